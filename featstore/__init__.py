@@ -1,0 +1,36 @@
+"""The feature store: images become rows, and rows are kept under the name of exactly what made them.
+
+A `Manifest` lists samples. `extract` embeds each of them once, with anything that is an `Embedder`, into immutable
+shards of a `Store`. A `View` joins several features on `sample_id`. Every read is verified; nothing falls back quietly.
+"""
+
+from featstore.class_sets import ClassSet, class_set
+from featstore.embedder import Embedder
+from featstore.errors import FeatstoreError
+from featstore.extract import ExtractReport, extract
+from featstore.feature import Feature
+from featstore.foreign import ImportReport, import_rows
+from featstore.manifest import Manifest, Sample
+from featstore.spec import FeatureSpec
+from featstore.store import Store
+from featstore.verify import VerifyReport, verify
+from featstore.view import View
+
+__all__ = [
+    "ClassSet",
+    "Embedder",
+    "ExtractReport",
+    "FeatstoreError",
+    "Feature",
+    "FeatureSpec",
+    "ImportReport",
+    "Manifest",
+    "Sample",
+    "Store",
+    "VerifyReport",
+    "View",
+    "class_set",
+    "extract",
+    "import_rows",
+    "verify",
+]

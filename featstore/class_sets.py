@@ -1,0 +1,95 @@
+"""Class sets: ordered, named lists of labels, and the official ids of each dataset.
+
+The tables are data (`data/class_sets.json`), not code. Two sets are joined by the names of their labels, never by
+position: RAF-DB's class 8 and ABAW's class 0 are both "Fearfully Surprised".
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from featstore.errors import ClassSetError, nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassSet:
+    """An ordered, named list of classes; `y` is an index into `labels`."""
+
+    name: str
+    """A known name such as `abaw7`, or `custom`."""
+    labels: tuple[str, ...]
+    """Class names in order."""
+    first_id: int = 0
+    """What the dataset's own files call the first class (RAF-DB counts from 1)."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.labels)) != len(self.labels) or not all(self.labels):
+            raise ClassSetError(f"class names must be distinct and not empty, however: {list(self.labels)}")
+
+    def index(self, label: str) -> int:
+        """Position of a label; raises ClassSetError with the nearest known ones."""
+        try:
+            return self.labels.index(label)
+        except ValueError:
+            raise ClassSetError(
+                f"label {label!r} is not in class set {self.name!r}; {nearest(label, self.labels)}"
+            ) from None
+
+    def from_id(self, number: int) -> str:
+        """Label of a dataset's own id, e.g. 8 in RAF-DB compound is Fearfully Surprised."""
+        position = number - self.first_id
+        if not 0 <= position < len(self.labels):
+            last = self.first_id + len(self.labels) - 1
+            raise ClassSetError(f"ids of class set {self.name!r} run from {self.first_id} to {last}, however: {number}")
+        return self.labels[position]
+
+    def to_id(self, label: str) -> int:
+        """The dataset's own id of a label."""
+        return self.index(label) + self.first_id
+
+
+def class_set(name: str) -> ClassSet:
+    """Look a class set up by name.
+
+    Raises
+    ------
+    ClassSetError
+        If there is none of that name; the message names the nearest ones.
+    """
+    table = _tables()["class_sets"]
+    if name not in table:
+        raise ClassSetError(f"no class set {name!r}; {nearest(name, table)}")
+    entry = table[name]
+    return ClassSet(name=name, labels=tuple(entry["labels"]), first_id=entry["first_id"])
+
+
+def class_set_names() -> tuple[str, ...]:
+    """Names of all class sets that the package knows."""
+    return tuple(_tables()["class_sets"])
+
+
+def custom(labels: Sequence[str]) -> ClassSet:
+    """A class set of somebody's own, in the order given; a known set if it is exactly that."""
+    for name in class_set_names():
+        if class_set(name).labels == tuple(labels):
+            return class_set(name)
+    return ClassSet(name="custom", labels=tuple(labels))
+
+
+def mapping(source: ClassSet, target: ClassSet) -> dict[str, str | None]:
+    """Where each label of `source` stands in `target`; None where it has no counterpart."""
+    spellings: Mapping[str, str] = _tables()["spellings"]
+    by_meaning = {spellings.get(label, label): label for label in target.labels}
+    return {label: by_meaning.get(spellings.get(label, label)) for label in source.labels}
+
+
+@functools.cache
+def _tables() -> dict[str, Any]:
+    text = resources.files("featstore").joinpath("data/class_sets.json").read_text(encoding="utf-8")
+    tables: dict[str, Any] = json.loads(text)
+    return tables

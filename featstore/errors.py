@@ -1,0 +1,96 @@
+"""What can go wrong in the store.
+
+FeatstoreError
+├── ManifestError (ValueError)          a manifest that cannot be used: file, line and fix
+├── ClassSetError (ValueError)          a label or a class set nobody knows
+├── FormatError (ValueError)            not one of our files, damaged, or of a newer version
+│   └── DamagedShardError               a shard whose bytes are not what was written
+├── RowsError (ValueError)              embeddings of a wrong shape or dtype, or with NaN/Inf
+├── FingerprintError (ValueError)       rows of two different features would be mixed
+├── UnknownDatasetError (KeyError)      no such dataset in the store
+├── UnknownFeatureError (KeyError)      no such feature in the dataset
+├── AmbiguousFeatureError (LookupError) one name, several fingerprints
+├── IncompleteError (LookupError)       a view over features that lack rows
+├── TooManyErrors (RuntimeError)        more unreadable pictures than `max_errors` allows
+└── CommitError (OSError)               the file system refused a write
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FeatstoreError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+    def __str__(self) -> str:  # KeyError would show the message quoted
+        return str(self.args[0]) if self.args else ""
+
+
+class ManifestError(FeatstoreError, ValueError):
+    """A manifest that cannot be used; says where and how to mend it."""
+
+
+class ClassSetError(FeatstoreError, ValueError):
+    """A label or a class set that is not known."""
+
+
+class FormatError(FeatstoreError, ValueError):
+    """A file that is not ours, is damaged, or has a newer format version."""
+
+
+class DamagedShardError(FormatError):
+    """A shard whose bytes are not the bytes that were committed."""
+
+
+class RowsError(FeatstoreError, ValueError):
+    """Embeddings that must not enter the store: wrong shape, wrong dtype, NaN or Inf."""
+
+
+class FingerprintError(FeatstoreError, ValueError):
+    """Rows of two different features would be mixed."""
+
+
+class UnknownDatasetError(FeatstoreError, KeyError):
+    """The store has no dataset of that name."""
+
+
+class UnknownFeatureError(FeatstoreError, KeyError):
+    """The dataset has no feature of that name."""
+
+
+class AmbiguousFeatureError(FeatstoreError, LookupError):
+    """One feature name stands for several fingerprints."""
+
+
+class IncompleteError(FeatstoreError, LookupError):
+    """A view was asked over features that do not have all rows."""
+
+
+class TooManyErrors(FeatstoreError, RuntimeError):
+    """More pictures failed than the run was told to accept."""
+
+
+class CommitError(FeatstoreError, OSError):
+    """The file system refused a write; the store is as it was before."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Name the known words, the ones most like `word` first, for an error message."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(map(repr, close))}?"
+    if not names:
+        return "there are none yet"
+    shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    return f"known: {shown}"
+
+
+def listing(items: Iterable[str], limit: int = 3) -> str:
+    """First few of many, for an error message: `a, b, c, … (37 in all)`."""
+    names = list(items)
+    if len(names) <= limit:
+        return ", ".join(names)
+    return ", ".join(names[:limit]) + f", … ({len(names)} in all)"

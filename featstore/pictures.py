@@ -1,0 +1,132 @@
+"""Pictures as the store sees them: bytes with a digest, in folders or inside zip files."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import zipfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+
+from featstore.manifest import Manifest
+
+MAX_BYTES = 256 * 1024 * 1024
+
+
+class PictureSource:
+    """Reads the pictures of a manifest; safe to use from several threads.
+
+    Parameters
+    ----------
+    root : Path
+        Folder or zip file that the pictures' paths start at.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._local = threading.local()
+
+    def read(self, path: str) -> bytes:
+        """Bytes of one picture.
+
+        Raises
+        ------
+        OSError
+            If it is missing, unreadable, or larger than 256 MiB.
+        """
+        full = self._root / path
+        archive, member = self._inside_archive(full)
+        if archive is None:
+            return _bounded(full.stat().st_size, full.read_bytes)
+        return self._read_member(archive, member)
+
+    def digest(self, path: str) -> str:
+        """sha256 of the picture's bytes, in hex."""
+        return hashlib.sha256(self.read(path)).hexdigest()
+
+    def _inside_archive(self, full: Path) -> tuple[Path | None, str]:
+        if ".zip" not in str(full).lower():
+            return None, ""
+        for parent in full.parents:
+            if parent.suffix.lower() == ".zip" and parent.is_file():
+                return parent, PurePosixPath(full.relative_to(parent)).as_posix()
+        return None, ""
+
+    def _read_member(self, archive: Path, member: str) -> bytes:
+        opened: dict[Path, zipfile.ZipFile] = self._local.__dict__.setdefault("opened", {})
+        if archive not in opened:
+            try:
+                opened[archive] = zipfile.ZipFile(archive)
+            except zipfile.BadZipFile as error:
+                raise OSError(f"{archive} is not a usable zip file: {error}") from None
+        try:
+            info = opened[archive].getinfo(member)
+            return _bounded(info.file_size, lambda: opened[archive].read(info))
+        except KeyError:
+            raise FileNotFoundError(2, "no such member", f"{archive}/{member}") from None
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            raise OSError(f"{archive}/{member} cannot be read: {error}") from None
+
+
+def digests(
+    manifest: Manifest, *, workers: int = 4, progress: Callable[[int], None] | None = None
+) -> tuple[list[str], dict[str, str]]:
+    """Hash every picture of a manifest.
+
+    Returns
+    -------
+    list of str
+        sha256 in hex per sample, in order; empty where the picture cannot be read.
+    dict
+        sample_id to reason, for those that cannot be read.
+    """
+    source = PictureSource(manifest.root)
+    failed: dict[str, str] = {}
+
+    def one(i: int) -> str:
+        sample = manifest.samples[i]
+        try:
+            return source.digest(sample.path)
+        except OSError as error:
+            failed[sample.sample_id] = reason_of(error)
+            return ""
+
+    out: list[str] = []
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for digest in pool.map(one, range(len(manifest)), chunksize=64):
+            out.append(digest)
+            if progress is not None:
+                progress(1)
+    return out, failed
+
+
+def repeats(manifest: Manifest, found: Sequence[str]) -> list[list[int]]:
+    """Positions of samples whose pictures are the same bytes, one list a picture that stands more than once."""
+    places: dict[str, list[int]] = {}
+    for i, digest in enumerate(found):
+        if digest:
+            places.setdefault(digest, []).append(i)
+    return [positions for positions in places.values() if len(positions) > 1]
+
+
+def across_splits(manifest: Manifest, groups: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Those repeated pictures that stand in more than one split: they leak."""
+    return [list(g) for g in groups if len({manifest.samples[i].split for i in g}) > 1]
+
+
+def reason_of(error: Exception) -> str:
+    """One line for the quarantine, without machine paths that would differ between runs."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "missing"
+    if isinstance(error, PermissionError):
+        return "permission denied"
+    if isinstance(error, IsADirectoryError):
+        return "is a folder"
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _bounded(size: int, read: Callable[[], bytes]) -> bytes:
+    if size > MAX_BYTES:
+        raise OSError(f"larger than {MAX_BYTES // 2**20} MiB ({size:,} bytes)")
+    return read()

@@ -1,0 +1,188 @@
+"""Reading shards: header first, then rows, each verified before it is used; libhdf5 is not involved."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from featstore import document
+from featstore.errors import DamagedShardError, FormatError
+from featstore.shard import FIRST_LINE, FORMAT, FORMAT_VERSION, PAGE
+
+_MAX_HEADER = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """Where one dataset lies in the file, and the digests of its chunks of rows."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: str
+    digests: tuple[str, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardHeader:
+    """The verified header of a shard on disk."""
+
+    path: Path
+    fingerprint: str
+    index: int
+    generation: int
+    rows: int
+    chunk_rows: int
+    segments: Mapping[str, Segment]
+    quarantined: tuple[tuple[str, str, str], ...] = field(repr=False)
+
+
+def read_header(path: Path) -> ShardHeader:
+    """Read and verify a shard's header; takes well under a millisecond and touches no rows.
+
+    Raises
+    ------
+    DamagedShardError
+        If the header is not what was written.
+    FormatError
+        If it is of a newer version.
+    """
+    with path.open("rb") as file:
+        start = file.read(PAGE)
+        match = FIRST_LINE.match(start)
+        if not match:
+            raise damaged(path, "its first line is not a shard's")
+        length = int(match[3])
+        end = match.end() + length
+        if length > _MAX_HEADER:
+            raise damaged(path, "its header claims an impossible size")
+        if end > len(start):
+            start += file.read(end - len(start))
+        size = path.stat().st_size
+    text = start[match.end() : end]
+    if hashlib.sha256(text).hexdigest() != match[2].decode():
+        raise damaged(path, "its header does not match its digest")
+    document.check_version(int(match[1]), FORMAT_VERSION, str(path), FORMAT)
+    header = _parse_header(path, text)
+    for name, segment in header.segments.items():
+        if segment.offset < 0 or segment.offset + segment.nbytes > size:
+            raise damaged(path, f"it ends before its dataset /{name}: truncated to {size:,} bytes")
+    return header
+
+
+def read_segment(header: ShardHeader, name: str, *, verify: bool = True) -> npt.NDArray[Any]:
+    """Read and verify one whole dataset of a shard, shape and dtype as stored."""
+    segment = header.segments[name]
+    out = np.empty(segment.shape, dtype=segment.dtype)
+    read_into(header, name, out, verify=verify)
+    return out
+
+
+def read_into(header: ShardHeader, name: str, out: npt.NDArray[Any], *, verify: bool = True) -> None:
+    """Read one whole dataset into a C-contiguous array of its shape and dtype, verifying chunk by chunk."""
+    segment = header.segments[name]
+    if not segment.nbytes:
+        return
+    flat = out.view(np.uint8).reshape(-1) if out.dtype.kind != "S" else out.view(np.uint8)
+    with header.path.open("rb", buffering=0) as file:
+        file.seek(segment.offset)
+        step = _chunk_bytes(segment, header.chunk_rows)
+        for number, digest in enumerate(segment.digests):
+            part = flat[number * step : (number + 1) * step].data
+            done = 0
+            while done < len(part):
+                got = file.readinto(part[done:])
+                if not got:
+                    raise damaged(header.path, f"it ends inside its dataset /{name}")
+                done += got
+            if verify and xxhash.xxh3_128_hexdigest(part) != digest:
+                raise damaged(header.path, f"chunk {number} of its dataset /{name} does not match its digest")
+
+
+def read_rows(header: ShardHeader, name: str, rows: Sequence[int]) -> npt.NDArray[Any]:
+    """A few rows of one dataset, their chunks verified."""
+    mapped = map_segment(header, name)
+    for number in {row // header.chunk_rows for row in rows}:
+        verify_chunk(header, name, number, mapped)
+    return np.array(mapped[list(rows)])
+
+
+def map_segment(header: ShardHeader, name: str) -> npt.NDArray[Any]:
+    """Map one dataset read-only; nothing is read or verified until it is touched."""
+    segment = header.segments[name]
+    if not segment.nbytes:
+        return np.empty(segment.shape, dtype=segment.dtype)
+    return np.memmap(header.path, dtype=segment.dtype, mode="r", offset=segment.offset, shape=segment.shape)
+
+
+def verify_chunk(header: ShardHeader, name: str, number: int, mapped: npt.NDArray[Any]) -> None:
+    """Check one chunk of a mapped dataset against its digest."""
+    rows = mapped[number * header.chunk_rows : (number + 1) * header.chunk_rows]
+    if xxhash.xxh3_128_hexdigest(rows.data.cast("B")) != header.segments[name].digests[number]:
+        raise damaged(header.path, f"chunk {number} of its dataset /{name} does not match its digest")
+
+
+def read_strings(header: ShardHeader, name: str) -> list[str]:
+    """A dataset of fixed-length UTF-8 strings."""
+    try:
+        return [text.decode() for text in read_segment(header, name).tolist()]
+    except UnicodeDecodeError:
+        raise damaged(header.path, f"dataset /{name} is not UTF-8") from None
+
+
+def damaged(path: Path, why: str) -> DamagedShardError:
+    """The error for a shard that is not what was written."""
+    return DamagedShardError(
+        f"damaged shard {path.name}: {why}\n"
+        f"  in folder: {path.parent}\n"
+        f"  set it aside with: cer-feat verify --repair; then run the same cer-feat extract again"
+    )
+
+
+def _chunk_bytes(segment: Segment, chunk_rows: int) -> int:
+    return chunk_rows * (segment.nbytes // segment.shape[0])
+
+
+def _parse_header(path: Path, text: bytes) -> ShardHeader:
+    raw = document.parse(text, str(path))
+    try:
+        segments = {
+            name: Segment(
+                offset=int(entry["offset"]),
+                shape=tuple(int(size) for size in entry["shape"]),
+                dtype=str(np.dtype(entry["dtype"]).str),
+                digests=tuple(entry["xxh3_128"]),
+            )
+            for name, entry in raw["segments"].items()
+        }
+        header = ShardHeader(
+            path=path,
+            fingerprint=str(raw["fingerprint"]),
+            index=int(raw["index"]),
+            generation=int(raw["generation"]),
+            rows=int(raw["rows"]),
+            chunk_rows=int(raw["chunk_rows"]),
+            segments=segments,
+            quarantined=tuple((str(a), str(b), str(c)) for a, b, c in raw["quarantined"]),
+        )
+        chunks = -(-header.rows // header.chunk_rows)
+        consistent = {"ids", "image_digest"} <= set(segments) and all(
+            s.shape[0] == header.rows and len(s.digests) == chunks and np.dtype(s.dtype).kind in "Sf"
+            for s in segments.values()
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError, IndexError) as error:
+        raise FormatError(f"{path} has a header without the fields of a {FORMAT}: {error}") from None
+    if not consistent:
+        raise FormatError(f"{path} has a header that contradicts itself")
+    return header

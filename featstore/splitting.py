@@ -1,0 +1,57 @@
+"""Making a held-out split where a dataset has none, and keeping repeated pictures on one side."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+from featstore.errors import ManifestError
+from featstore.manifest import Manifest
+
+
+def hold_out(manifest: Manifest, share: float, *, seed: int = 0, split: str = "test") -> Manifest:
+    """Move about `share` of every class into `split`, whole groups at a time; the rest becomes `train`.
+
+    Parameters
+    ----------
+    share : float
+        Between 0 and 1.
+    seed : int
+        Same manifest and seed, same split.
+
+    Raises
+    ------
+    ManifestError
+        If the manifest is split already, or a class has only one group and cannot stand on both sides.
+    """
+    if not 0 < share < 1:
+        raise ManifestError(f"the held-out share must lie between 0 and 1, however: {share}")
+    if manifest.splits != ("",):
+        raise ManifestError(f"{manifest.where} is split already: {', '.join(filter(None, manifest.splits))}")
+    groups: dict[str, list[int]] = {}
+    for i, sample in enumerate(manifest.samples):
+        groups.setdefault(sample.group or f"\0{sample.sample_id}", []).append(i)
+    by_label: dict[str, list[list[int]]] = {}
+    for members in groups.values():
+        by_label.setdefault(manifest.samples[members[0]].label, []).append(members)
+    held: set[int] = set()
+    for label in sorted(by_label):
+        candidates = by_label[label]
+        if len(candidates) < 2:
+            raise ManifestError(f"class {label!r} has one sample or group: it cannot stand in train and in {split}")
+        random.Random(f"{seed}/{label}").shuffle(candidates)
+        wanted = share * sum(map(len, candidates))
+        for position, members in enumerate(candidates[:-1]):
+            if position and wanted < len(members) / 2:
+                break
+            held.update(members)
+            wanted -= len(members)
+    samples = tuple(replace(sample, split=split if i in held else "train") for i, sample in enumerate(manifest.samples))
+    return replace(manifest, samples=samples)
+
+
+def keep_first(manifest: Manifest, repeated: Sequence[Sequence[int]]) -> Manifest:
+    """Drop every repeat of a picture but its first occurrence in manifest order."""
+    later = {i for positions in repeated for i in sorted(positions)[1:]}
+    return manifest.keep([i not in later for i in range(len(manifest))])

@@ -1,0 +1,199 @@
+"""The store: a folder of datasets, each with its manifest and its features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from featstore import document, files
+from featstore.errors import (
+    AmbiguousFeatureError,
+    FeatstoreError,
+    FormatError,
+    UnknownDatasetError,
+    UnknownFeatureError,
+    nearest,
+)
+from featstore.feature import Feature
+from featstore.manifest import Manifest
+from featstore.spec import FeatureSpec, differences, valid_name
+from featstore.view import Request, View, build_view
+
+FORMAT, FORMAT_VERSION = "cer-store", 1
+Missing = Literal["error", "drop"]
+
+
+class Store:
+    """Opens an existing store; `Store.create` makes one.
+
+    Parameters
+    ----------
+    path : Path or str
+        The store's folder. Reading needs no write permission.
+
+    Raises
+    ------
+    FormatError
+        If there is no store, or it was written by a newer release.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not (self.path / "store.json").exists():
+            raise FormatError(
+                f"no feature store at {self.path}\n"
+                f"  make one with: cer-feat extract --backbone … --data … --store {self.path}, "
+                f"or name another with --store or CER_STORE"
+            )
+        document.read(self.path / "store.json", FORMAT, FORMAT_VERSION)
+
+    @classmethod
+    def create(cls, path: Path | str) -> Store:
+        """Open the store at `path`, making it if there is none; refuses a folder that holds something else."""
+        path = Path(path)
+        if not (path / "store.json").exists():
+            if path.is_dir() and any(path.iterdir()):
+                raise FormatError(f"{path} is neither empty nor a feature store: name a new folder with --store")
+            files.make_folder(path)
+            document.write(path / "store.json", FORMAT, FORMAT_VERSION, {})
+        return cls(path)
+
+    def datasets(self) -> list[str]:
+        """Names of the datasets, sorted."""
+        return sorted(p.name for p in self.path.iterdir() if (p / "manifest.csv").exists())
+
+    def dataset(self, name: str | None = None) -> str:
+        """The dataset of that name; for None, the only one there is.
+
+        Raises
+        ------
+        UnknownDatasetError
+            If there is none of that name, or None does not say which.
+        """
+        known = self.datasets()
+        if name is None:
+            if len(known) != 1:
+                have = f"has {len(known)}: {', '.join(known)}; name one with --data" if known else "has none yet"
+                raise UnknownDatasetError(f"which dataset? store {self.path} {have}")
+            return known[0]
+        if name not in known:
+            raise UnknownDatasetError(f"no dataset {name!r} in store {self.path}; {nearest(name, known)}")
+        return name
+
+    def manifest(self, dataset: str | None = None) -> Manifest:
+        """The manifest the dataset was last extracted or imported with."""
+        return Manifest.read(self.path / self.dataset(dataset) / "manifest.csv")
+
+    def put_manifest(self, dataset: str, manifest: Manifest) -> None:
+        """Make `manifest` the dataset's; rows stay, so a changed label or split costs nothing."""
+        manifest.write(self._folder(dataset) / "manifest.csv")
+
+    def features(self, dataset: str | None = None) -> list[Feature]:
+        """All features of a dataset, by name."""
+        folder = self.path / self.dataset(dataset)
+        return [Feature(p) for p in sorted(folder.iterdir()) if p.is_dir() and "@" in p.name and _is_feature(p)]
+
+    def feature(self, name: str, dataset: str | None = None) -> Feature:
+        """The feature called `manet`, or `manet@3f9c` where several fingerprints of it are there.
+
+        Raises
+        ------
+        UnknownFeatureError, AmbiguousFeatureError
+        """
+        dataset = self.dataset(dataset)
+        known = self.features(dataset)
+        plain, _, prefix = name.partition("@")
+        found = [f for f in known if f.name == plain and f.spec.fingerprint.startswith(prefix)]
+        if not found:
+            names = {f.name for f in known} | {f.label for f in known}
+            raise UnknownFeatureError(
+                f"no feature {name!r} in dataset {dataset!r} of {self.path}; {nearest(name, names)}"
+            )
+        if len(found) > 1:
+            raise AmbiguousFeatureError(_ambiguous(name, found))
+        return found[0]
+
+    def create_feature(self, dataset: str, spec: FeatureSpec) -> Feature:
+        """The feature of that identity, its folder made if it is new."""
+        return Feature.create(self._folder(dataset), spec)
+
+    def view(
+        self,
+        features: Sequence[str],
+        *,
+        dataset: str | None = None,
+        split: str | None = None,
+        missing: Missing = "error",
+        mapped: bool = False,
+        verify: bool = True,
+    ) -> View:
+        """Join features on `sample_id`, in manifest order.
+
+        Parameters
+        ----------
+        features : sequence of str
+            `manet`, `manet@3f9c`, or one block of a feature, `manet.local`; blocks come in this order.
+        dataset : str, optional
+            May be left out when the store has one.
+        split : str, optional
+            Only samples of this split.
+        missing : {"error", "drop"}
+            What to do with samples that lack a row in some feature.
+        mapped : bool
+            Map rows instead of loading them: opens at once and needs no memory; rows are verified when first touched.
+        verify : bool
+            Check loaded rows against their digests (the default; turning it off is for measuring what that costs).
+
+        Raises
+        ------
+        IncompleteError
+            If samples lack rows and `missing` is "error"; the message names the first ones.
+        UnknownFeatureError, AmbiguousFeatureError, UnknownDatasetError, DamagedShardError, FingerprintError
+        """
+        if isinstance(features, str) or not features:
+            raise FeatstoreError("name the features as a list, for instance ['vit', 'manet']")
+        if missing not in ("error", "drop"):
+            raise FeatstoreError(f"missing must be 'error' or 'drop', however: {missing!r}")
+        dataset = self.dataset(dataset)
+        requests = [self._request(name, dataset) for name in features]
+        keys = [(r.key, r.block) for r in requests]
+        if len(set(keys)) != len(keys) or any((key, None) in keys for key, block in keys if block):
+            raise FeatstoreError(f"a block is asked for twice: {', '.join(features)}")
+        manifest = self.manifest(dataset).select(split)
+        return build_view(
+            manifest,
+            requests,
+            drop_missing=missing == "drop",
+            mapped=mapped,
+            verify=verify,
+            where=str(self.path / dataset),
+        )
+
+    def _folder(self, dataset: str) -> Path:
+        if not valid_name(dataset):
+            raise FeatstoreError(
+                f"dataset name {dataset!r} must be letters, digits, '_' or '-'; name it with --dataset NAME"
+            )
+        return self.path / dataset
+
+    def _request(self, name: str, dataset: str) -> Request:
+        key, _, block = name.partition(".")
+        feature = self.feature(key, dataset)
+        if block and block not in feature.spec.blocks:
+            raise UnknownFeatureError(
+                f"{feature.label!r} has no block {block!r}; {nearest(block, feature.spec.blocks)}"
+            )
+        return Request(key=key, feature=feature, block=block or None)
+
+
+def _is_feature(folder: Path) -> bool:
+    return (folder / "feature.json").exists()
+
+
+def _ambiguous(name: str, found: Sequence[Feature]) -> str:
+    lines = [f"{name!r} stands for {len(found)} features: {', '.join(f.label for f in found)}"]
+    for field, a, b in differences(found[0].spec, found[1].spec):
+        lines.append(f"  they differ in {field}: {a!r} -> {b!r}")
+    lines.append(f"  say which, for instance: {found[0].name}@{found[0].spec.fingerprint[:6]}")
+    return "\n".join(lines)

@@ -1,0 +1,144 @@
+"""Looking at every byte: are the shards what was written, and the pictures what was embedded?"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from featstore import files, pictures
+from featstore.errors import FeatstoreError
+from featstore.feature import Feature
+from featstore.shard import parse_name
+from featstore.shard_reader import damaged, read_header, read_segment
+from featstore.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Something that is not as it should be."""
+
+    where: str
+    """File or sample."""
+    what: str
+    """What is wrong, and what to do."""
+    shard: Path | None = None
+    """The shard to set aside, if it is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyReport:
+    """What `verify` looked at and found."""
+
+    shards: int
+    rows: int
+    nbytes: int
+    pictures: int
+    problems: tuple[Problem, ...]
+    set_aside: tuple[Path, ...] = ()
+
+
+def verify(
+    store: Store,
+    *,
+    dataset: str | None = None,
+    images: bool = False,
+    repair: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> VerifyReport:
+    """Check every shard of a store, and on request every source picture.
+
+    Parameters
+    ----------
+    dataset : str, optional
+        Only this dataset.
+    images : bool
+        Hash the pictures as well and compare with what each row was made from.
+    repair : bool
+        Rename damaged shards, so that the next `extract` computes their rows again. Nothing is deleted.
+    """
+    say = progress or (lambda stage, done, total: None)
+    problems: list[Problem] = []
+    set_aside: list[Path] = []
+    shards = rows = nbytes = checked = 0
+    for name in store.datasets() if dataset is None else [store.dataset(dataset)]:
+        for feature in store.features(name):
+            paths = feature.shard_paths()
+            problems += _strangers(feature)
+            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+                for done, (path, found) in enumerate(zip(paths, pool.map(_check_shard, paths), strict=True), 1):
+                    shards, nbytes = shards + 1, nbytes + path.stat().st_size
+                    rows += found if isinstance(found, int) else 0
+                    say(feature.label, done, len(paths))
+                    if isinstance(found, Problem):
+                        problems.append(found)
+                        if repair:
+                            set_aside.append(files.set_aside(path))
+            if images and not any(isinstance(p.shard, Path) for p in problems):
+                checked += len(store.manifest(name))
+                problems += _check_pictures(store, name, feature)
+    return VerifyReport(
+        shards=shards,
+        rows=rows,
+        nbytes=nbytes,
+        pictures=checked,
+        problems=tuple(problems),
+        set_aside=tuple(set_aside),
+    )
+
+
+def _check_shard(path: Path) -> int | Problem:
+    """Rows of an intact shard, or what is wrong with it."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        parsed = parse_name(path.name)
+        if parsed is None or digest[:32] != parsed[1]:
+            raise damaged(path, "its bytes do not match the sha256 in its name")
+        header = read_header(path)
+        if header.index != parsed[0]:
+            raise damaged(path, f"it says it is shard {header.index}")
+        for name in header.segments:
+            array = read_segment(header, name)
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise damaged(path, f"dataset /{name} holds NaN or Inf")
+        Feature(path.parent).own(header)
+    except (FeatstoreError, OSError) as error:
+        return Problem(where=str(path), what=str(error), shard=path)
+    return header.rows
+
+
+def _strangers(feature: Feature) -> Iterator[Problem]:
+    for path in sorted(feature.folder.iterdir()):
+        if path.name in {"feature.json", "quarantine.csv"} or parse_name(path.name):
+            continue
+        what = (
+            "what a killed run left; the next extract removes it"
+            if path.name.startswith(".tmp-")
+            else "not a file of the store"
+        )
+        if path.name.startswith("damaged-"):
+            what = "set aside by an earlier --repair; delete it when its rows are back"
+        yield Problem(where=str(path), what=what)
+
+
+def _check_pictures(store: Store, dataset: str, feature: Feature) -> Iterator[Problem]:
+    manifest = store.manifest(dataset)
+    stored = feature.index().image_digests()
+    found, failed = pictures.digests(manifest, workers=min(8, os.cpu_count() or 1))
+    for sample, digest in zip(manifest.samples, found, strict=True):
+        made_from = stored.get(sample.sample_id)
+        if not made_from:
+            continue
+        if sample.sample_id in failed:
+            yield Problem(where=sample.path, what=f"{sample.sample_id}: picture {failed[sample.sample_id]}")
+        elif digest != made_from:
+            yield Problem(
+                where=sample.path,
+                what=f"{sample.sample_id}: its bytes changed since {feature.label} was made; run extract again",
+            )

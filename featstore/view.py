@@ -1,0 +1,172 @@
+"""Several features of one dataset, joined on `sample_id`, in manifest order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featstore.class_sets import ClassSet
+from featstore.errors import IncompleteError, listing
+from featstore.feature import Feature, RowIndex
+from featstore.manifest import Manifest
+from featstore.mapped import MappedBlock
+from featstore.shard_reader import ShardHeader, read_into, read_segment
+
+FloatArray = npt.NDArray[np.float32]
+BlockRows = FloatArray | MappedBlock
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class View:
+    """Rows of n samples from one or more features, and what is known about the samples."""
+
+    ids: tuple[str, ...] = field(repr=False)
+    """n sample ids, in manifest order."""
+    y: npt.NDArray[np.int64] = field(repr=False)
+    """Class index of each sample, shape (n,); -1 where there is no label."""
+    class_set: ClassSet
+    """The classes that `y` points into."""
+    splits: tuple[str, ...] = field(repr=False)
+    """Split of each sample."""
+    groups: tuple[str, ...] = field(repr=False)
+    """Group of each sample; its own id where it has none."""
+    blocks: Mapping[str, BlockRows] = field(repr=False)
+    """Block name (`vit`, `manet.local`) to (n, d) float32 rows, in the order the features were asked for."""
+    fingerprints: Mapping[str, str]
+    """Feature name to fingerprint."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in order."""
+        return self.class_set.labels
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Block name to number of columns, in order."""
+        return {name: rows.shape[1] for name, rows in self.blocks.items()}
+
+    def join(self) -> FloatArray:
+        """All blocks side by side, (n, sum of widths) float32, in block order."""
+        out = np.empty((len(self), sum(self.widths.values())), dtype=np.float32)
+        start = 0
+        for rows in self.blocks.values():
+            out[:, start : start + rows.shape[1]] = rows
+            start += rows.shape[1]
+        return out
+
+    def take(self, mask: Sequence[bool] | npt.NDArray[np.bool_]) -> View:
+        """The samples whose mask is true, as loaded arrays."""
+        chosen = np.flatnonzero(np.asarray(mask, dtype=bool))
+        return View(
+            ids=tuple(self.ids[i] for i in chosen),
+            y=self.y[chosen],
+            class_set=self.class_set,
+            splits=tuple(self.splits[i] for i in chosen),
+            groups=tuple(self.groups[i] for i in chosen),
+            blocks={name: rows[chosen] for name, rows in self.blocks.items()},
+            fingerprints=self.fingerprints,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One feature of a view, and which of its blocks (None: all)."""
+
+    key: str
+    """What the view calls the feature."""
+    feature: Feature
+    block: str | None = None
+
+
+def build_view(
+    manifest: Manifest, requests: Sequence[Request], *, drop_missing: bool, mapped: bool, verify: bool, where: str
+) -> View:
+    """Join features on `sample_id`; see `Store.view`."""
+    indexes = [request.feature.index() for request in requests]
+    keep = np.ones(len(manifest), dtype=bool)
+    for request, index in zip(requests, indexes, strict=True):
+        present = np.array([sample_id in index.place for sample_id in manifest.ids], dtype=bool)
+        if not present.all() and not drop_missing:
+            raise _incomplete(manifest, present, request, index, where)
+        keep &= present
+    if not keep.any():
+        raise IncompleteError(f"no sample of {manifest.where} has rows in all of: {', '.join(r.key for r in requests)}")
+    chosen = manifest if keep.all() else manifest.keep(keep)
+    blocks: dict[str, BlockRows] = {}
+    for request, index in zip(requests, indexes, strict=True):
+        shard, row = _places(chosen, index)
+        names = [request.block] if request.block else list(request.feature.spec.blocks)
+        for name in names:
+            key = request.key if len(request.feature.spec.blocks) == 1 else f"{request.key}.{name}"
+            dataset = f"blocks/{name}"
+            if mapped:
+                blocks[key] = MappedBlock(index.headers, dataset, shard, row)
+            else:
+                blocks[key] = _load(index.headers, dataset, shard, row, verify=verify)
+    return View(
+        ids=chosen.ids,
+        y=chosen.y,
+        class_set=chosen.classes,
+        splits=tuple(s.split for s in chosen.samples),
+        groups=tuple(s.group or s.sample_id for s in chosen.samples),
+        blocks=blocks,
+        fingerprints={request.key: request.feature.spec.fingerprint for request in requests},
+    )
+
+
+def _places(manifest: Manifest, index: RowIndex) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    places = np.array([index.place[sample_id] for sample_id in manifest.ids], dtype=np.int64).reshape(-1, 2)
+    return places[:, 0].copy(), places[:, 1].copy()
+
+
+def _load(
+    headers: Sequence[ShardHeader],
+    dataset: str,
+    shard: npt.NDArray[np.int64],
+    row: npt.NDArray[np.int64],
+    *,
+    verify: bool,
+) -> FloatArray:
+    """Read shards in parallel, straight into place where a shard's rows stand in the same order."""
+    out: FloatArray = np.empty((len(row), headers[0].segments[dataset].shape[1]), dtype=np.float32)
+
+    def load_shard(number: np.int64) -> None:
+        header = headers[int(number)]
+        at = np.flatnonzero(shard == number)
+        rows = row[at]
+        whole = len(at) == header.rows and at[-1] - at[0] == len(at) - 1 and bool((np.diff(rows) == 1).all())
+        if whole and header.segments[dataset].dtype == out.dtype.str:
+            read_into(header, dataset, out[at[0] : at[-1] + 1], verify=verify)
+        else:
+            stored: npt.NDArray[Any] = read_segment(header, dataset, verify=verify)
+            out[at] = stored[rows]
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        list(pool.map(load_shard, np.unique(shard)))
+    return out
+
+
+def _incomplete(
+    manifest: Manifest, present: npt.NDArray[np.bool_], request: Request, index: RowIndex, where: str
+) -> IncompleteError:
+    absent = [manifest.ids[i] for i in np.flatnonzero(~present)]
+    bad = [f"{sample_id} ({index.quarantined[sample_id][1]})" for sample_id in absent if sample_id in index.quarantined]
+    lines = [
+        f"{len(absent)} of {len(manifest)} samples have no row in {request.feature.label!r} (first: {listing(absent)})",
+        f"  in store: {where}",
+    ]
+    if bad:
+        lines.append(f"  {len(bad)} of them are in quarantine: {listing(bad)}")
+    if len(bad) < len(absent):
+        lines.append(f"  finish it by running the same cer-feat extract (or import) again for {request.feature.name!r}")
+    lines.append("  or leave such samples out, by name: missing='drop' (--missing drop)")
+    return IncompleteError("\n".join(lines))

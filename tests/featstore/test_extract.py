@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import dataclasses
+import threading
+
+import numpy as np
+import pytest
+
+from featstore import Manifest, extract
+from featstore.errors import CommitError, FeatstoreError, ManifestError, RowsError, TooManyErrors
+from featstore.extract import plan
+
+from .conftest import ToyEmbedder
+
+
+def names(store, dataset="d"):
+    return [p.name for f in store.features(dataset) for p in f.shard_paths()]
+
+
+def test_every_sample_gets_the_row_of_its_own_picture(store, make_manifest, embedder):
+    manifest = make_manifest(25)
+    report = extract(embedder, manifest, store, dataset="d", batch_size=4, shard_rows=10)
+    assert (report.samples, report.already, report.embedded, report.quarantined) == (25, 0, 25, {})
+    view = store.view(["toy"])
+    assert view.ids == manifest.ids
+    for i, sample in enumerate(manifest.samples):
+        data = (manifest.root / sample.path).read_bytes()
+        np.testing.assert_array_equal(view.join()[i], np.frombuffer(data[:7], np.uint8).astype(np.float32) / 7)
+
+
+def test_a_second_run_embeds_nothing(store, make_manifest, embedder):
+    manifest = make_manifest()
+    extract(embedder, manifest, store, dataset="d")
+    before = names(store)
+    again = ToyEmbedder()
+    report = extract(again, manifest, store, dataset="d")
+    assert (report.already, report.embedded, again.embedded) == (12, 0, [])
+    assert names(store) == before
+
+
+def test_when_a_manifest_grows_only_the_new_samples_are_embedded(store, make_manifest, embedder):
+    manifest = make_manifest(20)
+    extract(embedder, manifest.keep([i < 13 for i in range(20)]), store, dataset="d", shard_rows=5)
+    again = ToyEmbedder()
+    report = extract(again, manifest, store, dataset="d", shard_rows=5)
+    assert (report.already, report.embedded) == (13, 7)
+    assert store.view(["toy"]).ids == manifest.ids
+
+
+def test_a_changed_label_or_split_costs_nothing(store, make_manifest, embedder):
+    manifest = make_manifest()
+    extract(embedder, manifest, store, dataset="d")
+    relabelled = dataclasses.replace(
+        manifest, samples=tuple(dataclasses.replace(s, label="Sadly Angry") for s in manifest.samples)
+    )
+    assert extract(ToyEmbedder(), relabelled, store, dataset="d").embedded == 0
+    assert set(store.view(["toy"]).y) == {6}
+
+
+def test_a_picture_whose_bytes_changed_is_embedded_again(store, make_manifest, embedder):
+    manifest = make_manifest()
+    extract(embedder, manifest, store, dataset="d")
+    (manifest.root / "3.png").write_bytes(b"another picture")
+    assert extract(ToyEmbedder(), manifest, store, dataset="d", assume_unchanged=True).embedded == 0
+    assert extract(ToyEmbedder(), manifest, store, dataset="d").embedded == 1
+    np.testing.assert_array_equal(
+        store.view(["toy"]).join()[3], np.frombuffer(b"another", np.uint8).astype(np.float32) / 7
+    )
+
+
+def test_identical_pictures_are_computed_once(store, make_manifest, embedder):
+    manifest = make_manifest(12, contents={3: b"same face here", 8: b"same face here", 11: b"same face here"})
+    report = extract(embedder, manifest, store, dataset="d", shard_rows=5)
+    assert (report.embedded, report.shared, report.repeated_across_splits) == (10, 2, 1)
+    rows = store.view(["toy"]).join()
+    np.testing.assert_array_equal(rows[3], rows[8])
+    np.testing.assert_array_equal(rows[3], rows[11])
+
+
+def test_a_row_is_taken_over_from_an_earlier_run_too(store, make_manifest, embedder):
+    manifest = make_manifest(12, contents={3: b"same face here", 11: b"same face here"})
+    extract(embedder, manifest.keep([i < 6 for i in range(12)]), store, dataset="d")
+    report = extract(ToyEmbedder(), manifest, store, dataset="d")
+    assert (report.embedded, report.shared) == (5, 1)
+
+
+BAD = {2: b"BAD bytes", 5: b""}
+
+
+def test_bad_pictures_go_to_quarantine_and_the_good_rows_are_those_of_a_clean_run(store, make_manifest, embedder):
+    manifest = make_manifest(12, contents=BAD)
+    (manifest.root / "7.png").unlink()
+    report = extract(embedder, manifest, store, dataset="d")
+    assert report.quarantined == {"s0002": "not a picture", "s0007": "missing"}
+    listed = (store.features("d")[0].folder / "quarantine.csv").read_text()
+    assert "s0002" in listed
+    assert "missing" in listed
+    assert len(store.view(["toy"], missing="drop")) == 10
+
+
+def test_quarantined_pictures_are_tried_again_only_when_they_change(store, make_manifest, embedder):
+    manifest = make_manifest(12, contents={2: b"BAD bytes"})
+    extract(embedder, manifest, store, dataset="d")
+    report = extract(ToyEmbedder(), manifest, store, dataset="d")
+    assert (report.already, report.quarantined) == (12, {"s0002": "not a picture"})
+    (manifest.root / "2.png").write_bytes(b"mended picture")
+    report = extract(ToyEmbedder(), manifest, store, dataset="d")
+    assert (report.embedded, report.quarantined) == (1, {})
+    assert len(store.view(["toy"])) == 12
+
+
+def test_a_picture_that_turns_bad_loses_its_row(store, make_manifest, embedder):
+    manifest = make_manifest()
+    extract(embedder, manifest, store, dataset="d")
+    (manifest.root / "4.png").write_bytes(b"BAD now")
+    extract(ToyEmbedder(), manifest, store, dataset="d")
+    assert "s0004" not in store.view(["toy"], missing="drop").ids
+
+
+def test_too_many_bad_pictures_stop_the_run_but_keep_what_was_done(store, make_manifest, embedder):
+    manifest = make_manifest(40, contents={i: b"BAD%d" % i for i in range(20, 36)})
+    with pytest.raises(TooManyErrors, match=r"11 of 40 pictures cannot be used, more than the 10 allowed"):
+        extract(embedder, manifest, store, dataset="d", batch_size=4, shard_rows=10)
+    assert len(store.view(["toy"], missing="drop")) >= 20
+    report = extract(ToyEmbedder(), manifest, store, dataset="d", max_errors=0.5)
+    assert len(report.quarantined) == 16
+
+
+def test_no_bad_picture_at_all_is_a_choice(store, make_manifest, embedder):
+    with pytest.raises(TooManyErrors, match="more than the 0 allowed"):
+        extract(embedder, make_manifest(12, contents={2: b"BAD"}), store, dataset="d", max_errors=0)
+
+
+def test_a_wrong_root_changes_nothing(store, make_manifest, embedder, tmp_path):
+    manifest = make_manifest()
+    extract(embedder, manifest, store, dataset="d")
+    lost = dataclasses.replace(manifest, root=tmp_path / "nowhere")
+    with pytest.raises(ManifestError, match=r"none of the 12 pictures(.|\n)*--root"):
+        extract(embedder, lost, store, dataset="d")
+    assert store.manifest("d").root == manifest.root
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_embeddings_are_refused_with_the_samples_id(store, make_manifest, embedder, value):
+    def spoil(rows):
+        rows[0, 5] = value
+        return rows
+
+    embedder.spoil = spoil
+    with pytest.raises(RowsError, match=r"'right' of toy@\w+ is NaN or Inf for 1 of 4 samples: s0000"):
+        extract(embedder, make_manifest(), store, dataset="d", batch_size=4)
+    assert names(store) == []
+
+
+def test_float16_overflow_is_refused(store, make_manifest, embedder):
+    embedder.spoil = lambda rows: rows * 1e6
+    with pytest.raises(RowsError, match="float16 ends at 65504"):
+        extract(embedder, make_manifest(), store, dataset="d", dtype="float16")
+
+
+def test_wrong_widths_from_an_embedder_are_refused(store, make_manifest, embedder):
+    embedder.spoil = lambda rows: rows[:, :6]
+    with pytest.raises(RowsError, match=r"must have shape \(12, 3\) for 12 ids, however: shape=\(12, 2\)"):
+        extract(embedder, make_manifest(), store, dataset="d")
+
+
+def test_an_interrupted_run_keeps_finished_rows_and_the_next_run_completes(store, make_manifest, embedder):
+    count = 0
+
+    def interrupt(rows):
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise KeyboardInterrupt
+        return rows
+
+    embedder.spoil = interrupt
+    manifest = make_manifest(20)
+    with pytest.raises(KeyboardInterrupt):
+        extract(embedder, manifest, store, dataset="d", batch_size=4)
+    report = extract(ToyEmbedder(), manifest, store, dataset="d", batch_size=4)
+    assert (report.already, report.embedded) == (8, 12)
+    assert store.view(["toy"]).ids == manifest.ids
+
+
+def test_a_full_disk_loses_nothing_written_before(store, make_manifest, embedder, monkeypatch):
+    from featstore import files
+
+    manifest = make_manifest(20)
+    commit, calls = files.commit, []
+
+    def full(path, data):
+        calls.append(path)
+        if len(calls) == 3:
+            raise CommitError("could not write")
+        return commit(path, data)
+
+    monkeypatch.setattr(files, "commit", full)
+    with pytest.raises(CommitError):
+        extract(embedder, manifest, store, dataset="d", shard_rows=5)
+    monkeypatch.undo()
+    assert len(store.view(["toy"], missing="drop")) == 10
+    assert extract(ToyEmbedder(), manifest, store, dataset="d", shard_rows=5).embedded == 10
+
+
+def test_the_same_work_gives_the_same_shard_names(store, make_manifest, embedder, tmp_path):
+    from featstore import Store
+
+    manifest = make_manifest(20)
+    extract(embedder, manifest, store, dataset="d", shard_rows=6, batch_size=5)
+    other = Store.create(tmp_path / "other")
+    extract(ToyEmbedder(), manifest, other, dataset="d", shard_rows=6, batch_size=3)
+    assert names(store) == names(other)
+
+
+def test_writers_side_by_side_commit_each_shard_once(store, make_manifest):
+    manifest = make_manifest(60)
+    threads = [
+        threading.Thread(
+            target=extract, args=(ToyEmbedder(), manifest, store), kwargs={"dataset": "d", "shard_rows": 7}
+        )
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(names(store)) == len(list(plan(60, 7)))
+    assert len(store.view(["toy"])) == 60
+
+
+def test_other_options_make_another_feature(store, make_manifest):
+    manifest = make_manifest()
+    extract(ToyEmbedder(tap="a"), manifest, store, dataset="d")
+    extract(ToyEmbedder(tap="b"), manifest, store, dataset="d")
+    extract(ToyEmbedder(tap="b"), manifest, store, dataset="d", dtype="float16")
+    assert len({f.spec.fingerprint for f in store.features("d")}) == 3
+
+
+def test_impossible_settings_are_refused(store, make_manifest, embedder):
+    with pytest.raises(FeatstoreError, match="at least 1"):
+        extract(embedder, make_manifest(), store, dataset="d", batch_size=0)
+    with pytest.raises(FeatstoreError, match="between 0 and 1"):
+        extract(embedder, make_manifest(), store, dataset="d", max_errors=3)
+    with pytest.raises(FeatstoreError, match="dataset name"):
+        extract(embedder, make_manifest(), store, dataset="../up")
+    empty = make_manifest().keep([False] * 12)
+    assert isinstance(empty, Manifest)
+    with pytest.raises(ManifestError, match="nothing to embed"):
+        extract(embedder, empty, store, dataset="d")
+
+
+def test_progress_ends_at_the_total(store, make_manifest, embedder):
+    seen = []
+    extract(
+        embedder,
+        make_manifest(12, contents={2: b"BAD", 3: b"same same", 4: b"same same"}),
+        store,
+        dataset="d",
+        batch_size=4,
+        progress=lambda stage, done, total: seen.append((stage, done, total)),
+    )
+    assert ("hash", 12, 12) in seen
+    assert seen[-1] == ("embed", 12, 12)
