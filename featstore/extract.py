@@ -24,7 +24,7 @@ from featstore.feature import Feature, RowIndex
 from featstore.manifest import Manifest
 from featstore.shard import Rows
 from featstore.shard_reader import read_rows
-from featstore.spec import Dtype, FeatureSpec
+from featstore.spec import Dtype, FeatureSpec, name_for
 from featstore.store import Store
 from featstore.survey import Survey, survey
 
@@ -120,9 +120,12 @@ def extract(
     if not len(manifest):
         raise ManifestError(f"{manifest.where} has no samples: there is nothing to embed")
     started = time.monotonic()
-    blocks = dict(embedder.blocks)
     spec = FeatureSpec(
-        name=name or embedder.name, identity=embedder.spec(), blocks=blocks, dtype=dtype, described=embedder.describe()
+        name=name or name_for(embedder.name),
+        identity=embedder.spec(),
+        blocks=dict(embedder.blocks),
+        dtype=dtype,
+        described=embedder.describe(),
     )
     feature = store.create_feature(dataset, spec)
     files.remove_temporaries(feature.folder, _STALE_S)
@@ -238,9 +241,9 @@ class _Run:
     def _known_row(self, digest: str) -> Row:
         if digest in self.computed:
             return self.computed[digest]
-        shard, row = self.found.stored[digest]
-        header = self.index.headers[shard]
-        return {name: read_rows(header, f"blocks/{name}", [row])[0] for name in self.feature.spec.blocks}
+        shard, row = self.index.locate([self.found.stored[digest]])
+        header = self.index.headers[int(shard[0])]
+        return {name: read_rows(header, f"blocks/{name}", row.tolist())[0] for name in self.feature.spec.blocks}
 
     def _batches(self, positions: Iterable[int]) -> Iterator[tuple[list[int], npt.NDArray[Any]]]:
         """Decoded pictures dealt in batches; unusable ones are noted and passed over."""
@@ -306,7 +309,7 @@ class _Run:
         )
         generation = self.index.generation_after(self._id(i) for i in entries)
         path = self.feature.commit(new, index=number, generation=generation)
-        log.info("committed %s: %d rows, %d in quarantine", path.name, len(good), len(bad))
+        log.debug("committed %s: %d rows, %d in quarantine", path.name, len(good), len(bad))
 
     def _id(self, position: int) -> str:
         return self.manifest.samples[position].sample_id

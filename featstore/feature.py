@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from featstore import files
 from featstore.errors import FingerprintError, FormatError
@@ -20,26 +23,31 @@ class RowIndex:
     """Which shard and row holds each sample, and which samples could not be embedded."""
 
     headers: tuple[ShardHeader, ...]
-    place: dict[str, tuple[int, int]] = field(repr=False)
-    """sample_id to (position in `headers`, row)."""
+    starts: npt.NDArray[np.int64] = field(repr=False)
+    """First row of each header's shard, counting through all shards."""
+    place: dict[str, int] = field(repr=False)
+    """sample_id to row, counting through all shards."""
     quarantined: dict[str, tuple[str, str]] = field(repr=False)
     """sample_id to (sha256 of the picture or empty, reason)."""
 
+    def locate(self, ids: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Position in `headers`, and row in that shard, of each sample; all must be placed."""
+        rows = np.fromiter(map(self.place.__getitem__, ids), dtype=np.int64, count=len(ids))
+        shard = np.searchsorted(self.starts, rows, side="right") - 1
+        return shard.astype(np.int64), rows - self.starts[shard]
+
     def image_digests(self) -> dict[str, str]:
         """sample_id to the sha256 of the picture its row was made from; empty for imported rows."""
-        stored = [read_strings(header, "image_digest") for header in self.headers]
-        return {sample_id: stored[shard][row] for sample_id, (shard, row) in self.place.items()}
+        stored = [digest for header in self.headers for digest in read_strings(header, "image_digest")]
+        return {sample_id: stored[row] for sample_id, row in self.place.items()}
 
     def generation_after(self, ids: Iterable[str]) -> int:
         """Generation of a new shard that holds `ids`: above every shard whose entries it replaces."""
-        newest = -1
+        known = list(ids)
+        placed, _ = self.locate([sample_id for sample_id in known if sample_id in self.place])
+        newest = max((self.headers[shard].generation for shard in placed.tolist()), default=-1)
         quarantine = {entry[0]: h.generation for h in self.headers for entry in h.quarantined}
-        for sample_id in ids:
-            if sample_id in self.place:
-                newest = max(newest, self.headers[self.place[sample_id][0]].generation)
-            elif sample_id in self.quarantined:
-                newest = max(newest, quarantine.get(sample_id, -1))
-        return newest + 1
+        return max(newest, *(quarantine.get(sample_id, -1) for sample_id in known), -1) + 1
 
 
 class Feature:
@@ -58,6 +66,7 @@ class Feature:
             raise FormatError(
                 f"{folder} holds the feature.json of {self.spec.fingerprint[:12]}: it was moved here by hand"
             )
+        self._indexed: tuple[object, RowIndex] | None = None
 
     @classmethod
     def create(cls, dataset: Path, spec: FeatureSpec) -> Feature:
@@ -95,19 +104,14 @@ class Feature:
         return [self.own(read_header(path)) for path in self.shard_paths()]
 
     def index(self) -> RowIndex:
-        """Find every sample's row; of two shards that hold it, the higher generation counts, then the lower name."""
-        found = sorted(self.headers(), key=lambda h: h.path.name, reverse=True)
-        headers = tuple(sorted(found, key=lambda h: h.generation))
-        place: dict[str, tuple[int, int]] = {}
-        quarantined: dict[str, tuple[str, str]] = {}
-        for shard, header in enumerate(headers):
-            for row, sample_id in enumerate(read_strings(header, "ids")):
-                place[sample_id] = (shard, row)
-                quarantined.pop(sample_id, None)
-            for sample_id, digest, reason in header.quarantined:
-                quarantined[sample_id] = (digest, reason)
-                place.pop(sample_id, None)
-        return RowIndex(headers=headers, place=place, quarantined=quarantined)
+        """Find every sample's row; of two shards that hold it, the higher generation counts, then the lower name.
+
+        Read again only when the folder's shards changed since the last time.
+        """
+        state = files.state(*self.shard_paths())
+        if self._indexed is None or self._indexed[0] != state:
+            self._indexed = (state, _index(self.headers()))
+        return self._indexed[1]
 
     def commit(self, rows: Rows, *, index: int, generation: int) -> Path:
         """Add one shard; the name holds the digest, so writing the same rows twice is harmless."""
@@ -136,3 +140,20 @@ class Feature:
                 f"  move it out of this folder; rows of two features are never mixed"
             )
         return header
+
+
+def _index(found: Sequence[ShardHeader]) -> RowIndex:
+    newest_last = sorted(found, key=lambda h: h.path.name, reverse=True)
+    headers = tuple(sorted(newest_last, key=lambda h: h.generation))
+    starts = np.cumsum([0, *(header.rows for header in headers)])[:-1]
+    place: dict[str, int] = {}
+    quarantined: dict[str, tuple[str, str]] = {}
+    for start, header in zip(starts.tolist(), headers, strict=True):
+        ids = read_strings(header, "ids")
+        place.update(zip(ids, range(start, start + header.rows), strict=True))
+        for sample_id in quarantined.keys() & ids if quarantined else ():
+            del quarantined[sample_id]
+        for sample_id, digest, reason in header.quarantined:
+            quarantined[sample_id] = (digest, reason)
+            place.pop(sample_id, None)
+    return RowIndex(headers=headers, starts=starts, place=place, quarantined=quarantined)

@@ -93,6 +93,18 @@ def remove_temporaries(folder: Path, older_than_s: float) -> list[Path]:
     return removed
 
 
+def state(*paths: Path) -> tuple[object, ...]:
+    """Something that changes when any of these files does; to know whether what was read from them still holds."""
+    found: list[object] = []
+    for path in paths:
+        try:
+            stat = path.stat()
+            found.append((path.name, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+        except FileNotFoundError:
+            found.append(path.name)
+    return tuple(found)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable, where the platform can do that at all."""
     if os.name == "nt":  # Windows has no fsync for folders

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +25,8 @@ FORMAT, FORMAT_VERSION = "cer-manifest", 1
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sample:
-    """One row of a manifest."""
+class Sample(NamedTuple):
+    """One row of a manifest (a named tuple: a manifest may hold a million of them)."""
 
     sample_id: str
     """Unique in the manifest; what rows of features are joined on."""
@@ -125,11 +126,11 @@ class Manifest:
             if classes.labels:
                 log.info("%s has no class list beside it: classes are its labels in alphabetical order", path)
         return cls(
-            samples=tuple(samples),
+            samples=samples,
             classes=classes,
             root=Path(root) if root is not None else stored_root or path.parent,
             where=str(path),
-            lines=tuple(lines),
+            lines=lines,
         )
 
     def write(self, path: Path | str) -> None:
@@ -149,7 +150,7 @@ class Manifest:
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows((s.sample_id, s.path, s.label, s.split, s.group) for s in self.samples)
+        writer.writerows(self.samples)
         return out.getvalue()
 
 
@@ -172,51 +173,71 @@ def _read_companion(path: Path) -> tuple[ClassSet | None, Path | None]:
         raise FormatError(f"{companion} lacks a field of a {FORMAT}: {error}") from None
 
 
-def _read_rows(path: Path) -> tuple[list[Sample], list[int]]:
-    samples, lines = [], []
-    for line, row in read_table(path, required=("sample_id", "path"), optional=("label", "split", "group")):
-        samples.append(Sample(**row))
-        lines.append(line)
-    if not samples:
+def _read_rows(path: Path) -> tuple[tuple[Sample, ...], tuple[int, ...]]:
+    table = read_table(path, required=COLUMNS[:2], optional=COLUMNS[2:])
+    if not table.rows:
         raise ManifestError(f"{path} has a header but no samples: there is nothing to embed or to learn from")
-    return samples, lines
+    blank = [""] * len(table.rows)
+    columns = [table.column(name) or blank for name in COLUMNS]
+    make = functools.partial(
+        tuple.__new__, Sample
+    )  # Sample._make without the check that zip does
+    return tuple(map(make, zip(*columns, strict=True))), tuple(table.lines)
 
 
-def read_table(
-    path: Path, *, required: Sequence[str], optional: Sequence[str] = (), others: bool = False
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (line, row) of a CSV file; BOM, CRLF and blank lines are handled, ragged rows refused.
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A CSV file's rows of equal length, and the line that each ends on."""
+
+    header: list[str]
+    rows: list[list[str]]
+    lines: list[int]
+
+    def column(self, name: str) -> list[str] | None:
+        """The cells of a column; None if there is no such column."""
+        if name not in self.header:
+            return None
+        at = self.header.index(name)
+        return [row[at].strip() for row in self.rows]
+
+
+def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str] = (), others: bool = False) -> Table:
+    """Read a CSV file with a header; BOM, CRLF and blank lines are handled, ragged rows refused.
 
     Raises
     ------
     ManifestError
         With file and line; also for columns that are not known, unless `others` allows them.
     """
+    reader = csv.reader(io.StringIO(_text(path), newline=""))
+    rows: list[list[str]] = []
+    lines: list[int] = []
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        for row in reader:
+            if row and any(map(str.strip, row)):
+                rows.append(row)
+                lines.append(reader.line_num)
+    except csv.Error as error:
+        raise ManifestError(f"{path}:{reader.line_num}: not valid CSV: {error}") from None
+    if not rows:
+        raise ManifestError(f"{path} is empty: expected a header such as {','.join(COLUMNS)}")
+    header = [cell.strip() for cell in rows[0]]
+    _check_header(header, path, required, (*required, *optional), others)
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != len(header):
+            raise ManifestError(f"{path}:{line}: expected {len(header)} fields, however: {len(row)}")
+    return Table(header=header, rows=rows[1:], lines=lines[1:])
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ManifestError(
-            f"no such manifest: {path}\n  make one with: cer-feat manifest KIND ROOT -o {path}"
-        ) from None
+        raise ManifestError(f"no manifest {path}\n  make one with: cer-feat manifest KIND ROOT -o {path}") from None
     except IsADirectoryError:
         raise ManifestError(f"{path} is a folder, a manifest is a CSV file: cer-feat manifest folder {path}") from None
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path} is not UTF-8 text (byte {error.start}): save it as CSV UTF-8") from None
-    reader = csv.reader(io.StringIO(text, newline=""))
-    try:
-        header = next((row for row in reader if any(cell.strip() for cell in row)), None)
-        if header is None:
-            raise ManifestError(f"{path} is empty: expected a header such as {','.join(COLUMNS)}")
-        header = [cell.strip() for cell in header]
-        _check_header(header, path, required, (*required, *optional), others)
-        for row in reader:
-            if not any(cell.strip() for cell in row):
-                continue
-            if len(row) != len(header):
-                raise ManifestError(f"{path}:{reader.line_num}: expected {len(header)} fields, however: {len(row)}")
-            yield reader.line_num, {name: cell.strip() for name, cell in zip(header, row, strict=True)}
-    except csv.Error as error:
-        raise ManifestError(f"{path}:{reader.line_num}: not valid CSV: {error}") from None
 
 
 def _check_header(header: list[str], path: Path, required: Sequence[str], known: Sequence[str], others: bool) -> None:
@@ -235,32 +256,42 @@ def _check_header(header: list[str], path: Path, required: Sequence[str], known:
 
 
 def _check_samples(manifest: Manifest) -> None:
-    labels = set(manifest.classes.labels)
-    first: dict[str, int] = {}
-    split_of: dict[str, int] = {}
-    for i, sample in enumerate(manifest.samples):
-        where = _place(manifest, i)
+    """Look for each fault over whole columns first, which is quick, and for the place only where there is one."""
+    samples = manifest.samples
+    ids = [sample.sample_id for sample in samples]
+    if len(set(ids)) != len(ids):
+        first: dict[str, int] = {}
+        for i, sample_id in enumerate(ids):
+            if first.setdefault(sample_id, i) != i:
+                other = _place(manifest, first[sample_id])
+                raise ManifestError(f"{_place(manifest, i)}: sample_id {sample_id!r} stands twice, first at {other}")
+    for i, sample in enumerate(samples):
         if not sample.sample_id or not sample.path:
-            raise ManifestError(f"{where}: sample_id and path must not be empty")
+            raise ManifestError(f"{_place(manifest, i)}: sample_id and path must not be empty")
         if not sample.sample_id.isprintable():
-            raise ManifestError(f"{where}: sample_id {sample.sample_id!r} holds control characters")
-        if sample.sample_id in first:
-            other = _place(manifest, first[sample.sample_id])
-            raise ManifestError(f"{where}: sample_id {sample.sample_id!r} stands twice, first at {other}")
-        first[sample.sample_id] = i
-        if sample.label and sample.label not in labels:
+            raise ManifestError(f"{_place(manifest, i)}: sample_id {sample.sample_id!r} holds control characters")
+    unknown = {sample.label for sample in samples} - {"", *manifest.classes.labels}
+    for i, sample in enumerate(samples if unknown else ()):
+        if sample.label in unknown:
             try:
                 manifest.classes.index(sample.label)
             except ClassSetError as error:
-                raise ManifestError(f"{where}: {error}") from None
-        if sample.group:
-            seen = manifest.samples[split_of.setdefault(sample.group, i)]
-            if seen.split != sample.split:
-                raise ManifestError(
-                    f"{where}: group {sample.group!r} stands in two splits, {seen.split!r} and {sample.split!r} "
-                    f"(first at {_place(manifest, split_of[sample.group])})\n"
-                    f"  a video or subject in two splits leaks; give all its rows one split"
-                )
+                raise ManifestError(f"{_place(manifest, i)}: {error}") from None
+    _check_groups(manifest)
+
+
+def _check_groups(manifest: Manifest) -> None:
+    first: dict[str, int] = {}
+    for i, sample in enumerate(manifest.samples):
+        if not sample.group:
+            continue
+        seen = manifest.samples[first.setdefault(sample.group, i)]
+        if seen.split != sample.split:
+            raise ManifestError(
+                f"{_place(manifest, i)}: group {sample.group!r} stands in two splits, {seen.split!r} and "
+                f"{sample.split!r} (first at {_place(manifest, first[sample.group])})\n"
+                f"  a video or subject in two splits leaks; give all its rows one split"
+            )
 
 
 def _place(manifest: Manifest, i: int) -> str:

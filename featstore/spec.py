@@ -88,6 +88,13 @@ def valid_name(name: str) -> bool:
     return name.isascii() and name[:1].isalnum() and all(c.isalnum() or c in "_-" for c in name)
 
 
+def name_for(embedder: str) -> str:
+    """A feature name from an embedder's name: `timm:vit_base.mae` gives `vit_base`, `onnx:a/b.onnx` gives `b`."""
+    plain = embedder.partition(":")[2] or embedder
+    plain = plain.replace("\\", "/").rstrip("/").rpartition("/")[2].partition(".")[0]
+    return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in plain).lstrip("_-") or "feature"
+
+
 def differences(a: FeatureSpec, b: FeatureSpec) -> list[tuple[str, Any, Any]]:
     """Fields in which two features differ, as (dotted name, value in a, value in b)."""
     left = {**_flat(a.identity, ""), "blocks": list(a.blocks.items()), "dtype": a.dtype}

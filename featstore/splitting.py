@@ -47,8 +47,23 @@ def hold_out(manifest: Manifest, share: float, *, seed: int = 0, split: str = "t
                 break
             held.update(members)
             wanted -= len(members)
-    samples = tuple(replace(sample, split=split if i in held else "train") for i, sample in enumerate(manifest.samples))
+    samples = tuple(sample._replace(split=split if i in held else "train") for i, sample in enumerate(manifest.samples))
     return replace(manifest, samples=samples)
+
+
+def thin(manifest: Manifest, n: int, *, seed: int = 0) -> Manifest:
+    """Keep about n samples, the same share of every class and split, at least one of each; order stays."""
+    if n < 1:
+        raise ManifestError(f"cannot keep {n} samples: name at least 1")
+    strata: dict[tuple[str, str], list[int]] = {}
+    for i, sample in enumerate(manifest.samples):
+        strata.setdefault((sample.split, sample.label), []).append(i)
+    share = min(1.0, n / max(1, len(manifest)))
+    kept: set[int] = set()
+    for key, members in strata.items():
+        rng = random.Random(f"{seed}/{key[0]}/{key[1]}")
+        kept.update(rng.sample(members, max(1, round(share * len(members)))))
+    return manifest.keep([i in kept for i in range(len(manifest))])
 
 
 def keep_first(manifest: Manifest, repeated: Sequence[Sequence[int]]) -> Manifest:

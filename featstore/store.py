@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -47,6 +47,8 @@ class Store:
                 f"or name another with --store or CER_STORE"
             )
         document.read(self.path / "store.json", FORMAT, FORMAT_VERSION)
+        self._manifests: dict[str, tuple[object, Manifest]] = {}
+        self._features: dict[Path, tuple[object, Feature]] = {}
 
     @classmethod
     def create(cls, path: Path | str) -> Store:
@@ -83,7 +85,12 @@ class Store:
 
     def manifest(self, dataset: str | None = None) -> Manifest:
         """The manifest the dataset was last extracted or imported with."""
-        return Manifest.read(self.path / self.dataset(dataset) / "manifest.csv")
+        name = self.dataset(dataset)
+        path = self.path / name / "manifest.csv"
+        state = files.state(path, path.with_suffix(".json"))
+        if name not in self._manifests or self._manifests[name][0] != state:
+            self._manifests[name] = (state, Manifest.read(path))
+        return self._manifests[name][1]
 
     def put_manifest(self, dataset: str, manifest: Manifest) -> None:
         """Make `manifest` the dataset's; rows stay, so a changed label or split costs nothing."""
@@ -92,7 +99,7 @@ class Store:
     def features(self, dataset: str | None = None) -> list[Feature]:
         """All features of a dataset, by name."""
         folder = self.path / self.dataset(dataset)
-        return [Feature(p) for p in sorted(folder.iterdir()) if p.is_dir() and "@" in p.name and _is_feature(p)]
+        return [self._feature(p) for p in sorted(folder.iterdir()) if "@" in p.name and (p / "feature.json").exists()]
 
     def feature(self, name: str, dataset: str | None = None) -> Feature:
         """The feature called `manet`, or `manet@3f9c` where several fingerprints of it are there.
@@ -125,6 +132,7 @@ class Store:
         dataset: str | None = None,
         split: str | None = None,
         missing: Missing = "error",
+        fingerprints: Mapping[str, str] | None = None,
         mapped: bool = False,
         verify: bool = True,
     ) -> View:
@@ -140,6 +148,8 @@ class Store:
             Only samples of this split.
         missing : {"error", "drop"}
             What to do with samples that lack a row in some feature.
+        fingerprints : dict of feature name to fingerprint, optional
+            Take exactly these, as a saved head names them, whatever else bears the name.
         mapped : bool
             Map rows instead of loading them: opens at once and needs no memory; rows are verified when first touched.
         verify : bool
@@ -156,7 +166,7 @@ class Store:
         if missing not in ("error", "drop"):
             raise FeatstoreError(f"missing must be 'error' or 'drop', however: {missing!r}")
         dataset = self.dataset(dataset)
-        requests = [self._request(name, dataset) for name in features]
+        requests = [self._request(name, dataset, fingerprints or {}) for name in features]
         keys = [(r.key, r.block) for r in requests]
         if len(set(keys)) != len(keys) or any((key, None) in keys for key, block in keys if block):
             raise FeatstoreError(f"a block is asked for twice: {', '.join(features)}")
@@ -170,6 +180,12 @@ class Store:
             where=str(self.path / dataset),
         )
 
+    def _feature(self, folder: Path) -> Feature:
+        state = files.state(folder / "feature.json")
+        if folder not in self._features or self._features[folder][0] != state:
+            self._features[folder] = (state, Feature(folder))
+        return self._features[folder][1]
+
     def _folder(self, dataset: str) -> Path:
         if not valid_name(dataset):
             raise FeatstoreError(
@@ -177,18 +193,29 @@ class Store:
             )
         return self.path / dataset
 
-    def _request(self, name: str, dataset: str) -> Request:
+    def _request(self, name: str, dataset: str, fingerprints: Mapping[str, str]) -> Request:
         key, _, block = name.partition(".")
-        feature = self.feature(key, dataset)
+        if key in fingerprints:
+            feature = self._exactly(key, fingerprints[key], dataset)
+        else:
+            feature = self.feature(key, dataset)
         if block and block not in feature.spec.blocks:
             raise UnknownFeatureError(
                 f"{feature.label!r} has no block {block!r}; {nearest(block, feature.spec.blocks)}"
             )
         return Request(key=key, feature=feature, block=block or None)
 
-
-def _is_feature(folder: Path) -> bool:
-    return (folder / "feature.json").exists()
+    def _exactly(self, name: str, fingerprint: str, dataset: str) -> Feature:
+        known = self.features(dataset)
+        for feature in known:
+            if feature.spec.fingerprint == fingerprint:
+                return feature
+        plain = name.partition("@")[0]
+        there = ", ".join(f.label for f in known if f.name == plain) or "none of that name"
+        raise UnknownFeatureError(
+            f"dataset {dataset!r} of {self.path} has no {plain}@{fingerprint[:12]}; it has {there}\n"
+            f"  extract it with the same weights and options, or train on what is there"
+        )
 
 
 def _ambiguous(name: str, found: Sequence[Feature]) -> str:

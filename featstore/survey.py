@@ -24,8 +24,8 @@ class Survey:
     """sample_id to reason, for samples known to have no usable picture."""
     repeated: frozenset[str] = field(repr=False)
     """Digests that more than one sample has."""
-    stored: dict[str, tuple[int, int]] = field(repr=False)
-    """Digest to the place of a row made from that very picture."""
+    stored: dict[str, str] = field(repr=False)
+    """Digest to a sample whose stored row was made from that very picture."""
     leaking: int
     """Pictures that stand in more than one split."""
 
@@ -65,7 +65,7 @@ def survey(
         pending=pending,
         failed=failed,
         repeated=frozenset(digest for digest, count in Counter(digests).items() if digest and count > 1),
-        stored={digest: index.place[sample_id] for sample_id, digest in made_from.items() if digest},
+        stored={digest: sample_id for sample_id, digest in made_from.items() if digest},
         leaking=len(pictures.across_splits(manifest, pictures.repeats(manifest, digests))),
     )
 

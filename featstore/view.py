@@ -94,7 +94,7 @@ def build_view(
     indexes = [request.feature.index() for request in requests]
     keep = np.ones(len(manifest), dtype=bool)
     for request, index in zip(requests, indexes, strict=True):
-        present = np.array([sample_id in index.place for sample_id in manifest.ids], dtype=bool)
+        present = np.fromiter(map(index.place.__contains__, manifest.ids), dtype=bool, count=len(manifest))
         if not present.all() and not drop_missing:
             raise _incomplete(manifest, present, request, index, where)
         keep &= present
@@ -103,7 +103,7 @@ def build_view(
     chosen = manifest if keep.all() else manifest.keep(keep)
     blocks: dict[str, BlockRows] = {}
     for request, index in zip(requests, indexes, strict=True):
-        shard, row = _places(chosen, index)
+        shard, row = index.locate(chosen.ids)
         names = [request.block] if request.block else list(request.feature.spec.blocks)
         for name in names:
             key = request.key if len(request.feature.spec.blocks) == 1 else f"{request.key}.{name}"
@@ -121,11 +121,6 @@ def build_view(
         blocks=blocks,
         fingerprints={request.key: request.feature.spec.fingerprint for request in requests},
     )
-
-
-def _places(manifest: Manifest, index: RowIndex) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    places = np.array([index.place[sample_id] for sample_id in manifest.ids], dtype=np.int64).reshape(-1, 2)
-    return places[:, 0].copy(), places[:, 1].copy()
 
 
 def _load(

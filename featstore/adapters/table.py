@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from featstore.adapters.base import Adapted, need_samples
-from featstore.class_sets import class_set, custom
+from featstore.class_sets import ClassSet, class_set, custom
 from featstore.errors import ManifestError, nearest
-from featstore.manifest import Manifest, Sample, read_table
+from featstore.manifest import Manifest, Sample, Table, read_table
 
 
 def read_csv(
@@ -34,36 +34,42 @@ def read_csv(
     id_column, path_column, label_column, split_column, group_column : str
         Names of the columns; only `path_column` must exist. Without an id column, the path is the id.
     """
-    columns = {"label": label_column, "split": split_column, "group": group_column}
+    table = read_table(root, required=(path_column,), others=True)
+    _check_named(root, table, {
+        "id": (id_column, "sample_id"), "label": (label_column, "label"),
+        "split": (split_column, "split"), "group": (group_column, "group"),
+    })  # fmt: skip
     chosen = class_set(classes) if classes else None
-    samples: list[Sample] = []
-    lines: list[int] = []
-    for line, row in read_table(root, required=(path_column,), others=True):
-        if line == 2 or not samples:
-            _check_named(root, row, {"id": (id_column, "sample_id"), **{k: (v, k) for k, v in columns.items()}})
-        values = {name: row.get(column, "") for name, column in columns.items()}
-        if chosen and values["label"]:
-            values["label"] = _label(root, line, values["label"], chosen.labels, chosen.first_id)
-        samples.append(Sample(sample_id=row.get(id_column) or row[path_column], path=row[path_column], **values))
-        lines.append(line)
+    paths = table.column(path_column) or []
+    blank = [""] * len(paths)
+    labels = table.column(label_column) or blank
+    if chosen:
+        labels = [
+            _label(root, line, text, chosen) if text else "" for line, text in zip(table.lines, labels, strict=True)
+        ]
+    ids = [sample_id or path for sample_id, path in zip(table.column(id_column) or paths, paths, strict=True)]
+    splits, groups = table.column(split_column) or blank, table.column(group_column) or blank
+    samples = map(Sample._make, zip(ids, paths, labels, splits, groups, strict=True))
     found = need_samples(samples, root, "at least one row below the header")
-    labels = chosen or custom(sorted({s.label for s in found} - {""}))
+    named = chosen or custom(sorted({s.label for s in found} - {""}))
     start = Path(pictures) if pictures else root.parent
-    return Adapted(manifest=Manifest(samples=found, classes=labels, root=start, where=str(root), lines=tuple(lines)))
+    return Adapted(
+        manifest=Manifest(samples=found, classes=named, root=start, where=str(root), lines=tuple(table.lines))
+    )
 
 
-def _check_named(root: Path, row: dict[str, str], columns: dict[str, tuple[str, str]]) -> None:
+def _check_named(root: Path, table: Table, columns: dict[str, tuple[str, str]]) -> None:
     """A column that was asked for by name must be there; the standard names may be absent."""
     for option, (column, standard) in columns.items():
-        if column != standard and column not in row:
-            raise ManifestError(f"{root}:1: no column {column!r} (--{option}-column); {nearest(column, row)}")
+        if column != standard and column not in table.header:
+            raise ManifestError(f"{root}:1: no column {column!r} (--{option}-column); {nearest(column, table.header)}")
 
 
-def _label(root: Path, line: int, text: str, labels: tuple[str, ...], first_id: int) -> str:
-    by_plain = {label.replace("_", " ").casefold(): label for label in labels}
+def _label(root: Path, line: int, text: str, classes: ClassSet) -> str:
+    by_plain = {label.replace("_", " ").casefold(): label for label in classes.labels}
     plain = text.replace("_", " ").casefold()
     if plain in by_plain:
         return by_plain[plain]
-    if text.isascii() and text.isdigit() and first_id <= int(text) < first_id + len(labels):
-        return labels[int(text) - first_id]
-    raise ManifestError(f"{root}:{line}: label {text!r} is not in the class set; {nearest(text, labels)}")
+    if text.isascii() and text.isdigit() and 0 <= int(text) - classes.first_id < len(classes.labels):
+        return classes.from_id(int(text))
+    raise ManifestError(f"{root}:{line}: label {text!r} is not in the class set; {nearest(text, classes.labels)}")

@@ -50,9 +50,7 @@ def test_when_a_manifest_grows_only_the_new_samples_are_embedded(store, make_man
 def test_a_changed_label_or_split_costs_nothing(store, make_manifest, embedder):
     manifest = make_manifest()
     extract(embedder, manifest, store, dataset="d")
-    relabelled = dataclasses.replace(
-        manifest, samples=tuple(dataclasses.replace(s, label="Sadly Angry") for s in manifest.samples)
-    )
+    relabelled = dataclasses.replace(manifest, samples=tuple(s._replace(label="Sadly Angry") for s in manifest.samples))
     assert extract(ToyEmbedder(), relabelled, store, dataset="d").embedded == 0
     assert set(store.view(["toy"]).y) == {6}
 

@@ -80,8 +80,15 @@ def test_a_long_quarantine_grows_the_header(tmp_path):
         assert file["blocks/a"].shape == (0, 2)
 
 
+FLOATS = st.floats(-(2.0**100), 2.0**100, width=32)
+
+
 @settings(max_examples=30, deadline=None)
-@given(arrays(np.float32, st.tuples(st.integers(1, 9), st.integers(1, 6)), elements=st.floats(-(2.0**100), 2.0**100, width=32)))
+@given(
+    arrays(
+        np.float32, st.tuples(st.integers(1, 9), st.integers(1, 6)), elements=st.floats(-(2.0**100), 2.0**100, width=32)
+    )
+)
 def test_every_finite_array_survives_bit_for_bit(tmp_path_factory, array):
     ids = [str(i) for i in range(len(array))]
     new = Rows(ids=ids, image_digests=[""] * len(ids), blocks={"b": array})

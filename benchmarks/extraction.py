@@ -1,0 +1,82 @@
+"""End-to-end extraction against the same model's bare forward on ready tensors, at its best batch size.
+
+Ratio: (pictures/s of `extract`: read, hash, decode, resize, forward, write) ÷ (pictures/s of forward alone). Limit: 0.90.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from backbones import create
+from benchmarks.timing import report
+from demofaces import write_dataset
+from featstore import Manifest, Store, extract
+from featstore.adapters import build
+
+REPEATS = 5
+
+
+def bare_rate(backbone, pictures: np.ndarray, batch_size: int) -> float:
+    """Pictures per second of forward passes alone, on float tensors that are ready in memory."""
+    module = backbone.module.eval()
+    batch = torch.from_numpy(pictures[:batch_size]).permute(0, 3, 1, 2).float().div(255)  # (b, h, w, c) -> (b, c, h, w)
+    batch = batch.contiguous(memory_format=backbone.memory_format)
+    with torch.inference_mode():
+        module(batch)
+        rounds = max(1, len(pictures) // batch_size)
+        started = time.perf_counter()
+        for _ in range(rounds):
+            module(batch)
+        return rounds * batch_size / (time.perf_counter() - started)
+
+
+def extract_rate(backbone, manifest: Manifest, batch_size: int) -> float:
+    """Pictures per second of a whole run into a new store."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.create(Path(folder) / "store")
+        started = time.perf_counter()
+        extract(backbone, manifest, store, dataset="faces", batch_size=batch_size)
+        return len(manifest) / (time.perf_counter() - started)
+
+
+def main() -> None:
+    """Measure one backbone and print a JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backbone", default="resnet50")
+    parser.add_argument("--pictures", type=int, default=192)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[8, 16, 32])
+    args = parser.parse_args()
+    backbone = create(args.backbone, weights="random")
+    with tempfile.TemporaryDirectory() as folder:
+        write_dataset(folder)
+        manifest = build("rafdb-compound", folder).manifest
+        manifest = manifest.keep([i < args.pictures for i in range(len(manifest))])
+        decoded = np.stack([backbone.decode((manifest.root / s.path).read_bytes()) for s in manifest.samples])
+        trial = {size: bare_rate(backbone, decoded, size) for size in args.batch_sizes}
+        best = max(trial, key=trial.__getitem__)
+        bare, whole, ratios = [], [], []
+        for _ in range(REPEATS):  # the two in turn: a slow moment of the machine hits both
+            bare.append(bare_rate(backbone, decoded, best))
+            whole.append(extract_rate(backbone, manifest, best))
+            ratios.append(whole[-1] / bare[-1])
+    report(
+        "extraction",
+        backbone=args.backbone,
+        batch_size=best,
+        bare_per_s=round(statistics.median(bare), 2),
+        extract_per_s=round(statistics.median(whole), 2),
+        ratio=round(statistics.median(ratios), 3),
+        limit=0.90,
+        runs=REPEATS,
+    )
+
+
+if __name__ == "__main__":
+    main()

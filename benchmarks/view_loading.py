@@ -1,0 +1,71 @@
+"""Loading a view of 50,000 x 2304 float32 against `np.fromfile` of the same bytes, both warm. Limit: 0.8 of its speed."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.timing import interleaved, report
+from featstore import Manifest, Sample, Store, class_set
+from featstore.shard import Rows
+from featstore.spec import FeatureSpec
+
+
+def fill(folder: Path, n: int, width: int, shard_rows: int) -> tuple[Store, Path]:
+    """A store of random rows, and the same rows in one plain file."""
+    store = Store.create(folder / "store")
+    ids = [f"sample_{i:06d}" for i in range(n)]
+    samples = tuple(Sample(sample_id=i, path=f"{i}.jpg") for i in ids)
+    store.put_manifest("d", Manifest(samples=samples, classes=class_set("abaw7"), root=folder))
+    feature = store.create_feature("d", FeatureSpec(name="f", identity={"architecture": "random"}, blocks={"b": width}))
+    rng = np.random.default_rng(0)
+    with (folder / "plain.bin").open("wb") as plain:
+        for index, start in enumerate(range(0, n, shard_rows)):
+            part = ids[start : start + shard_rows]
+            block = rng.standard_normal((len(part), width), dtype=np.float32)
+            feature.commit(Rows(ids=part, image_digests=[""] * len(part), blocks={"b": block}), index=index, generation=0)
+            block.tofile(plain)
+    return store, folder / "plain.bin"
+
+
+def main() -> None:
+    """Measure and print a JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=50_000)
+    parser.add_argument("--width", type=int, default=2304)
+    parser.add_argument("--shard-rows", type=int, default=8192)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        store, plain = fill(Path(folder), args.rows, args.width, args.shard_rows)
+        expected = np.fromfile(plain, dtype=np.float32).reshape(args.rows, args.width)
+        if not np.array_equal(store.view(["f"]).blocks["f"], expected):
+            raise SystemExit("the view does not equal the plain file")
+        del expected
+        taken = interleaved(
+            {
+                "fromfile": lambda: np.fromfile(plain, dtype=np.float32),
+                "verified": lambda: store.view(["f"]),
+                "unverified": lambda: store.view(["f"], verify=False),
+                "mapped_open": lambda: store.view(["f"], mapped=True),
+            },
+            repeats=7,
+        )
+    report(
+        "view_loading",
+        rows=args.rows,
+        width=args.width,
+        fromfile_s=round(taken["fromfile"], 4),
+        verified_s=round(taken["verified"], 4),
+        unverified_s=round(taken["unverified"], 4),
+        mapped_open_ms=round(1e3 * taken["mapped_open"], 1),
+        ratio=round(taken["fromfile"] / taken["verified"], 3),
+        ratio_unverified=round(taken["fromfile"] / taken["unverified"], 3),
+        limit=0.8,
+    )
+
+
+if __name__ == "__main__":
+    main()

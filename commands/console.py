@@ -1,0 +1,164 @@
+"""How the commands talk: results to stdout, everything else to stderr, errors without tracebacks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+FAILED, TOO_MANY_ERRORS, INTERRUPTED = 1, 3, 130
+_OURS = {"FeatstoreError", "BackbonesError", "FusionError", "DemoFacesError"}
+
+Progress = Callable[[str, int, int], None]
+
+
+class Front(TyperGroup):
+    """Ends a command with 0 done, 1 failed, 2 wrong usage, 3 too many bad pictures, 130 interrupted.
+
+    A user's mistake is told in words; a fault of ours keeps its traceback.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, and turn what goes wrong into words and an exit status."""
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+        _interrupt_on_signals()
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            say("[bold]interrupted.[/] What was finished is kept; run the same command again to go on.")
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:  # `cer-feat ls | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except Exception as error:  # the boundary: our own errors are told, all others are raised again
+            code = _told(error)
+            if code is None:
+                raise
+            raise typer.Exit(code) from None
+
+
+def app(help_text: str) -> typer.Typer:
+    """A Typer app whose errors read as `Front` says."""
+    return typer.Typer(
+        cls=Front, help=help_text, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )  # fmt: skip
+
+
+def fail(message: str) -> typer.Exit:
+    """Say what is wrong; `raise fail(...)` ends the command with exit status 1."""
+    say(f"[bold red]error:[/] {escape(message)}")
+    return typer.Exit(FAILED)
+
+
+def say(markup: str) -> None:
+    """Talk: progress, choices made, hints. Goes to stderr."""
+    _stderr().print(markup, highlight=False, soft_wrap=True)
+
+
+def escape(text: object) -> str:
+    """Text that must not be read as markup."""
+    from rich.markup import escape as escape_markup
+
+    return escape_markup(str(text))
+
+
+def out(text: str) -> None:
+    """A result, as it is, to stdout."""
+    typer.echo(text)
+
+
+def out_json(value: Any) -> None:
+    """A result for machines, to stdout."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str))
+
+
+def out_table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "", caption: str = "", left: int = 1
+) -> None:
+    """A table to stdout; all but the first `left` columns are right-aligned."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, caption=caption or None, title_justify="left", caption_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number < left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console = Console()
+    if not console.is_terminal:  # a pipe has no width: never fold or cut what somebody will parse
+        console = Console(width=max(80, console.measure(table, options=console.options.update(width=500)).maximum))
+    console.print(table)
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A bar with rate and time left on stderr; silent when stderr is not a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description:>10}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    console = _stderr()
+    with Bar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def step(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total, rate="")
+            task = bar.tasks[bar.task_ids.index(tasks[stage])]
+            rate = f"{task.speed:,.1f}/s" if task.speed else ""
+            bar.update(tasks[stage], completed=done, total=total, rate=rate)
+
+        yield step
+
+
+def show_logs() -> None:
+    """Let the packages' notes (what was chosen, what was replaced) through to stderr."""
+    logging.getLogger().setLevel(logging.INFO)
+    for noisy in ("timm", "httpx", "huggingface_hub", "matplotlib", "PIL"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _stderr() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _interrupt_on_signals() -> None:
+    """A scheduler's SIGTERM or SIGUSR1 ends a run as Ctrl-C does: what is finished is kept."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGUSR1"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), interrupt)
+
+
+def _told(error: Exception) -> int | None:
+    """Say what went wrong if it is an error of ours or of the file system; None for anything else."""
+    kinds = {base.__name__ for base in type(error).__mro__}
+    if kinds & _OURS:
+        say(f"[bold red]error:[/] {escape(error)}")
+        return TOO_MANY_ERRORS if "TooManyErrors" in kinds else FAILED
+    if isinstance(error, OSError) and error.filename:
+        say(f"[bold red]error:[/] {escape(error.strerror or error)}: {escape(error.filename)}")
+        return FAILED
+    return None

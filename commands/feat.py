@@ -1,0 +1,16 @@
+"""`cer-feat`: from pictures to a store of features."""
+
+from __future__ import annotations
+
+from commands import feat_demo, feat_extract, feat_import, feat_manifest, feat_store
+from commands.console import app as make_app
+
+app = make_app("Embed faces once, keep the features, know exactly what made them.")
+app.command("manifest")(feat_manifest.manifest)
+app.command("backbones")(feat_extract.backbones)
+app.command("extract")(feat_extract.extract)
+app.command("import")(feat_import.import_)
+app.command("ls")(feat_store.ls)
+app.command("show")(feat_store.show)
+app.command("verify")(feat_store.verify)
+app.command("demo")(feat_demo.demo)

@@ -1,0 +1,150 @@
+"""`cer-feat extract` and `cer-feat backbones`: embed every sample once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from commands.console import escape, out_json, out_table, progress_bar, say, show_logs
+from commands.options import DEFAULT_STORE, Data, Device, Json, Seed, StorePath, key_values, manifest_and_dataset
+
+if TYPE_CHECKING:
+    from featstore import ExtractReport, Feature, Store
+
+
+def backbones(as_json: Json = False) -> None:
+    """List the backbones: blocks, input, parameters, default weights.
+
+    Example: cer-feat backbones
+    """
+    from backbones import catalogue
+
+    rows = catalogue()
+    if as_json:
+        out_json(rows)
+        return
+    table = []
+    for row in rows:
+        blocks = ", ".join(f"{name} {width}" for name, width in (row["blocks"] or {}).items()) or "the model's"
+        size = f"{row['size_px']} px" if row["size_px"] else "the model's"
+        parameters = f"{row['parameters']:,}" if row["parameters"] else "-"
+        options = ", ".join(f"{name}={value}" for name, value in row["options"].items())
+        table.append([row["name"], blocks, size, parameters, row["default_weights"] or "-", options])
+    out_table(["backbone", "blocks", "input", "parameters", "default weights", "options"], table, left=6)
+
+
+def extract(
+    backbone: Annotated[
+        str, typer.Option("--backbone", "-b", help="vit, manet, resnet50, timm:<name> or onnx:<file>; see backbones.")
+    ],
+    data: Data = None,
+    store: StorePath = DEFAULT_STORE,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights", "-w", help="pretrained, a timm tag, a file, or random.", show_default="the backbone's"
+        ),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-O", help="The backbone's own, key=value: flow=legacy, tap=pool2048, size_px=112."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--as", help="What the feature is called.", show_default="the backbone")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Name in the store.", show_default="the manifest file's name")
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Where the pictures' paths start.", show_default="as the manifest says")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 32,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode.")] = 2,
+    device: Device = "auto",
+    precision: Annotated[
+        str, typer.Option(help="What the network computes in: float32, bfloat16, float16.")
+    ] = "float32",
+    dtype: Annotated[str, typer.Option(help="What rows are stored in: float32 or float16.")] = "float32",
+    shard_rows: Annotated[int, typer.Option(min=1, help="Samples a shard; a kill loses at most one.")] = 2048,
+    max_errors: Annotated[
+        float, typer.Option(help="Share of unusable pictures at which to stop; up to ten never stop a run, unless 0.")
+    ] = 0.01,
+    assume_unchanged: Annotated[
+        bool, typer.Option("--assume-unchanged", help="Do not re-read pictures to see whether they changed.")
+    ] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Embed every sample that has no row yet. Run it again after a kill, a new picture, a changed label.
+
+    Example: cer-feat extract --backbone resnet50 --data rafdb.csv --store features
+    """
+    from backbones import create
+    from featstore import Store
+    from featstore import extract as run_extract
+
+    show_logs()
+    manifest, dataset_name = manifest_and_dataset(data, store, dataset=dataset, root=root)
+    if not len(manifest):
+        raise typer.BadParameter("the manifest has no samples", param_hint="--data")
+    opened = Store.create(store)
+    embedder = create(
+        backbone, weights=weights, seed=seed, device=device, precision=precision, **key_values(option, "--option")
+    )
+    chosen: Literal["float32", "float16"] = _dtype(dtype)
+    with progress_bar() as step:
+        report = run_extract(
+            embedder,
+            manifest,
+            opened,
+            dataset=dataset_name,
+            name=name,
+            batch_size=batch_size,
+            shard_rows=shard_rows,
+            dtype=chosen,
+            max_errors=max_errors,
+            workers=workers,
+            assume_unchanged=assume_unchanged,
+            progress=step,
+        )
+    tell_extract(report, opened, dataset_name, as_json=as_json)
+
+
+def tell_extract(report: ExtractReport, store: Store, dataset: str, *, as_json: bool = False) -> None:
+    """Print what a run did, and what its user should know."""
+    rate = f", {report.embedded / report.elapsed_s:,.1f} pictures/s" if report.embedded and report.elapsed_s else ""
+    say(
+        f"[bold]{escape(report.feature)}[/]: {report.samples:,} samples, {report.already:,} there already, "
+        f"{report.embedded:,} embedded, {report.shared:,} shared with an identical picture "
+        f"({report.elapsed_s:,.1f} s{rate})"
+    )
+    if report.quarantined:
+        folder = store.path / dataset / report.feature
+        say(f"[yellow]{len(report.quarantined):,} pictures in quarantine[/]: {escape(folder / 'quarantine.csv')}")
+        for sample_id, reason in list(report.quarantined.items())[:3]:
+            say(f"  {escape(sample_id)}: {escape(reason)}")
+    if report.repeated_across_splits:
+        say(f"[yellow]{report.repeated_across_splits:,} pictures are in more than one split[/], so scores flatter")
+    _tell_siblings(store.feature(report.feature, dataset), store.features(dataset))
+    if as_json:
+        out_json(vars(report))
+
+
+def _tell_siblings(feature: Feature, features: list[Feature]) -> None:
+    """Name what sets this feature apart from others of its name."""
+    from featstore.spec import differences
+
+    for other in features:
+        if other.name == feature.name and other.label != feature.label:
+            fields = ", ".join(field for field, _, _ in differences(other.spec, feature.spec))
+            say(f"note: {escape(other.label)} is there too; they differ in {escape(fields)}")
+
+
+def _dtype(text: str) -> Literal["float32", "float16"]:
+    if text == "float32":
+        return "float32"
+    if text == "float16":
+        return "float16"
+    raise typer.BadParameter("must be float32 or float16", param_hint="--dtype")

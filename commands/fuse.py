@@ -1,0 +1,13 @@
+"""`cer-fuse`: from features to heads, tables and decisions."""
+
+from __future__ import annotations
+
+from commands import fuse_ablate, fuse_apply, fuse_compare, fuse_train
+from commands.console import app as make_app
+
+app = make_app("Train and compare fusion heads on cached features, in seconds.")
+app.command("train")(fuse_train.train)
+app.command("compare")(fuse_compare.compare)
+app.command("ablate")(fuse_ablate.ablate)
+app.command("evaluate")(fuse_apply.evaluate)
+app.command("predict")(fuse_apply.predict)

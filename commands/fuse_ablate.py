@@ -1,0 +1,85 @@
+"""`cer-fuse ablate`: what the weights of blocks or decisions do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.console import escape, progress_bar, say
+from commands.fuse_train import Setting, build_head
+from commands.options import DEFAULT_STORE, Data, Features, Missing, Seed, StorePath, key_values, split_list
+from commands.render import TableFormat, check_format, print_table, save_picture
+from commands.task import TestSplit, TrainSplit, load_task
+
+
+def ablate(
+    head: Annotated[str, typer.Option("--head", help="late (mixes decisions) or weighted (weighs blocks).")] = "late",
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weights",
+            "-w",
+            help="BLOCK=start:stop:step, BLOCK=value, or BLOCK=1- (what is left of 1); comma-separated or repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    simplex: Annotated[
+        str | None,
+        typer.Option(help="All weights that sum to 1: vit,manet,resnet50:0.1.", show_default=False),
+    ] = None,
+    setting: Setting = None,
+    features: Features = None,
+    data: Data = None,
+    store: StorePath = DEFAULT_STORE,
+    select: Annotated[
+        str,
+        typer.Option(help="Choose on inner folds of the training rows (inner), or on the test rows (test, biased)."),
+    ] = "inner",
+    folds: Annotated[int, typer.Option(min=2, help="Inner folds.")] = 5,
+    train_split: TrainSplit = "train",
+    test_split: TestSplit = None,
+    missing: Missing = "error",
+    format: TableFormat = "table",
+    figure: Annotated[Path | None, typer.Option(help="Draw the sweep: .png, .pdf or .svg.", show_default=False)] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Keep the whole sweep as JSON.", show_default=False)
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Sweep block or decision weights in one job; choose on inner folds, judge once on the held-out split.
+
+    Example: cer-fuse ablate --weights manet.local=0:1:0.1,manet.multi_scale=1- --figure sweep.png
+    """
+    from fusion import sweep as run_sweep
+    from fusion.sweep_figure import draw_sweep
+    from fusion.sweeps import parse_grid, parse_simplex
+
+    check_format(format)
+    if select not in ("inner", "test"):
+        raise typer.BadParameter("must be inner or test", param_hint="--select")
+    specs = [spec for entry in weights or [] for spec in split_list(entry)]
+    if bool(specs) == bool(simplex):
+        raise typer.BadParameter("give either --weights or --simplex", param_hint="--weights")
+    names = [spec.partition("=")[0].strip() for spec in specs] or split_list((simplex or "").rpartition(":")[0])
+    task = load_task(store, data, features or ",".join(dict.fromkeys(names)), missing, train_split, test_split)
+    grid = parse_grid(specs, task.train.widths) if specs else parse_simplex(simplex or "", task.train.by_feature())
+    built = build_head(head, task, key_values(setting, "--set"), seed=seed)
+    with progress_bar() as step:
+        found = run_sweep(
+            built,
+            grid,
+            task.train,
+            task.test,
+            select="inner" if select == "inner" else "test",
+            folds=folds,
+            seed=seed,
+            progress=lambda done, total: step("fits", done, total),
+        )
+    print_table(found, format)
+    say(f"{len(grid):,} weight vectors in {found.elapsed_s:,.1f} s")
+    if output is not None:
+        say(f"kept [bold]{escape(found.save(output))}[/]")
+    if figure is not None:
+        save_picture(draw_sweep(found), figure)

@@ -1,0 +1,142 @@
+"""`cer-fuse evaluate` and `cer-fuse predict`: use a head that was kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from commands.console import escape, out, out_json, out_table, say
+from commands.options import DEFAULT_STORE, Data, Json, Missing, StorePath
+
+if TYPE_CHECKING:
+    from featstore import View
+    from fusion import HeadInfo
+
+Run = Annotated[Path, typer.Option("--head", help="A run of cer-fuse train, or the head folder in it.")]
+
+
+def evaluate(
+    head: Run,
+    data: Data = None,
+    split: Annotated[str | None, typer.Option(help="Split to judge on.", show_default="as the run's")] = None,
+    store: StorePath = DEFAULT_STORE,
+    missing: Missing = "error",
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw the confusion matrix: .png, .pdf or .svg.", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Judge a kept head on labelled samples; it refuses features it did not learn from.
+
+    Example: cer-fuse evaluate --head runs/rafdb-mlp --split test
+    """
+    import numpy as np
+
+    from fusion import scores
+    from fusion.confusion_figure import draw_confusion
+    from fusion.figures import save_figure
+    from fusion.intervals import bootstrap, wilson
+
+    info, fitted, view, split = _loaded(head, store, data, split, missing)
+    view = view.take(view.y >= 0)
+    if not len(view):
+        raise typer.BadParameter(f"no labelled sample in split {split!r}", param_hint="--split")
+    proba = _probabilities(fitted, view)
+    y_pred = proba.argmax(axis=1)
+    found = scores(view.y, y_pred, view.classes)
+    draws = bootstrap(view.y, np.asarray(y_pred, dtype=np.int64)[None], len(view.classes), seed=seed)
+    accuracy, macro_f1 = wilson(int(found.correct.sum()), found.n), draws.interval("macro_f1", 0)
+    if figure is not None:
+        say(f"drew {escape(save_figure(draw_confusion(found, info.head), figure))}")
+    if as_json:
+        out_json(
+            {
+                "head": info.head,
+                "split": split,
+                "rows": found.n,
+                "accuracy": found.accuracy,
+                "accuracy_interval": [accuracy.low, accuracy.high],
+                "macro_f1": found.macro_f1,
+                "macro_f1_interval": [macro_f1.low, macro_f1.high],
+                "confusion": found.confusion.tolist(),
+                "classes": list(found.classes),
+            }
+        )
+        return
+    rows: list[list[object]] = [
+        [name, int(found.supports[i]), _percent(found.recall[i]), _percent(found.f1[i])]
+        for i, name in enumerate(found.classes)
+    ]
+    rows.append(["accuracy", found.n, _percent(found.accuracy, accuracy), ""])
+    rows.append(["macro F1", found.n, "", _percent(found.macro_f1, macro_f1)])
+    out_table(
+        ["class", "rows", "accuracy (%)", "F1 (%)"],
+        rows,
+        title=f"{info.head} on split {split}",
+        caption="In brackets: 95 % intervals (Wilson for accuracy, stratified bootstrap for macro F1).",
+    )
+
+
+def predict(
+    head: Run,
+    data: Data = None,
+    split: Annotated[str | None, typer.Option(help="Only this split.", show_default="all samples")] = None,
+    store: StorePath = DEFAULT_STORE,
+    missing: Missing = "error",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV to write.", show_default="stdout")] = None,
+) -> None:
+    """Give every sample its probabilities: sample_id, label, predicted, one column a class.
+
+    Example: cer-fuse predict --head runs/rafdb-mlp --split test -o predictions.csv
+    """
+    from fusion.predictions import Predictions, predictions_csv, write_predictions
+
+    _, fitted, view, _ = _loaded(head, store, data, split, missing, default_split=False)
+    labels = tuple(view.classes[y] if y >= 0 else None for y in view.y)
+    answers = Predictions(ids=view.ids, classes=view.classes, proba=_probabilities(fitted, view), labels=labels)
+    if output is None:
+        out(predictions_csv(answers).rstrip("\n"))
+    else:
+        say(f"wrote [bold]{escape(write_predictions(output, answers))}[/]: {len(view):,} samples")
+
+
+def _loaded(
+    run: Path, store: Path, data: str | None, split: str | None, missing: str, *, default_split: bool = True
+) -> tuple[HeadInfo, Any, View, str | None]:
+    """The kept head, and a view of exactly the features it learned from."""
+    from featstore import Store
+    from fusion import load_head, read_head_info
+
+    folder = run / "head" if (run / "head").is_dir() else run
+    info = read_head_info(folder)
+    if missing not in ("error", "drop"):
+        raise typer.BadParameter("must be 'error' or 'drop'", param_hint="--missing")
+    if split is None and default_split:
+        split = info.extra.get("test_split")
+        say(f"split: [bold]{escape(split)}[/], as the run's")
+    opened = Store(store)
+    view = opened.view(
+        [name for name, _ in info.blocks],
+        dataset=opened.dataset(data),
+        split=split,
+        missing="drop" if missing == "drop" else "error",
+        fingerprints=info.fingerprints,
+    )
+    fitted = load_head(folder, blocks=view.widths, fingerprints=view.fingerprints, classes=view.classes)
+    return info, fitted, view, split
+
+
+def _probabilities(fitted: Any, view: View) -> Any:
+    """(n, k) in the order of the view's classes, whatever classes the head saw."""
+    from fusion.answers import aligned
+
+    return aligned(fitted.predict_proba(view.join()), fitted.classes_, len(view.classes), "the kept head")
+
+
+def _percent(share: float, interval: Any = None) -> str:
+    if share != share:  # a class without rows has no accuracy
+        return "-"
+    return f"{100 * share:.2f}" + (f" [{100 * interval.low:.1f}, {100 * interval.high:.1f}]" if interval else "")

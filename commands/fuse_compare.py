@@ -1,0 +1,87 @@
+"""`cer-fuse compare`: heads and single backbones side by side, in the paper's layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.console import escape, say
+from commands.fuse_train import Setting, build_head
+from commands.options import (
+    DEFAULT_STORE,
+    Data,
+    Device,
+    Features,
+    Missing,
+    Seed,
+    StorePath,
+    key_values,
+    split_list,
+)
+from commands.render import TableFormat, check_format, print_table, save_picture
+from commands.task import TestSplit, TrainSplit, load_task
+
+
+def compare(
+    heads: Annotated[
+        str | None, typer.Option("--heads", help="Comma-separated: mlp,linear,late.", show_default="all")
+    ] = None,
+    features: Features = None,
+    data: Data = None,
+    store: StorePath = DEFAULT_STORE,
+    setting: Setting = None,
+    singles: Annotated[bool, typer.Option(help="A column for each single backbone as well.")] = True,
+    single_head: Annotated[str, typer.Option(help="The head that learns from a single backbone.")] = "linear",
+    baseline: Annotated[
+        str | None, typer.Option(help="Column the others are tested against, paired.", show_default=False)
+    ] = None,
+    train_split: TrainSplit = "train",
+    test_split: TestSplit = None,
+    missing: Missing = "error",
+    format: TableFormat = "table",
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw the confusion matrices: .png, .pdf or .svg.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Keep the whole report as JSON.", show_default=False)
+    ] = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+) -> None:
+    """Compare heads: a column a head and a single backbone, a row a class, accuracy and F1 with intervals, seconds.
+
+    Settings of one head are written HEAD.key=value: --set mlp.hidden=[512] --set linear.C=0.1
+
+    Example: cer-fuse compare --heads mlp,linear,late --figure confusion.png
+    """
+    from fusion import compare as run_compare
+    from fusion import head_names
+    from fusion.confusion_figure import draw_confusions
+
+    check_format(format)
+    chosen = split_list(heads) or list(head_names())
+    settings = _settings(setting, chosen)
+    task = load_task(store, data, features, missing, train_split, test_split)
+    built = {name: build_head(name, task, settings[name], device=device, seed=seed) for name in chosen}
+    report = run_compare(
+        built, task.train, task.test, singles=singles, single_head=single_head, baseline=baseline, seed=seed
+    )
+    print_table(report, format)
+    if output is not None:
+        say(f"kept [bold]{escape(report.save(output))}[/]")
+    if figure is not None:
+        save_picture(draw_confusions([(c.name, c.scores) for c in report.columns]), figure)
+
+
+def _settings(entries: list[str] | None, heads: list[str]) -> dict[str, dict[str, object]]:
+    found: dict[str, dict[str, object]] = {name: {} for name in heads}
+    for key, value in key_values(entries, "--set").items():
+        head, dot, name = key.partition(".")
+        if not dot or head not in found:
+            raise typer.BadParameter(
+                f"expected HEAD.key=value with HEAD one of {', '.join(heads)}, however: {key!r}", param_hint="--set"
+            )
+        found[head][name] = value
+    return found

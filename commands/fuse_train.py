@@ -1,0 +1,157 @@
+"""`cer-fuse train`: fit one head and keep it with everything about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from commands.console import escape, out_json, say
+from commands.options import DEFAULT_STORE, Data, Device, Features, Json, Missing, Seed, StorePath, key_values
+from commands.render import print_table
+from commands.task import Task, TestSplit, TrainSplit, load_task
+
+if TYPE_CHECKING:
+    from fusion import Report
+
+Setting = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="A setting of the head, key=value: hidden=[512], C=0.1, member=mlp.", show_default=False
+    ),
+]
+
+
+def train(
+    head: Annotated[str, typer.Option("--head", help="mlp, linear, weighted, late, xgboost or histgb.")] = "mlp",
+    features: Features = None,
+    data: Data = None,
+    store: StorePath = DEFAULT_STORE,
+    preset: Annotated[
+        str | None, typer.Option(help="mlp: paper, the settings of the paper.", show_default=False)
+    ] = None,
+    setting: Setting = None,
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", "-w", help="weighted, late: vit=1,manet.local=0.6,manet.multi_scale=0.4."),
+    ] = None,
+    train_split: TrainSplit = "train",
+    test_split: TestSplit = None,
+    missing: Missing = "error",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The run's folder.", show_default="runs/DATASET-HEAD")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
+    device: Device = "auto",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Fit one head, judge it once on the held-out split, and keep it.
+
+    Example: cer-fuse train --head mlp --features vit,manet,resnet50
+    """
+    from fusion import compare as run_compare
+
+    task = load_task(store, data, features, missing, train_split, test_split)
+    settings = key_values(setting, "--set")
+    built = build_head(head, task, settings, preset=preset, weights=weights, device=device, seed=seed)
+    folder = _folder(output, task.dataset, head, overwrite)
+    report = run_compare({head: built}, task.train, task.test, singles=False, seed=seed)
+    _keep(folder, task, report, store, overwrite)
+    if as_json:
+        column = report.columns[0]
+        out_json(
+            {
+                "run": folder,
+                "head": head,
+                "params": column.params,
+                "accuracy": column.scores.accuracy,
+                "macro_f1": column.scores.macro_f1,
+                "fit_s": column.fit_s,
+            }
+        )
+    else:
+        print_table(report, "table")
+    say(f"kept in [bold]{escape(folder)}[/]: head, report, predictions, confusion matrix")
+
+
+def build_head(
+    name: str,
+    task: Task,
+    settings: dict[str, Any],
+    *,
+    preset: str | None = None,
+    weights: str | None = None,
+    device: str | None = None,
+    seed: int,
+) -> Any:
+    """An unfitted head for the task's blocks."""
+    from fusion import MLPConfig, make_head, parse_weights
+    from fusion.heads import head_settings
+
+    known = head_settings(name)
+    given = dict(settings)
+    if weights is not None:
+        given["weights"] = parse_weights(weights, task.train.widths)
+    if device is not None and "device" in known and "device" not in given:
+        given["device"] = device
+    config = None
+    if preset is not None:
+        if name != "mlp" or preset != "paper":
+            raise typer.BadParameter(
+                f"only the mlp head has a preset, 'paper'; however: {preset!r}", param_hint="--preset"
+            )
+        config = MLPConfig.paper()
+    return make_head(name, blocks=task.train.widths, config=config, random_state=seed, **given)
+
+
+def _folder(output: Path | None, dataset: str, head: str, overwrite: bool) -> Path:
+    """The run's folder: the one asked for, or the first free `runs/DATASET-HEAD`, `-2`, `-3`, …"""
+    if output is not None:
+        if output.exists() and not overwrite:
+            raise typer.BadParameter(f"{output} exists; name another folder, or --overwrite", param_hint="--output")
+        return output
+    first = Path("runs") / f"{dataset}-{head}"
+    number = 2
+    folder = first
+    while folder.exists() and not overwrite:
+        folder = first.with_name(f"{first.name}-{number}")
+        number += 1
+    return folder
+
+
+def _keep(folder: Path, task: Task, report: Report, store: Path, overwrite: bool) -> None:
+    from fusion import save_head
+    from fusion.confusion_figure import draw_confusion
+    from fusion.figures import save_figure
+    from fusion.predictions import Predictions, write_predictions
+
+    column = report.columns[0]
+    extra = {
+        "dataset": task.dataset,
+        "store": str(store),
+        "train_split": task.train_split,
+        "train_rows": task.train.n,
+        "test_split": task.test_split,
+        "test_rows": task.test.n,
+        "class_set": task.class_set,
+        "accuracy": column.scores.accuracy,
+        "macro_f1": column.scores.macro_f1,
+        "fit_s": column.fit_s,
+    }
+    save_head(
+        column.fitted,
+        folder / "head",
+        fingerprints=task.train.fingerprints or {},
+        class_set=task.train.classes,
+        extra=extra,
+        overwrite=overwrite,
+    )
+    report.save(folder / "report.json")
+    labels = tuple(task.test.classes[y] for y in task.test.y)
+    write_predictions(
+        folder / "predictions.csv",
+        Predictions(ids=task.test.names, classes=task.test.classes, proba=column.proba, labels=labels),
+    )
+    save_figure(draw_confusion(column.scores, column.name), folder / "confusion.png")

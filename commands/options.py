@@ -1,0 +1,106 @@
+"""Options that several commands share, and what is taken when they are left out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from commands.console import escape, say
+
+if TYPE_CHECKING:
+    from featstore import Manifest, Store, View
+
+StorePath = Annotated[
+    Path, typer.Option("--store", "-s", envvar="CER_STORE", help="The feature store's folder.", show_default=True)
+]
+DEFAULT_STORE = Path("features")
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Seed = Annotated[int, typer.Option("--seed", help="What every random choice is drawn from.")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps, or auto (says what it chose).")]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", "-d", help="A manifest CSV, or the name of a dataset in the store.", show_default=False),
+]
+Missing = Annotated[str, typer.Option("--missing", help="Samples without a row: error, or drop them.")]
+Features = Annotated[
+    str | None,
+    typer.Option("--features", "-f", help="Features or blocks, comma-separated: vit,manet.local.", show_default=False),
+]
+
+
+def split_list(text: str | None) -> list[str]:
+    """A comma-separated option as a list."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def key_values(entries: list[str] | None, option: str) -> dict[str, Any]:
+    """Repeated `key=value` options; values are JSON where they can be, else text."""
+    found: dict[str, Any] = {}
+    for entry in entries or []:
+        key, equals, text = entry.partition("=")
+        if not equals or not key:
+            raise typer.BadParameter(f"expected key=value, however: {entry!r}", param_hint=option)
+        try:
+            found[key.strip()] = json.loads(text)
+        except ValueError:
+            found[key.strip()] = text
+    return found
+
+
+def manifest_and_dataset(
+    data: str | None, store: Path, *, dataset: str | None, root: Path | None
+) -> tuple[Manifest, str]:
+    """The manifest that `--data` names (a file, or a dataset in the store), and the dataset's name."""
+    from featstore import Manifest, Store
+
+    if data is not None and (Path(data).suffix or Path(data).exists()):
+        return Manifest.read(data, root=root), dataset or Path(data).stem.replace(".", "_")
+    opened = Store(store)
+    name = opened.dataset(data)
+    if data is None:
+        say(f"dataset: [bold]{escape(name)}[/], the only one in {escape(store)}")
+    folder = opened.path / name
+    return Manifest.read(folder / "manifest.csv", root=root), dataset or name
+
+
+def features_of(store: Store, dataset: str, features: str | None) -> list[str]:
+    """The features asked for; by default every feature of the dataset, and says so."""
+    from featstore import FeatstoreError
+
+    chosen = split_list(features)
+    if chosen:
+        return chosen
+    known = store.features(dataset)
+    if not known:
+        raise FeatstoreError(
+            f"dataset {dataset!r} in {store.path} has no features yet\n"
+            f"  make one with: cer-feat extract --backbone … --data {dataset} --store {store.path}"
+        )
+    names = [f.name for f in known]
+    chosen = [f.name if names.count(f.name) == 1 else f.label for f in known]
+    say(f"features: [bold]{escape(', '.join(chosen))}[/], all there are")
+    return chosen
+
+
+def load_view(
+    store: Path, data: str | None, features: str | None, missing: str, split: str | None = None
+) -> tuple[View, str]:
+    """A view with what was asked for, and the dataset's name."""
+    from featstore import Store
+
+    opened = Store(store)
+    dataset = opened.dataset(data)
+    if data is None:
+        say(f"dataset: [bold]{escape(dataset)}[/], the only one in {escape(store)}")
+    chosen = features_of(opened, dataset, features)
+    view = opened.view(chosen, dataset=dataset, split=split, missing="drop" if missing == "drop" else _error(missing))
+    return view, dataset
+
+
+def _error(missing: str) -> Any:
+    if missing != "error":
+        raise typer.BadParameter(f"must be 'error' or 'drop', however: {missing!r}", param_hint="--missing")
+    return "error"

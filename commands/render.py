@@ -1,0 +1,64 @@
+"""fusion's tables in the terminal, or in the format asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from commands.console import escape, out, say
+
+if TYPE_CHECKING:
+    from fusion.table import Table
+
+TableFormat = Annotated[str, typer.Option("--format", help="table, markdown, latex, csv or json.")]
+FORMATS = ("table", "markdown", "latex", "csv", "json")
+
+
+def check_format(name: str) -> str:
+    """Refuse an unknown format before any work is done."""
+    if name not in FORMATS:
+        raise typer.BadParameter(f"must be one of {', '.join(FORMATS)}, however: {name!r}", param_hint="--format")
+    return name
+
+
+def print_table(result: Any, format: str) -> None:
+    """Print a report or a sweep."""
+    from fusion import Report
+    from fusion.report_table import report_table
+    from fusion.sweep_table import sweep_table
+    from fusion.table import render
+
+    table = report_table(result) if isinstance(result, Report) else sweep_table(result)
+    if format == "table":
+        _draw(table)
+    else:
+        out(render(table, format).rstrip("\n"))  # type: ignore[arg-type]
+
+
+def save_picture(figure: Any, path: Path) -> None:
+    """Write a figure and say where."""
+    from fusion.figures import save_figure
+
+    say(f"drew [bold]{escape(save_figure(figure, path))}[/]")
+
+
+def _draw(table: Table) -> None:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    drawn = RichTable(title=escape(table.title), title_justify="left", title_style="bold")
+    for number, title in enumerate(table.header):
+        drawn.add_column(escape(title), justify="left" if number == 0 else "right")
+    for number, row in enumerate(table.rows):
+        if number in table.rules:
+            drawn.add_section()
+        drawn.add_row(*(f"[bold]{escape(cell.text)}[/]" if cell.best else escape(cell.text) for cell in row))
+    console = Console()
+    wanted = console.measure(drawn, options=console.options.update(width=500)).maximum
+    if not console.is_terminal or wanted > console.width:
+        console = Console(width=max(80, wanted), soft_wrap=True)
+    console.print(drawn)
+    for note in table.notes:
+        console.print(escape(note), style="dim", soft_wrap=True, highlight=False)

@@ -1,0 +1,90 @@
+"""What the heads are to learn from and be judged on: the labelled rows of two splits of a view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from commands.console import escape, say
+from commands.options import load_view
+
+if TYPE_CHECKING:
+    from featstore import View
+    from fusion import Rows
+
+TrainSplit = Annotated[str, typer.Option("--train-split", help="Split to learn from.")]
+TestSplit = Annotated[
+    str | None,
+    typer.Option("--test-split", help="Split to be judged on.", show_default="test, else valid"),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Rows to learn from, rows to be judged on, and where they came from."""
+
+    dataset: str
+    train: Rows
+    test: Rows
+    train_split: str
+    test_split: str
+    class_set: str
+
+
+def load_task(
+    store: Path, data: str | None, features: str | None, missing: str, train_split: str, test_split: str | None
+) -> Task:
+    """Load the features, choose the splits, leave out rows without a label, and say all of that."""
+    from fusion import Rows
+
+    view, dataset = load_view(store, data, features, missing)
+    test_split = test_split or _test_split(view.splits, train_split)
+    parts = {}
+    for split in (train_split, test_split):
+        part = view.take([s == split and y >= 0 for s, y in zip(view.splits, view.y, strict=True)])
+        unlabelled = sum(s == split for s in view.splits) - len(part)
+        if unlabelled:
+            say(f"[yellow]{unlabelled:,} samples of split {escape(split)} have no label[/] and are left out")
+        if not len(part):
+            raise typer.BadParameter(
+                f"no labelled sample in split {split!r}; dataset {dataset!r} has {_splits(view.splits)}",
+                param_hint="--train-split" if split == train_split else "--test-split",
+            )
+        parts[split] = part
+    say(
+        f"learning from {len(parts[train_split]):,} rows of [bold]{escape(train_split)}[/], "
+        f"judged on {len(parts[test_split]):,} rows of [bold]{escape(test_split)}[/]"
+    )
+    return Task(
+        dataset=dataset,
+        train=Rows.of(_plain(parts[train_split])),
+        test=Rows.of(_plain(parts[test_split])),
+        train_split=train_split,
+        test_split=test_split,
+        class_set=view.class_set.name,
+    )
+
+
+def _test_split(splits: Sequence[str], train_split: str) -> str:
+    there = set(splits) - {train_split}
+    for split in ("test", "valid"):
+        if split in there:
+            return split
+    raise typer.BadParameter(
+        f"no test or valid split among {_splits(splits)}: name one, "
+        f"or make one with cer-feat manifest … --hold-out 0.2",
+        param_hint="--test-split",
+    )
+
+
+def _splits(splits: Sequence[str]) -> str:
+    return ", ".join(repr(split) for split in dict.fromkeys(splits))
+
+
+def _plain(view: View) -> Any:
+    """A loaded view as fusion's protocol sees it."""
+    return view
