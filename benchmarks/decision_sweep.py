@@ -1,10 +1,10 @@
 """A sweep of decision weights: 1,000 weight vectors over 4 members on 4,000 rows of 7 classes.
 
-Prints one JSON line. The clock covers everything a user waits for once the members' probabilities are there: the
-decisions of every vector, accuracy and macro F1 of each, bootstrap bands of each (500 resamples), the set that cannot be
-told from the best, and the best one's own intervals (2,000 resamples). The peer is the loop most people write: mix,
-argmax, scikit-learn's `accuracy_score` and `f1_score`, vector by vector, without any interval; it runs on a part of the
-vectors and is scaled up.
+Prints one JSON line. The clock covers all that a user waits for once the members' probabilities are there: the
+decisions of every vector, accuracy and macro F1 of each, bootstrap bands of each (500 resamples), the set that cannot
+be told from the best, and the best one's own intervals (2,000 resamples). The peer is the loop most people write:
+mix, argmax, scikit-learn's `accuracy_score` and `f1_score`, vector by vector, without any interval; it runs on a part
+of the vectors and is scaled up.
 """
 
 from __future__ import annotations

@@ -26,7 +26,9 @@ def fill(folder: Path, n: int, width: int, shard_rows: int) -> tuple[Store, Path
         for index, start in enumerate(range(0, n, shard_rows)):
             part = ids[start : start + shard_rows]
             block = rng.standard_normal((len(part), width), dtype=np.float32)
-            feature.commit(Rows(ids=part, image_digests=[""] * len(part), blocks={"b": block}), index=index, generation=0)
+            feature.commit(
+                Rows(ids=part, image_digests=[""] * len(part), blocks={"b": block}), index=index, generation=0
+            )
             block.tofile(plain)
     return store, folder / "plain.bin"
 

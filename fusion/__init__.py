@@ -1,0 +1,106 @@
+"""Named blocks in, probabilities out.
+
+`make_head` builds a scikit-learn classifier for the joined blocks of a view (`concat`); `save_head` and `load_head`
+keep it as JSON and safetensors, bound to the features it learned from. `scores` judges predictions, `compare` sets
+heads and single backbones side by side with intervals, `sweep` tries many block or decision weights at once. Arrays
+only: no HDF5, no images. Nothing heavy is imported until a name below is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fusion.blocks import concat, parse_weights, slices, widths_of
+    from fusion.comparison import Report, Rows, compare
+    from fusion.errors import (
+        BlockError,
+        FusionError,
+        HeadConfigError,
+        HeadDataError,
+        HeadMismatchError,
+        MissingExtraError,
+        PredictionsError,
+        ReportError,
+        SavedHeadError,
+        SweepError,
+        UnknownHeadError,
+    )
+    from fusion.head_info import HeadInfo
+    from fusion.heads import head_names, make_head
+    from fusion.heads.mlp_config import MLPConfig
+    from fusion.metrics import Scores, scores
+    from fusion.saved import check_compatible, load_head, read_head_info, save_head
+    from fusion.sweeps import Sweep, sweep
+
+# No module may bear the name of a public function: importing the module would put it in the function's place.
+_HOMES = {
+    "blocks": ("concat", "parse_weights", "slices", "widths_of"),
+    "comparison": ("Report", "Rows", "compare"),
+    "errors": (
+        "BlockError",
+        "FusionError",
+        "HeadConfigError",
+        "HeadDataError",
+        "HeadMismatchError",
+        "MissingExtraError",
+        "PredictionsError",
+        "ReportError",
+        "SavedHeadError",
+        "SweepError",
+        "UnknownHeadError",
+    ),
+    "head_info": ("HeadInfo",),
+    "heads": ("head_names", "make_head"),
+    "heads.mlp_config": ("MLPConfig",),
+    "metrics": ("Scores", "scores"),
+    "saved": ("check_compatible", "load_head", "read_head_info", "save_head"),
+    "sweeps": ("Sweep", "sweep"),
+}
+
+__all__ = [
+    "BlockError",
+    "FusionError",
+    "HeadConfigError",
+    "HeadDataError",
+    "HeadInfo",
+    "HeadMismatchError",
+    "MLPConfig",
+    "MissingExtraError",
+    "PredictionsError",
+    "Report",
+    "ReportError",
+    "Rows",
+    "SavedHeadError",
+    "Scores",
+    "Sweep",
+    "SweepError",
+    "UnknownHeadError",
+    "check_compatible",
+    "compare",
+    "concat",
+    "head_names",
+    "load_head",
+    "make_head",
+    "parse_weights",
+    "read_head_info",
+    "save_head",
+    "scores",
+    "slices",
+    "sweep",
+    "widths_of",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(f"fusion.{home}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,78 @@
+"""What can go wrong while heads learn, are kept and are compared.
+
+::
+
+    FusionError
+    ├── BlockError (ValueError)          blocks that do not fit together, or a weight without its block
+    ├── HeadConfigError (ValueError)     a head was asked for something it does not offer
+    ├── HeadDataError (ValueError)       rows or labels no head can learn from
+    ├── HeadMismatchError (ValueError)   a saved head met other blocks, other features or another class order
+    ├── MissingExtraError (ImportError)  a library this head needs is not installed
+    ├── PredictionsError (ValueError)    a file of predictions that cannot be read or written
+    ├── ReportError (ValueError)         results that cannot be compared, drawn or read back
+    ├── SavedHeadError (ValueError)      a head folder that is damaged, foreign, newer or in the way
+    ├── SweepError (ValueError)          a grid that cannot be read, or a sweep that cannot matter
+    └── UnknownHeadError (KeyError)      no head of that name
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class FusionError(Exception):
+    """Everything this package raises on purpose."""
+
+
+class BlockError(FusionError, ValueError):
+    """Blocks do not fit together: widths, row counts, names or weights."""
+
+
+class HeadConfigError(FusionError, ValueError):
+    """A head was asked for a setting it does not have."""
+
+
+class HeadDataError(FusionError, ValueError):
+    """Rows or labels no head can learn from: NaN, one class only, too few rows."""
+
+
+class HeadMismatchError(FusionError, ValueError):
+    """A saved head is asked about blocks, features or classes other than those it learned from."""
+
+
+class MissingExtraError(FusionError, ImportError):
+    """A library this head needs is not installed."""
+
+
+class PredictionsError(FusionError, ValueError):
+    """A file of predictions cannot be read or written as it stands."""
+
+
+class ReportError(FusionError, ValueError):
+    """Results cannot be compared, drawn or read back."""
+
+
+class SavedHeadError(FusionError, ValueError):
+    """A folder does not hold a whole, known, undamaged head, or one is in the way."""
+
+
+class SweepError(FusionError, ValueError):
+    """A grid of weights cannot be read, or a sweep over it could not matter."""
+
+
+class UnknownHeadError(FusionError, KeyError):
+    """No head has that name."""
+
+    def __str__(self) -> str:
+        """Return the message as it was written (`KeyError` would show its repr)."""
+        return str(self.args[0]) if self.args else ""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message about an unknown name: the nearest known ones, then all of them."""
+    names = [str(one) for one in known]
+    lowered = {one.lower(): one for one in names}
+    close = [lowered[one] for one in get_close_matches(str(name).lower(), list(lowered), n=3, cutoff=0.5)]
+    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+    return f"{hint}known: {', '.join(names) or 'none'}"

@@ -1,0 +1,128 @@
+"""The settings of the `mlp` head as one object, and the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self, TypeAlias
+
+from fusion.errors import HeadConfigError, nearest
+
+Standardize: TypeAlias = Literal["none", "standard", "l2", "power"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLPConfig:
+    """How a multilayer perceptron learns from joined blocks.
+
+    The defaults are what measured best on real faces (`benchmarks/RESULTS.md`); `paper()` is the paper's recipe.
+    """
+
+    hidden: tuple[int, ...] = (256,)
+    """Widths of the hidden layers, each followed by ReLU and dropout."""
+
+    epochs: int = 15
+    """Passes over the training rows."""
+
+    batch_size: int = 128
+    """Rows a step; the last batch of an epoch may hold fewer."""
+
+    lr: float = 1e-3
+    """Learning rate of Adam; the peak where a schedule moves it."""
+
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """`cosine` warms up over a twentieth of the steps, then falls to zero along half a cosine."""
+
+    weight_decay: float = 0.0
+    """Decoupled weight decay (AdamW), as a factor on lr; 0 is plain Adam."""
+
+    dropout: float = 0.5
+    """Probability of leaving out a hidden unit while training, in [0, 1)."""
+
+    standardize: Standardize = "power"
+    """What happens to each block first; `fusion.heads.scaling` explains the words."""
+
+    label_smoothing: float = 0.1
+    """Share of every target spread over the classes as often as they occur, in [0, 1). (Spread evenly, it would make
+    the rarest classes likelier than they are.)"""
+
+    class_weight: Literal["balanced"] | dict[Any, float] | None = None
+    """Factor on each class's loss: None, `balanced` (inverse frequency) or one a label; their mean over rows is one."""
+
+    logit_adjust: float = 0.5
+    """Factor on the log class frequency that is added to the logits while training only (Menon et al., 2021, "Long-tail
+    learning via logit adjustment", eq. 10); 1 aims at balanced accuracy, 0 at accuracy."""
+
+    members: int = 4
+    """Networks whose probabilities are averaged; they share batches and differ in first weights and dropout."""
+
+    early_stop: float = 0.0
+    """Share of the training rows kept aside to choose the epoch, in [0, 1); 0 trains on all rows to the end."""
+
+    patience: int = 10
+    """Epochs without improvement on the rows kept aside before training stops."""
+
+    @classmethod
+    def paper(cls) -> Self:
+        """Return the recipe of the paper: 2304 -> 1152 -> ReLU -> dropout 0.1 -> 7 on raw features.
+
+        Adam 5e-5, batches of 128, 100 epochs, cross-entropy ("Multi Model Ensemble for Compound Expression
+        Recognition", 2024); the width of the hidden layer and the dropout, which the paper leaves open, are those of
+        the public code of the same line of work.
+        """
+        return cls(
+            hidden=(1152,), epochs=100, batch_size=128, lr=5e-5, schedule="constant", weight_decay=0.0, dropout=0.1,
+            standardize="none", label_smoothing=0.0, class_weight=None, logit_adjust=0.0, members=1, early_stop=0.0,
+        )  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> Self:
+        """Read back what `as_dict` wrote, refusing settings that do not exist.
+
+        Raises
+        ------
+        HeadConfigError
+            If a setting is not known.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in settings:
+            if name not in known:
+                raise HeadConfigError(f"the mlp head has no setting {name!r}; {nearest(name, known)}")
+        plain = dict(settings)
+        if "hidden" in plain:
+            plain["hidden"] = tuple(plain["hidden"])
+        return cls(**plain)
+
+    def check(self) -> None:
+        """Refuse values outside their range.
+
+        Raises
+        ------
+        HeadConfigError
+            Naming the setting, the value and the range.
+        """
+        _whole("epochs", self.epochs)
+        _whole("batch_size", self.batch_size)
+        _whole("members", self.members)
+        _whole("patience", self.patience)
+        for width in self.hidden:
+            _whole("hidden", width)
+        for name in ("dropout", "label_smoothing", "early_stop"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise HeadConfigError(f"{name} must lie in [0, 1), got {value!r}")
+        for name in ("lr", "weight_decay"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise HeadConfigError(f"{name} must be finite and not negative, got {value!r}")
+        if self.schedule not in ("constant", "cosine"):
+            raise HeadConfigError(f"schedule must be 'constant' or 'cosine', got {self.schedule!r}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings by name, as JSON takes them."""
+        return {**asdict(self), "hidden": list(self.hidden)}
+
+
+def _whole(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise HeadConfigError(f"{name} must be a whole number of at least 1, got {value!r}")

@@ -1,0 +1,127 @@
+"""Blocks weighed before they are joined or summed, under a regularised head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fusion.blocks import FloatArray, checked_weights, concat
+from fusion.errors import BlockError, HeadConfigError
+from fusion.heads import make_head
+from fusion.heads.base import Codes, Head, Proba
+from fusion.heads.normalizing import BlockNormalizer, Normalize
+from fusion.heads.state import HeadState
+
+
+class WeightedHead(Head):
+    """A head on weighed blocks: their weighted join, or the weighted sum of blocks of equal width.
+
+    Only the proportions of the weights matter: 0.6 / 0.4 and 6 / 4 are the same head. Weights are identifiable because
+    every row of every block has unit length before it is weighed, and the head on top is regularised and scales
+    nothing (`normalize="none"` gives that up).
+
+    Parameters
+    ----------
+    blocks : dict of block name to width, optional
+        In column order; None is one block.
+    weights : dict of block name to weight, optional
+        Every block named, none negative. None weighs all alike.
+    mode : {"concat", "sum"}
+        Join the weighed blocks, or add them up; `sum` needs blocks of one width.
+    normalize : {"power", "l2", "none"}
+        What gives rows their unit length (`fusion.heads.normalizing`).
+    head : {"linear", "mlp"}
+        The head on top.
+    head_params : dict, optional
+        Its settings beyond the defaults.
+    random_state : int, RandomState or None
+        Seed of the head on top.
+
+    Attributes
+    ----------
+    weights_ : dict of block name to weight
+        As used: in `concat` mode of unit mean square, in `sum` mode of unit sum.
+    head_ : Head
+        The fitted head on top.
+    """
+
+    name: ClassVar[str] = "weighted"
+
+    def __init__(
+        self,
+        blocks: Mapping[str, int] | None = None,
+        *,
+        weights: Mapping[str, float] | None = None,
+        mode: str = "concat",
+        normalize: Normalize = "power",
+        head: str = "linear",
+        head_params: Mapping[str, Any] | None = None,
+        random_state: Any = 0,
+    ) -> None:
+        self.blocks = blocks
+        self.weights = weights
+        self.mode = mode
+        self.normalize = normalize
+        self.head = head
+        self.head_params = head_params
+        self.random_state = random_state
+
+    def _fit(self, X: FloatArray, codes: Codes) -> None:
+        self.weights_ = self._checked_weights()
+        self.normalizer_ = BlockNormalizer(self.normalize, self.blocks_).fit(X)
+        self.head_ = self._top().fit(self._weighed(X), codes)
+
+    def _proba(self, X: FloatArray) -> Proba:
+        return self.head_.predict_proba(self._weighed(X))
+
+    def _weighed(self, X: FloatArray) -> FloatArray:
+        """Return weighed rows (n, D) or (n, d) of mean square about one a column, as the head on top expects."""
+        parts = self.normalizer_.transform(X)
+        width = self._top_width()
+        # Rows have unit length a block: times sqrt(width / number of blocks), they have sqrt(width) after joining.
+        unit = 1.0 if self.normalize == "none" else float(np.sqrt(width / (1 if self.mode == "sum" else len(parts))))
+        if self.mode == "sum":
+            total = np.zeros((len(X), width), np.float32)
+            for name, part in parts.items():
+                total += np.float32(self.weights_[name] * unit) * part
+            return total
+        return concat(parts, {name: weight * unit for name, weight in self.weights_.items()})
+
+    def _top(self) -> Head:
+        if self.head not in ("linear", "mlp"):
+            raise HeadConfigError(f"the head on weighed blocks must be 'linear' or 'mlp', got {self.head!r}")
+        if "standardize" in (self.head_params or {}):
+            raise HeadConfigError("the head on weighed blocks must not standardise them: that would undo the weights")
+        return make_head(self.head, **{"standardize": "none", "random_state": self.seed_, **(self.head_params or {})})
+
+    def _top_width(self) -> int:
+        widths = self.blocks_
+        if self.mode == "concat":
+            return sum(widths.values())
+        if self.mode != "sum":
+            raise HeadConfigError(f"mode must be 'concat' or 'sum', got {self.mode!r}")
+        if len(set(widths.values())) > 1:
+            listed = ", ".join(f"{name}={width}" for name, width in widths.items())
+            raise BlockError(f"only blocks of one width can be summed, however: {listed}\n  use mode='concat'")
+        return next(iter(widths.values()))
+
+    def _checked_weights(self) -> dict[str, float]:
+        given = dict.fromkeys(self.blocks_, 1.0) if self.weights is None else self.weights
+        weights = checked_weights(given, self.blocks_)
+        values = np.array(list(weights.values()))
+        self._top_width()
+        scale = values.sum() if self.mode == "sum" else np.sqrt(np.mean(values**2))
+        return {name: float(weight / scale) for name, weight in weights.items()}
+
+    def _state(self) -> HeadState:
+        return HeadState(arrays=self.normalizer_.state()) | self.head_.state().under("head")
+
+    def _restore(self, state: HeadState) -> None:
+        self.weights_ = self._checked_weights()
+        self.normalizer_ = BlockNormalizer(self.normalize, self.blocks_).restore(state.arrays)
+        k, width = len(self.classes_), self._top_width()
+        self.head_ = self._top().restore(
+            state.member("head"), classes=np.arange(k), widths={"x": width}, seed=self.seed_
+        )

@@ -1,0 +1,176 @@
+"""Scores of predictions: accuracy, macro F1, per-class figures, all read off one confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fusion.errors import ReportError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scores:
+    """What a set of predictions is worth; every array is in the order of ``classes``."""
+
+    classes: tuple[str, ...]
+    """The declared classes, in order."""
+    confusion: IntArray
+    """(k, k) counts: row = truth, column = prediction."""
+
+    @property
+    def n(self) -> int:
+        """Rows that were scored."""
+        return int(self.confusion.sum())
+
+    @property
+    def supports(self) -> IntArray:
+        """(k,) rows whose truth is the class."""
+        supports: IntArray = self.confusion.sum(axis=1)
+        return supports
+
+    @property
+    def correct(self) -> IntArray:
+        """(k,) rows of the class that were predicted right."""
+        return np.diagonal(self.confusion).copy()
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the rows that were predicted right, 0-1."""
+        return int(np.trace(self.confusion)) / self.n
+
+    @property
+    def recall(self) -> FloatArray:
+        """(k,) per-class accuracy (the paper's word for recall), 0-1; NaN for a class without rows."""
+        return _ratio(self.correct, self.supports, empty=np.nan)
+
+    @property
+    def precision(self) -> FloatArray:
+        """(k,) 0-1; NaN for a class that was never predicted."""
+        return _ratio(self.correct, self.confusion.sum(axis=0), empty=np.nan)
+
+    @property
+    def f1(self) -> FloatArray:
+        """(k,) per-class F1 = 2 tp / (support + predicted), 0-1; 0 for a class in neither truth nor prediction."""
+        return _ratio(2 * self.correct, self.supports + self.confusion.sum(axis=0), empty=0.0)
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean of the F1 of **all** declared classes (the paper's equation 3), 0-1.
+
+        A class without rows counts as 0, as an unlucky one would; ``absent`` and ``unsupported`` tell them apart.
+        """
+        return float(self.f1.mean())
+
+    @property
+    def mean_recall(self) -> float:
+        """Mean per-class accuracy over the classes that have rows, 0-1."""
+        return float(np.nanmean(self.recall))
+
+    @property
+    def unsupported(self) -> tuple[str, ...]:
+        """Classes without a row in the truth: they have no per-class accuracy and pull macro F1 down."""
+        return _named(self.classes, self.supports == 0)
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Classes in neither truth nor prediction: their F1 is 0/0, counted as 0."""
+        return _named(self.classes, self.supports + self.confusion.sum(axis=0) == 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every figure as plain JSON values; an undefined ratio is None."""
+        return {
+            "n": self.n,
+            "accuracy": self.accuracy,
+            "macro_f1": self.macro_f1,
+            "classes": list(self.classes),
+            "supports": self.supports.tolist(),
+            "correct": self.correct.tolist(),
+            "per_class_accuracy": _plain(self.recall),
+            "per_class_precision": _plain(self.precision),
+            "per_class_f1": _plain(self.f1),
+            "confusion": self.confusion.tolist(),
+            "unsupported": list(self.unsupported),
+            "absent": list(self.absent),
+        }
+
+
+def scores(y_true: ArrayLike, y_pred: ArrayLike, classes: Sequence[str]) -> Scores:
+    """Score predictions against the truth.
+
+    Parameters
+    ----------
+    y_true, y_pred : array of shape (n,)
+        Class names, or integer positions in ``classes``.
+    classes : sequence of str
+        The declared classes in order; macro F1 averages over all of them.
+
+    Raises
+    ------
+    ReportError
+        If there are no rows, the lengths differ, or a value is no declared class.
+    """
+    declared = tuple(classes)
+    return Scores(
+        classes=declared,
+        confusion=confusion_matrix(indices(y_true, declared), indices(y_pred, declared), len(declared)),
+    )
+
+
+def confusion_matrix(y_true: IntArray, y_pred: IntArray, k: int) -> IntArray:
+    """Count (truth, prediction) pairs of class positions: (n,), (n,) -> (k, k), row = truth."""
+    if y_true.shape != y_pred.shape or y_true.ndim != 1:
+        raise ReportError(
+            f"truth and prediction must be two vectors of one length, however: {y_true.shape} and {y_pred.shape}"
+        )
+    if not y_true.size:
+        raise ReportError("there are no rows to score\n  give at least one row with a known label")
+    return np.bincount(y_true * k + y_pred, minlength=k * k).reshape(k, k).astype(np.int64)
+
+
+def indices(labels: ArrayLike, classes: Sequence[str]) -> IntArray:
+    """Turn labels (class names, or already positions in ``classes``) into positions, refusing all others."""
+    values = np.asarray(labels)
+    if values.ndim != 1:
+        raise ReportError(f"labels must be a vector, however: shape {values.shape}")
+    if len(set(classes)) != len(classes) or not classes:
+        raise ReportError(f"classes must be a non-empty list of different names, however: {list(classes)}")
+    if values.size and np.issubdtype(values.dtype, np.integer):
+        outside = (values < 0) | (values >= len(classes))
+        if outside.any():
+            first = int(np.flatnonzero(outside)[0])
+            raise ReportError(
+                f"{int(outside.sum())} of {values.size} labels lie outside 0..{len(classes) - 1} "
+                f"(first: {values[first]} in row {first})\n  classes: {', '.join(classes)}"
+            )
+        return values.astype(np.int64)
+    position: Mapping[str, int] = {name: i for i, name in enumerate(classes)}
+    unknown = sorted({str(value) for value in values.tolist() if value not in position})
+    if unknown:
+        raise ReportError(
+            f"labels that are no declared class: {', '.join(unknown[:5])}\n  classes: {', '.join(classes)}"
+        )
+    return np.array([position[value] for value in values.tolist()], dtype=np.int64)
+
+
+def _ratio(numerator: IntArray, denominator: IntArray, *, empty: float) -> FloatArray:
+    out = np.full(numerator.shape, empty, dtype=np.float64)
+    np.divide(numerator, denominator, out=out, where=denominator > 0)
+    return out
+
+
+def _named(classes: tuple[str, ...], mask: NDArray[np.bool_]) -> tuple[str, ...]:
+    return tuple(name for name, hit in zip(classes, mask.tolist(), strict=True) if hit)
+
+
+def _plain(values: FloatArray) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in values]

@@ -1,0 +1,111 @@
+"""The paper's table of a comparison: a column a head, a row a class, then accuracy, macro F1 and seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from fusion.intervals import Interval
+from fusion.report import Column, Report, Versus
+from fusion.table import EN_DASH, MINUS, Cell, Table
+
+
+def report_table(report: Report) -> Table:
+    """Lay a report out as the paper does: per-class accuracy in percent, then the totals with their intervals.
+
+    The best figure of a row is marked in every row where larger is better, all of them when several are equal.
+    """
+    columns = report.columns
+    supports = columns[0].scores.supports.tolist()
+    rows = [
+        (Cell(f"{name.replace('_', ' ')} (%)"), *_best([_percent(column.scores.recall[c]) for column in columns]))
+        for c, name in enumerate(report.classes)
+    ]
+    rules = [len(rows)]
+    rows.append((Cell("Accuracy (%)"), *_best([_percent(c.scores.accuracy, c.accuracy) for c in columns])))
+    rows.append((Cell("Macro F1 (%)"), *_best([_percent(c.scores.macro_f1, c.macro_f1) for c in columns])))
+    if report.baseline is not None:
+        rules.append(len(rows))
+        rows += _versus_rows(columns)
+    rules.append(len(rows))
+    rows.append((Cell("Training (s)"), *(Cell(f"{column.fit_s:.2f}", column.fit_s) for column in columns)))
+    return Table(
+        title=f"Heads compared on {len(report.ids)} test rows",
+        header=("Class", *(column.name for column in columns)),
+        rows=tuple(rows),
+        notes=_notes(report, supports),
+        rules=tuple(rules),
+    )
+
+
+def _versus_rows(columns: Sequence[Column]) -> list[tuple[Cell, ...]]:
+    def row(label: str, cell: Callable[[Versus], Cell]) -> tuple[Cell, ...]:
+        return (Cell(label), *(Cell(EN_DASH) if c.versus is None else cell(c.versus) for c in columns))
+
+    return [
+        row("Δ accuracy (points)", lambda v: _points(v.accuracy, v.accuracy_interval)),
+        row("Δ macro F1 (points)", lambda v: _points(v.macro_f1, v.macro_f1_interval)),
+        row("p (McNemar, Holm)", lambda v: Cell(EN_DASH) if v.p_holm is None else Cell(p_text(v.p_holm), v.p_holm)),
+    ]
+
+
+def p_text(p: float) -> str:
+    """Write a p-value: three decimals, and ``<0.001`` below."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _percent(share: float, interval: Interval | None = None) -> Cell:
+    if np.isnan(share):
+        return Cell(EN_DASH)
+    text = f"{100 * share:.2f}"
+    if interval is None:
+        return Cell(text, 100 * float(share))
+    low, high = 100 * interval.low, 100 * interval.high
+    return Cell(f"{text} [{low:.1f}, {high:.1f}]", 100 * float(share), low, high)
+
+
+def _points(difference: float, interval: Interval) -> Cell:
+    value, low, high = 100 * difference, 100 * interval.low, 100 * interval.high
+    return Cell(f"{_signed(value, 2)} [{_signed(low, 1)}, {_signed(high, 1)}]", value, low, high)
+
+
+def _signed(value: float, digits: int) -> str:
+    rounded = round(value, digits) + 0.0  # -0.0 -> 0.0
+    return f"{'+' if rounded > 0 else MINUS if rounded < 0 else ''}{abs(rounded):.{digits}f}"
+
+
+def _best(cells: list[Cell]) -> list[Cell]:
+    values = [cell.value for cell in cells if cell.value is not None]
+    if len(values) < 2:
+        return cells
+    top = max(values)
+    return [Cell(c.text, c.value, c.low, c.high, best=c.value is not None and abs(c.value - top) < 1e-9) for c in cells]
+
+
+def _notes(report: Report, supports: list[int]) -> tuple[str, ...]:
+    percent = f"{100 * report.level:g} %"
+    counts = ", ".join(
+        f"{name.replace('_', ' ')} {train}/{test}"
+        for name, train, test in zip(report.classes, report.train_supports, supports, strict=True)
+    )
+    method = (
+        f"percentiles of {report.resamples} resamples of whole groups (seed {report.seed})"
+        if report.clustered
+        else f"Wilson for accuracy, percentiles of {report.resamples} stratified resamples for macro F1 "
+        f"(seed {report.seed})"
+    )
+    notes = [
+        f"Classes in their declared order, rows train/test: {counts}; "
+        f"n = {sum(report.train_supports)} train, {len(report.ids)} test.",
+        "Class rows: per-class accuracy (recall). Macro F1: mean of the F1 of all declared classes.",
+        f"In brackets: {percent} intervals ({method}); they do not cover the variation from training.",
+    ]
+    if report.baseline is not None:
+        test = (
+            "no McNemar test, because rows share groups"
+            if report.clustered
+            else "p: exact McNemar on accuracy, Holm-corrected over the columns"
+        )
+        notes.append(f"Δ: difference to '{report.baseline}' on the same rows, paired bootstrap; {test}.")
+    return (*notes, *report.notes)

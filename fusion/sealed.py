@@ -1,0 +1,79 @@
+"""JSON files that know their format, their version and their own digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from fusion.atomic import write_atomic
+from fusion.errors import ReportError
+
+
+def seal(content: dict[str, Any], *, kind: str, version: int) -> str:
+    """Return JSON text with ``format``, ``format_version`` and ``digest`` (sha256 of the rest, keys sorted)."""
+    body = {"format": kind, "format_version": version, **content}
+    return json.dumps({**body, "digest": _digest(body)}, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def unseal(text: str | bytes, *, kind: str, version: int) -> dict[str, Any]:
+    """Return the content of sealed JSON text.
+
+    Raises
+    ------
+    ReportError
+        If it is no JSON, of another format, of a newer version, or changed since it was written.
+    """
+    try:
+        body = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ReportError(f"this is no readable JSON file: {error}") from None
+    if not isinstance(body, dict) or body.get("format") != kind:
+        found = body.get("format") if isinstance(body, dict) else type(body).__name__
+        raise ReportError(f"expected a file of format {kind!r}, however: {found!r}")
+    if body.get("format_version") != version:
+        raise ReportError(
+            f"this program reads {kind} version {version}, the file is version {body.get('format_version')!r}\n"
+            "  a newer file needs a newer program"
+        )
+    stated = body.pop("digest", None)
+    if stated != _digest(body):
+        raise ReportError(
+            f"the file is not as it was written: its digest is {_digest(body)[:12]}…, it states {stated!r}"
+        )
+    return {key: value for key, value in body.items() if key not in ("format", "format_version")}
+
+
+def write_sealed(path: Path, content: dict[str, Any], *, kind: str, version: int) -> Path:
+    """Write sealed JSON, whole or not at all."""
+    return write_atomic(path, seal(content, kind=kind, version=version).encode())
+
+
+def read_sealed(path: Path, *, kind: str, version: int) -> dict[str, Any]:
+    """Read sealed JSON; messages name the file."""
+    try:
+        return unseal(Path(path).read_bytes(), kind=kind, version=version)
+    except OSError as error:
+        raise ReportError(f"cannot read {path}: {error.strerror}") from None
+    except ReportError as error:
+        raise ReportError(f"{error}\n  in file: {path}") from None
+
+
+def known_keys(found: dict[str, Any], expected: set[str], where: str) -> None:
+    """Refuse a mapping whose keys are not exactly the expected ones."""
+    unknown, missing = sorted(set(found) - expected), sorted(expected - set(found))
+    if unknown or missing:
+        raise ReportError(
+            f"{where} has unknown keys {', '.join(unknown) or 'none'} and lacks {', '.join(missing) or 'none'}\n"
+            f"  expected: {', '.join(sorted(expected))}"
+        )
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f"{word} is no JSON number")
+
+
+def _digest(body: dict[str, Any]) -> str:
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

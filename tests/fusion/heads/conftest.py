@@ -1,0 +1,51 @@
+"""Small blocks with class structure, and settings under which every head fits in a blink."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fusion import concat, make_head
+from fusion.heads.base import Head
+
+QUICK: dict[str, dict[str, Any]] = {
+    "mlp": {"hidden": (16,), "epochs": 15, "batch_size": 32, "lr": 0.05, "members": 2, "threads": 1},
+    "linear": {},
+    "weighted": {},
+    "late": {"calibrate": True},
+    "xgboost": {"trees": 10, "n_jobs": 1},
+    "histgb": {"trees": 15, "min_leaf_rows": 3},
+}
+CLASSES = ("Fearfully_Surprised", "Happily_Surprised", "Sadly_Surprised", "Sadly_Angry")
+
+
+class Faces:
+    """Rows of three blocks around a centre a class: `blocks`, `y`, the joined `X`, and the block `widths`."""
+
+    def __init__(self, n: int = 120, seed: int = 0) -> None:
+        random = np.random.default_rng(seed)
+        self.y = np.arange(n) % 4
+        self.widths = {"vit": 12, "manet.local": 8, "manet.multi_scale": 8}
+        centres = np.random.default_rng(7)
+        self.blocks = {
+            name: (centres.normal(size=(4, width))[self.y] + random.normal(size=(n, width))).astype(np.float32)
+            for name, width in self.widths.items()
+        }
+        self.X = concat(self.blocks)
+        self.names = np.array(CLASSES)[self.y]
+
+
+def quick_head(name: str, **params: Any) -> Head:
+    return make_head(name, **{**QUICK[name], **params})
+
+
+@pytest.fixture
+def faces() -> Faces:
+    return Faces()
+
+
+@pytest.fixture
+def more_faces() -> Faces:
+    return Faces(n=80, seed=1)

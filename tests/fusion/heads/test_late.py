@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fusion import HeadConfigError, concat, make_head
+from fusion.heads.late import mixed
+
+
+def test_members_probabilities_have_one_plane_a_block(faces):
+    head = make_head("late", blocks=faces.widths).fit(faces.X, faces.y)
+    planes = head.member_proba(faces.X)
+    assert planes.shape == (3, 120, 4)
+    np.testing.assert_allclose(planes.sum(axis=2), 1)
+    assert list(head.members_) == list(faces.widths)
+
+
+@pytest.mark.parametrize("mix", ["arithmetic", "geometric"])
+def test_the_answer_is_the_weighted_mix_of_the_members(mix, faces):
+    weights = {"vit": 2.0, "manet.local": 1.0, "manet.multi_scale": 1.0}
+    head = make_head("late", blocks=faces.widths, weights=weights, mix=mix).fit(faces.X, faces.y)
+    planes = head.member_proba(faces.X)
+    if mix == "arithmetic":
+        expected = 0.5 * planes[0] + 0.25 * planes[1] + 0.25 * planes[2]
+    else:
+        expected = planes[0] ** 0.5 * planes[1] ** 0.25 * planes[2] ** 0.25
+        expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(head.predict_proba(faces.X), expected, atol=1e-9)
+
+
+def test_all_weight_on_one_block_is_that_blocks_member(faces):
+    weights = {"vit": 1.0, "manet.local": 0.0, "manet.multi_scale": 0.0}
+    head = make_head("late", blocks=faces.widths, weights=weights).fit(faces.X, faces.y)
+    alone = make_head("linear", blocks={"vit": 12}).fit(faces.blocks["vit"], faces.y)
+    np.testing.assert_allclose(head.predict_proba(faces.X), alone.predict_proba(faces.blocks["vit"]), atol=1e-9)
+
+
+def test_calibration_cools_a_member_that_knows_nothing(faces):
+    noise = np.random.default_rng(3).normal(size=(120, 30)).astype(np.float32)
+    X = concat({"vit": faces.blocks["vit"], "noise": noise})
+    head = make_head("late", blocks={"vit": 12, "noise": 30}, member_params={"C": 1000.0}, calibrate=True)
+    head.fit(X, faces.y)
+    assert head.temperatures_[1] > 3 * head.temperatures_[0]
+
+
+def test_members_may_be_any_other_head(faces):
+    params = {"trees": 5, "n_jobs": 1}
+    head = make_head("late", blocks=faces.widths, member="xgboost", member_params=params, calibrate=False)
+    assert head.fit(faces.X, faces.y).score(faces.X, faces.y) > 0.8
+
+
+def test_probabilities_of_zero_do_not_break_a_geometric_mix():
+    proba = np.array([[[1.0, 0.0]], [[0.0, 1.0]]])
+    np.testing.assert_allclose(mixed(proba, np.array([0.5, 0.5]), "geometric"), [[0.5, 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"mix": "harmonic"}, "mix must be"),
+        ({"member": "late"}, "cannot be 'late' itself"),
+        ({"folds": 1}, "folds must be a whole number of at least 2"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(params, message, faces):
+    with pytest.raises(HeadConfigError, match=message):
+        make_head("late", blocks=faces.widths, **params).fit(faces.X, faces.y)

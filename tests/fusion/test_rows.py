@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fusion.errors import BlockError, ReportError
+from fusion.rows import Rows
+
+
+def blocks(n: int = 6) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    widths = {"vit": 3, "manet.local": 2, "manet.multi_scale": 2}
+    return {name: rng.normal(size=(n, d)).astype(np.float32) for name, d in widths.items()}
+
+
+def rows(**changes: object) -> Rows:
+    given = {"blocks": blocks(), "y": np.array([0, 1, 0, 1, 2, 2]), "classes": ("a", "b", "c")} | changes
+    return Rows(**given)
+
+
+def test_rows_know_their_widths_supports_and_features():
+    found = rows()
+    assert found.widths == {"vit": 3, "manet.local": 2, "manet.multi_scale": 2}
+    assert found.supports.tolist() == [2, 2, 2]
+    assert found.by_feature() == {"vit": ("vit",), "manet": ("manet.local", "manet.multi_scale")}
+    assert found.names[:2] == ("row 0", "row 1")
+
+
+def test_the_joined_matrix_keeps_the_order_of_the_blocks():
+    found = rows()
+    assert (found.x() == np.hstack(list(found.blocks.values()))).all()
+    assert found.x().dtype == np.float32
+
+
+def test_named_features_may_hold_dots():
+    """A timm tag holds dots of its own: only the named features tell where the block's name begins."""
+    names = ("timm:vit.a", "timm:vit.b", "manet")
+    given = {"timm:vit.a": blocks()["vit"], "timm:vit.b": blocks()["vit"], "manet.local": blocks()["manet.local"]}
+    found = rows(blocks=given, features=names)
+    assert found.by_feature() == {
+        "timm:vit.a": ("timm:vit.a",),
+        "timm:vit.b": ("timm:vit.b",),
+        "manet": ("manet.local",),
+    }
+
+
+def test_a_view_becomes_rows():
+    view = SimpleNamespace(
+        blocks=blocks(),
+        y=np.array([0, 1, 0, 1, 2, 2]),
+        classes=("a", "b", "c"),
+        ids=[f"s{i}" for i in range(6)],
+        groups=["v1", "v1", "", "", "v2", "v3"],
+        fingerprints={"vit": "12", "manet": "ab"},
+    )
+    found = Rows.of(view)
+    assert found.ids == ("s0", "s1", "s2", "s3", "s4", "s5")
+    assert found.fingerprints == {"vit": "12", "manet": "ab"}
+    assert found.clusters is not None
+    assert len(set(found.clusters)) == 5
+
+
+@pytest.mark.parametrize("groups", [None, ("",) * 6, ("a", "b", "c", "d", "e", ""), tuple("abcdef")])
+def test_groups_that_nobody_shares_are_no_clusters(groups):
+    assert rows(groups=groups).clusters is None
+
+
+def test_taking_rows_keeps_everything_aligned():
+    found = rows(ids=tuple("uvwxyz"), groups=("g", "g", "", "", "h", "h")).take(np.array([4, 0]))
+    assert found.ids == ("y", "u")
+    assert found.groups == ("h", "g")
+    assert found.y.tolist() == [2, 0]
+    assert (found.blocks["vit"] == blocks()["vit"][[4, 0]]).all()
+
+
+def test_taking_blocks_follows_the_order_asked_for():
+    assert list(rows().only(["manet.local", "vit"]).blocks) == ["manet.local", "vit"]
+    with pytest.raises(ReportError, match=r"'manet.lokal'.*'manet.local'"):
+        rows().only(["manet.lokal"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"y": np.array([0, 1])}, ReportError, "y 2"),
+        ({"ids": ("a",)}, ReportError, "ids 1"),
+        ({"groups": ("a",)}, ReportError, "groups 1"),
+        ({"ids": ("a", "a", "b", "c", "d", "e")}, ReportError, "twice"),
+        ({"y": np.array([0, 1, 0, 1, 2, 3])}, ReportError, r"outside 0\.\.2"),
+        ({"blocks": blocks(0), "y": np.array([], dtype=np.int64)}, ReportError, "no rows"),
+        ({"blocks": {}}, BlockError, "no block"),
+        ({"blocks": {"vit": np.zeros(6, np.float32)}}, BlockError, "shape"),
+        ({"features": ("resnet50",)}, ReportError, "none of the features"),
+    ],
+)
+def test_rows_that_do_not_belong_together_are_refused(changes, error, message):
+    with pytest.raises(error, match=message):
+        rows(**changes)
