@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+TINY = "cer-feat extract --backbone timm:test_vit --weights random --data faces.csv"
+
+
+def test_manifest_prints_counts_and_writes_the_file(run, drawn, tmp_path):
+    result = run(f"cer-feat manifest rafdb-compound {drawn} -o faces.csv")
+    assert "Fearfully Surprised" in result.stdout
+    assert "wrote faces.csv: 42 samples, classes abaw7" in result.stderr
+    assert (tmp_path / "faces.csv").exists()
+    found = json.loads(run(f"cer-feat manifest rafdb-compound {drawn} -o faces.csv --json").stdout)
+    assert found["counts"]["train"]["Sadly Angry"] == 4
+
+
+def test_manifest_says_which_pictures_occur_twice_and_can_drop_them(run, tmp_path):
+    for split, label, name, content in (
+        ("train", "a", "1", b"x"), ("train", "a", "2", b"y"), ("test", "b", "3", b"x"), ("test", "b", "4", b"z"),
+    ):  # fmt: skip
+        folder = tmp_path / "pics" / split / label
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.png").write_bytes(content)
+    result = run("cer-feat manifest folder pics -o m.csv")
+    assert "1 pictures occur more than once (1 repeats), 1 of them in more than one split" in result.stderr
+    assert "4 samples" in result.stderr
+    assert "3 samples" in run("cer-feat manifest folder pics -o m.csv --repeats first").stderr
+    assert "occur more than once" not in run("cer-feat manifest folder pics -o m.csv --repeats ignore").stderr
+
+
+def test_an_unsplit_folder_can_be_split_and_thinned(run, tmp_path):
+    for label in "ab":
+        (tmp_path / "pics" / label).mkdir(parents=True)
+        for i in range(10):
+            (tmp_path / "pics" / label / f"{i}.png").write_bytes(f"{label}{i}".encode())
+    found = json.loads(run("cer-feat manifest folder pics -o m.csv --hold-out 0.3 --json").stdout)
+    assert found["counts"] == {"train": {"a": 7, "b": 7}, "test": {"a": 3, "b": 3}}
+    assert json.loads(run("cer-feat manifest folder pics -o m.csv --sample 6 --json").stdout)["samples"] == 6
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        ("cer-feat manifest rafdb-compound none -o m.csv", 1, "no such folder or file: none"),
+        ("cer-feat manifest rafdb . -o m.csv", 1, "did you mean 'rafdb-basic'"),
+        ("cer-feat manifest folder . -o m.csv --repeats twice", 2, "must be report, first or ignore"),
+        ("cer-feat ls --store none", 1, "no feature store at none"),
+        ("cer-feat extract --backbone manat --data faces.csv", 1, "nearest: 'manet'"),
+        ("cer-feat extract --backbone manet --data faces.csv", 1, "--weights random"),
+        ("cer-feat extract --backbone manet --data none.csv", 1, "no manifest none.csv"),
+        (f"{TINY} --dtype int8", 2, "float32 or float16"),
+        (f"{TINY} -O x", 2, "expected key=value"),
+        ("cer-feat extract --backbone timm:test_vit --weights none.pth --data faces.csv", 1, "none.pth"),
+        ("cer-feat import none.npy --names n.txt --as x --data faces.csv", 1, "no such file: none.npy"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told_in_words_with_an_exit_status(run, faces, command, code, message):
+    result = run(command, code=code)
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+    assert "Traceback" not in result.output
+
+
+def test_extract_ls_show_and_verify_go_together(run, faces):
+    assert json.loads(run(f"{TINY} --json").stdout)["embedded"] == 42
+    again = json.loads(run(f"{TINY} --json").stdout)
+    assert (again["already"], again["embedded"]) == (42, 0)
+    entry = json.loads(run("cer-feat ls --json").stdout)[0]
+    assert (entry["dataset"], entry["rows"], entry["samples"], entry["blocks"]) == ("faces", 42, 42, {"pooled": 64})
+    shown = run("cer-feat show test_vit").stdout
+    assert "identity.weights.digest" in shown
+    assert "random(seed=0)" in shown
+    assert "42 rows" in run("cer-feat verify --images").stdout
+    assert "test_vit@" in run("cer-feat ls").stdout
+
+
+def test_verify_ends_with_status_1_on_damage_and_repair_brings_the_rows_back(run, filled, tmp_path):
+    shard = next(filled.glob("faces/one@*/shard-*.h5"))
+    data = bytearray(shard.read_bytes())
+    data[-3] ^= 1
+    shard.write_bytes(data)
+    assert "do not match the sha256" in run("cer-feat verify", code=1).stdout
+    run("cer-feat verify --repair", code=1)
+    run("cer-feat import one.npy --names names.txt --as one --data faces.csv")
+    entry = next(e for e in json.loads(run("cer-feat ls --json").stdout) if e["feature"].startswith("one"))
+    assert entry["rows"] == 42
+
+
+def test_another_option_makes_another_feature_and_says_what_differs(run, faces):
+    run(TINY)
+    result = run(f"{TINY} --seed 1")
+    assert "they differ in weights.digest" in result.stderr
+
+
+def test_backbones_lists_the_papers_three(run):
+    names = {row["name"]: row for row in json.loads(run("cer-feat backbones --json").stdout)}
+    assert names["manet"]["blocks"] == {"local": 512, "multi_scale": 512}
+    assert {"vit", "resnet50"} <= set(names)
+    assert "manet" in run("cer-feat backbones").stdout
+
+
+def test_the_store_can_be_named_by_the_environment(run, faces, monkeypatch, tmp_path):
+    monkeypatch.setenv("CER_STORE", str(tmp_path / "elsewhere"))
+    run(TINY)
+    assert (tmp_path / "elsewhere" / "store.json").exists()
+
+
+def test_too_many_bad_pictures_have_an_exit_status_of_their_own(run, tmp_path):
+    (tmp_path / "pics" / "a").mkdir(parents=True)
+    for i in range(30):
+        (tmp_path / "pics" / "a" / f"{i}.png").write_bytes(b"no picture %d" % i)
+    run("cer-feat manifest folder pics -o m.csv")
+    result = run("cer-feat extract --backbone timm:test_vit --weights random --data m.csv", code=3)
+    assert "more than the 10 allowed" in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_in_words_and_the_next_run_completes(run, faces, tmp_path, number):
+    code = (
+        "import sys, time; sys.argv = ['cer-feat', 'extract', '--backbone', 'timm:test_vit', '--weights', 'random', "
+        "'--data', 'faces.csv', '--batch-size', '1']\n"
+        "from backbones.torch_backbone import TorchBackbone\n"
+        "embed = TorchBackbone.embed\n"
+        "def slow(self, pictures):\n    print('embedding', flush=True); time.sleep(0.3); return embed(self, pictures)\n"
+        "TorchBackbone.embed = slow\n"
+        "from cli import feat_main; feat_main()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    for _ in range(3):
+        process.stdout.readline()
+    time.sleep(0.1)
+    process.send_signal(number)
+    _, talk = process.communicate(timeout=60)
+    assert process.returncode == 130, talk
+    assert "What was finished is kept" in talk
+    assert "Traceback" not in talk
+    report = json.loads(run(f"{TINY} --json").stdout)
+    assert report["already"] >= 2
+    assert report["already"] + report["embedded"] == 42

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fusion import Report
+from fusion.predictions import read_predictions
+
+SPLITS = "learning from 28 rows of train, judged on 14 rows of test"
+
+
+def test_train_without_options_does_the_right_thing_and_says_what_it_chose(run, filled, tmp_path):
+    result = run("cer-fuse train --head linear")
+    assert "dataset: faces, the only one in features" in result.stderr
+    assert "features: one, two, all there are" in result.stderr
+    assert SPLITS in result.stderr
+    folder = tmp_path / "runs" / "faces-linear"
+    assert {p.name for p in folder.iterdir()} == {"head", "report.json", "predictions.csv", "confusion.png"}
+    assert len(read_predictions(folder / "predictions.csv").ids) == 14
+    assert Report.load(folder / "report.json").columns[0].head == "LinearHead"
+
+
+def test_a_second_run_gets_a_folder_of_its_own(run, filled, tmp_path):
+    for _ in range(2):
+        run("cer-fuse train --head linear")
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["faces-linear", "faces-linear-2"]
+    assert "exists" in run("cer-fuse train --head linear -o runs/faces-linear", code=2).stderr
+    run("cer-fuse train --head linear -o runs/faces-linear --overwrite")
+
+
+def test_the_papers_recipe_is_a_preset(run, filled):
+    found = json.loads(run("cer-fuse train --head mlp --preset paper --set epochs=2 --json").stdout)
+    assert (found["params"]["hidden"], found["params"]["lr"], found["params"]["epochs"]) == ([1152], 5e-5, 2)
+
+
+def test_evaluate_repeats_the_runs_own_figures(run, filled):
+    trained = json.loads(run("cer-fuse train --head linear --json").stdout)
+    judged = json.loads(run("cer-fuse evaluate --head runs/faces-linear --json").stdout)
+    assert judged["accuracy"] == trained["accuracy"]
+    assert judged["macro_f1"] == pytest.approx(trained["macro_f1"])
+    text = run("cer-fuse evaluate --head runs/faces-linear --split train --figure c.png").stdout
+    assert "macro F1" in text
+
+
+def test_predict_answers_every_sample(run, filled, tmp_path):
+    run("cer-fuse train --head linear --features two")
+    run("cer-fuse predict --head runs/faces-linear -o p.csv")
+    found = read_predictions(tmp_path / "p.csv")
+    assert found.proba.shape == (42, 7)
+    assert run("cer-fuse predict --head runs/faces-linear --split test").stdout.count("\n") == 15
+
+
+def test_a_head_refuses_features_it_did_not_learn_from(run, filled, tmp_path):
+    import numpy as np
+
+    run("cer-fuse train --head linear --features two")
+    shutil_rows = np.load(tmp_path / "two.npy") + 1
+    for folder in filled.glob("faces/two@*"):
+        folder.rename(tmp_path / folder.name)
+    np.save(tmp_path / "other.npy", shutil_rows)
+    run("cer-feat import other.npy --names names.txt --as two --data faces.csv")
+    result = run("cer-fuse evaluate --head runs/faces-linear", code=1)
+    assert "has no two@" in result.stderr
+    assert "it has two@" in result.stderr
+
+
+@pytest.mark.parametrize("format", ["table", "markdown", "latex", "csv", "json"])
+def test_compare_prints_the_papers_table_in_every_format(run, filled, format):
+    text = run(f"cer-fuse compare --heads linear,late --format {format}").stdout
+    for word in ("linear", "late", "one", "two", "Fearfully Surprised", "Macro F1"):
+        assert word in text
+    if format == "json":
+        json.loads(text)
+    if format == "latex":
+        assert r"\toprule" in text
+
+
+def test_compare_keeps_the_report_and_draws_the_matrices(run, filled, tmp_path):
+    run("cer-fuse compare --heads linear --no-singles --set linear.C=0.1 --figure c.pdf -o r.json --baseline linear")
+    assert Report.load(tmp_path / "r.json").columns[0].params["C"] == 0.1
+    assert (tmp_path / "c.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_ablate_sweeps_decision_weights_and_draws_them(run, filled, tmp_path):
+    result = run("cer-fuse ablate --weights one=0:1:0.25,two=1- --figure s.png -o s.json --folds 3")
+    assert "5 weight vectors" in result.stderr
+    assert "chosen" in result.stdout
+    assert (tmp_path / "s.png").stat().st_size > 10_000
+    run("cer-fuse ablate --simplex one,two:0.5 --folds 2")
+
+
+def test_ablate_sweeps_block_weights_too(run, filled):
+    text = run(
+        "cer-fuse ablate --head weighted --set mode=sum --weights one=0:1:0.5,two=1- --folds 2 --format csv"
+    ).stdout
+    assert len(text.splitlines()) >= 4
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        ("cer-fuse train --head mpl", 1, "did you mean 'mlp'"),
+        ("cer-fuse train --features three", 1, "no feature 'three'"),
+        ("cer-fuse train --set hiden=[3]", 1, "did you mean 'hidden'"),
+        ("cer-fuse train --test-split holdout", 2, "no labelled sample in split 'holdout'"),
+        ("cer-fuse train --preset best", 2, "only the mlp head has a preset"),
+        ("cer-fuse train --head late --weights 0.6/0.4", 1, "0.6/0.4"),
+        ("cer-fuse compare --format word", 2, "must be one of table, markdown"),
+        ("cer-fuse compare --heads linear --set C=1", 2, "HEAD.key=value"),
+        ("cer-fuse ablate", 2, "either --weights or --simplex"),
+        ("cer-fuse ablate --head xgboost --weights one=0:1:0.5,two=1-", 1, "weights"),
+        ("cer-fuse ablate --weights one=0:1:0.5,three=1-", 1, "three"),
+        ("cer-fuse evaluate --head runs/none", 1, "runs/none"),
+        ("cer-fuse train --missing sometimes", 2, "must be 'error' or 'drop'"),
+    ],
+)
+def test_mistakes_are_told_in_words_with_an_exit_status(run, filled, command, code, message):
+    result = run(command, code=code)
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+    assert "Traceback" not in result.output
+
+
+def test_a_dataset_without_a_test_split_is_told_how_to_get_one(run, filled, tmp_path):
+    manifest = filled / "faces" / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace(",test,", ",train,"))
+    assert "--hold-out 0.2" in " ".join(run("cer-fuse train", code=2).stderr.replace("│", " ").split())
+
+
+def test_samples_without_a_label_are_left_out_aloud(run, filled):
+    manifest = filled / "faces" / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace("Sadly Angry,test", ",test"))
+    result = run("cer-fuse train --head linear")
+    assert "2 samples of split test have no label and are left out" in result.stderr
+
+
+def test_a_half_finished_feature_is_refused_unless_dropping_is_asked_for(run, filled, tmp_path):
+    import numpy as np
+
+    np.save(tmp_path / "part.npy", np.load(tmp_path / "one.npy")[:30])
+    names = (tmp_path / "names.txt").read_text().splitlines()[:30]
+    (tmp_path / "few.txt").write_text("\n".join(names))
+    run("cer-feat import part.npy --names few.txt --as part --data faces.csv")
+    assert "12 of 42 samples have no row" in run("cer-fuse train --head linear --features part", code=1).stderr
+    run("cer-fuse train --head linear --features part --missing drop")
