@@ -1,6 +1,6 @@
 """End-to-end extraction against the same model's bare forward on ready tensors, at its best batch size.
 
-Ratio: (pictures/s of `extract`: read, hash, decode, resize, forward, write) ÷ (pictures/s of forward alone). Limit: 0.90.
+Ratio: pictures/s of `extract` (read, hash, decode, resize, forward, write) ÷ pictures/s of forward alone. Limit: 0.90.
 """
 
 from __future__ import annotations

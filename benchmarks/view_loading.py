@@ -1,4 +1,7 @@
-"""Loading a view of 50,000 x 2304 float32 against `np.fromfile` of the same bytes, both warm. Limit: 0.8 of its speed."""
+"""Loading a view of 50,000 x 2304 float32 against `np.fromfile` of the same bytes, both warm.
+
+Limit: 0.8 of its speed.
+"""
 
 from __future__ import annotations
 

@@ -179,9 +179,7 @@ def _read_rows(path: Path) -> tuple[tuple[Sample, ...], tuple[int, ...]]:
         raise ManifestError(f"{path} has a header but no samples: there is nothing to embed or to learn from")
     blank = [""] * len(table.rows)
     columns = [table.column(name) or blank for name in COLUMNS]
-    make = functools.partial(
-        tuple.__new__, Sample
-    )  # Sample._make without the check that zip does
+    make = functools.partial(tuple.__new__, Sample)  # Sample._make without the check that zip does
     return tuple(map(make, zip(*columns, strict=True))), tuple(table.lines)
 
 
