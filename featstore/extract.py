@@ -241,7 +241,7 @@ class _Run:
     def _known_row(self, digest: str) -> Row:
         if digest in self.computed:
             return self.computed[digest]
-        shard, row = self.index.locate([self.found.stored[digest]])
+        shard, row = self.index.locate(self.index.rows_of([self.found.stored[digest]]))
         header = self.index.headers[int(shard[0])]
         return {name: read_rows(header, f"blocks/{name}", row.tolist())[0] for name in self.feature.spec.blocks}
 

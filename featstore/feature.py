@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,11 +31,14 @@ class RowIndex:
     quarantined: dict[str, tuple[str, str]] = field(repr=False)
     """sample_id to (sha256 of the picture or empty, reason)."""
 
-    def locate(self, ids: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Position in `headers`, and row in that shard, of each sample; all must be placed."""
-        rows = np.fromiter(map(self.place.__getitem__, ids), dtype=np.int64, count=len(ids))
-        shard = np.searchsorted(self.starts, rows, side="right") - 1
-        return shard.astype(np.int64), rows - self.starts[shard]
+    def rows_of(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Row of each sample, counting through all shards; -1 where it has none."""
+        return np.fromiter(map(self.place.get, ids, itertools.repeat(-1)), dtype=np.int64, count=len(ids))
+
+    def locate(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Position in `headers`, and row in that shard, of rows counted through all shards."""
+        shard = np.searchsorted(self.starts, rows, side="right").astype(np.int64) - 1
+        return shard, rows - self.starts[shard]
 
     def image_digests(self) -> dict[str, str]:
         """sample_id to the sha256 of the picture its row was made from; empty for imported rows."""
@@ -44,7 +48,8 @@ class RowIndex:
     def generation_after(self, ids: Iterable[str]) -> int:
         """Generation of a new shard that holds `ids`: above every shard whose entries it replaces."""
         known = list(ids)
-        placed, _ = self.locate([sample_id for sample_id in known if sample_id in self.place])
+        rows = self.rows_of(known)
+        placed, _ = self.locate(rows[rows >= 0])
         newest = max((self.headers[shard].generation for shard in placed.tolist()), default=-1)
         quarantine = {entry[0]: h.generation for h in self.headers for entry in h.quarantined}
         return max(newest, *(quarantine.get(sample_id, -1) for sample_id in known), -1) + 1

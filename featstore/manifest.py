@@ -64,21 +64,33 @@ class Manifest:
     def __len__(self) -> int:
         return len(self.samples)
 
-    @property
+    @functools.cached_property
     def ids(self) -> tuple[str, ...]:
         """Sample ids in manifest order."""
         return tuple(sample.sample_id for sample in self.samples)
 
-    @property
+    @functools.cached_property
+    def split_of_each(self) -> tuple[str, ...]:
+        """Split of each sample."""
+        return tuple(sample.split for sample in self.samples)
+
+    @functools.cached_property
+    def group_of_each(self) -> tuple[str, ...]:
+        """Group of each sample; its own id where it has none."""
+        return tuple(sample.group or sample.sample_id for sample in self.samples)
+
+    @functools.cached_property
     def y(self) -> npt.NDArray[np.int64]:
         """Class index of each sample, shape (n,); -1 where there is no label."""
         position = {label: i for i, label in enumerate(self.classes.labels)}
-        return np.array([position.get(sample.label, -1) for sample in self.samples], dtype=np.int64)
+        found = np.array([position.get(sample.label, -1) for sample in self.samples], dtype=np.int64)
+        found.flags.writeable = False
+        return found
 
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits that occur, in order of first appearance."""
-        return tuple(dict.fromkeys(sample.split for sample in self.samples))
+        return tuple(dict.fromkeys(self.split_of_each))
 
     def counts(self, split: str | None = None) -> dict[str, int]:
         """Samples per class, in class order."""
@@ -91,7 +103,7 @@ class Manifest:
             return self
         if split not in self.splits:
             raise ManifestError(f"no sample of {self.where} is in split {split!r}; {nearest(split, self.splits)}")
-        return self.keep([sample.split == split for sample in self.samples])
+        return self.keep([found == split for found in self.split_of_each])
 
     def keep(self, mask: Iterable[bool]) -> Manifest:
         """The samples whose mask is true, in order."""

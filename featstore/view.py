@@ -92,9 +92,10 @@ def build_view(
 ) -> View:
     """Join features on `sample_id`; see `Store.view`."""
     indexes = [request.feature.index() for request in requests]
+    rows = [index.rows_of(manifest.ids) for index in indexes]
     keep = np.ones(len(manifest), dtype=bool)
-    for request, index in zip(requests, indexes, strict=True):
-        present = np.fromiter(map(index.place.__contains__, manifest.ids), dtype=bool, count=len(manifest))
+    for request, index, found in zip(requests, indexes, rows, strict=True):
+        present = found >= 0
         if not present.all() and not drop_missing:
             raise _incomplete(manifest, present, request, index, where)
         keep &= present
@@ -102,8 +103,8 @@ def build_view(
         raise IncompleteError(f"no sample of {manifest.where} has rows in all of: {', '.join(r.key for r in requests)}")
     chosen = manifest if keep.all() else manifest.keep(keep)
     blocks: dict[str, BlockRows] = {}
-    for request, index in zip(requests, indexes, strict=True):
-        shard, row = index.locate(chosen.ids)
+    for request, index, found in zip(requests, indexes, rows, strict=True):
+        shard, row = index.locate(found[keep])
         names = [request.block] if request.block else list(request.feature.spec.blocks)
         for name in names:
             key = request.key if len(request.feature.spec.blocks) == 1 else f"{request.key}.{name}"
@@ -116,8 +117,8 @@ def build_view(
         ids=chosen.ids,
         y=chosen.y,
         class_set=chosen.classes,
-        splits=tuple(s.split for s in chosen.samples),
-        groups=tuple(s.group or s.sample_id for s in chosen.samples),
+        splits=chosen.split_of_each,
+        groups=chosen.group_of_each,
         blocks=blocks,
         fingerprints={request.key: request.feature.spec.fingerprint for request in requests},
     )
@@ -138,7 +139,8 @@ def _load(
         header = headers[int(number)]
         at = np.flatnonzero(shard == number)
         rows = row[at]
-        whole = len(at) == header.rows and at[-1] - at[0] == len(at) - 1 and bool((np.diff(rows) == 1).all())
+        in_order = at[-1] - at[0] == len(at) - 1 and bool((np.diff(rows) == 1).all())
+        whole = in_order and len(at) == header.rows
         if whole and header.segments[dataset].dtype == out.dtype.str:
             read_into(header, dataset, out[at[0] : at[-1] + 1], verify=verify)
         else:
