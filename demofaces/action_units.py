@@ -101,7 +101,8 @@ class Compound:
 
 
 # Du, Tao & Martinez, "Compound facial expressions of emotion", PNAS 111(15), E1454-E1462 (2014),
-# doi:10.1073/pnas.1322355111, Table 1. Its AU11 and AU24, each below 35 %, are not drawn.
+# doi:10.1073/pnas.1322355111, Table 1, as secondary listings give it: check the shares against the paper before quoting
+# them. AU11 and AU24 are not drawn.
 COMPOUNDS: tuple[Compound, ...] = (
     Compound(name="Happily Surprised", rafdb_id=1, always=(1, 2, 12, 25), sometimes={5: 0.64, 26: 0.67}),
     Compound(name="Sadly Fearful", rafdb_id=3, always=(1, 4, 20, 25), sometimes={2: 0.46, 5: 0.24, 6: 0.34, 15: 0.30}),

@@ -64,8 +64,8 @@ def test_the_labels_are_rafdb_ids_in_the_counts_asked_for(tmp_path):
 
 
 def test_the_default_set_is_unbalanced_like_the_real_one():
-    assert sum(TRAIN_COUNTS.values()) == 280
-    assert sum(TEST_COUNTS.values()) == 140
+    assert sum(TRAIN_COUNTS.values()) == 196
+    assert sum(TEST_COUNTS.values()) == 98
     for counts in (TRAIN_COUNTS, TEST_COUNTS):
         assert set(counts) == set(RAFDB_IDS)
         assert max(counts, key=counts.__getitem__) == "Happily Surprised"

@@ -1,0 +1,173 @@
+"""What every backbone promises, whatever kind it is; a new kind is added to KINDS and must pass."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import backbones
+from backbones import Backbone, OptionError, PictureError, ShapeError
+from tests.backbones.conftest import Encode, ramp
+
+KINDS = ["vit", "manet", "resnet50", "timm:test_vit", "timm:test_resnet", "timm:test_efficientnet", "onnx"]
+BIG = ["vit", "manet", "resnet50"]
+TINY = [kind for kind in KINDS if kind not in BIG]
+
+Make = Callable[[str], Backbone]
+
+
+@pytest.fixture(params=KINDS)
+def backbone(request: pytest.FixtureRequest, made: Make) -> Backbone:
+    return made(request.param)
+
+
+def batch(backbone: Backbone, count: int, seed: int = 0) -> np.ndarray:
+    side = backbone.transform.size_px
+    return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3)).astype(np.uint8)
+
+
+def test_a_file_becomes_one_row_in_each_block(backbone: Backbone, encode: Encode) -> None:
+    decoded = [backbone.decode(encode(ramp(50, 40), form)) for form in ("PNG", "JPEG")]
+    side = backbone.transform.size_px
+    assert all(picture.shape == (side, side, 3) and picture.dtype == np.uint8 for picture in decoded)
+    rows = backbone.embed(np.stack(decoded))
+    assert list(rows) == list(backbone.blocks)
+    for block, width in backbone.blocks.items():
+        assert rows[block].shape == (2, width)
+        assert rows[block].dtype == np.float32
+        assert np.isfinite(rows[block]).all()
+        assert (rows[block][0] != rows[block][1]).any()
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_a_pictures_row_has_the_same_bits_whatever_it_is_embedded_with(kind: str, made: Make) -> None:
+    backbone = made(kind)
+    pictures = batch(backbone, 21)
+    order = np.random.default_rng(1).permutation(21)
+    together, shuffled, alone = backbone.embed(pictures), backbone.embed(pictures[order]), backbone.embed(pictures[4:5])
+    for block in backbone.blocks:
+        assert np.array_equal(together[block][order], shuffled[block])
+        assert np.array_equal(together[block][4:5], alone[block])
+
+
+def test_manets_small_maps_keep_their_bits_too(made: Make) -> None:
+    pictures = batch(made("manet"), 7)
+    together, alone = made("manet").embed(pictures), made("manet").embed(pictures[5:6])
+    assert all(np.array_equal(together[block][5:6], alone[block]) for block in together)
+
+
+def test_no_pictures_give_no_rows_of_the_right_width(backbone: Backbone) -> None:
+    rows = backbone.embed(batch(backbone, 0))
+    assert {block: values.shape for block, values in rows.items()} == {b: (0, w) for b, w in backbone.blocks.items()}
+
+
+def test_pictures_may_be_read_only_and_strided(made: Make) -> None:
+    backbone = made("timm:test_vit")
+    pictures = batch(backbone, 4)
+    expected = backbone.embed(pictures[::2])["pooled"]
+    view = pictures[::2]
+    view.flags.writeable = False
+    assert np.array_equal(backbone.embed(view)["pooled"], expected)
+
+
+def test_arrays_of_another_shape_or_type_are_refused(backbone: Backbone) -> None:
+    good = batch(backbone, 1)
+    for wrong in (good[0], good.astype(np.float32), good[:, :-1], good.transpose(0, 3, 1, 2)):
+        with pytest.raises(ShapeError, match="must be uint8 of shape"):
+            backbone.embed(wrong)
+
+
+def test_a_bad_picture_is_a_value_error_with_a_reason(backbone: Backbone) -> None:
+    with pytest.raises(PictureError, match="empty") as caught:
+        backbone.decode(b"")
+    assert isinstance(caught.value, ValueError)
+
+
+def test_the_spec_is_json_and_says_all_that_fixes_the_numbers(backbone: Backbone) -> None:
+    spec = backbone.spec()
+    assert json.loads(json.dumps(spec)) == spec
+    assert set(spec) == {"architecture", "options", "weights", "transform", "precision", "code"}
+    assert set(spec["weights"]) == {"digest"}
+    assert len(spec["weights"]["digest"]) == 64
+    assert len(spec["transform"]["probe"]) == 16
+    assert {
+        "size_px",
+        "resize",
+        "crop",
+        "interpolation",
+        "antialias",
+        "decoder",
+        "colour",
+        "scale",
+        "mean",
+        "std",
+    } <= set(spec["transform"])
+    assert spec["precision"] == "float32"
+    assert isinstance(spec["code"], int)
+    assert list(spec["options"]) == sorted(spec["options"])
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_the_spec_does_not_change_by_being_used(kind: str, made: Make) -> None:
+    backbone = made(kind)
+    before = backbone.spec()
+    backbone.embed(batch(backbone, 1))
+    assert backbone.spec() == before
+
+
+def test_the_description_is_json_and_tells_what_the_spec_leaves_out(backbone: Backbone) -> None:
+    text = backbone.describe()
+    assert json.loads(json.dumps(text)) == text
+    assert {"name", "blocks", "weights_source", "versions", "parameters", "device"} <= set(text)
+    assert text["device"] == "cpu"
+    assert "/" not in text["weights_source"]
+
+
+def test_the_network_is_left_in_evaluation_mode_and_without_gradients(made: Make) -> None:
+    backbone = made("timm:test_resnet")
+    expected = backbone.embed(batch(backbone, 2))["pooled"]
+    backbone.module.train()  # type: ignore[attr-defined]
+    statistics = {k: v.clone() for k, v in backbone.state().items()}  # type: ignore[attr-defined]
+    assert np.array_equal(backbone.embed(batch(backbone, 2))["pooled"], expected)
+    assert all((statistics[k] == v).all() for k, v in backbone.state().items())  # type: ignore[attr-defined]
+
+
+def test_no_two_kinds_share_an_identity(made: Make) -> None:
+    specs = [json.dumps(made(kind).spec(), sort_keys=True) for kind in KINDS]
+    assert len(set(specs)) == len(KINDS)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_lower_precision_is_close_still_float32_outside_and_another_identity(precision: str, made: Make) -> None:
+    exact = made("timm:test_vit")
+    rough = backbones.create("timm:test_vit", weights="random", precision=precision)
+    a, b = (backbone.embed(batch(exact, 3))["pooled"] for backbone in (exact, rough))
+    assert b.dtype == np.float32
+    assert not np.array_equal(a, b)
+    assert ((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1) > 0.99).all()
+    assert rough.spec() == exact.spec() | {"precision": precision}
+
+
+def test_a_precision_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(OptionError, match="float32, bfloat16, float16"):
+        backbones.create("timm:test_vit", weights="random", precision="int8")
+
+
+def test_infinite_and_undefined_rows_are_returned_as_they_come(made: Make) -> None:
+    import torch
+
+    backbone = backbones.create("timm:test_vit", weights="random")
+    with torch.no_grad():
+        backbone.module.trunk.norm.bias.fill_(float("nan"))  # type: ignore[attr-defined]
+    assert np.isnan(backbone.embed(batch(backbone, 1))["pooled"]).all()
+
+
+def test_decoding_squashes_or_crops_as_the_transform_says(made: Make, encode: Encode) -> None:
+    wide = Image.new("RGB", (400, 100), (255, 0, 0))
+    wide.paste((0, 0, 255), (0, 0, 100, 100))
+    assert (made("manet").decode(encode(wide))[:, 0] == (0, 0, 255)).all()
+    assert (made("resnet50").decode(encode(wide))[:, 0] == (255, 0, 0)).all()

@@ -1,0 +1,191 @@
+"""Opening weights files of every form people publish, and naming what is none."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import io
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from backbones import CheckpointError, load_state
+from backbones.checkpoint import open_checkpoint
+
+
+def small(seed: int = 0) -> dict[str, Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    return {"conv.weight": torch.randn(4, 3, 3, 3, generator=draw), "fc.bias": torch.randn(4, generator=draw)}
+
+
+def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
+    return set(found) == set(expected) and all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+class RecorderMeter:
+    """Stands for the class that MA-Net's training script defines in ``__main__`` and pickles with the weights."""
+
+    def __init__(self) -> None:
+        self.epoch_losses = np.zeros((3, 2), dtype=np.float32)
+        self.best = 88.33
+
+
+def like_manet(path: Path, state: dict[str, Tensor], *, legacy: bool) -> Path:
+    """Write a file as MA-Net's public training script does."""
+    weight = nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([weight], lr=0.01, momentum=0.9)
+    weight.sum().backward()
+    optimizer.step()
+    content = {
+        "epoch": 12,
+        "state_dict": collections.OrderedDict((f"module.{name}", tensor) for name, tensor in state.items()),
+        "best_acc": torch.tensor(88.33),
+        "optimizer": optimizer.state_dict(),
+        "recorder": RecorderMeter(),
+        "args": argparse.Namespace(lr=0.01, data="raf-db"),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RecorderMeter, "__module__", "__main__")
+        patch.setattr(sys.modules["__main__"], "RecorderMeter", RecorderMeter, raising=False)
+        torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    return path
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_the_public_manet_form_loads_without_running_its_code(legacy: bool, tmp_path: Path) -> None:
+    state = small()
+    opened = open_checkpoint(like_manet(tmp_path / "manet.pth.tar", state, legacy=legacy))
+    assert same(opened.state, state)
+    assert opened.opened_by == "stub unpickler"
+    assert opened.form == ("torch legacy" if legacy else "torch zip")
+    assert opened.entry == "state_dict"
+    assert opened.prefix == "module."
+    assert "__main__.RecorderMeter" in opened.stubs
+    assert "argparse.Namespace" in opened.stubs
+    assert opened.extras["epoch"] == "12"
+    assert opened.extras["best_acc"].startswith("88.3")
+
+
+def test_safetensors_and_both_torch_formats_give_the_same_tensors(tmp_path: Path) -> None:
+    state = small()
+    save_file(state, tmp_path / "a.safetensors")
+    torch.save(state, tmp_path / "b.pth")
+    torch.save(state, tmp_path / "c.pth", _use_new_zipfile_serialization=False)
+    for name in ("a.safetensors", "b.pth", "c.pth"):
+        assert same(load_state(tmp_path / name), state), name
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool]
+)
+def test_the_stub_unpickler_reads_every_element_type_as_torch_does(
+    dtype: torch.dtype, legacy: bool, tmp_path: Path
+) -> None:
+    base = torch.arange(24).reshape(2, 3, 4)
+    state = {
+        "a": base.to(dtype),
+        "b": base.to(dtype).transpose(0, 2),
+        "c": base.to(dtype)[1, 1:, ::2],
+        "d": torch.tensor(3).to(dtype),
+        "e": torch.empty(0, 4, dtype=dtype),
+    }
+    path = like_manet(tmp_path / "x.pth", state, legacy=legacy)
+    found = load_state(path)
+    assert same(found, state)
+    assert all(found[name].dtype == dtype for name in state)
+
+
+def test_tensors_that_share_storage_keep_their_own_windows(tmp_path: Path) -> None:
+    whole = torch.arange(10.0)
+    state = {"whole": whole, "tail": whole[6:], "again": whole}
+    assert same(load_state(like_manet(tmp_path / "x.pth", state, legacy=False)), state)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "backbone.", "module.model.", "_orig_mod.module.", "trunk."])
+def test_wrappers_prefixes_are_stripped_one_after_another(prefix: str, tmp_path: Path) -> None:
+    torch.save({prefix + name: tensor for name, tensor in small().items()}, tmp_path / "x.pth")
+    opened = open_checkpoint(tmp_path / "x.pth")
+    assert same(opened.state, small())
+    assert opened.prefix == prefix
+
+
+def test_a_prefix_that_only_some_names_have_stays(tmp_path: Path) -> None:
+    state = {"backbone.conv.weight": torch.ones(2), "head.weight": torch.ones(3)}
+    torch.save(state, tmp_path / "x.pth")
+    assert same(load_state(tmp_path / "x.pth"), state)
+
+
+@pytest.mark.parametrize("entry", ["state_dict", "model", "model_state_dict", "net"])
+def test_the_weights_are_found_under_their_usual_names(entry: str, tmp_path: Path) -> None:
+    torch.save({"epoch": 3, entry: small(), "lr": torch.tensor(0.1)}, tmp_path / "x.pth")
+    opened = open_checkpoint(tmp_path / "x.pth")
+    assert same(opened.state, small())
+    assert opened.entry == entry
+
+
+def test_averaged_weights_come_before_the_last_ones(tmp_path: Path) -> None:
+    torch.save({"state_dict": small(1), "state_dict_ema": small(2)}, tmp_path / "x.pth")
+    assert same(load_state(tmp_path / "x.pth"), small(2))
+
+
+def tar(path: Path) -> None:
+    with tarfile.open(path, "w") as archive:
+        archive.addfile(tarfile.TarInfo("x"), io.BytesIO())
+
+
+def script(path: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("m/constants.pkl", b"")
+        archive.writestr("m/data.pkl", b"\x80\x02}.")
+
+
+FAULTY: dict[str, tuple[Any, str]] = {
+    "missing": (lambda path: None, "no weights file"),
+    "empty": (lambda path: path.write_bytes(b""), "empty"),
+    "a web page": (lambda path: path.write_bytes(b"<!DOCTYPE html><html>"), "web page"),
+    "a pointer": (lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid"), "LFS"),
+    "HDF5": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100)), "HDF5"),
+    "a real tar": (tar, "tar archive"),
+    "TorchScript": (script, "TorchScript"),
+    "text": (lambda path: path.write_bytes(b"hello, world"), "neither safetensors nor"),
+    "a whole model": (lambda path: torch.save(nn.Linear(2, 2), path), "pickled object"),
+    "a list": (lambda path: torch.save([1, 2], path), "a list"),
+    "no tensors": (lambda path: torch.save({"epoch": 3, "state_dict": {"a": 1}}, path), "it holds 'epoch'"),
+    "a pickle of something else": (lambda path: path.write_bytes(b"\x80\x02}q\x00."), "no PyTorch checkpoint"),
+}
+
+
+@pytest.mark.parametrize("kind", FAULTY)
+def test_a_file_that_is_no_weights_file_is_named_for_what_it_is(kind: str, tmp_path: Path) -> None:
+    write, text = FAULTY[kind]
+    path = tmp_path / "weights.pth"
+    write(path)
+    with pytest.raises(CheckpointError, match=text) as caught:
+        load_state(path)
+    assert "weights.pth" in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "zip", "legacy", "manet zip", "manet legacy"])
+def test_a_file_cut_short_anywhere_is_refused(form: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    if form == "safetensors":
+        save_file(small(), path)
+    elif form.startswith("manet"):
+        like_manet(path, small(), legacy=form.endswith("legacy"))
+    else:
+        torch.save(small(), path, _use_new_zipfile_serialization=form == "zip")
+    whole = path.read_bytes()
+    for length in range(1, len(whole) - 1, len(whole) // 40):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError):
+            load_state(path)

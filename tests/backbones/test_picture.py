@@ -1,0 +1,184 @@
+"""Opening untrusted picture files."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from backbones.errors import PictureError
+from backbones.picture import MAX_PIXELS, open_picture
+from tests.backbones.conftest import Encode, ramp
+
+
+def pixels(data: bytes) -> np.ndarray:
+    return np.asarray(open_picture(data))
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG"])
+def test_each_format_that_face_data_comes_in_is_opened(encode: Encode, form: str) -> None:
+    image = open_picture(encode(ramp(40, 30), form))
+    assert image.mode == "RGB"
+    assert image.size == (40, 30)
+
+
+def test_a_lossless_picture_keeps_every_pixel(encode: Encode) -> None:
+    assert np.array_equal(pixels(encode(ramp(31, 17))), np.asarray(ramp(31, 17)))
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_picture_turned_by_its_camera_stands_upright(encode: Encode, turn: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    data = encode(ramp(20, 12), "PNG", exif=exif)
+    upright = np.asarray(ramp(20, 12))
+    expected = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: upright.transpose(1, 0, 2)[:, ::-1],
+        7: upright.transpose(1, 0, 2)[::-1, ::-1],
+        8: upright.transpose(1, 0, 2)[::-1],
+    }[turn]
+    assert np.array_equal(pixels(data), expected)
+
+
+def test_an_orientation_that_does_not_exist_changes_nothing(encode: Encode) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 77
+    assert pixels(encode(ramp(20, 12), "PNG", exif=exif)).shape == (12, 20, 3)
+
+
+def test_grey_becomes_three_equal_channels(encode: Encode) -> None:
+    grey = ramp(16, 16).convert("L")
+    found = pixels(encode(grey))
+    assert np.array_equal(found, np.repeat(np.asarray(grey)[..., None], 3, axis=2))
+
+
+def test_sixteen_bit_grey_is_scaled_and_not_clipped_to_white(encode: Encode) -> None:
+    values = np.array([[0, 256, 257, 32768, 65279, 65535]], dtype=np.uint16)
+    found = pixels(encode(Image.fromarray(values)))
+    assert found[0, :, 0].tolist() == [round(value / 257) for value in values[0].tolist()] == [0, 1, 1, 128, 254, 255]
+
+
+def test_transparency_is_composited_over_black(encode: Encode) -> None:
+    image = Image.new("RGBA", (4, 1), (200, 100, 50, 255))
+    for x, alpha in enumerate((0, 128, 255, 64)):
+        image.putpixel((x, 0), (200, 100, 50, alpha))
+    found = pixels(encode(image))
+    expected = np.array([[round(c * a / 255) for c in (200, 100, 50)] for a in (0, 128, 255, 64)])
+    assert np.abs(found[0].astype(int) - expected).max() <= 1
+    assert found[0, 0].tolist() == [0, 0, 0]
+    assert found[0, 2].tolist() == [200, 100, 50]
+
+
+def test_a_transparent_palette_colour_is_composited_too(encode: Encode) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([250, 250, 250, 10, 20, 30])
+    image.putpixel((1, 0), 1)
+    found = pixels(encode(image, transparency=0))
+    assert found[0].tolist() == [[0, 0, 0], [10, 20, 30]]
+
+
+def test_palette_and_bilevel_and_cmyk_pictures_become_rgb(encode: Encode) -> None:
+    assert pixels(encode(ramp(16, 16).quantize(16))).shape == (16, 16, 3)
+    assert set(pixels(encode(ramp(16, 16).convert("1"))).ravel().tolist()) <= {0, 255}
+    cmyk = pixels(encode(ramp(16, 16).convert("CMYK"), "JPEG", quality=95))
+    assert np.abs(cmyk.astype(int) - np.asarray(ramp(16, 16)).astype(int)).mean() < 25
+
+
+def test_the_first_frame_of_a_moving_picture_is_taken(encode: Encode) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert pixels(data)[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_values_of_unknown_range_are_refused(encode: Encode, mode: str) -> None:
+    with pytest.raises(PictureError, match="range is not known"):
+        open_picture(encode(Image.new(mode, (8, 8)), "TIFF"))
+
+
+def test_an_empty_file_is_named_as_such() -> None:
+    with pytest.raises(PictureError, match="empty"):
+        open_picture(b"")
+
+
+@pytest.mark.parametrize(
+    "data", [b"not a picture", b"<html>404</html>", b"%PDF-1.7", b"\x00" * 100, b"P6 2 2 255 " + bytes(12)]
+)
+def test_what_is_no_picture_is_refused_and_its_first_bytes_shown(data: bytes) -> None:
+    with pytest.raises(PictureError, match="not a JPEG, PNG"):
+        open_picture(data)
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG"])
+def test_a_picture_cut_short_anywhere_is_refused_rather_than_shown_half_grey(encode: Encode, form: str) -> None:
+    whole = encode(ramp(64, 48), form)
+    expected = pixels(whole)
+    for length in range(1, len(whole) - 1, max(1, len(whole) // 25)):
+        try:
+            found = pixels(whole[:length])
+        except PictureError:
+            continue
+        assert np.array_equal(found, expected), f"{form} cut to {length} of {len(whole)} bytes was opened, but differs"
+
+
+def png(width: int, height: int, body: bytes) -> bytes:
+    """Write a PNG whose header claims a size."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(body)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [9_500, 20_000, 60_000])
+def test_a_decompression_bomb_is_refused_before_it_takes_memory(side: int) -> None:
+    assert side * side > MAX_PIXELS
+    with pytest.raises(PictureError, match="pixels"):
+        open_picture(png(side, side, b"\x00" * 1000))
+
+
+def test_a_picture_as_thin_as_a_hair_is_refused() -> None:
+    with pytest.raises(PictureError, match="32 times"):
+        open_picture(png(1, 5_000, b"\x00" * 20_000))
+
+
+def test_threads_decode_to_the_same_pixels(encode: Encode) -> None:
+    files = [encode(ramp(40 + n, 30), form) for n in range(8) for form in ("PNG", "JPEG", "WEBP")]
+    alone = [pixels(data) for data in files]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(pixels, files * 4))
+    assert all(np.array_equal(together[n], alone[n % len(files)]) for n in range(len(together)))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_damaged_bytes_give_a_picture_or_a_reason_and_never_another_exception(
+    encode: Encode, data: st.DataObject
+) -> None:
+    form = data.draw(st.sampled_from(["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG"]))
+    body = bytearray(encode(ramp(24, 20), form))
+    for _ in range(data.draw(st.integers(1, 6))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        image = open_picture(bytes(body))
+    except PictureError as error:
+        note(f"refused: {error}")
+        return
+    assert image.mode == "RGB"
+
+
+def test_the_bytes_may_be_followed_by_something_else(encode: Encode) -> None:
+    assert np.array_equal(pixels(encode(ramp(9, 9)) + b"tail"), np.asarray(Image.open(io.BytesIO(encode(ramp(9, 9))))))

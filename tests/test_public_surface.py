@@ -1,0 +1,55 @@
+"""What each package shows to the world, and what importing it costs."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGES = ("backbones", "demofaces", "featstore", "fusion")
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_every_public_name_is_there_and_the_list_is_sorted(name):
+    package = importlib.import_module(name)
+    assert list(package.__all__) == sorted(package.__all__, key=lambda public: (not public.isupper(), public))
+    for public in package.__all__:
+        assert getattr(package, public) is not None
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_no_module_bears_the_name_of_a_public_function_of_its_package(name):
+    """Importing such a module would put it in the function's place."""
+    package = importlib.import_module(name)
+    lazy = "__getattr__" in vars(package)
+    clashes = [n for n in package.__all__ if lazy and (ROOT / name / f"{n}.py").exists()]
+    assert clashes == []
+
+
+@pytest.mark.parametrize("name", [*PACKAGES, "commands"])
+def test_type_information_ships(name):
+    assert (ROOT / name / "py.typed").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("import featstore", {"torch", "timm", "PIL", "sklearn", "xgboost", "matplotlib"}),
+        ("import backbones", {"torch", "timm", "h5py"}),
+        ("import fusion", {"torch", "sklearn", "xgboost", "matplotlib", "scipy", "h5py", "PIL"}),
+        ("import cli, commands.feat, commands.fuse", {"torch", "numpy", "h5py", "sklearn", "PIL", "matplotlib"}),
+    ],
+)
+def test_importing_stays_light(code, heavy):
+    found = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert not heavy & set(found.stdout.split())
