@@ -102,7 +102,7 @@ def write_onnx(onnx: Any, path: Path, shape: list[int | str]) -> Path:
     return path
 
 
-RECIPE = {"mean": (104.0, 117.0, 124.0), "std": (1.0, 2.0, 1.0), "colour": "BGR", "scale": "0-255"}
+RECIPE: dict[str, Any] = {"mean": (104.0, 117.0, 124.0), "std": (1.0, 2.0, 1.0), "colour": "BGR", "scale": "0-255"}
 
 
 @pytest.fixture(scope="session")

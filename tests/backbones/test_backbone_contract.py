@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def backbone(request: pytest.FixtureRequest, made: Make) -> Backbone:
     return made(request.param)
 
 
-def batch(backbone: Backbone, count: int, seed: int = 0) -> np.ndarray:
+def batch(backbone: Backbone, count: int, seed: int = 0) -> Any:
     side = backbone.transform.size_px
     return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3)).astype(np.uint8)
 

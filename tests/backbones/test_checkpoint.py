@@ -41,7 +41,7 @@ def like_manet(path: Path, state: dict[str, Tensor], *, legacy: bool) -> Path:
     """Write a file as MA-Net's public training script does."""
     weight = nn.Parameter(torch.ones(2))
     optimizer = torch.optim.SGD([weight], lr=0.01, momentum=0.9)
-    weight.sum().backward()
+    weight.grad = torch.ones(2)
     optimizer.step()
     content = {
         "epoch": 12,

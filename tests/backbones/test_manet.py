@@ -83,7 +83,7 @@ def attention(p: State, name: str, x: Tensor, stride: int) -> Tensor:
 
 def mul_scale(p: State, name: str, x: Tensor, stride: int, flow: str) -> Tensor:
     h = norm(p, f"{name}.bn1", conv(p, f"{name}.conv1", x, stride=stride)).clamp(min=0)
-    x1, x2, x3, x4 = h.split(h.shape[1] // 4, dim=1)
+    x1, x2, x3, x4 = h.chunk(4, dim=1)
 
     def step(chain: int, group: int, x: Tensor) -> Tensor:
         return norm(p, f"{name}.bn{chain}_2_{group}", conv(p, f"{name}.conv{chain}_2_{group}", x))
@@ -271,8 +271,9 @@ def test_the_mean_of_the_stitched_map_is_the_mean_of_the_four_averages(net: MANe
 def test_the_spatial_gate_takes_the_maximum_before_the_mean() -> None:
     gate = SpatialGate().eval()
     with torch.no_grad():
-        gate.spatial.conv.weight.zero_()  # type: ignore[operator, union-attr]
-        gate.spatial.conv.weight[0, 0, 3, 3] = 1  # type: ignore[index, union-attr]
+        kernel = gate.get_parameter("spatial.conv.weight")
+        kernel.zero_()
+        kernel[0, 0, 3, 3] = 1
     x = torch.randn(2, 5, 7, 7)
     with torch.inference_mode():
         expected = x * torch.sigmoid(x.amax(1, keepdim=True) / (1 + 1e-5) ** 0.5)
@@ -304,7 +305,7 @@ def test_the_branches_are_mixed_six_to_four_by_name() -> None:
     torch.testing.assert_close(fuse_logits(logits), torch.full((1, 7), 0.6 + 4.0))
     torch.testing.assert_close(fuse_logits(logits, local=0.4, multi_scale=0.6), torch.full((1, 7), 0.4 + 6.0))
     with pytest.raises(TypeError):
-        fuse_logits(logits, 0.6, 0.4)  # type: ignore[misc]
+        fuse_logits(logits, 0.6, 0.4)  # type: ignore[call-arg]
 
 
 def test_the_blocks_are_in_the_order_in_circulation() -> None:

@@ -67,16 +67,18 @@ def test_the_default_weights_are_tags_that_timm_has() -> None:
         ("vitt", "nearest: 'vit'"),
         ("ma-net", "nearest: 'manet'"),
         ("timm:resnet5", "nearest: 'resnet5"),
+        ("timm:test_vit.r161_in1k", "nearest: 'r160_in1k'"),
         ("timm:", "timm:<name>"),
         ("torch:x", "onnx:<file>"),
         ("", "there are manet"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest_ones(name: str, said: str) -> None:
-    with pytest.raises(UnknownBackboneError) as caught:
-        backbones.create(name, weights="random")
-    assert said in str(caught.value)
-    assert isinstance(caught.value, KeyError)
+    for weights in ("random", None):
+        with pytest.raises(UnknownBackboneError) as caught:
+            backbones.create(name, weights=weights)
+        assert said in str(caught.value)
+        assert isinstance(caught.value, KeyError)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -140,12 +140,13 @@ def test_bottleneck512_is_the_activation_after_the_last_3x3_convolution(made: Ma
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A ResNet-50 with a projection, as fine-tuning would leave it."""
     path = tmp_path_factory.mktemp("resnet") / "tuned.safetensors"
     backbone = backbones.create("resnet50", weights="random", tap="proj512")
     save_file(backbone.state() | {"fc.weight": torch.ones(7, 2048), "fc.bias": torch.ones(7)}, path)  # type: ignore[attr-defined]
-    return path
+    yield path
+    path.unlink()
 
 
 def test_each_tap_reads_the_same_file_at_its_own_place(tuned: Path) -> None:

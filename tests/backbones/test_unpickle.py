@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from backbones import CheckpointError, inspect_checkpoint, load_state
-from backbones.unpickle import read_legacy, read_zip
+from backbones.torch_file import read_legacy, read_zip
 
 Payload = Callable[[Path], Any]
 

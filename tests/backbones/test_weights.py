@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,13 +18,13 @@ from backbones.registry import recipe_of
 from backbones.weights import choose_source, digest
 
 
-def trunk_of(name: str, seed: int = 0, **options: object) -> dict[str, Tensor]:
+def trunk_of(name: str, seed: int = 0, **options: Any) -> dict[str, Tensor]:
     backbone = backbones.create(name, weights="random", seed=seed, **options)
     return backbone.state()  # type: ignore[attr-defined, no-any-return]
 
 
-def digest_of(name: str, **options: object) -> str:
-    return str(backbones.create(name, **options).spec()["weights"]["digest"])  # type: ignore[arg-type]
+def digest_of(name: str, **options: Any) -> str:
+    return str(backbones.create(name, **options).spec()["weights"]["digest"])
 
 
 def test_a_seed_gives_the_same_weights_and_another_seed_others() -> None:

@@ -1,0 +1,131 @@
+"""The backbone: what turns picture files into named rows, and can say exactly what made them.
+
+`Backbone` is what every kind has in common and what a feature store needs; it knows neither torch nor ONNX.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbones.errors import ShapeError
+from backbones.transform import Transform
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+"""float32, or the type that autocast computes in; rows are float32 always."""
+
+CPU_PIECE = 8
+"""Pictures a forward pass on a CPU: where ResNet-50 is fastest on two cores, and never another number, see `pieces`."""
+
+
+class Backbone(ABC):
+    """Picture files -> {block: (b, d) float32}."""
+
+    name: str
+    """What `create` was asked for: "vit", "timm:<name>", "onnx:<file stem>"."""
+    blocks: Mapping[str, int]
+    """Block name -> width, in the order in which blocks are joined."""
+    transform: Transform
+    """From picture to input."""
+    architecture: str
+    """Names the network's code."""
+    options: Mapping[str, Any]
+    """Choices that change the numbers."""
+    precision: str
+    """One of `PRECISIONS`."""
+    device: str
+    """Where it computes."""
+    code: int
+    """Version of the embedding code."""
+    piece: int
+    """How many pictures are computed at once: `CPU_PIECE` on a CPU; 0, all that are given, on a GPU."""
+
+    def decode(self, data: bytes) -> NDArray[np.uint8]:
+        """Open one picture file and bring it to the input size; safe to call from several threads.
+
+        Returns
+        -------
+        ndarray of shape (h, w, 3), uint8, RGB
+
+        Raises
+        ------
+        PictureError
+            A ValueError whose text says why the bytes are not a usable picture.
+        """
+        return self.transform.decode(data)
+
+    def embed(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Embed a batch of decoded pictures.
+
+        Parameters
+        ----------
+        pictures : ndarray of shape (b, h, w, 3), uint8, RGB
+            As `decode` gives them, stacked.
+
+        Returns
+        -------
+        dict
+            Block name -> float32 (b, d). NaN and infinity are returned as they come: who stores rows refuses them.
+        """
+        side = self.transform.size_px
+        if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[1:] != (side, side, 3):
+            raise ShapeError(
+                f"pictures must be uint8 of shape (b, {side}, {side}, 3), however: {pictures.dtype} {pictures.shape}\n"
+                f"  in backbone: {self.name}; decode() gives pictures of that shape"
+            )
+        if not len(pictures):
+            return {block: np.empty((0, width), np.float32) for block, width in self.blocks.items()}
+        rows = self.pieces(pictures) if self.piece else self.compute(pictures)
+        for block, width in self.blocks.items():
+            if rows[block].shape != (len(pictures), width):
+                raise ShapeError(
+                    f"block {block!r} of {self.name} must have shape ({len(pictures)}, {width}), "
+                    f"however: {rows[block].shape}"
+                )
+        return rows
+
+    def pieces(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Embed in pieces of exactly `piece` pictures, the last one filled up with black ones.
+
+        CPU libraries choose a kernel, and with it the order of additions, by the size of the batch. With one size for
+        all, a picture's row has the same bits whatever it is embedded together with.
+        """
+        rows: dict[str, list[NDArray[np.float32]]] = {block: [] for block in self.blocks}
+        for start in range(0, len(pictures), self.piece):
+            part = pictures[start : start + self.piece]
+            full = np.zeros((self.piece, *pictures.shape[1:]), np.uint8)
+            full[: len(part)] = part
+            for block, values in self.compute(full).items():
+                rows[block].append(values[: len(part)])
+        return {block: np.concatenate(parts) for block, parts in rows.items()}
+
+    @abstractmethod
+    def compute(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Embed a batch that has been checked."""
+
+    @abstractmethod
+    def weights_digest(self) -> str:
+        """Return the sha256 of what was learned, as it is now."""
+
+    def spec(self) -> dict[str, Any]:
+        """Return everything that fixes this backbone's numbers, ready for JSON; equal specs give equal rows."""
+        return {
+            "architecture": self.architecture,
+            "options": dict(sorted(self.options.items())),
+            "weights": {"digest": self.weights_digest()},
+            "transform": self.transform.identity(),
+            "precision": self.precision,
+            "code": self.code,
+        }
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Return what people want to know and no identity depends on, ready for JSON."""
+
+    def __repr__(self) -> str:
+        joined = " + ".join(f"{block} {width}" for block, width in self.blocks.items())
+        return f"<Backbone {self.name}: {joined}, {self.transform.size_px} px, {self.device}, {self.precision}>"

@@ -1,0 +1,71 @@
+"""What can go wrong with pictures and weights.
+
+::
+
+    BackbonesError
+    ├── UnknownBackboneError (KeyError)      no backbone of that name
+    ├── OptionError          (ValueError)    an option that this backbone does not have, or a value it cannot take
+    ├── ShapeError           (ValueError)    an array of another shape than the backbone takes or gives
+    ├── PictureError         (ValueError)    bytes that are no usable picture
+    ├── CheckpointError      (ValueError)    a weights file that cannot be opened, or belongs to another architecture
+    ├── WeightsError         (RuntimeError)  weights that were not named, or cannot be had
+    ├── DeviceError          (RuntimeError)  a device that is not there
+    └── MissingExtraError    (ImportError)   an optional library that is not installed
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BackbonesError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class UnknownBackboneError(BackbonesError, KeyError):
+    """No backbone of that name."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)  # KeyError would print the message in quotes
+
+
+class OptionError(BackbonesError, ValueError):
+    """An option that this backbone does not have, or a value it cannot take."""
+
+
+class ShapeError(BackbonesError, ValueError):
+    """An array of another shape than the backbone takes, or gives."""
+
+
+class PictureError(BackbonesError, ValueError):
+    """Bytes that are no usable picture; the message is the reason, short enough for one line of a quarantine list."""
+
+
+class CheckpointError(BackbonesError, ValueError):
+    """A weights file that cannot be opened safely, or holds another architecture."""
+
+
+class WeightsError(BackbonesError, RuntimeError):
+    """Weights that were not named, or cannot be had."""
+
+
+class DeviceError(BackbonesError, RuntimeError):
+    """A device that this machine does not have."""
+
+
+class MissingExtraError(BackbonesError, ImportError):
+    """An optional library that is not installed."""
+
+
+def nearest(word: str, known: Iterable[str], *, count: int = 3) -> str:
+    """Say which known words are closest to `word`: ``"; nearest: 'vit'"``, or nothing when none is close."""
+    found = difflib.get_close_matches(word, list(known), n=count, cutoff=0.5)
+    return "; nearest: " + ", ".join(map(repr, found)) if found else ""
+
+
+def listed(words: Iterable[str], *, count: int = 3) -> str:
+    """Write the first few of `words` and how many more there are: ``"a, b, c and 12 more"``."""
+    every = list(words)
+    more = len(every) - count
+    return ", ".join(every[:count]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,116 @@
+"""A backbone that runs on torch: an encoder with its weights, on a device."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from backbones.backbone import CPU_PIECE, PRECISIONS, Backbone
+from backbones.encoder import Encoder
+from backbones.errors import DeviceError, OptionError
+from backbones.weights import Source, digest
+
+logger = logging.getLogger(__name__)
+
+
+class TorchBackbone(Backbone):
+    """An encoder on a device; `module` is the ``torch.nn.Module``, pictures (b, 3, h, w) float -> {block: (b, d)}."""
+
+    def __init__(self, name: str, encoder: Encoder, source: Source, *, device: str, precision: str) -> None:
+        if precision not in PRECISIONS:
+            raise OptionError(f"precision must be one of {', '.join(PRECISIONS)}, however: precision={precision!r}")
+        self.name = name
+        self.encoder = encoder
+        self.source = source
+        self.blocks = encoder.blocks
+        self.transform = encoder.transform
+        self.architecture = encoder.architecture
+        self.options = encoder.options
+        self.code = encoder.code
+        self.precision = precision
+        self.device = choose_device(device)
+        self.piece = CPU_PIECE if self.device == "cpu" else 0
+        order = torch.channels_last if encoder.channels_last else torch.contiguous_format
+        self.module: nn.Module = encoder.module.to(self.device).to(memory_format=order).eval()
+
+    def compute(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Embed a batch that has been checked; in evaluation mode, without gradients."""
+        if self.module.training:
+            self.module.eval()
+        batch = torch.from_numpy(np.require(pictures, requirements=["C", "W"])).to(self.device)
+        kind = torch.device(self.device).type
+        with torch.inference_mode(), torch.autocast(kind, **self.autocast()):
+            rows = self.module(self.transform.to_tensor(batch, channels_last=self.encoder.channels_last))
+        return {block: rows[block].float().cpu().numpy() for block in self.blocks}
+
+    def autocast(self) -> dict[str, Any]:
+        """Return autocast's arguments for this precision."""
+        if self.precision == "float32":
+            return {"enabled": False}
+        return {"dtype": getattr(torch, self.precision)}
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return what a weights file of this backbone holds: contiguous tensors on the CPU, in the public names."""
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in self.encoder.trunk.state_dict().items()}
+
+    def weights_digest(self) -> str:
+        """Digest the tensors the blocks depend on, as they are now: training changes the answer."""
+        return digest(self.encoder.trunk.state_dict(), leave_out=self.encoder.heads)
+
+    def describe(self) -> dict[str, Any]:
+        """Return weights' source, versions, size, device; no part of the identity."""
+        import timm
+        import torchvision
+
+        return {
+            "name": self.name,
+            "blocks": dict(self.blocks),
+            "weights_source": self.source.label,
+            "parameters": sum(parameter.numel() for parameter in self.module.parameters()),
+            "device": self.device,
+            **self.encoder.notes,
+            "versions": {
+                "torch": str(torch.__version__),
+                "timm": str(timm.__version__),
+                "torchvision": str(torchvision.__version__),
+                "pillow": str(PIL.__version__),
+                "numpy": str(np.__version__),
+            },
+        }
+
+
+def choose_device(device: str) -> str:
+    """Check that a device is there; "auto" takes the first CUDA device or else the CPU, and logs which.
+
+    Raises
+    ------
+    DeviceError
+        If the device is unknown or missing. It is never replaced by another.
+    """
+    if device == "auto":
+        chosen = "cuda" if torch.cuda.is_available() else "cpu"
+        logger.info("device auto: %s", chosen)
+        return chosen
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise DeviceError(f"there is no device called {device!r}; say auto, cpu, cuda, cuda:1 or mps") from None
+    if wanted.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (wanted.index or 0) >= count:
+            raise DeviceError(
+                f"device {device!r} was asked for, and this machine has {count} CUDA devices that torch "
+                f"{torch.__version__} can use\n  say device='cpu', or device='auto' to take what there is"
+            )
+    elif wanted.type == "mps":
+        if not torch.backends.mps.is_available():
+            raise DeviceError("device 'mps' was asked for, and torch finds no Apple GPU; say device='cpu'")
+    elif wanted.type != "cpu":
+        raise DeviceError(f"device {device!r} is not supported; say auto, cpu, cuda, cuda:1 or mps")
+    return str(wanted)

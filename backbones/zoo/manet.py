@@ -1,0 +1,58 @@
+"""MA-Net: local-attention and multi-scale branch, 512 + 512; see `backbones.manet`."""
+
+from __future__ import annotations
+
+from backbones.encoder import Encoder, Recipe
+from backbones.transform import Transform
+
+
+def build(
+    *,
+    tag: str | None,
+    pretrained: bool,
+    flow: str = "bidirectional",
+    num_classes: int = 7,
+    replace_heads: bool = False,
+) -> Encoder:
+    """Build the network.
+
+    Parameters
+    ----------
+    tag, pretrained
+        Always None and False: there are no weights to download.
+    flow : "bidirectional" or "legacy"
+        "legacy" for checkpoints of the public code before April 2023 (the well-known RAF-DB ones). A file does not
+        tell which it is: names and shapes are the same.
+    num_classes : int
+        Width of the two branch heads. The embedding does not depend on them.
+    replace_heads : bool
+        Load the trunk of a file whose heads have another width (MS-Celeb-1M: 12666) and start new heads.
+    """
+    from backbones.manet import HEADS, SIZE_PX, MANet
+
+    module = MANet(num_classes, flow=flow)  # type: ignore[arg-type]
+    return Encoder(
+        architecture="manet",
+        module=module,
+        trunk=module,
+        blocks={"local": 512, "multi_scale": 512},
+        # The public test transform: Resize((224, 224)), ToTensor, and no normalisation.
+        transform=Transform(size_px=SIZE_PX, resize="squash", interpolation="bilinear"),
+        options={"flow": flow},
+        heads=tuple(HEADS.values()),
+        replace_heads=replace_heads,
+        channels_last=True,
+        notes={"num_classes": num_classes},
+    )
+
+
+RECIPE = Recipe(
+    name="manet",
+    note="MA-Net; local-attention and multi-scale branch with a head each. Public checkpoints load; none is fetched.",
+    build=build,
+    blocks={"local": 512, "multi_scale": 512},
+    size_px=224,
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+    parameters=50_547_214,
+)
