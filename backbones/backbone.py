@@ -19,7 +19,7 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 """float32, or the type that autocast computes in; rows are float32 always."""
 
 CPU_PIECE = 8
-"""Pictures a forward pass on a CPU: where ResNet-50 is fastest on two cores, and never another number, see `pieces`."""
+"""Pictures a forward pass on a CPU, unless the encoder says another number; see `Backbone.pieces`."""
 
 
 class Backbone(ABC):
@@ -42,7 +42,7 @@ class Backbone(ABC):
     code: int
     """Version of the embedding code."""
     piece: int
-    """How many pictures are computed at once: `CPU_PIECE` on a CPU; 0, all that are given, on a GPU."""
+    """How many pictures are computed at once: on a CPU always the same number; 0, all that are given, on a GPU."""
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
         """Open one picture file and bring it to the input size; safe to call from several threads.

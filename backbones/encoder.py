@@ -9,12 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from backbones.backbone import CPU_PIECE, Backbone
 from backbones.transform import Transform, Triple
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from backbones.backbone import Backbone
 
     State = dict[str, Tensor]
 
@@ -45,6 +44,8 @@ class Encoder:
     """Whether heads of another width than the file's may stay as initialised."""
     channels_last: bool = False
     """Whether the CPU runs this network faster on (h, w, c) memory."""
+    cpu_piece: int = CPU_PIECE
+    """Pictures a forward pass on a CPU: about where two cores are fastest. Changing it raises `code`."""
     code: int = 1
     """Raised when this package's own code changes what the same weights yield."""
     notes: dict[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The three residual blocks of MA-Net, written from the papers; module names are those of the public checkpoints.
+"""The three residual blocks of MA-Net: our own code, after the papers and the public code's behaviour.
 
 Sources: MA-Net, Zhao, Liu and Wang, IEEE TIP 2021, sections III-B and III-C; CBAM, Woo et al., ECCV 2018, sections
 3.1 and 3.2; the residual block, He et al., CVPR 2016, section 3.1.

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from backbones.backbone import CPU_PIECE, PRECISIONS, Backbone
+from backbones.backbone import PRECISIONS, Backbone
 from backbones.encoder import Encoder
 from backbones.errors import DeviceError, OptionError
 from backbones.weights import Source, digest
@@ -35,7 +35,7 @@ class TorchBackbone(Backbone):
         self.code = encoder.code
         self.precision = precision
         self.device = choose_device(device)
-        self.piece = CPU_PIECE if self.device == "cpu" else 0
+        self.piece = encoder.cpu_piece if self.device == "cpu" else 0
         order = torch.channels_last if encoder.channels_last else torch.contiguous_format
         self.module: nn.Module = encoder.module.to(self.device).to(memory_format=order).eval()
 

@@ -93,6 +93,11 @@ def extract(
     embedder = create(
         backbone, weights=weights, seed=seed, device=device, precision=precision, **key_values(option, "--option")
     )
+    if embedder.piece and batch_size % embedder.piece:
+        say(
+            f"note: on the CPU {escape(backbone)} computes {embedder.piece} pictures at a time and fills "
+            f"up what is missing; a batch size that is a multiple of {embedder.piece} wastes nothing"
+        )
     chosen: Literal["float32", "float16"] = _dtype(dtype)
     with progress_bar() as step:
         report = run_extract(

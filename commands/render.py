@@ -56,9 +56,9 @@ def _draw(table: Table) -> None:
             drawn.add_section()
         drawn.add_row(*(f"[bold]{escape(cell.text)}[/]" if cell.best else escape(cell.text) for cell in row))
     console = Console()
-    wanted = console.measure(drawn, options=console.options.update(width=500)).maximum
-    if not console.is_terminal or wanted > console.width:
-        console = Console(width=max(80, wanted), soft_wrap=True)
+    needed = console.measure(drawn, options=console.options.update(width=500))
+    if not console.is_terminal or needed.minimum > console.width:  # cells may fold in a terminal, but not be cut
+        console = Console(width=max(80, needed.maximum), soft_wrap=True)
     console.print(drawn)
     for note in table.notes:
         console.print(escape(note), style="dim", soft_wrap=True, highlight=False)

@@ -14,7 +14,7 @@ from fusion.table import EN_DASH, MINUS, Cell, Table
 def report_table(report: Report) -> Table:
     """Lay a report out as the paper does: per-class accuracy in percent, then the totals with their intervals.
 
-    The best figure of a row is marked in every row where larger is better, all of them when several are equal.
+    The best figure of a row is marked where larger is better: several when they tie, none when all are equal.
     """
     columns = report.columns
     supports = columns[0].scores.supports.tolist()
@@ -77,7 +77,7 @@ def _signed(value: float, digits: int) -> str:
 
 def _best(cells: list[Cell]) -> list[Cell]:
     values = [cell.value for cell in cells if cell.value is not None]
-    if len(values) < 2:
+    if len(values) < 2 or max(values) - min(values) < 1e-9:
         return cells
     top = max(values)
     return [Cell(c.text, c.value, c.low, c.high, best=c.value is not None and abs(c.value - top) < 1e-9) for c in cells]

@@ -96,16 +96,17 @@ def _triangle(sweep: Sweep, free: list[int]) -> Figure:
     part = sweep.weights[:, free]
     share = part / part.sum(axis=1, keepdims=True)
     points = np.stack([share[:, 1] + share[:, 2] / 2, _SIDE * share[:, 2]], axis=1)
-    dots = _hexagons(panel, points, 1 / float(np.min(np.diff(np.unique(share[:, 0].round(9))))))
+    steps = 1 / float(np.min(np.diff(np.unique(share[:, 0].round(9)))))
+    dots = _hexagons(panel, points, steps)
     dots.set_array(100 * sweep.test.macro_f1.value)
     _finish(figure, panel, sweep, dots, points)
     names = [sweep.blocks[i] for i in free]
-    gap = 0.085
+    gap = 0.03 + 1 / (steps * np.sqrt(3))  # clear of a hexagon's corner
     panel.text(-gap / 2, -gap, f"{names[0]} only", ha="center", va="top")
     panel.text(1 + gap / 2, -gap, f"{names[1]} only", ha="center", va="top")
     panel.text(0.5, _SIDE + gap, f"{names[2]} only", ha="center", va="bottom")
-    panel.set_xlim(-0.14, 1.14)
-    panel.set_ylim(-0.14, _SIDE + 0.14)
+    panel.set_xlim(-gap - 0.05, 1.05 + gap)
+    panel.set_ylim(-gap - 0.05, _SIDE + gap + 0.05)
     panel.set_aspect("equal")
     panel.set_axis_off()
     return figure
@@ -177,7 +178,7 @@ def _finish(figure: Figure, panel: Any, sweep: Sweep, drawn: Any, points: FloatA
                 zorder=4,
             )
     figure.legend(loc="outside lower center", ncols=1, frameon=False, fontsize=8, markerscale=0.6, labelspacing=0.7)
-    panel.set_title(_title(sweep), loc="left", fontsize=9)
+    figure.suptitle(_title(sweep), x=0.02, ha="left", fontsize=9)
 
 
 def _chosen(sweep: Sweep) -> str:

@@ -42,6 +42,7 @@ def build(
         heads=tuple(HEADS.values()),
         replace_heads=replace_heads,
         channels_last=True,
+        cpu_piece=16,
         notes={"num_classes": num_classes},
     )
 

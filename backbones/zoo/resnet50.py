@@ -84,6 +84,7 @@ def build(
         foreign_heads=(*t.classifiers(trunk), *(() if tap == "proj512" else ("proj",))),
         adapt=adapt,
         channels_last=True,
+        cpu_piece=4,
     )
 
 

@@ -54,6 +54,7 @@ def build(
         options={"img_size": img_size, "pooling": pooling},
         foreign_heads=t.classifiers(trunk),
         adapt=t.adapter(trunk),
+        cpu_piece=4,
         notes={"drop_path": drop_path},
     )
 

@@ -6,8 +6,8 @@ import pytest
 from fusion.intervals import Interval, bootstrap, wilson
 from fusion.metrics import scores
 from fusion.report import Column, Report, Versus
-from fusion.report_table import p_text, report_table
-from fusion.table import EN_DASH, MINUS, render
+from fusion.report_table import _best, p_text, report_table
+from fusion.table import EN_DASH, MINUS, Cell, render
 
 CLASSES = (
     "Angrily_Surprised",
@@ -95,9 +95,14 @@ def test_without_a_baseline_nothing_is_tested():
     assert labels[7:] == ["Accuracy (%)", "Macro F1 (%)", "Training (s)"]
 
 
-def test_the_best_of_a_row_is_marked_and_ties_are_all_marked():
+def test_ties_for_the_best_are_all_marked_and_a_row_of_equals_has_none():
+    assert [cell.best for cell in _best([Cell("1", 1.0), Cell("2", 2.0), Cell("2", 2.0)])] == [False, True, True]
+    assert [cell.best for cell in _best([Cell("0", 0.0), Cell("0", 0.0)])] == [False, False]
+
+
+def test_the_best_of_a_row_is_marked():
     rows = {row[0].text: [cell.best for cell in row[1:]] for row in report_table(report()).rows}
-    assert rows["Angrily Surprised (%)"] == [True, True]
+    assert rows["Angrily Surprised (%)"] == [False, False]
     assert rows["Happily Surprised (%)"] == [False, True]
     assert rows["Accuracy (%)"] == [True, False]
     assert rows["Training (s)"] == [False, False]
