@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench clean
+.PHONY: demo test lint check bench clean
 
 demo: $(STAMP)  ## draw faces, embed them with the three backbones, train and compare all heads
 	$(BIN)/cer-feat demo --output demo-out
@@ -12,14 +12,15 @@ demo: $(STAMP)  ## draw faces, embed them with the three backbones, train and co
 test: $(STAMP)  ## the whole test suite
 	$(BIN)/python -m pytest
 
-check: $(STAMP)  ## what CI runs: style, types, import contracts, tests
+lint: $(STAMP)  ## style, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
 
-bench: $(STAMP)  ## speed as ratios; see benchmarks/README.md
+check: lint test  ## what CI runs
+
+bench: $(STAMP)  ## speed as ratios; see benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks.run
 
 clean:

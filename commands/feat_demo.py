@@ -100,7 +100,7 @@ def _compare(train: Rows, test: Rows, output: Path, seed: int) -> None:
     print_table(report, "table")
     report.save(output / "report.json")
     best = max(report.columns, key=lambda column: column.scores.macro_f1)
-    save_picture(draw_confusions([(best.name, best.scores)]), output / "confusion.png")
+    save_picture(lambda: draw_confusions([(best.name, best.scores)]), None, output / "confusion.png")
 
 
 def _ablate(train: Rows, test: Rows, output: Path, seed: int) -> None:
@@ -113,7 +113,7 @@ def _ablate(train: Rows, test: Rows, output: Path, seed: int) -> None:
     grid = parse_grid(("manet.local=0:1:0.1", "manet.multi_scale=1-"), blocks)
     found = sweep(make_head("late", random_state=seed), grid, train.only(blocks), test.only(blocks), seed=seed)
     print_table(found, "table")
-    save_picture(draw_sweep(found), output / "ablation.png")
+    save_picture(lambda: draw_sweep(found), None, output / "ablation.png")
 
 
 def _close(output: Path, random: list[str]) -> None:

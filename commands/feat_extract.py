@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from commands.console import escape, out_json, out_table, progress_bar, say, show_logs
-from commands.options import DEFAULT_STORE, Data, Device, Json, Seed, StorePath, key_values, manifest_and_dataset
+from commands.options import (
+    DEFAULT_STORE,
+    Data,
+    DatasetName,
+    Device,
+    Json,
+    Root,
+    Seed,
+    StorePath,
+    key_values,
+    manifest_and_dataset,
+)
 
 if TYPE_CHECKING:
     from featstore import ExtractReport, Feature, Store
@@ -54,12 +64,8 @@ def extract(
     name: Annotated[
         str | None, typer.Option("--as", help="What the feature is called.", show_default="the backbone")
     ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Name in the store.", show_default="the manifest file's name")
-    ] = None,
-    root: Annotated[
-        Path | None, typer.Option(help="Where the pictures' paths start.", show_default="as the manifest says")
-    ] = None,
+    dataset: DatasetName = None,
+    root: Root = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 32,
     workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode.")] = 2,
     device: Device = "auto",

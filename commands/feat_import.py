@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from commands.console import escape, out_json, say
-from commands.options import DEFAULT_STORE, Data, Json, StorePath, manifest_and_dataset
+from commands.options import DEFAULT_STORE, Data, DatasetName, Json, Root, StorePath, manifest_and_dataset
 
 
 def import_(
@@ -17,12 +17,8 @@ def import_(
     name: Annotated[str, typer.Option("--as", help="What the feature is called.")],
     data: Data = None,
     store: StorePath = DEFAULT_STORE,
-    dataset: Annotated[
-        str | None, typer.Option(help="Name in the store.", show_default="the manifest file's name")
-    ] = None,
-    root: Annotated[
-        Path | None, typer.Option(help="Where the pictures' paths start.", show_default="as the manifest says")
-    ] = None,
+    dataset: DatasetName = None,
+    root: Root = None,
     share_repeats: Annotated[
         bool, typer.Option(help="Give a sample without a row the row of an identical picture.")
     ] = True,

@@ -10,7 +10,7 @@ import typer
 from commands.console import escape, progress_bar, say
 from commands.fuse_train import Setting, build_head
 from commands.options import DEFAULT_STORE, Data, Features, Missing, Seed, StorePath, key_values, split_list
-from commands.render import TableFormat, check_format, print_table, save_picture
+from commands.render import FigurePath, TableFormat, check_format, print_table, save_picture
 from commands.task import TestSplit, TrainSplit, load_task
 
 
@@ -42,7 +42,7 @@ def ablate(
     test_split: TestSplit = None,
     missing: Missing = "error",
     format: TableFormat = "table",
-    figure: Annotated[Path | None, typer.Option(help="Draw the sweep: .png, .pdf or .svg.", show_default=False)] = None,
+    figure: FigurePath = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Keep the whole sweep as JSON.", show_default=False)
     ] = None,
@@ -81,5 +81,4 @@ def ablate(
     say(f"{len(grid):,} weight vectors in {found.elapsed_s:,.1f} s")
     if output is not None:
         say(f"kept [bold]{escape(found.save(output))}[/]")
-    if figure is not None:
-        save_picture(draw_sweep(found), figure)
+    save_picture(lambda: draw_sweep(found), figure, Path("runs") / f"{task.dataset}-ablate.png")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.console import escape, out, out_json, out_table, say
-from commands.options import DEFAULT_STORE, Data, Json, Missing, StorePath
+from commands.options import DEFAULT_STORE, Data, Json, Missing, StorePath, missing_choice
 
 if TYPE_CHECKING:
     from featstore import View
@@ -112,8 +112,6 @@ def _loaded(
 
     folder = run / "head" if (run / "head").is_dir() else run
     info = read_head_info(folder)
-    if missing not in ("error", "drop"):
-        raise typer.BadParameter("must be 'error' or 'drop'", param_hint="--missing")
     if split is None and default_split:
         split = info.extra.get("test_split")
         say(f"split: [bold]{escape(split)}[/], as the run's")
@@ -122,7 +120,7 @@ def _loaded(
         [name for name, _ in info.blocks],
         dataset=opened.dataset(data),
         split=split,
-        missing="drop" if missing == "drop" else "error",
+        missing=missing_choice(missing),
         fingerprints=info.fingerprints,
     )
     fitted = load_head(folder, blocks=view.widths, fingerprints=view.fingerprints, classes=view.classes)

@@ -20,7 +20,7 @@ from commands.options import (
     key_values,
     split_list,
 )
-from commands.render import TableFormat, check_format, print_table, save_picture
+from commands.render import FigurePath, TableFormat, check_format, print_table, save_picture
 from commands.task import TestSplit, TrainSplit, load_task
 
 
@@ -41,9 +41,7 @@ def compare(
     test_split: TestSplit = None,
     missing: Missing = "error",
     format: TableFormat = "table",
-    figure: Annotated[
-        Path | None, typer.Option(help="Draw the confusion matrices: .png, .pdf or .svg.", show_default=False)
-    ] = None,
+    figure: FigurePath = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Keep the whole report as JSON.", show_default=False)
     ] = None,
@@ -71,8 +69,11 @@ def compare(
     print_table(report, format)
     if output is not None:
         say(f"kept [bold]{escape(report.save(output))}[/]")
-    if figure is not None:
-        save_picture(draw_confusions([(c.name, c.scores) for c in report.columns]), figure)
+    save_picture(
+        lambda: draw_confusions([(c.name, c.scores) for c in report.columns]),
+        figure,
+        Path("runs") / f"{task.dataset}-compare.png",
+    )
 
 
 def _settings(entries: list[str] | None, heads: list[str]) -> dict[str, dict[str, object]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -23,6 +23,14 @@ Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps, o
 Data = Annotated[
     str | None,
     typer.Option("--data", "-d", help="A manifest CSV, or the name of a dataset in the store.", show_default=False),
+]
+DatasetName = Annotated[
+    str | None,
+    typer.Option("--dataset", help="Name in the store.", show_default="the manifest file's name"),
+]
+Root = Annotated[
+    Path | None,
+    typer.Option("--root", help="Where the pictures' paths start.", show_default="as the manifest says"),
 ]
 Missing = Annotated[str, typer.Option("--missing", help="Samples without a row: error, or drop them.")]
 Features = Annotated[
@@ -96,11 +104,14 @@ def load_view(
     if data is None:
         say(f"dataset: [bold]{escape(dataset)}[/], the only one in {escape(store)}")
     chosen = features_of(opened, dataset, features)
-    view = opened.view(chosen, dataset=dataset, split=split, missing="drop" if missing == "drop" else _error(missing))
+    view = opened.view(chosen, dataset=dataset, split=split, missing=missing_choice(missing))
     return view, dataset
 
 
-def _error(missing: str) -> Any:
-    if missing != "error":
-        raise typer.BadParameter(f"must be 'error' or 'drop', however: {missing!r}", param_hint="--missing")
-    return "error"
+def missing_choice(text: str) -> Literal["error", "drop"]:
+    """What `--missing` says, checked."""
+    if text == "error":
+        return "error"
+    if text == "drop":
+        return "drop"
+    raise typer.BadParameter(f"must be 'error' or 'drop', however: {text!r}", param_hint="--missing")

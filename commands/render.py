@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from fusion.table import Table
 
 TableFormat = Annotated[str, typer.Option("--format", help="table, markdown, latex, csv or json.")]
+FigurePath = Annotated[
+    Path | None,
+    typer.Option("--figure", help="Picture to draw: .png, .pdf or .svg; none for none.", show_default="in runs/"),
+]
 FORMATS = ("table", "markdown", "latex", "csv", "json")
 
 
@@ -37,11 +42,12 @@ def print_table(result: Any, format: str) -> None:
         out(render(table, format).rstrip("\n"))  # type: ignore[arg-type]
 
 
-def save_picture(figure: Any, path: Path) -> None:
-    """Write a figure and say where."""
+def save_picture(draw: Callable[[], Any], asked: Path | None, default: Path) -> None:
+    """Draw a figure into the file asked for, or the default one, and say where; `none` draws nothing."""
     from fusion.figures import save_figure
 
-    say(f"drew [bold]{escape(save_figure(figure, path))}[/]")
+    if asked != Path("none"):
+        say(f"drew [bold]{escape(save_figure(draw(), asked or default))}[/]")
 
 
 def _draw(table: Table) -> None:
@@ -50,7 +56,7 @@ def _draw(table: Table) -> None:
 
     drawn = RichTable(title=escape(table.title), title_justify="left", title_style="bold")
     for number, title in enumerate(table.header):
-        drawn.add_column(escape(title), justify="left" if number == 0 else "right")
+        drawn.add_column(escape(title), justify="left" if number == 0 else "right", no_wrap=number == 0)
     for number, row in enumerate(table.rows):
         if number in table.rules:
             drawn.add_section()

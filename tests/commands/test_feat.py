@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+from PIL import Image
 
 TINY = "cer-feat extract --backbone timm:test_vit --weights random --data faces.csv"
 
@@ -109,6 +111,34 @@ def test_the_store_can_be_named_by_the_environment(run, faces, monkeypatch, tmp_
     monkeypatch.setenv("CER_STORE", str(tmp_path / "elsewhere"))
     run(TINY)
     assert (tmp_path / "elsewhere" / "store.json").exists()
+
+
+def test_odd_pictures_are_embedded_and_bad_ones_listed_with_their_reason(run, tmp_path):
+    folder = tmp_path / "pics" / "a"
+    folder.mkdir(parents=True)
+    noise = np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8)
+    face = Image.fromarray(noise)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    face.save(folder / "plain.png")
+    face.convert("L").save(folder / "grey.png")
+    face.convert("RGBA").save(folder / "alpha.png")
+    face.save(folder / "turned.jpg", exif=exif)
+    Image.fromarray(noise[..., 0].astype(np.uint16) * 257).save(folder / "deep.png")
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "short.png").write_bytes((folder / "plain.png").read_bytes()[:900])
+    (folder / "text.jpg").write_bytes(b"this is no picture")
+    Image.new("1", (30_000, 4_000)).save(folder / "huge.png")
+    run("cer-feat manifest folder pics -o m.csv")
+    command = "cer-feat extract --backbone timm:test_vit --weights random --data m.csv --json"
+    report = json.loads(run(command).stdout)
+    assert report["embedded"] == 5
+    reasons = {name.rpartition("/")[2]: reason for name, reason in report["quarantined"].items()}
+    assert set(reasons) == {"empty", "short", "text", "huge"}
+    assert "empty" in reasons["empty"]
+    assert "damaged" in reasons["short"]
+    assert "pixels" in reasons["huge"]
+    assert json.loads(run(command).stdout)["already"] == 9
 
 
 def test_too_many_bad_pictures_have_an_exit_status_of_their_own(run, tmp_path):

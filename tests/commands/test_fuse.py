@@ -76,6 +76,14 @@ def test_compare_prints_the_papers_table_in_every_format(run, filled, format):
         assert r"\toprule" in text
 
 
+def test_compare_and_ablate_draw_without_being_asked_and_not_when_told_so(run, filled, tmp_path):
+    run("cer-fuse compare --heads linear --figure none")
+    assert not (tmp_path / "runs").exists()
+    run("cer-fuse compare --heads linear")
+    run("cer-fuse ablate --simplex one,two:0.5 --folds 2")
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["faces-ablate.png", "faces-compare.png"]
+
+
 def test_compare_keeps_the_report_and_draws_the_matrices(run, filled, tmp_path):
     run("cer-fuse compare --heads linear --no-singles --set linear.C=0.1 --figure c.pdf -o r.json --baseline linear")
     assert Report.load(tmp_path / "r.json").columns[0].params["C"] == 0.1
@@ -109,6 +117,7 @@ def test_ablate_sweeps_block_weights_too(run, filled):
         ("cer-fuse compare --format word", 2, "must be one of table, markdown"),
         ("cer-fuse compare --heads linear --set C=1", 2, "HEAD.key=value"),
         ("cer-fuse ablate", 2, "either --weights or --simplex"),
+        ("cer-fuse ablate --simplex one,two:0.5 --folds 40", 1, "40"),
         ("cer-fuse ablate --head xgboost --weights one=0:1:0.5,two=1-", 1, "weights"),
         ("cer-fuse ablate --weights one=0:1:0.5,three=1-", 1, "three"),
         ("cer-fuse evaluate --head runs/none", 1, "runs/none"),
