@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from commands.console import escape, out_json, out_table, progress_bar, say, show_logs
+from commands.console import escape, out, out_json, out_table, progress_bar, say, show_logs
 from commands.options import (
     DEFAULT_STORE,
     Data,
@@ -39,10 +39,13 @@ def backbones(as_json: Json = False) -> None:
     for row in rows:
         blocks = ", ".join(f"{name} {width}" for name, width in (row["blocks"] or {}).items()) or "the model's"
         size = f"{row['size_px']} px" if row["size_px"] else "the model's"
+        missing = "the model's" if "<" in row["name"] else "none: name them"
         parameters = f"{row['parameters']:,}" if row["parameters"] else "-"
+        table.append([row["name"], blocks, size, parameters, row["default_weights"] or missing])
+    out_table(["backbone", "blocks", "input", "parameters", "default weights"], table, left=5)
+    for row in rows:
         options = ", ".join(f"{name}={value}" for name, value in row["options"].items())
-        table.append([row["name"], blocks, size, parameters, row["default_weights"] or "-", options])
-    out_table(["backbone", "blocks", "input", "parameters", "default weights", "options"], table, left=6)
+        out(f"{row['name']}: {row['note']}\n  --option {options}")
 
 
 def extract(
@@ -59,7 +62,7 @@ def extract(
     ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option("--option", "-O", help="The backbone's own, key=value: flow=legacy, tap=pool2048, size_px=112."),
+        typer.Option("--option", "-O", help="The backbone's own, key=value: flow=legacy, tap=pool2048, img_size=112."),
     ] = None,
     name: Annotated[
         str | None, typer.Option("--as", help="What the feature is called.", show_default="the backbone")

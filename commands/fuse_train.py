@@ -138,8 +138,7 @@ def _keep(folder: Path, task: Task, report: Report, store: Path, overwrite: bool
         "class_set": task.class_set,
         "accuracy": column.scores.accuracy,
         "macro_f1": column.scores.macro_f1,
-        "fit_s": column.fit_s,
-    }
+    }  # nothing here may differ between two equal runs: equal runs leave equal head files
     save_head(
         column.fitted,
         folder / "head",

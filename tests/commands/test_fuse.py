@@ -29,6 +29,13 @@ def test_a_second_run_gets_a_folder_of_its_own(run, filled, tmp_path):
     run("cer-fuse train --head linear -o runs/faces-linear --overwrite")
 
 
+def test_equal_runs_leave_equal_head_files(run, filled, tmp_path):
+    for _ in range(2):
+        run("cer-fuse train --head mlp --set epochs=2 --set threads=1")
+    first, second = (tmp_path / "runs" / name / "head" for name in ("faces-mlp", "faces-mlp-2"))
+    assert {p.name: p.read_bytes() for p in first.iterdir()} == {p.name: p.read_bytes() for p in second.iterdir()}
+
+
 def test_the_papers_recipe_is_a_preset(run, filled):
     found = json.loads(run("cer-fuse train --head mlp --preset paper --set epochs=2 --json").stdout)
     assert (found["params"]["hidden"], found["params"]["lr"], found["params"]["epochs"]) == ([1152], 5e-5, 2)
