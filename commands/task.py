@@ -59,6 +59,7 @@ def load_task(
         f"learning from {len(parts[train_split]):,} rows of [bold]{escape(train_split)}[/], "
         f"judged on {len(parts[test_split]):,} rows of [bold]{escape(test_split)}[/]"
     )
+    _warn_of_leaks(store, dataset, next(iter(view.fingerprints)), (train_split, test_split))
     return Task(
         dataset=dataset,
         train=Rows.of(_plain(parts[train_split])),
@@ -67,6 +68,18 @@ def load_task(
         test_split=test_split,
         class_set=view.class_set.name,
     )
+
+
+def _warn_of_leaks(store: Path, dataset: str, feature: str, splits: tuple[str, str]) -> None:
+    from featstore import Store
+
+    pairs = Store(store).shared_pictures(feature, dataset=dataset, splits=splits)
+    if pairs:
+        first = " = ".join(pairs[0])
+        say(
+            f"[yellow]{len(pairs):,} pictures of {escape(splits[1])} stand in {escape(splits[0])} too[/] "
+            f"(first: {escape(first)}): scores flatter; leave them out with cer-feat manifest … --repeats first"
+        )
 
 
 def _test_split(splits: Sequence[str], train_split: str) -> str:

@@ -180,6 +180,24 @@ class Store:
             where=str(self.path / dataset),
         )
 
+    def shared_pictures(self, feature: str, *, dataset: str | None, splits: tuple[str, str]) -> list[tuple[str, str]]:
+        """Pairs of samples, one from each split, whose rows were made from the same picture: a leak.
+
+        Two pictures are the same when their bytes are. Rows that were imported without pictures are not compared.
+        """
+        made_from = self.feature(feature.partition(".")[0], dataset).index().image_digests()
+        manifest = self.manifest(dataset)
+        first: dict[str, str] = {}
+        for sample in manifest.samples:
+            digest = made_from.get(sample.sample_id)
+            if digest and sample.split == splits[0]:
+                first.setdefault(digest, sample.sample_id)
+        return [
+            (first[made_from[sample.sample_id]], sample.sample_id)
+            for sample in manifest.samples
+            if sample.split == splits[1] and made_from.get(sample.sample_id) in first
+        ]
+
     def _feature(self, folder: Path) -> Feature:
         state = files.state(folder / "feature.json")
         if folder not in self._features or self._features[folder][0] != state:

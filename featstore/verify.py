@@ -79,9 +79,10 @@ def verify(
                         problems.append(found)
                         if repair:
                             set_aside.append(files.set_aside(path))
-            if images and not any(isinstance(p.shard, Path) for p in problems):
-                checked += len(store.manifest(name))
-                problems += _check_pictures(store, name, feature)
+            if images:
+                found_now, looked = _check_pictures(store, name, feature)
+                problems += found_now
+                checked += looked
     return VerifyReport(
         shards=shards,
         rows=rows,
@@ -127,18 +128,22 @@ def _strangers(feature: Feature) -> Iterator[Problem]:
         yield Problem(where=str(path), what=what)
 
 
-def _check_pictures(store: Store, dataset: str, feature: Feature) -> Iterator[Problem]:
+def _check_pictures(store: Store, dataset: str, feature: Feature) -> tuple[list[Problem], int]:
+    """What is wrong with the pictures of a feature's rows, and how many were looked at."""
     manifest = store.manifest(dataset)
-    stored = feature.index().image_digests()
+    try:
+        stored = feature.index().image_digests()
+    except FeatstoreError:
+        what = "its pictures were not compared: its shards must be mended first (--repair)"
+        return [Problem(where=str(feature.folder), what=what)], 0
     found, failed = pictures.digests(manifest, workers=min(8, os.cpu_count() or 1))
+    problems = []
     for sample, digest in zip(manifest.samples, found, strict=True):
         made_from = stored.get(sample.sample_id)
-        if not made_from:
-            continue
-        if sample.sample_id in failed:
-            yield Problem(where=sample.path, what=f"{sample.sample_id}: picture {failed[sample.sample_id]}")
-        elif digest != made_from:
-            yield Problem(
-                where=sample.path,
-                what=f"{sample.sample_id}: its bytes changed since {feature.label} was made; run extract again",
-            )
+        if made_from and sample.sample_id in failed:
+            what = f"{sample.sample_id}: picture {failed[sample.sample_id]}"
+            problems.append(Problem(where=sample.path, what=what))
+        elif made_from and digest != made_from:
+            what = f"{sample.sample_id}: its bytes changed since {feature.label} was made; run extract again"
+            problems.append(Problem(where=sample.path, what=what))
+    return problems, len(manifest)

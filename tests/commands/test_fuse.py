@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from featstore import Manifest
 from fusion import Report
 from fusion.predictions import read_predictions
 
@@ -19,6 +20,22 @@ def test_train_without_options_does_the_right_thing_and_says_what_it_chose(run, 
     assert {p.name for p in folder.iterdir()} == {"head", "report.json", "predictions.csv", "confusion.png"}
     assert len(read_predictions(folder / "predictions.csv").ids) == 14
     assert Report.load(folder / "report.json").columns[0].head == "LinearHead"
+
+
+def test_pictures_that_stand_in_train_and_test_are_announced(run, filled, tmp_path):
+    assert "stand in train too" not in run("cer-fuse train --head linear").stderr
+    manifest = filled / "faces" / "manifest.csv"
+    names = [line.split(",")[1] for line in manifest.read_text().splitlines()[1:]]
+    train, test = (next(n for n in names if kind in n) for kind in ("train_", "test_"))
+    copied = tmp_path / "faces"
+    copied.mkdir()
+    root = Manifest.read(tmp_path / "faces.csv").root
+    for name in names:
+        (copied / name).parent.mkdir(parents=True, exist_ok=True)
+        (copied / name).write_bytes((root / (train if name == test else name)).read_bytes())
+    run("cer-feat import one.npy --names names.txt --as copy --data faces.csv --root faces --store other")
+    talk = run("cer-fuse train --head linear --features copy --store other").stderr
+    assert "1 pictures of test stand in train too" in talk
 
 
 def test_a_second_run_gets_a_folder_of_its_own(run, filled, tmp_path):

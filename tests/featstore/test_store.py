@@ -140,6 +140,12 @@ def test_names_that_are_not_there_are_answered_with_the_nearest(filled):
         filled.view("toy")
 
 
+def test_a_picture_in_two_splits_is_found_by_its_bytes(store, make_manifest):
+    extract(ToyEmbedder(), make_manifest(12, contents={4: b"same face", 9: b"same face"}), store, dataset="d")
+    assert store.shared_pictures("toy", dataset="d", splits=("train", "test")) == [("s0004", "s0009")]
+    assert store.shared_pictures("toy", dataset="d", splits=("test", "nothing")) == []
+
+
 def test_two_fingerprints_of_one_name_must_be_told_apart(filled, make_manifest):
     extract(ToyEmbedder(tap="b"), make_manifest(30), filled, dataset="d")
     with pytest.raises(AmbiguousFeatureError, match=r"they differ in options.tap: (None|'b') -> ('b'|None)"):

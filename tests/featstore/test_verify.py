@@ -51,6 +51,14 @@ def test_a_changed_or_missing_picture_is_found(filled):
     assert "s0006: picture missing" in found[1]
 
 
+def test_pictures_that_could_not_be_compared_are_said_so(filled):
+    shard = filled.feature("toy").shard_paths()[1]
+    shard.write_bytes(b"cer-shard 1 rubbish")
+    problems = verify(filled, images=True).problems
+    assert any("pictures were not compared" in p.what for p in problems)
+    assert "pictures were not compared" not in str(verify(filled, images=True, repair=True).problems)
+
+
 def test_files_that_are_not_the_stores_are_named(filled):
     folder = filled.feature("toy").folder
     (folder / ".tmp-123").write_bytes(b"")
