@@ -116,6 +116,9 @@ def _loaded(
         split = info.extra.get("test_split")
         say(f"split: [bold]{escape(split)}[/], as the run's")
     opened = Store(store)
+    if data is None and info.extra.get("dataset") in opened.datasets():
+        data = str(info.extra["dataset"])
+        say(f"dataset: [bold]{escape(data)}[/], as the run's")
     view = opened.view(
         [name for name, _ in info.blocks],
         dataset=opened.dataset(data),

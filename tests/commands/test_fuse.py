@@ -67,6 +67,12 @@ def test_evaluate_repeats_the_runs_own_figures(run, filled):
     assert "macro F1" in text
 
 
+def test_evaluate_takes_the_runs_own_dataset_among_several(run, filled):
+    run("cer-fuse train --head linear")
+    run("cer-feat import one.npy --names names.txt --as one --data faces.csv --dataset again")
+    assert "dataset: faces, as the run's" in run("cer-fuse evaluate --head runs/faces-linear").stderr
+
+
 def test_predict_answers_every_sample(run, filled, tmp_path):
     run("cer-fuse train --head linear --features two")
     run("cer-fuse predict --head runs/faces-linear -o p.csv")
