@@ -64,7 +64,7 @@ def manifest_and_dataset(
     """The manifest that `--data` names (a file, or a dataset in the store), and the dataset's name."""
     from featstore import Manifest, Store
 
-    if data is not None and (Path(data).suffix or Path(data).exists()):
+    if data is not None and (Path(data).suffix or Path(data).is_file()):
         return Manifest.read(data, root=root), dataset or Path(data).stem.replace(".", "_")
     opened = Store(store)
     name = opened.dataset(data)
