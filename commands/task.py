@@ -59,7 +59,7 @@ def load_task(
         f"learning from {len(parts[train_split]):,} rows of [bold]{escape(train_split)}[/], "
         f"judged on {len(parts[test_split]):,} rows of [bold]{escape(test_split)}[/]"
     )
-    _warn_of_leaks(store, dataset, next(iter(view.fingerprints)), (train_split, test_split))
+    _warn_of_leaks(store, dataset, list(view.fingerprints), (train_split, test_split))
     return Task(
         dataset=dataset,
         train=Rows.of(_plain(parts[train_split])),
@@ -70,10 +70,12 @@ def load_task(
     )
 
 
-def _warn_of_leaks(store: Path, dataset: str, feature: str, splits: tuple[str, str]) -> None:
+def _warn_of_leaks(store: Path, dataset: str, features: Sequence[str], splits: tuple[str, str]) -> None:
     from featstore import Store
 
-    pairs = Store(store).shared_pictures(feature, dataset=dataset, splits=splits)
+    opened = Store(store)
+    found = (opened.shared_pictures(feature, dataset=dataset, splits=splits) for feature in features)
+    pairs = next(filter(None, found), [])  # imported rows may know no pictures: ask every feature
     if pairs:
         first = " = ".join(pairs[0])
         say(
