@@ -93,8 +93,8 @@ def create_trunk(name: str, *, tag: str | None, pretrained: bool, **arguments: A
     full = f"{name}.{tag}" if tag else name
     try:
         trunk: nn.Module = timm.create_model(full, pretrained=pretrained, num_classes=0, **arguments)
-    except Exception as error:
-        if pretrained:  # a boundary: hub, network and cache raise their own errors, and the text is kept
+    except Exception as error:  # a boundary: hub, network and cache raise their own errors, and the text is kept
+        if pretrained:
             raise WeightsError(
                 f"the pretrained weights of {full} could not be loaded: {type(error).__name__}: {error}\n"
                 f"  without a network, download them elsewhere and give the file: weights='model.safetensors'\n"

@@ -141,7 +141,7 @@ def _answer(title: str, kind: str, blocks: tuple[str, ...], head: Any, train: Ro
         fitted = perf_counter()
         proba = head.predict_proba(ask)
         asked = perf_counter()
-    except Exception as error:
+    except Exception as error:  # raised again, with the column it happened in
         error.add_note(f"in column: {title}")
         raise
     log.info("%s: fitted %d rows in %.2f s", title, train.n, fitted - started)

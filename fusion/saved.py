@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.atomic import sync_folder, write_synced
 from fusion.errors import HeadMismatchError, SavedHeadError
 from fusion.head_info import HeadInfo, decoded, encoded, versions
 
@@ -92,7 +93,7 @@ def save_head(
         built = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
             for name, data in files.items():
-                _write_synced(built / name, data)
+                write_synced(built / name, data)
             built.chmod(0o755)
             _put_in_place(built, target)
         finally:
@@ -270,24 +271,7 @@ def _put_in_place(built: Path, target: Path) -> None:
             raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-    _sync_folder(target.parent)
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(target.parent)
 
 
 def _pairs(items: Any) -> str:
