@@ -1,8 +1,8 @@
 """Embed every sample of a manifest once, and never twice.
 
-The samples are dealt into shards by their place in the manifest alone (`plan`), so any number of processes can share
-the work. What is there already is left alone: a sample is settled when the store holds a row, or a quarantine entry,
-made from the picture's present bytes. A shard is committed whole or not at all.
+The samples are dealt into shards by their place in the manifest alone (`plan`). What is there already is left alone: a
+sample is settled when the store holds a row, or a quarantine entry, made from the picture's present bytes. A shard is
+committed whole or not at all. Two runs at once do the same work twice, but safely: equal shards have equal names.
 """
 
 from __future__ import annotations
