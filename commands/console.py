@@ -54,12 +54,6 @@ def app(help_text: str) -> typer.Typer:
     )  # fmt: skip
 
 
-def fail(message: str) -> typer.Exit:
-    """Say what is wrong; `raise fail(...)` ends the command with exit status 1."""
-    say(f"[bold red]error:[/] {escape(message)}")
-    return typer.Exit(FAILED)
-
-
 def say(markup: str) -> None:
     """Talk: progress, choices made, hints. Goes to stderr."""
     _stderr().print(markup, highlight=False, soft_wrap=True)

@@ -10,7 +10,7 @@ import typer
 from commands.console import escape, progress_bar, say
 from commands.fuse_train import Setting, build_head
 from commands.options import DEFAULT_STORE, Data, Features, Missing, Seed, StorePath, key_values, split_list
-from commands.render import FigurePath, TableFormat, check_format, print_table, save_picture
+from commands.render import FigurePath, ResultPath, TableFormat, check_format, print_table, save_picture
 from commands.task import TestSplit, TrainSplit, load_task
 
 
@@ -43,9 +43,7 @@ def ablate(
     missing: Missing = "error",
     format: TableFormat = "table",
     figure: FigurePath = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Keep the whole sweep as JSON.", show_default=False)
-    ] = None,
+    output: ResultPath = None,
     seed: Seed = 0,
 ) -> None:
     """Sweep block or decision weights in one job; choose on inner folds, judge once on the held-out split.

@@ -20,7 +20,7 @@ from commands.options import (
     key_values,
     split_list,
 )
-from commands.render import FigurePath, TableFormat, check_format, print_table, save_picture
+from commands.render import FigurePath, ResultPath, TableFormat, check_format, print_table, save_picture
 from commands.task import TestSplit, TrainSplit, load_task
 
 
@@ -42,9 +42,7 @@ def compare(
     missing: Missing = "error",
     format: TableFormat = "table",
     figure: FigurePath = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Keep the whole report as JSON.", show_default=False)
-    ] = None,
+    output: ResultPath = None,
     device: Device = "auto",
     seed: Seed = 0,
 ) -> None:

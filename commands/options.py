@@ -95,8 +95,8 @@ def features_of(store: Store, dataset: str, features: str | None) -> list[str]:
 
 def load_view(
     store: Path, data: str | None, features: str | None, missing: str, split: str | None = None
-) -> tuple[View, str]:
-    """A view with what was asked for, and the dataset's name."""
+) -> tuple[View, str, Store]:
+    """A view with what was asked for, the dataset's name, and the store they are from."""
     from featstore import Store
 
     opened = Store(store)
@@ -105,7 +105,7 @@ def load_view(
         say(f"dataset: [bold]{escape(dataset)}[/], the only one in {escape(store)}")
     chosen = features_of(opened, dataset, features)
     view = opened.view(chosen, dataset=dataset, split=split, missing=missing_choice(missing))
-    return view, dataset
+    return view, dataset, opened
 
 
 def missing_choice(text: str) -> Literal["error", "drop"]:

@@ -18,6 +18,10 @@ FigurePath = Annotated[
     Path | None,
     typer.Option("--figure", help="Picture to draw: .png, .pdf or .svg; none for none.", show_default="in runs/"),
 ]
+ResultPath = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Keep the whole result as JSON.", show_default=False),
+]
 FORMATS = ("table", "markdown", "latex", "csv", "json")
 
 

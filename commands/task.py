@@ -13,7 +13,7 @@ from commands.console import escape, say
 from commands.options import load_view
 
 if TYPE_CHECKING:
-    from featstore import View
+    from featstore import Store, View
     from fusion import Rows
 
 TrainSplit = Annotated[str, typer.Option("--train-split", help="Split to learn from.")]
@@ -41,7 +41,7 @@ def load_task(
     """Load the features, choose the splits, leave out rows without a label, and say all of that."""
     from fusion import Rows
 
-    view, dataset = load_view(store, data, features, missing)
+    view, dataset, opened = load_view(store, data, features, missing)
     test_split = test_split or _test_split(view.splits, train_split)
     parts = {}
     for split in (train_split, test_split):
@@ -59,7 +59,7 @@ def load_task(
         f"learning from {len(parts[train_split]):,} rows of [bold]{escape(train_split)}[/], "
         f"judged on {len(parts[test_split]):,} rows of [bold]{escape(test_split)}[/]"
     )
-    _warn_of_leaks(store, dataset, list(view.fingerprints), (train_split, test_split))
+    _warn_of_leaks(opened, dataset, list(view.fingerprints), (train_split, test_split))
     return Task(
         dataset=dataset,
         train=Rows.of(_plain(parts[train_split])),
@@ -70,11 +70,8 @@ def load_task(
     )
 
 
-def _warn_of_leaks(store: Path, dataset: str, features: Sequence[str], splits: tuple[str, str]) -> None:
-    from featstore import Store
-
-    opened = Store(store)
-    found = (opened.shared_pictures(feature, dataset=dataset, splits=splits) for feature in features)
+def _warn_of_leaks(store: Store, dataset: str, features: Sequence[str], splits: tuple[str, str]) -> None:
+    found = (store.shared_pictures(feature, dataset=dataset, splits=splits) for feature in features)
     pairs = next(filter(None, found), [])  # imported rows may know no pictures: ask every feature
     if pairs:
         first = " = ".join(pairs[0])

@@ -65,7 +65,8 @@ class PictureSource:
             return _bounded(info.file_size, lambda: opened[archive].read(info))
         except KeyError:
             raise FileNotFoundError(2, "no such member", f"{archive}/{member}") from None
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # what zipfile raises: damaged,
+            # compressed in a way it does not know, encrypted; the picture goes to quarantine with that reason
             raise OSError(f"{archive}/{member} cannot be read: {error}") from None
 
 

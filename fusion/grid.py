@@ -51,10 +51,6 @@ class Grid:
         """Return one weight vector by block name."""
         return dict(zip(self.blocks, self.weights[i].tolist(), strict=True))
 
-    def varying(self) -> tuple[str, ...]:
-        """Return the blocks whose weight is not the same everywhere."""
-        return tuple(name for i, name in enumerate(self.blocks) if np.ptp(self.weights[:, i]) > 0)
-
     def find(self, mark: Mapping[str, float]) -> int | None:
         """Return the one vector in which the marked blocks stand in the mark's proportion, or None.
 

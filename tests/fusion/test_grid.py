@@ -29,7 +29,6 @@ def test_the_papers_point_is_found_in_the_grid():
 def test_columns_follow_the_blocks_not_the_order_of_the_words():
     grid = parse_grid(["manet.multi_scale=2", "manet.local=0:1:0.5"], MANET)
     assert grid.weights.tolist() == [[0, 2], [0.5, 2], [1, 2]]
-    assert grid.varying() == ("manet.local",)
 
 
 def test_what_is_left_of_one_is_never_negative():
