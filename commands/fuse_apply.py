@@ -9,6 +9,7 @@ import typer
 
 from commands.console import escape, out, out_json, out_table, say
 from commands.options import DEFAULT_STORE, Data, Json, Missing, StorePath, missing_choice
+from commands.task import as_rows
 
 if TYPE_CHECKING:
     from featstore import View
@@ -35,10 +36,10 @@ def evaluate(
     """
     import numpy as np
 
-    from fusion import scores
+    from fusion import Rows, scores
     from fusion.confusion_figure import draw_confusion
     from fusion.figures import save_figure
-    from fusion.intervals import bootstrap, wilson
+    from fusion.intervals import accuracy_interval, bootstrap
 
     info, fitted, view, split = _loaded(head, store, data, split, missing)
     view = view.take(view.y >= 0)
@@ -47,8 +48,11 @@ def evaluate(
     proba = _probabilities(fitted, view)
     y_pred = proba.argmax(axis=1)
     found = scores(view.y, y_pred, view.classes)
-    draws = bootstrap(view.y, np.asarray(y_pred, dtype=np.int64)[None], len(view.classes), seed=seed)
-    accuracy, macro_f1 = wilson(int(found.correct.sum()), found.n), draws.interval("macro_f1", 0)
+    clusters = Rows.of(as_rows(view)).clusters
+    answers = np.asarray(y_pred, dtype=np.int64)[None]
+    draws = bootstrap(view.y, answers, len(view.classes), groups=clusters, seed=seed)
+    accuracy = accuracy_interval(int(found.correct.sum()), found.n, draws, 0, independent=clusters is None)
+    macro_f1 = draws.interval("macro_f1", 0)
     if figure is not None:
         say(f"drew {escape(save_figure(draw_confusion(found, info.head), figure))}")
     if as_json:
@@ -76,7 +80,12 @@ def evaluate(
         ["class", "rows", "accuracy (%)", "F1 (%)"],
         rows,
         title=f"{info.head} on split {split}",
-        caption="In brackets: 95 % intervals (Wilson for accuracy, stratified bootstrap for macro F1).",
+        caption="In brackets: 95 % intervals ("
+        + (
+            "Wilson for accuracy, stratified bootstrap for macro F1)."
+            if clusters is None
+            else "bootstrap over groups)."
+        ),
     )
 
 

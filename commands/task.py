@@ -62,8 +62,8 @@ def load_task(
     _warn_of_leaks(opened, dataset, list(view.fingerprints), (train_split, test_split))
     return Task(
         dataset=dataset,
-        train=Rows.of(_plain(parts[train_split])),
-        test=Rows.of(_plain(parts[test_split])),
+        train=Rows.of(as_rows(parts[train_split])),
+        test=Rows.of(as_rows(parts[test_split])),
         train_split=train_split,
         test_split=test_split,
         class_set=view.class_set.name,
@@ -97,6 +97,6 @@ def _splits(splits: Sequence[str]) -> str:
     return ", ".join(repr(split) for split in dict.fromkeys(splits))
 
 
-def _plain(view: View) -> Any:
-    """A loaded view as fusion's protocol sees it."""
+def as_rows(view: View) -> Any:
+    """A loaded view as fusion's `Rows.of` takes it; mypy cannot know that its blocks are arrays and not mapped."""
     return view

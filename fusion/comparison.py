@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fusion.answers import Classifier, aligned
 from fusion.errors import ReportError, nearest
-from fusion.intervals import LEVEL, Bootstrap, bootstrap, wilson
+from fusion.intervals import LEVEL, Bootstrap, accuracy_interval, bootstrap
 from fusion.metrics import scores
 from fusion.paired import holm, mcnemar
 from fusion.report import Column, Report, Versus, plain_params
@@ -154,7 +154,6 @@ def _column(
 ) -> Column:
     title, kind, blocks, head, fit_s, predict_s, proba = answer
     found = scores(test.y, y_pred, test.classes)
-    independent = test.clusters is None
     return Column(
         name=title,
         kind="head" if kind == "head" else "single",
@@ -166,9 +165,9 @@ def _column(
         y_pred=y_pred,
         proba=proba,
         scores=found,
-        accuracy=wilson(int(found.correct.sum()), found.n, level)
-        if independent
-        else draws.interval("accuracy", i, level),
+        accuracy=accuracy_interval(
+            int(found.correct.sum()), found.n, draws, i, independent=test.clusters is None, level=level
+        ),
         macro_f1=draws.interval("macro_f1", i, level),
         versus=versus,
         fitted=head,

@@ -112,6 +112,13 @@ def bootstrap(
     return Bootstrap(np.concatenate([a for a, _ in parts]), np.concatenate([f for _, f in parts]))
 
 
+def accuracy_interval(
+    correct: int, n: int, draws: Bootstrap, column: int, *, independent: bool, level: float = LEVEL
+) -> Interval:
+    """Interval of an accuracy: Wilson for independent rows; the bootstrap's own where rows share groups."""
+    return wilson(correct, n, level) if independent else draws.interval("accuracy", column, level)
+
+
 def percentile(draws: FloatArray, level: float = LEVEL) -> Interval:
     """Percentile interval of bootstrap draws, shape (r,)."""
     low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])

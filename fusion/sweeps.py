@@ -17,7 +17,7 @@ from fusion.errors import SweepError
 from fusion.folds import folds_of
 from fusion.grid import PAPER_MARK, Grid, parse_grid, parse_simplex
 from fusion.identifiability import caveat, unidentifiable
-from fusion.intervals import LEVEL, bootstrap, wilson
+from fusion.intervals import LEVEL, accuracy_interval, bootstrap
 from fusion.mixing import counted, decisions
 from fusion.rows import Rows
 from fusion.sweep_result import Curve, Sweep
@@ -112,7 +112,7 @@ def sweep(
         test=outer,
         chosen=chosen,
         chosen_confusion=confusion,
-        chosen_accuracy=wilson(right, test.n, level) if test.clusters is None else draws.interval("accuracy", 0, level),
+        chosen_accuracy=accuracy_interval(right, test.n, draws, 0, independent=test.clusters is None, level=level),
         chosen_macro_f1=draws.interval("macro_f1", 0, level),
         marked=grid.find(mark),
         mark=dict(mark),

@@ -73,6 +73,22 @@ def test_evaluate_takes_the_runs_own_dataset_among_several(run, filled):
     assert "dataset: faces, as the run's" in run("cer-fuse evaluate --head runs/faces-linear").stderr
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+def test_evaluate_gives_the_intervals_of_the_runs_own_report(run, filled, tmp_path, grouped):
+    manifest = filled / "faces" / "manifest.csv"
+    if grouped:  # two test faces a video: rows are not independent, and both commands must know it
+        rows = manifest.read_text().splitlines()
+        for number, i in enumerate(i for i, row in enumerate(rows) if ",test," in row):
+            rows[i] += f"video{number // 2}"
+        manifest.write_text("\n".join(rows) + "\n")
+    run("cer-fuse train --head linear --features one")
+    column = Report.load(tmp_path / "runs" / "faces-linear" / "report.json").columns[0]
+    judged = json.loads(run("cer-fuse evaluate --head runs/faces-linear --json").stdout)
+    assert judged["accuracy_interval"] == pytest.approx([column.accuracy.low, column.accuracy.high])
+    assert judged["macro_f1_interval"] == pytest.approx([column.macro_f1.low, column.macro_f1.high])
+    assert ("bootstrap over groups" in run("cer-fuse evaluate --head runs/faces-linear").stdout) == grouped
+
+
 def test_predict_answers_every_sample(run, filled, tmp_path):
     run("cer-fuse train --head linear --features two")
     run("cer-fuse predict --head runs/faces-linear -o p.csv")
