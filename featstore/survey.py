@@ -54,12 +54,15 @@ def survey(
             f"  looked under: {manifest.root}\n"
             f"  say where the pictures are with --root"
         )
-    pending, failed = [], dict(missing)
+    pending: list[bool] = []
+    failed: dict[str, str] = {}
     for sample_id, digest in zip(manifest.ids, digests, strict=True):
         settled = _is_settled(sample_id, digest, index, made_from)
         pending.append(not settled)
         if settled and sample_id in index.quarantined:
-            failed.setdefault(sample_id, index.quarantined[sample_id][1])
+            failed[sample_id] = index.quarantined[sample_id][1]
+        elif not settled and sample_id in missing:
+            failed[sample_id] = missing[sample_id]
     return Survey(
         digests=digests,
         pending=pending,

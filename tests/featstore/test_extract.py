@@ -115,6 +115,16 @@ def test_a_picture_that_turns_bad_loses_its_row(store, make_manifest, embedder):
     assert "s0004" not in store.view(["toy"], missing="drop").ids
 
 
+def test_a_row_outlives_its_picture_and_is_not_called_quarantined(store, make_manifest, embedder):
+    manifest = make_manifest(30)
+    extract(embedder, manifest, store, dataset="d")
+    for i in range(20):
+        (manifest.root / f"{i}.png").unlink()
+    report = extract(ToyEmbedder(), manifest, store, dataset="d")
+    assert (report.already, report.embedded, report.quarantined) == (30, 0, {})
+    assert len(store.view(["toy"])) == 30
+
+
 def test_too_many_bad_pictures_stop_the_run_but_keep_what_was_done(store, make_manifest, embedder):
     manifest = make_manifest(40, contents={i: b"BAD%d" % i for i in range(20, 36)})
     with pytest.raises(TooManyErrors, match=r"11 of 40 pictures cannot be used, more than the 10 allowed"):
