@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint check bench clean
+.PHONY: demo test reliability lint check bench clean
 
 demo: $(STAMP)  ## draw faces, embed them with the three backbones, train and compare all heads
 	$(BIN)/cer-feat demo --output demo-out
 
 test: $(STAMP)  ## the whole test suite
 	$(BIN)/python -m pytest
+
+reliability: $(STAMP)  ## the store's promises, each with its figure; CER_FUZZ_N=10000 for a full run
+	$(BIN)/python -m pytest tests/reliability
 
 lint: $(STAMP)  ## style, types, import contracts
 	$(BIN)/ruff check .
@@ -21,6 +24,7 @@ lint: $(STAMP)  ## style, types, import contracts
 check: lint test  ## what CI runs
 
 bench: $(STAMP)  ## speed as ratios; see benchmarks/RESULTS.md
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks.run
 
 clean:

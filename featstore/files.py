@@ -81,6 +81,13 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
+def remove(path: Path) -> None:
+    """Remove a file for good; one that is gone already is no error."""
+    with _reporting(path, 0):
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
 def remove_temporaries(folder: Path, older_than_s: float) -> list[Path]:
     """Remove what killed writers left; young files are spared, since their writer may be alive."""
     removed = []
