@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,9 @@ from featstore.errors import FingerprintError, FormatError
 from featstore.shard import Rows, encode, parse_name
 from featstore.shard_reader import ShardHeader, read_header, read_strings
 from featstore.spec import FeatureSpec
+
+_ATTEMPTS = 5
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +60,14 @@ class RowIndex:
         return max(newest, *(quarantine.get(sample_id, -1) for sample_id in known), -1) + 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class IndexedShard:
+    """What the index needs to know of a shard."""
+
+    header: ShardHeader
+    ids: list[str] = field(repr=False)
+
+
 class Feature:
     """A feature's folder. Opening reads `feature.json`; rows are read when asked for.
 
@@ -72,6 +85,7 @@ class Feature:
                 f"{folder} holds the feature.json of {self.spec.fingerprint[:12]}: it was moved here by hand"
             )
         self._indexed: tuple[object, RowIndex] | None = None
+        self._read: dict[str, tuple[object, IndexedShard]] = {}
 
     @classmethod
     def create(cls, dataset: Path, spec: FeatureSpec) -> Feature:
@@ -106,7 +120,16 @@ class Feature:
         FingerprintError
             If one belongs to another feature.
         """
-        return [self.own(read_header(path)) for path in self.shard_paths()]
+        return [shard.header for shard in self.indexed_shards()]
+
+    def indexed_shards(self) -> list[IndexedShard]:
+        """Header and sample ids of all shards, by name; each is read once, since a shard never changes.
+
+        Raises
+        ------
+        DamagedShardError, FingerprintError
+        """
+        return while_shards_change(lambda: [self._indexed_shard(path) for path in self.shard_paths()])
 
     def index(self) -> RowIndex:
         """Find every sample's row; of two shards that hold it, the higher generation counts, then the lower name.
@@ -115,8 +138,16 @@ class Feature:
         """
         state = files.state(*self.shard_paths())
         if self._indexed is None or self._indexed[0] != state:
-            self._indexed = (state, _index(self.headers()))
+            self._indexed = (state, _index(self.indexed_shards()))
         return self._indexed[1]
+
+    def _indexed_shard(self, path: Path) -> IndexedShard:
+        state = files.state(path)
+        known = self._read.get(path.name)
+        if known is None or known[0] != state:
+            header = self.own(read_header(path))
+            known = self._read[path.name] = (state, IndexedShard(header=header, ids=read_strings(header, "ids")))
+        return known[1]
 
     def commit(self, rows: Rows, *, index: int, generation: int) -> Path:
         """Add one shard; the name holds the digest, so writing the same rows twice is harmless."""
@@ -147,18 +178,26 @@ class Feature:
         return header
 
 
-def _index(found: Sequence[ShardHeader]) -> RowIndex:
-    newest_last = sorted(found, key=lambda h: h.path.name, reverse=True)
-    headers = tuple(sorted(newest_last, key=lambda h: h.generation))
-    starts = np.cumsum([0, *(header.rows for header in headers)])[:-1]
+def while_shards_change(read: Callable[[], T]) -> T:
+    """Call `read`, and again if a shard that it knew of was compacted away in the meantime."""
+    for _ in range(_ATTEMPTS - 1):
+        with contextlib.suppress(FileNotFoundError):
+            return read()
+    return read()
+
+
+def _index(found: Sequence[IndexedShard]) -> RowIndex:
+    newest_last = sorted(found, key=lambda shard: shard.header.path.name, reverse=True)
+    shards = sorted(newest_last, key=lambda shard: shard.header.generation)
+    starts = np.cumsum([0, *(shard.header.rows for shard in shards)])[:-1]
     place: dict[str, int] = {}
     quarantined: dict[str, tuple[str, str]] = {}
-    for start, header in zip(starts.tolist(), headers, strict=True):
-        ids = read_strings(header, "ids")
-        place.update(zip(ids, range(start, start + header.rows), strict=True))
-        for sample_id in quarantined.keys() & ids if quarantined else ():
+    for start, shard in zip(starts.tolist(), shards, strict=True):
+        place.update(zip(shard.ids, range(start, start + shard.header.rows), strict=True))
+        for sample_id in quarantined.keys() & shard.ids if quarantined else ():
             del quarantined[sample_id]
-        for sample_id, digest, reason in header.quarantined:
+        for sample_id, digest, reason in shard.header.quarantined:
             quarantined[sample_id] = (digest, reason)
             place.pop(sample_id, None)
+    headers = tuple(shard.header for shard in shards)
     return RowIndex(headers=headers, starts=starts, place=place, quarantined=quarantined)

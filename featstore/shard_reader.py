@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +33,7 @@ class Segment:
     @property
     def nbytes(self) -> int:
         """Size in bytes."""
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,45 +100,41 @@ def read_into(header: ShardHeader, name: str, out: npt.NDArray[Any], *, verify: 
     with header.path.open("rb", buffering=0) as file:
         file.seek(segment.offset)
         step = _chunk_bytes(segment, header.chunk_rows)
-        for number, digest in enumerate(segment.digests):
+        for number in range(len(segment.digests)):
             part = flat[number * step : (number + 1) * step].data
-            done = 0
-            while done < len(part):
-                got = file.readinto(part[done:])
-                if not got:
-                    raise damaged(header.path, f"it ends inside its dataset /{name}")
-                done += got
-            if verify and xxhash.xxh3_128_hexdigest(part) != digest:
-                raise damaged(header.path, f"chunk {number} of its dataset /{name} does not match its digest")
+            _fill(file, part, header, name)
+            if verify:
+                _check_chunk(header, name, number, part)
 
 
 def read_rows(header: ShardHeader, name: str, rows: Sequence[int]) -> npt.NDArray[Any]:
     """A few rows of one dataset, their chunks verified."""
-    mapped = map_segment(header, name)
-    for number in {row // header.chunk_rows for row in rows}:
-        verify_chunk(header, name, number, mapped)
-    return np.array(mapped[list(rows)])
-
-
-def map_segment(header: ShardHeader, name: str) -> npt.NDArray[Any]:
-    """Map one dataset read-only; nothing is read or verified until it is touched."""
     segment = header.segments[name]
-    if not segment.nbytes:
-        return np.empty(segment.shape, dtype=segment.dtype)
-    return np.memmap(header.path, dtype=segment.dtype, mode="r", offset=segment.offset, shape=segment.shape)
+    out = np.empty((len(rows), *segment.shape[1:]), dtype=segment.dtype)
+    step = _chunk_bytes(segment, header.chunk_rows)
+    with header.path.open("rb", buffering=0) as file:
+        for number in sorted({row // header.chunk_rows for row in rows}):
+            first = number * header.chunk_rows
+            chunk = np.empty((min(header.chunk_rows, header.rows - first), *segment.shape[1:]), dtype=segment.dtype)
+            file.seek(segment.offset + number * step)
+            _fill(file, chunk.view(np.uint8).reshape(-1).data, header, name)
+            _check_chunk(header, name, number, chunk)
+            for at, row in enumerate(rows):
+                if row // header.chunk_rows == number:
+                    out[at] = chunk[row - first]
+    return out
 
 
 def verify_chunk(header: ShardHeader, name: str, number: int, mapped: npt.NDArray[Any]) -> None:
     """Check one chunk of a mapped dataset against its digest."""
-    rows = mapped[number * header.chunk_rows : (number + 1) * header.chunk_rows]
-    if xxhash.xxh3_128_hexdigest(rows.data.cast("B")) != header.segments[name].digests[number]:
-        raise damaged(header.path, f"chunk {number} of its dataset /{name} does not match its digest")
+    _check_chunk(header, name, number, mapped[number * header.chunk_rows : (number + 1) * header.chunk_rows])
 
 
 def read_strings(header: ShardHeader, name: str) -> list[str]:
     """A dataset of fixed-length UTF-8 strings."""
+    texts = read_segment(header, name).tolist()
     try:
-        return [text.decode() for text in read_segment(header, name).tolist()]
+        return b"\0".join(texts).decode().split("\0") if texts else []  # no text holds a NUL: they are padded with it
     except UnicodeDecodeError:
         raise damaged(header.path, f"dataset /{name} is not UTF-8") from None
 
@@ -148,6 +146,21 @@ def damaged(path: Path, why: str) -> DamagedShardError:
         f"  in folder: {path.parent}\n"
         f"  set it aside with: cer-feat verify --repair; then run the same cer-feat extract again"
     )
+
+
+def _fill(file: io.RawIOBase, out: memoryview, header: ShardHeader, name: str) -> None:
+    done = 0
+    while done < len(out):
+        got = file.readinto(out[done:])
+        if not got:
+            raise damaged(header.path, f"it ends inside its dataset /{name}")
+        done += got
+
+
+def _check_chunk(header: ShardHeader, name: str, number: int, rows: npt.NDArray[Any] | memoryview) -> None:
+    data = rows if isinstance(rows, memoryview) else rows.data.cast("B")
+    if xxhash.xxh3_128_hexdigest(data) != header.segments[name].digests[number]:
+        raise damaged(header.path, f"chunk {number} of its dataset /{name} does not match its digest")
 
 
 def _chunk_bytes(segment: Segment, chunk_rows: int) -> int:

@@ -15,7 +15,7 @@ from featstore.errors import (
     UnknownFeatureError,
     nearest,
 )
-from featstore.feature import Feature
+from featstore.feature import Feature, while_shards_change
 from featstore.manifest import Manifest
 from featstore.spec import FeatureSpec, differences, valid_name
 from featstore.view import Request, View, build_view
@@ -171,13 +171,11 @@ class Store:
         if len(set(keys)) != len(keys) or any((key, None) in keys for key, block in keys if block):
             raise FeatstoreError(f"a block is asked for twice: {', '.join(features)}")
         manifest = self.manifest(dataset).select(split)
-        return build_view(
-            manifest,
-            requests,
-            drop_missing=missing == "drop",
-            mapped=mapped,
-            verify=verify,
-            where=str(self.path / dataset),
+        where = str(self.path / dataset)
+        return while_shards_change(
+            lambda: build_view(
+                manifest, requests, drop_missing=missing == "drop", mapped=mapped, verify=verify, where=where
+            )
         )
 
     def shared_pictures(self, feature: str, *, dataset: str | None, splits: tuple[str, str]) -> list[tuple[str, str]]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +11,9 @@ import numpy.typing as npt
 from featstore.class_sets import ClassSet
 from featstore.errors import IncompleteError, listing
 from featstore.feature import Feature, RowIndex
+from featstore.loading import load_rows
 from featstore.manifest import Manifest
-from featstore.mapped import MappedBlock
-from featstore.shard_reader import ShardHeader, read_into, read_segment
+from featstore.mapped import MappedBlock, MappedDataset, MappedFiles
 
 FloatArray = npt.NDArray[np.float32]
 BlockRows = FloatArray | MappedBlock
@@ -64,7 +61,7 @@ class View:
         return out
 
     def take(self, mask: Sequence[bool] | npt.NDArray[np.bool_]) -> View:
-        """The samples whose mask is true, as loaded arrays."""
+        """The samples whose mask is true; mapped blocks stay mapped, loaded ones are copied."""
         chosen = np.flatnonzero(np.asarray(mask, dtype=bool))
         return View(
             ids=tuple(self.ids[i] for i in chosen),
@@ -72,7 +69,10 @@ class View:
             class_set=self.class_set,
             splits=tuple(self.splits[i] for i in chosen),
             groups=tuple(self.groups[i] for i in chosen),
-            blocks={name: rows[chosen] for name, rows in self.blocks.items()},
+            blocks={
+                name: rows.take(chosen) if isinstance(rows, MappedBlock) else rows[chosen]
+                for name, rows in self.blocks.items()
+            },
             fingerprints=self.fingerprints,
         )
 
@@ -105,14 +105,15 @@ def build_view(
     blocks: dict[str, BlockRows] = {}
     for request, index, found in zip(requests, indexes, rows, strict=True):
         shard, row = index.locate(found[keep])
+        files = MappedFiles(index.headers)
         names = [request.block] if request.block else list(request.feature.spec.blocks)
         for name in names:
             key = request.key if len(request.feature.spec.blocks) == 1 else f"{request.key}.{name}"
             dataset = f"blocks/{name}"
             if mapped:
-                blocks[key] = MappedBlock(index.headers, dataset, shard, row)
+                blocks[key] = MappedBlock(MappedDataset(index.headers, dataset, files), shard, row)
             else:
-                blocks[key] = _load(index.headers, dataset, shard, row, verify=verify)
+                blocks[key] = load_rows(index.headers, dataset, shard, row, verify=verify)
     return View(
         ids=chosen.ids,
         y=chosen.y,
@@ -122,34 +123,6 @@ def build_view(
         blocks=blocks,
         fingerprints={request.key: request.feature.spec.fingerprint for request in requests},
     )
-
-
-def _load(
-    headers: Sequence[ShardHeader],
-    dataset: str,
-    shard: npt.NDArray[np.int64],
-    row: npt.NDArray[np.int64],
-    *,
-    verify: bool,
-) -> FloatArray:
-    """Read shards in parallel, straight into place where a shard's rows stand in the same order."""
-    out: FloatArray = np.empty((len(row), headers[0].segments[dataset].shape[1]), dtype=np.float32)
-
-    def load_shard(number: np.int64) -> None:
-        header = headers[int(number)]
-        at = np.flatnonzero(shard == number)
-        rows = row[at]
-        in_order = at[-1] - at[0] == len(at) - 1 and bool((np.diff(rows) == 1).all())
-        whole = in_order and len(at) == header.rows
-        if whole and header.segments[dataset].dtype == out.dtype.str:
-            read_into(header, dataset, out[at[0] : at[-1] + 1], verify=verify)
-        else:
-            stored: npt.NDArray[Any] = read_segment(header, dataset, verify=verify)
-            out[at] = stored[rows]
-
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        list(pool.map(load_shard, np.unique(shard)))
-    return out
 
 
 def _incomplete(
