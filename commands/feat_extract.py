@@ -119,7 +119,7 @@ def extract(
             shard_rows=shard_rows,
             dtype=chosen,
             max_errors=max_errors,
-            workers=workers,
+            readers=workers,
             assume_unchanged=assume_unchanged,
             progress=step,
         )

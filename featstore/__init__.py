@@ -7,7 +7,8 @@ shards of a `Store`. A `View` joins several features on `sample_id`. Every read 
 from featstore.class_sets import ClassSet, class_set
 from featstore.embedder import Embedder
 from featstore.errors import FeatstoreError
-from featstore.extract import ExtractReport, extract
+from featstore.extract import extract
+from featstore.extraction import ExtractReport
 from featstore.feature import Feature
 from featstore.foreign import ImportReport, import_rows
 from featstore.manifest import Manifest, Sample

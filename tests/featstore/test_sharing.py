@@ -1,0 +1,138 @@
+"""Several runs on one feature: parts of a plan, and runs that meet."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from featstore import FeatstoreError, Store, extract, verify
+from featstore.errors import IncompleteError
+
+from .conftest import ToyEmbedder
+
+
+def names(store: Store) -> list[str]:
+    return [path.name for path in store.feature("toy").shard_paths()]
+
+
+@pytest.fixture
+def whole(tmp_path, make_manifest):
+    """A store that one unbroken run filled."""
+    store = Store.create(tmp_path / "whole")
+    extract(ToyEmbedder(), make_manifest(23), store, dataset="d", shard_rows=4)
+    return store
+
+
+def test_the_parts_of_a_plan_make_what_one_run_makes(store, make_manifest, whole):
+    manifest = make_manifest(23)
+    embedders = [ToyEmbedder() for _ in range(3)]
+    reports = [extract(embedders[k], manifest, store, dataset="d", shard_rows=4, part=(k, 3)) for k in (2, 0)]
+    with pytest.raises(IncompleteError, match="8 of 23 samples have no row"):
+        store.view(["toy"])
+    reports.append(extract(embedders[1], manifest, store, dataset="d", shard_rows=4, part=(1, 3)))
+    assert [(r.samples, r.embedded, r.by_others) for r in reports] == [(7, 7, 0), (8, 8, 0), (8, 8, 0)]
+    assert names(store) == names(whole)
+
+
+def test_a_part_reads_only_its_own_pictures(store, make_manifest):
+    manifest = make_manifest(8)
+    for i in range(4, 8):
+        (manifest.root / f"{i}.png").unlink()
+    report = extract(ToyEmbedder(), manifest, store, dataset="d", shard_rows=4, part=(0, 2))
+    assert (report.samples, report.embedded, report.quarantined) == (4, 4, {})
+
+
+def test_more_parts_than_shards_leave_some_without_work(store, make_manifest):
+    report = extract(ToyEmbedder(), make_manifest(4), store, dataset="d", shard_rows=4, part=(5, 6))
+    assert (report.samples, report.already, report.embedded) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("part", [(1, 1), (-1, 2), (0, 0)])
+def test_an_impossible_part_is_refused(store, make_manifest, part):
+    with pytest.raises(FeatstoreError, match="0 <= k < n"):
+        extract(ToyEmbedder(), make_manifest(4), store, dataset="d", part=part)
+
+
+def test_what_another_run_commits_meanwhile_is_not_done_again(store, make_manifest, whole):
+    manifest = make_manifest(23)
+    mine, other = ToyEmbedder(), ToyEmbedder()
+
+    def meet(rows):
+        if not other.embedded:
+            extract(other, manifest, Store(store.path), dataset="d", shard_rows=4)
+        return rows
+
+    mine.spoil = meet
+    report = extract(mine, manifest, store, dataset="d", shard_rows=4)
+    assert len(other.embedded) == 23
+    assert (report.embedded, report.by_others) == (4, 19), "one shard was under way, the others were left alone"
+    assert names(store) == names(whole)
+    assert not verify(store).problems
+
+
+def test_a_shard_that_another_run_committed_first_is_not_committed_twice_even_if_rows_differ(store, make_manifest):
+    """As on a GPU, where two runs agree only to the seventh digit."""
+    manifest = make_manifest(4)
+    mine, other = ToyEmbedder(), ToyEmbedder()
+    other.spoil = lambda rows: rows * np.float32(1.0000001)
+
+    def meet(rows):
+        if not other.embedded:
+            extract(other, manifest, Store(store.path), dataset="d")
+        return rows
+
+    mine.spoil = meet
+    extract(mine, manifest, store, dataset="d")
+    assert len(names(store)) == 1
+
+
+def test_quarantine_of_another_run_is_taken_over(store, make_manifest):
+    manifest = make_manifest(8, contents={6: b"BAD"})
+    mine, other = ToyEmbedder(), ToyEmbedder()
+
+    def meet(rows):
+        if not other.embedded:
+            extract(other, manifest, Store(store.path), dataset="d", shard_rows=4)
+        return rows
+
+    mine.spoil = meet
+    report = extract(mine, manifest, store, dataset="d", shard_rows=4)
+    assert report.quarantined == {"s0006": "not a picture"}
+    assert report.by_others == 4
+
+
+def test_a_picture_that_changed_between_two_runs_is_embedded_by_the_later_one(store, make_manifest):
+    manifest = make_manifest(8)
+    mine, other = ToyEmbedder(), ToyEmbedder()
+
+    def meet(rows):
+        if not other.embedded:
+            path = manifest.root / "5.png"
+            before = path.read_bytes()
+            path.write_bytes(b"as it was for the other")
+            extract(other, manifest, Store(store.path), dataset="d", shard_rows=4)
+            path.write_bytes(before)
+        return rows
+
+    mine.spoil = meet
+    report = extract(mine, manifest, store, dataset="d", shard_rows=4)
+    assert (report.embedded, report.by_others) == (5, 3)
+    assert not verify(store, images=True).problems
+
+
+def test_a_repeated_picture_is_taken_over_from_another_run(store, make_manifest):
+    contents = dict.fromkeys((1, 5, 6), b"the same face")
+    manifest = make_manifest(8, contents=contents)
+    mine, other = ToyEmbedder(), ToyEmbedder()
+
+    def meet(rows):
+        if not other.embedded:
+            extract(other, manifest, Store(store.path), dataset="d", shard_rows=2, part=(0, 2))
+        return rows
+
+    mine.spoil = meet
+    extract(mine, manifest, store, dataset="d", shard_rows=2)
+    assert mine.embedded.count(b"the same face".ljust(16, b"\0")) <= 1
+    rows = store.view(["toy"]).join()
+    np.testing.assert_array_equal(rows[5], rows[1])
+    np.testing.assert_array_equal(rows[6], rows[1])
