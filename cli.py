@@ -6,16 +6,35 @@ imported until a command runs, so that `--help` answers at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 def feat_main() -> None:
     """Run `cer-feat`."""
     from commands.feat import app
 
-    app(prog_name="cer-feat")
+    _run(app, "cer-feat")
 
 
 def fuse_main() -> None:
     """Run `cer-fuse`."""
     from commands.fuse import app
 
-    app(prog_name="cer-fuse")
+    _run(app, "cer-fuse")
+
+
+def _run(app: Callable[..., object], name: str) -> None:
+    """Run an app; one that was interrupted ends at once, since taking PyTorch down in good order can take seconds."""
+    import os
+    import sys
+
+    from commands.console import INTERRUPTED
+
+    try:
+        app(prog_name=name)
+    except SystemExit as end:
+        if end.code != INTERRUPTED:
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)

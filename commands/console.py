@@ -16,7 +16,9 @@ import typer
 from typer.core import TyperGroup
 
 FAILED, TOO_MANY_ERRORS, INTERRUPTED = 1, 3, 130
-_OURS = {"FeatstoreError", "BackbonesError", "FusionError", "DemoFacesError"}
+PROGRESS_VARIABLE, PROGRESS_LINE = "CER_PROGRESS", "\x1eprogress "
+"""A process that works for another tells its progress as lines, not as a bar."""
+_OURS = {"FeatstoreError", "BackbonesError", "FusionError", "DemoFacesError", "WorkerError"}
 
 Progress = Callable[[str, int, int], None]
 
@@ -97,6 +99,9 @@ def out_table(
 @contextlib.contextmanager
 def progress_bar() -> Iterator[Progress]:
     """A bar with rate and time left on stderr; silent when stderr is not a terminal."""
+    if os.environ.get(PROGRESS_VARIABLE) == "lines":
+        yield _progress_line
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
@@ -119,6 +124,10 @@ def progress_bar() -> Iterator[Progress]:
             bar.update(tasks[stage], completed=done, total=total, rate=rate)
 
         yield step
+
+
+def _progress_line(stage: str, done: int, total: int) -> None:
+    print(PROGRESS_LINE + json.dumps([stage, done, total]), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def show_logs() -> None:
@@ -151,7 +160,7 @@ def _told(error: Exception) -> int | None:
     kinds = {base.__name__ for base in type(error).__mro__}
     if kinds & _OURS:
         say(f"[bold red]error:[/] {escape(error)}")
-        return TOO_MANY_ERRORS if "TooManyErrors" in kinds else FAILED
+        return TOO_MANY_ERRORS if "TooManyErrors" in kinds else getattr(error, "exit_code", FAILED)
     if isinstance(error, OSError) and error.filename:
         say(f"[bold red]error:[/] {escape(error.strerror or error)}: {escape(error.filename)}")
         return FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -19,6 +20,8 @@ from commands.options import (
     key_values,
     manifest_and_dataset,
 )
+from commands.part import part_of
+from commands.workers import arguments_again, run_workers
 
 if TYPE_CHECKING:
     from featstore import ExtractReport, Feature, Store
@@ -49,6 +52,7 @@ def backbones(as_json: Json = False) -> None:
 
 
 def extract(
+    ctx: typer.Context,
     backbone: Annotated[
         str, typer.Option("--backbone", "-b", help="vit, manet, resnet50, timm:<name> or onnx:<file>; see backbones.")
     ],
@@ -70,7 +74,17 @@ def extract(
     dataset: DatasetName = None,
     root: Root = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 32,
-    workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode.")] = 2,
+    readers: Annotated[int, typer.Option(min=1, help="Threads that read and decode.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine, each with its share.")] = 1,
+    shard_index: Annotated[
+        int | None, typer.Option("--shard-index", min=0, help="Which part this is.", show_default="RANK or Slurm's")
+    ] = None,
+    num_shards: Annotated[
+        int | None,
+        typer.Option(
+            "--num-shards", min=1, help="Parts the work is divided into.", show_default="WORLD_SIZE or Slurm's"
+        ),
+    ] = None,
     device: Device = "auto",
     precision: Annotated[
         str, typer.Option(help="What the network computes in: float32, bfloat16, float16.")
@@ -96,11 +110,18 @@ def extract(
 
     show_logs()
     manifest, dataset_name = manifest_and_dataset(data, store, dataset=dataset, root=root)
-    if not len(manifest):
-        raise typer.BadParameter("the manifest has no samples", param_hint="--data")
+    part = part_of(shard_index, num_shards, os.environ)
     opened = Store.create(store)
+    if workers > 1:
+        tell_extract(_extract_with(workers, part, ctx), opened, dataset_name, as_json=as_json)
+        return
     embedder = create(
-        backbone, weights=weights, seed=seed, device=device, precision=precision, **key_values(option, "--option")
+        backbone,
+        weights=weights,
+        seed=seed,
+        device=_device(device),
+        precision=precision,
+        **key_values(option, "--option"),
     )
     if embedder.piece and batch_size % embedder.piece:
         say(
@@ -119,18 +140,34 @@ def extract(
             shard_rows=shard_rows,
             dtype=chosen,
             max_errors=max_errors,
-            readers=workers,
+            readers=readers,
+            part=part,
             assume_unchanged=assume_unchanged,
             progress=step,
         )
     tell_extract(report, opened, dataset_name, as_json=as_json)
 
 
+def _extract_with(workers: int, part: tuple[int, int], ctx: typer.Context) -> ExtractReport:
+    """Have several processes run this very command, each with a share of this process's part."""
+    from featstore import ExtractReport
+
+    k, n = part
+    with progress_bar() as step:
+        found = run_workers(
+            lambda j: arguments_again(ctx, workers=1, shard_index=k + n * j, num_shards=n * workers, as_json=True),
+            workers,
+            step,
+        )
+    return ExtractReport.merged([ExtractReport(**entry) for entry in found])
+
+
 def tell_extract(report: ExtractReport, store: Store, dataset: str, *, as_json: bool = False) -> None:
     """Print what a run did, and what its user should know."""
     rate = f", {report.embedded / report.elapsed_s:,.1f} pictures/s" if report.embedded and report.elapsed_s else ""
+    others = f"{report.by_others:,} done meanwhile by another run, " if report.by_others else ""
     say(
-        f"[bold]{escape(report.feature)}[/]: {report.samples:,} samples, {report.already:,} there already, "
+        f"[bold]{escape(report.feature)}[/]: {report.samples:,} samples, {report.already:,} there already, {others}"
         f"{report.embedded:,} embedded, {report.shared:,} shared with an identical picture "
         f"({report.elapsed_s:,.1f} s{rate})"
     )
@@ -154,6 +191,17 @@ def _tell_siblings(feature: Feature, features: list[Feature]) -> None:
         if other.name == feature.name and other.label != feature.label:
             fields = ", ".join(field for field, _, _ in differences(other.spec, feature.spec))
             say(f"note: {escape(other.label)} is there too; they differ in {escape(fields)}")
+
+
+def _device(device: str) -> str:
+    """For `auto` in one of several processes on a machine with several GPUs: a GPU of its own, by `LOCAL_RANK`."""
+    number = os.environ.get("LOCAL_RANK", "")
+    if device != "auto" or not number.isdecimal():
+        return device
+    import torch
+
+    count = torch.cuda.device_count()
+    return f"cuda:{int(number) % count}" if count > 1 else device
 
 
 def _dtype(text: str) -> Literal["float32", "float16"]:

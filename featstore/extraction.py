@@ -48,6 +48,21 @@ class ExtractReport:
     elapsed_s: float = 0.0
     """Seconds spent embedding, hashing and writing."""
 
+    @classmethod
+    def merged(cls, parts: Sequence[ExtractReport]) -> ExtractReport:
+        """One report of runs that did the parts of one plan at the same time."""
+        return cls(
+            feature=parts[0].feature,
+            samples=sum(part.samples for part in parts),
+            already=sum(part.already for part in parts),
+            by_others=sum(part.by_others for part in parts),
+            embedded=sum(part.embedded for part in parts),
+            shared=sum(part.shared for part in parts),
+            quarantined={key: reason for part in parts for key, reason in part.quarantined.items()},
+            repeated_across_splits=max(part.repeated_across_splits for part in parts),  # the last one saw all
+            elapsed_s=max(part.elapsed_s for part in parts),
+        )
+
 
 @dataclass(kw_only=True, eq=False)
 class Extraction:

@@ -1,0 +1,113 @@
+"""`cer-feat diff`: what tells two features apart."""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from commands.console import FAILED, out, out_json, out_table
+from commands.options import DEFAULT_STORE, Data, Json, StorePath
+
+if TYPE_CHECKING:
+    from featstore import FeatureSpec
+
+Field = tuple[str, Any, Any]
+_SHOWN_DIGITS = 12
+
+
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="manet, manet@3f9c, DATASET/FEATURE, or a feature's folder.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The same, in any store.")],
+    data: Data = None,
+    store: StorePath = DEFAULT_STORE,
+    as_json: Json = False,
+) -> None:
+    """Say which fields tell two features apart, old (A) and new (B).
+
+    Exit status 0 if they are one and the same, whatever they are called; 1 if they differ.
+
+    Example: cer-feat diff manet@3f9c manet@a01b --store features
+    """
+    from featstore.spec import differences
+
+    old, new = (_spec(text, store, data) for text in (a, b))
+    equal = old.fingerprint == new.fingerprint
+    fields = differences(old, new)
+    if not fields and not equal:  # values that compare equal but are spelt differently, as 1 and 1.0
+        fields = [("identity", dict(old.identity), dict(new.identity))]
+    described = _changes(old.described, new.described)
+    if as_json:
+        sides = {side: _side(spec) for side, spec in (("a", old), ("b", new))}
+        changed = {"differences": _entries(fields), "described": _entries(described)}
+        out_json({**sides, "equal": equal, "names_equal": old.name == new.name, **changed})
+    else:
+        _print_diff(old, new, fields, described)
+    if not equal:
+        raise typer.Exit(FAILED)
+
+
+def _spec(text: str, store: Path, data: str | None) -> FeatureSpec:
+    """A feature's spec: from its own file where a path is named, else from the store."""
+    from featstore import FeatureSpec, Store
+
+    path = Path(text)
+    if path.suffix == ".json":
+        return FeatureSpec.read(path)
+    if (path / "feature.json").is_file() or path.is_absolute() or text.startswith("."):
+        return FeatureSpec.read(path / "feature.json")
+    dataset, slash, name = text.rpartition("/")
+    return Store(store).feature(name, dataset if slash else data).spec
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[Field]:
+    """Fields in which two mappings differ, as `featstore.spec.differences` names them."""
+    found: list[Field] = []
+    for key in dict.fromkeys([*old, *new]):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += _changes(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append((f"{prefix}{key}", a, b))
+    return found
+
+
+def _entries(fields: list[Field]) -> list[dict[str, Any]]:
+    return [{"field": name, "old": old, "new": new} for name, old, new in fields]
+
+
+def _side(spec: FeatureSpec) -> dict[str, str]:
+    return {"feature": spec.folder, "name": spec.name, "fingerprint": spec.fingerprint}
+
+
+def _print_diff(old: FeatureSpec, new: FeatureSpec, fields: list[Field], described: list[Field]) -> None:
+    if fields:
+        out_table(["field", "old", "new"], _cells(fields), title=f"{old.folder} -> {new.folder}", left=3)
+    else:
+        out(f"{old.folder} and {new.folder} are the same feature: their fingerprint is {old.fingerprint}")
+        if old.name != new.name:
+            out(f"only the names differ, {old.name} -> {new.name}, and a name is not part of the identity")
+    if described:
+        title = "not part of the identity: where it came from, and with which libraries"
+        out_table(["described", "old", "new"], _cells(described), title=title, left=3)
+
+
+def _cells(fields: list[Field]) -> list[list[str]]:
+    return [[name, *_shown(old, new)] for name, old, new in fields]
+
+
+def _shown(*values: Any) -> list[str]:
+    """Values as JSON, text without quotes; digests by their first digits where those tell them apart."""
+    texts = [
+        v if isinstance(v, str) and v else "(none)" if v is None else json.dumps(v, ensure_ascii=False) for v in values
+    ]
+    short = [text[:_SHOWN_DIGITS] + "…" if _is_digest(text) else text for text in texts]
+    return short if len(set(short)) == len(set(texts)) else texts
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) >= 32 and not set(text) - set(string.hexdigits)

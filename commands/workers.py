@@ -1,0 +1,156 @@
+"""Several processes on one machine: the same command, each with its part, under one progress bar."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, Any
+
+from commands.console import PROGRESS_LINE, PROGRESS_VARIABLE, Progress, escape, say
+
+_CODE = "import sys; from cli import feat_main; sys.argv[0] = 'cer-feat'; feat_main()"
+
+
+class WorkerError(Exception):
+    """A worker ended badly; its own message was passed on."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def run_workers(arguments: Callable[[int], Sequence[str]], count: int, progress: Progress) -> list[dict[str, Any]]:
+    """Run `cer-feat` with `arguments(j)` for j = 0 … count - 1, all at once.
+
+    Each gets its share of the CPU's threads (unless `OMP_NUM_THREADS` says otherwise) and its number as `LOCAL_RANK`,
+    from which `--device auto` picks a GPU. What they say is passed on with their number; their progress is summed.
+
+    Returns
+    -------
+    list of dict
+        What each printed as JSON.
+
+    Raises
+    ------
+    WorkerError
+        If one fails; the others are asked to stop first, and keep what they finished.
+    KeyboardInterrupt
+        Passed on to all of them, and raised again when they have ended.
+    """
+    total = _Sum(progress)
+    running = [_Worker(j, arguments(j), _environment(j, count), total) for j in range(count)]
+    try:
+        left = set(running)
+        while left and not any(worker.process.returncode for worker in running):
+            for worker in list(left):
+                try:
+                    worker.process.wait(timeout=0.05)
+                    left.discard(worker)
+                except subprocess.TimeoutExpired:
+                    pass
+    finally:  # also when one has failed, or this process was interrupted
+        for worker in running:
+            if worker.process.poll() is None:
+                worker.process.terminate()
+        outputs = [worker.ended() for worker in running]
+    for worker in running:
+        if worker.failed:
+            raise WorkerError(f"worker {worker.number} of {count} failed; what it said is above", worker.exit_code)
+    return [json.loads(output) for output in outputs]
+
+
+def arguments_again(ctx: Any, **changed: Any) -> list[str]:
+    """The command line of the running command, with some parameters changed."""
+    words = [ctx.info_name]
+    positional = []
+    for parameter in ctx.command.params:
+        value = changed.get(parameter.name, ctx.params.get(parameter.name))
+        if value is None:
+            continue
+        if parameter.param_type_name == "argument":
+            positional.append(str(value))
+        elif isinstance(value, bool):
+            names = parameter.opts if value else parameter.secondary_opts
+            words += names[:1]
+        else:
+            values = value if isinstance(value, list | tuple) else [value]
+            words += [word for one in values for word in (parameter.opts[0], str(one))]
+    return [*words, *positional]
+
+
+class _Sum:
+    """Progress of several workers as one."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._found: dict[str, dict[int, tuple[int, int]]] = {}
+
+    def step(self, number: int, stage: str, done: int, total: int) -> None:
+        with self._lock:
+            of_stage = self._found.setdefault(stage, {})
+            of_stage[number] = (done, total)
+            self._progress(stage, sum(d for d, _ in of_stage.values()), sum(t for _, t in of_stage.values()))
+
+
+class _Worker:
+    """One process, and the threads that read what it says."""
+
+    def __init__(self, number: int, arguments: Sequence[str], environment: Mapping[str, str], total: _Sum) -> None:
+        self.number = number
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _CODE, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(environment),
+            text=True,
+            errors="replace",
+        )
+        self._total = total
+        self._output: list[str] = []
+        self._threads = [
+            threading.Thread(target=self._listen, args=(self.process.stderr,), daemon=True),
+            threading.Thread(target=self._collect, args=(self.process.stdout,), daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def failed(self) -> bool:
+        """True if it ended badly of itself; one that was told to stop did not."""
+        return self.process.returncode not in (0, 130, None)
+
+    @property
+    def exit_code(self) -> int:
+        """Its exit status; 1 if a signal ended it."""
+        return max(1, self.process.returncode)
+
+    def ended(self) -> str:
+        """Wait for its end; what it wrote to stdout."""
+        self.process.wait()
+        for thread in self._threads:
+            thread.join()
+        return "".join(self._output)
+
+    def _collect(self, stream: IO[str]) -> None:
+        with stream:
+            self._output.extend(stream)
+
+    def _listen(self, stream: IO[str]) -> None:
+        with stream:
+            for line in stream:
+                if line.startswith(PROGRESS_LINE):
+                    self._total.step(self.number, *json.loads(line[len(PROGRESS_LINE) :]))
+                elif line.strip():
+                    say(f"[dim]worker {self.number}:[/] {escape(line.rstrip())}")
+
+
+def _environment(number: int, count: int) -> dict[str, str]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = {"OMP_NUM_THREADS": str(max(1, cores // count))}
+    return {**threads, **os.environ, PROGRESS_VARIABLE: "lines", "LOCAL_RANK": str(number)}
