@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -45,7 +47,7 @@ class TorchBackbone(Backbone):
             self.module.eval()
         batch = torch.from_numpy(np.require(pictures, requirements=["C", "W"])).to(self.device)
         kind = torch.device(self.device).type
-        with torch.inference_mode(), torch.autocast(kind, **self.autocast()):
+        with torch.inference_mode(), _no_tf32(), torch.autocast(kind, **self.autocast()):
             rows = self.module(self.transform.to_tensor(batch, channels_last=self.encoder.channels_last))
         return {block: rows[block].float().cpu().numpy() for block in self.blocks}
 
@@ -83,6 +85,21 @@ class TorchBackbone(Backbone):
                 "numpy": str(np.__version__),
             },
         }
+
+
+@contextmanager
+def _no_tf32() -> Iterator[None]:
+    """Keep GPUs from computing float32 in TF32, as PyTorch lets convolutions do: the precision is what its name says."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = matmul.allow_tf32
+    matmul.allow_tf32 = False
+    try:
+        with cudnn.flags(
+            enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
+        ):
+            yield
+    finally:
+        matmul.allow_tf32 = before
 
 
 def choose_device(device: str) -> str:

@@ -153,6 +153,23 @@ def test_lower_precision_is_close_still_float32_outside_and_another_identity(pre
     assert rough.spec() == exact.spec() | {"precision": precision}
 
 
+def test_float32_is_not_quietly_tf32_while_computing_and_settings_are_put_back(made: Make) -> None:
+    import torch
+
+    backbone = made("timm:test_resnet")
+    seen = []
+
+    def look(*_: object) -> None:
+        seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+
+    before = (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
+    hook = backbone.module.register_forward_hook(look)  # type: ignore[attr-defined]
+    backbone.embed(batch(backbone, 1))
+    hook.remove()
+    assert seen == [(False, False)]
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before == (True, False)
+
+
 def test_a_precision_that_does_not_exist_is_refused() -> None:
     with pytest.raises(OptionError, match="float32, bfloat16, float16"):
         backbones.create("timm:test_vit", weights="random", precision="int8")
