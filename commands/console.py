@@ -68,6 +68,15 @@ def escape(text: object) -> str:
     return escape_markup(str(text))
 
 
+def size_text(nbytes: float) -> str:
+    """Bytes for people, in powers of a thousand."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if nbytes < 1000:
+            return f"{nbytes:,.0f} {unit}" if unit == "B" else f"{nbytes:,.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:,.1f} TB"
+
+
 def out(text: str) -> None:
     """A result, as it is, to stdout."""
     typer.echo(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from commands import feat_demo, feat_extract, feat_import, feat_manifest, feat_store
+from commands import feat_demo, feat_diff, feat_extract, feat_housekeeping, feat_import, feat_manifest, feat_store
 from commands.console import app as make_app
 
 app = make_app("Embed faces once, keep the features, know exactly what made them.")
@@ -13,4 +13,7 @@ app.command("import")(feat_import.import_)
 app.command("ls")(feat_store.ls)
 app.command("show")(feat_store.show)
 app.command("verify")(feat_store.verify)
+app.command("diff")(feat_diff.diff)
+app.command("gc")(feat_housekeeping.gc)
+app.command("compact")(feat_housekeeping.compact)
 app.command("demo")(feat_demo.demo)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +14,8 @@ from commands.options import DEFAULT_STORE, Data, Json, StorePath
 
 if TYPE_CHECKING:
     from featstore import FeatureSpec
+    from featstore.spec import Change
 
-Field = tuple[str, Any, Any]
 _SHOWN_DIGITS = 12
 
 
@@ -33,14 +32,12 @@ def diff(
 
     Example: cer-feat diff manet@3f9c manet@a01b --store features
     """
-    from featstore.spec import differences
+    from featstore.spec import changes, differences
 
     old, new = (_spec(text, store, data) for text in (a, b))
     equal = old.fingerprint == new.fingerprint
     fields = differences(old, new)
-    if not fields and not equal:  # values that compare equal but are spelt differently, as 1 and 1.0
-        fields = [("identity", dict(old.identity), dict(new.identity))]
-    described = _changes(old.described, new.described)
+    described = changes(old.described, new.described)
     if as_json:
         sides = {side: _side(spec) for side, spec in (("a", old), ("b", new))}
         changed = {"differences": _entries(fields), "described": _entries(described)}
@@ -64,19 +61,7 @@ def _spec(text: str, store: Path, data: str | None) -> FeatureSpec:
     return Store(store).feature(name, dataset if slash else data).spec
 
 
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[Field]:
-    """Fields in which two mappings differ, as `featstore.spec.differences` names them."""
-    found: list[Field] = []
-    for key in dict.fromkeys([*old, *new]):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += _changes(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.append((f"{prefix}{key}", a, b))
-    return found
-
-
-def _entries(fields: list[Field]) -> list[dict[str, Any]]:
+def _entries(fields: list[Change]) -> list[dict[str, Any]]:
     return [{"field": name, "old": old, "new": new} for name, old, new in fields]
 
 
@@ -84,7 +69,7 @@ def _side(spec: FeatureSpec) -> dict[str, str]:
     return {"feature": spec.folder, "name": spec.name, "fingerprint": spec.fingerprint}
 
 
-def _print_diff(old: FeatureSpec, new: FeatureSpec, fields: list[Field], described: list[Field]) -> None:
+def _print_diff(old: FeatureSpec, new: FeatureSpec, fields: list[Change], described: list[Change]) -> None:
     if fields:
         out_table(["field", "old", "new"], _cells(fields), title=f"{old.folder} -> {new.folder}", left=3)
     else:
@@ -96,7 +81,7 @@ def _print_diff(old: FeatureSpec, new: FeatureSpec, fields: list[Field], describ
         out_table(["described", "old", "new"], _cells(described), title=title, left=3)
 
 
-def _cells(fields: list[Field]) -> list[list[str]]:
+def _cells(fields: list[Change]) -> list[list[str]]:
     return [[name, *_shown(old, new)] for name, old, new in fields]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.console import FAILED, escape, out, out_json, out_table, progress_bar, say
+from commands.console import FAILED, escape, out, out_json, out_table, progress_bar, say, size_text
 from commands.options import DEFAULT_STORE, Data, Json, StorePath
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def ls(store: StorePath = DEFAULT_STORE, as_json: Json = False) -> None:
             e.get("dtype", ""),
             f"{e.get('rows', 0):,}/{e['samples']:,}",
             f"{e.get('quarantined', 0):,}",
-            _size(e.get("nbytes", 0)),
+            size_text(e.get("nbytes", 0)),
             _age(e["newest_s"]) if e.get("newest_s") else "",
         ]
         for e in entries
@@ -92,7 +92,7 @@ def verify(
     else:
         for problem in report.problems:
             out(f"{problem.where}\n  {problem.what}")
-        looked = f"{report.shards:,} shards, {report.rows:,} rows, {_size(report.nbytes)}"
+        looked = f"{report.shards:,} shards, {report.rows:,} rows, {size_text(report.nbytes)}"
         looked += f", {report.pictures:,} pictures" if images else ""
         out(f"{looked}: {len(report.problems):,} problems" if report.problems else f"{looked}: all as written")
     if report.set_aside:
@@ -127,18 +127,10 @@ def _lines(entry: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         elif key == "newest_s":
             lines.append(("newest", f"{_age(value)} ago" if value else "no shard yet"))
         elif key == "nbytes":
-            lines.append(("size", _size(value)))
+            lines.append(("size", size_text(value)))
         else:
             lines.append((f"{prefix}{key}", escape(value) if value == "" else str(value)))
     return lines
-
-
-def _size(nbytes: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if nbytes < 1000:
-            return f"{nbytes:,.0f} {unit}" if unit == "B" else f"{nbytes:,.1f} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:,.1f} TB"
 
 
 def _age(moment_s: float) -> str:

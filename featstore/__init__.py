@@ -5,12 +5,14 @@ shards of a `Store`. A `View` joins several features on `sample_id`. Every read 
 """
 
 from featstore.class_sets import ClassSet, class_set
+from featstore.compaction import CompactReport, compact
 from featstore.embedder import Embedder
 from featstore.errors import FeatstoreError
 from featstore.extract import extract
 from featstore.extraction import ExtractReport
 from featstore.feature import Feature
 from featstore.foreign import ImportReport, import_rows
+from featstore.garbage import Garbage, find_garbage, remove_garbage
 from featstore.manifest import Manifest, Sample
 from featstore.spec import FeatureSpec
 from featstore.store import Store
@@ -19,11 +21,13 @@ from featstore.view import View
 
 __all__ = [
     "ClassSet",
+    "CompactReport",
     "Embedder",
     "ExtractReport",
     "FeatstoreError",
     "Feature",
     "FeatureSpec",
+    "Garbage",
     "ImportReport",
     "Manifest",
     "Sample",
@@ -31,7 +35,10 @@ __all__ = [
     "VerifyReport",
     "View",
     "class_set",
+    "compact",
     "extract",
+    "find_garbage",
     "import_rows",
+    "remove_garbage",
     "verify",
 ]

@@ -144,8 +144,9 @@ class Extraction:
         repeats: list[int] = []
         for i in pending:
             digest = self.found.digests[i]
-            if digest in self.places or digest in self.found.stored:
-                rows[i] = self._known_row(digest)
+            known = self._known_row(digest)
+            if known is not None:
+                rows[i] = known
             elif digest in fresh:
                 repeats.append(i)
             elif digest:
@@ -180,12 +181,18 @@ class Extraction:
                 self.places[settled.digest] = (settled.header, settled.row)
         return theirs
 
-    def _known_row(self, digest: str) -> Row:
-        if digest not in self.places:
+    def _known_row(self, digest: str) -> Row | None:
+        """The row of this picture if it is in the store; None too if its shard was compacted away since the start."""
+        if digest not in self.places and digest in self.found.stored:
             shard, row = self.index.locate(self.index.rows_of([self.found.stored[digest]]))
             self.places[digest] = (self.index.headers[int(shard[0])], int(row[0]))
+        if digest not in self.places:
+            return None
         header, at = self.places[digest]
-        return {name: read_rows(header, f"blocks/{name}", [at])[0] for name in self.feature.spec.blocks}
+        try:
+            return {name: read_rows(header, f"blocks/{name}", [at])[0] for name in self.feature.spec.blocks}
+        except FileNotFoundError:
+            return None
 
     def _batches(self, positions: Iterable[int]) -> Iterator[tuple[list[int], npt.NDArray[Any]]]:
         """Decoded pictures dealt in batches; unusable ones are noted and passed over."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featstore.errors import IncompleteError
 from featstore.mapping import map_file
 from featstore.shard_reader import ShardHeader, verify_chunk
 
@@ -218,12 +219,25 @@ class MappedFiles:
         self._maps: dict[int, npt.NDArray[np.uint8]] = {}
 
     def segment(self, number: int, name: str) -> npt.NDArray[Any]:
-        """One dataset of one shard, unverified."""
+        """One dataset of one shard, unverified.
+
+        Raises
+        ------
+        IncompleteError
+            If the shard was compacted away since the headers were read.
+        """
         header = self._headers[number]
         segment = header.segments[name]
         if not segment.nbytes:
             return np.empty(segment.shape, dtype=segment.dtype)
         if number not in self._maps:
-            self._maps[number] = map_file(header.path)
+            try:
+                self._maps[number] = map_file(header.path)
+            except FileNotFoundError:
+                raise IncompleteError(
+                    f"shard {header.path.name} went away since this view was opened: its rows were compacted\n"
+                    f"  in folder: {header.path.parent}\n"
+                    f"  open the view again"
+                ) from None
         found: npt.NDArray[Any] = self._maps[number][segment.offset : segment.offset + segment.nbytes]
         return found.view(segment.dtype).reshape(segment.shape)

@@ -13,6 +13,7 @@ from featstore.errors import FeatstoreError, FormatError
 
 FORMAT, FORMAT_VERSION = "cer-feature", 1
 Dtype = Literal["float32", "float16"]
+Change = tuple[str, Any, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,19 +96,20 @@ def name_for(embedder: str) -> str:
     return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in plain).lstrip("_-") or "feature"
 
 
-def differences(a: FeatureSpec, b: FeatureSpec) -> list[tuple[str, Any, Any]]:
-    """Fields in which two features differ, as (dotted name, value in a, value in b)."""
-    left = {**_flat(a.identity, ""), "blocks": list(a.blocks.items()), "dtype": a.dtype}
-    right = {**_flat(b.identity, ""), "blocks": list(b.blocks.items()), "dtype": b.dtype}
-    names = dict.fromkeys([*left, *right])
-    return [(name, left.get(name), right.get(name)) for name in names if left.get(name) != right.get(name)]
+def differences(a: FeatureSpec, b: FeatureSpec) -> list[Change]:
+    """Fields in which two features differ, as (dotted name, value in a, value in b); none if they are one."""
+    left = {**a.identity, "blocks": list(a.blocks.items()), "dtype": a.dtype}
+    right = {**b.identity, "blocks": list(b.blocks.items()), "dtype": b.dtype}
+    return changes(left, right)
 
 
-def _flat(value: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, inner in value.items():
-        if isinstance(inner, Mapping):
-            out.update(_flat(inner, f"{prefix}{key}."))
-        else:
-            out[f"{prefix}{key}"] = inner
-    return out
+def changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[Change]:
+    """Fields in which two JSON objects differ, as (dotted name, old, new); None where one has no such field."""
+    found: list[Change] = []
+    for key in dict.fromkeys([*old, *new]):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += changes(a, b, f"{prefix}{key}.")
+        elif (key in old) != (key in new) or document.canonical(a) != document.canonical(b):  # 1 is not 1.0 there
+            found.append((f"{prefix}{key}", a, b))
+    return found

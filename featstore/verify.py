@@ -119,12 +119,12 @@ def _strangers(feature: Feature) -> Iterator[Problem]:
         if path.name in {"feature.json", "quarantine.csv"} or parse_name(path.name):
             continue
         what = (
-            "what a killed run left; the next extract removes it"
+            "what a killed run left; cer-feat gc --delete removes it, and so does the next extract, after an hour"
             if path.name.startswith(".tmp-")
             else "not a file of the store"
         )
         if path.name.startswith("damaged-"):
-            what = "set aside by an earlier --repair; delete it when its rows are back"
+            what = "set aside by an earlier --repair; cer-feat gc --delete removes it once its rows are back"
         yield Problem(where=str(path), what=what)
 
 

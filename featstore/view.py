@@ -105,15 +105,17 @@ def build_view(
     blocks: dict[str, BlockRows] = {}
     for request, index, found in zip(requests, indexes, rows, strict=True):
         shard, row = index.locate(found[keep])
-        files = MappedFiles(index.headers)
+        used, shard = np.unique(shard, return_inverse=True)
+        headers = [index.headers[number] for number in used]  # superseded shards may be compacted away any time
+        files = MappedFiles(headers)
         names = [request.block] if request.block else list(request.feature.spec.blocks)
         for name in names:
             key = request.key if len(request.feature.spec.blocks) == 1 else f"{request.key}.{name}"
             dataset = f"blocks/{name}"
             if mapped:
-                blocks[key] = MappedBlock(MappedDataset(index.headers, dataset, files), shard, row)
+                blocks[key] = MappedBlock(MappedDataset(headers, dataset, files), shard, row)
             else:
-                blocks[key] = load_rows(index.headers, dataset, shard, row, verify=verify)
+                blocks[key] = load_rows(headers, dataset, shard, row, verify=verify)
     return View(
         ids=chosen.ids,
         y=chosen.y,

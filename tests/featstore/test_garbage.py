@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import os
+import shutil
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from featstore import extract, verify
+from featstore.errors import CommitError, DamagedShardError
+from featstore.garbage import find_garbage, remove_garbage
+from featstore.shard import Rows
+
+from .conftest import ToyEmbedder
+from .history import HOUR_S, histories, holdings, lived, make_older
+
+
+@pytest.fixture
+def filled(store, make_manifest):
+    """Three shards, of which the middle one was superseded just now: all its pictures changed."""
+    manifest = make_manifest(12)
+    extract(ToyEmbedder(), manifest, store, dataset="d", shard_rows=4)
+    for i in range(4, 8):
+        (manifest.root / f"{i}.png").write_bytes(b"another %d" % i)
+    extract(ToyEmbedder(), manifest, store, dataset="d", shard_rows=4)
+    return store
+
+
+def superseded(store):
+    return next(h.path for h in store.feature("toy").headers() if h.index == 1 and h.generation == 0)
+
+
+def test_a_shard_whose_entries_are_all_superseded_is_garbage_an_hour_later(filled):
+    assert find_garbage(filled) == []
+    make_older(filled.path)
+    (found,) = find_garbage(filled)
+    assert found.path == superseded(filled)
+    assert found.nbytes == found.path.stat().st_size
+    assert found.why == "superseded: newer shards hold all its 4 samples"
+
+
+def test_now_does_not_wait_for_readers(filled):
+    assert [item.path for item in find_garbage(filled, now=True)] == [superseded(filled)]
+
+
+def test_looking_removes_and_writes_nothing(filled):
+    before = {path: path.stat().st_mtime_ns for path in filled.path.rglob("*")}
+    find_garbage(filled, now=True, unlisted=True)
+    assert {path: path.stat().st_mtime_ns for path in filled.path.rglob("*")} == before
+
+
+def test_removing_changes_neither_rows_nor_quarantine(filled):
+    before, old = holdings(filled), superseded(filled)
+    found = find_garbage(filled, now=True)
+    assert remove_garbage(found) == found[0].nbytes
+    assert not old.exists()
+    assert holdings(filled) == before
+    assert find_garbage(filled, now=True) == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(history=histories)
+def test_whatever_a_feature_went_through_its_rows_and_quarantine_stay(history):
+    with lived(history) as store:
+        before = holdings(store)
+        remove_garbage(find_garbage(store, now=True))
+        assert holdings(store) == before
+        assert find_garbage(store, now=True) == []
+        listed = holdings(store, listed_only=True)
+        remove_garbage(find_garbage(store, now=True, unlisted=True))
+        assert holdings(store, listed_only=True) == listed
+        for sample_id, entry in holdings(store).items():
+            assert before[sample_id] == entry  # a sample that is not listed goes, or keeps its newest entry
+
+
+def test_a_shard_that_still_holds_one_row_that_counts_stays(filled, make_manifest):
+    manifest = filled.manifest()
+    for i in range(3):
+        (manifest.root / f"{i}.png").write_bytes(b"again another %d" % i)
+    extract(ToyEmbedder(), manifest, filled, dataset="d", shard_rows=4)
+    assert [item.path for item in find_garbage(filled, now=True)] == [superseded(filled)]
+
+
+def test_of_two_shards_with_the_same_rows_the_later_name_is_garbage(filled):
+    feature = filled.feature("toy")
+    first = feature.indexed_shards()[0]
+    rows = {"left": [[1.0] * 4] * 4, "right": [[1.0] * 3] * 4}
+    blocks = {name: np.array(values, dtype="float32") for name, values in rows.items()}
+    other = feature.commit(
+        Rows(ids=first.ids, image_digests=["x"] * 4, blocks=blocks), index=0, generation=first.header.generation
+    )
+    expected = max(first.header.path, other)
+    assert expected in [item.path for item in find_garbage(filled, now=True)]
+
+
+def test_shards_of_samples_that_left_the_manifest_are_garbage_only_on_request(filled):
+    manifest = filled.manifest()
+    filled.put_manifest("d", manifest.keep(i < 8 for i in range(12)))
+    last = next(h.path for h in filled.feature("toy").headers() if h.index == 2)
+    assert last not in [item.path for item in find_garbage(filled, now=True)]
+    found = {item.path: item.why for item in find_garbage(filled, now=True, unlisted=True)}
+    assert found[last] == "none of its 4 samples is in the manifest"
+    make_older(filled.feature("toy").folder)
+    assert last not in [item.path for item in find_garbage(filled, unlisted=True)]  # the manifest is young
+    make_older(filled.path)
+    assert last in [item.path for item in find_garbage(filled, unlisted=True)]
+
+
+def test_a_row_that_hides_an_older_one_of_a_shard_that_stays_is_not_removed(store, make_manifest):
+    manifest = make_manifest(4)
+    extract(ToyEmbedder(), manifest, store, dataset="d")
+    (manifest.root / "3.png").write_bytes(b"another")
+    extract(ToyEmbedder(), manifest, store, dataset="d")
+    store.put_manifest("d", manifest.keep(i < 3 for i in range(4)))
+    assert find_garbage(store, now=True, unlisted=True) == []
+    store.put_manifest("d", manifest.keep(i == 3 for i in range(4)))
+    assert len(find_garbage(store, now=True, unlisted=True)) == 1
+
+
+def test_a_superseded_shard_stays_when_the_one_that_supersedes_it_is_damaged(filled):
+    found = find_garbage(filled, now=True)
+    (newer,) = found[0].relies_on
+    data = bytearray(newer.read_bytes())
+    data[-50] ^= 1
+    newer.write_bytes(data)
+    with pytest.raises(DamagedShardError, match="what it supersedes was kept"):
+        remove_garbage(found)
+    assert found[0].path.exists()
+
+
+def test_what_killed_writers_left_is_garbage_wherever_it_lies(filled):
+    folder = filled.feature("toy").folder
+    places = [filled.path, filled.path / "d", folder, filled.path / "begun" / "toy@0123456789ab"]
+    places[-1].mkdir(parents=True)
+    for place in places:
+        (place / ".tmp-0011223344556677").write_bytes(b"half")
+    assert find_garbage(filled) == []
+    make_older(filled.path, by_s=HOUR_S / 2)
+    assert find_garbage(filled, now=True)[0].path == superseded(filled)  # a writer may be alive, whatever readers do
+    make_older(filled.path)
+    found = find_garbage(filled)
+    assert {item.path for item in found if item.nbytes == 4} == {p / ".tmp-0011223344556677" for p in places}
+    remove_garbage(found)
+    assert not places[-1].exists()
+    assert not list(filled.path.rglob(".tmp-*"))
+    assert len(find_garbage(filled, now=True)) == 0
+
+
+def test_a_feature_folder_that_holds_anything_else_stays(filled):
+    folder = filled.path / "d" / "toy@0123456789ab"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    make_older(filled.path)
+    assert folder not in [item.path for item in find_garbage(filled)]
+
+
+def test_a_folder_that_a_writer_came_back_to_is_not_removed(filled):
+    folder = filled.path / "d" / "toy@0123456789ab"
+    folder.mkdir()
+    make_older(filled.path)
+    found = [item for item in find_garbage(filled) if item.path == folder]
+    (folder / "feature.json").write_text("{}")
+    with pytest.raises(CommitError, match="could not remove the folder"):
+        remove_garbage(found)
+    assert (folder / "feature.json").exists()
+
+
+def test_folders_that_are_not_the_stores_are_left_alone(filled):
+    other = filled.path / "runs"
+    other.mkdir()
+    (other / ".tmp-mine").write_bytes(b"")
+    make_older(filled.path)
+    assert other / ".tmp-mine" not in [item.path for item in find_garbage(filled)]
+
+
+def set_one_aside(store, spoil):
+    path = next(h.path for h in store.feature("toy").headers() if h.index == 2)
+    data = bytearray(path.read_bytes())
+    spoil(data)
+    path.write_bytes(data)
+    (aside,) = verify(store, repair=True).set_aside
+    return aside
+
+
+@pytest.mark.parametrize("place", [-50, 30], ids=["a row", "the header"])
+def test_a_damaged_shard_is_garbage_when_its_rows_are_back(filled, place):
+    def spoil(data):
+        data[place] ^= 1
+
+    aside = set_one_aside(filled, spoil)
+    assert aside not in [item.path for item in find_garbage(filled, now=True)]
+    extract(ToyEmbedder(), filled.manifest(), filled, dataset="d", shard_rows=4)
+    before = holdings(filled)
+    found = {item.path: item for item in find_garbage(filled, now=True)}
+    assert found[aside].why == "a damaged shard that was set aside; its rows are back"
+    remove_garbage(list(found.values()))
+    assert not aside.exists()
+    assert holdings(filled) == before
+
+
+def test_a_damaged_shard_stays_while_only_older_rows_stand_in_for_its_own(filled):
+    newer = next(h.path for h in filled.feature("toy").headers() if h.generation == 1)
+    data = bytearray(newer.read_bytes())
+    data[-50] ^= 1
+    newer.write_bytes(data)
+    (aside,) = verify(filled, repair=True).set_aside
+    assert find_garbage(filled, now=True) == []
+    extract(ToyEmbedder(), filled.manifest(), filled, dataset="d", shard_rows=4)
+    assert aside in [item.path for item in find_garbage(filled, now=True)]
+
+
+def test_a_shard_of_another_feature_that_was_set_aside_stays(filled, make_manifest):
+    extract(ToyEmbedder("other", tap=2), make_manifest(12), filled, dataset="d")
+    theirs = filled.feature("other").shard_paths()[0]
+    shutil.move(theirs, filled.feature("toy").folder / theirs.name)
+    (aside,) = verify(filled, repair=True).set_aside
+    assert aside not in [item.path for item in find_garbage(filled, now=True, unlisted=True)]
+
+
+def test_quarantine_csv_follows_when_a_quarantined_sample_goes(store, make_manifest):
+    manifest = make_manifest(4, contents={3: b"BAD"})
+    extract(ToyEmbedder(), manifest, store, dataset="d", shard_rows=1)
+    text = store.feature("toy").folder / "quarantine.csv"
+    assert "s0003" in text.read_text()
+    store.put_manifest("d", manifest.keep(i < 3 for i in range(4)))
+    remove_garbage(find_garbage(store, now=True, unlisted=True))
+    assert "s0003" not in text.read_text()
+
+
+def test_only_the_dataset_asked_for_is_looked_at(filled, make_manifest):
+    extract(ToyEmbedder(), make_manifest(3, folder="more"), filled, dataset="e")
+    for name in ("d", "e"):
+        (filled.path / name / ".tmp-1").write_bytes(b"")
+    old = time.time() - 2 * HOUR_S
+    for name in ("d", "e"):
+        os.utime(filled.path / name / ".tmp-1", (old, old))
+    assert [item.path for item in find_garbage(filled, dataset="e")] == [filled.path / "e" / ".tmp-1"]
