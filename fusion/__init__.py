@@ -1,9 +1,10 @@
 """Named blocks in, probabilities out.
 
-`make_head` builds a scikit-learn classifier for the joined blocks of a view (`concat`); `save_head` and `load_head`
-keep it as JSON and safetensors, bound to the features it learned from. `scores` judges predictions, `compare` sets
-heads and single backbones side by side with intervals, `sweep` tries many block or decision weights at once. Arrays
-only: no HDF5, no images. Nothing heavy is imported until a name below is used.
+`make_head` builds a scikit-learn classifier for the joined blocks of a view: `concat` joins them in memory,
+`JoinedRows` leaves them on the disk. `save_head` and `load_head` keep it as JSON and safetensors, bound to the features
+it learned from. `scores` judges predictions, `compare` sets heads and single backbones side by side with intervals,
+`sweep` tries many block or decision weights at once. Arrays only: no HDF5, no images. Nothing heavy is imported until a
+name below is used.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from fusion.head_info import HeadInfo
     from fusion.heads import head_names, make_head
     from fusion.heads.mlp_config import MLPConfig
+    from fusion.joined import JoinedRows
     from fusion.metrics import Scores, scores
     from fusion.saved import check_compatible, load_head, read_head_info, save_head
     from fusion.sweeps import Sweep, sweep
@@ -54,6 +56,7 @@ _HOMES = {
     "head_info": ("HeadInfo",),
     "heads": ("head_names", "make_head"),
     "heads.mlp_config": ("MLPConfig",),
+    "joined": ("JoinedRows",),
     "metrics": ("Scores", "scores"),
     "saved": ("check_compatible", "load_head", "read_head_info", "save_head"),
     "sweeps": ("Sweep", "sweep"),
@@ -66,6 +69,7 @@ __all__ = [
     "HeadDataError",
     "HeadInfo",
     "HeadMismatchError",
+    "JoinedRows",
     "MLPConfig",
     "MissingExtraError",
     "PredictionsError",

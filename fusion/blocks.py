@@ -170,7 +170,12 @@ def parse_weights(text: str, blocks: Iterable[str]) -> dict[str, float]:
     return checked_weights(found, names)
 
 
-def _rows(name: str, block: FloatArray) -> int:
+def _rows(name: str, block: Any) -> int:
+    if not isinstance(block, np.ndarray) and hasattr(block, "__array__"):
+        raise BlockError(
+            f"block {name!r} must be an array, however it is a {type(block).__name__} that is not loaded\n"
+            "  load it with numpy.asarray, or join without loading: JoinedRows(blocks)"
+        )
     if not isinstance(block, np.ndarray) or block.ndim != 2:
         raise BlockError(f"block {name!r} must be an array of shape (n, d), however its shape is {np.shape(block)}")
     return int(block.shape[0])

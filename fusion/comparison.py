@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fusion.answers import Classifier, aligned
 from fusion.errors import ReportError, nearest
 from fusion.intervals import LEVEL, Bootstrap, accuracy_interval, bootstrap
+from fusion.joined import JoinedRows, Matrix
 from fusion.metrics import scores
 from fusion.paired import holm, mcnemar
 from fusion.report import Column, Report, Versus, plain_params
@@ -45,7 +46,8 @@ def compare(
         They are cloned. A head whose ``blocks`` is None is told the blocks' widths, one whose ``random_state`` is None
         gets ``seed``; nothing else about them changes.
     train, test : Rows
-        Rows with the same blocks and classes and no sample or group in common.
+        Rows with the same blocks and classes and no sample or group in common. Lazy ones (`Rows.of(view, load=False)`)
+        are read in pieces, by heads that learn so.
     singles : bool
         Add a column for each backbone alone (``manet.local`` and ``manet.multi_scale`` together are the backbone
         ``manet``), when there are several.
@@ -135,6 +137,7 @@ def _plan(
 
 def _answer(title: str, kind: str, blocks: tuple[str, ...], head: Any, train: Rows, test: Rows) -> Answer:
     learn, ask = train.only(blocks).x(), test.only(blocks).x()
+    _refuse_to_load_quietly(title, head, learn, ask)
     try:
         started = perf_counter()
         head.fit(learn, train.y)
@@ -147,6 +150,18 @@ def _answer(title: str, kind: str, blocks: tuple[str, ...], head: Any, train: Ro
     log.info("%s: fitted %d rows in %.2f s", title, train.n, fitted - started)
     full = aligned(proba, head.classes_, len(test.classes), f"head {title!r}")
     return title, kind, blocks, head, fitted - started, asked - fitted, full
+
+
+def _refuse_to_load_quietly(title: str, head: Any, *rows: Matrix) -> None:
+    """Heads of this package read lazy rows in pieces; any other classifier would turn them into one array."""
+    from fusion.heads.base import Head
+
+    lazy = next((one for one in rows if isinstance(one, JoinedRows)), None)
+    if lazy is not None and not isinstance(head, Head):
+        raise ReportError(
+            f"{title!r} is a {type(head).__name__}, which knows arrays only: it would load {lazy.nbytes:,} bytes\n"
+            "  load the rows first, Rows.of(view), or compare heads of make_head"
+        )
 
 
 def _column(

@@ -14,12 +14,14 @@ from typing import Any, Final, Self
 from fusion.errors import SavedHeadError
 
 FORMAT: Final = "cer-head"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 WIDEST: Final = 2**20
 """Columns beyond which no head is believed."""
 
 DEEPEST: Final = 20
 """Levels of brackets in `head.json` beyond which it is not parsed."""
+
+_SINCE: Final = {"threads": 2}  # the format version that brought a field, where not the first
 
 _FILE_NAME = re.compile(r"[a-z0-9][a-z0-9-]*\.(safetensors|ubj)")
 
@@ -58,13 +60,17 @@ class HeadInfo:
     versions: dict[str, str]
     """Of the libraries that fitted it."""
 
+    threads: dict[str, int]
+    """Threads the fit computed with: of `blas` and `openmp`, of `torch` or `xgboost` where they took part. Since format
+    version 2; empty in heads kept before."""
+
     extra: dict[str, Any]
     """What the caller wanted kept."""
 
     def to_bytes(self) -> bytes:
         """Return `head.json`: the fields, format and version, and the sha256 of the canonical text of all that."""
         body: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION}
-        body |= {field.name: getattr(self, field.name) for field in fields(self)}
+        body |= {one.name: getattr(self, one.name) for one in fields(self)}
         try:
             body = json.loads(_canonical(body))  # keys and tuples as they will be read
             digest = hashlib.sha256(_canonical(body)).hexdigest()
@@ -102,13 +108,13 @@ class HeadInfo:
         if digest != found or not exact:
             raise SavedHeadError(f"{where} is damaged or was edited: its own digest does not match")
         del body["format"], body["format_version"]
-        known = {field.name for field in fields(cls)}
+        known = {one.name for one in fields(cls) if _SINCE.get(one.name, 1) <= number}
         if set(body) != known:
             odd = sorted(set(body) ^ known)
             raise SavedHeadError(
                 f"{where} does not hold the fields of a head: {', '.join(odd)[:200]} unknown or missing"
             )
-        return cls(**_checked(body, where))
+        return cls(**_checked({"threads": {}, **body}, where))
 
 
 def encoded(value: Any) -> Any:
@@ -183,12 +189,12 @@ def _rendered(body: Mapping[str, Any]) -> bytes:
 def _checked(body: dict[str, Any], where: str) -> dict[str, Any]:
     """Return the fields with lists as tuples, or say which has not the form it must have."""
 
-    def wrong(field: str) -> SavedHeadError:
-        return SavedHeadError(f"{where}: field {field!r} has not the form of a head's")
+    def wrong(name: str) -> SavedHeadError:
+        return SavedHeadError(f"{where}: field {name!r} has not the form of a head's")
 
-    for field in ("params", "fingerprints", "values", "files", "versions", "extra"):
-        if not isinstance(body[field], dict):
-            raise wrong(field)
+    for name in ("params", "fingerprints", "values", "files", "versions", "threads", "extra"):
+        if not isinstance(body[name], dict):
+            raise wrong(name)
     if not isinstance(body["head"], str):
         raise wrong("head")
     if isinstance(body["seed"], bool) or not isinstance(body["seed"], int):
@@ -208,6 +214,10 @@ def _checked(body: dict[str, Any], where: str) -> dict[str, Any]:
         raise wrong("class_set")
     if not all(isinstance(value, str) for value in body["fingerprints"].values()):
         raise wrong("fingerprints")
+    if not all(isinstance(value, str) for value in body["versions"].values()):
+        raise wrong("versions")
+    if not all(type(count) is int and count > 0 for count in body["threads"].values()):
+        raise wrong("threads")
     for name, entry in body["files"].items():
         if not _FILE_NAME.fullmatch(name):
             raise SavedHeadError(f"{where} names a file that no head has: {name[:60]!r}")

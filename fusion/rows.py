@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.blocks import Blocks, FloatArray, concat, widths_of
+from fusion.blocks import concat, widths_of
 from fusion.errors import ReportError, nearest
+from fusion.joined import JoinedRows, Matrix, positions_of, taken
 from fusion.metrics import indices
 
 IntArray = NDArray[np.int64]
@@ -48,8 +49,8 @@ class View(Protocol):
 class Rows:
     """Labelled rows of one split, checked once when they are made."""
 
-    blocks: Blocks
-    """Block name -> float32 (n, d), aligned by sample, in the order heads see them."""
+    blocks: Mapping[str, Any]
+    """Block name -> float32 (n, d), aligned by sample, in the order heads see them: arrays, or maps of them."""
     y: IntArray
     """(n,) positions in ``classes``."""
     classes: tuple[str, ...]
@@ -82,14 +83,27 @@ class Rows:
         self.by_feature()
 
     @classmethod
-    def of(cls, view: View) -> Rows:
-        """Take the rows of a featstore view."""
+    def of(cls, view: View, *, load: bool = True, where: Any = None) -> Rows:
+        """Take the rows of a featstore view.
+
+        Parameters
+        ----------
+        view : View
+            Loaded or mapped.
+        load : bool
+            Read mapped blocks into memory. False leaves them where they are: `x` is then a `JoinedRows`, from which the
+            heads of `fusion.heads.heads_in_pieces` learn, and about which every head can be asked.
+        where : mask or positions, optional
+            The rows to take, for example the labelled ones of a split; only those are read.
+        """
+        chosen = positions_of(slice(None) if where is None else where, len(view.y))
+        blocks = dict(view.blocks) if where is None else taken(view.blocks, chosen)
         return cls(
-            blocks={name: np.asarray(block) for name, block in view.blocks.items()},
-            y=view.y,
+            blocks={name: np.asarray(block) for name, block in blocks.items()} if load else blocks,
+            y=view.y[chosen],
             classes=tuple(view.classes),
-            ids=tuple(view.ids),
-            groups=tuple(view.groups),
+            ids=tuple(view.ids[i] for i in chosen),
+            groups=tuple(view.groups[i] for i in chosen),
             features=tuple(view.fingerprints),
             fingerprints=dict(view.fingerprints),
         )
@@ -124,9 +138,11 @@ class Rows:
             return None
         return tuple(group or f"\0{i}" for i, group in enumerate(self.groups))
 
-    def x(self) -> FloatArray:
-        """Return the joined matrix, (n, sum of widths) float32."""
-        return concat(self.blocks)
+    def x(self) -> Matrix:
+        """Return the joined matrix, (n, sum of widths) float32: an array, or `JoinedRows` if a block is lazy."""
+        if all(isinstance(block, np.ndarray) for block in self.blocks.values()):
+            return concat(self.blocks)
+        return JoinedRows(self.blocks)
 
     def by_feature(self) -> dict[str, tuple[str, ...]]:
         """Return the blocks of each feature, in order: ``{"manet": ("manet.local", "manet.multi_scale")}``."""
@@ -143,10 +159,10 @@ class Rows:
         return replace(self, blocks={name: self.blocks[name] for name in blocks})
 
     def take(self, where: IntArray) -> Rows:
-        """Return the rows at these positions."""
+        """Return the rows at these positions; lazy blocks are not read."""
         return replace(
             self,
-            blocks={name: block[where] for name, block in self.blocks.items()},
+            blocks=taken(self.blocks, where),
             y=self.y[where],
             ids=None if self.ids is None else tuple(self.ids[i] for i in where),
             groups=None if self.groups is None else tuple(self.groups[i] for i in where),

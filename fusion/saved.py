@@ -82,6 +82,7 @@ def save_head(
         values=dict(state.values),
         files={name: {"bytes": len(data), "sha256": _digest(data)} for name, data in files.items()},
         versions=versions(head.name),
+        threads=dict(head.fit_threads_),
         extra=dict(extra or {}),
     )
     files[INFO] = info.to_bytes()
@@ -157,7 +158,13 @@ def load_head(
         arrays = _arrays(data.pop(ARRAYS))
         state = HeadState(arrays=arrays, values=info.values, files=data)
         head = head_class(info.head)(blocks=dict(info.blocks), random_state=info.seed, **decoded(info.params))
-        return head.restore(state, classes=np.array(info.classes), widths=dict(info.blocks), seed=info.seed)
+        return head.restore(
+            state,
+            classes=np.array(info.classes),
+            widths=dict(info.blocks),
+            seed=info.seed,
+            threads=info.threads,
+        )
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise SavedHeadError(f"{folder} does not hold a whole {info.head!r} head: {error}") from error
 
@@ -194,6 +201,13 @@ def check_compatible(
             "\n  join the same features in the same order"
         )
     if fingerprints is not None:
+        for name, _ in info.blocks:
+            if not any(name == feature or name.startswith(f"{feature}.") for feature in info.fingerprints):
+                raise HeadMismatchError(
+                    f"fingerprints: the head {info.head!r} was kept without the fingerprint of block {name!r}, so "
+                    f"nothing tells which features it is for (it knows: {', '.join(info.fingerprints) or 'none'})"
+                    "\n  keep it with save_head(..., fingerprints=view.fingerprints)"
+                )
         for feature, expected in info.fingerprints.items():
             found = fingerprints.get(feature)
             if found != expected:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fusion.heads.base import Head
     from fusion.heads.mlp_config import MLPConfig
 
-__all__ = ["head_class", "head_names", "head_settings", "make_head"]
+__all__ = ["head_class", "head_names", "head_settings", "heads_in_pieces", "make_head"]
 
 _HEADS = {
     "mlp": "fusion.heads.mlp:MLPHead",
@@ -25,6 +25,7 @@ _HEADS = {
     "xgboost": "fusion.heads.xgb:XGBoostHead",
     "histgb": "fusion.heads.histgb:HistGBHead",
 }
+_IN_PIECES = ("mlp", "linear")  # those whose class says so, known here without importing them all
 
 
 def make_head(
@@ -67,6 +68,11 @@ def head_settings(name: str) -> tuple[str, ...]:
 def head_names() -> tuple[str, ...]:
     """Return the names that `make_head` knows, the paper's head first."""
     return tuple(_HEADS)
+
+
+def heads_in_pieces() -> tuple[str, ...]:
+    """Return the names of the heads that learn from rows that do not fit in memory (`JoinedRows`)."""
+    return _IN_PIECES
 
 
 def head_class(name: str) -> type[Head]:

@@ -1,9 +1,9 @@
-"""What every head shares: how data enters, what a fit leaves behind, how a head is taken apart for keeping."""
+"""What every head shares: fitting, answering, and how a head is taken apart for keeping."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from fusion.blocks import FloatArray, checked_widths, slices
+from fusion.blocks import FloatArray, checked_widths
 from fusion.errors import HeadDataError
+from fusion.heads.entering import entered, entered_with_labels, refuse_unfinite, refuse_unfinite_piece
 from fusion.heads.state import HeadState
+from fusion.heads.thread_counts import library_threads
+from fusion.joined import each_piece
 
 Proba: TypeAlias = NDArray[np.float64]
 Codes: TypeAlias = NDArray[np.int64]
@@ -34,26 +37,32 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         In column order; one block `x` when none were named.
     seed_ : int
         The seed that the fit used; `random_state` itself when that is an integer.
+    fit_threads_ : dict of library to number
+        Threads that the fit computed with; empty where a kept head does not say.
     """
 
     name: ClassVar[str]
+    learns_in_pieces: ClassVar[bool] = False
+    """Whether `_fit` takes `JoinedRows` too; all heads are asked about them in pieces."""
+
     blocks: Mapping[str, int] | None
     random_state: Any
 
     def fit(self, X: Any, y: Any) -> Self:
         """Learn from rows `X` (n, D), read as float32, and labels `y` (n,), integers or texts.
 
+        `linear` and `mlp` learn from `JoinedRows` too, in bounded memory.
+
         Raises
         ------
         BlockError
             If the blocks' widths do not sum to D.
         HeadDataError
-            If X holds NaN or infinity, or y one class only.
+            If X holds NaN or infinity, or y one class only; if X stays on the disk and this head needs it in memory.
         """
-        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinity, which is refused below by place
-            X, y = validate_data(self, X, y, dtype=np.float32, order="C", ensure_all_finite=False)
+        X, y = entered_with_labels(self, X, y)
         self.blocks_ = checked_widths(self.blocks, X.shape[1])
-        self._refuse_unfinite(X)
+        refuse_unfinite(self, X)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -63,12 +72,17 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
             )
         state = self.random_state
         self.seed_ = int(state) if isinstance(state, (int, np.integer)) else int(_drawn(state))
+        threads = library_threads()
         self._fit(X, codes.astype(np.int64))
+        self.fit_threads_ = threads | self._own_threads()
         return self
 
     def predict_proba(self, X: Any) -> Proba:
-        """Return probabilities (n, k), float64, rows summing to one, columns in the order of `classes_`."""
-        return self._proba(self._entered(X))
+        """Return probabilities (n, k), float64, rows summing to one, columns in the order of `classes_`.
+
+        `JoinedRows` are read piece by piece.
+        """
+        return self._answered(X, self._proba, axis=0)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable label a row (n,); of equally probable ones the first in `classes_`."""
@@ -80,7 +94,15 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         check_is_fitted(self)
         return self._state()
 
-    def restore(self, state: HeadState, *, classes: NDArray[Any], widths: Mapping[str, int], seed: int) -> Self:
+    def restore(
+        self,
+        state: HeadState,
+        *,
+        classes: NDArray[Any],
+        widths: Mapping[str, int],
+        seed: int,
+        threads: Mapping[str, int] | None = None,
+    ) -> Self:
         """Make this unfitted head the one that `state` was taken from.
 
         Raises
@@ -92,32 +114,24 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         self.blocks_ = dict(widths)
         self.n_features_in_ = sum(self.blocks_.values())
         self.seed_ = seed
+        self.fit_threads_ = dict(threads or {})
         self._restore(state)
         return self
 
-    def _entered(self, X: Any) -> FloatArray:
+    def _answered(self, X: Any, answer: Callable[[FloatArray], Proba], axis: int) -> Proba:
+        """Return `answer` about all rows: about an array at once, about lazy rows in pieces, joined along `axis`."""
         check_is_fitted(self)
-        with np.errstate(over="ignore"):
-            X = validate_data(self, X, reset=False, dtype=np.float32, order="C", ensure_all_finite=False)
-        self._refuse_unfinite(X)
-        return np.asarray(X)
+        rows = entered(self, X)
 
-    def _refuse_unfinite(self, X: FloatArray) -> None:
-        # The sum is finite only if every value is, unless large finite values overflow: then look value by value.
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(X.sum(dtype=np.float64)):
-                return
-        rows, columns = np.nonzero(~np.isfinite(X))
-        if len(rows) == 0:
-            return
-        row, column = int(rows[0]), int(columns[0])
-        where = next((n, column - s.start) for n, s in slices(self.blocks_).items() if s.start <= column < s.stop)
-        raise HeadDataError(
-            f"X holds NaN or infinity (inf): {len(rows)} of {X.size} values, in {len(np.unique(rows))} of {len(X)} "
-            "rows\n"
-            f"  first: row {row}, block {where[0]!r}, column {where[1]} of it: {X[row, column]}\n"
-            f"  {type(self).__name__} takes none as 'missing': embed those samples again or leave them out"
-        )
+        def checked(start: int, piece: FloatArray) -> FloatArray:
+            return refuse_unfinite_piece(self, start, piece)
+
+        parts = [answer(piece) for piece in each_piece(rows, checked)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=axis)
+
+    def _own_threads(self) -> dict[str, int]:
+        """Return the threads of libraries that this head tells their number, by library."""
+        return {}
 
     @abstractmethod
     def _fit(self, X: FloatArray, codes: Codes) -> None:

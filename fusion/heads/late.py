@@ -82,7 +82,7 @@ class LateHead(Head):
 
     def member_proba(self, X: Any) -> NDArray[np.float64]:
         """Return each member's calibrated probabilities (members, n, k), members in the order of `blocks_`."""
-        return self._member_proba(self._entered(X))
+        return self._answered(X, self._member_proba, axis=1)
 
     def _fit(self, X: FloatArray, codes: Codes) -> None:
         self.weights_ = self._checked()
@@ -105,6 +105,9 @@ class LateHead(Head):
                 for (name, member), temperature in zip(self.members_.items(), self.temperatures_, strict=True)
             ]
         )
+
+    def _own_threads(self) -> dict[str, int]:
+        return {name: count for member in self.members_.values() for name, count in member.fit_threads_.items()}
 
     def _new(self, block: str) -> Head:
         if self.member == "late":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -11,14 +11,22 @@ from sklearn.linear_model import LogisticRegression
 from fusion.blocks import FloatArray
 from fusion.errors import HeadConfigError
 from fusion.heads.base import Codes, Head, Proba, expect_shape, softmax
-from fusion.heads.class_weights import by_code
+from fusion.heads.class_weights import by_code, factors
+from fusion.heads.logistic import fit_in_pieces
 from fusion.heads.mlp_config import Standardize
 from fusion.heads.scaling import BlockScaler
 from fusion.heads.state import HeadState
+from fusion.joined import JoinedRows, Matrix
+
+TOLERANCE: Final = 1e-4
+"""Largest entry of the mean loss's gradient at which L-BFGS stops: scikit-learn's default."""
 
 
 class LinearHead(Head):
     """Logistic regression with an L2 penalty, fitted by scikit-learn's L-BFGS.
+
+    Rows that stay on the disk (`JoinedRows`) are read anew in every iteration, and the same optimum is sought on sums
+    over their pieces (`fusion.heads.logistic`): memory is bounded, time is not.
 
     Parameters
     ----------
@@ -45,6 +53,7 @@ class LinearHead(Head):
     """
 
     name: ClassVar[str] = "linear"
+    learns_in_pieces: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -63,12 +72,19 @@ class LinearHead(Head):
         self.max_iter = max_iter
         self.random_state = random_state
 
-    def _fit(self, X: FloatArray, codes: Codes) -> None:
+    def _fit(self, X: Matrix, codes: Codes) -> None:
         if not (np.isfinite(self.C) and self.C > 0):
             raise HeadConfigError(f"C must be finite and positive, got {self.C!r}")
+        if isinstance(X, JoinedRows):
+            found = factors(self.class_weight, self.classes_, codes)
+            self.scaler_ = BlockScaler(self.standardize, self.blocks_).fit(X)
+            self.coef_, self.intercept_, self.n_iter_ = fit_in_pieces(
+                X, self._ready, codes, found, C=self.C, max_iter=self.max_iter, tol=TOLERANCE
+            )
+            return
         self.scaler_ = BlockScaler(self.standardize, self.blocks_).fit(X)
         weights = by_code(self.class_weight, self.classes_, codes)
-        model = LogisticRegression(C=self.C, class_weight=weights, max_iter=self.max_iter, tol=1e-4)
+        model = LogisticRegression(C=self.C, class_weight=weights, max_iter=self.max_iter, tol=TOLERANCE)
         model.fit(self._ready(X), codes)
         # Rows contiguous, as they come back from a file: BLAS then sums in the same order before and after.
         coef, intercept = model.coef_.astype(np.float64, order="C"), model.intercept_.astype(np.float64)

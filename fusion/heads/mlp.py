@@ -20,6 +20,7 @@ from fusion.heads.mlp_config import MLPConfig, Standardize
 from fusion.heads.mlp_training import threads_set_to, train
 from fusion.heads.scaling import BlockScaler
 from fusion.heads.state import HeadState
+from fusion.joined import Matrix
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,9 @@ class MLPHead(Head):
     """Multilayer perceptrons on the joined blocks, trained with PyTorch, their probabilities averaged.
 
     Predicts with NumPy in float64: a kept head needs no PyTorch and answers the same for one row as for a thousand.
+
+    Rows that stay on the disk (`JoinedRows`) pass through memory in windows of `WINDOW_BYTES`, in a new order every
+    epoch (`fusion.heads.mlp_batches`); beside the window, memory holds the network and its optimiser.
 
     Parameters
     ----------
@@ -55,9 +59,12 @@ class MLPHead(Head):
         Epochs that the kept weights have seen.
     losses_ : list of float
         Mean training loss of each epoch.
+    window_ : int
+        Rows that were shuffled at a time; 0 where all of them were.
     """
 
     name: ClassVar[str] = "mlp"
+    learns_in_pieces: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -107,7 +114,7 @@ class MLPHead(Head):
         """The settings that `MLPConfig` holds, as one object."""
         return MLPConfig.from_dict({field.name: getattr(self, field.name) for field in fields(MLPConfig)})
 
-    def _fit(self, X: FloatArray, codes: Codes) -> None:
+    def _fit(self, X: Matrix, codes: Codes) -> None:
         config = self.config
         config.check()
         device = chosen_device(self.device)
@@ -116,13 +123,16 @@ class MLPHead(Head):
         self.scaler_ = BlockScaler(self.standardize, self.blocks_).fit(X)
         with threads_set_to(self.threads) as self.threads_:
             trained = train(
-                self.scaler_.transform(X), codes, config, weights, seed=self.seed_, device=device, dtype=dtype
+                X, self.scaler_.transform, codes, config, weights, seed=self.seed_, device=device, dtype=dtype
             )
         self.device_, self.precision_ = str(device), str(dtype).removeprefix("torch.")
-        self.epochs_, self.losses_ = trained.epochs, trained.losses
+        self.epochs_, self.losses_, self.window_ = trained.epochs, trained.losses, trained.window
         self.weights_ = [trained.first, *trained.later]
         self.biases_ = trained.biases
         self.n_iter_ = len(trained.losses)
+
+    def _own_threads(self) -> dict[str, int]:
+        return {"torch": self.threads_}
 
     def _proba(self, X: FloatArray) -> Proba:
         first, *later = (weight.astype(np.float64) for weight in self.weights_)
@@ -142,6 +152,7 @@ class MLPHead(Head):
         named += [(f"bias{i}", b) for i, b in enumerate(self.biases_)]
         values = {
             "device": self.device_, "precision": self.precision_, "threads": self.threads_, "epochs": self.epochs_,
+            "window": self.window_,
         }  # fmt: skip
         return HeadState(arrays={**dict(named), **self.scaler_.state()}, values=values)
 
@@ -157,6 +168,7 @@ class MLPHead(Head):
         values = state.values
         self.device_, self.precision_ = str(values["device"]), str(values["precision"])
         self.threads_, self.epochs_ = int(values["threads"]), int(values["epochs"])
+        self.window_ = int(values.get("window", 0))  # heads of format version 1 knew no windows
 
 
 def chosen_device(device: str) -> torch.device:

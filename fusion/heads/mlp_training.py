@@ -1,4 +1,4 @@
-"""Training of multilayer perceptrons on rows that fit in memory: no loader, no autograd, no global state touched."""
+"""Training of multilayer perceptrons: one loop over batches, no autograd, no global state touched."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from fusion.blocks import FloatArray
 from fusion.errors import HeadConfigError
 from fusion.heads.base import Codes
 from fusion.heads.holdout import held_out
+from fusion.heads.mlp_batches import Batches, Ready, batches_of
 from fusion.heads.mlp_config import MLPConfig
 from fusion.heads.mlp_network import Gate, Network, Shape
+from fusion.joined import JoinedRows, Matrix
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +47,13 @@ class Trained:
     losses: list[float]
     """Mean training loss an epoch."""
 
+    window: int
+    """Rows shuffled at a time; 0 for all."""
+
 
 def train(
-    X: FloatArray,
+    X: Matrix,
+    ready: Ready,
     codes: Codes,
     config: MLPConfig,
     class_weights: NDArray[np.float64],
@@ -60,8 +66,10 @@ def train(
 
     Parameters
     ----------
-    X, codes : arrays of shape (n, d) and (n,)
-        Rows ready for the first layer, and classes 0..k-1.
+    X, codes : rows of shape (n, d) and array of shape (n,)
+        Rows, an array or lazy ones, and classes 0..k-1.
+    ready : callable
+        Turns rows into what the first layer takes, each row for itself.
     class_weights : ndarray of shape (k,)
         Factor on each class's loss.
     seed : int
@@ -72,11 +80,11 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     k = len(class_weights)
     kept = held_out(codes, config.early_stop, seed=seed) if config.early_stop else np.zeros(len(codes), bool)
-    rows = torch.from_numpy(np.ascontiguousarray(X[~kept])).to(device=device, dtype=dtype)
+    rows = batches_of(_part(X, ~kept), ready, device=device, dtype=dtype)
     loss = _Loss(codes[~kept], k, config, class_weights, device)
     shape = Shape(inputs=X.shape[1], hidden=tuple(config.hidden), classes=k, members=config.members)
     network = Network(shape, generator=generator, device=device, dtype=dtype)
-    batch = min(config.batch_size, len(rows))
+    batch = min(config.batch_size, rows.count)
     noise = torch.Generator(device=device).manual_seed(seed)
     gates = [
         Gate(config.members, batch, width, dropout=config.dropout, generator=noise, device=device)
@@ -85,13 +93,14 @@ def train(
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=device.type in ("cpu", "cuda")
     )
-    watch = _Watch(X[kept], codes[kept], device, dtype) if kept.any() else None
-    steps = math.ceil(len(rows) / batch) * config.epochs
+    watch = None
+    if kept.any():
+        watch = _Watch(batches_of(_part(X, kept), ready, device=device, dtype=dtype), codes[kept], device)
+    steps = math.ceil(rows.count / batch) * config.epochs
     step, losses = 0, []
     for epoch in range(config.epochs):
         total = torch.zeros((), device=device)
-        for index in torch.randperm(len(rows), generator=generator).to(device).split(batch):  # type: ignore[no-untyped-call]
-            taken = torch.index_select(rows, 0, index)
+        for taken, index in rows.shuffled(batch, generator):
             logits, inputs, passes = network.forward(taken, gates)
             value, gradient = loss(logits, index)
             network.backward(taken, gradient, inputs, passes)
@@ -100,7 +109,7 @@ def train(
             optimizer.step()
             total += value
             step += 1
-        losses.append(float(total) / len(rows))
+        losses.append(float(total) / rows.count)
         if not math.isfinite(losses[-1]):
             raise HeadConfigError(
                 f"training diverged: the loss of epoch {epoch + 1} is not finite\n"
@@ -111,7 +120,14 @@ def train(
     parameters, epochs = (watch.best, watch.best_epoch + 1) if watch else (network.parameters(), len(losses))
     arrays = [parameter.detach().cpu().numpy() for parameter in parameters]
     layers = 1 + len(network.later)
-    return Trained(first=arrays[0], later=arrays[1:layers], biases=arrays[layers:], epochs=epochs, losses=losses)
+    return Trained(
+        first=arrays[0],
+        later=arrays[1:layers],
+        biases=arrays[layers:],
+        epochs=epochs,
+        losses=losses,
+        window=rows.window,
+    )
 
 
 @contextmanager
@@ -133,18 +149,19 @@ class _Loss:
         self, codes: Codes, k: int, config: MLPConfig, class_weights: NDArray[np.float64], device: torch.device
     ) -> None:
         counts = np.bincount(codes, minlength=k).astype(np.float64)
-        weights = class_weights[codes]
-        weights /= weights.mean()
-        targets = np.tile(config.label_smoothing * counts / len(codes), (len(codes), 1))
-        targets[np.arange(len(codes)), codes] += 1 - config.label_smoothing
+        weights = class_weights / class_weights[codes].mean()
+        targets = np.tile(config.label_smoothing * counts / len(codes), (k, 1))  # one line a class, not one a row
+        targets[np.arange(k), np.arange(k)] += 1 - config.label_smoothing
         prior = np.log(np.maximum(counts, 0.5) / len(codes))
+        self.codes = torch.from_numpy(codes).to(device)
         self.targets = torch.tensor(targets, dtype=torch.float32, device=device)
         self.weights = torch.tensor(weights, dtype=torch.float32, device=device)[:, None]
         self.shift = torch.tensor(config.logit_adjust * prior, dtype=torch.float32, device=device)
 
     def __call__(self, logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return a batch's summed loss, averaged over members, and the gradient (m, b, k) of each member's mean."""
-        targets, weights = self.targets[index], self.weights[index]
+        truth = self.codes[index]
+        targets, weights = self.targets[truth], self.weights[truth]
         logs = torch.log_softmax(logits + self.shift, dim=-1)
         value = -(logs * targets * weights).sum() / logits.shape[0]
         return value, logs.exp_().sub_(targets).mul_(weights / logits.shape[1])
@@ -153,8 +170,8 @@ class _Loss:
 class _Watch:
     """The rows kept aside, and the best weights seen on them."""
 
-    def __init__(self, X: FloatArray, codes: Codes, device: torch.device, dtype: torch.dtype) -> None:
-        self.rows = torch.from_numpy(np.ascontiguousarray(X)).to(device=device, dtype=dtype)
+    def __init__(self, rows: Batches, codes: Codes, device: torch.device) -> None:
+        self.rows = rows
         self.codes = torch.from_numpy(codes).to(device)
         self.best_loss = math.inf
         self.best_epoch = 0
@@ -162,12 +179,19 @@ class _Watch:
 
     def stops(self, network: Network, epoch: int, patience: int) -> bool:
         """Look at the log loss of the averaged members, and say whether it is time to stop."""
-        chosen = network.logits(self.rows).softmax(-1).mean(0).gather(1, self.codes[:, None])
+        proba = torch.cat([network.logits(rows).softmax(-1).mean(0) for rows in self.rows.in_order()])
+        chosen = proba.gather(1, self.codes[:, None])
         loss = float(-chosen.clamp_min(1e-12).log().mean())
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, epoch
             self.best = [parameter.detach().clone() for parameter in network.parameters()]
         return epoch - self.best_epoch >= patience
+
+
+def _part(X: Matrix, where: NDArray[np.bool_]) -> Matrix:
+    if where.all():
+        return X
+    return X.take(where) if isinstance(X, JoinedRows) else X[where]
 
 
 def _cosine(step: int, steps: int) -> float:

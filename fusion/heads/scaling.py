@@ -12,6 +12,7 @@ from fusion.blocks import FloatArray, slices
 from fusion.errors import HeadConfigError, nearest
 from fusion.heads.base import expect_shape
 from fusion.heads.mlp_config import Standardize
+from fusion.joined import Matrix, each_piece
 
 FLOOR: Final = 1e-6
 """A column whose standard deviation is under this share of its mean is constant up to rounding: it is only centred."""
@@ -44,13 +45,22 @@ class BlockScaler:
         self.mean: NDArray[np.float64] = np.zeros(sum(self.widths.values()))
         self.scale: NDArray[np.float64] = np.ones(sum(self.widths.values()))
 
-    def fit(self, X: FloatArray) -> Self:
-        """Learn means and scales (D,) from training rows (n, D)."""
+    def fit(self, X: Matrix) -> Self:
+        """Learn means and scales (D,) from training rows (n, D), lazy ones piece by piece.
+
+        Pieces are joined as in Chan, Golub and LeVeque (1979, "Updating formulae and a pairwise algorithm for computing
+        sample variances", eq. 2.1): one pass, and no difference of large sums.
+        """
         if self.kind == "none":
             return self
-        rows = self._shaped(X)
-        self.mean = rows.mean(axis=0, dtype=np.float64)
-        spread = np.sqrt(np.square(rows - self.mean.astype(np.float32)).mean(axis=0, dtype=np.float64))
+        seen, squares = 0, np.zeros_like(self.mean)
+        self.mean = np.zeros_like(self.mean)
+        for rows, mean, about_mean in each_piece(X, self._moments):
+            apart = mean - self.mean
+            self.mean = self.mean + apart * (rows / (seen + rows))
+            squares += about_mean + np.square(apart) * (seen * rows / (seen + rows))
+            seen += rows
+        spread = np.sqrt(squares / seen)
         self.scale = np.where(spread > FLOOR * np.abs(self.mean), spread, 1.0)
         return self
 
@@ -73,6 +83,12 @@ class BlockScaler:
             expect_shape(name, arrays[name], (len(self.mean),))
         self.mean, self.scale = arrays["mean"], arrays["scale"]
         return self
+
+    def _moments(self, start: int, X: FloatArray) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
+        """Return the number of rows, their mean (D,) and the sum of squares about it (D,)."""
+        rows = self._shaped(X)
+        mean = rows.mean(axis=0, dtype=np.float64)
+        return len(rows), mean, np.square(rows - mean.astype(np.float32)).sum(axis=0, dtype=np.float64)
 
     def _shaped(self, X: FloatArray) -> FloatArray:
         """Return a copy of the rows with what needs no learning done."""

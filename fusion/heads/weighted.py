@@ -89,6 +89,9 @@ class WeightedHead(Head):
             return total
         return concat(parts, {name: weight * unit for name, weight in self.weights_.items()})
 
+    def _own_threads(self) -> dict[str, int]:
+        return self.head_.fit_threads_
+
     def _top(self) -> Head:
         if self.head not in ("linear", "mlp"):
             raise HeadConfigError(f"the head on weighed blocks must be 'linear' or 'mlp', got {self.head!r}")

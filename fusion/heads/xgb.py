@@ -118,6 +118,9 @@ class XGBoostHead(Head):
             files={FILE: bytes(self.booster_.save_raw("ubj"))},
         )
 
+    def _own_threads(self) -> dict[str, int]:
+        return {"xgboost": self.n_jobs}
+
     def _check_threads(self) -> None:
         if isinstance(self.n_jobs, bool) or not isinstance(self.n_jobs, int) or not 1 <= self.n_jobs <= MOST_THREADS:
             raise HeadConfigError(f"n_jobs must be a whole number from 1 to {MOST_THREADS}, got {self.n_jobs!r}")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ from sklearn.naive_bayes import GaussianNB
 from fusion import make_head
 from fusion.answers import aligned
 from fusion.comparison import compare
-from fusion.errors import ReportError
+from fusion.errors import HeadDataError, ReportError
 from fusion.intervals import wilson
 from fusion.metrics import scores
 from fusion.report import Report
 from fusion.rows import Rows
+
+from .lazy import LazyBlock
 
 CLASSES = ("Sadly_Angry", "Sadly_Fearful", "Sadly_Surprised")
 CENTRES = np.random.default_rng(99).normal(size=(3, 7))
@@ -199,3 +202,30 @@ def test_an_answer_that_is_no_probability_table_is_refused(table):
 
 def test_answers_are_spread_over_all_declared_classes():
     assert aligned(np.array([[0.25, 0.75]]), np.array([0, 2]), 4, "x").tolist() == [[0.25, 0, 0.75, 0]]
+
+
+def lazily(given: Rows) -> Rows:
+    return replace(given, blocks={name: LazyBlock(block) for name, block in given.blocks.items()})
+
+
+def test_rows_that_stay_on_the_disk_are_compared_as_loaded_ones_are():
+    heads = {"linear": make_head("linear"), "mlp": make_head("mlp", hidden=(8,), epochs=15, lr=0.05, threads=1)}
+    train, test = rows(90, 0), rows(60, 1)
+    loaded = compare(heads, train, test, resamples=50)
+    lazy = compare(heads, lazily(train), lazily(test), resamples=50)
+    assert [column.name for column in lazy.columns] == ["linear", "mlp", "vit", "manet"]
+    for name in ("linear", "vit", "manet"):
+        np.testing.assert_allclose(lazy.column(name).proba, loaded.column(name).proba, atol=1e-3)
+    assert lazy.column("mlp").scores.accuracy > 0.6
+
+
+def test_a_head_that_would_load_lazy_rows_is_refused_and_named():
+    train, test = rows(90, 0), rows(60, 1)
+    with pytest.raises(
+        ReportError, match=r"'bayes' is a GaussianNB, which knows arrays only: it would load 2,520 bytes"
+    ):
+        compare({"bayes": GaussianNB()}, lazily(train), test, singles=False)
+    with pytest.raises(HeadDataError, match="'late' learns from rows in memory only") as caught:
+        compare({"mine": make_head("late")}, lazily(train), test, singles=False)
+    assert caught.value.__notes__ == ["in column: mine"]
+    compare({"late": make_head("late")}, train, lazily(test), singles=False, resamples=50)

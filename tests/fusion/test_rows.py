@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from fusion.errors import BlockError, ReportError
+from fusion.joined import JoinedRows
 from fusion.rows import Rows
+
+from .lazy import LazyBlock
 
 
 def blocks(n: int = 6) -> dict[str, np.ndarray]:
@@ -60,6 +63,38 @@ def test_a_view_becomes_rows():
     assert found.fingerprints == {"vit": "12", "manet": "ab"}
     assert found.clusters is not None
     assert len(set(found.clusters)) == 5
+
+
+def lazy_view() -> SimpleNamespace:
+    return SimpleNamespace(
+        blocks={name: LazyBlock(block) for name, block in blocks().items()},
+        y=np.array([0, -1, 0, 1, 2, 2]),
+        classes=("a", "b", "c"),
+        ids=[f"s{i}" for i in range(6)],
+        groups=["v1", "v1", "", "", "v2", "v3"],
+        fingerprints={"vit": "12", "manet": "ab"},
+    )
+
+
+@pytest.mark.parametrize("where", [[True, False, True, True, False, True], [0, 2, 3, 5]], ids=["mask", "positions"])
+def test_rows_of_a_split_are_taken_from_a_view_without_reading_it(where):
+    view = lazy_view()
+    found = Rows.of(view, load=False, where=where)
+    assert (found.ids, found.groups) == (("s0", "s2", "s3", "s5"), ("v1", "", "", "v3"))
+    assert found.y.tolist() == [0, 0, 1, 2]
+    x = found.only(["vit", "manet.local"]).take(np.array([3, 0])).x()
+    assert isinstance(x, JoinedRows)
+    assert all(len(asked) == 0 for block in view.blocks.values() for asked in block.asked)
+    expected = np.hstack([blocks()["vit"], blocks()["manet.local"]])[[5, 0]]
+    np.testing.assert_array_equal(np.asarray(x), expected)
+
+
+def test_loading_some_rows_of_a_view_reads_only_those():
+    view = lazy_view()
+    found = Rows.of(view, where=view.y >= 0)
+    assert isinstance(found.x(), np.ndarray)
+    np.testing.assert_array_equal(found.blocks["vit"], blocks()["vit"][[0, 2, 3, 4, 5]])
+    assert view.blocks["vit"].largest == 5
 
 
 @pytest.mark.parametrize("groups", [None, ("",) * 6, ("a", "b", "c", "d", "e", ""), tuple("abcdef")])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 from fusion import HeadMismatchError, SavedHeadError, head_names, load_head, read_head_info, save_head
 from fusion.head_info import _canonical, _rendered, decoded, encoded
@@ -98,6 +99,34 @@ def test_a_head_remembers_what_it_learned_from(kept):
     assert info.classes == (0, 1, 2, 3)
     assert info.class_set == CLASSES
     assert "scikit-learn" in info.versions
+    assert info.threads == fit_threads("linear")
+
+
+def fit_threads(name: str) -> dict[str, int]:
+    """What the quick head of this name computes with, as asked of the libraries themselves."""
+    found: dict[str, int] = {}
+    for pool in threadpoolctl.threadpool_info():
+        if "torch" not in pool["filepath"] and "xgboost" not in pool["filepath"]:
+            found[pool["user_api"]] = pool["num_threads"]
+    return found | {"mlp": {"torch": 1}, "xgboost": {"xgboost": 1}}.get(name, {})
+
+
+@every_head
+def test_a_head_remembers_the_threads_it_was_fitted_with(name, kept_heads, tmp_path):
+    assert read_head_info(kept_heads / name).threads == fit_threads(name)
+    again = save_head(load_head(kept_heads / name), tmp_path / "again", fingerprints=PRINTS)
+    assert again.threads == fit_threads(name)
+
+
+def test_the_threads_recorded_are_those_of_the_fit_and_not_of_the_keeping(faces, tmp_path):
+    with threadpoolctl.threadpool_limits(limits=1):
+        head = fitted("linear", faces)
+    assert save_head(head, tmp_path / "head", fingerprints=PRINTS).threads == {"blas": 1, "openmp": 1}
+
+
+def test_the_threads_of_members_are_remembered_too(faces):
+    head = fitted("late", faces, member="mlp", member_params={"hidden": (4,), "epochs": 1, "threads": 1})
+    assert head.fit_threads_["torch"] == 1
 
 
 @pytest.mark.parametrize(
@@ -115,6 +144,13 @@ def test_a_head_remembers_what_it_learned_from(kept):
 def test_a_head_refuses_other_widths_other_features_and_another_class_order(asked, message, kept):
     with pytest.raises(HeadMismatchError, match=message):
         load_head(kept, **asked)
+
+
+def test_a_head_kept_without_fingerprints_is_not_taken_for_any_features_own(faces, tmp_path):
+    save_head(fitted("linear", faces), tmp_path / "head", fingerprints={"vit": PRINTS["vit"]})
+    with pytest.raises(HeadMismatchError, match=r"without the fingerprint of block 'manet\.local'.*knows: vit"):
+        load_head(tmp_path / "head", fingerprints=PRINTS)
+    load_head(tmp_path / "head", blocks=faces.widths)
 
 
 def test_features_a_head_does_not_know_are_no_fault(kept):
@@ -161,8 +197,8 @@ def test_a_missing_file_or_folder_is_named(kept, tmp_path):
 
 
 def test_a_newer_format_is_refused_by_its_number(kept):
-    resealed(kept, format_version=2)
-    with pytest.raises(SavedHeadError, match="format version 2, this program reads up to 1"):
+    resealed(kept, format_version=3)
+    with pytest.raises(SavedHeadError, match="format version 3, this program reads up to 2"):
         load_head(kept)
 
 
@@ -196,6 +232,12 @@ class Trap:
         {"classes": list(range(9))},
         {"class_set": "abc"},
         {"fingerprints": {"vit": 1}},
+        {"versions": {"numpy": 2}},
+        {"threads": []},
+        {"threads": {"blas": "2"}},
+        {"threads": {"blas": True}},
+        {"threads": {"blas": 0}},
+        {"format_version": 1},
         {"values": {}},
         {"files": {}},
         {"files": {"../head.safetensors": {"bytes": 1, "sha256": ""}}},

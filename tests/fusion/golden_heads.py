@@ -1,0 +1,54 @@
+"""One small kept head of every kind, and the program that writes them: run it once for a new format version.
+
+::
+
+    python -m tests.fusion.golden_heads v3     writes tests/fusion/golden/v3
+
+What was written once is never written again: released heads must open for ever.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fusion import make_head, save_head
+
+GOLDEN = Path(__file__).parent / "golden"
+BLOCKS = {"vit": 3, "manet.local": 2}
+CLASSES = ("Fearfully_Surprised", "Happily_Surprised", "Sadly_Angry")
+PRINTS = {"vit": "3f9c1a2b77d0" * 5 + "3f9c", "manet": "0123456789ab" * 5 + "0123"}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "mlp": {"hidden": (4,), "epochs": 3, "batch_size": 8, "members": 2, "device": "cpu", "precision": "float32"}
+    | {"threads": 1},
+    "linear": {"class_weight": {0: 2.0, 2: 0.5}},
+    "weighted": {"weights": {"vit": 0.6, "manet.local": 0.4}},
+    "late": {"calibrate": True, "weights": {"vit": 0.6, "manet.local": 0.4}},
+    "xgboost": {"trees": 2, "n_jobs": 1, "pca": 2},
+    "histgb": {"trees": 3, "min_leaf_rows": 3, "pca": 2},
+}
+
+
+def rows() -> tuple[np.ndarray, np.ndarray]:
+    """The rows the heads learned from and are asked about, and their classes."""
+    random = np.random.default_rng(0)
+    y = np.arange(24) % 3
+    return (random.normal(size=(3, 5))[y] + random.normal(size=(24, 5))).astype(np.float32), y
+
+
+def write(folder: Path) -> None:
+    """Fit every head, keep it in `folder`, and its answers beside it."""
+    folder.mkdir(parents=True)
+    X, y = rows()
+    np.save(folder / "rows.npy", X)
+    for name, settings in SETTINGS.items():
+        head = make_head(name, blocks=BLOCKS, random_state=7, **settings).fit(X, y)
+        save_head(head, folder / name, fingerprints=PRINTS, class_set=CLASSES, extra={"dataset": "faces"})
+        np.save(folder / f"{name}.npy", head.predict_proba(X))
+
+
+if __name__ == "__main__":
+    write(GOLDEN / sys.argv[1])

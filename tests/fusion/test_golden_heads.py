@@ -1,0 +1,63 @@
+"""Heads kept by every released format version open for ever and answer as on the day they were made."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from fusion import HeadMismatchError, SavedHeadError, head_names, load_head, read_head_info, save_head
+from fusion.head_info import FORMAT_VERSION
+
+from .golden_heads import BLOCKS, CLASSES, GOLDEN, PRINTS, SETTINGS
+from .test_saved import resealed
+
+VERSIONS = tuple(range(1, FORMAT_VERSION + 1))
+every_golden_head = pytest.mark.parametrize(
+    ("version", "name"), [(version, name) for version in VERSIONS for name in SETTINGS]
+)
+
+
+def test_there_is_a_golden_head_of_every_kind():
+    assert set(SETTINGS) == set(head_names())
+
+
+@every_golden_head
+def test_a_golden_head_answers_as_on_the_day_it_was_made(version, name):
+    folder = GOLDEN / f"v{version}"
+    head = load_head(folder / name, blocks=BLOCKS, fingerprints=PRINTS, classes=CLASSES)
+    found = head.predict_proba(np.load(folder / "rows.npy"))
+    np.testing.assert_allclose(found, np.load(folder / f"{name}.npy"), rtol=1e-6)
+
+
+@every_golden_head
+def test_a_golden_head_still_knows_what_it_learned_from(version, name):
+    info = read_head_info(GOLDEN / f"v{version}" / name)
+    assert (info.head, dict(info.blocks), info.class_set, info.fingerprints) == (name, BLOCKS, CLASSES, PRINTS)
+    assert (info.seed, info.classes, info.extra) == (7, (0, 1, 2), {"dataset": "faces"})
+    assert {"python", "numpy", "scikit-learn", "scipy"} <= set(info.versions)
+    assert bool(info.threads) == (version >= 2)
+
+
+@every_golden_head
+def test_a_golden_head_refuses_what_it_did_not_learn_from(version, name):
+    with pytest.raises(HeadMismatchError, match="fingerprints"):
+        load_head(GOLDEN / f"v{version}" / name, fingerprints={**PRINTS, "vit": "ff"})
+
+
+@every_golden_head
+def test_a_golden_head_kept_again_is_of_todays_format_and_answers_alike(version, name, tmp_path):
+    folder = GOLDEN / f"v{version}"
+    head, rows = load_head(folder / name), np.load(folder / "rows.npy")
+    info = save_head(head, tmp_path / "again", fingerprints=PRINTS, class_set=CLASSES)
+    assert info.threads == read_head_info(folder / name).threads
+    np.testing.assert_array_equal(load_head(tmp_path / "again").predict_proba(rows), head.predict_proba(rows))
+
+
+@pytest.mark.parametrize("changes", [{"threads": {}}, {"format_version": 2}], ids=["too new a field", "a field short"])
+def test_each_version_has_its_own_fields(changes, tmp_path):
+    folder = shutil.copytree(GOLDEN / "v1" / "linear", tmp_path / "head")
+    resealed(folder, **changes)
+    with pytest.raises(SavedHeadError, match="threads unknown or missing"):
+        load_head(folder)
