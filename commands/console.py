@@ -36,7 +36,7 @@ class Front(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            say("[bold]interrupted.[/] What was finished is kept; run the same command again to go on.")
+            say("[bold]interrupted.[/] Nothing is half-written; run the same command again to go on.")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:  # `cer-feat ls | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

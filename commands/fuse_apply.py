@@ -48,7 +48,7 @@ def evaluate(
     proba = _probabilities(fitted, view)
     y_pred = proba.argmax(axis=1)
     found = scores(view.y, y_pred, view.classes)
-    clusters = Rows.of(as_rows(view)).clusters
+    clusters = Rows.of(as_rows(view), load=False).clusters
     answers = np.asarray(y_pred, dtype=np.int64)[None]
     draws = bootstrap(view.y, answers, len(view.classes), groups=clusters, seed=seed)
     accuracy = accuracy_interval(int(found.correct.sum()), found.n, draws, 0, independent=clusters is None)
@@ -134,6 +134,7 @@ def _loaded(
         split=split,
         missing=missing_choice(missing),
         fingerprints=info.fingerprints,
+        mapped=True,
     )
     fitted = load_head(folder, blocks=view.widths, fingerprints=view.fingerprints, classes=view.classes)
     return info, fitted, view, split
@@ -141,9 +142,10 @@ def _loaded(
 
 def _probabilities(fitted: Any, view: View) -> Any:
     """(n, k) in the order of the view's classes, whatever classes the head saw."""
+    from fusion import JoinedRows
     from fusion.answers import aligned
 
-    return aligned(fitted.predict_proba(view.join()), fitted.classes_, len(view.classes), "the kept head")
+    return aligned(fitted.predict_proba(JoinedRows(view.blocks)), fitted.classes_, len(view.classes), "the kept head")
 
 
 def _percent(share: float, interval: Any = None) -> str:

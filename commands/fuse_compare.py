@@ -14,10 +14,12 @@ from commands.options import (
     Data,
     Device,
     Features,
+    Memory,
     Missing,
     Seed,
     StorePath,
     key_values,
+    memory_budget,
     split_list,
 )
 from commands.render import FigurePath, ResultPath, TableFormat, check_format, print_table, save_picture
@@ -40,6 +42,7 @@ def compare(
     train_split: TrainSplit = "train",
     test_split: TestSplit = None,
     missing: Missing = "error",
+    memory: Memory = None,
     format: TableFormat = "table",
     figure: FigurePath = None,
     output: ResultPath = None,
@@ -59,7 +62,7 @@ def compare(
     check_format(format)
     chosen = split_list(heads) or list(head_names())
     settings = _settings(setting, chosen)
-    task = load_task(store, data, features, missing, train_split, test_split)
+    task = load_task(store, data, features, missing, train_split, test_split, memory_budget(memory))
     built = {name: build_head(name, task, settings[name], device=device, seed=seed) for name in chosen}
     report = run_compare(
         built, task.train, task.test, singles=singles, single_head=single_head, baseline=baseline, seed=seed

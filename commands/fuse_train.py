@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.console import escape, out_json, say
-from commands.options import DEFAULT_STORE, Data, Device, Features, Json, Missing, Seed, StorePath, key_values
+from commands.options import (
+    DEFAULT_STORE,
+    Data,
+    Device,
+    Features,
+    Json,
+    Memory,
+    Missing,
+    Seed,
+    StorePath,
+    key_values,
+    memory_budget,
+)
 from commands.render import print_table
 from commands.task import Task, TestSplit, TrainSplit, load_task
 
@@ -39,6 +51,7 @@ def train(
     train_split: TrainSplit = "train",
     test_split: TestSplit = None,
     missing: Missing = "error",
+    memory: Memory = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run's folder.", show_default="runs/DATASET-HEAD")
     ] = None,
@@ -53,7 +66,7 @@ def train(
     """
     from fusion import compare as run_compare
 
-    task = load_task(store, data, features, missing, train_split, test_split)
+    task = load_task(store, data, features, missing, train_split, test_split, memory_budget(memory))
     settings = key_values(setting, "--set")
     built = build_head(head, task, settings, preset=preset, weights=weights, device=device, seed=seed)
     folder = _folder(output, task.dataset, head, overwrite)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -38,6 +39,15 @@ Features = Annotated[
     typer.Option("--features", "-f", help="Features or blocks, comma-separated: vit,manet.local.", show_default=False),
 ]
 
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        help="What rows may take: 2GB, 500MB. Beyond it they are read from the store piece by piece.",
+        show_default="half of what is available",
+    ),
+]
+
 
 def split_list(text: str | None) -> list[str]:
     """A comma-separated option as a list."""
@@ -56,6 +66,19 @@ def key_values(entries: list[str] | None, option: str) -> dict[str, Any]:
         except ValueError:
             found[key.strip()] = text
     return found
+
+
+def memory_budget(text: str | None) -> float:
+    """Bytes that `--memory` allows; by default half of what is available, or any number where nobody knows."""
+    from commands.machine import memory_available
+
+    if text is None:
+        available = memory_available()
+        return float("inf") if available is None else available / 2
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)i?B?\s*", text, re.IGNORECASE)
+    if not match:
+        raise typer.BadParameter(f"expected a size such as 2GB or 500MB, however: {text!r}", param_hint="--memory")
+    return float(match[1]) * {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}[match[2].lower()]
 
 
 def manifest_and_dataset(
@@ -96,7 +119,7 @@ def features_of(store: Store, dataset: str, features: str | None) -> list[str]:
 def load_view(
     store: Path, data: str | None, features: str | None, missing: str, split: str | None = None
 ) -> tuple[View, str, Store]:
-    """A view with what was asked for, the dataset's name, and the store they are from."""
+    """A mapped view of what was asked for, the dataset's name, and the store they are from."""
     from featstore import Store
 
     opened = Store(store)
@@ -104,7 +127,7 @@ def load_view(
     if data is None:
         say(f"dataset: [bold]{escape(dataset)}[/], the only one in {escape(store)}")
     chosen = features_of(opened, dataset, features)
-    view = opened.view(chosen, dataset=dataset, split=split, missing=missing_choice(missing))
+    view = opened.view(chosen, dataset=dataset, split=split, missing=missing_choice(missing), mapped=True)
     return view, dataset, opened
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,10 +36,23 @@ class Task:
     class_set: str
 
 
+_COPIES = 3
+"""How often a head holds its rows in memory: as they are, scaled, and as tensors."""
+
+
 def load_task(
-    store: Path, data: str | None, features: str | None, missing: str, train_split: str, test_split: str | None
+    store: Path,
+    data: str | None,
+    features: str | None,
+    missing: str,
+    train_split: str,
+    test_split: str | None,
+    budget: float = math.inf,
 ) -> Task:
-    """Load the features, choose the splits, leave out rows without a label, and say all of that."""
+    """Find the features, choose the splits, leave out rows without a label, and say all of that.
+
+    Rows that with their copies take more bytes than `budget` stay in the store and are read piece by piece.
+    """
     from fusion import Rows
 
     view, dataset, opened = load_view(store, data, features, missing)
@@ -60,10 +74,17 @@ def load_task(
         f"judged on {len(parts[test_split]):,} rows of [bold]{escape(test_split)}[/]"
     )
     _warn_of_leaks(opened, dataset, list(view.fingerprints), (train_split, test_split))
+    needed = _COPIES * 4 * sum(len(part) for part in parts.values()) * sum(view.widths.values())
+    load = needed <= budget
+    if not load:
+        say(
+            f"[yellow]rows are read from the store piece by piece[/]: in memory they would take "
+            f"{needed / 1e9:,.1f} GB with their copies, allowed are {budget / 1e9:,.1f} GB (--memory)"
+        )
     return Task(
         dataset=dataset,
-        train=Rows.of(as_rows(parts[train_split])),
-        test=Rows.of(as_rows(parts[test_split])),
+        train=Rows.of(as_rows(parts[train_split]), load=load),
+        test=Rows.of(as_rows(parts[test_split]), load=load),
         train_split=train_split,
         test_split=test_split,
         class_set=view.class_set.name,

@@ -8,6 +8,7 @@ from featstore.class_sets import ClassSet, class_set
 from featstore.compaction import CompactReport, compact
 from featstore.embedder import Embedder
 from featstore.errors import FeatstoreError
+from featstore.exporting import ExportReport, export
 from featstore.extract import extract
 from featstore.extraction import ExtractReport
 from featstore.feature import Feature
@@ -23,6 +24,7 @@ __all__ = [
     "ClassSet",
     "CompactReport",
     "Embedder",
+    "ExportReport",
     "ExtractReport",
     "FeatstoreError",
     "Feature",
@@ -36,6 +38,7 @@ __all__ = [
     "View",
     "class_set",
     "compact",
+    "export",
     "extract",
     "find_garbage",
     "import_rows",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import functools
-import gc
 import io
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,12 +16,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from featstore import document, files
+from featstore import files
 from featstore.class_sets import ClassSet, custom
-from featstore.errors import ClassSetError, FormatError, ManifestError, nearest
+from featstore.csv_table import many_objects, parse_table
+from featstore.errors import ClassSetError, ManifestError, nearest
+from featstore.sidecar import Sidecar, read_with_sidecar, write_with_sidecar
 
 COLUMNS = ("sample_id", "path", "label", "split", "group")
-FORMAT, FORMAT_VERSION = "cer-manifest", 1
 log = logging.getLogger(__name__)
 
 
@@ -133,31 +132,39 @@ class Manifest:
             With file and line.
         """
         path = Path(path)
-        samples, lines = _read_rows(path)
-        classes, stored_root = _read_companion(path)
-        if classes is None:
+        data, sidecar = read_with_sidecar(path)
+        samples, lines = _parse_rows(data, path)
+        if sidecar is not None:
+            classes = sidecar.classes
+        else:
             classes = custom(sorted({s.label for s in samples} - {""}))
             if classes.labels:
                 log.info("%s has no class list beside it: classes are its labels in alphabetical order", path)
+        stored_root = path.parent / sidecar.root if sidecar is not None else path.parent
         return cls(
             samples=samples,
             classes=classes,
-            root=Path(root) if root is not None else stored_root or path.parent,
+            root=Path(root) if root is not None else stored_root,
             where=str(path),
             lines=lines,
         )
 
-    def write(self, path: Path | str) -> None:
-        """Write the CSV and, beside it, the JSON file with the class order and the picture root."""
+    def write(self, path: Path | str, *, sealed: bool = False) -> None:
+        """Write the CSV and, beside it, the JSON file with the class order and the picture root.
+
+        Parameters
+        ----------
+        path : Path
+            Of the CSV; the JSON file has its name with another ending.
+        sealed : bool
+            Bind the CSV to the JSON file, as a store does: a CSV that was changed or damaged later is then refused.
+            Without it people may edit the CSV.
+        """
         path = Path(path)
-        companion = path.with_suffix(".json")
-        if companion.exists():
-            document.read(companion, FORMAT, FORMAT_VERSION)  # never overwrite somebody else's file
         files.make_folder(path.parent)
-        classes = {"name": self.classes.name, "labels": list(self.classes.labels), "first_id": self.classes.first_id}
-        body = {"classes": classes, "root": _portable(self.root, path.parent)}
-        document.write(companion, FORMAT, FORMAT_VERSION, body)
-        files.replace(path, self.to_csv().encode())
+        data = self.to_csv().encode()
+        root = _portable(self.root, path.parent)
+        write_with_sidecar(path, data, Sidecar(classes=self.classes, root=root), sealed=sealed)
 
     def to_csv(self) -> str:
         """The CSV text, with `\\n` line ends."""
@@ -174,111 +181,15 @@ def _portable(root: Path, folder: Path) -> str:
     return os.path.relpath(root, folder) if root.is_relative_to(folder) else str(root)
 
 
-def _read_companion(path: Path) -> tuple[ClassSet | None, Path | None]:
-    companion = path.with_suffix(".json")
-    if not companion.exists():
-        return None, None
-    body = document.read(companion, FORMAT, FORMAT_VERSION)
-    try:
-        entry = body["classes"]
-        classes = ClassSet(name=entry["name"], labels=tuple(entry["labels"]), first_id=entry["first_id"])
-        return classes, path.parent / body["root"]
-    except (KeyError, TypeError) as error:
-        raise FormatError(f"{companion} lacks a field of a {FORMAT}: {error}") from None
-
-
-def _read_rows(path: Path) -> tuple[tuple[Sample, ...], tuple[int, ...]]:
-    table = read_table(path, required=COLUMNS[:2], optional=COLUMNS[2:])
+def _parse_rows(data: bytes, path: Path) -> tuple[tuple[Sample, ...], tuple[int, ...]]:
+    table = parse_table(data, path, required=COLUMNS[:2], optional=COLUMNS[2:])
     if not table.rows:
         raise ManifestError(f"{path} has a header but no samples: there is nothing to embed or to learn from")
     blank = [""] * len(table.rows)
     columns = [table.column(name) or blank for name in COLUMNS]
     make = functools.partial(tuple.__new__, Sample)  # Sample._make without the check that zip does
-    with _many_objects():
+    with many_objects():
         return tuple(map(make, zip(*columns, strict=True))), tuple(table.lines)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """A CSV file's rows of equal length, and the line that each ends on."""
-
-    header: list[str]
-    rows: list[list[str]]
-    lines: list[int]
-
-    def column(self, name: str) -> list[str] | None:
-        """The cells of a column; None if there is no such column."""
-        if name not in self.header:
-            return None
-        at = self.header.index(name)
-        return [row[at].strip() for row in self.rows]
-
-
-def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str] = (), others: bool = False) -> Table:
-    """Read a CSV file with a header; BOM, CRLF and blank lines are handled, ragged rows refused.
-
-    Raises
-    ------
-    ManifestError
-        With file and line; also for columns that are not known, unless `others` allows them.
-    """
-    reader = csv.reader(io.StringIO(_text(path), newline=""))
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    try:
-        with _many_objects():
-            for row in reader:
-                if row and any(map(str.strip, row)):
-                    rows.append(row)
-                    lines.append(reader.line_num)
-    except csv.Error as error:
-        raise ManifestError(f"{path}:{reader.line_num}: not valid CSV: {error}") from None
-    if not rows:
-        raise ManifestError(f"{path} is empty: expected a header such as {','.join(COLUMNS)}")
-    header = [cell.strip() for cell in rows[0]]
-    _check_header(header, path, required, (*required, *optional), others)
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(header):
-            raise ManifestError(f"{path}:{line}: expected {len(header)} fields, however: {len(row)}")
-    return Table(header=header, rows=rows[1:], lines=lines[1:])
-
-
-@contextlib.contextmanager
-def _many_objects() -> Iterator[None]:
-    """Keep the garbage collector from walking over a growing million of objects again and again; none is garbage."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ManifestError(f"no manifest {path}\n  make one with: cer-feat manifest KIND ROOT -o {path}") from None
-    except IsADirectoryError:
-        raise ManifestError(f"{path} is a folder, a manifest is a CSV file: cer-feat manifest folder {path}") from None
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path} is not UTF-8 text (byte {error.start}): save it as CSV UTF-8") from None
-
-
-def _check_header(header: list[str], path: Path, required: Sequence[str], known: Sequence[str], others: bool) -> None:
-    if len(set(header)) != len(header):
-        raise ManifestError(f"{path}:1: a column stands twice: {', '.join(header)}")
-    for name in required:
-        if name not in header:
-            raise ManifestError(
-                f"{path}:1: no column {name!r} in the header ({', '.join(header)})\n"
-                f"  map other names with: cer-feat manifest csv {path} --id-column … --path-column …"
-            )
-    if not others:
-        for name in header:
-            if name not in known:
-                raise ManifestError(f"{path}:1: unknown column {name!r}; {nearest(name, known)}")
 
 
 def _check_samples(manifest: Manifest) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 from featstore.manifest import Manifest
 
 MAX_BYTES = 256 * 1024 * 1024
+_AHEAD = 4096
+"""Pictures whose hashing is asked for at a time."""
 
 
 class PictureSource:
@@ -95,10 +97,11 @@ def digests(
 
     out: list[str] = []
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        for digest in pool.map(one, range(len(manifest)), chunksize=64):
-            out.append(digest)
-            if progress is not None:
-                progress(1)
+        for start in range(0, len(manifest), _AHEAD):  # so that not a million calls wait in memory
+            for digest in pool.map(one, range(start, min(start + _AHEAD, len(manifest)))):
+                out.append(digest)
+                if progress is not None:
+                    progress(1)
     return out, failed
 
 

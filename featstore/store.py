@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ from featstore.errors import (
     AmbiguousFeatureError,
     FeatstoreError,
     FormatError,
+    ManifestError,
     UnknownDatasetError,
     UnknownFeatureError,
     nearest,
@@ -21,6 +23,7 @@ from featstore.spec import FeatureSpec, differences, valid_name
 from featstore.view import Request, View, build_view
 
 FORMAT, FORMAT_VERSION = "cer-store", 1
+log = logging.getLogger(__name__)
 Missing = Literal["error", "drop"]
 
 
@@ -92,9 +95,17 @@ class Store:
             self._manifests[name] = (state, Manifest.read(path))
         return self._manifests[name][1]
 
+    def readable_manifest(self, dataset: str) -> Manifest | None:
+        """The dataset's manifest, or None if it is damaged; for those who are about to replace it."""
+        try:
+            return self.manifest(dataset)
+        except (FormatError, ManifestError) as error:
+            log.warning("%s", error)
+            return None
+
     def put_manifest(self, dataset: str, manifest: Manifest) -> None:
         """Make `manifest` the dataset's; rows stay, so a changed label or split costs nothing."""
-        manifest.write(self._folder(dataset) / "manifest.csv")
+        manifest.write(self._folder(dataset) / "manifest.csv", sealed=True)
 
     def features(self, dataset: str | None = None) -> list[Feature]:
         """All features of a dataset, by name."""

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from featstore.adapters.base import Adapted, need_samples
 from featstore.class_sets import ClassSet, class_set, custom
+from featstore.csv_table import Table, read_table
 from featstore.errors import ManifestError, nearest
-from featstore.manifest import Manifest, Sample, Table, read_table
+from featstore.manifest import Manifest, Sample
 
 
 def read_csv(

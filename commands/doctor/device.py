@@ -1,0 +1,133 @@
+"""What there is to compute with: GPU, threads, memory, bfloat16."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from commands import machine
+from commands.console import size_text
+from commands.doctor.check import Check, guarded, ok, one_line, warn
+
+_LITTLE_MEMORY = 2 * 10**9
+
+
+def checks() -> list[Check]:
+    """All checks of what there is to compute with; imports torch."""
+    return [
+        *guarded("gpu", _gpu),
+        *guarded("threads", _threads),
+        *guarded("bfloat16", _bfloat16),
+        *guarded("memory", _memory),
+    ]
+
+
+def _gpu() -> list[Check]:
+    torch = importlib.import_module("torch")
+    if torch.cuda.is_available():
+        return [_one_gpu(torch, number) for number in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        return [ok("gpu", "Apple GPU (mps), used with --device auto")]
+    seen = _driver_sees()
+    built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
+    if not seen:
+        return [ok("gpu", f"none found (torch {torch.__version__} has {built}): the CPU is used")]
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not torch.version.cuda:
+        return [warn("gpu", f"{seen}, but torch {torch.__version__} is built without CUDA",
+                     "install a CUDA build of torch and torchvision to use it")]  # fmt: skip
+    if hidden is not None:
+        return [warn("gpu", f"{seen}, but CUDA_VISIBLE_DEVICES={hidden!r} hides it", "unset it to use the GPU")]
+    return [warn("gpu", f"{seen}, but torch (built for {built}) cannot use it: {_cuda_refusal(torch)}",
+                 "upgrade the driver, or install a torch built for an older CUDA")]  # fmt: skip
+
+
+def _one_gpu(torch: Any, number: int) -> Check:
+    name = f"gpu cuda:{number}"
+    free, total = torch.cuda.mem_get_info(number)
+    major, minor = torch.cuda.get_device_capability(number)
+    text = (
+        f"{torch.cuda.get_device_name(number)}, {size_text(free)} of {size_text(total)} free, CUDA {torch.version.cuda}"
+    )
+    try:
+        torch.ones(2, device=f"cuda:{number}").sum().item()
+    except RuntimeError as error:  # what CUDA raises when a build has no kernels for a card
+        return warn(name, f"{text}; it does not compute: {one_line(error)}",
+                    f"install a torch with kernels for compute capability {major}.{minor}")  # fmt: skip
+    if free < _LITTLE_MEMORY:
+        return warn(name, text, "somebody else uses it; a smaller --batch-size, or another --device")
+    return ok(name, text)
+
+
+def _cuda_refusal(torch: Any) -> str:
+    try:
+        torch.cuda.init()
+    except Exception as error:  # the boundary: drivers raise nearly anything
+        return one_line(error)
+    return "no reason is given"
+
+
+def _driver_sees() -> str:
+    """What the NVIDIA driver's own tool sees; nothing where there is none."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ""
+    query = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(query, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    lines = told.stdout.strip().splitlines()
+    return f"the driver sees {lines[0]}" if told.returncode == 0 and lines else ""
+
+
+def _threads() -> Check:
+    torch = importlib.import_module("torch")
+    usable, threads = machine.cores(), torch.get_num_threads()
+    text = f"torch uses {threads} threads; this process may use {usable:g} cores"
+    allowed = max(1, int(usable))
+    if threads > allowed:
+        return warn("threads", text, f"more threads than cores slow each other down: set OMP_NUM_THREADS={allowed}")
+    return ok("threads", text)
+
+
+def _bfloat16() -> Check:
+    torch = importlib.import_module("torch")
+    if torch.cuda.is_available():
+        able = torch.cuda.is_bf16_supported()
+        where = "the GPU"
+    else:
+        where = f"the CPU ({platform.machine()})"
+        flags = _first_line(Path("/proc/cpuinfo"), ("flags", "Features")).split()
+        able = bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))
+    if able:
+        return ok("bfloat16", f"{where} computes in it: --precision bfloat16 is faster")
+    return ok("bfloat16", f"{where} does not compute in it: --precision bfloat16 works, but is not faster")
+
+
+def _memory() -> Check:
+    room, total, limit = machine.memory_available(), machine.memory_total(), machine.memory_limit()
+    if room is None or total is None:
+        return ok("memory", "not known on this system")
+    text = f"{size_text(room)} of {size_text(limit or total)} available"
+    text += f": this process is limited to so much of {size_text(total)}" if limit else ""
+    if room < _LITTLE_MEMORY:
+        return warn("memory", text, "a smaller --batch-size and --workers 1 need less")
+    return ok("memory", text)
+
+
+def _first_line(path: Path, starts: tuple[str, ...]) -> str:
+    """The rest of the first line that begins with one of some words."""
+    try:
+        for line in path.read_text(errors="replace").splitlines():
+            for start in starts:
+                if line.startswith(start):
+                    return line.removeprefix(start).lstrip("\t :")
+    except OSError:
+        pass
+    return ""

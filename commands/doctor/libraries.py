@@ -1,0 +1,123 @@
+"""Do the libraries fit this package, and each other?"""
+
+from __future__ import annotations
+
+import importlib
+import platform
+from importlib import metadata
+from typing import Any
+
+from commands.doctor.check import Check, fail, guarded, ok, one_line, warn
+
+PACKAGE = "cer-fusion"
+
+
+def checks() -> list[Check]:
+    """All checks of libraries; imports torch, which takes seconds."""
+    return [
+        *guarded("versions", _versions),
+        *guarded("torch + torchvision", _vision),
+        *guarded("timm", lambda: _imports("timm", "vit, resnet50 and timm:… need it")),
+        *guarded("numpy + torch", _numpy),
+        *guarded("h5py", _hdf5),
+        *guarded("xgboost", lambda: _imports("xgboost", "the head xgboost needs it; the other heads do not")),
+    ]
+
+
+def _versions() -> list[Check]:
+    """Every required library against the minimum this package names; optional ones are told apart."""
+    from packaging.requirements import Requirement
+
+    found: list[Check] = []
+    wanted = [Requirement(text) for text in metadata.requires(PACKAGE) or []]
+    needed = [r for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
+    for requirement in needed:
+        if problem := _unmet(requirement):
+            advice = f"pip install --upgrade '{requirement.name}{requirement.specifier}'"
+            found.append(fail(requirement.name, problem, advice))
+    if not found:
+        version = f"{PACKAGE} {metadata.version(PACKAGE)}, Python {platform.python_version()}"
+        found.append(ok("versions", f"{version}: {len(needed)} libraries, all as new as needed"))
+    for extra in ("onnx", "parquet"):
+        missing = [
+            problem
+            for r in wanted
+            if r not in needed and r.marker and r.marker.evaluate({"extra": extra}) and (problem := _unmet(r))
+        ]
+        if missing:
+            found.append(ok(f"extra {extra}", f"not there: {'; '.join(missing)}", f"pip install '{PACKAGE}[{extra}]'"))
+    return found
+
+
+def _unmet(requirement: Any) -> str:
+    """Why a requirement is not met, or nothing."""
+    try:
+        version = metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        return f"{requirement.name} is not installed, expected {requirement.specifier}"
+    if not requirement.specifier.contains(version, prereleases=True):
+        return f"expected {requirement.name}{requirement.specifier}, however: {version}"
+    return ""
+
+
+def _vision() -> Check:
+    """torchvision is compiled against one version of torch, and breaks in strange ways beside another."""
+    from packaging.requirements import Requirement
+
+    name = "torch + torchvision"
+    torch_version, vision_version = metadata.version("torch"), metadata.version("torchvision")
+    pair = f"torch {torch_version}, torchvision {vision_version}"
+    advice = "install a pair that belongs together: pip install --upgrade torch torchvision"
+    for text in metadata.requires("torchvision") or []:
+        requirement = Requirement(text)
+        if requirement.name == "torch" and not requirement.specifier.contains(torch_version, prereleases=True):
+            return fail(name, f"{pair}, which wants torch{requirement.specifier}", advice)
+    try:
+        torch, ops = importlib.import_module("torch"), importlib.import_module("torchvision.ops")
+        kept = ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([1.0]), 0.5)
+    except (ImportError, RuntimeError, AttributeError, OSError) as error:  # what a wrong pair raises
+        return fail(name, f"{pair}: {one_line(error)}", advice)
+    return ok(name, f"{pair}; compiled operators work") if len(kept) == 1 else fail(name, f"{pair}: wrong nms", advice)
+
+
+def _imports(name: str, why: str) -> Check:
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:  # the boundary: a library may raise anything while it is imported
+        return fail(name, f"cannot be imported: {one_line(error)}", f"{why}; pip install --force-reinstall {name}")
+    return ok(name, f"{module.__version__} imports")
+
+
+def _numpy() -> Check:
+    """Do the compiled packages take this NumPy's arrays? Those built for NumPy 1 do not take NumPy 2's."""
+    import numpy as np
+
+    failed = []
+    torch = importlib.import_module("torch")
+    for name, use in (
+        ("torch", lambda: torch.from_numpy(np.ones(2, dtype=np.float32)).numpy()),
+        ("scipy", lambda: importlib.import_module("scipy.special").expit(np.ones(2))),
+        ("sklearn", lambda: importlib.import_module("sklearn.linear_model")),
+    ):
+        try:
+            use()
+        except Exception as error:  # the boundary: ABI mismatches raise nearly anything
+            failed.append(f"{name} ({one_line(error, 60)})")
+    if failed:
+        return fail(
+            "numpy",
+            f"numpy {np.__version__} does not fit: {'; '.join(failed)}",
+            f"upgrade what does not fit, or pip install 'numpy<{int(np.__version__.split('.')[0])}'",
+        )
+    return ok("numpy", f"{np.__version__}; torch, scipy and scikit-learn take its arrays")
+
+
+def _hdf5() -> Check:
+    """h5py refuses or crashes with another libhdf5 than it was compiled against."""
+    h5py = importlib.import_module("h5py")
+    runtime, built = h5py.version.hdf5_version_tuple, h5py.version.hdf5_built_version_tuple
+    text = f"h5py {h5py.version.version}, HDF5 {h5py.version.hdf5_version}"
+    if tuple(runtime[:2]) != tuple(built[:2]):
+        compiled = ".".join(map(str, built))
+        return warn("h5py", f"{text}, compiled against {compiled}", "pip install --force-reinstall h5py")
+    return ok("h5py", text)

@@ -1,0 +1,175 @@
+"""Features for other tools: a view written as `.npz`, `.npy`, Parquet, CSV or for TensorBoard's projector.
+
+Rows go from the store to the file in pieces, so that a store larger than memory can be exported. A file or folder
+appears whole or not at all. Each says which features it holds: a note with their fingerprints is inside, or beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from featstore import document, export_note
+from featstore.errors import FeatstoreError, nearest
+from featstore.export_note import KEY, note_text
+from featstore.export_numpy import write_npy, write_npz
+from featstore.export_rows import Exported, Joined
+from featstore.export_tables import write_csv, write_parquet, write_projector
+from featstore.export_target import NOTE_FILE, whole_file, whole_folder
+from featstore.view import View
+
+ExportForm = Literal["npz", "npy", "parquet", "csv", "projector"]
+_BY_ENDING: Mapping[str, ExportForm] = {".npz": "npz", ".parquet": "parquet", ".csv": "csv"}
+_FOLDERS = ("npy", "projector")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportReport:
+    """What `export` wrote."""
+
+    path: Path
+    form: ExportForm
+    samples: int
+    blocks: Mapping[str, int]
+    """Block name to width, in order."""
+    fingerprints: Mapping[str, str]
+    """Feature name to fingerprint."""
+    nbytes: int
+    """Size of the file, or of all files in the folder."""
+
+
+def export(
+    view: View,
+    to: Path,
+    *,
+    form: ExportForm,
+    paths: Sequence[str] | None = None,
+    names: Literal["id", "path"] = "id",
+    join: bool = False,
+    overwrite: bool = False,
+    described: Mapping[str, Any] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> ExportReport:
+    """Write a view for other tools.
+
+    Parameters
+    ----------
+    view : View
+        Best taken with `mapped=True`: then memory does not grow with the store.
+    to : Path
+        A file for npz, parquet and csv; a folder for npy and projector.
+    form : {"npz", "npy", "parquet", "csv", "projector"}
+    paths : sequence of n str, optional
+        Path of each sample's picture; with it the `samples.csv` of the npy form is a manifest.
+    names : {"id", "path"}
+        What `file_names.txt` of the npy form holds.
+    join : bool
+        Put all blocks side by side into one, called `features`.
+    overwrite : bool
+        Replace an earlier export.
+    described : dict, optional
+        More for the note: dataset, split; JSON values.
+    progress : callable (stage, done, total), optional
+
+    Raises
+    ------
+    FeatstoreError
+        If the target exists, or a block's name does not fit the form.
+    CommitError
+        If the file system refuses; nothing is left behind.
+    DamagedShardError
+        If a row is not what was written; nothing is left behind.
+    """
+    if names == "path" and paths is None:
+        raise FeatstoreError("names by path need the paths of the samples")
+    to = Path(to)
+    exported = _exported(view, join, progress or _quiet)
+    note = _note(view, exported, form, described or {})
+    numbers = sum(rows.shape[1] for rows in exported.blocks.values()) * len(view)
+    least = numbers * (4 if form in ("npz", "npy") else 2)  # a compressed or short number takes two bytes at least
+    if form in _FOLDERS:
+        with whole_folder(to, overwrite=overwrite, needed=least) as folder:
+            if form == "npy":
+                write_npy(exported, folder, view.ids if names == "id" else paths or (), paths)
+            else:
+                write_projector(exported, folder)
+            (folder / NOTE_FILE).write_bytes(note_text(note, indent=2).encode() + b"\n")
+    else:
+        with whole_file(to, overwrite=overwrite, needed=least) as file:
+            if form == "npz":
+                write_npz(exported, file, (KEY, note_text(note)))
+            elif form == "parquet":
+                write_parquet(exported, file, (KEY, note_text(note)))
+            else:
+                write_csv(exported, file)
+        if form == "csv":  # the one form with no place for a note inside
+            beside = to.with_name(f"{to.stem}.{NOTE_FILE}")
+            document.write(beside, export_note.FORMAT, export_note.FORMAT_VERSION, note)
+    return ExportReport(
+        path=to,
+        form=form,
+        samples=len(view),
+        blocks={name: rows.shape[1] for name, rows in exported.blocks.items()},
+        fingerprints=dict(view.fingerprints),
+        nbytes=sum(p.stat().st_size for p in (to.iterdir() if to.is_dir() else [to])),
+    )
+
+
+def form_of(to: Path, asked: str | None) -> ExportForm:
+    """The form asked for, or the one that a file's ending says.
+
+    Raises
+    ------
+    FeatstoreError
+        If neither says it, or they contradict each other.
+    """
+    forms: tuple[ExportForm, ...] = get_args(ExportForm)
+    ending = to.suffix.lower()
+    if asked is None:
+        if ending == ".npy":
+            raise FeatstoreError(f"npy is a folder of files: name one, --format npy --to {to.with_suffix('')}")
+        if ending not in _BY_ENDING:
+            raise FeatstoreError(
+                f"{to} does not say which form: end it in {', '.join(_BY_ENDING)}, "
+                f"or name a folder with --format npy or --format projector"
+            )
+        return _BY_ENDING[ending]
+    found = next((form for form in forms if form == asked), None)
+    if found is None:
+        raise FeatstoreError(f"no export form {asked!r}; {nearest(asked, forms)}")
+    if ending in (".npy", *_BY_ENDING) and _BY_ENDING.get(ending) != found:
+        raise FeatstoreError(f"--format {found} and the ending of {to} contradict each other: change one of them")
+    return found
+
+
+def _exported(view: View, join: bool, progress: Callable[[str, int, int], None]) -> Exported:
+    classes = view.classes
+    return Exported(
+        blocks={"features": Joined(view)} if join else view.blocks,
+        ids=view.ids,
+        labels=[classes[i] if i >= 0 else "" for i in view.y.tolist()],
+        y=view.y,
+        splits=view.splits,
+        groups=view.groups,
+        classes=classes,
+        progress=progress,
+    )
+
+
+def _note(view: View, exported: Exported, form: ExportForm, described: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **described,
+        "form": form,
+        "features": dict(view.fingerprints),
+        "joined_from": [list(entry) for entry in view.widths.items() if exported.blocks is not view.blocks],
+        "blocks": [[name, rows.shape[1]] for name, rows in exported.blocks.items()],
+        "samples": len(view),
+        "class_set": view.class_set.name,
+        "classes": list(view.classes),
+    }
+
+
+def _quiet(stage: str, done: int, total: int) -> None:
+    """Progress for nobody."""

@@ -1,0 +1,239 @@
+"""Files of other tools, told apart by their content, opened as blocks of rows and a list of names."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy.typing as npt
+
+from featstore import document, export_note
+from featstore.errors import FormatError
+from featstore.foreign import RowSource
+from featstore.foreign_choice import block_names, choose_names, choose_rows
+from featstore.foreign_hdf5 import SIGNATURE, Hdf5File
+from featstore.foreign_npy import MAGIC, Frames, SampleFolder, map_npy
+from featstore.foreign_npz import NpzFile
+from featstore.foreign_parquet import MAGIC as PARQUET_MAGIC
+from featstore.foreign_parquet import ParquetFile
+
+Form = Literal["npy", "npz", "torch", "hdf5", "parquet", "export folder", "sample folder"]
+NAMES_FILE = "file_names.txt"
+"""What thingsvision calls the names of the rows in `features.npy`."""
+_USER_BLOCKS = [512 << i for i in range(16)]
+"""Where HDF5 may begin, behind somebody else's bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignRows:
+    """What a file of another tool holds, ready for `import_rows`."""
+
+    form: str
+    """What the file was taken for, for people."""
+    blocks: Mapping[str, RowSource] = field(repr=False)
+    """Block name to rows."""
+    names: Sequence[str] = field(repr=False)
+    """What each row belongs to."""
+    names_from: str
+    """Where the names were found, for people."""
+    described: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What is known of the rows' origin."""
+
+
+def recognise(path: Path) -> Form:
+    """Tell from the content what a file or folder is; its ending is not looked at.
+
+    Raises
+    ------
+    FormatError
+        If it is nothing that can be imported, saying what it looks like.
+    """
+    if path.is_dir():
+        return "export folder" if (path / NAMES_FILE).exists() else "sample folder"
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+            if head.startswith(b"cer-shard "):
+                raise FormatError(
+                    f"{path} is a shard of a feature store, not a file of another tool\n"
+                    f"  use that store with --store, or write its feature out with: cer-feat export"
+                )
+            behind = [offset for offset in _USER_BLOCKS if file.seek(offset) and file.read(8) == SIGNATURE]
+    except FileNotFoundError:
+        raise FormatError(f"no such file: {path}") from None
+    if head.startswith(SIGNATURE):
+        return "hdf5"
+    if head.startswith(MAGIC):
+        return "npy"
+    if head.startswith(b"PK"):
+        return _in_zip(path)
+    if head.startswith(PARQUET_MAGIC):
+        return "parquet"
+    if head.startswith(b"\x80") or head[8:9] == b"{":  # a stream of pickles, or safetensors
+        return "torch"
+    if behind:
+        return "hdf5"
+    raise FormatError(_unknown(path, head))
+
+
+def read_foreign(
+    path: Path,
+    *,
+    names: Path | None = None,
+    rows_keys: Sequence[str] = (),
+    names_key: str | None = None,
+    frames: Frames | None = None,
+) -> ForeignRows:
+    """Open a file or folder of another tool (all forms but "torch"); big arrays stay on the disk.
+
+    Parameters
+    ----------
+    path : Path
+    names : Path, optional
+        Text file, one name a row; needed for a `.npy` that has no `file_names.txt` beside it.
+    rows_keys : sequence of str
+        Which arrays of a file with several; each becomes a block. Default: the only 2-D float array.
+    names_key : str, optional
+        Which array holds the names. Default: the only 1-D text array of that length.
+    frames : {"mean", "max"}, optional
+        Pool frame-level files of a folder.
+
+    Raises
+    ------
+    FormatError, RowsError
+    """
+    form = recognise(path)
+    if form in ("npy", "export folder"):
+        return _read_npy(path, names)
+    if form == "npz":
+        return _read_keyed(NpzFile(path), ".npz archive", names, rows_keys, names_key)
+    if form == "hdf5":
+        return _read_keyed(Hdf5File(path), "HDF5 file", names, rows_keys, names_key)
+    if form == "parquet":
+        return _read_parquet(path)
+    if form == "torch":
+        raise FormatError(f"{path} holds tensors of PyTorch, which featstore does not read: use cer-feat import")
+    if names is not None:
+        raise FormatError(f"{path} is a folder of one .npy a sample: its file names are the names, leave --names out")
+    folder = SampleFolder(path, frames)
+    return ForeignRows(
+        form=f"folder of one .npy a sample{f', the {frames} of its frames' if frames else ''}",
+        blocks={"rows": folder},
+        names=folder.names,
+        names_from="the files' names",
+    )
+
+
+def read_array(path: Path) -> npt.NDArray[Any]:
+    """A `.npy` file with a plain numeric array, mapped read-only; pickled objects are refused.
+
+    Raises
+    ------
+    FormatError
+    """
+    if path.is_file() and recognise(path) == "npz":
+        raise FormatError(f"{path} holds several arrays; save the rows alone with numpy.save")
+    return map_npy(path)
+
+
+def read_names(path: Path) -> list[str]:
+    """One name a line; blank lines at the end are passed over."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise FormatError(f"no such file: {path}") from None
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path} is not UTF-8 text (byte {error.start})") from None
+    return text.rstrip().splitlines()
+
+
+def _read_npy(path: Path, names: Path | None) -> ForeignRows:
+    folder = path if path.is_dir() else path.parent
+    listed = names or folder / NAMES_FILE
+    if not listed.exists() and names is None:
+        raise FormatError(f"{path} has no {NAMES_FILE} beside it: say what each row belongs to with --names FILE")
+    described: dict[str, Any] = {}
+    paths = {"features": path if path.is_file() else folder / "features.npy"}
+    if path.is_dir() and (folder / "export.json").exists():
+        body = document.read(folder / "export.json", export_note.FORMAT, export_note.FORMAT_VERSION)
+        described = {"export": export_note.checked_note(body, str(folder / "export.json"))}
+        blocks = [block for block, _ in described["export"]["blocks"]]
+        paths = paths if len(blocks) == 1 else {block: folder / f"{block}.npy" for block in blocks}
+    called = block_names(list(paths))
+    return ForeignRows(
+        form="folder of .npy arrays with their names" if path.is_dir() else ".npy array",
+        blocks={called[key]: read_array(array) for key, array in paths.items()},
+        names=read_names(listed),
+        names_from=str(listed) if names else f"{NAMES_FILE} beside it" if path.is_file() else NAMES_FILE,
+        described=described,
+    )
+
+
+def _read_keyed(
+    file: NpzFile | Hdf5File, form: str, names: Path | None, rows_keys: Sequence[str], names_key: str | None
+) -> ForeignRows:
+    """Take rows and names from a file of named arrays; an export of ours says itself which they are."""
+    entries, where = file.entries, str(file.path)
+    described: dict[str, Any] = {}
+    if export_note.KEY in entries and not rows_keys:
+        note = export_note.parse_note(file.text(export_note.KEY)[0], where)
+        form, described = f"{form} of cer-feat export", {"export": note}
+        rows_keys, names_key = [block for block, _ in note["blocks"]], names_key or "ids"
+    keys = choose_rows(entries, rows_keys, where)
+    if names is None:
+        key = choose_names(entries, names_key, entries[keys[0]].shape[0], where)
+        listed, names_from = file.text(key), f"its array {key!r}"
+    else:
+        listed, names_from = read_names(names), str(names)
+    called = block_names(keys)
+    return ForeignRows(
+        form=form,
+        blocks={called[key]: file.array(key) for key in keys},
+        names=listed,
+        names_from=names_from,
+        described=described or {"arrays": keys},
+    )
+
+
+def _read_parquet(path: Path) -> ForeignRows:
+    file = ParquetFile(path)
+    blocks = [block for block, _ in file.note["blocks"]]
+    called = block_names(blocks)
+    return ForeignRows(
+        form="Parquet file of cer-feat export",
+        blocks={called[block]: file.rows(block) for block in blocks},
+        names=file.names(),
+        names_from="its column 'sample_id'",
+        described={"export": file.note},
+    )
+
+
+def _in_zip(path: Path) -> Form:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.namelist()
+    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        raise FormatError(f"{path} is a damaged zip archive: {error}") from None
+    if any(member.endswith("data.pkl") for member in members):
+        return "torch"
+    if members and all(member.endswith(".npy") for member in members):
+        return "npz"
+    held = ", ".join(members[:3]) or "nothing"
+    raise FormatError(f"{path} is a zip archive, but neither .npz nor PyTorch's: it holds {held}")
+
+
+def _unknown(path: Path, head: bytes) -> str:
+    what = "begins with " + repr(head[:8])
+    if not head:
+        what = "is empty (0 bytes)"
+    elif b"\0" not in head and head.isascii():
+        what = "is a text file"
+    elif head.startswith(b"\x1f\x8b"):
+        what = "is compressed with gzip; unpack it first"
+    return (
+        f"{path} is nothing that can be imported: it {what}\n"
+        f"  what can: .npy with names, .npz, .pt, HDF5, a Parquet export of ours, a folder of one .npy a sample"
+    )

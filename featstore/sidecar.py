@@ -1,0 +1,140 @@
+"""What lies beside a manifest's CSV: the class order, the root of the picture paths, and in a store the CSV's digest.
+
+Two files cannot be replaced in one step. In a store the JSON file therefore keeps the entry before it as well: between
+the two writes, or after a power cut there, the old CSV is still read with its own classes and root.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from featstore import document, files
+from featstore.class_sets import ClassSet
+from featstore.csv_table import read_csv
+from featstore.errors import FormatError
+
+FORMAT, FORMAT_VERSION = "cer-manifest", 1
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sidecar:
+    """The content of `manifest.json`."""
+
+    classes: ClassSet
+    """In order."""
+    root: str
+    """Where the pictures' paths start, from the CSV's folder."""
+    csv_sha256: str = ""
+    """Of the CSV it belongs to; empty where the CSV may be edited."""
+    previous: Sidecar | None = None
+    """The entry before it, without its own previous one."""
+
+    def of(self, data: bytes) -> Sidecar | None:
+        """The entry that belongs to a CSV of these bytes; None if none does."""
+        if not self.csv_sha256:
+            return self
+        digest = hashlib.sha256(data).hexdigest()
+        return next((s for s in (self, self.previous) if s is not None and s.csv_sha256 == digest), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        labels = list(self.classes.labels)
+        body: dict[str, Any] = {
+            "classes": {"name": self.classes.name, "labels": labels, "first_id": self.classes.first_id},
+            "root": self.root,
+        }
+        if self.csv_sha256:
+            body["csv_sha256"] = self.csv_sha256
+        if self.previous is not None:
+            body["previous"] = self.previous.to_json()
+        return body
+
+    @classmethod
+    def from_json(cls, body: dict[str, Any]) -> Sidecar:
+        """Undo `to_json`; raises KeyError, TypeError or AttributeError for anything else."""
+        entry = body["classes"]
+        return cls(
+            classes=ClassSet(name=entry["name"], labels=tuple(entry["labels"]), first_id=entry["first_id"]),
+            root=body["root"],
+            csv_sha256=body.get("csv_sha256", ""),
+            previous=cls.from_json(body["previous"]) if "previous" in body else None,
+        )
+
+
+def read_with_sidecar(path: Path) -> tuple[bytes, Sidecar | None]:
+    """Bytes of a CSV and what its JSON file says of it; None if there is no JSON file.
+
+    Raises
+    ------
+    FormatError
+        If the JSON file is not one of ours or is damaged, or the CSV is not the one that it was written with.
+    ManifestError
+        If there is no CSV.
+    """
+    for _ in range(_ATTEMPTS):  # a writer may be between its two files
+        sidecar = _read(path)
+        data = read_csv(path)
+        if sidecar is None:
+            return data, None
+        found = sidecar.of(data)
+        if found is not None:
+            return data, found
+    raise FormatError(
+        f"{path} was changed or damaged after it was written: its digest is not the one in {_beside(path).name}\n"
+        f"  to change labels or splits, edit a manifest of your own and give it to: cer-feat relabel\n"
+        f"  to bring this one back, run: cer-feat relabel with the manifest it was made from"
+    )
+
+
+def write_with_sidecar(path: Path, data: bytes, sidecar: Sidecar, *, sealed: bool) -> None:
+    """Write a CSV and its JSON file; an older pair is replaced, and at every moment one whole pair can be read.
+
+    Raises
+    ------
+    FormatError
+        If the JSON file that is there is not ours.
+    CommitError
+        If the disk refuses.
+    """
+    if not sealed:
+        _read(path)  # never overwrite somebody else's file
+        document.write(_beside(path), FORMAT, FORMAT_VERSION, sidecar.to_json())
+        files.replace(path, data)
+        return
+    new = replace(sidecar, csv_sha256=hashlib.sha256(data).hexdigest())
+    for _ in range(_ATTEMPTS):  # again if another writer's JSON file came between our two
+        document.write(_beside(path), FORMAT, FORMAT_VERSION, replace(new, previous=_present(path)).to_json())
+        files.replace(path, data)
+        written = _read(path)
+        if written is not None and written.of(data) is not None:
+            return
+    raise FormatError(f"{path} is being written by others all the time: run the same command again")
+
+
+def _present(path: Path) -> Sidecar | None:
+    """The entry of the CSV that is there now, sealed; None if there is none, or it is damaged."""
+    sidecar = _read(path)
+    if sidecar is None or not path.exists():
+        return None
+    data = path.read_bytes()
+    found = sidecar.of(data)
+    return None if found is None else replace(found, csv_sha256=hashlib.sha256(data).hexdigest(), previous=None)
+
+
+def _read(path: Path) -> Sidecar | None:
+    beside = _beside(path)
+    if not beside.exists():
+        return None
+    body = document.read(beside, FORMAT, FORMAT_VERSION)
+    try:
+        return Sidecar.from_json(body)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FormatError(f"{beside} lacks a field of a {FORMAT}: {error}") from None
+
+
+def _beside(path: Path) -> Path:
+    return path.with_suffix(".json")
