@@ -11,6 +11,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from featstore import files
 from featstore.companions import Companions
@@ -112,23 +113,25 @@ def extract(
     mine = [i // shard_rows % part[1] == part[0] for i in range(len(manifest))]
     found = survey(manifest, index, mine, readers=readers, assume_unchanged=assume_unchanged, progress=say)
     allowed = 0 if max_errors == 0 else max(FEW_ERRORS, int(max_errors * sum(mine)))
-    run = Extraction(
-        embedder=embedder,
-        manifest=manifest,
-        feature=feature,
-        index=index,
-        companions=companions,
-        found=found,
-        samples=sum(mine),
-        batch_size=batch_size,
-        readers=readers,
-        allowed=allowed,
-        progress=say,
-    )
-    run.check_errors()
-    store.put_manifest(dataset, manifest)
-    while todo:  # where another run does the same shards, go on at random, so that the two do not meet again
-        run.do_shard(*todo.pop(secrets.randbelow(len(todo)) if run.by_others else 0))
+    with ThreadPoolExecutor(readers) as pool:
+        run = Extraction(
+            embedder=embedder,
+            manifest=manifest,
+            feature=feature,
+            index=index,
+            companions=companions,
+            found=found,
+            samples=sum(mine),
+            batch_size=batch_size,
+            pool=pool,
+            ahead=2 * batch_size + readers,
+            allowed=allowed,
+            progress=say,
+        )
+        run.check_errors()
+        store.put_manifest(dataset, manifest)
+        while todo:  # where another run does the same shards, go on at random, so that the two do not meet again
+            run.do_shard(*todo.pop(secrets.randbelow(len(todo)) if run.by_others else 0))
     return run.report(time.monotonic() - started)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,7 +79,10 @@ class Extraction:
     samples: int
     """Samples of this run's part."""
     batch_size: int
-    readers: int
+    pool: Executor
+    """Threads that read and decode pictures."""
+    ahead: int
+    """Pictures decoded before they are wanted."""
     allowed: int
     """Unusable pictures that do not stop the run."""
     progress: Callable[[str, int, int], None]
@@ -90,6 +94,7 @@ class Extraction:
     def __post_init__(self) -> None:
         self.source = pictures.PictureSource(self.manifest.root)
         self.failed = dict(self.found.failed)
+        self.pending = sum(self.found.pending)
         self.places: dict[str, tuple[ShardHeader, int]] = {}
         """Digest of a repeated picture to its row, once that is committed."""
 
@@ -119,7 +124,7 @@ class Extraction:
         return ExtractReport(
             feature=self.feature.label,
             samples=self.samples,
-            already=self.samples - sum(self.found.pending),
+            already=self.samples - self.pending,
             by_others=self.by_others,
             embedded=self.embedded,
             shared=self.shared,
@@ -198,8 +203,7 @@ class Extraction:
         """Decoded pictures dealt in batches; unusable ones are noted and passed over."""
         kept: list[int] = []
         decoded: list[npt.NDArray[Any]] = []
-        ahead = 2 * self.batch_size + self.readers
-        for i, picture in decode_ahead(positions, self._decode, workers=self.readers, ahead=ahead):
+        for i, picture in decode_ahead(positions, self._decode, pool=self.pool, ahead=self.ahead):
             if isinstance(picture, Exception):
                 self.failed[self._id(i)] = pictures.reason_of(picture)
                 self._advance(1)
@@ -272,7 +276,7 @@ class Extraction:
 
     def _advance(self, count: int) -> None:
         self.done += count
-        self.progress("embed", self.done, sum(self.found.pending))
+        self.progress("embed", self.done, self.pending)
 
 
 def leaking(manifest: Manifest, digests: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -107,11 +108,12 @@ def digests(
 
 def repeats(manifest: Manifest, found: Sequence[str]) -> list[list[int]]:
     """Positions of samples whose pictures are the same bytes, one list a picture that stands more than once."""
+    more_than_once = {digest for digest, count in Counter(found).items() if digest and count > 1}
     places: dict[str, list[int]] = {}
     for i, digest in enumerate(found):
-        if digest:
+        if digest in more_than_once:
             places.setdefault(digest, []).append(i)
-    return [positions for positions in places.values() if len(positions) > 1]
+    return list(places.values())
 
 
 def across_splits(manifest: Manifest, groups: Sequence[Sequence[int]]) -> list[list[int]]:

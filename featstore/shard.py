@@ -59,9 +59,15 @@ def encode(rows: Rows, *, fingerprint: str, index: int, generation: int = 0) -> 
         If shapes or dtypes do not fit together, or a value is NaN or Inf.
     """
     _check(rows)
+    arrays = {
+        "ids": _strings(rows.ids),
+        "image_digest": _strings(rows.image_digests),
+        **{f"blocks/{name}": np.ascontiguousarray(array) for name, array in rows.blocks.items()},
+    }
+    digests = {name: _chunk_digests(array) for name, array in arrays.items()}
     size = PAGE
     while True:
-        body, segments = _build_hdf5(rows, size, fingerprint, index, generation)
+        memory, offsets = _build_hdf5(arrays, size, fingerprint, index, generation)
         header = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -70,17 +76,27 @@ def encode(rows: Rows, *, fingerprint: str, index: int, generation: int = 0) -> 
             "generation": generation,
             "rows": len(rows.ids),
             "chunk_rows": CHUNK_ROWS,
-            "segments": segments,
+            "segments": {
+                name: {
+                    "offset": offsets.get(name, 0),
+                    "shape": list(array.shape),
+                    "dtype": array.dtype.str,
+                    "xxh3_128": digests[name],
+                }
+                for name, array in arrays.items()
+            },
             "quarantined": [list(entry) for entry in rows.quarantined],
         }
         text = json.dumps(header, ensure_ascii=False, allow_nan=False).encode()
         line = f"{FORMAT} {FORMAT_VERSION} {hashlib.sha256(text).hexdigest()} {len(text)}\n".encode()
         if len(line) + len(text) < size:
             break
-        size *= 2
-    body[: len(line) + len(text)] = line + text
-    body[len(line) + len(text)] = ord("\n")
-    return f"shard-{index:05d}-{hashlib.sha256(body).hexdigest()[:32]}.h5", bytes(body)
+        while size <= len(line) + len(text):
+            size *= 2
+    memory.seek(0)
+    memory.write(line + text + b"\n")
+    data = memory.getvalue()
+    return f"shard-{index:05d}-{hashlib.sha256(data).hexdigest()[:32]}.h5", data
 
 
 def parse_name(name: str) -> tuple[int, str] | None:
@@ -107,14 +123,10 @@ def _check(rows: Rows) -> None:
 
 
 def _build_hdf5(
-    rows: Rows, user_block: int, fingerprint: str, index: int, generation: int
-) -> tuple[bytearray, dict[str, Any]]:
+    arrays: Mapping[str, npt.NDArray[Any]], user_block: int, fingerprint: str, index: int, generation: int
+) -> tuple[io.BytesIO, dict[str, int]]:
+    """The HDF5 file behind an empty user block, and where each dataset lies in it."""
     memory = io.BytesIO()
-    arrays = {
-        "ids": _strings(rows.ids),
-        "image_digest": _strings(rows.image_digests),
-        **{f"blocks/{name}": np.ascontiguousarray(array) for name, array in rows.blocks.items()},
-    }
     offsets = {}
     with h5py.File(
         memory,
@@ -130,21 +142,13 @@ def _build_hdf5(
         file.attrs["index"] = index
         file.attrs["generation"] = generation
         for name, array in arrays.items():
-            kind = h5py.string_dtype("utf-8", array.dtype.itemsize) if array.dtype.kind == "S" else array.dtype
+            is_text = array.dtype.kind == "S"
+            kind = h5py.string_dtype("utf-8", array.dtype.itemsize) if is_text else array.dtype
             dataset = file.create_dataset(name, shape=array.shape, dtype=kind, track_times=False)
             if array.size:
-                dataset[...] = array.astype(kind)
+                dataset[...] = array.astype(kind) if is_text else array
                 offsets[name] = dataset.id.get_offset()
-    segments = {
-        name: {
-            "offset": offsets.get(name, 0),
-            "shape": list(array.shape),
-            "dtype": array.dtype.str,
-            "xxh3_128": _chunk_digests(array),
-        }
-        for name, array in arrays.items()
-    }
-    return bytearray(memory.getbuffer()), segments
+    return memory, offsets
 
 
 def _strings(texts: Sequence[str]) -> npt.NDArray[np.bytes_]:
@@ -155,6 +159,6 @@ def _strings(texts: Sequence[str]) -> npt.NDArray[np.bytes_]:
 
 def _chunk_digests(array: npt.NDArray[Any]) -> list[str]:
     return [
-        xxhash.xxh3_128_hexdigest(np.ascontiguousarray(array[start : start + CHUNK_ROWS]).tobytes())
+        xxhash.xxh3_128_hexdigest(array[start : start + CHUNK_ROWS].view(np.uint8).data)
         for start in range(0, len(array), CHUNK_ROWS)
     ]
