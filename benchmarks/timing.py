@@ -16,15 +16,21 @@ def interleaved(runs: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
-            started = time.perf_counter()
-            run()
-            taken[name].append(time.perf_counter() - started)
+            taken[name].append(seconds_of(run))
     return {name: statistics.median(seconds) for name, seconds in taken.items()}
 
 
+def seconds_of(run: Callable[[], Any]) -> float:
+    """Seconds of one run."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
 def report(name: str, **figures: Any) -> None:
-    """Print one JSON line."""
-    print(json.dumps({"benchmark": name, **figures, "machine": machine()}, default=float))
+    """Print one JSON line, with the load of the machine beside it: a busy one makes poor figures."""
+    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+    print(json.dumps({"benchmark": name, **figures, "load": load, "machine": machine()}, default=float))
 
 
 def machine() -> str:

@@ -11,29 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.synthetic import fill
 from benchmarks.timing import interleaved, report
-from featstore import Manifest, Sample, Store, class_set
-from featstore.shard import Rows
-from featstore.spec import FeatureSpec
-
-
-def fill(folder: Path, n: int, width: int, shard_rows: int) -> tuple[Store, Path]:
-    """A store of random rows, and the same rows in one plain file."""
-    store = Store.create(folder / "store")
-    ids = [f"sample_{i:06d}" for i in range(n)]
-    samples = tuple(Sample(sample_id=i, path=f"{i}.jpg") for i in ids)
-    store.put_manifest("d", Manifest(samples=samples, classes=class_set("abaw7"), root=folder))
-    feature = store.create_feature("d", FeatureSpec(name="f", identity={"architecture": "random"}, blocks={"b": width}))
-    rng = np.random.default_rng(0)
-    with (folder / "plain.bin").open("wb") as plain:
-        for index, start in enumerate(range(0, n, shard_rows)):
-            part = ids[start : start + shard_rows]
-            block = rng.standard_normal((len(part), width), dtype=np.float32)
-            feature.commit(
-                Rows(ids=part, image_digests=[""] * len(part), blocks={"b": block}), index=index, generation=0
-            )
-            block.tofile(plain)
-    return store, folder / "plain.bin"
+from featstore import Store
 
 
 def main() -> None:
