@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from featstore import files
-from featstore.errors import FormatError
+from featstore.errors import FormatError, NewerFormatError
 
 Json = Any
 MAX_BYTES = 16 * 1024 * 1024
+_MAX_MEMORY = 320 * 1024 * 1024
 
 
 def canonical(value: Json) -> bytes:
@@ -34,6 +36,8 @@ def read(path: Path, kind: str, version: int) -> dict[str, Json]:
     FormatError
         If the file is not JSON, is another kind, was changed since it was written, or has a newer format version.
     """
+    if path.exists() and not path.is_file():  # opening a named pipe would wait for ever
+        raise FormatError(f"{path} is not a file: this is not a complete {kind}")
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -53,9 +57,14 @@ def read(path: Path, kind: str, version: int) -> dict[str, Json]:
 
 
 def parse(data: bytes, where: str) -> dict[str, Json]:
-    """Parse an untrusted JSON object; refuse duplicate keys, NaN and runaway nesting."""
+    """Parse an untrusted JSON object; refuse duplicate keys, NaN, infinite numbers, runaway nesting and size."""
+    if _memory_of(data) > _MAX_MEMORY:
+        raise FormatError(f"{where} would take more than {_MAX_MEMORY // 2**20} MiB of memory: it is none of ours")
     try:
-        value = json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        data.decode()  # the JSON reader itself would take UTF-16 as well
+        value = json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
+        if b"\\u" in data:  # half of a character pair can be escaped, and then nothing can write it
+            canonical(value)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{where} is not valid JSON: {error or type(error).__name__}") from None
     if not isinstance(value, dict):
@@ -68,7 +77,7 @@ def check_version(found: Json, known: int, where: str, kind: str) -> None:
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
         raise FormatError(f"{where} has no usable format_version: {found!r}")
     if found > known:
-        raise FormatError(
+        raise NewerFormatError(
             f"{where} has {kind} format version {found}; this release reads up to {known}\n"
             f"  it was written by a newer cer-fusion: upgrade with: pip install --upgrade cer-fusion"
         )
@@ -83,3 +92,15 @@ def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 def _refuse_constant(word: str) -> Json:
     raise ValueError(f"{word} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:20]} is larger than any number")
+    return number
+
+
+def _memory_of(data: bytes) -> int:
+    """Bytes that parsed JSON takes at most: short values are many times larger as Python objects than as text."""
+    return 2 * len(data) + 250 * data.count(b"{") + 64 * (data.count(b"[") + data.count(b","))

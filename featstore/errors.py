@@ -4,7 +4,8 @@ FeatstoreError
 ├── ManifestError (ValueError)          a manifest that cannot be used: file, line and fix
 ├── ClassSetError (ValueError)          a label or a class set nobody knows
 ├── FormatError (ValueError)            not one of our files, damaged, or of a newer version
-│   └── DamagedShardError               a shard whose bytes are not what was written
+│   ├── DamagedShardError               a shard whose bytes are not what was written
+│   └── NewerFormatError                a file that a newer release wrote
 ├── RowsError (ValueError)              embeddings of a wrong shape or dtype, or with NaN/Inf
 ├── FingerprintError (ValueError)       rows of two different features would be mixed
 ├── UnknownDatasetError (KeyError)      no such dataset in the store
@@ -42,6 +43,10 @@ class FormatError(FeatstoreError, ValueError):
 
 class DamagedShardError(FormatError):
     """A shard whose bytes are not the bytes that were committed."""
+
+
+class NewerFormatError(FormatError):
+    """A file of a format version that only a newer release knows; never overwritten."""
 
 
 class RowsError(FeatstoreError, ValueError):

@@ -14,7 +14,7 @@ from typing import Any
 from featstore import document, files
 from featstore.class_sets import ClassSet
 from featstore.csv_table import read_csv
-from featstore.errors import FormatError
+from featstore.errors import FormatError, NewerFormatError
 
 FORMAT, FORMAT_VERSION = "cer-manifest", 1
 _ATTEMPTS = 5
@@ -96,7 +96,7 @@ def write_with_sidecar(path: Path, data: bytes, sidecar: Sidecar, *, sealed: boo
     Raises
     ------
     FormatError
-        If the JSON file that is there is not ours.
+        If a JSON file is there that is not ours, or is of a newer release. In a store a damaged one is replaced.
     CommitError
         If the disk refuses.
     """
@@ -116,8 +116,13 @@ def write_with_sidecar(path: Path, data: bytes, sidecar: Sidecar, *, sealed: boo
 
 
 def _present(path: Path) -> Sidecar | None:
-    """The entry of the CSV that is there now, sealed; None if there is none, or it is damaged."""
-    sidecar = _read(path)
+    """The entry of the CSV that is there now, sealed; None if there is none, or either file is damaged."""
+    try:
+        sidecar = _read(path)
+    except NewerFormatError:
+        raise
+    except FormatError:
+        return None
     if sidecar is None or not path.exists():
         return None
     data = path.read_bytes()
