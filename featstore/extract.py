@@ -106,7 +106,8 @@ def extract(
         described=embedder.describe(),
     )
     feature = store.create_feature(dataset, spec)
-    files.remove_temporaries(feature.folder, _STALE_S)
+    for folder in (store.path, store.path / dataset, feature.folder):
+        files.remove_temporaries(folder, _STALE_S)
     say = progress or _quiet
     companions, index = Companions(feature), feature.index()  # in this order: no shard may escape both
     todo = [(number, positions) for number, positions in plan(len(manifest), shard_rows) if number % part[1] == part[0]]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featstore import pictures
+from featstore import files, pictures
 from featstore.companions import Companions
 from featstore.decoding import decode_ahead
 from featstore.embedder import Embedder
@@ -116,6 +116,7 @@ class Extraction:
 
     def report(self, elapsed_s: float) -> ExtractReport:
         """Write the quarantine list for people and sum the run up."""
+        files.sync_folder(self.feature.folder)  # a killed run may have left a shard that is there but not durable yet
         index = self.feature.index()
         if index.quarantined or (self.feature.folder / "quarantine.csv").exists():
             self.feature.write_quarantine(index.quarantined)

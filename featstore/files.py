@@ -1,8 +1,9 @@
 """Every file operation of the store, in one place.
 
-Nothing else in this package writes to the disk, so that a test can make any call fail, and so that the two rules hold
-everywhere: a file appears under its name only when all of its bytes are on the disk, and a name that exists is never
-written again (`commit`) or is swapped in one step (`replace`).
+Nothing else in this package writes to the disk, and everything here goes through `os`, so that a test can make any call
+fail or lose what was not synced, and so that the two rules hold everywhere: a file appears under its name only when all
+of its bytes are on the disk, and a name that exists is never written again (`commit`) or is swapped in one step
+(`replace`).
 """
 
 from __future__ import annotations
@@ -19,10 +20,21 @@ from featstore.errors import CommitError
 
 _TEMPORARY = ".tmp-"
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.ENOTSUP}
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.EBADF, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTSUP}
+_ADVICE = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "the limit is your quota, not the disk: make room in it",
+    errno.EFBIG: "the limit is on single files: raise it (ulimit -f) or take fewer rows a shard (--shard-rows)",
+    errno.EIO: "the disk itself reports an error: look at the system's log, and at its cables or its server",
+    errno.ENOTEMPTY: "somebody has put a file there since it was looked at",
+    errno.EROFS: "the place is read-only: mount it for writing or name another place",
+    errno.EACCES: "mend the permissions of the folder or name another place",
+    errno.EPERM: "mend the permissions of the folder or name another place",
+}
 
 
 def commit(path: Path, data: bytes) -> bool:
-    """Write `data` under a name that must not exist yet; the hard link is the commit.
+    """Write `data` under a name that holds its digest and must not exist yet; the hard link is the commit.
 
     Returns
     -------
@@ -34,70 +46,84 @@ def commit(path: Path, data: bytes) -> bool:
     CommitError
         If the file system refuses; no temporary file stays behind.
     """
-    with _reporting(path, len(data)):
-        temporary = _write_temporary(path, data)
-        try:
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                return False
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-                return _create_exclusively(path, data)  # exFAT and some FUSE mounts have no links
-        finally:
-            _unlink_quietly(temporary)
-        sync_folder(path.parent)
-    return True
+    with _reporting("write", path, len(data)):
+        with _temporary(path) as temporary:
+            _write_synced(temporary, data)
+            is_new = _link(temporary, path)
+        _sync_names(path.parent)  # also when another was first: its name may not be durable yet, and ours is promised
+    return is_new
 
 
 def replace(path: Path, data: bytes) -> None:
     """Put `data` under `path` in one step, whether or not the name exists."""
-    with _reporting(path, len(data)):
-        temporary = _write_temporary(path, data)
-        try:
+    with _reporting("write", path, len(data)):
+        with _temporary(path) as temporary:
+            _write_synced(temporary, data)
             os.replace(temporary, path)
-        except OSError:
-            _unlink_quietly(temporary)
-            raise
-        sync_folder(path.parent)
+        _sync_names(path.parent)
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and its parents, and make the new names durable."""
-    missing = [p for p in (path, *path.parents) if not p.exists()]
-    with _reporting(path, 0):
-        path.mkdir(parents=True, exist_ok=True)
-        for folder in missing:
-            sync_folder(folder.parent)
+    """Create a folder and its parents, each name durable before anything is put inside.
+
+    The nearest folder that is there already is made durable too: a run that was killed may have just made it.
+    """
+    with _reporting("make", path):
+        chain = [path, *path.parents]
+        there = next((i for i, folder in enumerate(chain) if os.path.isdir(folder)), len(chain) - 1)
+        with contextlib.suppress(PermissionError):  # a folder that we may not open is not one that we made
+            _sync_names(chain[there].parent)
+        for folder in reversed(chain[:there]):
+            try:
+                os.mkdir(folder)
+            except FileExistsError:
+                if not os.path.isdir(folder):
+                    raise
+            _sync_names(folder.parent)
 
 
 def set_aside(path: Path) -> Path:
     """Rename a damaged file so that it is out of the way but not lost."""
     aside = path.with_name(f"damaged-{path.name}")
-    with _reporting(path, 0):
+    with _reporting("rename", path):
         os.replace(path, aside)
-        sync_folder(path.parent)
+        _sync_names(path.parent)
     return aside
 
 
 def remove(path: Path) -> None:
     """Remove a file for good; one that is gone already is no error."""
-    with _reporting(path, 0):
-        path.unlink(missing_ok=True)
-        sync_folder(path.parent)
+    with _reporting("remove", path):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        _sync_names(path.parent)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove an empty folder; one that is gone already is no error, one that is not empty is."""
+    with _reporting("remove", path):
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(path)
+        _sync_names(path.parent)
 
 
 def remove_temporaries(folder: Path, older_than_s: float) -> list[Path]:
     """Remove what killed writers left; young files are spared, since their writer may be alive."""
-    removed = []
-    now = _now_on(folder)
-    for path in folder.glob(f"{_TEMPORARY}*"):
-        with contextlib.suppress(FileNotFoundError):
-            if now - path.stat().st_mtime >= older_than_s:
-                path.unlink()
-                removed.append(path)
+    removed: list[Path] = []
+    found = sorted(path for path in folder.iterdir() if is_temporary(path.name))
+    with _reporting("clean up", folder / _TEMPORARY):
+        now = _now_on(folder) if found else 0.0
+        for path in found:
+            with contextlib.suppress(FileNotFoundError):
+                if now - os.stat(path).st_mtime >= older_than_s:
+                    os.unlink(path)
+                    removed.append(path)
     return removed
+
+
+def is_temporary(name: str) -> bool:
+    """True for the name of a file in the making: no reader looks at it, and it does not make a folder somebody's."""
+    return name.startswith(_TEMPORARY)
 
 
 def state(*paths: Path) -> tuple[object, ...]:
@@ -113,36 +139,50 @@ def state(*paths: Path) -> tuple[object, ...]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the platform can do that at all."""
+    """Make the names in a folder durable, whoever put them there; a killed writer may not have come to that."""
+    with _reporting("sync", folder):
+        _sync_names(folder)
+
+
+def _link(temporary: Path, path: Path) -> bool:
+    """Give a finished file its name, unless the name is taken."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # exFAT and some FUSE mounts have no links. Writing under the final name would show half a file to readers and
+        # leave it after a kill; a rename does not, and of two writers at once the second puts equal bytes in place.
+        if os.path.lexists(path):
+            return False
+        os.replace(temporary, path)
+    return True
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A name beside `path` for a file in the making; a file that still bears it at the end is removed."""
+    temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
+    try:
+        yield temporary
+    finally:
+        _unlink_quietly(temporary)
+
+
+def _sync_names(folder: Path) -> None:
+    """Sync a folder, where the platform and the file system can do that at all."""
     if os.name == "nt":  # Windows has no fsync for folders
         return
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:  # some network and FUSE mounts have no such call
+            raise
     finally:
         os.close(fd)
-
-
-def _write_temporary(path: Path, data: bytes) -> Path:
-    temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
-    try:
-        _write_synced(temporary, data)
-    except BaseException:
-        _unlink_quietly(temporary)
-        raise
-    return temporary
-
-
-def _create_exclusively(path: Path, data: bytes) -> bool:
-    try:
-        _write_synced(path, data)
-    except FileExistsError:
-        return False
-    except BaseException:
-        _unlink_quietly(path)
-        raise
-    sync_folder(path.parent)
-    return True
 
 
 def _write_synced(path: Path, data: bytes) -> None:
@@ -158,33 +198,31 @@ def _write_synced(path: Path, data: bytes) -> None:
 
 def _unlink_quietly(path: Path) -> None:
     with contextlib.suppress(OSError):
-        path.unlink()
+        os.unlink(path)
 
 
 def _now_on(folder: Path) -> float:
     """The file system's own clock, which on a network mount need not be ours."""
-    probe = folder / f"{_TEMPORARY}{secrets.token_hex(8)}"
-    probe.touch()
-    try:
-        return probe.stat().st_mtime
-    finally:
-        _unlink_quietly(probe)
+    with _temporary(folder / "clock") as probe:
+        _write_synced(probe, b"")
+        return os.stat(probe).st_mtime
 
 
 @contextlib.contextmanager
-def _reporting(path: Path, size: int) -> Iterator[None]:
+def _reporting(verb: str, path: Path, size: int | None = None) -> Iterator[None]:
+    """Turn what the file system refuses into an error that says where, how much was needed, and what to do."""
     try:
         yield
-    except CommitError:
-        raise
     except OSError as error:
-        where = next(p for p in (path.parent, *path.parents) if p.exists())
+        where = next((p for p in (path.parent, *path.parent.parents) if os.path.isdir(p)), Path())
         free = "unknown"
         with contextlib.suppress(OSError):
             free = f"{shutil.disk_usage(where).free:,} bytes"
+        needed = f"needed: {size:,} bytes, " if size is not None else ""
+        advice = _ADVICE.get(error.errno or 0, "make room or mend the permissions")
         raise CommitError(
-            f"could not write {path.name}: {error.strerror or error}\n"
+            f"could not {verb} {path.name}: {error.strerror or error}\n"
             f"  in folder: {path.parent}\n"
-            f"  needed: {size:,} bytes, free: {free}\n"
-            f"  nothing written before is lost; make room or mend the permissions and run the same command again"
+            f"  {needed}free: {free}\n"
+            f"  {advice}; then run the same command again, nothing written before is lost"
         ) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from featstore import files
-from featstore.errors import CommitError, DamagedShardError, FeatstoreError, FormatError
+from featstore.errors import DamagedShardError, FeatstoreError, FormatError
 from featstore.feature import Feature, RowIndex
 from featstore.manifest import Manifest
 from featstore.shard import parse_name
@@ -133,7 +132,7 @@ def remove_garbage(found: Sequence[Garbage], *, progress: Callable[[str, int, in
                 _check_bytes(path)
                 intact.add(path)
         if item.path.is_dir():
-            _remove_folder(item.path)
+            files.remove_folder(item.path)
         else:
             files.remove(item.path)
         freed += item.nbytes
@@ -257,13 +256,3 @@ def _check_bytes(path: Path) -> None:
         ) from None
     if parsed is None or digest[:32] != parsed[1]:
         raise damaged(path, "its bytes do not match the sha256 in its name; what it supersedes was kept")
-
-
-def _remove_folder(path: Path) -> None:
-    try:
-        os.rmdir(path)  # refuses a folder that is not empty: a writer may have come back
-        files.sync_folder(path.parent)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise CommitError(f"could not remove the folder {path}: {error.strerror or error}") from error

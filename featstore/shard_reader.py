@@ -15,10 +15,11 @@ import numpy.typing as npt
 import xxhash
 
 from featstore import document
-from featstore.errors import DamagedShardError, FormatError
+from featstore.errors import DamagedShardError, FormatError, listing
 from featstore.shard import FIRST_LINE, FORMAT, FORMAT_VERSION, PAGE
 
 _MAX_HEADER = 64 * 1024 * 1024
+_MAX_CHUNK_ROWS = 2**24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,8 @@ def read_header(path: Path) -> ShardHeader:
     FormatError
         If it is of a newer version.
     """
+    if path.exists() and not path.is_file():  # opening a named pipe would wait for ever
+        raise damaged(path, "it is not a file")
     with path.open("rb") as file:
         start = file.read(PAGE)
         match = FIRST_LINE.match(start)
@@ -77,9 +80,7 @@ def read_header(path: Path) -> ShardHeader:
         raise damaged(path, "its header does not match its digest")
     document.check_version(int(match[1]), FORMAT_VERSION, str(path), FORMAT)
     header = _parse_header(path, text)
-    for name, segment in header.segments.items():
-        if segment.offset < 0 or segment.offset + segment.nbytes > size:
-            raise damaged(path, f"it ends before its dataset /{name}: truncated to {size:,} bytes")
+    _check_places(header, end, size)
     return header
 
 
@@ -134,9 +135,12 @@ def read_strings(header: ShardHeader, name: str) -> list[str]:
     """A dataset of fixed-length UTF-8 strings."""
     texts = read_segment(header, name).tolist()
     try:
-        return b"\0".join(texts).decode().split("\0") if texts else []  # no text holds a NUL: they are padded with it
+        found = b"\0".join(texts).decode().split("\0") if texts else []  # no text holds a NUL: they are padded with it
     except UnicodeDecodeError:
         raise damaged(header.path, f"dataset /{name} is not UTF-8") from None
+    if len(found) != header.rows:
+        raise damaged(header.path, f"dataset /{name} holds texts with NUL in them")
+    return found
 
 
 def damaged(path: Path, why: str) -> DamagedShardError:
@@ -161,6 +165,22 @@ def _check_chunk(header: ShardHeader, name: str, number: int, rows: npt.NDArray[
     data = rows if isinstance(rows, memoryview) else rows.data.cast("B")
     if xxhash.xxh3_128_hexdigest(data) != header.segments[name].digests[number]:
         raise damaged(header.path, f"chunk {number} of its dataset /{name} does not match its digest")
+    if header.segments[name].dtype[1] == "f":
+        _refuse_unfinite(header, name, number, np.frombuffer(data, dtype=header.segments[name].dtype))
+
+
+def _refuse_unfinite(header: ShardHeader, name: str, number: int, values: npt.NDArray[Any]) -> None:
+    """No writer of ours lets NaN or Inf in; whoever did, a head would learn from them as if they were numbers."""
+    if values.dtype == np.float16:  # many times faster than isfinite, which NumPy does one by one here
+        fine = not len(values) or int((values.view(np.uint16) & 0x7FFF).max()) < 0x7C00
+    else:
+        fine = bool(np.isfinite(values).all())
+    if fine:
+        return
+    width = math.prod(header.segments[name].shape[1:])
+    rows = number * header.chunk_rows + np.unique(np.flatnonzero(~np.isfinite(values)) // width)
+    ids = read_strings(header, "ids")
+    raise damaged(header.path, f"dataset /{name} holds NaN or Inf in the rows of {listing(ids[i] for i in rows)}")
 
 
 def _chunk_bytes(segment: Segment, chunk_rows: int) -> int:
@@ -172,9 +192,9 @@ def _parse_header(path: Path, text: bytes) -> ShardHeader:
     try:
         segments = {
             name: Segment(
-                offset=int(entry["offset"]),
-                shape=tuple(int(size) for size in entry["shape"]),
-                dtype=str(np.dtype(entry["dtype"]).str),
+                offset=_whole(entry["offset"]),
+                shape=tuple(_whole(size) for size in entry["shape"]),
+                dtype=str(np.dtype(str(entry["dtype"])).str),
                 digests=tuple(entry["xxh3_128"]),
             )
             for name, entry in raw["segments"].items()
@@ -182,20 +202,51 @@ def _parse_header(path: Path, text: bytes) -> ShardHeader:
         header = ShardHeader(
             path=path,
             fingerprint=str(raw["fingerprint"]),
-            index=int(raw["index"]),
-            generation=int(raw["generation"]),
-            rows=int(raw["rows"]),
-            chunk_rows=int(raw["chunk_rows"]),
+            index=_whole(raw["index"]),
+            generation=_whole(raw["generation"]),
+            rows=_whole(raw["rows"]),
+            chunk_rows=_whole(raw["chunk_rows"]),
             segments=segments,
             quarantined=tuple((str(a), str(b), str(c)) for a, b, c in raw["quarantined"]),
         )
         chunks = -(-header.rows // header.chunk_rows)
-        consistent = {"ids", "image_digest"} <= set(segments) and all(
-            s.shape[0] == header.rows and len(s.digests) == chunks and np.dtype(s.dtype).kind in "Sf"
-            for s in segments.values()
+        consistent = (
+            raw["format"] == FORMAT
+            and {"ids", "image_digest"} <= set(segments)
+            and 1 <= header.chunk_rows <= _MAX_CHUNK_ROWS
+            and all(s.shape[0] == header.rows and len(s.digests) == chunks for s in segments.values())
+            and all(_has_form(name, segment) for name, segment in segments.items())
         )
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, IndexError) as error:
         raise FormatError(f"{path} has a header without the fields of a {FORMAT}: {error}") from None
     if not consistent:
         raise FormatError(f"{path} has a header that contradicts itself")
     return header
+
+
+def _whole(value: Any) -> int:
+    """A number as a header of ours has it: not negative, and within 64 bits wherever it is used."""
+    if type(value) is not int or not 0 <= value < 2**62:
+        raise ValueError(f"{value!r:.30} is no whole number that could stand there")
+    return value
+
+
+def _has_form(name: str, segment: Segment) -> bool:
+    """Texts are a column of bytes, rows a table of floats, and neither is without width."""
+    dtype = np.dtype(segment.dtype)
+    if name.startswith("blocks/"):
+        return dtype.kind == "f" and len(segment.shape) == 2 and segment.shape[1] > 0
+    return dtype.kind == "S" and len(segment.shape) == 1 and dtype.itemsize > 0
+
+
+def _check_places(header: ShardHeader, header_end: int, size: int) -> None:
+    """Every dataset lies in the file, behind the header, and on its own."""
+    taken = header_end
+    for name, segment in sorted(header.segments.items(), key=lambda item: item[1].offset):
+        if not segment.nbytes:
+            continue
+        if segment.offset < taken:
+            raise damaged(header.path, f"its dataset /{name} lies where something else is")
+        taken = segment.offset + segment.nbytes
+        if taken > size:
+            raise damaged(header.path, f"it ends before its dataset /{name}: truncated to {size:,} bytes")

@@ -106,6 +106,8 @@ def write_with_sidecar(path: Path, data: bytes, sidecar: Sidecar, *, sealed: boo
         files.replace(path, data)
         return
     new = replace(sidecar, csv_sha256=hashlib.sha256(data).hexdigest())
+    if _present(path) == new:  # nothing to do, which works in a read-only store too
+        return
     for _ in range(_ATTEMPTS):  # again if another writer's JSON file came between our two
         document.write(_beside(path), FORMAT, FORMAT_VERSION, replace(new, previous=_present(path)).to_json())
         files.replace(path, data)

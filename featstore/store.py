@@ -58,7 +58,8 @@ class Store:
         """Open the store at `path`, making it if there is none; refuses a folder that holds something else."""
         path = Path(path)
         if not (path / "store.json").exists():
-            if path.is_dir() and any(path.iterdir()):
+            strange = path.is_dir() and not all(files.is_temporary(p.name) for p in path.iterdir())
+            if strange and not (path / "store.json").exists():  # another process may have made it meanwhile
                 raise FormatError(f"{path} is neither empty nor a feature store: name a new folder with --store")
             files.make_folder(path)
             document.write(path / "store.json", FORMAT, FORMAT_VERSION, {})

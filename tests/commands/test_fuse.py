@@ -198,3 +198,25 @@ def test_a_half_finished_feature_is_refused_unless_dropping_is_asked_for(run, fi
     run("cer-feat import part.npy --names few.txt --as part --data faces.csv")
     assert "12 of 42 samples have no row" in run("cer-fuse train --head linear --features part", code=1).stderr
     run("cer-fuse train --head linear --features part --missing drop")
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_rows_beyond_the_memory_allowed_are_read_piece_by_piece(run, filled, tmp_path, head):
+    result = run(f"cer-fuse train --head {head} --memory 1kB --json -o pieces")
+    assert "rows are read from the store piece by piece" in result.stderr
+    evaluated = json.loads(run("cer-fuse evaluate --head pieces --json").stdout)
+    assert evaluated["accuracy"] == json.loads(result.stdout)["accuracy"]
+    assert "piece by piece" not in run(f"cer-fuse train --head {head} -o whole").stderr
+    pieces, whole = (read_predictions(tmp_path / name / "predictions.csv").proba for name in ("pieces", "whole"))
+    assert abs(pieces - whole).max() < (0.01 if head == "linear" else 0.3)
+
+
+def test_a_head_that_needs_all_rows_at_once_says_so(run, filled):
+    result = run("cer-fuse train --head xgboost --memory 1kB", code=1)
+    assert "linear" in result.stderr
+    assert "mlp" in result.stderr
+
+
+@pytest.mark.parametrize("size", ["lots", "-1GB", "1 EB", ""])
+def test_a_size_that_is_none_is_refused(run, filled, size):
+    assert "expected a size such as 2GB" in run(f"cer-fuse train --memory={size.replace(' ', '')}", code=2).output
