@@ -35,6 +35,9 @@ class RowIndex:
     """sample_id to row, counting through all shards."""
     quarantined: dict[str, tuple[str, str]] = field(repr=False)
     """sample_id to (sha256 of the picture or empty, reason)."""
+    disputed: dict[str, tuple[int, int]] = field(repr=False)
+    """sample_id to two positions in `headers`, of shards of one generation that hold rows made from different pictures.
+    No run writes such shards; one was copied here. The sample has no row until an `extract` settles it."""
 
     def rows_of(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
         """Row of each sample, counting through all shards; -1 where it has none."""
@@ -57,7 +60,8 @@ class RowIndex:
         placed, _ = self.locate(rows[rows >= 0])
         newest = max((self.headers[shard].generation for shard in placed.tolist()), default=-1)
         quarantine = {entry[0]: h.generation for h in self.headers for entry in h.quarantined}
-        return max(newest, *(quarantine.get(sample_id, -1) for sample_id in known), -1) + 1
+        disputed = [self.headers[shard].generation for i in known for shard in self.disputed.get(i, ())]
+        return max(newest, *disputed, *(quarantine.get(sample_id, -1) for sample_id in known), -1) + 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +171,9 @@ class Feature:
         """Pass a shard of this feature through; raises FingerprintError for any other."""
         expected = {f"blocks/{name}": width for name, width in self.spec.blocks.items()}
         found = {name: s.shape[-1] for name, s in header.segments.items() if name.startswith("blocks/")}
-        if header.fingerprint != self.spec.fingerprint or found != expected:
+        stored = {s.dtype for name, s in header.segments.items() if name.startswith("blocks/")}
+        alike = found == expected and stored == {np.dtype(self.spec.dtype).str}
+        if header.fingerprint != self.spec.fingerprint or not alike:
             raise FingerprintError(
                 f"shard {header.path.name} belongs to another feature: expected fingerprint "
                 f"{self.spec.fingerprint[:12]} with blocks {dict(self.spec.blocks)}, however: "
@@ -189,15 +195,44 @@ def while_shards_change(read: Callable[[], T]) -> T:
 def _index(found: Sequence[IndexedShard]) -> RowIndex:
     newest_last = sorted(found, key=lambda shard: shard.header.path.name, reverse=True)
     shards = sorted(newest_last, key=lambda shard: shard.header.generation)
-    starts = np.cumsum([0, *(shard.header.rows for shard in shards)])[:-1]
+    headers = tuple(shard.header for shard in shards)
+    starts = np.cumsum([0, *(header.rows for header in headers)])[:-1]
     place: dict[str, int] = {}
     quarantined: dict[str, tuple[str, str]] = {}
-    for start, shard in zip(starts.tolist(), shards, strict=True):
+    disputed: dict[str, tuple[int, int]] = {}
+    index = RowIndex(headers=headers, starts=starts, place=place, quarantined=quarantined, disputed=disputed)
+    for number, (start, shard) in enumerate(zip(starts.tolist(), shards, strict=True)):
+        in_dispute = {} if place.keys().isdisjoint(shard.ids) else _disputes(index, number, shard.ids)
         place.update(zip(shard.ids, range(start, start + shard.header.rows), strict=True))
         for sample_id in quarantined.keys() & shard.ids if quarantined else ():
             del quarantined[sample_id]
+        for sample_id in disputed.keys() & shard.ids if disputed else ():
+            if headers[disputed[sample_id][0]].generation < shard.header.generation:
+                del disputed[sample_id]  # a newer row settles it
+            else:
+                del place[sample_id]
         for sample_id, digest, reason in shard.header.quarantined:
             quarantined[sample_id] = (digest, reason)
             place.pop(sample_id, None)
-    headers = tuple(shard.header for shard in shards)
-    return RowIndex(headers=headers, starts=starts, place=place, quarantined=quarantined)
+            disputed.pop(sample_id, None)
+        for sample_id in in_dispute:
+            del place[sample_id]
+        disputed.update(in_dispute)
+    return index
+
+
+def _disputes(index: RowIndex, number: int, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Samples of a shard that an earlier one of its generation holds too, made from another picture."""
+    header = index.headers[number]
+    rows = index.rows_of(ids)
+    mine = read_strings(header, "image_digest")
+    theirs: dict[int, list[str]] = {}
+    found = {}
+    for at in np.flatnonzero(rows >= 0).tolist():
+        shard, row = (int(part) for part in index.locate(rows[at]))
+        if index.headers[shard].generation == header.generation:
+            if shard not in theirs:
+                theirs[shard] = read_strings(index.headers[shard], "image_digest")
+            if mine[at] != theirs[shard][row] and mine[at] and theirs[shard][row]:
+                found[ids[at]] = (shard, number)
+    return found

@@ -83,6 +83,7 @@ def feature_garbage(
     owner = owners(index)
     listed = frozenset(manifest.ids)
     needed = {number for sample_id, number in owner.items() if not unlisted or sample_id in listed}
+    needed.update(number for claimants in index.disputed.values() for number in claimants)
     gone: dict[int, list[str]] = {}
     for number in set(range(len(index.headers))) - needed:
         ids = _ids(index.headers[number])

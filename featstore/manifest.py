@@ -6,6 +6,7 @@ import csv
 import functools
 import io
 import logging
+import operator
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -207,6 +208,13 @@ def _check_samples(manifest: Manifest) -> None:
             raise ManifestError(f"{_place(manifest, i)}: sample_id and path must not be empty")
         if not sample.sample_id.isprintable():
             raise ManifestError(f"{_place(manifest, i)}: sample_id {sample.sample_id!r} holds control characters")
+    for name, column in zip(COLUMNS, zip(*samples, strict=True), strict=False):
+        if any(map(operator.ne, column, map(str.strip, column))):
+            i = next(i for i, cell in enumerate(column) if cell != cell.strip())
+            raise ManifestError(
+                f"{_place(manifest, i)}: {name} {column[i]!r} begins or ends with a blank, which no file brings back: "
+                f"strip it"
+            )
     unknown = {sample.label for sample in samples} - {"", *manifest.classes.labels}
     for i, sample in enumerate(samples if unknown else ()):
         if sample.label in unknown:

@@ -39,8 +39,12 @@ class PictureSource:
             If it is missing, unreadable, or larger than 256 MiB.
         """
         full = self._root / path
+        if "\0" in str(full):  # no file system has such names; the calls would raise ValueError
+            raise OSError("its path holds a NUL character")
         archive, member = self._inside_archive(full)
         if archive is None:
+            if full.exists() and not full.is_file() and not full.is_dir():  # a pipe or a device has no end
+                raise OSError("is no file")
             return _bounded(full.stat().st_size, full.read_bytes)
         return self._read_member(archive, member)
 

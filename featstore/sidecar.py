@@ -56,9 +56,12 @@ class Sidecar:
     @classmethod
     def from_json(cls, body: dict[str, Any]) -> Sidecar:
         """Undo `to_json`; raises KeyError, TypeError or AttributeError for anything else."""
-        entry = body["classes"]
+        name, labels, first_id = (body["classes"][key] for key in ("name", "labels", "first_id"))
+        texts = isinstance(labels, list) and all(isinstance(text, str) for text in (name, body["root"], *labels))
+        if not texts or type(first_id) is not int or not isinstance(body.get("csv_sha256", ""), str):
+            raise TypeError("a class list is a name, a list of texts and the number of the first class")
         return cls(
-            classes=ClassSet(name=entry["name"], labels=tuple(entry["labels"]), first_id=entry["first_id"]),
+            classes=ClassSet(name=name, labels=tuple(labels), first_id=first_id),
             root=body["root"],
             csv_sha256=body.get("csv_sha256", ""),
             previous=cls.from_json(body["previous"]) if "previous" in body else None,

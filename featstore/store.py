@@ -93,6 +93,11 @@ class Store:
         path = self.path / name / "manifest.csv"
         state = files.state(path, path.with_suffix(".json"))
         if name not in self._manifests or self._manifests[name][0] != state:
+            if path.exists() and not path.with_suffix(".json").exists():
+                raise FormatError(
+                    f"{path.with_suffix('.json')} is missing: without it the order of the classes would be guessed\n"
+                    f"  bring it back with: cer-feat relabel with the manifest it was made from"
+                )
             self._manifests[name] = (state, Manifest.read(path))
         return self._manifests[name][1]
 

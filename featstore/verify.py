@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from featstore import files, pictures
 from featstore.errors import FeatstoreError
 from featstore.feature import Feature
@@ -67,6 +65,7 @@ def verify(
     set_aside: list[Path] = []
     shards = rows = nbytes = checked = 0
     for name in store.datasets() if dataset is None else [store.dataset(dataset)]:
+        problems += _manifest_problems(store, name)
         for feature in store.features(name):
             paths = feature.shard_paths()
             problems += _strangers(feature)
@@ -79,6 +78,7 @@ def verify(
                         problems.append(found)
                         if repair:
                             set_aside.append(files.set_aside(path))
+            problems += _disputes(feature)
             if images:
                 found_now, looked = _check_pictures(store, name, feature)
                 problems += found_now
@@ -93,25 +93,44 @@ def verify(
     )
 
 
+def _manifest_problems(store: Store, dataset: str) -> list[Problem]:
+    """What is wrong with the list of samples and classes."""
+    try:
+        store.manifest(dataset)
+    except FeatstoreError as error:
+        return [Problem(where=str(store.path / dataset / "manifest.csv"), what=str(error))]
+    return []
+
+
 def _check_shard(path: Path) -> int | Problem:
     """Rows of an intact shard, or what is wrong with it."""
     try:
+        header = read_header(path)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         parsed = parse_name(path.name)
         if parsed is None or digest[:32] != parsed[1]:
             raise damaged(path, "its bytes do not match the sha256 in its name")
-        header = read_header(path)
         if header.index != parsed[0]:
             raise damaged(path, f"it says it is shard {header.index}")
         for name in header.segments:
-            array = read_segment(header, name)
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise damaged(path, f"dataset /{name} holds NaN or Inf")
+            read_segment(header, name)  # refuses NaN and Inf too
         Feature(path.parent).own(header)
     except (FeatstoreError, OSError) as error:
         return Problem(where=str(path), what=str(error), shard=path)
     return header.rows
+
+
+def _disputes(feature: Feature) -> Iterator[Problem]:
+    """Samples that have two rows of one generation, made from different pictures."""
+    try:
+        index = feature.index()
+    except FeatstoreError:  # a damaged shard, which is told of already
+        return
+    for sample_id, claimants in index.disputed.items():
+        names = " and ".join(index.headers[number].path.name for number in claimants)
+        what = f"{sample_id} stands in {names}, made from different pictures: one was copied here; run extract again"
+        yield Problem(where=str(feature.folder), what=what)
 
 
 def _strangers(feature: Feature) -> Iterator[Problem]:
@@ -130,6 +149,8 @@ def _strangers(feature: Feature) -> Iterator[Problem]:
 
 def _check_pictures(store: Store, dataset: str, feature: Feature) -> tuple[list[Problem], int]:
     """What is wrong with the pictures of a feature's rows, and how many were looked at."""
+    if _manifest_problems(store, dataset):
+        return [], 0
     manifest = store.manifest(dataset)
     try:
         stored = feature.index().image_digests()

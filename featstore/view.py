@@ -138,6 +138,12 @@ def _incomplete(
     ]
     if bad:
         lines.append(f"  {len(bad)} of them are in quarantine: {listing(bad)}")
+    disputed = [sample_id for sample_id in absent if sample_id in index.disputed]
+    if disputed:
+        lines.append(
+            f"  {len(disputed)} of them stand in two shards, made from different pictures ({listing(disputed)}): "
+            f"a shard was copied here from elsewhere"
+        )
     if len(bad) < len(absent):
         lines.append(f"  finish it by running the same cer-feat extract (or import) again for {request.feature.name!r}")
     lines.append("  or leave such samples out, by name: missing='drop' (--missing drop)")

@@ -145,7 +145,9 @@ class Report:
                     "notes": tuple(plain["notes"]),
                 }
             )
-        except (TypeError, AttributeError, KeyError, OverflowError) as error:
+        except ReportError:
+            raise
+        except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
             raise ReportError(f"the report holds a value of the wrong kind: {error}") from None
 
     def save(self, path: Path) -> Path:

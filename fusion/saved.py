@@ -146,11 +146,13 @@ def load_head(
     check_compatible(info, blocks=blocks, fingerprints=fingerprints, classes=classes)
     data = {}
     for name, entry in info.files.items():
-        data[name] = _read(folder / name, entry["bytes"])
-        if len(data[name]) != entry["bytes"] or _digest(data[name]) != entry["sha256"]:
+        size, digest = _file_digest(folder / name)
+        if size == entry["bytes"] and digest == entry["sha256"]:
+            data[name] = _read(folder / name, size)
+        if name not in data or _digest(data[name]) != entry["sha256"]:
             raise SavedHeadError(
                 f"{folder / name} is damaged: expected {entry['bytes']} bytes of sha256 {entry['sha256'][:12]}…, "
-                f"found {len(data[name])} of {_digest(data[name])[:12]}…\n  train the head again or restore the folder"
+                f"found {size} of {digest[:12]}…\n  train the head again or restore the folder"
             )
     try:
         from fusion.heads.state import HeadState
@@ -255,6 +257,17 @@ def _read(path: Path, most: int) -> bytes:
         size = path.stat().st_size
         with path.open("rb") as file:
             return file.read(min(size, most) + 1)
+    except OSError as error:
+        raise SavedHeadError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _file_digest(path: Path) -> tuple[int, str]:
+    """Size and sha256 of a file, read in pieces: what lies there may be larger than memory."""
+    try:
+        if not path.is_file() or path.is_symlink():
+            raise SavedHeadError(f"{path} is not there: no head was kept in this folder, or not a whole one")
+        with path.open("rb") as file:
+            return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise SavedHeadError(f"{path} cannot be read: {error.strerror or error}") from error
 

@@ -12,6 +12,7 @@ from featstore import extract, verify
 from featstore.errors import CommitError, DamagedShardError
 from featstore.garbage import find_garbage, remove_garbage
 from featstore.shard import Rows
+from featstore.shard_reader import read_strings
 
 from .conftest import ToyEmbedder
 from .history import HOUR_S, histories, holdings, lived, make_older
@@ -89,7 +90,9 @@ def test_of_two_shards_with_the_same_rows_the_later_name_is_garbage(filled):
     rows = {"left": [[1.0] * 4] * 4, "right": [[1.0] * 3] * 4}
     blocks = {name: np.array(values, dtype="float32") for name, values in rows.items()}
     other = feature.commit(
-        Rows(ids=first.ids, image_digests=["x"] * 4, blocks=blocks), index=0, generation=first.header.generation
+        Rows(ids=first.ids, image_digests=read_strings(first.header, "image_digest"), blocks=blocks),
+        index=0,
+        generation=first.header.generation,
     )
     expected = max(first.header.path, other)
     assert expected in [item.path for item in find_garbage(filled, now=True)]
@@ -162,7 +165,9 @@ def test_a_folder_that_a_writer_came_back_to_is_not_removed(filled):
     make_older(filled.path)
     found = [item for item in find_garbage(filled) if item.path == folder]
     (folder / "feature.json").write_text("{}")
-    with pytest.raises(CommitError, match=r"could not remove toy@\w+: Directory not empty(.|\n)*somebody has put a file there"):
+    with pytest.raises(
+        CommitError, match=r"could not remove toy@\w+: Directory not empty(.|\n)*somebody has put a file there"
+    ):
         remove_garbage(found)
     assert (folder / "feature.json").exists()
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
-from featstore import FeatstoreError, Store, extract, verify
+from featstore import FeatstoreError, Store, extract, find_garbage, verify
 from featstore.errors import IncompleteError
 
 from .conftest import ToyEmbedder
@@ -13,6 +16,17 @@ from .conftest import ToyEmbedder
 
 def names(store: Store) -> list[str]:
     return [path.name for path in store.feature("toy").shard_paths()]
+
+
+def meet(mine: ToyEmbedder, other: ToyEmbedder, run: Callable[[], object]) -> None:
+    """Let the other one run, once, while `mine` embeds its first batch."""
+
+    def spoil(rows):
+        if not other.embedded:
+            run()
+        return rows
+
+    mine.spoil = spoil
 
 
 @pytest.fixture
@@ -57,12 +71,7 @@ def test_what_another_run_commits_meanwhile_is_not_done_again(store, make_manife
     manifest = make_manifest(23)
     mine, other = ToyEmbedder(), ToyEmbedder()
 
-    def meet(rows):
-        if not other.embedded:
-            extract(other, manifest, Store(store.path), dataset="d", shard_rows=4)
-        return rows
-
-    mine.spoil = meet
+    meet(mine, other, lambda: extract(other, manifest, Store(store.path), dataset="d", shard_rows=4))
     report = extract(mine, manifest, store, dataset="d", shard_rows=4)
     assert len(other.embedded) == 23
     assert (report.embedded, report.by_others) == (4, 19), "one shard was under way, the others were left alone"
@@ -76,12 +85,7 @@ def test_a_shard_that_another_run_committed_first_is_not_committed_twice_even_if
     mine, other = ToyEmbedder(), ToyEmbedder()
     other.spoil = lambda rows: rows * np.float32(1.0000001)
 
-    def meet(rows):
-        if not other.embedded:
-            extract(other, manifest, Store(store.path), dataset="d")
-        return rows
-
-    mine.spoil = meet
+    meet(mine, other, lambda: extract(other, manifest, Store(store.path), dataset="d"))
     extract(mine, manifest, store, dataset="d")
     assert len(names(store)) == 1
 
@@ -90,12 +94,7 @@ def test_quarantine_of_another_run_is_taken_over(store, make_manifest):
     manifest = make_manifest(8, contents={6: b"BAD"})
     mine, other = ToyEmbedder(), ToyEmbedder()
 
-    def meet(rows):
-        if not other.embedded:
-            extract(other, manifest, Store(store.path), dataset="d", shard_rows=4)
-        return rows
-
-    mine.spoil = meet
+    meet(mine, other, lambda: extract(other, manifest, Store(store.path), dataset="d", shard_rows=4))
     report = extract(mine, manifest, store, dataset="d", shard_rows=4)
     assert report.quarantined == {"s0006": "not a picture"}
     assert report.by_others == 4
@@ -105,16 +104,14 @@ def test_a_picture_that_changed_between_two_runs_is_embedded_by_the_later_one(st
     manifest = make_manifest(8)
     mine, other = ToyEmbedder(), ToyEmbedder()
 
-    def meet(rows):
-        if not other.embedded:
-            path = manifest.root / "5.png"
-            before = path.read_bytes()
-            path.write_bytes(b"as it was for the other")
-            extract(other, manifest, Store(store.path), dataset="d", shard_rows=4)
-            path.write_bytes(before)
-        return rows
+    def run_with_another_picture():
+        path = manifest.root / "5.png"
+        before = path.read_bytes()
+        path.write_bytes(b"as it was for the other")
+        extract(other, manifest, Store(store.path), dataset="d", shard_rows=4)
+        path.write_bytes(before)
 
-    mine.spoil = meet
+    meet(mine, other, run_with_another_picture)
     report = extract(mine, manifest, store, dataset="d", shard_rows=4)
     assert (report.embedded, report.by_others) == (5, 3)
     assert not verify(store, images=True).problems
@@ -125,14 +122,28 @@ def test_a_repeated_picture_is_taken_over_from_another_run(store, make_manifest)
     manifest = make_manifest(8, contents=contents)
     mine, other = ToyEmbedder(), ToyEmbedder()
 
-    def meet(rows):
-        if not other.embedded:
-            extract(other, manifest, Store(store.path), dataset="d", shard_rows=2, part=(0, 2))
-        return rows
-
-    mine.spoil = meet
+    meet(mine, other, lambda: extract(other, manifest, Store(store.path), dataset="d", shard_rows=2, part=(0, 2)))
     extract(mine, manifest, store, dataset="d", shard_rows=2)
     assert mine.embedded.count(b"the same face".ljust(16, b"\0")) <= 1
     rows = store.view(["toy"]).join()
     np.testing.assert_array_equal(rows[5], rows[1])
     np.testing.assert_array_equal(rows[6], rows[1])
+
+
+def test_rows_of_one_generation_made_from_different_pictures_do_not_count_and_extract_settles_it(store, make_manifest):
+    """A shard of another dataset with the same ids and the same fingerprint, copied here by hand."""
+    mine, other = make_manifest(8), make_manifest(8, contents={5: b"another face"}, folder="elsewhere")
+    extract(ToyEmbedder(), mine, store, dataset="d", shard_rows=4)
+    expected = store.view(["toy"], dataset="d").join()
+    extract(ToyEmbedder(), other, store, dataset="e", shard_rows=4)
+    strays = [path for path in store.feature("toy", "e").shard_paths() if "shard-00001" in path.name]
+    for path in strays:
+        shutil.copy(path, store.feature("toy", "d").folder)
+    with pytest.raises(IncompleteError, match=r"1 of 8(.|\n)*two shards, made from different pictures \(s0005\)"):
+        store.view(["toy"], dataset="d")
+    assert "s0005 stands in shard-00001" in verify(store, dataset="d").problems[0].what
+    assert find_garbage(store, dataset="d", now=True) == []
+    report = extract(ToyEmbedder(), mine, store, dataset="d", shard_rows=4)
+    assert (report.embedded, report.already) == (1, 7)
+    np.testing.assert_array_equal(store.view(["toy"], dataset="d").join(), expected)
+    assert verify(store, dataset="d", images=True).problems == ()
