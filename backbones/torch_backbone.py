@@ -89,7 +89,7 @@ class TorchBackbone(Backbone):
 
 @contextmanager
 def _no_tf32() -> Iterator[None]:
-    """Keep GPUs from computing float32 in TF32, as PyTorch lets convolutions do: the precision is what its name says."""
+    """Keep GPUs from computing float32 in TF32, as PyTorch lets convolutions do: the precision is what it is called."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     before = matmul.allow_tf32
     matmul.allow_tf32 = False
