@@ -12,7 +12,7 @@ from commands.options import DEFAULT_STORE, Data, Json, Missing, StorePath, feat
 
 if TYPE_CHECKING:
     from featstore import Store, View
-    from featstore.exporting import ExportReport
+    from featstore.exchange.exporting import ExportReport
 
 
 def export(
@@ -41,7 +41,8 @@ def export(
 
     Example: cer-feat export manet vit --data faces --split train --to train.npz
     """
-    from featstore import Store, exporting
+    from featstore import Store
+    from featstore.exchange import exporting
 
     chosen_form = exporting.form_of(to, form)
     chosen_names = _names(names, chosen_form)

@@ -20,7 +20,7 @@ from commands.options import (
 )
 
 if TYPE_CHECKING:
-    from featstore.foreign_files import ForeignRows
+    from featstore.exchange.foreign_files import ForeignRows
 
 
 def import_(
@@ -96,7 +96,7 @@ def _read(
 ) -> ForeignRows:
     """Open the file by the reader that fits its content, and refuse options that this form does not have."""
     from commands.foreign_torch import read_torch
-    from featstore.foreign_files import read_foreign, recognise
+    from featstore.exchange.foreign_files import read_foreign, recognise
 
     pool = _frames(frames)
     if names is not None and names_key is not None:

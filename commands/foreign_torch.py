@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from featstore.foreign_files import ForeignRows
+    from featstore.exchange.foreign_files import ForeignRows
 
 
 def read_torch(
@@ -87,7 +87,7 @@ def _one_a_name(path: Path, arrays: dict[str, npt.NDArray[Any]], names: Path | N
     import numpy as np
 
     from featstore.errors import FormatError, RowsError
-    from featstore.foreign_files import ForeignRows
+    from featstore.exchange.foreign_files import ForeignRows
 
     if names is not None:
         raise FormatError(f"{path} holds one tensor a name: its keys are the names, leave --names out")
@@ -112,8 +112,8 @@ def _keyed(
     rows_keys: Sequence[str],
     names_key: str | None,
 ) -> ForeignRows:
-    from featstore.foreign_choice import Entry, block_names, choose_names, choose_rows
-    from featstore.foreign_files import ForeignRows, read_names
+    from featstore.exchange.foreign_choice import Entry, block_names, choose_names, choose_rows
+    from featstore.exchange.foreign_files import ForeignRows, read_names
 
     entries = {key: Entry.of(array.shape, array.dtype) for key, array in arrays.items()}
     entries |= {key: Entry(shape=(len(listed),), kind="t", dtype="text") for key, listed in texts.items()}

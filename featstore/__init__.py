@@ -8,11 +8,11 @@ from featstore.class_sets import ClassSet, class_set
 from featstore.compaction import CompactReport, compact
 from featstore.embedder import Embedder
 from featstore.errors import FeatstoreError
-from featstore.exporting import ExportReport, export
+from featstore.exchange.exporting import ExportReport, export
+from featstore.exchange.foreign import ImportReport, import_rows
 from featstore.extract import extract
 from featstore.extraction import ExtractReport
 from featstore.feature import Feature
-from featstore.foreign import ImportReport, import_rows
 from featstore.garbage import Garbage, find_garbage, remove_garbage
 from featstore.manifest import Manifest, Sample
 from featstore.spec import FeatureSpec

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from featstore import FeatstoreError, Store, verify
-from featstore.foreign_files import read_array
+from featstore.exchange.foreign_files import read_array
 from featstore.pictures import PictureSource
 from fusion import FusionError, Report, compare, head_names, load_head, make_head, save_head
 from fusion.rows import Rows

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featstore.errors import FormatError
-from featstore.foreign_choice import Entry
+from featstore.exchange.foreign_choice import Entry
 
 T = TypeVar("T")
 SIGNATURE = b"\x89HDF\r\n\x1a\n"

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from featstore.errors import FormatError
-from featstore.foreign_choice import Entry
-from featstore.foreign_npy import NpyHeader, map_array, read_npy_header
+from featstore.exchange.foreign_choice import Entry
+from featstore.exchange.foreign_npy import NpyHeader, map_array, read_npy_header
 
 MAX_INFLATED_BYTES = 4 * 1024**3
 """How much a compressed member may claim to hold; it is inflated into memory."""

@@ -50,7 +50,7 @@ def test_several_arrays_become_the_blocks_of_one_feature(store, make_manifest, r
 def test_the_fingerprint_of_imported_rows_does_not_drift_however_they_are_read(
     store, make_manifest, monkeypatch, dtype, fingerprint, piece_bytes, order
 ):
-    monkeypatch.setattr("featstore.foreign.PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr("featstore.exchange.foreign.PIECE_BYTES", piece_bytes)
     manifest = make_manifest()
     rows = np.asarray(np.arange(60).reshape(12, 5) / 4, dtype=dtype, order=order)
     import_rows(rows, manifest.ids, manifest, store, dataset="d", name="hse")

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from featstore.errors import FormatError
-from featstore.export_note import KEY, parse_note
-from featstore.parquet import pyarrow
+from featstore.exchange.export_note import KEY, parse_note
+from featstore.exchange.parquet import pyarrow
 
 MAGIC = b"PAR1"
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from featstore.export_rows import SAMPLE_COLUMNS, Exported, pieces
-from featstore.parquet import pyarrow
+from featstore.exchange.export_rows import SAMPLE_COLUMNS, Exported, pieces
+from featstore.exchange.parquet import pyarrow
 
 _GROUP_ROWS = 8192
 _EXACT = "%.9g"

@@ -10,15 +10,16 @@ from typing import Any, Literal
 
 import numpy.typing as npt
 
-from featstore import document, export_note
+from featstore import document
 from featstore.errors import FormatError
-from featstore.foreign import RowSource
-from featstore.foreign_choice import block_names, choose_names, choose_rows
-from featstore.foreign_hdf5 import SIGNATURE, Hdf5File
-from featstore.foreign_npy import MAGIC, Frames, SampleFolder, map_npy
-from featstore.foreign_npz import NpzFile
-from featstore.foreign_parquet import MAGIC as PARQUET_MAGIC
-from featstore.foreign_parquet import ParquetFile
+from featstore.exchange import export_note
+from featstore.exchange.foreign import RowSource
+from featstore.exchange.foreign_choice import block_names, choose_names, choose_rows
+from featstore.exchange.foreign_hdf5 import SIGNATURE, Hdf5File
+from featstore.exchange.foreign_npy import MAGIC, Frames, SampleFolder, map_npy
+from featstore.exchange.foreign_npz import NpzFile
+from featstore.exchange.foreign_parquet import MAGIC as PARQUET_MAGIC
+from featstore.exchange.foreign_parquet import ParquetFile
 
 Form = Literal["npy", "npz", "torch", "hdf5", "parquet", "export folder", "sample folder"]
 NAMES_FILE = "file_names.txt"

@@ -12,9 +12,9 @@ import pytest
 
 from featstore import Manifest, extract, import_rows
 from featstore.errors import CommitError, DamagedShardError, FeatstoreError
-from featstore.export_note import parse_note
-from featstore.exporting import export, form_of
-from featstore.foreign_files import read_foreign
+from featstore.exchange.export_note import parse_note
+from featstore.exchange.exporting import export, form_of
+from featstore.exchange.foreign_files import read_foreign
 from featstore.shard_reader import read_header
 from tests.featstore.conftest import ToyEmbedder
 
@@ -25,7 +25,7 @@ FORMS = {"npz": "out.npz", "parquet": "out.parquet", "csv": "out.csv", "npy": "o
 def view(store, make_manifest, monkeypatch, tmp_path):
     """Two blocks of one feature and the only block of another, in pieces of one row."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("featstore.export_rows.PIECE_BYTES", 1)
+    monkeypatch.setattr("featstore.exchange.export_rows.PIECE_BYTES", 1)
     manifest = make_manifest()
     samples = [s._replace(label="" if i == 5 else s.label) for i, s in enumerate(manifest.samples)]
     manifest = Manifest(samples=tuple(samples), classes=manifest.classes, root=manifest.root)
@@ -166,7 +166,7 @@ def test_an_export_that_fails_leaves_what_was_there(view, monkeypatch, form, ove
         calls.append(fd)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("featstore.export_target.os.fsync", full)
+    monkeypatch.setattr("featstore.exchange.export_target.os.fsync", full)
     with pytest.raises(CommitError, match=r"No space left on device(.|\n)*nothing was left behind"):
         export(view, to, form=form, overwrite=overwrite)
     assert calls
@@ -197,7 +197,7 @@ def test_a_shard_that_cannot_be_read_is_not_called_a_failed_write(view):
 
 def test_a_disk_without_room_is_refused_before_anything_is_written(view, monkeypatch):
     usage = type("Usage", (), {"free": 100})
-    monkeypatch.setattr("featstore.export_target.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("featstore.exchange.export_target.shutil.disk_usage", lambda _: usage)
     with pytest.raises(CommitError, match="it takes at least 432 bytes, 100 are free"):
         export(view, Path("out.npz"), form="npz")
     assert files_here() == []

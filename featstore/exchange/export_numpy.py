@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 
 from featstore.errors import FeatstoreError
-from featstore.export_rows import Exported, pieces, write_samples
+from featstore.exchange.export_rows import Exported, pieces, write_samples
 from featstore.manifest import COLUMNS
 
 _TEXT_ROWS = 65536

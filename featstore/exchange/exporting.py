@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from featstore import document, export_note
+from featstore import document
 from featstore.errors import FeatstoreError, nearest
-from featstore.export_note import KEY, note_text
-from featstore.export_numpy import write_npy, write_npz
-from featstore.export_rows import Exported, Joined
-from featstore.export_tables import write_csv, write_parquet, write_projector
-from featstore.export_target import NOTE_FILE, whole_file, whole_folder
+from featstore.exchange import export_note
+from featstore.exchange.export_note import KEY, note_text
+from featstore.exchange.export_numpy import write_npy, write_npz
+from featstore.exchange.export_rows import Exported, Joined
+from featstore.exchange.export_tables import write_csv, write_parquet, write_projector
+from featstore.exchange.export_target import NOTE_FILE, whole_file, whole_folder
 from featstore.view import View
 
 ExportForm = Literal["npz", "npy", "parquet", "csv", "projector"]
