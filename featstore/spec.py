@@ -108,8 +108,9 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") ->
     found: list[Change] = []
     for key in dict.fromkeys([*old, *new]):
         a, b = old.get(key), new.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += changes(a, b, f"{prefix}{key}.")
+        inner = [value for value in (a, b) if isinstance(value, Mapping)]
+        if len(inner) == 2 or (inner and inner[0] and (key in old) != (key in new)):
+            found += changes(a or {}, b or {}, f"{prefix}{key}.")
         elif (key in old) != (key in new) or document.canonical(a) != document.canonical(b):  # 1 is not 1.0 there
             found.append((f"{prefix}{key}", a, b))
     return found

@@ -12,6 +12,7 @@ from pathlib import Path
 from featstore import files, pictures
 from featstore.errors import FeatstoreError
 from featstore.feature import Feature
+from featstore.manifest import Manifest
 from featstore.shard import parse_name
 from featstore.shard_reader import damaged, read_header, read_segment
 from featstore.store import Store
@@ -65,7 +66,9 @@ def verify(
     set_aside: list[Path] = []
     shards = rows = nbytes = checked = 0
     for name in store.datasets() if dataset is None else [store.dataset(dataset)]:
-        problems += _manifest_problems(store, name)
+        unusable = _manifest_problems(store, name)
+        problems += unusable
+        looked = _Pictures(store.manifest(name), say) if images and not unusable else None
         for feature in store.features(name):
             paths = feature.shard_paths()
             problems += _strangers(feature)
@@ -79,10 +82,9 @@ def verify(
                         if repair:
                             set_aside.append(files.set_aside(path))
             problems += _disputes(feature)
-            if images:
-                found_now, looked = _check_pictures(store, name, feature)
-                problems += found_now
-                checked += looked
+            if looked is not None:
+                problems += looked.problems(feature)
+        checked += len(looked.manifest) if looked is not None else 0
     return VerifyReport(
         shards=shards,
         rows=rows,
@@ -147,24 +149,34 @@ def _strangers(feature: Feature) -> Iterator[Problem]:
         yield Problem(where=str(path), what=what)
 
 
-def _check_pictures(store: Store, dataset: str, feature: Feature) -> tuple[list[Problem], int]:
-    """What is wrong with the pictures of a feature's rows, and how many were looked at."""
-    if _manifest_problems(store, dataset):
-        return [], 0
-    manifest = store.manifest(dataset)
-    try:
-        stored = feature.index().image_digests()
-    except FeatstoreError:
-        what = "its pictures were not compared: its shards must be mended first (--repair)"
-        return [Problem(where=str(feature.folder), what=what)], 0
-    found, failed = pictures.digests(manifest, workers=min(8, os.cpu_count() or 1))
-    problems = []
-    for sample, digest in zip(manifest.samples, found, strict=True):
-        made_from = stored.get(sample.sample_id)
-        if made_from and sample.sample_id in failed:
-            what = f"{sample.sample_id}: picture {failed[sample.sample_id]}"
-            problems.append(Problem(where=sample.path, what=what))
-        elif made_from and digest != made_from:
-            what = f"{sample.sample_id}: its bytes changed since {feature.label} was made; run extract again"
-            problems.append(Problem(where=sample.path, what=what))
-    return problems, len(manifest)
+class _Pictures:
+    """The pictures of a dataset, hashed once for all its features."""
+
+    def __init__(self, manifest: Manifest, progress: Callable[[str, int, int], None]) -> None:
+        self.manifest = manifest
+        done = 0
+
+        def step(count: int) -> None:
+            nonlocal done
+            done += count
+            progress("pictures", done, len(manifest))
+
+        self.digests, self.failed = pictures.digests(manifest, workers=min(8, os.cpu_count() or 1), progress=step)
+
+    def problems(self, feature: Feature) -> list[Problem]:
+        """What is wrong with the pictures that a feature's rows were made from."""
+        try:
+            stored = feature.index().image_digests()
+        except FeatstoreError:
+            what = "its pictures were not compared: its shards must be mended first (--repair)"
+            return [Problem(where=str(feature.folder), what=what)]
+        found = []
+        for sample, digest in zip(self.manifest.samples, self.digests, strict=True):
+            made_from = stored.get(sample.sample_id)
+            if made_from and sample.sample_id in self.failed:
+                what = f"{sample.sample_id}: picture {self.failed[sample.sample_id]}"
+                found.append(Problem(where=sample.path, what=what))
+            elif made_from and digest != made_from:
+                what = f"{sample.sample_id}: its bytes changed since {feature.label} was made; run extract again"
+                found.append(Problem(where=sample.path, what=what))
+        return found

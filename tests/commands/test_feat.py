@@ -171,7 +171,7 @@ def test_a_signal_ends_a_run_in_words_and_the_next_run_completes(run, faces, tmp
     process.send_signal(number)
     _, talk = process.communicate(timeout=60)
     assert process.returncode == 130, talk
-    assert "What was finished is kept" in talk
+    assert "Nothing is half-written" in talk
     assert "Traceback" not in talk
     report = json.loads(run(f"{TINY} --json").stdout)
     assert report["already"] >= 2
