@@ -74,13 +74,13 @@ def test_evaluate_takes_the_runs_own_dataset_among_several(run, filled):
 
 
 @pytest.mark.parametrize("grouped", [False, True])
-def test_evaluate_gives_the_intervals_of_the_runs_own_report(run, filled, tmp_path, grouped):
-    manifest = filled / "faces" / "manifest.csv"
+def test_evaluate_gives_the_intervals_of_the_runs_own_report(run, filled, faces, tmp_path, grouped):
     if grouped:  # two test faces a video: rows are not independent, and both commands must know it
-        rows = manifest.read_text().splitlines()
+        rows = faces.read_text().splitlines()
         for number, i in enumerate(i for i, row in enumerate(rows) if ",test," in row):
             rows[i] += f"video{number // 2}"
-        manifest.write_text("\n".join(rows) + "\n")
+        faces.write_text("\n".join(rows) + "\n")
+        run("cer-feat relabel faces.csv")
     run("cer-fuse train --head linear --features one")
     column = Report.load(tmp_path / "runs" / "faces-linear" / "report.json").columns[0]
     judged = json.loads(run("cer-fuse evaluate --head runs/faces-linear --json").stdout)
@@ -176,15 +176,15 @@ def test_mistakes_are_told_in_words_with_an_exit_status(run, filled, command, co
     assert "Traceback" not in result.output
 
 
-def test_a_dataset_without_a_test_split_is_told_how_to_get_one(run, filled, tmp_path):
-    manifest = filled / "faces" / "manifest.csv"
-    manifest.write_text(manifest.read_text().replace(",test,", ",train,"))
+def test_a_dataset_without_a_test_split_is_told_how_to_get_one(run, filled, faces):
+    faces.write_text(faces.read_text().replace(",test,", ",train,"))
+    run("cer-feat relabel faces.csv")
     assert "--hold-out 0.2" in " ".join(run("cer-fuse train", code=2).stderr.replace("│", " ").split())
 
 
-def test_samples_without_a_label_are_left_out_aloud(run, filled):
-    manifest = filled / "faces" / "manifest.csv"
-    manifest.write_text(manifest.read_text().replace("Sadly Angry,test", ",test"))
+def test_samples_without_a_label_are_left_out_aloud(run, filled, faces):
+    faces.write_text(faces.read_text().replace("Sadly Angry,test", ",test"))
+    run("cer-feat relabel faces.csv")
     result = run("cer-fuse train --head linear")
     assert "2 samples of split test have no label and are left out" in result.stderr
 
