@@ -24,9 +24,12 @@ FEATURE = "test_vit"
 
 
 def run_command(folder: str, store: str) -> None:
-    """In a child: the real command, from its entry point on."""
+    """In a child: the real command, from its entry point on; on one thread, since two wait for each other when busy."""
+    import torch
+
     from cli import feat_main
 
+    torch.set_num_threads(1)
     os.chdir(folder)
     options = f"--weights random --batch-size {BATCH} --shard-rows {SHARD_ROWS} --data faces.csv --store {store}"
     sys.argv = ["cer-feat", "extract", "--backbone", f"timm:{FEATURE}", *options.split()]
