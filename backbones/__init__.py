@@ -3,7 +3,8 @@
 ``create(name)`` makes one, from pretrained weights, a file, or a seed: ``create("manet", weights="manet.pth.tar")``.
 ``backbone.decode(data)`` opens a picture safely, ``backbone.embed(pictures)`` turns a batch into {block: (b, d)}, and
 ``backbone.spec()`` says exactly what made the rows. ``inspect_checkpoint(path)`` says what a weights file is without
-running code from it. This package knows pixels and weights; it does not know where rows are kept.
+running code from it. ``finetune(backbone, train, valid, …)`` trains one end to end. This package knows pixels and
+weights; it does not know where rows are kept.
 """
 
 from __future__ import annotations
@@ -16,15 +17,27 @@ if TYPE_CHECKING:
     from backbones.checkpoint import load_state
     from backbones.errors import (
         BackbonesError,
+        CardError,
         CheckpointError,
         DeviceError,
+        DivergedError,
+        ExamplesError,
         MissingExtraError,
         OptionError,
         PictureError,
+        RecipeError,
+        ResumeError,
         ShapeError,
+        TooManyErrors,
         UnknownBackboneError,
         WeightsError,
     )
+    from backbones.finetuning.card import read_card
+    from backbones.finetuning.examples import Examples
+    from backbones.finetuning.recipe import Recipe
+    from backbones.finetuning.scores import EpochScores, FinetuneReport
+    from backbones.finetuning.soft_labels import read_soft_labels
+    from backbones.finetuning.training import finetune
     from backbones.inspection import CheckpointInfo, inspect_checkpoint
     from backbones.registry import catalogue, create, names, options_of
     from backbones.transform import Transform
@@ -32,34 +45,54 @@ if TYPE_CHECKING:
 __all__ = [
     "Backbone",
     "BackbonesError",
+    "CardError",
     "CheckpointError",
     "CheckpointInfo",
     "DeviceError",
+    "DivergedError",
+    "EpochScores",
+    "Examples",
+    "ExamplesError",
+    "FinetuneReport",
     "MissingExtraError",
     "OptionError",
     "PictureError",
+    "Recipe",
+    "RecipeError",
+    "ResumeError",
     "ShapeError",
+    "TooManyErrors",
     "Transform",
     "UnknownBackboneError",
     "WeightsError",
     "catalogue",
     "create",
+    "finetune",
     "inspect_checkpoint",
     "load_state",
     "names",
     "options_of",
+    "read_card",
+    "read_soft_labels",
 ]
 
 HOME = {
     "Backbone": "backbone",
     "CheckpointInfo": "inspection",
+    "EpochScores": "finetuning.scores",
+    "Examples": "finetuning.examples",
+    "FinetuneReport": "finetuning.scores",
+    "Recipe": "finetuning.recipe",
     "Transform": "transform",
     "catalogue": "registry",
     "create": "registry",
+    "finetune": "finetuning.training",
     "inspect_checkpoint": "inspection",
     "load_state": "checkpoint",
     "names": "registry",
     "options_of": "registry",
+    "read_card": "finetuning.card",
+    "read_soft_labels": "finetuning.soft_labels",
 }
 """Where each public name lives; errors live in `backbones.errors`."""
 

@@ -6,20 +6,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backbones.errors import ShapeError
+from backbones.errors import OptionError, ShapeError
+from backbones.picture import open_picture
 from backbones.transform import Transform
+from backbones.views import Views, crops_of, each_view, transform_for, views_named
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 """float32, or the type that autocast computes in; rows are float32 always."""
 
 CPU_PIECE = 8
 """Pictures a forward pass on a CPU, unless the encoder says another number; see `Backbone.pieces`."""
+
+AUTO_BATCH_CPU, AUTO_BATCH_GPU = 32, 256
+"""What an automatic batch size starts from: on a CPU at least so many, in whole pieces."""
 
 
 class Backbone(ABC):
@@ -43,42 +51,97 @@ class Backbone(ABC):
     """Version of the embedding code."""
     piece: int
     """How many pictures are computed at once: on a CPU always the same number; 0, all that are given, on a GPU."""
+    views: Views = "none"
+    """What a row is the mean of; set by `take_views`."""
+
+    def take_views(self, views: str) -> None:
+        """Make each row the mean over several views of its picture, from now on; it becomes part of the identity.
+
+        Parameters
+        ----------
+        views : "none", "flip", "five-crop" or "five-crop+flip"
+            See `backbones.views.Views`; they cost 1, 2, 5 and 10 forward passes a picture.
+
+        Raises
+        ------
+        OptionError
+            If there are no such views, or others were taken before.
+        """
+        wanted = views_named(views)
+        if wanted == self.views:
+            return
+        if self.views != "none":
+            raise OptionError(
+                f"{self.name} takes the views {self.views!r} already; make another backbone for {views!r}"
+            )
+        self.views = wanted
+        self.transform = transform_for(wanted, self.transform)
+        self.options = {**self.options, "views": wanted}
+
+    @property
+    def auto_batch(self) -> int:
+        """What an automatic batch size starts from: whole pieces on a CPU, many on a GPU."""
+        return -(-AUTO_BATCH_CPU // self.piece) * self.piece if self.piece else AUTO_BATCH_GPU
+
+    @property
+    def open(self) -> Callable[[bytes], Image.Image]:
+        """The first half of `decode`, equal for all backbones: whoever uses several opens each picture once."""
+        return open_picture
+
+    @property
+    def prepare(self) -> Callable[[Image.Image], NDArray[np.uint8]]:
+        """The second half of `decode`, this backbone's own; it knows the transform alone, and not the network."""
+        return self.transform.apply if crops_of(self.views) == 1 else self.transform.five_crop
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
         """Open one picture file and bring it to the input size; safe to call from several threads.
 
         Returns
         -------
-        ndarray of shape (h, w, 3), uint8, RGB
+        ndarray of shape (h, w, 3), uint8, RGB; (5, h, w, 3) where the views are crops
 
         Raises
         ------
         PictureError
             A ValueError whose text says why the bytes are not a usable picture.
         """
-        return self.transform.decode(data)
+        return self.prepare(self.open(data))
 
     def embed(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """Embed a batch of decoded pictures.
 
         Parameters
         ----------
-        pictures : ndarray of shape (b, h, w, 3), uint8, RGB
+        pictures : ndarray of shape (b, h, w, 3), or (b, 5, h, w, 3) where the views are crops; uint8, RGB
             As `decode` gives them, stacked.
 
         Returns
         -------
         dict
             Block name -> float32 (b, d). NaN and infinity are returned as they come: who stores rows refuses them.
+
+        Raises
+        ------
+        DeviceMemoryError
+            A MemoryError: so many pictures at once do not fit on the device.
         """
-        side = self.transform.size_px
-        if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[1:] != (side, side, 3):
+        side, crops = self.transform.size_px, crops_of(self.views)
+        one = (side, side, 3) if crops == 1 else (crops, side, side, 3)
+        if pictures.dtype != np.uint8 or pictures.ndim != len(one) + 1 or pictures.shape[1:] != one:
             raise ShapeError(
-                f"pictures must be uint8 of shape (b, {side}, {side}, 3), however: {pictures.dtype} {pictures.shape}\n"
+                f"pictures must be uint8 of shape (b, {', '.join(map(str, one))}), however: "
+                f"{pictures.dtype} {pictures.shape}\n"
                 f"  in backbone: {self.name}; decode() gives pictures of that shape"
             )
         if not len(pictures):
             return {block: np.empty((0, width), np.float32) for block, width in self.blocks.items()}
+        found = [self.one_view(view) for view in each_view(pictures, self.views)]
+        if len(found) == 1:
+            return found[0]
+        return {block: np.mean([rows[block] for rows in found], axis=0) for block in self.blocks}
+
+    def one_view(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Embed pictures (b, h, w, 3) as they are, and check what comes out."""
         rows = self.pieces(pictures) if self.piece else self.compute(pictures)
         for block, width in self.blocks.items():
             if rows[block].shape != (len(pictures), width):

@@ -27,7 +27,9 @@ logger = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
 
-ENTRIES = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict", "net", "network", "weights")
+ENTRIES = (
+    "state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict", "module", "net", "network", "weights",
+)  # fmt: skip
 """Where training scripts put the weights, in order of preference (averaged ones first, as timm does)."""
 
 PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.", "trunk.", "net.", "network.")
@@ -85,7 +87,10 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     if not isinstance(content, Mapping):
         kind = f"a pickled object ({listed(stubs)})" if stubs else f"a {type(content).__name__}"
         raise CheckpointError(f"the file holds {kind}, not a dictionary of tensors; save model.state_dict(): {path}")
-    tensors, entry, extras = pick(content, path)
+    try:
+        tensors, entry, extras = pick(content, path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{str(error).removesuffix(f': {path}')}: {path}") from None
     state, prefix = strip(tensors)
     if entry or prefix:
         logger.info("%s: took entry %r, stripped %r", path.name, entry or "", prefix)
@@ -118,6 +123,8 @@ def sniff(path: Path) -> str:
         raise CheckpointError(f"the file is a tar archive; unpack it and give the file within: {path}")
     if head[:1] == b"\x80":
         return "torch legacy"
+    if head[:1] == b"\x08" and path.suffix == ".onnx":  # protobuf has no magic number; field 1 is ONNX's version
+        raise CheckpointError(f"the file is an ONNX model, which is a backbone by itself: --backbone onnx:{path}")
     raise CheckpointError(f"the file is neither safetensors nor a PyTorch checkpoint (begins {head[:8]!r}): {path}")
 
 
@@ -177,9 +184,9 @@ def pick(content: Mapping[Any, Any], path: Path) -> tuple[State, str | None, dic
     for entry in ENTRIES:
         if tensors := tensors_of(content.get(entry)):
             texts.pop(entry)
-            return tensors, entry, texts
+            return tensors, entry, texts | beside(content[entry], tensors, f"{entry}.")
     if tensors := tensors_of(content):
-        return tensors, None, {key: text for key, text in texts.items() if key not in tensors}
+        return tensors, None, beside(content, tensors)
     held = listed([repr(key) for key in texts], count=6)
     raise CheckpointError(f"no dictionary of tensors in the file; it holds {held or 'nothing'}: {path}")
 
@@ -191,8 +198,21 @@ def tensors_of(candidate: Any) -> State:
     found: State = {}
     for name, value in candidate.items():
         if isinstance(name, str) and isinstance(value, Tensor | TensorRecord):
-            found[name] = (value.tensor() if isinstance(value, TensorRecord) else value).detach()
+            found[name] = _plain(name, (value.tensor() if isinstance(value, TensorRecord) else value).detach())
     return found if len(found) * 2 > len(candidate) else {}
+
+
+def _plain(name: str, tensor: Tensor) -> Tensor:
+    """Refuse tensors that are not an array of numbers, which no backbone has."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+        kind = "quantized" if tensor.is_quantized else f"{tensor.layout} on {tensor.device}".removeprefix("torch.")
+        raise CheckpointError(f"{name} is no plain tensor ({kind}); save it as model.float().cpu().state_dict()")
+    return tensor
+
+
+def beside(content: Mapping[Any, Any], tensors: State, where: str = "") -> dict[str, str]:
+    """Describe what lies among the tensors and is none, so that nothing goes missing without a word."""
+    return {f"{where}{key}": described(value) for key, value in content.items() if key not in tensors}
 
 
 def described(value: Any) -> str:
@@ -206,7 +226,7 @@ def described(value: Any) -> str:
     if isinstance(value, bool | int | float | str) or value is None:
         return str(value)[:80]
     if isinstance(value, Mapping | list | tuple):
-        return f"{len(value)} entries"
+        return "1 entry" if len(value) == 1 else f"{len(value)} entries"
     return "an object"
 
 
@@ -214,7 +234,7 @@ def strip(state: State) -> tuple[State, str]:
     """Remove the prefixes that all names share, one after another."""
     stripped = ""
     while True:
-        prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None)
+        prefix = next((p for p in PREFIXES if all(name.startswith(p) and name != p for name in state)), None)
         if prefix is None or not state:
             return state, stripped
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}

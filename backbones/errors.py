@@ -10,7 +10,13 @@
     ├── CheckpointError      (ValueError)    a weights file that cannot be opened, or belongs to another architecture
     ├── WeightsError         (RuntimeError)  weights that were not named, or cannot be had
     ├── DeviceError          (RuntimeError)  a device that is not there
-    └── MissingExtraError    (ImportError)   an optional library that is not installed
+    ├── MissingExtraError    (ImportError)   an optional library that is not installed
+    ├── RecipeError          (ValueError)    a training recipe with an unknown field, or a value it cannot take
+    ├── ExamplesError        (ValueError)    labelled pictures that nothing can be learnt from as they are
+    ├── TooManyErrors        (ValueError)    more unusable pictures than allowed
+    ├── DivergedError        (ArithmeticError)  a training loss that is no finite number
+    ├── ResumeError          (RuntimeError)  a training state that is damaged, or another run's
+    └── CardError            (ValueError)    a fine-tuning card that is missing, damaged or changed
 """
 
 from __future__ import annotations
@@ -56,6 +62,30 @@ class DeviceError(BackbonesError, RuntimeError):
 
 class MissingExtraError(BackbonesError, ImportError):
     """An optional library that is not installed."""
+
+
+class RecipeError(BackbonesError, ValueError):
+    """A training recipe with an unknown field, or a value it cannot take."""
+
+
+class ExamplesError(BackbonesError, ValueError):
+    """Labelled pictures that nothing can be learnt from as they are."""
+
+
+class TooManyErrors(BackbonesError, ValueError):
+    """More unusable pictures than allowed; the message lists them with reasons."""
+
+
+class DivergedError(BackbonesError, ArithmeticError):
+    """A training loss that is no finite number; the message names the samples, the step and the learning rate."""
+
+
+class ResumeError(BackbonesError, RuntimeError):
+    """A training state that is damaged, or belongs to another run."""
+
+
+class CardError(BackbonesError, ValueError):
+    """A fine-tuning card that is missing, damaged or changed."""
 
 
 def nearest(word: str, known: Iterable[str], *, count: int = 3) -> str:

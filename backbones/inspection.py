@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbones.checkpoint import open_checkpoint
-from backbones.encoder import Encoder
-from backbones.weights import compare, digest, under
+from backbones.candidates import Candidate, candidates
+from backbones.checkpoint import Checkpoint, State, open_checkpoint
+from backbones.errors import CardError, CheckpointError
+from backbones.flow import BOTH_FLOWS, card_beside
+from backbones.recognition import looks_like, timm_names
+from backbones.weights import digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,8 +21,8 @@ if TYPE_CHECKING:
 HEAD_NAMES = ("fc_1", "fc_2", "fc", "head", "head.fc", "classifier", "head_drop")
 """What classifiers are called, in timm and in the public checkpoints."""
 
-EXTRA_LAYERS = (*HEAD_NAMES, "proj", "fc_norm", "norm")
-"""Layers by which a file may differ from a backbone and still fit one of its options."""
+FOREIGN_HEAD = 100
+"""From this width on, MA-Net's heads are those of a face recogniser (MS-Celeb-1M: 12666) and of no further use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,7 @@ class CheckpointInfo:
     entry: str | None
     """Key of the file's dictionary that held the weights."""
     prefix: str
-    """What was stripped from every name."""
+    """What was stripped from every name, or from those of the network where a wrapper holds more."""
     tensors: int
     """How many tensors it holds."""
     parameters: int
@@ -45,17 +48,23 @@ class CheckpointInfo:
     heads: dict[str, int]
     """Classifier layer -> number of classes."""
     fits: str | None
-    """Name of the backbone that takes it; None where none of the named ones does."""
+    """Name of the backbone that takes it; None where none of those tried does."""
+    candidates: tuple[Candidate, ...]
+    """Backbones that it fits or resembles, the best first, with what each lacks."""
     looks_like: str
     """The architecture in words, as far as names and shapes tell."""
     digest: str
-    """Identity of the tensors."""
+    """Identity of the tensors in their public names, heads included; a converted file has the same."""
     extras: dict[str, str]
     """What lies beside the weights."""
     code: tuple[str, ...]
     """Code that the file names; none of it was run."""
     advice: str
-    """How to use it."""
+    """How to use it in Python."""
+    commands: tuple[str, ...]
+    """How to use it on the command line; several where the file leaves a choice."""
+    notes: tuple[str, ...]
+    """What to know before choosing."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""
@@ -70,26 +79,44 @@ def inspect_checkpoint(path: str | Path) -> CheckpointInfo:
     CheckpointError
         If it holds no dictionary of tensors.
     """
-    opened = open_checkpoint(path)
-    heads = head_widths(opened.state)
-    fits = fitting(opened.state)
+    return described(open_checkpoint(path))
+
+
+def described(opened: Checkpoint) -> CheckpointInfo:
+    """Say what an opened file is; see `inspect_checkpoint`."""
+    found = candidates(opened.state, also=timm_names(opened.state))
+    best = found[0] if found and found[0].fits else None
+    prefix = best.prefix if best else ""
+    state = public_names(opened.state, prefix)
+    heads = head_widths(state)
+    path = opened.path
+    flow, about_card = _flow_of(path, digest(state)) if best and best.backbone == "manet" else (None, ())
     return CheckpointInfo(
         path=str(path),
         form=opened.form,
         opened_by=opened.opened_by,
         entry=opened.entry,
-        prefix=opened.prefix,
-        tensors=len(opened.state),
-        parameters=sum(tensor.numel() for tensor in opened.state.values()),
-        dtypes=tuple(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in opened.state.values()})),
+        prefix=opened.prefix + prefix,
+        tensors=len(state),
+        parameters=sum(tensor.numel() for tensor in state.values()),
+        dtypes=tuple(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()})),
         heads=heads,
-        fits=fits,
-        looks_like=looks_like(opened.state),
-        digest=digest(opened.state),
+        fits=best.backbone if best else None,
+        candidates=tuple(found),
+        looks_like=looks_like(state, found),
+        digest=digest(state),
         extras=opened.extras,
         code=opened.stubs,
-        advice=advice(fits, heads, opened.path.name),
+        advice=_advice(best, heads, path.name),
+        commands=_commands(best, heads, path, flow),
+        notes=(*_notes(best, heads, flow), *_alternatives(found), *about_card),
     )
+
+
+def public_names(state: Mapping[str, Tensor], prefix: str) -> State:
+    """Strip what the network's names begin with; what lies beside keeps its name, and no tensor is dropped."""
+    renamed = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return renamed if len(renamed) == len(state) else dict(state)
 
 
 def head_widths(state: Mapping[str, Tensor]) -> dict[str, int]:
@@ -102,58 +129,69 @@ def head_widths(state: Mapping[str, Tensor]) -> dict[str, int]:
     return found
 
 
-def fitting(state: Mapping[str, Tensor]) -> str | None:
-    """Name the backbone of ours whose names and shapes the file has, apart from its heads."""
-    for name, expected in signatures().items():
-        faults = [fault.split(" ")[0] for fault in compare(state, expected)]
-        if all(under(key, EXTRA_LAYERS) for key in faults) and len(faults) < len(expected) / 2:
-            return name
-    return None
+def _flow_of(path: Path, digest: str) -> tuple[str | None, tuple[str, ...]]:
+    """Read the flow off the card beside the file, and what there is to say about a card that is none of this file's."""
+    try:
+        return card_beside(path, digest), ()
+    except (CheckpointError, CardError) as error:
+        return None, (str(error),)
 
 
-@lru_cache(maxsize=1)
-def signatures() -> dict[str, dict[str, Tensor]]:
-    """Build the named backbones without memory for their weights, for the names and shapes."""
-    import torch
-
-    from backbones.registry import names, recipe_of
-
-    built = {}
-    for name in names():
-        with torch.device("meta"):
-            encoder = recipe_of(name)[0].build(tag=None, pretrained=False)
-        if isinstance(encoder, Encoder):
-            built[name] = dict(encoder.trunk.state_dict())
-    return built
+def _options(best: Candidate, heads: Mapping[str, int]) -> dict[str, Any]:
+    """Collect what `create` must be told to take the file."""
+    options = dict(best.options)
+    widths = {heads[layer] for layer in ("fc_1", "fc_2") if layer in heads}
+    if best.backbone == "manet" and widths != {7}:
+        is_kept = len(widths) == 1 and max(widths) < FOREIGN_HEAD
+        options |= {"num_classes": max(widths)} if is_kept else {"replace_heads": True}
+    return options
 
 
-def looks_like(state: Mapping[str, Tensor]) -> str:
-    """Name the family of a network from its parameters' names, in a few words."""
-    fits = fitting(state)
-    if fits:
-        return {"manet": "MA-Net", "vit": "ViT-B/16", "resnet50": "ResNet-50"}.get(fits, fits)
-    if "patch_embed.proj.weight" in state and "pos_embed" in state:
-        width, _, _, patch = state["patch_embed.proj.weight"].shape
-        depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
-        return f"a ViT of width {width}, depth {depth}, patch {patch}"
-    if "layer4.0.conv1.weight" in state:
-        depths = [len({k.split(".")[1] for k in state if k.startswith(f"layer{stage}.")}) for stage in range(1, 5)]
-        return f"a ResNet with {depths} blocks{' (bottleneck)' if 'layer4.0.conv3.weight' in state else ''}"
-    if "layer3_1_p1.0.conv1.weight" in state:
-        return "an MA-Net of another size"
-    if "conv_stem.weight" in state:
-        return "an EfficientNet or MobileNet of timm"
-    if any(key.startswith("stages.") for key in state):
-        return "a ConvNeXt or another network in stages"
-    return f"something unknown (first names: {', '.join(list(state)[:3])})"
-
-
-def advice(fits: str | None, heads: Mapping[str, int], name: str) -> str:
-    """Say how the file is used."""
-    if fits is None:
+def _advice(best: Candidate | None, heads: Mapping[str, int], name: str) -> str:
+    """Say how the file is used in Python."""
+    if best is None:
         return f"none of the named backbones takes it; try create('timm:<name>', weights='{name}')"
-    extra = ""
-    if fits == "manet" and heads:
-        width = max(heads.values())
-        extra = "" if width == 7 else f", num_classes={width}" if width < 100 else ", replace_heads=True"
-    return f"create({fits!r}, weights='{name}'{extra})"
+    options = "".join(f", {key}={value!r}" for key, value in _options(best, heads).items())
+    return f"create({best.backbone!r}, weights={name!r}{options})"
+
+
+def _commands(best: Candidate | None, heads: Mapping[str, int], path: Path, flow: str | None) -> tuple[str, ...]:
+    """Say how the file is used on the command line, once for each choice that it leaves."""
+    if best is None:
+        return ()
+    options = {key: str(value).lower() for key, value in _options(best, heads).items()}
+    words = ["cer-feat", "extract", "--backbone", best.backbone, "--weights", str(path), "--data", "MANIFEST"]
+    choices: list[dict[str, str]] = [{}]
+    if best.backbone == "manet":
+        choices = [{"flow": each} for each in ((flow,) if flow else ("legacy", "bidirectional"))]
+    return tuple(
+        shlex.join([*words, *(word for key, value in (choice | options).items() for word in ("-O", f"{key}={value}"))])
+        for choice in choices
+    )
+
+
+def _notes(best: Candidate | None, heads: Mapping[str, int], flow: str | None) -> tuple[str, ...]:
+    """Say what the file leaves open, and what loading it does."""
+    if best is None:
+        return ()
+    notes = []
+    if best.backbone == "manet":
+        notes.append(f"flow={flow}, says the card.json beside the file" if flow else BOTH_FLOWS)
+        if "replace_heads" in _options(best, heads):
+            notes.append(
+                "its heads cannot be kept (of another task, of two widths, or none): new, untrained ones are put there"
+            )
+    if best.is_adapted:
+        notes.append("names or position embeddings are changed while loading, as timm does")
+    if best.left_out:
+        notes.append(f"loading leaves out {len(best.left_out)} tensors that no block depends on")
+    return tuple(notes)
+
+
+def _alternatives(found: Sequence[Candidate]) -> list[str]:
+    """Say with which other options, or as which other backbone, the file can be used as well."""
+    others = [each for each in found[1:] if each.fits]
+    return [
+        " ".join(["it fits as well:", each.backbone, *(f"-O {key}={value}" for key, value in each.options.items())])
+        for each in others
+    ]

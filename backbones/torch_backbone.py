@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from backbones.backbone import PRECISIONS, Backbone
+from backbones.device_memory import or_does_not_fit
 from backbones.encoder import Encoder
 from backbones.errors import DeviceError, OptionError
 from backbones.weights import Source, digest
@@ -40,15 +41,57 @@ class TorchBackbone(Backbone):
         self.piece = encoder.cpu_piece if self.device == "cpu" else 0
         order = torch.channels_last if encoder.channels_last else torch.contiguous_format
         self.module: nn.Module = encoder.module.to(self.device).to(memory_format=order).eval()
+        self.network: Callable[[torch.Tensor], dict[str, torch.Tensor]] = self.module
+        """What computes: the module itself, or what `compile_network` made of it."""
+
+    def compile_network(self, *, backend: str = "inductor") -> None:
+        """Have torch.compile translate the network, and try it at once; it becomes part of the identity.
+
+        Compiled code may add in another order than the network's own, so its rows may differ in their last bits.
+
+        Raises
+        ------
+        DeviceError
+            If it cannot be compiled here; the backbone stays as it was.
+        """
+        before = self.network
+        self.network = torch.compile(self.module, backend=backend)
+        side = self.transform.size_px
+        try:
+            self.compute(np.zeros((self.piece or 1, side, side, 3), np.uint8))
+        except Exception as error:  # a boundary: compilers raise nearly anything, and the reason is kept
+            self.network = before
+            raise DeviceError(
+                f"torch.compile cannot translate {self.name} on this machine: {type(error).__name__}: "
+                f"{str(error).strip().partition(chr(10))[0][:300]}\n"
+                f"  leave it uncompiled (no --compile); on a CPU the compiler needs a C++ compiler such as g++"
+            ) from error
+        self.options = {**self.options, "compile": backend}
 
     def compute(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """Embed a batch that has been checked; in evaluation mode, without gradients."""
+        """Embed a batch that has been checked; in evaluation mode, without gradients.
+
+        Raises
+        ------
+        DeviceMemoryError
+            If it does not fit on the device.
+        """
         if self.module.training:
             self.module.eval()
-        batch = torch.from_numpy(np.require(pictures, requirements=["C", "W"])).to(self.device)
+        return or_does_not_fit(
+            lambda: self.forward(pictures), pictures=len(pictures), name=self.name, device=self.device
+        )
+
+    def forward(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Copy to the device, scale, run the network, and copy the rows back."""
+        batch = torch.from_numpy(np.require(pictures, requirements=["C", "W"]))
         kind = torch.device(self.device).type
+        if kind == "cuda":  # from pinned memory the copy runs beside what the GPU is at
+            batch = batch.pin_memory().to(self.device, non_blocking=True)
+        else:
+            batch = batch.to(self.device)
         with torch.inference_mode(), _no_tf32(), torch.autocast(kind, **self.autocast()):
-            rows = self.module(self.transform.to_tensor(batch, channels_last=self.encoder.channels_last))
+            rows = self.network(self.transform.to_tensor(batch, channels_last=self.encoder.channels_last))
         return {block: rows[block].float().cpu().numpy() for block in self.blocks}
 
     def autocast(self) -> dict[str, Any]:
@@ -76,6 +119,7 @@ class TorchBackbone(Backbone):
             "weights_source": self.source.label,
             "parameters": sum(parameter.numel() for parameter in self.module.parameters()),
             "device": self.device,
+            "compiled": self.network is not self.module,
             **self.encoder.notes,
             "versions": {
                 "torch": str(torch.__version__),

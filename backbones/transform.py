@@ -104,13 +104,32 @@ class Transform:
         return self.apply(open_picture(data))
 
     def apply(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Resize and crop an RGB image; the part of `decode` after opening."""
-        width, height = self.resized(*image.size)
-        if (width, height) != image.size:
-            image = image.resize((width, height), RESAMPLING[self.interpolation])
-        left = round((width - self.size_px) / 2.0)  # torchvision's CenterCrop rounds so, half to even
+        """Resize and crop an RGB image, which stays as it is; the part of `decode` after opening."""
+        pixels = self.scaled(image)
+        return np.array(pixels[self.centred(*pixels.shape[:2])])  # a copy to write to
+
+    def five_crop(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Resize an RGB image and cut its corners (top left, top right, bottom left, bottom right) and its centre.
+
+        Returns
+        -------
+        ndarray of shape (5, size_px, size_px, 3), uint8, RGB
+        """
+        pixels = self.scaled(image)
+        first, last = slice(None, self.size_px), slice(-self.size_px, None)
+        corners = [pixels[rows, columns] for rows in (first, last) for columns in (first, last)]
+        return np.stack([*corners, pixels[self.centred(*pixels.shape[:2])]])
+
+    def scaled(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Resize an RGB image to the size before the crop: (h, w, 3), not to be written to."""
+        size = self.resized(*image.size)
+        return np.asarray(image if size == image.size else image.resize(size, RESAMPLING[self.interpolation]))
+
+    def centred(self, height: int, width: int) -> tuple[slice, slice]:
+        """Return the rows and columns of the centre crop; torchvision's CenterCrop rounds so, half to even."""
         top = round((height - self.size_px) / 2.0)
-        return np.array(np.asarray(image)[top : top + self.size_px, left : left + self.size_px])  # a copy to write to
+        left = round((width - self.size_px) / 2.0)
+        return slice(top, top + self.size_px), slice(left, left + self.size_px)
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
         """Return the size before the crop; "shorter" truncates the longer side as torchvision's Resize does."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from backbones.errors import CheckpointError, WeightsError, listed, nearest
+from backbones.fitting import compare, fit, in_heads, under
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,61 +104,61 @@ def put(encoder: Encoder, opened: Checkpoint) -> None:
     ------
     CheckpointError
         With the names that are missing, left over or of another shape, and what the file looks like instead.
+    OptionError
+        If an option was left to the file (``flow="auto"``), and nothing beside the file answers it.
     """
-    from backbones.inspection import looks_like
-
     name = opened.path.name
-    state = without(opened.state, encoder.foreign_heads, name)
+    try:
+        found = fit(encoder, opened.state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}\n  in file: {opened.path}") from None
+    if found.refusal is not None and len(found.faults) * 2 < len(encoder.trunk.state_dict()):
+        raise CheckpointError(f"{found.refusal}\n  in file: {opened.path}")
+    if found.left_out:
+        under_prefix = f" (took what is under {found.prefix!r})" if found.prefix else ""
+        logger.info("%s: left out %s, which no block depends on%s", name, listed(found.left_out), under_prefix)
+    if found.is_adapted:
+        logger.info("%s: adapted to %s (names, patch and position embeddings)", name, encoder.architecture)
     expected: dict[str, Tensor] = dict(encoder.trunk.state_dict())
-    faults = compare(state, expected)
-    if faults and encoder.adapt is not None:
-        try:
-            adapted = without(encoder.adapt(dict(state)), encoder.foreign_heads, name)
-        except CheckpointError as error:
-            raise CheckpointError(f"{error}\n  in file: {opened.path}") from None
-        if not compare(adapted, expected):
-            logger.info("%s: adapted to %s (names, patch and position embeddings)", name, encoder.architecture)
-            state, faults = adapted, []
+    state, faults = found.state, list(found.faults)
     if faults and set(in_heads(encoder, faults)) == set(faults):
         state = settle_heads(encoder, state, expected, name)
         faults = compare(state, expected)
     if faults:
-        raise CheckpointError(
-            f"the weights do not fit {encoder.architecture}: {listed(faults)}\n"
-            f"  the file holds {len(state)} tensors, expected {len(expected)}; "
-            f"it looks like {looks_like(opened.state)}\n  in file: {opened.path}"
-        )
+        raise CheckpointError(_misfit(encoder, opened, len(state), faults))
     complete = {key: state.get(key, tensor) for key, tensor in expected.items()}
     encoder.trunk.load_state_dict(complete, strict=True)
+    if encoder.options.get("flow") == "auto":
+        _decide_flow(encoder, opened)
 
 
-def compare(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
-    """List how `state` differs from `expected`; a batch norm's step counter may be missing, as in old files."""
-    faults = [f"{key} is missing" for key in expected if key not in state and not key.endswith("num_batches_tracked")]
-    faults += [
-        f"{key} is {tuple(state[key].shape)}, expected {tuple(tensor.shape)}"
-        for key, tensor in expected.items()
-        if key in state and state[key].shape != tensor.shape
-    ]
-    return faults + [f"{key} is left over" for key in state if key not in expected]
+def _misfit(encoder: Encoder, opened: Checkpoint, count: int, faults: Sequence[str]) -> str:
+    """Say what is amiss, what the file looks like instead, and what to do."""
+    from backbones.recognition import looks_like
+
+    expected = len(encoder.trunk.state_dict())
+    wide = [fault for fault in faults if fault.startswith(("fc_1.weight is (", "fc_2.weight is ("))]
+    advice = f"see which backbone takes it: cer-feat inspect {opened.path.name}"
+    if wide and len(wide) * 2 == len(faults):
+        width = wide[0].partition("(")[2].partition(",")[0]
+        advice = f"its heads are {width}-way: num_classes={width}"
+    return (
+        f"the weights do not fit {encoder.architecture}: {listed(faults)}\n"
+        f"  the file holds {count} tensors, expected {expected}; it looks like {looks_like(opened.state)}\n"
+        f"  {advice}\n  in file: {opened.path}"
+    )
 
 
-def without(state: Mapping[str, Tensor], heads: Sequence[str], name: str) -> dict[str, Tensor]:
-    """Drop the layers called `heads`, and say so."""
-    dropped = [key for key in state if under(key, heads)]
-    if dropped:
-        logger.info("%s: left out %s, which no block depends on", name, listed(dropped))
-    return {key: tensor for key, tensor in state.items() if key not in dropped}
+def _decide_flow(encoder: Encoder, opened: Checkpoint) -> None:
+    """Answer ``flow="auto"`` by the card that fine-tuning leaves beside its weights."""
+    from backbones.flow import flow_beside
+    from backbones.manet import MANet
 
-
-def under(key: str, layers: Iterable[str]) -> bool:
-    """Tell whether a tensor belongs to one of the layers."""
-    return any(key == layer or key.startswith(f"{layer}.") for layer in layers)
-
-
-def in_heads(encoder: Encoder, faults: Sequence[str]) -> list[str]:
-    """Keep the faults that concern the encoder's heads."""
-    return [fault for fault in faults if under(fault.split(" ")[0], encoder.heads)]
+    assert isinstance(encoder.trunk, MANet)
+    flow = flow_beside(opened.path, digest(opened.state))
+    encoder.trunk.decide(flow)
+    encoder.options["flow"] = flow
+    logger.info("flow auto: %s, says the card beside %s", flow, opened.path.name)
 
 
 def settle_heads(
@@ -202,5 +203,8 @@ def digest(state: Mapping[str, Tensor], *, leave_out: Sequence[str] = ()) -> str
         tensor = state[name].detach().cpu().contiguous()
         total.update(f"{name}|{str(tensor.dtype).removeprefix('torch.')}|{list(tensor.shape)}|".encode())
         if tensor.numel():
-            total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+            flat = tensor.reshape(-1)
+            if flat.stride(0) != 1:  # one element, repeated: contiguous in name only
+                flat = flat.clone(memory_format=torch.contiguous_format)
+            total.update(flat.view(torch.uint8).numpy().data)
     return total.hexdigest()

@@ -8,8 +8,10 @@ from commands import (
     feat_doctor,
     feat_export,
     feat_extract,
+    feat_finetune,
     feat_housekeeping,
     feat_import,
+    feat_inspect,
     feat_manifest,
     feat_relabel,
     feat_store,
@@ -19,6 +21,8 @@ from commands.console import app as make_app
 app = make_app("Embed faces once, keep the features, know exactly what made them.")
 app.command("manifest")(feat_manifest.manifest)
 app.command("backbones")(feat_extract.backbones)
+app.command("inspect")(feat_inspect.inspect)
+app.command("finetune")(feat_finetune.finetune)
 app.command("extract")(feat_extract.extract)
 app.command("import")(feat_import.import_)
 app.command("export")(feat_export.export)

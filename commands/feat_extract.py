@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from commands.console import escape, out, out_json, out_table, progress_bar, say, show_logs
+from commands.chosen_backbones import chosen_backbones
+from commands.console import escape, out, out_json, out_table, say, show_logs
+from commands.extract_bar import extract_bar
 from commands.options import (
     DEFAULT_STORE,
     Data,
@@ -17,7 +19,6 @@ from commands.options import (
     Root,
     Seed,
     StorePath,
-    key_values,
     manifest_and_dataset,
 )
 from commands.part import part_of
@@ -54,27 +55,48 @@ def backbones(as_json: Json = False) -> None:
 def extract(
     ctx: typer.Context,
     backbone: Annotated[
-        str, typer.Option("--backbone", "-b", help="vit, manet, resnet50, timm:<name> or onnx:<file>; see backbones.")
+        list[str],
+        typer.Option(
+            "--backbone",
+            "-b",
+            help="vit, manet, resnet50, timm:<name> or onnx:<file>; see backbones. Several share one pass.",
+        ),
     ],
     data: Data = None,
     store: StorePath = DEFAULT_STORE,
     weights: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            "--weights", "-w", help="pretrained, a timm tag, a file, or random.", show_default="the backbone's"
+            "--weights",
+            "-w",
+            help="pretrained, a timm tag, a file, or random; BACKBONE=… for one of several.",
+            show_default="the backbone's",
         ),
     ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option("--option", "-O", help="The backbone's own, key=value: flow=legacy, tap=pool2048, img_size=112."),
+        typer.Option(
+            "--option",
+            "-O",
+            help="The backbone's own, key=value: flow=legacy, tap=pool2048, img_size=112; BACKBONE=key=value for one "
+            "of several.",
+        ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--as", help="What the feature is called.", show_default="the backbone")
+        list[str] | None,
+        typer.Option(
+            "--as", help="What the feature is called; BACKBONE=… for one of several.", show_default="the backbone"
+        ),
     ] = None,
     dataset: DatasetName = None,
     root: Root = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 32,
+    batch_size: Annotated[
+        str, typer.Option(help="Pictures per forward pass; auto begins large and halves when memory does not suffice.")
+    ] = "32",
     readers: Annotated[int, typer.Option(min=1, help="Threads that read and decode.")] = 2,
+    reader_processes: Annotated[
+        int, typer.Option("--reader-processes", min=0, help="Processes that decode instead; 0: threads do.")
+    ] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes on this machine, each with its share.")] = 1,
     shard_index: Annotated[
         int | None, typer.Option("--shard-index", min=0, help="Which part this is.", show_default="RANK or Slurm's")
@@ -89,6 +111,10 @@ def extract(
     precision: Annotated[
         str, typer.Option(help="What the network computes in: float32, bfloat16, float16.")
     ] = "float32",
+    views: Annotated[
+        str, typer.Option(help="Each row is the mean over these: none, flip, five-crop, five-crop+flip.")
+    ] = "none",
+    compiled: Annotated[bool, typer.Option("--compile", help="Translate the network with torch.compile.")] = False,
     dtype: Annotated[str, typer.Option(help="What rows are stored in: float32 or float16.")] = "float32",
     shard_rows: Annotated[int, typer.Option(min=1, help="Samples a shard; a kill loses at most one.")] = 2048,
     max_errors: Annotated[
@@ -102,74 +128,99 @@ def extract(
 ) -> None:
     """Embed every sample that has no row yet. Run it again after a kill, a new picture, a changed label.
 
+    Several backbones make one pass: each picture is read and decoded once for all of them.
+
     Example: cer-feat extract --backbone resnet50 --data rafdb.csv --store features
     """
-    from backbones import create
     from featstore import Store
     from featstore import extract as run_extract
+    from featstore.meter import Meter
 
     show_logs()
+    chosen = chosen_backbones(backbone, weights or [], option or [], name or [])
+    size, stored = _batch_size(batch_size), _dtype(dtype)
     manifest, dataset_name = manifest_and_dataset(data, store, dataset=dataset, root=root)
     part = part_of(shard_index, num_shards, os.environ)
     opened = Store.create(store)
     if workers > 1:
-        tell_extract(_extract_with(workers, part, ctx), opened, dataset_name, as_json=as_json)
+        tell_extracts(_extract_with(workers, part, ctx), opened, dataset_name, as_json=as_json)
         return
-    embedder = create(
-        backbone,
-        weights=weights,
-        seed=seed,
-        device=_device(device),
-        precision=precision,
-        **key_values(option, "--option"),
-    )
-    if embedder.piece and batch_size % embedder.piece:
-        say(
-            f"note: on the CPU {escape(backbone)} computes {embedder.piece} pictures at a time and fills "
-            f"up what is missing; a batch size that is a multiple of {embedder.piece} wastes nothing"
-        )
-    chosen: Literal["float32", "float16"] = _dtype(dtype)
-    with progress_bar() as step:
-        report = run_extract(
-            embedder,
+    embedders = [
+        one.create(seed=seed, device=_device(device), precision=precision, views=views, compiled=compiled)
+        for one in chosen
+    ]
+    for embedder in embedders:
+        if size != "auto" and embedder.piece and size % embedder.piece:
+            say(
+                f"note: on the CPU {escape(embedder.name)} computes {embedder.piece} pictures at a time and fills "
+                f"up what is missing; a batch size that is a multiple of {embedder.piece} wastes nothing"
+            )
+    meter = Meter()
+    with extract_bar(lambda: meter.busy) as step:
+        reports = run_extract(
+            embedders,
             manifest,
             opened,
             dataset=dataset_name,
-            name=name,
-            batch_size=batch_size,
+            name=[one.feature for one in chosen],
+            batch_size=size,
             shard_rows=shard_rows,
-            dtype=chosen,
+            dtype=stored,
             max_errors=max_errors,
             readers=readers,
+            reader_processes=reader_processes,
             part=part,
             assume_unchanged=assume_unchanged,
             progress=step,
+            meter=meter,
         )
-    tell_extract(report, opened, dataset_name, as_json=as_json)
+    tell_extracts(reports, opened, dataset_name, as_json=as_json)
 
 
-def _extract_with(workers: int, part: tuple[int, int], ctx: typer.Context) -> ExtractReport:
+def _extract_with(workers: int, part: tuple[int, int], ctx: typer.Context) -> list[ExtractReport]:
     """Have several processes run this very command, each with a share of this process's part."""
     from featstore import ExtractReport
 
     k, n = part
-    with progress_bar() as step:
+    busy: dict[int, float] = {}
+    with extract_bar(lambda: sum(busy.values()) / max(1, len(busy))) as step:
         found = run_workers(
             lambda j: arguments_again(ctx, workers=1, shard_index=k + n * j, num_shards=n * workers, as_json=True),
             workers,
             step,
+            busy=busy,
         )
-    return ExtractReport.merged([ExtractReport(**entry) for entry in found])
+    of_workers = [entries if isinstance(entries, list) else [entries] for entries in found]
+    return [
+        ExtractReport.merged([ExtractReport(**entry) for entry in of_feature])
+        for of_feature in zip(*of_workers, strict=True)
+    ]
 
 
-def tell_extract(report: ExtractReport, store: Store, dataset: str, *, as_json: bool = False) -> None:
-    """Print what a run did, and what its user should know."""
+def tell_extracts(reports: list[ExtractReport], store: Store, dataset: str, *, as_json: bool = False) -> None:
+    """Print what a run made of each of its features, and what bounded it."""
+    from featstore.extraction import bottleneck
+
+    for report in reports:
+        tell_extract(report, store, dataset, bound=len(reports) == 1)
+    if len(reports) > 1:
+        elapsed, bound = max(report.elapsed_s for report in reports), bottleneck(reports)
+        say(f"{len(reports)} features in one pass: {elapsed:,.1f} s" + (f", bound by {bound}" if bound else ""))
+    if as_json:
+        out_json([vars(report) for report in reports] if len(reports) > 1 else vars(reports[0]))
+
+
+def tell_extract(report: ExtractReport, store: Store, dataset: str, *, bound: bool = True) -> None:
+    """Print what a run did, and what its user should know; with `bound`, what kept it from being faster."""
+    from featstore.extraction import bottleneck
+
     rate = f", {report.embedded / report.elapsed_s:,.1f} pictures/s" if report.embedded and report.elapsed_s else ""
     others = f"{report.by_others:,} done meanwhile by another run, " if report.by_others else ""
+    limit = f", bound by {bottleneck([report])}" if bound and report.embedded and bottleneck([report]) else ""
     say(
         f"[bold]{escape(report.feature)}[/]: {report.samples:,} samples, {report.already:,} there already, {others}"
         f"{report.embedded:,} embedded, {report.shared:,} shared with an identical picture "
-        f"({report.elapsed_s:,.1f} s{rate})"
+        f"({report.elapsed_s:,.1f} s{rate}{limit})"
     )
     if report.quarantined:
         folder = store.path / dataset / report.feature
@@ -179,8 +230,6 @@ def tell_extract(report: ExtractReport, store: Store, dataset: str, *, as_json: 
     if report.repeated_across_splits:
         say(f"[yellow]{report.repeated_across_splits:,} pictures are in more than one split[/], so scores flatter")
     _tell_siblings(store.feature(report.feature, dataset), store.features(dataset))
-    if as_json:
-        out_json(vars(report))
 
 
 def _tell_siblings(feature: Feature, features: list[Feature]) -> None:
@@ -210,3 +259,11 @@ def _dtype(text: str) -> Literal["float32", "float16"]:
     if text == "float16":
         return "float16"
     raise typer.BadParameter("must be float32 or float16", param_hint="--dtype")
+
+
+def _batch_size(text: str) -> int | Literal["auto"]:
+    if text == "auto":
+        return "auto"
+    if text.isdecimal() and int(text) >= 1:
+        return int(text)
+    raise typer.BadParameter(f"must be a number from 1, or auto, however: {text!r}", param_hint="--batch-size")

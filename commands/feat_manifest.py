@@ -24,6 +24,10 @@ def manifest(
     labels: Annotated[
         str | None, typer.Option(help="ferplus: compound7 (default) or basic8.", show_default=False)
     ] = None,
+    votes: Annotated[
+        Path | None,
+        typer.Option(help="ferplus basic8: write the annotators' votes too, for cer-feat finetune --soft-labels."),
+    ] = None,
     pictures: Annotated[
         str | None,
         typer.Option(help="rafdb: aligned (default) or original; csv: folder of the pictures.", show_default=False),
@@ -60,6 +64,8 @@ def manifest(
 
     if repeats not in ("report", "first", "ignore"):
         raise typer.BadParameter("must be report, first or ignore", param_hint="--repeats")
+    if votes is not None and (kind, labels) != ("ferplus", "basic8"):
+        raise typer.BadParameter("only ferplus with --labels basic8 has votes", param_hint="--votes")
     options = {
         "classes": classes, "labels": labels, "pictures": pictures, "id_column": id_column, "path_column": path_column,
         "label_column": label_column, "split_column": split_column, "group_column": group_column,
@@ -76,6 +82,10 @@ def manifest(
         listed = thin(listed, sample, seed=seed)
     listed.write(output)
     say(f"wrote [bold]{escape(output)}[/]: {len(listed):,} samples, classes {escape(listed.classes.name)}")
+    if votes is not None:
+        from featstore.adapters.ferplus import write_votes
+
+        say(f"wrote [bold]{escape(votes)}[/]: the votes of {write_votes(root, listed, votes):,} samples")
     _print_counts(listed, as_json)
 
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import IO, Any
 
 from commands.console import PROGRESS_LINE, PROGRESS_VARIABLE, Progress, escape, say
@@ -23,15 +23,30 @@ class WorkerError(Exception):
         self.exit_code = exit_code
 
 
-def run_workers(arguments: Callable[[int], Sequence[str]], count: int, progress: Progress) -> list[dict[str, Any]]:
+def run_workers(
+    arguments: Callable[[int], Sequence[str]],
+    count: int,
+    progress: Progress,
+    *,
+    busy: MutableMapping[int, float] | None = None,
+) -> list[Any]:
     """Run `cer-feat` with `arguments(j)` for j = 0 … count - 1, all at once.
 
     Each gets its share of the CPU's threads (unless `OMP_NUM_THREADS` says otherwise) and its number as `LOCAL_RANK`,
     from which `--device auto` picks a GPU. What they say is passed on with their number; their progress is summed.
 
+    Parameters
+    ----------
+    arguments : callable
+        Number of a worker to its command line.
+    count : int
+    progress : callable (stage, done, total)
+    busy : mapping, optional
+        Filled with the share of the time, 0 to 1, in which each worker's model computed so far.
+
     Returns
     -------
-    list of dict
+    list
         What each printed as JSON.
 
     Raises
@@ -41,7 +56,7 @@ def run_workers(arguments: Callable[[int], Sequence[str]], count: int, progress:
     KeyboardInterrupt
         Passed on to all of them, and raised again when they have ended.
     """
-    total = _Sum(progress)
+    total = _Sum(progress, {} if busy is None else busy)
     running = [_Worker(j, arguments(j), _environment(j, count), total) for j in range(count)]
     try:
         left = set(running)
@@ -85,13 +100,15 @@ def arguments_again(ctx: Any, **changed: Any) -> list[str]:
 class _Sum:
     """Progress of several workers as one."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, busy: MutableMapping[int, float]) -> None:
         self._progress = progress
+        self._busy = busy
         self._lock = threading.Lock()
         self._found: dict[str, dict[int, tuple[int, int]]] = {}
 
-    def step(self, number: int, stage: str, done: int, total: int) -> None:
+    def step(self, number: int, stage: str, done: int, total: int, busy: float = 0.0) -> None:
         with self._lock:
+            self._busy[number] = busy
             of_stage = self._found.setdefault(stage, {})
             of_stage[number] = (done, total)
             self._progress(stage, sum(d for d, _ in of_stage.values()), sum(t for _, t in of_stage.values()))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import numpy.typing as npt
 
@@ -35,4 +35,36 @@ class Embedder(Protocol):
         """
 
     def embed(self, pictures: npt.NDArray[Any]) -> Mapping[str, npt.NDArray[Any]]:
-        """A stack of b decoded pictures to {block: (b, d) float array}."""
+        """A stack of b decoded pictures to {block: (b, d) float array}.
+
+        Raises
+        ------
+        MemoryError
+            If b pictures are too many for the device at once; fewer are tried where the batch size is automatic.
+        """
+
+
+@runtime_checkable
+class OpensPictures(Protocol):
+    """An embedder whose `decode` is `prepare` after `open`, so that several can share the opened picture.
+
+    Embedders whose `open` is equal share it. Both are called from several threads, raise ValueError as `decode` does,
+    and must be such that they can be sent to another process (which a method of the network itself should not be).
+    """
+
+    @property
+    def open(self) -> Callable[[bytes], Any]:
+        """Turns a file's bytes into a picture, which `prepare` must not change."""
+
+    @property
+    def prepare(self) -> Callable[[Any], npt.NDArray[Any]]:
+        """Turns an opened picture into what is stacked."""
+
+
+@runtime_checkable
+class SizesBatches(Protocol):
+    """An embedder that knows how many pictures it likes at once."""
+
+    @property
+    def auto_batch(self) -> int:
+        """What an automatic batch size starts from."""

@@ -28,32 +28,58 @@ class Survey:
     """Digest of a pending picture to a sample whose stored row was made from that very picture."""
 
 
-def survey(
+def surveys(
     manifest: Manifest,
-    index: RowIndex,
+    indexes: Sequence[RowIndex],
     mine: Sequence[bool],
     *,
     readers: int,
     assume_unchanged: bool,
     progress: Callable[[str, int, int], None],
-) -> Survey:
-    """Hash the pictures of the samples that are `mine` and compare with what the feature's rows were made from.
+) -> list[Survey]:
+    """Hash the pictures of the samples that are `mine`, once, and compare with what each feature's rows were made from.
 
     Raises
     ------
     ManifestError
         If not one picture can be read: the root is wrong, and nothing should be changed.
     """
-    made_from = index.image_digests()
-    digests, missing = _digests(manifest, mine, made_from if assume_unchanged else {}, readers, progress)
+    made_from = [index.image_digests() for index in indexes]
+    known = [made if assume_unchanged else {} for made in made_from]
+    unread = [
+        i
+        for i, (sample_id, own) in enumerate(zip(manifest.ids, mine, strict=True))
+        if own and not all(of_feature.get(sample_id) for of_feature in known)
+    ]
+    found, missing = _digests(manifest, unread, readers, progress)
     if missing and len(missing) == sum(mine):
-        first = next(sample for sample, own in zip(manifest.samples, mine, strict=True) if own)
+        first = manifest.samples[unread[0]]
         raise ManifestError(
             f"none of the {len(missing)} pictures of {manifest.where} can be read "
             f"(first: {first.path}: {missing[first.sample_id]})\n"
             f"  looked under: {manifest.root}\n"
             f"  say where the pictures are with --root"
         )
+    return [
+        _survey(manifest, mine, index, made, of_feature, found, missing)
+        for index, made, of_feature in zip(indexes, made_from, known, strict=True)
+    ]
+
+
+def _survey(
+    manifest: Manifest,
+    mine: Sequence[bool],
+    index: RowIndex,
+    made_from: dict[str, str],
+    known: dict[str, str],
+    found: dict[str, str],
+    missing: dict[str, str],
+) -> Survey:
+    """State of one feature, whose rows' own digests (`known`) count before those that were read for others."""
+    digests = [
+        known.get(sample_id) or found.get(sample_id, "") if own else ""
+        for sample_id, own in zip(manifest.ids, mine, strict=True)
+    ]
     pending: list[bool] = []
     failed: dict[str, str] = {}
     for sample_id, digest, own in zip(manifest.ids, digests, mine, strict=True):
@@ -74,17 +100,11 @@ def survey(
 
 
 def _digests(
-    manifest: Manifest,
-    mine: Sequence[bool],
-    known: dict[str, str],
-    readers: int,
-    progress: Callable[[str, int, int], None],
-) -> tuple[list[str], dict[str, str]]:
-    """Digest of every picture of `mine`, read only where it is not known."""
-    out = [known.get(sample_id, "") if own else "" for sample_id, own in zip(manifest.ids, mine, strict=True)]
-    unread = [i for i, digest in enumerate(out) if mine[i] and not digest]
+    manifest: Manifest, unread: Sequence[int], readers: int, progress: Callable[[str, int, int], None]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Digest by sample id of the pictures at these positions, and reason by sample id where one cannot be read."""
     if not unread:
-        return out, {}
+        return {}, {}
     wanted = set(unread)
     done = 0
 
@@ -95,9 +115,7 @@ def _digests(
 
     left = manifest.keep(i in wanted for i in range(len(manifest)))
     found, missing = pictures.digests(left, workers=readers, progress=step)
-    for i, digest in zip(unread, found, strict=True):
-        out[i] = digest
-    return out, missing
+    return dict(zip(left.ids, found, strict=True)), missing
 
 
 def _is_settled(sample_id: str, digest: str, index: RowIndex, made_from: dict[str, str]) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from backbones.encoder import Encoder, Recipe
+from backbones.errors import OptionError
 from backbones.transform import Transform
 
 
@@ -13,6 +16,7 @@ def build(
     flow: str = "bidirectional",
     num_classes: int = 7,
     replace_heads: bool = False,
+    extra: str | Sequence[str] = "none",
 ) -> Encoder:
     """Build the network.
 
@@ -20,26 +24,36 @@ def build(
     ----------
     tag, pretrained
         Always None and False: there are no weights to download.
-    flow : "bidirectional" or "legacy"
+    flow : "bidirectional", "legacy" or "auto"
         "legacy" for checkpoints of the public code before April 2023 (the well-known RAF-DB ones). A file does not
-        tell which it is: names and shapes are the same.
+        tell which it is: names and shapes are the same. "auto" takes what a ``card.json`` beside the file says, and
+        is an error where there is none.
     num_classes : int
-        Width of the two branch heads. The embedding does not depend on them.
+        Width of the two branch heads. The two blocks do not depend on them.
     replace_heads : bool
         Load the trunk of a file whose heads have another width (MS-Celeb-1M: 12666) and start new heads.
+    extra : list, or text with commas
+        Further blocks: "quadrants" (``local_p1`` to ``local_p4``, 512 each, whose mean is ``local``) and "logits"
+        (``logits_local``, ``logits_multi_scale``, of which the heads are part of the identity).
     """
-    from backbones.manet import HEADS, SIZE_PX, MANet
+    from backbones.manet import HEADS, SIZE_PX, MANet, extras
 
-    module = MANet(num_classes, flow=flow)  # type: ignore[arg-type]
+    wanted = extras(extra)
+    if "logits" in wanted and replace_heads:
+        raise OptionError(
+            "extra=logits is what the file's own heads say, and replace_heads=True puts untrained ones in their place\n"
+            "  keep the file's heads: num_classes=N, as wide as cer-feat inspect says"
+        )
+    module = MANet(num_classes, flow=flow, extra=wanted)  # type: ignore[arg-type]
     return Encoder(
         architecture="manet",
         module=module,
         trunk=module,
-        blocks={"local": 512, "multi_scale": 512},
+        blocks=module.blocks(),
         # The public test transform: Resize((224, 224)), ToTensor, and no normalisation.
         transform=Transform(size_px=SIZE_PX, resize="squash", interpolation="bilinear"),
-        options={"flow": flow},
-        heads=tuple(HEADS.values()),
+        options={"flow": flow, **({"extra": list(wanted)} if wanted else {})},
+        heads=() if "logits" in wanted else tuple(HEADS.values()),
         replace_heads=replace_heads,
         channels_last=True,
         cpu_piece=16,

@@ -10,6 +10,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
+from featstore import files
 from featstore.adapters.base import Adapted, Tree, need_samples
 from featstore.class_sets import class_set
 from featstore.errors import ManifestError, nearest
@@ -64,6 +65,38 @@ def read_ferplus(root: Path, *, labels: str = "compound7") -> Adapted:
     found = need_samples(samples, root, "FER2013Train/label.csv, FER2013Valid/label.csv or FER2013Test/label.csv")
     manifest = Manifest(samples=found, classes=class_set(_CLASSES[labels]), root=root, where=str(root))
     return Adapted(manifest=manifest, left_out=left_out)
+
+
+def write_votes(root: Path, manifest: Manifest, path: Path) -> int:
+    """Write the annotators' votes for the eight emotions, `sample_id,Neutral,Happiness,…`, to learn soft labels from.
+
+    Parameters
+    ----------
+    root : Path
+        As for `read_ferplus`.
+    manifest : Manifest
+        Whose samples get a line, in the folders' order.
+
+    Returns
+    -------
+    int
+        How many lines were written.
+    """
+    wanted = set(manifest.ids)
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(["sample_id", *(emotion.capitalize() for emotion in VOTES[:8])])
+    count = 0
+    tree = Tree(root)
+    for folder in _FOLDERS:
+        for label_file in tree.find(f"{folder}/label.csv")[:1]:
+            for name, votes in _rows(tree.text(label_file), str(root / label_file)):
+                stem = name.rpartition(".")[0] or name
+                if stem in wanted:
+                    table.writerow([stem, *(votes[emotion] for emotion in VOTES[:8])])
+                    count += 1
+    files.replace(path, out.getvalue().encode())
+    return count
 
 
 def compound7(votes: Mapping[str, int]) -> str | None:

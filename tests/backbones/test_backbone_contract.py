@@ -175,6 +175,64 @@ def test_a_precision_that_does_not_exist_is_refused() -> None:
         backbones.create("timm:test_vit", weights="random", precision="int8")
 
 
+@pytest.mark.parametrize("kind", TINY)
+def test_an_automatic_batch_is_made_of_whole_pieces_on_a_cpu(kind: str, made: Make) -> None:
+    backbone = made(kind)
+    assert backbone.auto_batch >= 32
+    assert backbone.auto_batch % backbone.piece == 0
+
+
+def test_an_automatic_batch_is_large_where_all_is_computed_at_once() -> None:
+    backbone = backbones.create("timm:test_resnet", weights="random")
+    backbone.piece = 0
+    assert backbone.auto_batch == 256
+
+
+def test_pictures_that_do_not_fit_on_the_device_are_told_as_a_memory_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    backbone = backbones.create("timm:test_resnet", weights="random")
+
+    def refuse(_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+
+    backbone.network = refuse  # type: ignore[attr-defined]
+    with pytest.raises(
+        MemoryError, match=r"8 pictures at once do not fit(.|\n)*20 GiB(.|\n)*--batch-size auto"
+    ) as caught:
+        backbone.embed(batch(backbone, 3))
+    assert isinstance(caught.value, backbones.DeviceError)
+    assert caught.value.__context__ is None, "the tensors of the attempt would stay alive"
+
+
+def test_a_compiled_network_gives_the_same_rows_nearly_and_is_another_identity() -> None:
+    plain, compiled = (backbones.create("timm:test_resnet", weights="random") for _ in range(2))
+    compiled.compile_network(backend="eager")  # type: ignore[attr-defined]
+    pictures = batch(plain, 3)
+    np.testing.assert_allclose(compiled.embed(pictures)["pooled"], plain.embed(pictures)["pooled"], rtol=1e-4)
+    options = plain.spec()["options"]
+    assert compiled.spec() == plain.spec() | {"options": dict(sorted({**options, "compile": "eager"}.items()))}
+    assert (plain.describe()["compiled"], compiled.describe()["compiled"]) == (False, True)
+
+
+def test_a_network_that_cannot_be_compiled_is_told_and_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    def compiler(module: object, backend: str) -> object:
+        def fail(_: object) -> None:
+            raise RuntimeError("no C++ compiler found")
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    backbone = backbones.create("timm:test_resnet", weights="random")
+    before = backbone.spec()
+    with pytest.raises(backbones.DeviceError, match=r"no C\+\+ compiler found(.|\n)*--compile"):
+        backbone.compile_network()  # type: ignore[attr-defined]
+    assert backbone.spec() == before
+    assert backbone.embed(batch(backbone, 1))["pooled"].shape == (1, backbone.blocks["pooled"])
+
+
 def test_infinite_and_undefined_rows_are_returned_as_they_come(made: Make) -> None:
     import torch
 

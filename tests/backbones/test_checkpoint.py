@@ -136,6 +136,24 @@ def test_averaged_weights_come_before_the_last_ones(tmp_path: Path) -> None:
     assert same(load_state(tmp_path / "x.pth"), small(2))
 
 
+def test_what_lies_among_the_tensors_is_named_with_its_place(tmp_path: Path) -> None:
+    torch.save({"model": small() | {"version": 3}, "epoch": 5, "log": [1]}, tmp_path / "x.pth")
+    opened = open_checkpoint(tmp_path / "x.pth")
+    assert same(opened.state, small())
+    assert opened.extras == {"epoch": "5", "log": "1 entry", "model.version": "3"}
+
+
+def test_a_name_that_is_a_prefix_and_nothing_more_is_kept(tmp_path: Path) -> None:
+    torch.save({"module.": torch.ones(2), "module.a": torch.ones(3)}, tmp_path / "x.pth")
+    assert set(load_state(tmp_path / "x.pth")) == {"module.", "module.a"}
+
+
+def test_an_onnx_model_is_sent_to_its_own_backbone(tmp_path: Path) -> None:
+    (tmp_path / "faces.onnx").write_bytes(b"\x08\x0a\x12\x07pytorch")
+    with pytest.raises(CheckpointError, match="a backbone by itself: --backbone onnx:"):
+        load_state(tmp_path / "faces.onnx")
+
+
 def tar(path: Path) -> None:
     with tarfile.open(path, "w") as archive:
         archive.addfile(tarfile.TarInfo("x"), io.BytesIO())
@@ -159,6 +177,10 @@ FAULTY: dict[str, tuple[Any, str]] = {
     "TorchScript": (script, "TorchScript"),
     "text": (lambda path: path.write_bytes(b"hello, world"), "neither safetensors nor"),
     "a whole model": (lambda path: torch.save(nn.Linear(2, 2), path), "pickled object"),
+    "sparse tensors": (
+        lambda path: torch.save({"state_dict": {"a": torch.ones(2).to_sparse()}}, path),
+        "a is no plain tensor",
+    ),
     "a list": (lambda path: torch.save([1, 2], path), "a list"),
     "no tensors": (lambda path: torch.save({"epoch": 3, "state_dict": {"a": 1}}, path), "it holds 'epoch'"),
     "a pickle of something else": (lambda path: path.write_bytes(b"\x80\x02}q\x00."), "no PyTorch checkpoint"),

@@ -1,136 +1,44 @@
-"""MA-Net agrees with the published facts, and with a second writing of it as plain formulas."""
+"""MA-Net agrees with the published facts; its options, its heads and its flow. Parity is in `test_manet_parity`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import backbones
-from backbones import CheckpointError, OptionError
-from backbones.manet import MANet, fuse_logits, quadrants
-from backbones.manet_blocks import AttentionBlock, BasicBlock, ChannelGate, MulScaleBlock, SpatialGate, sigmoid
-from tests.backbones.conftest import wake
-
-State = dict[str, Tensor]
+from backbones import Backbone, CheckpointError, OptionError, WeightsError
+from backbones.encoder import Encoder
+from backbones.finetuning.card import write_card
+from backbones.manet import MANet, extras, fuse_logits, quadrants
+from backbones.manet_blocks import MulScaleBlock
+from backbones.registry import recipe_of
+from tests.backbones.checkpoint_files import manet, manet_file
+from tests.backbones.conftest import Encode, ramp
 
 
 @pytest.fixture(scope="module")
-def net() -> MANet:
-    torch.manual_seed(0)
-    built = MANet(7).eval()
-    wake(built)
-    return built
+def net(made: Callable[[str], Backbone]) -> MANet:
+    module = made("manet").module  # type: ignore[attr-defined]
+    assert isinstance(module, MANet)
+    return module
 
 
 @pytest.fixture(scope="module")
 def legacy(net: MANet) -> MANet:
-    built = MANet(7, flow="legacy").eval()
-    built.load_state_dict(net.state_dict())
+    built = copy.deepcopy(net)
+    built.decide("legacy")
     return built
 
 
 @pytest.fixture(scope="module")
 def x() -> Tensor:
     return torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
-
-
-def conv(p: State, name: str, x: Tensor, *, stride: int = 1, padding: int = 1) -> Tensor:
-    return F.conv2d(x, p[f"{name}.weight"], stride=stride, padding=padding)
-
-
-def norm(p: State, name: str, x: Tensor) -> Tensor:
-    mean, var = p[f"{name}.running_mean"], p[f"{name}.running_var"]
-    scale = p[f"{name}.weight"] / (var + 1e-5).sqrt()
-    return x * scale[:, None, None] + (p[f"{name}.bias"] - mean * scale)[:, None, None]
-
-
-def shortcut(p: State, name: str, x: Tensor, stride: int) -> Tensor:
-    if f"{name}.downsample.0.weight" not in p:
-        return x
-    return norm(p, f"{name}.downsample.1", conv(p, f"{name}.downsample.0", x, stride=stride, padding=0))
-
-
-def residual(p: State, name: str, x: Tensor, stride: int) -> Tensor:
-    h = norm(p, f"{name}.bn1", conv(p, f"{name}.conv1", x, stride=stride)).clamp(min=0)
-    return norm(p, f"{name}.bn2", conv(p, f"{name}.conv2", h))
-
-
-def basic(p: State, name: str, x: Tensor, stride: int) -> Tensor:
-    return (residual(p, name, x, stride) + shortcut(p, name, x, stride)).clamp(min=0)
-
-
-def attention(p: State, name: str, x: Tensor, stride: int) -> Tensor:
-    h = residual(p, name, x, stride)
-
-    def perceptron(v: Tensor) -> Tensor:
-        gate = f"{name}.cbam.ChannelGate.mlp"
-        hidden = (v @ p[f"{gate}.1.weight"].T + p[f"{gate}.1.bias"]).clamp(min=0)
-        return hidden @ p[f"{gate}.3.weight"].T + p[f"{gate}.3.bias"]
-
-    average, maximum = h.flatten(2).mean(2), h.flatten(2).max(2).values
-    h = h * (1 / (1 + torch.exp(-perceptron(average) - perceptron(maximum))))[:, :, None, None]
-    maps = torch.stack([h.max(1).values, h.mean(1)], dim=1)
-    gate = f"{name}.cbam.SpatialGate.spatial"
-    h = h * (1 / (1 + torch.exp(-norm(p, f"{gate}.bn", conv(p, f"{gate}.conv", maps, padding=3)))))
-    return (h + shortcut(p, name, x, stride)).clamp(min=0)
-
-
-def mul_scale(p: State, name: str, x: Tensor, stride: int, flow: str) -> Tensor:
-    h = norm(p, f"{name}.bn1", conv(p, f"{name}.conv1", x, stride=stride)).clamp(min=0)
-    x1, x2, x3, x4 = h.chunk(4, dim=1)
-
-    def step(chain: int, group: int, x: Tensor) -> Tensor:
-        return norm(p, f"{name}.bn{chain}_2_{group}", conv(p, f"{name}.conv{chain}_2_{group}", x))
-
-    y1 = step(1, 1, x1)
-    y2 = step(1, 2, y1.clamp(min=0) + x2)
-    y3 = step(1, 3, y2.clamp(min=0) + x3)
-    y4 = step(1, 4, y3.clamp(min=0) + x4)
-    if flow == "bidirectional":
-        z4 = step(2, 4, x4)
-        z3 = step(2, 3, z4.clamp(min=0) + x3)
-        z2 = step(2, 2, z3.clamp(min=0) + x2)
-        z1 = step(2, 1, z2.clamp(min=0) + x1)
-    else:
-        z1 = step(2, 1, x1)
-        z2 = step(2, 2, z1.clamp(min=0) + x2)
-        z3 = step(2, 3, z2.clamp(min=0) + x3)
-        z4 = step(2, 4, z3.clamp(min=0) + x4)
-    h = torch.cat([y1, y2, y3, y4], dim=1) + torch.cat([z1, z2, z3, z4], dim=1)
-    return (h + shortcut(p, name, x, stride)).clamp(min=0)
-
-
-def whole(p: State, x: Tensor, flow: str) -> State:
-    """MA-Net as formulas, stitching the quadrants together as the public network does."""
-    h = norm(p, "bn1", conv(p, "conv1", x, stride=2, padding=3)).clamp(min=0)
-    h = F.max_pool2d(h, 3, 2, 1)
-    for name, stride in (("layer1.0", 1), ("layer1.1", 1), ("layer2.0", 2), ("layer2.1", 1)):
-        h = basic(p, name, h, stride)
-    parts = []
-    for place, (rows, columns) in enumerate(
-        [
-            (slice(0, 14), slice(0, 14)),
-            (slice(0, 14), slice(14, 28)),
-            (slice(14, 28), slice(0, 14)),
-            (slice(14, 28),) * 2,
-        ],
-        start=1,
-    ):
-        part = h[:, :, rows, columns]
-        for name, stride in ((f"layer3_1_p{place}", 2), (f"layer4_1_p{place}", 1)):
-            part = attention(p, f"{name}.1", attention(p, f"{name}.0", part, stride), 1)
-        parts.append(part)
-    stitched = torch.cat([torch.cat(parts[:2], dim=3), torch.cat(parts[2:], dim=3)], dim=2)
-    assert stitched.shape[1:] == (512, 14, 14)
-    for name in ("layer3_2", "layer4_2"):
-        h = mul_scale(p, f"{name}.1", mul_scale(p, f"{name}.0", h, 2, flow), 1, flow)
-    return {"local": stitched.mean((2, 3)), "multi_scale": h.mean((2, 3))}
 
 
 @pytest.mark.parametrize(("classes", "expected"), [(7, 50_547_214), (8, 50_548_240), (12_666, 63_535_348)])
@@ -205,41 +113,6 @@ def test_it_multiplies_and_adds_as_often_as_published() -> None:
     assert counted["conv"] + counted["linear"] == 3_638_298_656
 
 
-@pytest.mark.parametrize("flow", ["bidirectional", "legacy"])
-def test_it_computes_what_the_formulas_say(flow: str, net: MANet, legacy: MANet, x: Tensor) -> None:
-    with torch.inference_mode():
-        found = (net if flow == "bidirectional" else legacy)(x)
-        expected = whole(net.state_dict(), x, flow)
-    for block in ("local", "multi_scale"):
-        torch.testing.assert_close(found[block], expected[block], rtol=1e-4, atol=1e-5)
-        assert found[block].std() > 1e-3
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("kind", ["basic", "attention", "bidirectional", "legacy"])
-def test_each_block_computes_what_its_formula_says(kind: str, stride: int) -> None:
-    torch.manual_seed(3)
-    channels = 32 * stride
-    block: nn.Module
-    if kind == "basic":
-        block = BasicBlock(32, channels, stride)
-    elif kind == "attention":
-        block = AttentionBlock(32, channels, stride)
-    else:
-        block = MulScaleBlock(32, channels, stride, flow=kind)  # type: ignore[arg-type]
-    wake(block.eval())
-    p = {f"block.{name}": tensor for name, tensor in block.state_dict().items()}
-    x = torch.randn(3, 32, 14, 14)
-    with torch.inference_mode():
-        if kind == "basic":
-            expected = basic(p, "block", x, stride)
-        elif kind == "attention":
-            expected = attention(p, "block", x, stride)
-        else:
-            expected = mul_scale(p, "block", x, stride, kind)
-        torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-5)
-
-
 def test_the_flow_changes_the_multi_scale_branch_and_leaves_the_local_one(net: MANet, legacy: MANet, x: Tensor) -> None:
     with torch.inference_mode():
         new, old = net(x), legacy(x)
@@ -258,39 +131,6 @@ def test_each_quadrant_has_weights_of_its_own(net: MANet) -> None:
     with torch.inference_mode():
         maps = [net.quadrant(place, part) for place in range(1, 5)]
     assert all(not torch.allclose(maps[0], other) for other in maps[1:])
-
-
-def test_the_mean_of_the_stitched_map_is_the_mean_of_the_four_averages(net: MANet) -> None:
-    shared = torch.rand(1, 128, 28, 28, generator=torch.Generator().manual_seed(2))
-    with torch.inference_mode():
-        maps = [net.quadrant(place, part) for place, part in enumerate(quadrants(shared), start=1)]
-        stitched = torch.cat([torch.cat(maps[:2], dim=3), torch.cat(maps[2:], dim=3)], dim=2)
-        torch.testing.assert_close(net.local(shared), stitched.mean((2, 3)))
-
-
-def test_the_spatial_gate_takes_the_maximum_before_the_mean() -> None:
-    gate = SpatialGate().eval()
-    with torch.no_grad():
-        kernel = gate.get_parameter("spatial.conv.weight")
-        kernel.zero_()
-        kernel[0, 0, 3, 3] = 1
-    x = torch.randn(2, 5, 7, 7)
-    with torch.inference_mode():
-        expected = x * torch.sigmoid(x.amax(1, keepdim=True) / (1 + 1e-5) ** 0.5)
-        torch.testing.assert_close(gate(x), expected)
-
-
-def test_the_channel_gate_asks_one_perceptron_about_average_and_maximum() -> None:
-    gate = ChannelGate(32).eval()
-    assert [tuple(p.shape) for p in gate.parameters()] == [(2, 32), (2,), (32, 2), (32,)]
-
-
-def test_the_padded_sigmoid_is_the_sigmoid_wherever_a_map_lies_in_the_batch() -> None:
-    x = torch.randn(9, 1, 7, 7)
-    torch.testing.assert_close(sigmoid(x), torch.sigmoid(x))
-    order = torch.randperm(9)
-    assert torch.equal(sigmoid(x[order]), sigmoid(x)[order])
-    assert torch.equal(sigmoid(x[:1]), sigmoid(x)[:1])
 
 
 def test_each_head_reads_its_own_block(net: MANet) -> None:
@@ -327,7 +167,10 @@ def celeb(net: MANet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
         for n in (1, 2)
         for part in ("weight", "bias")
     }
-    save_file({k: t.half() if t.is_floating_point() else t for k, t in (net.state_dict() | heads).items()}, path)
+    save_file(
+        {k: (t.half() if t.is_floating_point() else t).contiguous() for k, t in (net.state_dict() | heads).items()},
+        path,
+    )
     yield path
     path.unlink()
 
@@ -353,3 +196,145 @@ def test_inspect_recognises_it_and_its_heads(celeb: Path) -> None:
     assert info.heads == {"fc_1": 12, "fc_2": 12}
     assert info.tensors == 692
     assert "num_classes=12" in info.advice
+
+
+@pytest.fixture
+def rafdb(tmp_path: Path) -> Path:
+    return manet_file(tmp_path / "rafdb.pth.tar")
+
+
+@pytest.mark.parametrize("flow", ["bidirectional", "legacy"])
+def test_a_public_checkpoint_loads_in_either_flow_and_makes_two_features(flow: str, rafdb: Path) -> None:
+    backbone = backbones.create("manet", weights=rafdb, flow=flow)
+    assert backbone.module.flow == flow  # type: ignore[attr-defined]
+    assert {block.flow for block in backbone.module.modules() if isinstance(block, MulScaleBlock)} == {flow}  # type: ignore[attr-defined]
+    assert backbone.spec()["options"] == {"flow": flow}
+
+
+def test_the_automatic_flow_has_no_answer_in_the_file(rafdb: Path) -> None:
+    with pytest.raises(OptionError, match="names and shapes are the same in both"):
+        backbones.create("manet", weights=rafdb, flow="auto")
+
+
+def test_the_automatic_flow_needs_a_file(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="no file was named"):
+        backbones.create("manet", weights="random", flow="auto")
+    with pytest.raises(WeightsError):
+        backbones.create("manet", flow="auto")
+
+
+def test_a_card_beside_the_weights_answers_the_automatic_flow(rafdb: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="backbones")
+    digest = backbones.inspect_checkpoint(rafdb).digest
+    write_card(rafdb.with_name("card.json"), {"options": {"flow": "legacy"}, "weights": {"tensors": digest}})
+    found = backbones.create("manet", weights=rafdb, flow="auto")
+    assert found.spec()["options"] == {"flow": "legacy"}
+    assert {block.flow for block in found.module.modules() if isinstance(block, MulScaleBlock)} == {"legacy"}  # type: ignore[attr-defined]
+    assert "flow auto: legacy" in caplog.text
+
+
+def test_a_network_whose_flow_is_open_computes_nothing() -> None:
+    with torch.device("meta"):
+        net = MANet(flow="auto")
+    for use in (net.eval, net.train, lambda: net(torch.empty(1, 3, 224, 224, device="meta"))):
+        with pytest.raises(OptionError, match="flow='auto'"):
+            use()
+    net.decide("legacy")
+    assert net.eval().flow == "legacy"
+
+
+def test_extra_blocks_stand_beside_the_two_and_leave_them_as_they_are(net: MANet, encode: Encode) -> None:
+    plain = backbones.create("manet", weights="random", seed=3)
+    more = backbones.create("manet", weights="random", seed=3, extra="quadrants,logits")
+    assert more.blocks == {
+        "local": 512,
+        "multi_scale": 512,
+        **{f"local_p{place}": 512 for place in range(1, 5)},
+        "logits_local": 7,
+        "logits_multi_scale": 7,
+    }
+    picture = plain.decode(encode(ramp(60, 50)))[None]
+    rows, expected = more.compute(picture), plain.compute(picture)
+    for block in ("local", "multi_scale"):
+        assert (rows[block] == expected[block]).all()
+    parts = [rows[f"local_p{place}"] for place in range(1, 5)]
+    assert ((parts[0] + parts[1] + parts[2] + parts[3]) / 4 == rows["local"]).all()
+    assert not (parts[0] == parts[1]).all()
+    state = more.state()  # type: ignore[attr-defined]
+    for block, head in (("local", "fc_1"), ("multi_scale", "fc_2")):
+        said = torch.from_numpy(rows[block]) @ state[f"{head}.weight"].T + state[f"{head}.bias"]
+        torch.testing.assert_close(torch.from_numpy(rows[f"logits_{block}"]), said, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("none", ()),
+        ("", ()),
+        ([], ()),
+        ("logits", ("logits",)),
+        ("logits, quadrants", ("quadrants", "logits")),
+        (["quadrants"], ("quadrants",)),
+        (("logits", "quadrants", "logits"), ("quadrants", "logits")),
+    ],
+)
+def test_extras_are_a_list_or_text_with_commas_in_any_order(given: str | list[str], meant: tuple[str, ...]) -> None:
+    assert extras(given) == meant
+
+
+@pytest.mark.parametrize("given", ["quadrant", "logits,fused", ["none", "logits"], [3], "quadrants,,logits"])
+def test_an_unknown_extra_is_refused_with_what_there_is(given: object) -> None:
+    with pytest.raises(OptionError, match="quadrants, logits"):
+        extras(given)  # type: ignore[arg-type]
+
+
+def spec_of(**options: object) -> dict[str, object]:
+    """A spec without memory for the weights: their digest is left out."""
+    with torch.device("meta"):
+        encoder = recipe_of("manet")[0].build(tag=None, pretrained=False, **options)
+    assert isinstance(encoder, Encoder)
+    return {"options": encoder.options, "blocks": encoder.blocks, "heads": encoder.heads}
+
+
+def test_without_extras_the_identity_is_what_it_was() -> None:
+    as_before = {
+        "options": {"flow": "bidirectional"},
+        "blocks": {"local": 512, "multi_scale": 512},
+        "heads": ("fc_1", "fc_2"),
+    }
+    assert spec_of() == spec_of(extra="none") == spec_of(num_classes=7) == as_before
+    assert spec_of(extra="quadrants")["options"] == {"flow": "bidirectional", "extra": ["quadrants"]}
+
+
+def test_random_weights_of_seed_0_are_those_of_every_release() -> None:
+    """The demo's feature is manet@a798db6ee05a for ever: same weights from the same seed."""
+    fresh = backbones.create("manet", weights="random", seed=0)
+    assert fresh.spec()["weights"]["digest"] == "ff1e8d551d4e394a9554e128817748c32da3e21017392e5afa303aa4da97beba"
+
+
+def test_with_logits_the_heads_are_part_of_the_identity_and_must_be_the_files() -> None:
+    assert spec_of(extra="logits", num_classes=12)["blocks"] == {
+        "local": 512,
+        "multi_scale": 512,
+        "logits_local": 12,
+        "logits_multi_scale": 12,
+    }
+    assert spec_of(extra="logits")["heads"] == ()
+    with pytest.raises(OptionError, match="replace_heads=True puts untrained ones"):
+        spec_of(extra="logits", replace_heads=True)
+
+
+def test_logits_of_heads_of_another_width_ask_for_that_width(celeb: Path) -> None:
+    with pytest.raises(CheckpointError, match="its heads are 12-way: num_classes=12"):
+        backbones.create("manet", weights=celeb, extra="logits")
+    assert backbones.create("manet", weights=celeb, extra="logits", num_classes=12).blocks["logits_local"] == 12
+
+
+def test_the_ms_celeb_file_gives_its_trunk_to_new_heads(tmp_path: Path) -> None:
+    celeb = manet_file(tmp_path / "celeb.pth.tar", classes=12_666)
+    with pytest.raises(CheckpointError, match="12666-way heads, expected 7"):
+        backbones.create("manet", weights=celeb)
+    loaded = backbones.create("manet", weights=celeb, replace_heads=True)
+    assert loaded.module.fc_1.weight.shape == (7, 512)  # type: ignore[attr-defined]
+    assert loaded.module.fc_1.weight.std() > 0  # type: ignore[attr-defined]
+    assert (loaded.module.conv1.weight == manet()["conv1.weight"]).all()  # type: ignore[attr-defined]

@@ -39,7 +39,12 @@ def test_the_catalogue_has_a_row_for_each_and_for_the_two_families() -> None:
     rows = {row["name"]: row for row in backbones.catalogue()}
     assert list(rows) == [*backbones.names(), "onnx:<file>", "timm:<name>"]
     assert json.loads(json.dumps(rows)) == rows
-    assert rows["manet"]["options"] == {"flow": "bidirectional", "num_classes": 7, "replace_heads": False}
+    assert rows["manet"]["options"] == {
+        "flow": "bidirectional",
+        "num_classes": 7,
+        "replace_heads": False,
+        "extra": "none",
+    }
     assert all(row["note"] for row in rows.values())
 
 

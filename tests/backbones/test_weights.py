@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from torch import Tensor
 
 import backbones
 from backbones import CheckpointError, WeightsError
+from backbones.checkpoint import open_checkpoint
 from backbones.registry import recipe_of
-from backbones.weights import choose_source, digest
+from backbones.weights import choose_source, digest, put
+from tests.backbones.checkpoint_files import FER2013_FORMS, fer2013_file, mae_file, thin, with_prefix
 
 
 def trunk_of(name: str, seed: int = 0, **options: Any) -> dict[str, Tensor]:
@@ -80,6 +83,62 @@ def test_missing_left_over_and_misshapen_tensors_are_listed(tmp_path: Path) -> N
         backbones.create("timm:test_resnet", weights=tmp_path / "w.safetensors")
     for text in ("conv1.0.weight is missing", "conv1.1.weight is (3,), expected", "surprise is left over", "w.safet"):
         assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("pooling", ["token_mean", "mean_norm"])
+def test_a_pre_training_file_of_mae_gives_the_vit_its_encoder(
+    pooling: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="backbones")
+    loaded = backbones.create("vit", weights=mae_file(tmp_path / "mae.pth"), pooling=pooling)
+    state = loaded.state()  # type: ignore[attr-defined]
+    expected = {k.replace("norm.", "fc_norm.") if k.startswith("norm.") and pooling == "mean_norm" else k: t
+                for k, t in thin("vit").items()}  # fmt: skip
+    assert set(state) == set(expected)
+    assert all(torch.equal(state[key], value) for key, value in expected.items())
+    assert (
+        "left out mask_token, decoder_pos_embed, decoder_embed.weight and 9 more, which no block depends on"
+        in caplog.text
+    )
+
+
+@pytest.mark.parametrize("form", FER2013_FORMS)
+def test_a_resnet_of_fer2013_loads_in_every_wrapping(form: str, tmp_path: Path, made: Any) -> None:
+    encoder = made("resnet50").encoder
+    before = copy.deepcopy(encoder.trunk.state_dict())
+    try:
+        put(encoder, open_checkpoint(fer2013_file(tmp_path / "fer.pth", form)))
+        found = encoder.trunk.state_dict()
+        assert all(torch.equal(found[key], value) for key, value in thin("resnet50").items())
+    finally:
+        encoder.trunk.load_state_dict(before)
+
+
+def test_what_is_taken_from_under_a_wrapper_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="backbones")
+    state = with_prefix(trunk_of("timm:test_vit", 4), "student.encoder.") | {"loss.weight": torch.ones(2)}
+    torch.save(state, tmp_path / "x.pth")
+    found = digest_of("timm:test_vit", weights=tmp_path / "x.pth")
+    assert found == digest_of("timm:test_vit", weights="random", seed=4)
+    assert "left out loss.weight, which no block depends on (took what is under 'student.encoder.')" in caplog.text
+
+
+def test_of_two_networks_in_one_file_none_is_guessed(tmp_path: Path) -> None:
+    state = with_prefix(trunk_of("timm:test_vit", 1), "student.") | with_prefix(
+        trunk_of("timm:test_vit", 2), "teacher."
+    )
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=r"2 networks that fit timm:test_vit: student\.\*, teacher\.\*") as caught:
+        backbones.create("timm:test_vit", weights=tmp_path / "x.pth")
+    assert "x.pth" in str(caught.value)
+
+
+def test_a_file_of_another_network_is_not_told_to_take_another_tap(tmp_path: Path) -> None:
+    save_file(trunk_of("timm:test_resnet"), tmp_path / "w.safetensors")
+    with pytest.raises(CheckpointError, match="do not fit") as caught:
+        backbones.create("resnet50", weights=tmp_path / "w.safetensors", tap="proj512")
+    assert "cer-feat inspect w.safetensors" in str(caught.value)
+    assert "tap=" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +212,11 @@ def test_the_digest_sees_values_names_shapes_and_types_but_not_the_order_or_the_
         {"a": state["a"]},
     ):
         assert digest(other) != base
+
+
+def test_a_tensor_of_one_repeated_number_has_the_digest_of_the_plain_one() -> None:
+    for shape in ((1,), (1, 1), (3, 2), ()):
+        assert digest({"a": torch.tensor(0.5).expand(shape)}) == digest({"a": torch.full(shape, 0.5)})
 
 
 def test_the_digest_leaves_out_heads_and_step_counters() -> None:

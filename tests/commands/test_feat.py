@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from commands.extract_bar import rate_text
+
 TINY = "cer-feat extract --backbone timm:test_vit --weights random --data faces.csv"
 
 
@@ -150,11 +152,13 @@ def test_too_many_bad_pictures_have_an_exit_status_of_their_own(run, tmp_path):
     assert "more than the 10 allowed" in result.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_run_in_words_and_the_next_run_completes(run, faces, tmp_path, number):
+@pytest.mark.parametrize(
+    ("number", "options"), [(signal.SIGINT, []), (signal.SIGTERM, []), (signal.SIGTERM, ["--reader-processes", "2"])]
+)
+def test_a_signal_ends_a_run_in_words_and_the_next_run_completes(run, faces, tmp_path, number, options):
     code = (
         "import sys, time; sys.argv = ['cer-feat', 'extract', '--backbone', 'timm:test_vit', '--weights', 'random', "
-        "'--data', 'faces.csv', '--batch-size', '1']\n"
+        f"'--data', 'faces.csv', '--batch-size', '1', *{options}]\n"
         "from backbones.torch_backbone import TorchBackbone\n"
         "embed = TorchBackbone.embed\n"
         "def slow(self, pictures):\n    print('embedding', flush=True); time.sleep(0.3); return embed(self, pictures)\n"
@@ -163,12 +167,12 @@ def test_a_signal_ends_a_run_in_words_and_the_next_run_completes(run, faces, tmp
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, start_new_session=True,
     )  # fmt: skip
     for _ in range(3):
         process.stdout.readline()
     time.sleep(0.1)
-    process.send_signal(number)
+    os.killpg(process.pid, number)  # to readers too, as a terminal and most schedulers do
     _, talk = process.communicate(timeout=60)
     assert process.returncode == 130, talk
     assert "Nothing is half-written" in talk
@@ -176,3 +180,82 @@ def test_a_signal_ends_a_run_in_words_and_the_next_run_completes(run, faces, tmp
     report = json.loads(run(f"{TINY} --json").stdout)
     assert report["already"] >= 2
     assert report["already"] + report["embedded"] == 42
+
+
+BOTH = "cer-feat extract -b timm:test_vit -b timm:test_resnet --data faces.csv --json"
+
+
+def test_several_backbones_make_one_pass_and_each_its_own_feature(run, faces, tmp_path):
+    given = (
+        "-w timm:test_vit=random -w timm:test_resnet=random --as timm:test_resnet=small -O timm:test_vit=pooling=cls"
+    )
+    result = run(f"{BOTH} {given}")
+    reports = json.loads(result.stdout)
+    assert [report["feature"].partition("@")[0] for report in reports] == ["test_vit", "small"]
+    assert [report["embedded"] for report in reports] == [42, 42]
+    assert "2 features in one pass" in result.stderr
+    assert "bound by" in result.stderr
+    blocks = {entry["feature"]: entry["blocks"] for entry in json.loads(run("cer-feat ls --json").stdout)}
+    assert {"cls": 64} in blocks.values()
+    alone = "cer-feat extract -b timm:test_resnet -w random --as small --data faces.csv --json"
+    assert json.loads(run(alone).stdout)["already"] == 42
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("-w random", "say whose it is, as timm:test_vit=…, however: 'random'"),
+        ("-w timm:test_vat=random", "there are several backbones (timm:test_vit, timm:test_resnet)"),
+        ("-w timm:test_vit=random -w timm:test_vit=pretrained", "given 2 times for timm:test_vit"),
+        ("-b timm:test_vit", "timm:test_vit is named twice"),
+        ("-O timm:test_vit=pooling", "expected key=value, however: 'pooling'"),
+    ],
+)
+def test_what_is_for_no_backbone_in_particular_is_asked_back(run, faces, given, message):
+    assert message in " ".join(run(f"{BOTH} {given}", code=2).stderr.replace("│", " ").split())
+
+
+def test_a_single_run_names_its_bottleneck(run, faces):
+    assert "bound by the model (" in run(TINY).stderr
+
+
+def test_views_make_another_feature_and_are_checked(run, faces):
+    run(TINY)
+    assert "they differ in options.views" in run(f"{TINY} --views flip").stderr
+    assert "nearest: 'flip'" in run(f"{TINY} --views flop", code=1).stderr
+
+
+def test_an_automatic_batch_size_and_reader_processes_change_no_row(run, faces, tmp_path):
+    run(TINY)
+    run(f"{TINY} --batch-size auto --reader-processes 1 --store other")
+    shards = [sorted(path.name for path in (tmp_path / store).rglob("shard-*")) for store in ("features", "other")]
+    assert shards[0] == shards[1]
+
+
+@pytest.mark.parametrize("size", ["0", "large", "-3", "1.5"])
+def test_a_batch_size_is_a_number_or_auto(run, faces, size):
+    said = run(f"{TINY} --batch-size {size}", code=2).stderr.replace("│", " ")
+    assert "must be a number from 1, or auto" in " ".join(said.split())
+
+
+def test_an_onnx_model_is_not_compiled_again(run, faces, monkeypatch):
+    import backbones
+    from backbones import Backbone
+
+    class NoNetwork(Backbone):
+        transform = backbones.create("timm:test_vit", weights="random").transform
+
+        def __init__(self):
+            pass
+
+        compute = weights_digest = describe = None
+
+    monkeypatch.setattr(backbones, "create", lambda *_, **__: NoNetwork())
+    said = run(f"{TINY} --compile", code=2).stderr.replace("│", " ")
+    assert "there is nothing to compile" in " ".join(said.split())
+
+
+def test_the_bar_tells_rate_and_how_busy_the_model_is():
+    assert rate_text("embed", 85.31, 0.934) == "85.3 pictures/s, model 93% busy"
+    assert rate_text("hash", 1200.0, 0.0) == "1,200.0 pictures/s"
+    assert rate_text("embed", None, 0.5) == ""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from commands.workers import WorkerError, run_workers
+from commands.workers import WorkerError, _Sum, run_workers
 from featstore import Store
 
 ROOT = Path(__file__).parents[2]
@@ -34,10 +34,21 @@ def test_every_workers_result_comes_back_in_order(tmp_path):
     assert run_workers(lambda j: ["ls", "--json", "--store", str(tmp_path / "ab"[j])], 2, quiet) == [[], []]
 
 
+def test_how_busy_each_workers_model_is_comes_with_its_progress():
+    seen, busy = [], {}
+    total = _Sum(lambda *step: seen.append(step), busy)
+    total.step(0, "embed", 3, 10, 0.5)
+    total.step(1, "embed", 4, 20, 0.75)
+    total.step(0, "hash", 1, 2)
+    assert seen == [("embed", 3, 10), ("embed", 7, 30), ("hash", 1, 2)]
+    assert busy == {0: 0.0, 1: 0.75}
+
+
 @pytest.mark.slow
 def test_workers_make_what_one_process_makes_and_an_interrupt_reaches_them(faces, tmp_path):
     def extract(store: str, *options: str) -> subprocess.Popen[str]:
-        words = ["extract", "-b", "timm:test_resnet", "-w", "random", "-d", str(faces), "--shard-rows", "4", "--json"]
+        words = ["extract", "-b", "timm:test_resnet", "-b", "timm:test_vit", "-d", str(faces), "--shard-rows", "4"]
+        words += ["-w", "timm:test_resnet=random", "-w", "timm:test_vit=random", "--json"]
         code = "import sys; from cli import feat_main; feat_main()"
         return subprocess.Popen(
             [sys.executable, "-c", code, *words, "--store", str(tmp_path / store), *options],
@@ -46,7 +57,7 @@ def test_workers_make_what_one_process_makes_and_an_interrupt_reaches_them(faces
         )  # fmt: skip
 
     def names(store: str) -> list[str]:
-        return [path.name for path in Store(tmp_path / store).features()[0].shard_paths()]
+        return [path.name for feature in Store(tmp_path / store).features() for path in feature.shard_paths()]
 
     interrupted = extract("shared", "--workers", "2")
     assert interrupted.stderr is not None
@@ -57,5 +68,7 @@ def test_workers_make_what_one_process_makes_and_an_interrupt_reaches_them(faces
     assert interrupted.returncode == 130, said
     alone, shared = extract("alone"), extract("shared", "--workers", "2")
     reports = [json.loads(run.communicate(timeout=300)[0]) for run in (alone, shared)]
-    assert reports[0]["samples"] == reports[1]["samples"] == reports[1]["already"] + reports[1]["embedded"]
+    for one, several in zip(*reports, strict=True):
+        assert one["feature"] == several["feature"]
+        assert one["samples"] == several["samples"] == several["already"] + several["embedded"]
     assert names("shared") == names("alone")

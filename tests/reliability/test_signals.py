@@ -30,6 +30,7 @@ def run_command(folder: str, store: str) -> None:
     from cli import feat_main
 
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     os.chdir(folder)
     options = f"--weights random --batch-size {BATCH} --shard-rows {SHARD_ROWS} --data faces.csv --store {store}"
     sys.argv = ["cer-feat", "extract", "--backbone", f"timm:{FEATURE}", *options.split()]

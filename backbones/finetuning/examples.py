@@ -1,0 +1,115 @@
+"""Examples: what a classifier is to learn from, as plain arrays and a function that reads a picture's bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbones.errors import ExamplesError, listed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Labelled pictures in order.
+
+    Raises
+    ------
+    ExamplesError
+        If the arrays do not fit each other, an id is repeated, or a label is missing.
+    """
+
+    ids: Sequence[str]
+    """Unique names, for messages and the data's digest."""
+    y: NDArray[np.int64]
+    """Class index of each, shape (n,), int64, none of them negative."""
+    read: Callable[[int], bytes] = field(repr=False)
+    """Position -> bytes of the picture file; raises OSError where it cannot be read. Called from several threads."""
+    soft: NDArray[np.float32] | None = None
+    """Label distribution of each, shape (n, k), float32, rows that sum to 1; takes the place of `y` in the loss."""
+    groups: Sequence[str] | None = None
+    """Video or subject of each: none may stand in both parts."""
+
+    def __post_init__(self) -> None:
+        n = len(self.ids)
+        if self.y.shape != (n,) or self.y.dtype != np.int64:
+            raise ExamplesError(f"y must be int64 of shape ({n},) for {n} ids, however: {self.y.dtype} {self.y.shape}")
+        if self.groups is not None and len(self.groups) != n:
+            raise ExamplesError(f"groups must be {n} for {n} ids, however: {len(self.groups)}")
+        if len(set(self.ids)) != n:
+            seen: set[str] = set()
+            again = [name for name in self.ids if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+            raise ExamplesError(f"ids must be unique, however: {listed(again)} stand more than once")
+        if (self.y < 0).any():
+            without = [self.ids[i] for i in np.flatnonzero(self.y < 0).tolist()]
+            raise ExamplesError(f"{len(without)} examples have no label: {listed(without)}\n  leave them out first")
+        if self.soft is not None:
+            _check_soft(self.soft, self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, positions: NDArray[np.intp]) -> Examples:
+        """Return some of the examples, in the order given."""
+        chosen = positions.tolist()
+        return replace(
+            self,
+            ids=[self.ids[i] for i in chosen],
+            y=self.y[positions],
+            read=lambda i: self.read(chosen[i]),
+            soft=None if self.soft is None else self.soft[positions],
+            groups=None if self.groups is None else [self.groups[i] for i in chosen],
+        )
+
+
+def check_parts(train: Examples, valid: Examples, classes: Sequence[str]) -> None:
+    """Refuse a task that nothing can be learnt from, or that would be judged on what was learnt.
+
+    Raises
+    ------
+    ExamplesError
+        For fewer than two classes, labels outside them, a class without training examples, an empty validation part,
+        and examples or groups in both parts.
+    """
+    k = len(classes)
+    if k < 2:
+        raise ExamplesError(f"a classifier needs at least 2 classes, however: {list(classes)}")
+    if len(set(classes)) != k:
+        raise ExamplesError(f"classes must be distinct, however: {list(classes)}")
+    for part, name in ((train, "training"), (valid, "validation")):
+        if not len(part):
+            raise ExamplesError(f"the {name} part has no examples")
+        outside = [part.ids[i] for i in np.flatnonzero(part.y >= k).tolist()]
+        if outside:
+            raise ExamplesError(
+                f"{len(outside)} labels of the {name} part are outside 0..{k - 1}: {listed(outside)}\n"
+                f"  the classes are {', '.join(classes)}"
+            )
+        if part.soft is not None and part.soft.shape[1] != k:
+            raise ExamplesError(f"soft labels must have {k} columns for {k} classes, however: {part.soft.shape}")
+    missing = [classes[c] for c in np.flatnonzero(np.bincount(train.y, minlength=k) == 0).tolist()]
+    if missing:
+        raise ExamplesError(
+            f"{len(missing)} of {k} classes have no training example: {', '.join(missing)}\n"
+            f"  add data that has them, or choose a class set without them"
+        )
+    both = set(train.ids) & set(valid.ids)
+    if both:
+        raise ExamplesError(f"{len(both)} examples stand in training and validation: {listed(sorted(both))}")
+    groups = set(train.groups or ()) & set(valid.groups or ())
+    if groups:
+        raise ExamplesError(
+            f"{len(groups)} groups stand in training and validation: {listed(sorted(groups))}\n"
+            f"  a video or subject in both leaks; give all its examples one part"
+        )
+
+
+def _check_soft(soft: NDArray[np.float32], ids: Sequence[str]) -> None:
+    if soft.ndim != 2 or len(soft) != len(ids) or soft.dtype != np.float32:
+        raise ExamplesError(f"soft labels must be float32 of shape ({len(ids)}, k), however: {soft.dtype} {soft.shape}")
+    good = np.isfinite(soft).all(1) & (soft >= 0).all(1) & (np.abs(soft.sum(1) - 1) < 1e-3)
+    if not good.all():
+        bad = [ids[i] for i in np.flatnonzero(~good).tolist()]
+        raise ExamplesError(f"soft labels must be shares that sum to 1, however not for {listed(bad)}")

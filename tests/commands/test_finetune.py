@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from commands import feat_extract, feat_finetune
+from commands.console import app as make_app
+from featstore import Manifest, class_set
+
+BASE = "finetune --backbone timm:test_vit --weights random -O img_size=48 --device cpu"
+QUICK = f"{BASE} --set epochs=1 --set batch_size=8 --set layer_decay=null"
+TINY = f"{QUICK} --data faces.csv --output out"
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def cer(faces):
+    """Run `cer-feat finetune …` or `extract …` where a manifest of 28 + 14 schematic faces lies."""
+    app = make_app("Toy front door.")
+    app.command("finetune")(feat_finetune.finetune)
+    app.command("extract")(feat_extract.extract)
+
+    def cer(command: str, *, code: int = 0):
+        result = CliRunner().invoke(app, command.split())
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == code, result.output
+        return result
+
+    return cer
+
+
+def test_fine_tuned_weights_are_extracted_with_the_command_that_was_told(cer, caplog):
+    result = cer(f"{TINY} --json")
+    report = json.loads(result.stdout)
+    assert report["best"]["epoch"] == 1
+    assert "epoch 1/1: loss" in caplog.text
+    assert "has no valid split: 10% of its training groups choose the epoch" in result.stderr
+    told = next(line for line in result.stderr.splitlines() if line.startswith("extract with it: "))
+    found = json.loads(cer(told.removeprefix("extract with it: cer-feat ") + " --device cpu --json").stdout)
+    assert found["embedded"] == 42
+    shown = json.loads(next(Path("features").glob("faces/*/feature.json")).read_text())
+    assert report["weights_digest"] in json.dumps(shown)
+
+
+def test_the_test_split_is_never_read(cer, drawn):
+    manifest = Manifest.read("faces.csv")
+    gone = {sample.path for sample in manifest.samples if sample.split == "test"}
+    moved = [
+        sample._replace(path="gone/" + sample.path) if sample.path in gone else sample for sample in manifest.samples
+    ]
+    Manifest(samples=tuple(moved), classes=manifest.classes, root=manifest.root).write("faces.csv")
+    assert json.loads(cer(f"{TINY} --max-errors 0 --json").stdout)["left_out"] == {}
+
+
+def test_running_it_again_says_that_it_is_finished(cer):
+    first = json.loads(cer(f"{TINY} --json").stdout)
+    again = json.loads(cer(f"{TINY} --json").stdout)
+    assert (first["resumed"], again["resumed"]) == (False, True)
+    assert first["weights_digest"] == again["weights_digest"]
+    assert "recipe.lr: 0.0005 there, 0.01 now" in cer(f"{TINY} --set lr=0.01", code=1).stderr
+
+
+def test_several_manifests_are_one_by_the_names_of_their_labels(cer):
+    whole = Manifest.read("faces.csv")
+    half = whole.keep([sample.split == "train" for sample in whole.samples])
+    order = class_set("rafdb_compound11")
+    Manifest(samples=half.samples, classes=order, root=half.root).write("other.csv")
+    assert "name one set" in cer(f"{QUICK} --data faces.csv --data other.csv -o out", code=2).stderr.replace("│", "")
+    result = cer(f"{QUICK} --data faces.csv --data other.csv -o out --class-set abaw7")
+    assert "learning 7 classes (abaw7) from 42 samples, choosing the epoch on 14" in result.stderr
+    card = json.loads(Path("out/card.json").read_text())
+    assert card["classes"] == list(class_set("abaw7").labels)
+
+
+def test_labels_that_the_class_set_does_not_have_are_left_out_aloud(cer):
+    result = cer(f"{TINY} --class-set basic8", code=1)
+    assert "left out of faces: 4 × label 'Sadly Angry' is not in basic8" in result.stderr
+    assert "no labelled sample of faces" in result.stderr
+
+
+def test_votes_take_the_place_of_labels(cer):
+    manifest = Manifest.read("faces.csv")
+    rows = "".join(f"{sample.sample_id},1,3\n" for sample in manifest.samples[:20])
+    Path("votes.csv").write_text("sample_id,Sadly Angry,Sadly Fearful\n" + rows)
+    result = cer(f"{TINY} --soft-labels votes.csv")
+    assert "samples learn from votes, the others from their label" in result.stderr
+    Path("votes.csv").write_text("sample_id,Sad\n")
+    assert "column 'Sad' is none of the classes" in cer(f"{TINY} --soft-labels votes.csv", code=1).stderr
+
+
+def test_ferplus_votes_are_written_for_the_samples_of_the_manifest(run, tmp_path):
+    folder = tmp_path / "plus" / "FER2013Train"
+    folder.mkdir(parents=True)
+    lines = ["a.png,box,8,1,1,0,0,0,0,0,0,0", "b.png,box,3,3,2,2,0,0,0,0,0,0", "c.png,box,0,0,1,7,1,0,1,0,0,0"]
+    (folder / "label.csv").write_text("\n".join(lines) + "\n")
+    for name in "abc":
+        (folder / f"{name}.png").write_bytes(name.encode())
+    command = "cer-feat manifest ferplus plus -o m.csv --votes votes.csv"
+    assert "the votes of 2 samples" in run(f"{command} --labels basic8").stderr
+    rows = (tmp_path / "votes.csv").read_text().splitlines()
+    assert rows[0].startswith("sample_id,Neutral,Happiness,Surprise,Sadness")
+    assert rows[1:] == ["a,8,1,1,0,0,0,0,0", "c,0,0,1,7,1,0,1,0"]
+    assert "only ferplus with" in run(command, code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        (TINY.replace("test_vit", "test_vitt"), 1, "nearest: 'test_vit"),
+        (f"{TINY} --recipe papers", 1, "nearest: 'paper'"),
+        (f"{TINY} --set learning_rate=1", 1, "no field 'learning_rate'"),
+        (f"{TINY} --set epochs", 2, "expected key=value"),
+        (f"{TINY} --set epochs=0", 1, "epochs must be a whole number within 1..100000"),
+        (f"{TINY} --valid-share 1.5", 2, "between 0 and 1"),
+        (f"{TINY} --class-set basic9", 1, "no class set 'basic9'"),
+        (f"{QUICK} --data none.csv -o out", 1, "no manifest none.csv"),
+        (f"{TINY} --precision float16", 1, "needs a CUDA device"),
+        (f"{TINY} --data faces.csv", 2, "different names"),
+        (f"{TINY} --soft-labels none.csv", 1, "none.csv"),
+    ],
+)
+def test_mistakes_are_told_in_words_with_an_exit_status(cer, command, code, message):
+    result = cer(command, code=code)
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+    assert "Traceback" not in result.output
+
+
+def test_random_weights_with_layer_wise_rates_are_remarked_on(cer):
+    assert "--set layer_decay=null" in cer(TINY.replace("layer_decay=null", "layer_decay=0.8")).stderr
+
+
+def test_a_signal_ends_a_run_in_words_and_the_next_one_goes_on(cer, tmp_path, caplog):
+    code = (
+        "import os, signal, sys\n"
+        "import torch; torch.set_num_threads(1)\n"
+        "from commands import feat_finetune; from commands.console import app\n"
+        "from backbones.finetuning.run import Run\n"
+        "update = Run._update\n"
+        "def kill(self, parts, size):\n"
+        "    update(self, parts, size); os.kill(os.getpid(), signal.SIGTERM)\n"
+        "Run._update = kill\n"
+        "front = app('Toy.'); front.command('finetune')(feat_finetune.finetune); front.command('x')(lambda: None)\n"
+        f"front({TINY.split()!r})"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert found.returncode == 130, found.stderr
+    assert "run the same command again to go on" in found.stderr
+    cer(TINY)
+    assert "going on after epoch 0, step 1" in caplog.text
