@@ -8,6 +8,7 @@ import queue
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -149,6 +150,7 @@ def _endings_held_back() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    resource_tracker.ensure_running()  # starting it unblocks signals, so it must not happen in between
     numbers = {getattr(signal, name) for name in _ENDINGS}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
