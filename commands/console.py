@@ -106,10 +106,20 @@ def out_table(
 
 
 @contextlib.contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A bar with rate and time left on stderr; silent when stderr is not a terminal."""
+def progress_bar(
+    rate: Callable[[str, float | None], str] | None = None, more: Callable[[], list[float]] = list
+) -> Iterator[Progress]:
+    """A bar with rate and time left on stderr, silent when that is no terminal; lines for a process we work for.
+
+    Parameters
+    ----------
+    rate : callable (stage, steps a second or None), optional
+        What the bar says of the rate.
+    more : callable
+        Numbers that the lines carry besides.
+    """
     if os.environ.get(PROGRESS_VARIABLE) == "lines":
-        yield _progress_line
+        yield lambda stage, done, total: _progress_line([stage, done, total, *more()])
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -121,6 +131,7 @@ def progress_bar() -> Iterator[Progress]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
+    told = rate or (lambda stage, speed: f"{speed:,.1f}/s" if speed else "")
     console = _stderr()
     with Bar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         tasks: dict[str, Any] = {}
@@ -129,14 +140,13 @@ def progress_bar() -> Iterator[Progress]:
             if stage not in tasks:
                 tasks[stage] = bar.add_task(stage, total=total, rate="")
             task = bar.tasks[bar.task_ids.index(tasks[stage])]
-            rate = f"{task.speed:,.1f}/s" if task.speed else ""
-            bar.update(tasks[stage], completed=done, total=total, rate=rate)
+            bar.update(tasks[stage], completed=done, total=total, rate=told(stage, task.speed))
 
         yield step
 
 
-def _progress_line(stage: str, done: int, total: int) -> None:
-    print(PROGRESS_LINE + json.dumps([stage, done, total]), file=sys.stderr, flush=True)  # noqa: T201
+def _progress_line(values: list[Any]) -> None:
+    print(PROGRESS_LINE + json.dumps(values), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def show_logs() -> None:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import sys
 from collections.abc import Callable, Iterator
-from typing import Any
 
-from commands.console import PROGRESS_LINE, PROGRESS_VARIABLE, Progress
+from commands.console import Progress, progress_bar
 
 
 @contextlib.contextmanager
@@ -21,30 +17,9 @@ def extract_bar(busy: Callable[[], float]) -> Iterator[Progress]:
     busy : callable
         Share of the time, 0 to 1, in which the model computed so far.
     """
-    if os.environ.get(PROGRESS_VARIABLE) == "lines":
-        yield lambda stage, done, total: _line(stage, done, total, busy())
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (
-        TextColumn("{task.description:>10}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Bar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def step(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total, rate="")
-            task = bar.tasks[bar.task_ids.index(tasks[stage])]
-            bar.update(tasks[stage], completed=done, total=total, rate=rate_text(stage, task.speed, busy()))
-
+    with progress_bar(
+        rate=lambda stage, speed: rate_text(stage, speed, busy()), more=lambda: [round(busy(), 3)]
+    ) as step:
         yield step
 
 
@@ -54,8 +29,3 @@ def rate_text(stage: str, speed: float | None, busy: float) -> str:
         return ""
     rate = f"{speed:,.1f} pictures/s"
     return f"{rate}, model {busy:.0%} busy" if stage == "embed" else rate
-
-
-def _line(stage: str, done: int, total: int, busy: float) -> None:
-    text = json.dumps([stage, done, total, round(busy, 3)])
-    print(PROGRESS_LINE + text, file=sys.stderr, flush=True)  # noqa: T201
