@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 import backbones
 from backbones import Backbone
+from backbones.manet import MANet
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 
@@ -132,3 +135,25 @@ def wake(module: torch.nn.Module) -> None:
                 part.running_var.copy_(torch.rand(part.num_features, generator=draw) + 0.5)
                 part.weight.copy_(torch.rand(part.num_features, generator=draw) * 0.4 + 0.8)
                 part.bias.copy_(torch.randn(part.num_features, generator=draw) * 0.1)
+
+
+@pytest.fixture(scope="module")
+def net(made: Callable[[str], Backbone]) -> MANet:
+    """MA-Net's network, in the default flow."""
+    module = made("manet").module  # type: ignore[attr-defined]
+    assert isinstance(module, MANet)
+    return module
+
+
+@pytest.fixture(scope="module")
+def legacy(net: MANet) -> MANet:
+    """The same weights in the legacy flow."""
+    built = copy.deepcopy(net)
+    built.decide("legacy")
+    return built
+
+
+@pytest.fixture(scope="module")
+def x() -> Tensor:
+    """One picture's worth of noise."""
+    return torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))

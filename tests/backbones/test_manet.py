@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import backbones
-from backbones import Backbone, CheckpointError, OptionError, WeightsError
+from backbones import CheckpointError, OptionError, WeightsError
 from backbones.encoder import Encoder
 from backbones.finetuning.card import write_card
 from backbones.manet import MANet, extras, fuse_logits, quadrants
@@ -20,25 +19,6 @@ from backbones.manet_blocks import MulScaleBlock
 from backbones.registry import recipe_of
 from tests.backbones.checkpoint_files import manet, manet_file
 from tests.backbones.conftest import Encode, ramp
-
-
-@pytest.fixture(scope="module")
-def net(made: Callable[[str], Backbone]) -> MANet:
-    module = made("manet").module  # type: ignore[attr-defined]
-    assert isinstance(module, MANet)
-    return module
-
-
-@pytest.fixture(scope="module")
-def legacy(net: MANet) -> MANet:
-    built = copy.deepcopy(net)
-    built.decide("legacy")
-    return built
-
-
-@pytest.fixture(scope="module")
-def x() -> Tensor:
-    return torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize(("classes", "expected"), [(7, 50_547_214), (8, 50_548_240), (12_666, 63_535_348)])

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backbones import Backbone
 from backbones.manet import MANet, quadrants
 from backbones.manet_blocks import AttentionBlock, BasicBlock, ChannelGate, MulScaleBlock, SpatialGate, sigmoid
 from tests.backbones.conftest import wake
 
 State = dict[str, Tensor]
-
-
-@pytest.fixture(scope="module")
-def net(made: Callable[[str], Backbone]) -> MANet:
-    module = made("manet").module  # type: ignore[attr-defined]
-    assert isinstance(module, MANet)
-    return module
-
-
-@pytest.fixture(scope="module")
-def legacy(net: MANet) -> MANet:
-    built = copy.deepcopy(net)
-    built.decide("legacy")
-    return built
-
-
-@pytest.fixture(scope="module")
-def x() -> Tensor:
-    return torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
 
 
 def conv(p: State, name: str, x: Tensor, *, stride: int = 1, padding: int = 1) -> Tensor:
