@@ -69,8 +69,7 @@ def run_workers(
                     pass
     finally:  # also when one has failed, or this process was interrupted
         for worker in running:
-            if worker.process.poll() is None:
-                worker.process.terminate()
+            worker.stop()
         outputs = [worker.ended() for worker in running]
     for worker in running:
         if worker.failed:
@@ -129,6 +128,7 @@ class _Worker:
             errors="replace",
         )
         self._total = total
+        self._stopped = False
         self._output: list[str] = []
         self._threads = [
             threading.Thread(target=self._listen, args=(self.process.stderr,), daemon=True),
@@ -139,13 +139,19 @@ class _Worker:
 
     @property
     def failed(self) -> bool:
-        """True if it ended badly of itself; one that was told to stop did not."""
-        return self.process.returncode not in (0, 130, None)
+        """True if it ended badly of itself; one that was told to stop did not, however early it was told."""
+        return not self._stopped and self.process.returncode not in (0, None)
 
     @property
     def exit_code(self) -> int:
         """Its exit status; 1 if a signal ended it."""
         return max(1, self.process.returncode)
+
+    def stop(self) -> None:
+        """Ask it to end, if it still runs."""
+        if self.process.poll() is None:
+            self._stopped = True
+            self.process.terminate()
 
     def ended(self) -> str:
         """Wait for its end; what it wrote to stdout."""
