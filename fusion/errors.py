@@ -9,9 +9,12 @@
     ├── HeadMismatchError (ValueError)   a saved head met other blocks, other features or another class order
     ├── MissingExtraError (ImportError)  a library this head needs is not installed
     ├── PredictionsError (ValueError)    a file of predictions that cannot be read or written
+    ├── PriorShiftError (ValueError)     class priors that cannot be estimated or corrected
     ├── ReportError (ValueError)         results that cannot be compared, drawn or read back
     ├── SavedHeadError (ValueError)      a head folder that is damaged, foreign, newer or in the way
+    ├── SubmissionError (ValueError)     a template or submission that cannot be read, answered or compared
     ├── SweepError (ValueError)          a grid that cannot be read, or a sweep that cannot matter
+    ├── TimelineError (ValueError)       ids that name no frames, or a way to smooth that cannot be followed
     └── UnknownHeadError (KeyError)      no head of that name
 """
 
@@ -49,6 +52,10 @@ class PredictionsError(FusionError, ValueError):
     """A file of predictions cannot be read or written as it stands."""
 
 
+class PriorShiftError(FusionError, ValueError):
+    """Class priors cannot be estimated or corrected from what was given."""
+
+
 class ReportError(FusionError, ValueError):
     """Results cannot be compared, drawn or read back."""
 
@@ -57,8 +64,16 @@ class SavedHeadError(FusionError, ValueError):
     """A folder does not hold a whole, known, undamaged head, or one is in the way."""
 
 
+class SubmissionError(FusionError, ValueError):
+    """A challenge's template or submission cannot be read, answered or compared."""
+
+
 class SweepError(FusionError, ValueError):
     """A grid of weights cannot be read, or a sweep over it could not matter."""
+
+
+class TimelineError(FusionError, ValueError):
+    """Sample ids name no frames of videos, or a way to smooth cannot be followed."""
 
 
 class UnknownHeadError(FusionError, KeyError):

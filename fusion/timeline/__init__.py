@@ -1,0 +1,30 @@
+"""Frames in their order: predictions of videos filled and smoothed over time, within a video and never across.
+
+`Timeline.of(ids)` finds videos, frame numbers and gaps in sample ids; `smoothed(predictions, Smoothing.parse("box:51"))`
+answers with predictions of the same frames, smoothed; `sweep_smoothing` scores many settings on labelled videos and
+chooses by leaving videos out. Nothing is extracted again: probabilities in, probabilities out.
+"""
+
+from __future__ import annotations
+
+from fusion.timeline.frame import Frame, frame_name, parse_frame
+from fusion.timeline.learned import learned_transitions
+from fusion.timeline.setting import METHODS, Smoothing, parse_windows
+from fusion.timeline.smoothing import smoothed
+from fusion.timeline.sweeping import SmoothingSweep, sweep_smoothing
+from fusion.timeline.track import Timeline, Track
+
+__all__ = [
+    "METHODS",
+    "Frame",
+    "Smoothing",
+    "SmoothingSweep",
+    "Timeline",
+    "Track",
+    "frame_name",
+    "learned_transitions",
+    "parse_frame",
+    "parse_windows",
+    "smoothed",
+    "sweep_smoothing",
+]
