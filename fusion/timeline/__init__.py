@@ -1,8 +1,8 @@
 """Frames in their order: predictions of videos filled and smoothed over time, within a video and never across.
 
-`Timeline.of(ids)` finds videos, frame numbers and gaps in sample ids; `smoothed(predictions, Smoothing.parse("box:51"))`
-answers with predictions of the same frames, smoothed; `sweep_smoothing` scores many settings on labelled videos and
-chooses by leaving videos out. Nothing is extracted again: probabilities in, probabilities out.
+`Timeline.of(ids)` finds videos, frame numbers and gaps in sample ids; `smoothed(predictions, setting)`, with a setting
+such as `Smoothing.parse("box:51")`, answers with predictions of the same frames; `sweep_smoothing` scores many settings
+on labelled videos and chooses by leaving videos out. Nothing is extracted again: probabilities in, probabilities out.
 """
 
 from __future__ import annotations

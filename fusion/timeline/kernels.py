@@ -36,8 +36,8 @@ def gaussian(values: FloatArray, window: int) -> FloatArray:
 def exponential(values: FloatArray, window: int) -> FloatArray:
     """Weighted mean whose weights fall by ``(window - 1) / (window + 1)`` a frame, in both directions of time.
 
-    One direction alone is the exponential moving average of span ``window``: its rows are as old, on average, as those of a
-    one-sided box of that length, (window - 1) / 2 frames. Both together do not lag behind.
+    One direction alone is the exponential moving average of span ``window``: its rows are as old, on average, as those
+    of a one-sided box of that length, (window - 1) / 2 frames. Both together do not lag behind.
     """
     from scipy.signal import lfilter
 

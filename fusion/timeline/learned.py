@@ -1,4 +1,4 @@
-"""Transitions between classes from frame to frame: stated, counted on labelled videos, or learned by EM without labels."""
+"""Transitions between classes from frame to frame: stated, counted on labelled videos, or learned without labels."""
 
 from __future__ import annotations
 

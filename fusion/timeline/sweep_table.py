@@ -9,9 +9,7 @@ from fusion.timeline.sweeping import Scored, SmoothingSweep
 
 def smoothing_table(sweep: SmoothingSweep) -> Table:
     """Lay a sweep out in the order of its settings; bold is the best of a column."""
-    best = {
-        metric: max(getattr(one.scores, metric) for one in sweep.settings) for metric in ("accuracy", "macro_f1")
-    }
+    best = {metric: max(getattr(one.scores, metric) for one in sweep.settings) for metric in ("accuracy", "macro_f1")}
     rows = [_row(one, one.setting.text, best, "chosen" if i == sweep.chosen else "", picked=str(one.picked))
             for i, one in enumerate(sweep.settings)]  # fmt: skip
     rules: tuple[int, ...] = ()

@@ -1,4 +1,4 @@
-"""Many ways to smooth, scored on labelled videos from the same probabilities; the choice judged by leaving videos out."""
+"""Many ways to smooth, scored on labelled videos from the same probabilities; one chosen, judged on videos left out."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ def sweep_smoothing(
 ) -> SmoothingSweep:
     """Score settings on labelled predictions of videos.
 
-    Every frame is smoothed, labelled frames are scored. Where a hidden Markov model learns from ``labels``, each video is
-    smoothed with the transitions of the others. One setting is chosen on all videos; what that choice is worth is
+    Every frame is smoothed, labelled frames are scored. Where a hidden Markov model learns from ``labels``, each video
+    is smoothed with the transitions of the others. One setting is chosen on all videos; what that choice is worth is
     measured by choosing anew for each video on the others alone (leave one video out).
 
     Raises
@@ -165,7 +165,8 @@ def _answers(predictions: Predictions, timeline: Timeline, y: IntArray, setting:
     if setting.stickiness == "labels":
         return _from_other_videos(predictions, timeline, y, setting)
     moves = learned_transitions(predictions, "em") if setting.stickiness == "em" else None
-    return rows_of(smooth_tracks(predictions.proba, timeline, setting, moves), timeline).argmax(axis=1)
+    tracks = smooth_tracks(predictions.proba, timeline, setting, moves)
+    return rows_of(tracks, timeline).argmax(axis=1).astype(np.int64)
 
 
 def _from_other_videos(predictions: Predictions, timeline: Timeline, y: IntArray, setting: Smoothing) -> IntArray:

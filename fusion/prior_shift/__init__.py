@@ -1,0 +1,14 @@
+"""Other class frequencies than the head learned from: estimated without labels or known, and corrected for.
+
+`correct` re-weighs probabilities by the ratio of the new class prior to the old one. All of it rests on label shift:
+the pictures of a class look the same in both places, only how many there are of each has changed. Every `Correction`
+says what else it assumes.
+"""
+
+from __future__ import annotations
+
+from fusion.prior_shift.bbse import bbse_prior
+from fusion.prior_shift.correction import CORRECTIONS, Correction, correct
+from fusion.prior_shift.em import em_prior
+
+__all__ = ["CORRECTIONS", "Correction", "bbse_prior", "correct", "em_prior"]

@@ -1,0 +1,35 @@
+"""From predictions to the file that a challenge wants: every row of its template answered, in order, once.
+
+`read_template` and `answer` make a `Submission`; `check` finds every fault of any file; `difference` sets two side by
+side; `choose_by_prior` ranks candidates without labels. What the challenge fixes (classes and their ids, header, known
+class prior) is data: `abaw_ce()`.
+"""
+
+from __future__ import annotations
+
+from fusion.submission.answering import Answers, Coverage, answer
+from fusion.submission.challenge import Challenge, abaw_ce
+from fusion.submission.checking import Fault, check
+from fusion.submission.choosing import Candidate, choose_by_prior
+from fusion.submission.difference import Difference, cohen_kappa, difference
+from fusion.submission.submitted import Submission, read_submission
+from fusion.submission.template import Template, read_template
+
+__all__ = [
+    "Answers",
+    "Candidate",
+    "Challenge",
+    "Coverage",
+    "Difference",
+    "Fault",
+    "Submission",
+    "Template",
+    "abaw_ce",
+    "answer",
+    "check",
+    "choose_by_prior",
+    "cohen_kappa",
+    "difference",
+    "read_submission",
+    "read_template",
+]

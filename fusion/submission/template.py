@@ -1,0 +1,91 @@
+"""A challenge's template: the frames that want an answer, in order."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusion.errors import SubmissionError
+from fusion.submission.challenge import Challenge
+from fusion.submission.row import location
+from fusion.timeline.track import Timeline
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Template:
+    """Frames to answer, all different; made by `read_template`."""
+
+    names: tuple[str, ...]
+    """Frame names in the order of the answers: ``01/00001.jpg``."""
+
+    @functools.cached_property
+    def timeline(self) -> Timeline:
+        """The rows in time, video by video."""
+        return Timeline.of(self.names)
+
+    @functools.cached_property
+    def known(self) -> frozenset[str]:
+        """The frame names, to look one up."""
+        return frozenset(self.names)
+
+    @functools.cached_property
+    def video_names(self) -> tuple[str, ...]:
+        """Names of its videos, in order of first appearance."""
+        return tuple(track.video for track in self.timeline.tracks)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is unusual: frames that no row asks for."""
+        holed = [t.video for t in self.timeline.tracks if t.missing.size or t.frames[0] != 1]
+        if not holed:
+            return ()
+        return (f"The template leaves out frames of {len(holed)} videos (first: {holed[0]}); nobody asks for them.",)
+
+
+def read_template(path: Path, challenge: Challenge) -> Template:
+    """Read a template: the challenge's header, then a frame a row; what follows a comma is ignored.
+
+    Raises
+    ------
+    SubmissionError
+        Naming file and line: another header, a row that is no frame, a video the challenge does not have, a frame that
+        stands twice, or an empty line between rows.
+    """
+    lines = read_text(path).split("\n")
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if not lines or lines[0].strip() != challenge.header:
+        found = repr(lines[0].strip()) if lines else "an empty file"
+        raise SubmissionError(f"{path}:1: expected the header {challenge.header}\n  however: {found}")
+    if len(lines) == 1:
+        raise SubmissionError(f"{path}:1: the template has a header and no row")
+    return Template(names=_frames(path, lines[1:], challenge.video_names))
+
+
+def _frames(path: Path, rows: Iterable[str], videos: tuple[str, ...]) -> tuple[str, ...]:
+    seen: dict[str, int] = {}
+    for number, row in enumerate(rows, start=2):
+        name = row.strip().partition(",")[0]
+        frame = location(name)
+        if isinstance(frame, str):
+            raise SubmissionError(f"{path}:{number}: {frame if name else 'an empty line between rows'}")
+        if frame.video not in videos:
+            raise SubmissionError(
+                f"{path}:{number}: the challenge has no video {frame.video!r}: they are {videos[0]} to {videos[-1]}"
+            )
+        if name in seen:
+            raise SubmissionError(f"{path}:{number}: {name} stands in line {seen[name]} already")
+        seen[name] = number
+    return tuple(seen)
+
+
+def read_text(path: Path) -> str:
+    """Return a file as text with plain line feeds; a byte order mark is taken off."""
+    try:
+        return Path(path).read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    except OSError as error:
+        raise SubmissionError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SubmissionError(f"{path} is not UTF-8 text") from None
