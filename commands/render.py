@@ -37,9 +37,14 @@ def print_table(result: Any, format: str) -> None:
     from fusion import Report
     from fusion.report_table import report_table
     from fusion.sweep_table import sweep_table
+
+    show_table(report_table(result) if isinstance(result, Report) else sweep_table(result), format)
+
+
+def show_table(table: Table, format: str) -> None:
+    """Print a table in the format asked for."""
     from fusion.table import render
 
-    table = report_table(result) if isinstance(result, Report) else sweep_table(result)
     if format == "table":
         _draw(table)
     else:

@@ -56,6 +56,13 @@ class Predictions:
         best: NDArray[np.int64] = self.proba.argmax(axis=1).astype(np.int64)
         return best
 
+    @property
+    def y_true(self) -> NDArray[np.int64]:
+        """(n,) position of the true class; -1 where it is unknown."""
+        position = {name: i for i, name in enumerate(self.classes)}
+        labels = self.labels or (None,) * len(self.ids)
+        return np.array([-1 if label is None else position[label] for label in labels], dtype=np.int64)
+
 
 def predictions_csv(predictions: Predictions) -> str:
     """Return ``sample_id,label,predicted,<class>,…`` as CSV text; numbers read back exactly."""

@@ -10,5 +10,6 @@ from __future__ import annotations
 from fusion.prior_shift.bbse import bbse_prior
 from fusion.prior_shift.correction import CORRECTIONS, Correction, correct
 from fusion.prior_shift.em import em_prior
+from fusion.prior_shift.validation import Validation
 
-__all__ = ["CORRECTIONS", "Correction", "bbse_prior", "correct", "em_prior"]
+__all__ = ["CORRECTIONS", "Correction", "Validation", "bbse_prior", "correct", "em_prior"]

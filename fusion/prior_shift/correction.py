@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 from fusion.errors import PriorShiftError, nearest
 from fusion.prior_shift.bbse import bbse_prior
 from fusion.prior_shift.em import em_prior
+from fusion.prior_shift.validation import Validation
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 Kind: TypeAlias = Literal["em", "bbse", "known"]
 CORRECTIONS: tuple[str, ...] = get_args(Kind)
+
+NEARLY_GONE = 0.1
+"""A ratio of new to old share below which a note warns of a class that vanishes."""
 
 _SHIFT = "the pictures of a class look the same here as where the head learned, only their numbers differ (label shift)"
 _ASSUMES = {
@@ -40,12 +44,20 @@ class Correction:
     target: FloatArray
     """(k,) class prior corrected to, sums to 1."""
     notes: tuple[str, ...]
-    """What happened on the way, one sentence each."""
+    """What a reader must know, one sentence each, without its full stop."""
 
     @property
     def assumes(self) -> str:
         """What must hold for the corrected probabilities to be better than the plain ones."""
         return _ASSUMES[self.kind]
+
+    @property
+    def text(self) -> str:
+        """The change of each class's share in words."""
+        return f"Class prior corrected ({self.kind}): " + ", ".join(
+            f"{name} {old:.1%} to {new:.1%}"
+            for name, old, new in zip(self.classes, self.source, self.target, strict=True)
+        )
 
     def apply(self, proba: FloatArray) -> FloatArray:
         """Return (n, k) probabilities under the new prior: each times new over old prior, scaled to sum to 1."""
@@ -71,8 +83,8 @@ def correct(
     proba: FloatArray,
     classes: Sequence[str],
     *,
+    validation: Validation | None = None,
     source: FloatArray | None = None,
-    confusion: IntArray | None = None,
     known: FloatArray | None = None,
 ) -> Correction:
     """Work out a correction for unlabelled rows.
@@ -85,43 +97,49 @@ def correct(
         The rows to be corrected.
     classes : sequence of str
         Class names in the order of the columns.
+    validation : Validation, optional
+        The same head on labelled rows like those it learned from: their class frequencies are the old prior. What
+        "bbse" needs.
     source : float64 array of shape (k,), optional
-        Class frequencies the head learned from, any scale; None takes those of the validation rows in ``confusion``.
-    confusion : int64 array of shape (k, k), optional
-        Counts on validation rows, row = truth, column = decision; what "bbse" needs.
+        Class frequencies the head learned from, any scale, instead of ``validation``.
     known : float64 array of shape (k,), optional
         The new prior, any scale; what "known" needs.
 
     Raises
     ------
     PriorShiftError
-        If something needed is not given, or a class has no prior.
+        If something needed is not given or given twice, or a class has no prior.
     """
     names = tuple(classes)
     if kind not in CORRECTIONS:
         raise PriorShiftError(f"there is no correction {kind!r}; {nearest(kind, CORRECTIONS)}")
     if not len(proba):
         raise PriorShiftError("there are no rows to correct")
-    if kind == "bbse":
-        if confusion is None or source is not None:
-            raise PriorShiftError("bbse takes the old prior and the confusion matrix from labelled validation rows")
-        target, raised = bbse_prior(confusion, proba.argmax(axis=1), names)
-        notes = [f"{name}: its weight came out near 0 or below and was raised" for name in raised]
-        return _made("bbse", names, confusion.sum(axis=1), target, notes)
-    if source is None and confusion is None:
+    if (validation is None) == (source is None) or (kind == "bbse" and validation is None):
         raise PriorShiftError(
-            f"{kind} needs the class prior the head learned\n  give labelled validation rows, or state it as uniform"
+            f"{kind} needs to know the class prior that the head learned, once\n"
+            "  give labelled validation rows" + ("" if kind == "bbse" else ", or state a prior (uniform)")
         )
-    learned = _prior(confusion.sum(axis=1) if source is None and confusion is not None else source, names, "learned")
+    learned = _prior(source if validation is None else validation.supports, names, "learned")
+    notes = () if validation is None or kind == "bbse" else validation.notes
     if kind == "known":
-        return _made("known", names, learned, _prior(known, names, "known"), [])
+        return _made("known", names, learned, _prior(known, names, "known"), notes)
+    if kind == "bbse" and validation is not None:
+        target, raised = bbse_prior(validation.confusion, proba.argmax(axis=1), names)
+        return _made(
+            "bbse", names, learned, target, tuple(f"The weight of {name} came out near 0 or below" for name in raised)
+        )
     target, rounds = em_prior(proba, learned)
-    return _made("em", names, learned, target, [f"EM settled after {rounds:,} rounds"])
+    return _made("em", names, learned, target, (*notes, f"EM settled after {rounds:,} rounds"))
 
 
-def _made(kind: Kind, names: tuple[str, ...], source: NDArray[Any], target: FloatArray, notes: list[str]) -> Correction:
-    old = _prior(source, names, "learned")
-    return Correction(kind=kind, classes=names, source=old, target=target, notes=tuple(notes))
+def _made(
+    kind: Kind, names: tuple[str, ...], source: FloatArray, target: FloatArray, notes: tuple[str, ...]
+) -> Correction:
+    gone = [name for name, share in zip(names, (target / source).tolist(), strict=True) if share < NEARLY_GONE]
+    if gone:
+        notes = (*notes, f"Less than a tenth of its old share is left of {', '.join(gone)}: do not trust this unseen")
+    return Correction(kind=kind, classes=names, source=source, target=target, notes=notes)
 
 
 def _prior(counts: NDArray[Any] | None, names: tuple[str, ...], which: str) -> FloatArray:

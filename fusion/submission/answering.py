@@ -14,7 +14,8 @@ from fusion.submission.challenge import Challenge
 from fusion.submission.submitted import Submission
 from fusion.submission.template import Template
 from fusion.timeline.filling import at_frames
-from fusion.timeline.smoothing import check_probabilities
+from fusion.timeline.setting import Smoothing
+from fusion.timeline.smoothing import check_probabilities, needed_transitions, smooth_tracks
 from fusion.timeline.track import Timeline, Track
 
 FloatArray = NDArray[np.float64]
@@ -61,6 +62,8 @@ class Answers:
     """What to hand in."""
     coverage: tuple[Coverage, ...]
     """One a video, in the template's order."""
+    smoothing: str | None
+    """How the videos were smoothed, in the notation of `Smoothing`; None when they were not."""
     fallback_videos: tuple[str, ...]
     """Videos without any prediction, answered with the fallback class."""
     fallback: str | None
@@ -76,6 +79,7 @@ class Answers:
             "videos": [asdict(one) | {"filled": one.filled} for one in self.coverage],
             "histogram": challenge.histogram(y),
             "kl_to_prior": challenge.divergence(y),
+            "smoothing": self.smoothing,
             "fallback": self.fallback,
             "fallback_videos": list(self.fallback_videos),
             "notes": list(self.notes),
@@ -87,6 +91,8 @@ def answer(
     predictions: Predictions,
     challenge: Challenge,
     *,
+    smoothing: Smoothing | None = None,
+    transitions: FloatArray | None = None,
     fallback: str | None = None,
     slack: int = SLACK,
 ) -> Answers:
@@ -104,6 +110,10 @@ def answer(
         Ids ``VIDEO/NNNNN.…`` with the template's videos; classes in any order and spelling, mapped by name.
     challenge : Challenge
         Classes and ids.
+    smoothing : Smoothing, optional
+        Smooth each video first; frames inside it that are missing are then answered as smoothed.
+    transitions : float64 array of shape (k, k), optional
+        As in `fusion.timeline.smoothed`; in the challenge's class order.
     fallback : str, optional
         Class for videos without any prediction, or "prior" for the most frequent class of the known prior. None refuses
         such videos.
@@ -118,10 +128,12 @@ def answer(
     """
     check_probabilities(predictions)
     ordered = challenge.in_order(predictions)
-    tracks = {track.video: track for track in Timeline.of(ordered.ids).tracks}
+    timeline = Timeline.of(ordered.ids)
+    tracks = {track.video: track for track in timeline.tracks}
     _check_videos(template, tracks)
     lost = tuple(track.video for track in template.timeline.tracks if track.video not in tracks)
     fixed = _fallback(lost, fallback, challenge)
+    values = _values(ordered, timeline, smoothing, transitions)
     y = np.empty(len(template.names), dtype=np.int64)
     coverage = []
     for asked in template.timeline.tracks:
@@ -130,15 +142,28 @@ def answer(
         if given is None:
             y[asked.rows] = fixed
         else:
-            y[asked.rows] = at_frames(ordered.proba[given.rows], given.frames, asked.frames).argmax(axis=1)
+            frames, proba = values[asked.video]
+            y[asked.rows] = at_frames(proba, frames, asked.frames).argmax(axis=1)
     _check_ends(coverage, slack)
     return Answers(
         submission=Submission(names=template.names, y=y),
         coverage=tuple(coverage),
+        smoothing=None if smoothing is None else smoothing.text,
         fallback_videos=lost,
         fallback=challenge.classes[fixed] if lost else None,
-        notes=_notes(coverage, lost, challenge, fixed, predictions),
+        notes=_notes(coverage, lost, challenge, fixed, ordered),
     )
+
+
+def _values(
+    predictions: Predictions, timeline: Timeline, smoothing: Smoothing | None, transitions: FloatArray | None
+) -> dict[str, tuple[IntArray, FloatArray]]:
+    """Video -> frame numbers (t,) and their probabilities (t, k): as predicted, or every frame of it smoothed."""
+    if smoothing is None:
+        return {track.video: (track.frames, predictions.proba[track.rows]) for track in timeline.tracks}
+    moves = needed_transitions(predictions, smoothing, transitions)
+    smooth = smooth_tracks(predictions.proba, timeline, smoothing, moves)
+    return {track.video: (track.span, values) for track, values in zip(timeline.tracks, smooth, strict=True)}
 
 
 def _check_videos(template: Template, tracks: dict[str, Track]) -> None:
@@ -197,7 +222,7 @@ def _check_ends(coverage: list[Coverage], slack: int) -> None:
 
 
 def _notes(
-    coverage: list[Coverage], lost: tuple[str, ...], challenge: Challenge, fixed: int, predictions: Predictions
+    coverage: list[Coverage], lost: tuple[str, ...], challenge: Challenge, fixed: int, ordered: Predictions
 ) -> tuple[str, ...]:
     rows, filled = sum(one.rows for one in coverage), sum(one.filled for one in coverage if one.predicted)
     notes = [
@@ -224,7 +249,7 @@ def _notes(
         notes.append(
             f"{len(lost)} videos have no prediction and are all {challenge.classes[fixed]}: {', '.join(lost)}."
         )
-    lacking = challenge.lacking(predictions.classes)
+    lacking = [name for name, most in zip(ordered.classes, ordered.proba.max(axis=0), strict=True) if most == 0]
     if lacking:
-        notes.append(f"Predictions know no {', '.join(lacking)}: never answered.")
+        notes.append(f"No prediction gives any chance to {', '.join(lacking)}: never answered.")
     return tuple(notes)

@@ -90,11 +90,6 @@ class Challenge:
             labels=None if labels is None else tuple(None if one is None else spelling[one] for one in labels),
         )
 
-    def lacking(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return the classes of the challenge that are not among these names."""
-        there = set(self.ids_of(names))
-        return tuple(name for i, name in enumerate(self.classes) if i not in there)
-
     def histogram(self, y: IntArray) -> dict[str, int]:
         """Count (n,) answers by class name, in the challenge's order."""
         return dict(zip(self.classes, np.bincount(y, minlength=len(self.classes)).tolist(), strict=True))

@@ -14,8 +14,8 @@ from fusion.submission.challenge import Challenge
 IntArray = NDArray[np.int64]
 
 ASSUMES = (
-    "The frames to be answered have the known prior's class frequencies, and a better model's answers come closer to "
-    "them. Neither follows: a model that answers at random with the right frequencies would be chosen over every other. "
+    "the frames to be answered have the known prior's class frequencies, and a better model's answers come closer to "
+    "them. Neither follows: a model that answers at random with the right frequencies would win over every other. "
     "Choose so only among models that are known to be about as good."
 )
 """What must hold for this choice to be a good one."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from fusion.timeline.frame import Frame, frame_name, parse_frame
 from fusion.timeline.learned import learned_transitions
-from fusion.timeline.setting import METHODS, Smoothing, parse_windows
+from fusion.timeline.setting import METHODS, STICKINESS, Smoothing, parse_windows, settings_of
 from fusion.timeline.smoothing import smoothed
 from fusion.timeline.sweeping import SmoothingSweep, sweep_smoothing
 from fusion.timeline.track import Timeline, Track
 
 __all__ = [
     "METHODS",
+    "STICKINESS",
     "Frame",
     "Smoothing",
     "SmoothingSweep",
@@ -25,6 +26,7 @@ __all__ = [
     "learned_transitions",
     "parse_frame",
     "parse_windows",
+    "settings_of",
     "smoothed",
     "sweep_smoothing",
 ]

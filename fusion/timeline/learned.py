@@ -28,7 +28,7 @@ def learned_transitions(predictions: Predictions, stickiness: str) -> FloatArray
     """Learn (k, k) transitions from predictions: from their ``labels``, or by ``em`` from the probabilities alone."""
     timeline = Timeline.of(predictions.ids)
     if stickiness == "labels":
-        return from_counts(step_counts(label_positions(predictions), timeline, len(predictions.classes)).sum(axis=0))
+        return from_counts(step_counts(predictions.y_true, timeline, len(predictions.classes)).sum(axis=0))
     return sticky(len(predictions.classes), em_stay(evidence_of(predictions.proba, timeline)))
 
 
@@ -41,13 +41,6 @@ def sticky(k: int, stay_frames: float) -> FloatArray:
         return np.ones((1, 1))
     leave = 1.0 / stay_frames
     return np.full((k, k), leave / (k - 1)) + np.eye(k) * (1.0 - leave - leave / (k - 1))
-
-
-def label_positions(predictions: Predictions) -> IntArray:
-    """Return (n,) class positions of the labels, -1 where there is none."""
-    position = {name: i for i, name in enumerate(predictions.classes)}
-    labels: Sequence[str | None] = predictions.labels or (None,) * len(predictions.ids)
-    return np.array([-1 if label is None else position[label] for label in labels], dtype=np.int64)
 
 
 def step_counts(y: IntArray, timeline: Timeline, k: int) -> IntArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -89,6 +90,29 @@ def parse_windows(text: str) -> tuple[int, ...]:
             raise TimelineError(f"more than {MOST_SETTINGS:,} windows in {text!r}\n  take a larger step")
         found.update(range(start, stop + 1, step))
     return tuple(sorted(found))
+
+
+def settings_of(
+    methods: Sequence[str], windows: Sequence[int] = (), stickiness: Sequence[str] = ("window",)
+) -> tuple[Smoothing, ...]:
+    """Every method with every window it takes; hidden Markov models with every source of stickiness as well.
+
+    Raises
+    ------
+    TimelineError
+        If there is no method, or a method needs a window and none is given.
+    """
+    found: list[Smoothing] = []
+    for method in methods:
+        learned = [source for source in stickiness if source != "window"] if method in CHAINS else []
+        found += [Smoothing(method=method, stickiness=source) for source in learned]  # type: ignore[arg-type]
+        if method == "none":
+            found.append(Smoothing())
+        elif method not in CHAINS or "window" in stickiness:
+            found += [Smoothing(method=method, window=window) for window in windows or (None,)]  # type: ignore[arg-type]
+    if not found:
+        raise TimelineError(f"no smoothing method is given; known: {', '.join(METHODS)}")
+    return tuple(dict.fromkeys(found))
 
 
 def _check_window(method: str, window: int) -> None:

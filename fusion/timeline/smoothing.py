@@ -57,7 +57,7 @@ def smoothed(
     timeline = Timeline.of(predictions.ids)
     if not timeline.tracks:
         return predictions
-    tracks = smooth_tracks(predictions.proba, timeline, setting, _transitions(predictions, setting, transitions))
+    tracks = smooth_tracks(predictions.proba, timeline, setting, needed_transitions(predictions, setting, transitions))
     if fill:
         return _every_frame(predictions, timeline, tracks)
     return replace(predictions, proba=rows_of(tracks, timeline))
@@ -100,7 +100,8 @@ def check_probabilities(predictions: Predictions) -> None:
         )
 
 
-def _transitions(predictions: Predictions, setting: Smoothing, given: FloatArray | None) -> FloatArray | None:
+def needed_transitions(predictions: Predictions, setting: Smoothing, given: FloatArray | None) -> FloatArray | None:
+    """Return the (k, k) transitions that a setting needs, learned by EM if not given; None when its window says all."""
     if setting.stickiness == "window":
         return None
     k = len(predictions.classes)

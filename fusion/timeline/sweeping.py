@@ -15,7 +15,7 @@ from fusion.intervals import LEVEL, Bootstrap, Interval, bootstrap
 from fusion.metrics import Scores
 from fusion.mixing import counted, totals
 from fusion.predictions import Predictions
-from fusion.timeline.learned import from_counts, label_positions, learned_transitions, step_counts
+from fusion.timeline.learned import from_counts, learned_transitions, step_counts
 from fusion.timeline.setting import Smoothing
 from fusion.timeline.smoothing import check_probabilities, rows_of, smooth_tracks
 from fusion.timeline.track import Timeline
@@ -114,7 +114,7 @@ def sweep_smoothing(
         one video.
     """
     check_probabilities(predictions)
-    timeline, y = Timeline.of(predictions.ids), label_positions(predictions)
+    timeline, y = Timeline.of(predictions.ids), predictions.y_true
     labelled = np.flatnonzero(y >= 0)
     if not labelled.size:
         raise TimelineError("no frame has a label: there is nothing to score or choose by\n  give one setting")
@@ -166,7 +166,8 @@ def _answers(predictions: Predictions, timeline: Timeline, y: IntArray, setting:
         return _from_other_videos(predictions, timeline, y, setting)
     moves = learned_transitions(predictions, "em") if setting.stickiness == "em" else None
     tracks = smooth_tracks(predictions.proba, timeline, setting, moves)
-    return rows_of(tracks, timeline).argmax(axis=1).astype(np.int64)
+    best: IntArray = rows_of(tracks, timeline).argmax(axis=1).astype(np.int64)
+    return best
 
 
 def _from_other_videos(predictions: Predictions, timeline: Timeline, y: IntArray, setting: Smoothing) -> IntArray:
