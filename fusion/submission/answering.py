@@ -249,7 +249,9 @@ def _notes(
         notes.append(
             f"{len(lost)} videos have no prediction and are all {challenge.classes[fixed]}: {', '.join(lost)}."
         )
-    lacking = [name for name, most in zip(ordered.classes, ordered.proba.max(axis=0), strict=True) if most == 0]
+    lacking = [
+        name for name, chance in zip(ordered.classes, (ordered.proba > 0).any(axis=0), strict=True) if not chance
+    ]
     if lacking:
-        notes.append(f"No prediction gives any chance to {', '.join(lacking)}: never answered.")
+        notes.append(f"No prediction gives any chance to {', '.join(lacking)}.")
     return tuple(notes)

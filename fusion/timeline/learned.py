@@ -82,11 +82,11 @@ def em_stay(evidence: Sequence[FloatArray], start: float = 25.0) -> float:
     TimelineError
         If no video has two frames.
     """
+    if all(len(one) < 2 for one in evidence):
+        raise TimelineError("no video has two frames: there is no stickiness to learn\n  give a window")
     k, stay = evidence[0].shape[1], start
     for _ in range(_MOST_ROUNDS):
         stays, steps = expected_stays(evidence, sticky(k, stay))
-        if not steps:
-            raise TimelineError("no video has two frames: there is no stickiness to learn\n  give a window")
         found = min(max(steps / max(steps - stays, 1e-12), 1.0 + 1e-6), float(LONGEST_STAY))
         if abs(found - stay) <= _CLOSE * stay:
             return found

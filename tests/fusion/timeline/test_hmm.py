@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 from hypothesis import given, settings
@@ -20,10 +20,7 @@ def by_enumeration(evidence: np.ndarray, moves: np.ndarray) -> tuple[np.ndarray,
     t, k = evidence.shape
     paths = np.array(list(product(range(k), repeat=t)))
     weights = np.array(
-        [
-            np.prod(evidence[range(t), path]) * np.prod([moves[a, b] for a, b in zip(path, path[1:], strict=False)])
-            for path in paths
-        ]
+        [np.prod(evidence[range(t), path]) * np.prod([moves[a, b] for a, b in pairwise(path)]) for path in paths]
     )
     shares = weights / weights.sum()
     marginals = np.stack([(shares[:, None] * (paths == c)).sum(axis=0) for c in range(k)], axis=1)

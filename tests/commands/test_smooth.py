@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fusion.predictions import read_predictions, write_predictions
+from fusion.timeline import Smoothing, learned_transitions, smoothed
+from tests.commands.videos import write_miniature
+
+
+@pytest.fixture
+def folder(run, tmp_path):
+    write_miniature(tmp_path)
+    return tmp_path
+
+
+def test_one_setting_is_applied_and_goes_to_stdout_or_a_file(run, folder):
+    run("cer-fuse smooth predictions.csv --window 9 -o out.csv")
+    given = read_predictions(folder / "predictions.csv")
+    found = read_predictions(folder / "out.csv")
+    assert found.ids == given.ids
+    assert (found.proba == smoothed(given, Smoothing.parse("box:9")).proba).all()
+    result = run("cer-fuse smooth predictions.csv --window 9")
+    assert result.stdout == (folder / "out.csv").read_text()
+    assert "frames are missing inside 3 of 3 videos" in result.stderr
+
+
+def test_missing_frames_are_written_out_when_asked_for(run, folder):
+    run("cer-fuse smooth predictions.csv -m none --fill -o out.csv")
+    found = read_predictions(folder / "out.csv")
+    assert len(found.ids) > len(read_predictions(folder / "predictions.csv").ids)
+    assert found.ids == tuple(sorted(found.ids))
+
+
+def test_labelled_videos_score_every_window(run, folder):
+    result = run("cer-fuse smooth valid.csv --window 5:29:8 --format csv")
+    assert [line.split(",")[0] for line in result.stdout.splitlines() if "low" not in line and "high" not in line] == [
+        "smoothing (frames)", "none", "box:5", "box:13", "box:21", "box:29", "chosen by other videos",
+    ]  # fmt: skip
+    plain = json.loads(run("cer-fuse smooth valid.csv --window 5:29:8 --json").stdout)
+    assert plain["setting"] == plain["sweep"]["chosen"] != "none"
+    assert plain["sweep"]["videos"] == 6
+    assert not (folder / "out.csv").exists()
+
+
+def test_a_setting_is_chosen_on_some_videos_and_applied_to_others(run, folder):
+    run("cer-fuse smooth predictions.csv --choose-on valid.csv -m viterbi --stickiness labels -o out.csv")
+    moves = learned_transitions(read_predictions(folder / "valid.csv"), "labels")
+    expected = smoothed(
+        read_predictions(folder / "predictions.csv"), Smoothing.parse("viterbi:labels"), transitions=moves
+    )
+    assert (read_predictions(folder / "out.csv").proba == expected.proba).all()
+
+
+def test_choosing_may_find_that_no_smoothing_is_best(run, folder):
+    valid = read_predictions(folder / "valid.csv")
+    labels = tuple(valid.classes[i] for i in np.random.default_rng(0).integers(0, 7, len(valid.ids)))
+    proba = 0.9 * np.eye(7)[[valid.classes.index(label) for label in labels]] + 0.1 / 7
+    write_predictions(folder / "hectic.csv", replace(valid, labels=labels, proba=proba))
+    result = run("cer-fuse smooth predictions.csv --choose-on hectic.csv --window 5,9 -o out.csv")
+    assert "smoothing: none" in result.stderr
+    assert (folder / "out.csv").read_text() == (folder / "predictions.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        ("predictions.csv", 1, "box needs a window"),
+        ("predictions.csv --window 8", 1, "take 7 or 9"),
+        ("predictions.csv --window 5:9", 1, "start:stop:step"),
+        ("predictions.csv --window 5 -m boxx", 1, "did you mean 'box'"),
+        ("predictions.csv --window 5,9", 2, "2 settings to choose from, but no label in predictions.csv"),
+        ("predictions.csv --window 5 --choose-on predictions.csv", 2, "no label in predictions.csv"),
+        ("predictions.csv -m hmm --stickiness labels", 1, "labelled videos other than these"),
+        ("gone.csv --window 5", 1, "cannot read gone.csv"),
+        ("valid.csv --window 5 --format word", 2, "must be one of table"),
+    ],
+)
+def test_mistakes_are_told_in_words(run, folder, command, code, message):
+    result = run(f"cer-fuse smooth {command}", code=code)
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_predictions_of_another_head_are_no_guide(run, folder):
+    valid = read_predictions(folder / "valid.csv")
+    fewer = replace(valid, classes=tuple(name.upper() for name in valid.classes), labels=None)
+    write_predictions(folder / "other.csv", fewer)
+    result = run("cer-fuse smooth predictions.csv --choose-on other.csv --window 5", code=2)
+    assert "both must be of one head" in " ".join(result.stderr.replace("│", " ").split())
