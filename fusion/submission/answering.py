@@ -249,9 +249,7 @@ def _notes(
         notes.append(
             f"{len(lost)} videos have no prediction and are all {challenge.classes[fixed]}: {', '.join(lost)}."
         )
-    lacking = [
-        name for name, chance in zip(ordered.classes, (ordered.proba > 0).any(axis=0), strict=True) if not chance
-    ]
+    lacking = [ordered.classes[i] for i in np.flatnonzero((ordered.proba > 0).sum(axis=0) == 0)]
     if lacking:
         notes.append(f"No prediction gives any chance to {', '.join(lacking)}.")
     return tuple(notes)
