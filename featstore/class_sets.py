@@ -1,7 +1,8 @@
 """Class sets: ordered, named lists of labels, and the official ids of each dataset.
 
-The tables are data (`data/class_sets.json`), not code. Two sets are joined by the names of their labels, never by
-position: RAF-DB's class 8 and ABAW's class 0 are both "Fearfully Surprised".
+The tables are data (`data/class_sets.json`), not code: the sets, the ids that a dataset says are no class, and the words
+that mean the same ("Happy", "Happiness"). Two sets are joined by the meaning of their labels, never by position: RAF-DB's
+class 8 and ABAW's class 0 are both "Fearfully Surprised".
 """
 
 from __future__ import annotations
@@ -52,6 +53,14 @@ class ClassSet:
         """The dataset's own id of a label."""
         return self.index(label) + self.first_id
 
+    def match(self, text: str) -> str | None:
+        """The label that a text means, letter case, blanks, `_`, `-` and other words for it aside; None if none does.
+
+        `happy` is Happiness in `basic8`, `SadlyAngry` and `sadly_angry` are Sadly Angry in `abaw7`.
+        """
+        meant = _meaning(text)
+        return next((label for label in self.labels if _meaning(label) == meant), None)
+
 
 def class_set(name: str) -> ClassSet:
     """Look a class set up by name.
@@ -61,16 +70,23 @@ def class_set(name: str) -> ClassSet:
     ClassSetError
         If there is none of that name; the message names the nearest ones.
     """
-    table = _tables()["class_sets"]
-    if name not in table:
-        raise ClassSetError(f"no class set {name!r}; {nearest(name, table)}")
-    entry = table[name]
-    return ClassSet(name=name, labels=tuple(entry["labels"]), first_id=entry["first_id"])
+    table, aliases = _tables()["class_sets"], _tables()["aliases"]
+    known = aliases.get(name, name)
+    if known not in table:
+        raise ClassSetError(f"no class set {name!r}; {nearest(name, [*table, *aliases])}")
+    entry = table[known]
+    return ClassSet(name=known, labels=tuple(entry["labels"]), first_id=entry["first_id"])
 
 
 def class_set_names() -> tuple[str, ...]:
     """Names of all class sets that the package knows."""
     return tuple(_tables()["class_sets"])
+
+
+def not_classes(name: str) -> dict[int, str]:
+    """Ids that the dataset's files use for what is no class (AffectNet: 8 None, 9 Uncertain, 10 No-Face)."""
+    entry = _tables()["class_sets"].get(name, {})
+    return {int(number): meaning for number, meaning in entry.get("not_classes", {}).items()}
 
 
 def custom(labels: Sequence[str]) -> ClassSet:
@@ -83,9 +99,21 @@ def custom(labels: Sequence[str]) -> ClassSet:
 
 def mapping(source: ClassSet, target: ClassSet) -> dict[str, str | None]:
     """Where each label of `source` stands in `target`; None where it has no counterpart."""
-    spellings: Mapping[str, str] = _tables()["spellings"]
-    by_meaning = {spellings.get(label, label): label for label in target.labels}
-    return {label: by_meaning.get(spellings.get(label, label)) for label in source.labels}
+    by_meaning = {_meaning(label): label for label in target.labels}
+    return {label: by_meaning.get(_meaning(label)) for label in source.labels}
+
+
+def _meaning(text: str) -> str:
+    return _spellings().get(_plain(text), _plain(text))
+
+
+@functools.cache
+def _spellings() -> Mapping[str, str]:
+    return {_plain(text): _plain(meaning) for text, meaning in _tables()["spellings"].items()}
+
+
+def _plain(text: str) -> str:
+    return text.replace("_", "").replace("-", "").replace(" ", "").casefold()
 
 
 @functools.cache

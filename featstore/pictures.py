@@ -1,18 +1,19 @@
-"""Pictures as the store sees them: bytes with a digest, in folders or inside zip files."""
+"""Pictures as the store sees them: bytes with a digest, in folders or inside zip and tar files."""
 
 from __future__ import annotations
 
 import hashlib
 import threading
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
+from featstore.archives import SUFFIXES, Archive, bounded, open_archive
 from featstore.manifest import Manifest
 
-MAX_BYTES = 256 * 1024 * 1024
+T = TypeVar("T")
 _AHEAD = 4096
 """Pictures whose hashing is asked for at a time."""
 
@@ -23,7 +24,7 @@ class PictureSource:
     Parameters
     ----------
     root : Path
-        Folder or zip file that the pictures' paths start at.
+        Folder, zip file or tar file that the pictures' paths start at.
     """
 
     def __init__(self, root: Path) -> None:
@@ -45,7 +46,7 @@ class PictureSource:
         if archive is None:
             if full.exists() and not full.is_file() and not full.is_dir():  # a pipe or a device has no end
                 raise OSError("is no file")
-            return _bounded(full.stat().st_size, full.read_bytes)
+            return bounded(full.stat().st_size, full.read_bytes)
         return self._read_member(archive, member)
 
     def digest(self, path: str) -> str:
@@ -53,28 +54,19 @@ class PictureSource:
         return hashlib.sha256(self.read(path)).hexdigest()
 
     def _inside_archive(self, full: Path) -> tuple[Path | None, str]:
-        if ".zip" not in str(full).lower():
+        lower = str(full).lower()
+        if not any(suffix in lower for suffix in SUFFIXES):
             return None, ""
         for parent in full.parents:
-            if parent.suffix.lower() == ".zip" and parent.is_file():
+            if parent.suffix.lower() in SUFFIXES and parent.is_file():
                 return parent, PurePosixPath(full.relative_to(parent)).as_posix()
         return None, ""
 
     def _read_member(self, archive: Path, member: str) -> bytes:
-        opened: dict[Path, zipfile.ZipFile] = self._local.__dict__.setdefault("opened", {})
+        opened: dict[Path, Archive] = self._local.__dict__.setdefault("opened", {})
         if archive not in opened:
-            try:
-                opened[archive] = zipfile.ZipFile(archive)
-            except zipfile.BadZipFile as error:
-                raise OSError(f"{archive} is not a usable zip file: {error}") from None
-        try:
-            info = opened[archive].getinfo(member)
-            return _bounded(info.file_size, lambda: opened[archive].read(info))
-        except KeyError:
-            raise FileNotFoundError(2, "no such member", f"{archive}/{member}") from None
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # what zipfile raises: damaged,
-            # compressed in a way it does not know, encrypted; the picture goes to quarantine with that reason
-            raise OSError(f"{archive}/{member} cannot be read: {error}") from None
+            opened[archive] = open_archive(archive)
+        return opened[archive].read(member)
 
 
 def digests(
@@ -89,22 +81,42 @@ def digests(
     dict
         sample_id to reason, for those that cannot be read.
     """
+    found, failed = each(manifest, lambda data: hashlib.sha256(data).hexdigest(), workers=workers, progress=progress)
+    return [digest or "" for digest in found], failed
+
+
+def each(
+    manifest: Manifest,
+    use: Callable[[bytes], T],
+    *,
+    workers: int = 4,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[list[T | None], dict[str, str]]:
+    """Read every picture of a manifest once and make something of its bytes, in several threads.
+
+    Returns
+    -------
+    list
+        What `use` gave per sample, in order; None where the picture cannot be read.
+    dict
+        sample_id to reason, for those that cannot be read.
+    """
     source = PictureSource(manifest.root)
     failed: dict[str, str] = {}
 
-    def one(i: int) -> str:
+    def one(i: int) -> T | None:
         sample = manifest.samples[i]
         try:
-            return source.digest(sample.path)
+            return use(source.read(sample.path))
         except OSError as error:
             failed[sample.sample_id] = reason_of(error)
-            return ""
+            return None
 
-    out: list[str] = []
+    out: list[T | None] = []
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for start in range(0, len(manifest), _AHEAD):  # so that not a million calls wait in memory
-            for digest in pool.map(one, range(start, min(start + _AHEAD, len(manifest)))):
-                out.append(digest)
+            for found in pool.map(one, range(start, min(start + _AHEAD, len(manifest)))):
+                out.append(found)
                 if progress is not None:
                     progress(1)
     return out, failed
@@ -134,9 +146,3 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, IsADirectoryError):
         return "is a folder"
     return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def _bounded(size: int, read: Callable[[], bytes]) -> bytes:
-    if size > MAX_BYTES:
-        raise OSError(f"larger than {MAX_BYTES // 2**20} MiB ({size:,} bytes)")
-    return read()

@@ -1,16 +1,16 @@
-"""What the adapters share: their result, and looking into folders and zip files alike."""
+"""What the adapters share: their result, and how they count what they leave out."""
 
 from __future__ import annotations
 
-import zipfile
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from featstore.errors import ManifestError
+from featstore.adapters.tree import Tree
+from featstore.class_sets import ClassSet, not_classes
+from featstore.errors import ClassSetError, ManifestError
 from featstore.manifest import Manifest, Sample
-
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,51 +20,90 @@ class Adapted:
     manifest: Manifest
     left_out: dict[str, int] = field(default_factory=dict)
     """Reason to number of samples."""
+    missing: tuple[str, ...] = ()
+    """Ids of the samples in the manifest whose pictures are not there."""
+    notes: tuple[str, ...] = ()
+    """What was assumed where the layout leaves something open, and what else a user should know."""
 
 
-class Tree:
-    """Files below a folder or inside a zip file, under one set of names; archive litter is passed over."""
+class Gathering:
+    """Samples as an adapter finds them, with their places and with what is left out.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        if root.is_dir():
-            found = [p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()]
-        elif zipfile.is_zipfile(root):
-            with zipfile.ZipFile(root) as archive:
-                found = [name for name in archive.namelist() if not name.endswith("/")]
-        else:
-            raise ManifestError(f"{root} is neither a folder nor a zip file")
-        self.names = sorted(name for name in found if not _is_litter(name))
+    Parameters
+    ----------
+    tree : Tree
+        Where the pictures are.
+    classes : ClassSet
+        The dataset's own classes.
+    """
 
-    def pictures(self) -> list[str]:
-        """Names of all picture files, sorted."""
-        return [name for name in self.names if PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES]
+    def __init__(self, tree: Tree, classes: ClassSet) -> None:
+        self._tree = tree
+        self._classes = classes
+        self._not_classes = not_classes(classes.name)
+        self._samples: list[Sample] = []
+        self._lines: list[int] = []
+        self.left_out: Counter[str] = Counter()
 
-    def find(self, ending: str) -> list[str]:
-        """Names that are `ending` or end with `/ending`, letter case aside; the shallowest first."""
-        wanted = "/" + ending.lower()
-        return sorted((n for n in self.names if ("/" + n.lower()).endswith(wanted)), key=lambda n: (n.count("/"), n))
+    def label(self, text: str, where: str) -> str | None:
+        """The label of an official id; None, and counted, for an id that the dataset says is no class.
 
-    def text(self, name: str) -> str:
-        """A small text file, whatever its byte-order mark and line ends."""
-        if self.root.is_dir():
-            data = (self.root / name).read_bytes()
-        else:
-            with zipfile.ZipFile(self.root) as archive:
-                data = archive.read(name)
+        Raises
+        ------
+        ManifestError
+            For anything else, with the place.
+        """
         try:
-            return data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ManifestError(f"{self.root / name} is not UTF-8 text (byte {error.start})") from None
+            number = int(text)
+        except ValueError:
+            raise ManifestError(f"{where}: expected the number of a class, however: {text!r}") from None
+        if number in self._not_classes:
+            self.left_out[f"{self._not_classes[number]} ({number})"] += 1
+            return None
+        try:
+            return self._classes.from_id(number)
+        except ClassSetError as error:
+            raise ManifestError(f"{where}: {error}") from None
+
+    def add(self, sample: Sample, line: int | None = None) -> None:
+        """Take a sample; `line` is where it stands in the file that lists it."""
+        self._samples.append(sample)
+        if line is not None:
+            self._lines.append(line)
+
+    def adapted(self, expected: str, *, where: str = "", notes: Iterable[str] = ()) -> Adapted:
+        """The result; `expected` is told if nothing was found, `where` names the file that lists the samples."""
+        found = need_samples(self._samples, self._tree.root, expected, self.left_out)
+        return Adapted(
+            manifest=Manifest(
+                samples=found,
+                classes=self._classes,
+                root=self._tree.start,
+                where=where or str(self._tree.root),
+                lines=tuple(self._lines) if len(self._lines) == len(found) else (),
+            ),
+            left_out={**self.left_out, **passed_over(self._tree)},
+            missing=tuple(sample.sample_id for sample in found if sample.path not in self._tree),
+            notes=tuple(notes),
+        )
 
 
-def need_samples(samples: Iterable[Sample], root: Path, expected: str) -> tuple[Sample, ...]:
+def need_samples(
+    samples: Iterable[Sample], root: Path, expected: str, left_out: dict[str, int] | None = None
+) -> tuple[Sample, ...]:
     """All samples as a tuple, or an error that says what was expected."""
     found = tuple(samples)
     if not found:
-        raise ManifestError(f"no samples under {root}\n  expected {expected}")
+        reasons = "".join(f"\n  left out: {count:,} × {reason}" for reason, count in (left_out or {}).items())
+        raise ManifestError(f"no samples under {root}\n  expected {expected}{reasons}")
     return found
 
 
-def _is_litter(name: str) -> bool:
-    return any(part.startswith(".") or part in {"__MACOSX", "Thumbs.db", "desktop.ini"} for part in name.split("/"))
+def passed_over(tree: Tree) -> dict[str, int]:
+    """Members of an archive that are never read, as a reason and a number."""
+    return {"links, devices and names with '..' in the archive": tree.odd} if tree.odd else {}
+
+
+def tail(path: str, count: int) -> str:
+    """The last parts of a path, `a/b/c` and 2 are `b/c`."""
+    return "/".join(path.split("/")[-count:])

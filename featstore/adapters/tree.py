@@ -1,0 +1,179 @@
+"""Files below a folder or inside an archive, under one set of names; archive litter is passed over."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from featstore.archives import Archive, TarArchive, ZipArchive, bounded, is_compressed_tar, plain_name
+from featstore.errors import ManifestError
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+_TEXT_SUFFIXES = frozenset({".csv", ".txt"})
+
+
+class Tree:
+    """Files of a dataset, whatever holds them.
+
+    Parameters
+    ----------
+    root : Path
+        A folder, a zip file, a tar file, or a single `.csv` or `.txt` file. Of a compressed tar file texts can be
+        read, pictures cannot: `pictures` and `picture` refuse.
+
+    Raises
+    ------
+    ManifestError
+        If it is none of these, or damaged.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.odd = 0
+        """Links, devices and members with `..` in their names, which are passed over."""
+        self._archive: Archive | None = None
+        self._compressed = False
+        found = [name for name in self._all_names() if not _is_litter(name)]
+        self.names = sorted(name for name in found if ".." not in name.split("/"))
+        self.odd += len(found) - len(self.names)
+        self._present = frozenset(self.names)
+        self._by_lower = {name.lower(): name for name in self.names}
+
+    @property
+    def start(self) -> Path:
+        """Where the names start, for a manifest's root."""
+        return self.root.parent if self._lone else self.root
+
+    def pictures(self) -> list[str]:
+        """Names of all picture files, sorted."""
+        found = [name for name in self.names if PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES]
+        if found and self._compressed:
+            raise self._no_pictures()
+        return found
+
+    def picture(self, name: str) -> str:
+        """The name of a picture as it is here, letter case aside; `name` itself where there is none."""
+        if self._compressed:
+            raise self._no_pictures()
+        return name if name in self._present else self._by_lower.get(name.lower(), name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._present
+
+    def find(self, ending: str) -> list[str]:
+        """Names that are `ending` or end with `/ending`, letter case aside; the shallowest first."""
+        wanted = "/" + ending.lower()
+        return sorted((n for n in self.names if ("/" + n.lower()).endswith(wanted)), key=lambda n: (n.count("/"), n))
+
+    def find_one(self, ending: str, expected: str, part: str = "") -> str:
+        """The one name that ends so; where there are several, the one below a folder called `part`.
+
+        Raises
+        ------
+        ManifestError
+            If there is none, or still several; says what was expected.
+        """
+        found = self.find(ending)
+        if len(found) > 1 and part:
+            found = [name for name in found if part in name.lower().split("/")]
+        if len(found) != 1:
+            wrong = "several" if found else "no"
+            raise ManifestError(
+                f"{wrong} {ending} under {self.root}{': ' + ', '.join(found) if found else ''}\n  expected {expected}"
+            )
+        return found[0]
+
+    def read(self, name: str) -> bytes:
+        """Bytes of one file of at most 256 MiB."""
+        try:
+            if self._archive is not None:
+                return self._archive.read(name)
+            if self._compressed:
+                with self.stream(name) as file:
+                    return file.read()
+            path = self.start / name
+            return bounded(path.stat().st_size, path.read_bytes)
+        except OSError as error:
+            raise ManifestError(f"{self.root / name} cannot be read: {error}") from None
+
+    def text(self, name: str) -> str:
+        """A small text file, whatever its byte-order mark and line ends."""
+        try:
+            return self.read(name).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ManifestError(f"{self.where(name)} is not UTF-8 text (byte {error.start})") from None
+
+    def lines(self, name: str) -> Iterator[tuple[str, str]]:
+        """(file and line for messages, text) of each line that is not blank."""
+        for number, line in enumerate(self.text(name).splitlines(), 1):
+            if line.strip():
+                yield f"{self.where(name)}:{number}", line.strip()
+
+    @contextlib.contextmanager
+    def stream(self, name: str) -> Iterator[IO[bytes]]:
+        """Open one file of any size, to be read from its beginning on."""
+        with contextlib.ExitStack() as opened:
+            if isinstance(self._archive, ZipArchive):
+                archive = opened.enter_context(zipfile.ZipFile(self.root))
+                yield opened.enter_context(archive.open(name))
+            elif self._archive is not None or self._compressed:
+                tar = opened.enter_context(tarfile.open(self.root))
+                member = next(m for m in tar if m.isreg() and plain_name(m.name) == name)
+                file = tar.extractfile(member)
+                assert file is not None, "a regular file has content"
+                yield opened.enter_context(file)
+            else:
+                yield opened.enter_context((self.start / name).open("rb"))
+
+    @contextlib.contextmanager
+    def open_text(self, name: str) -> Iterator[IO[str]]:
+        """Open one text file of any size, whatever its byte-order mark; line ends stay, for a CSV reader."""
+        with self.stream(name) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+            try:
+                yield text
+            except UnicodeDecodeError as error:
+                raise ManifestError(f"{self.where(name)} is not UTF-8 text (byte {error.start})") from None
+
+    def where(self, name: str) -> str:
+        """What error messages call a file."""
+        return str(self.start / name)
+
+    @property
+    def _lone(self) -> bool:
+        return self.root.is_file() and self.root.suffix.lower() in _TEXT_SUFFIXES
+
+    def _all_names(self) -> list[str]:
+        if self.root.is_dir():
+            return [p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if p.is_file()]
+        if self._lone:
+            return [self.root.name]
+        try:
+            if zipfile.is_zipfile(self.root):
+                self._archive = ZipArchive(self.root)
+                return list(self._archive.names)
+            if is_compressed_tar(self.root):
+                self._compressed = True
+                with tarfile.open(self.root) as tar:
+                    return [plain_name(member.name) for member in tar if member.isreg()]
+            if tarfile.is_tarfile(self.root):
+                self._archive = tar_archive = TarArchive(self.root)
+                self.odd = tar_archive.odd
+                return list(tar_archive.names)
+        except (OSError, EOFError, tarfile.TarError) as error:
+            raise ManifestError(f"{self.root} is a damaged archive: {error}") from None
+        raise ManifestError(f"{self.root} is neither a folder nor a zip file nor a tar file")
+
+    def _no_pictures(self) -> ManifestError:
+        return ManifestError(
+            f"{self.root} is a compressed tar file: every picture would be reached through all that stand before it\n"
+            f"  unpack it and name the folder, or keep it as an uncompressed tar file or a zip file"
+        )
+
+
+def _is_litter(name: str) -> bool:
+    return any(part.startswith(".") or part in {"__MACOSX", "Thumbs.db", "desktop.ini"} for part in name.split("/"))
