@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -132,23 +132,30 @@ class Manifest:
         ManifestError
             With file and line.
         """
-        path = Path(path)
-        data, sidecar = read_with_sidecar(path)
-        samples, lines = _parse_rows(data, path)
-        if sidecar is not None:
-            classes = sidecar.classes
-        else:
-            classes = custom(sorted({s.label for s in samples} - {""}))
-            if classes.labels:
-                log.info("%s has no class list beside it: classes are its labels in alphabetical order", path)
-        stored_root = path.parent / sidecar.root if sidecar is not None else path.parent
-        return cls(
-            samples=samples,
-            classes=classes,
-            root=Path(root) if root is not None else stored_root,
-            where=str(path),
-            lines=lines,
-        )
+        return cls(**_read_fields(Path(path), root))
+
+    @classmethod
+    def read_with_crossing(
+        cls, path: Path | str, *, root: Path | str | None = None
+    ) -> tuple[Manifest, dict[str, tuple[str, ...]]]:
+        """Read a manifest even if groups stand in two splits, to look at what is wrong with it.
+
+        Returns
+        -------
+        Manifest
+            Samples of such groups have no group in it.
+        dict
+            Each such group and the splits that it stands in.
+        """
+        fields = _read_fields(Path(path), root)
+        splits: dict[str, dict[str, None]] = {}
+        for sample in fields["samples"]:
+            if sample.group:
+                splits.setdefault(sample.group, {})[sample.split] = None
+        crossing = {group: tuple(found) for group, found in splits.items() if len(found) > 1}
+        if crossing:
+            fields["samples"] = tuple(s._replace(group="") if s.group in crossing else s for s in fields["samples"])
+        return cls(**fields), crossing
 
     def write(self, path: Path | str, *, sealed: bool = False) -> None:
         """Write the CSV and, beside it, the JSON file with the class order and the picture root.
@@ -180,6 +187,26 @@ def _portable(root: Path, folder: Path) -> str:
     """The root relative to the manifest's folder when it lies inside, so that both can move together."""
     root, folder = root.absolute(), folder.absolute()
     return os.path.relpath(root, folder) if root.is_relative_to(folder) else str(root)
+
+
+def _read_fields(path: Path, root: Path | str | None) -> dict[str, Any]:
+    """What a manifest is made of, not yet checked."""
+    data, sidecar = read_with_sidecar(path)
+    samples, lines = _parse_rows(data, path)
+    if sidecar is not None:
+        classes = sidecar.classes
+    else:
+        classes = custom(sorted({s.label for s in samples} - {""}))
+        if classes.labels:
+            log.info("%s has no class list beside it: classes are its labels in alphabetical order", path)
+    stored_root = path.parent / sidecar.root if sidecar is not None else path.parent
+    return {
+        "samples": samples,
+        "classes": classes,
+        "root": Path(root) if root is not None else stored_root,
+        "where": str(path),
+        "lines": lines,
+    }
 
 
 def _parse_rows(data: bytes, path: Path) -> tuple[tuple[Sample, ...], tuple[int, ...]]:

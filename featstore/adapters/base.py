@@ -71,20 +71,33 @@ class Gathering:
         if line is not None:
             self._lines.append(line)
 
-    def adapted(self, expected: str, *, where: str = "", notes: Iterable[str] = ()) -> Adapted:
-        """The result; `expected` is told if nothing was found, `where` names the file that lists the samples."""
+    def adapted(
+        self, expected: str, *, where: str = "", notes: Iterable[str] = (), written: Path | None = None
+    ) -> Adapted:
+        """The result.
+
+        Parameters
+        ----------
+        expected : str
+            What is told if nothing was found.
+        where : str
+            The file that lists the samples, for messages.
+        notes : iterable of str
+        written : Path, optional
+            The zip file that all pictures were written to; they are looked for there.
+        """
         found = need_samples(self._samples, self._tree.root, expected, self.left_out)
         return Adapted(
             manifest=Manifest(
                 samples=found,
                 classes=self._classes,
-                root=self._tree.start,
+                root=written or self._tree.start,
                 where=where or str(self._tree.root),
                 lines=tuple(self._lines) if len(self._lines) == len(found) else (),
             ),
             left_out={**self.left_out, **passed_over(self._tree)},
-            missing=tuple(sample.sample_id for sample in found if sample.path not in self._tree),
-            notes=tuple(notes),
+            missing=() if written else tuple(sample.sample_id for sample in found if sample.path not in self._tree),
+            notes=(*notes, f"wrote the pictures to {written}") if written else tuple(notes),
         )
 
 

@@ -1,70 +1,82 @@
-"""FER+ in the folders its own generation script writes: `FER2013Train/label.csv` beside the 48 x 48 pictures.
+"""FER+: the faces of FER2013 with ten annotators' votes, in either of its two forms.
 
-Each line of `label.csv` is: file name, face box, and ten annotators' votes.
+The folders that its own generation script writes, `FER2013Train/label.csv` beside the 48 x 48 pictures; or its
+`fer2013new.csv` beside FER2013's `fer2013.csv`, row by row, from which the pictures are written into a zip file.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from featstore import files
-from featstore.adapters.base import Adapted, Tree, need_samples
+from featstore.adapters.base import Adapted, Gathering
+from featstore.adapters.fer2013 import Row, pixel_file, read_rows, usage_split
+from featstore.adapters.ferplus_votes import VOTES, basic8, compound7, parse_votes
+from featstore.adapters.grey_png import write_pictures
+from featstore.adapters.tree import Tree
 from featstore.class_sets import class_set
 from featstore.errors import ManifestError, nearest
 from featstore.manifest import Manifest, Sample
 
-VOTES = (
-    "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF",
-)  # fmt: skip
-"""Vote columns in the file's order; `NF` is "not a face"."""
 _FOLDERS = {"FER2013Train": "train", "FER2013Valid": "valid", "FER2013Test": "test"}
-_BASIC = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
-_PAIRS = {
-    ("fear", "surprise"): "Fearfully Surprised",
-    ("happiness", "surprise"): "Happily Surprised",
-    ("sadness", "surprise"): "Sadly Surprised",
-    ("disgust", "surprise"): "Disgustedly Surprised",
-    ("anger", "surprise"): "Angrily Surprised",
-    ("sadness", "fear"): "Sadly Fearful",
-    ("sadness", "anger"): "Sadly Angry",
-}
-_CLASSES = {"compound7": "abaw7", "basic8": "basic8"}
+_RULES = {"compound7": (compound7, "abaw7"), "basic8": (basic8, "basic8")}
+_VOTES_FILE = "fer2013new.csv"
+_EXPECTED = "FER2013Train/label.csv, FER2013Valid/label.csv or FER2013Test/label.csv, or fer2013.csv and fer2013new.csv"
 
 
-def read_ferplus(root: Path, *, labels: str = "compound7") -> Adapted:
+class Face(NamedTuple):
+    """One face and its votes."""
+
+    sample_id: str
+    path: str
+    split: str
+    votes: dict[str, int]
+    row: Row | None
+    """Where its pixels are, in the form of two CSV files."""
+
+
+def read_ferplus(root: Path, *, labels: str = "compound7", archive: Path | None = None) -> Adapted:
     """Read FER+ with one of two label sets made from the votes.
 
     Parameters
     ----------
     root : Path
-        Folder or zip file that holds `FER2013Train/`, `FER2013Valid/` and `FER2013Test/`, or some of them.
+        Folder or archive that holds `FER2013Train/`, `FER2013Valid/` and `FER2013Test/`, or some of them; or
+        `fer2013.csv` and `fer2013new.csv`.
     labels : {"compound7", "basic8"}
         `compound7`: the ABAW pair whose two emotions both have at least 2 votes and strictly more than each of the
         other four basic emotions. `basic8`: the emotion with most of the votes, at least 6 of 10. Both need NF = 0.
+    archive : Path, optional
+        The zip file that pictures of `fer2013.csv` are written to; must be given for that form.
     """
-    if labels not in _CLASSES:
-        raise ManifestError(f"no FER+ label set {labels!r}; {nearest(labels, _CLASSES)}")
+    if labels not in _RULES:
+        raise ManifestError(f"no FER+ label set {labels!r}; {nearest(labels, _RULES)}")
+    decide, classes = _RULES[labels]
     tree = Tree(root)
-    decide = compound7 if labels == "compound7" else basic8
-    samples: list[Sample] = []
-    left_out: dict[str, int] = {}
-    for folder, split in _FOLDERS.items():
-        for label_file in tree.find(f"{folder}/label.csv")[:1]:
-            base = label_file.removesuffix("label.csv")
-            for name, votes in _rows(tree.text(label_file), str(root / label_file)):
-                label = decide(votes) if votes["NF"] == 0 else None
-                if label is None:
-                    reason = "not a face" if votes["NF"] else f"votes do not make a {labels} label"
-                    left_out[reason] = left_out.get(reason, 0) + 1
-                    continue
-                stem = name.rpartition(".")[0] or name
-                samples.append(Sample(sample_id=stem, path=base + name, label=label, split=split))
-    found = need_samples(samples, root, "FER2013Train/label.csv, FER2013Valid/label.csv or FER2013Test/label.csv")
-    manifest = Manifest(samples=found, classes=class_set(_CLASSES[labels]), root=root, where=str(root))
-    return Adapted(manifest=manifest, left_out=left_out)
+    found = Gathering(tree, class_set(classes))
+    pixels = pixel_file(tree) if tree.find(_VOTES_FILE) else None
+
+    def faces() -> Iterator[tuple[str, bytes]]:
+        for face in _faces(tree):
+            label = decide(face.votes) if face.votes["NF"] == 0 else None
+            if label is None:
+                found.left_out["not a face" if face.votes["NF"] else f"votes do not make a {labels} label"] += 1
+                continue
+            found.add(Sample(face.sample_id, face.path, label, face.split))
+            if face.row is not None:
+                yield face.path, face.row.picture(tree.where(pixels or ""))
+
+    if pixels is None:
+        list(faces())
+        return found.adapted(_EXPECTED)
+    if archive is None:
+        raise ManifestError(f"{root} holds pixels in a CSV file: name the zip file that their pictures are written to")
+    write_pictures(archive, faces())
+    return found.adapted(_EXPECTED, written=archive)
 
 
 def write_votes(root: Path, manifest: Manifest, path: Path) -> int:
@@ -75,7 +87,7 @@ def write_votes(root: Path, manifest: Manifest, path: Path) -> int:
     root : Path
         As for `read_ferplus`.
     manifest : Manifest
-        Whose samples get a line, in the folders' order.
+        Whose samples get a line, in the dataset's order.
 
     Returns
     -------
@@ -86,46 +98,67 @@ def write_votes(root: Path, manifest: Manifest, path: Path) -> int:
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(["sample_id", *(emotion.capitalize() for emotion in VOTES[:8])])
-    count = 0
-    tree = Tree(root)
-    for folder in _FOLDERS:
-        for label_file in tree.find(f"{folder}/label.csv")[:1]:
-            for name, votes in _rows(tree.text(label_file), str(root / label_file)):
-                stem = name.rpartition(".")[0] or name
-                if stem in wanted:
-                    table.writerow([stem, *(votes[emotion] for emotion in VOTES[:8])])
-                    count += 1
+    lines = [
+        [face.sample_id, *(face.votes[emotion] for emotion in VOTES[:8])]
+        for face in _faces(Tree(root))
+        if face.sample_id in wanted
+    ]
+    table.writerows(lines)
     files.replace(path, out.getvalue().encode())
-    return count
+    return len(lines)
 
 
-def compound7(votes: Mapping[str, int]) -> str | None:
-    """The ABAW pair that the votes agree on, if there is one."""
-    for pair, label in _PAIRS.items():
-        weakest = min(votes[emotion] for emotion in pair)
-        if weakest >= 2 and all(weakest > votes[other] for other in _BASIC if other not in pair):
-            return label
-    return None
+def _faces(tree: Tree) -> Iterator[Face]:
+    """Every face of either form."""
+    if tree.find(_VOTES_FILE):
+        yield from _faces_of_pair(tree)
+        return
+    for folder, split in _FOLDERS.items():
+        for label_file in tree.find(f"{folder}/label.csv")[:1]:
+            base = label_file.removesuffix(label_file.rpartition("/")[2])
+            where = tree.where(label_file)
+            for line, row in _csv_rows(tree.text(label_file)):
+                if row[0].lower() in {"image name", "image_name"}:
+                    continue
+                if len(row) != 2 + len(VOTES):
+                    raise ManifestError(
+                        f"{where}:{line}: expected name, box and {len(VOTES)} votes, however: {len(row)} fields"
+                    )
+                votes = parse_votes(row[2:], f"{where}:{line}")
+                stem = row[0].rpartition(".")[0] or row[0]
+                yield Face(stem, tree.picture(base + row[0]), split, votes, None)
 
 
-def basic8(votes: Mapping[str, int]) -> str | None:
-    """The single emotion with at least 6 of the 10 votes, if there is one."""
-    best = max(VOTES[:8], key=lambda emotion: votes[emotion])
-    return best.capitalize() if votes[best] >= 6 else None
-
-
-def _rows(text: str, where: str) -> list[tuple[str, dict[str, int]]]:
-    out = []
-    for line, row in enumerate(csv.reader(io.StringIO(text, newline="")), 1):
-        if not any(row) or row[0].lower() in {"image name", "image_name"}:
+def _faces_of_pair(tree: Tree) -> Iterator[Face]:
+    votes_file = tree.find_one(_VOTES_FILE, f"FER+'s {_VOTES_FILE} beside fer2013.csv")
+    pixels_file = pixel_file(tree)
+    where = tree.where(votes_file)
+    pixels = read_rows(tree, pixels_file)
+    number = 0
+    for line, row in _csv_rows(tree.text(votes_file)):
+        if row[0].strip().lower() == "usage":
             continue
         if len(row) != 2 + len(VOTES):
             raise ManifestError(
-                f"{where}:{line}: expected name, box and {len(VOTES)} votes, however: {len(row)} fields"
+                f"{where}:{line}: expected Usage, Image name and {len(VOTES)} votes, however: {len(row)} fields"
             )
-        try:
-            votes = [int(float(cell)) for cell in row[2:]]
-        except ValueError:
-            raise ManifestError(f"{where}:{line}: votes must be numbers, however: {row[2:]}") from None
-        out.append((row[0], dict(zip(VOTES, votes, strict=True))))
-    return out
+        beside = next(pixels, None)
+        if beside is None or beside.split != usage_split(row[0], f"{where}:{line}"):
+            found = "no row" if beside is None else f"a row of its {beside.split} split"
+            raise ManifestError(
+                f"{where}:{line} and {tree.where(pixels_file)} are not of one release: their rows belong together in "
+                f"order, however: {row[0]} stands beside {found}"
+            )
+        name = row[1].strip() or f"row{number:05d}.png"  # FER+ gives no name to what most say is no face
+        number += 1
+        stem = name.rpartition(".")[0] or name
+        yield Face(stem, name, beside.split, parse_votes(row[2:], f"{where}:{line}"), beside)
+    if next(pixels, None) is not None:
+        raise ManifestError(f"{where} ends before {tree.where(pixels_file)}: they are not of one release")
+
+
+def _csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""))
+    for row in reader:
+        if any(cell.strip() for cell in row):
+            yield reader.line_num, row

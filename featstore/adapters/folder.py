@@ -1,10 +1,11 @@
-"""One folder a class: `ROOT/<class>/*.png`, or `ROOT/<split>/<class>/*.png`; also inside a zip file."""
+"""One folder a class: `ROOT/<class>/*.png`, or `ROOT/<split>/<class>/*.png`; also inside a zip or tar file."""
 
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from featstore.adapters.base import Adapted, Tree, need_samples
+from featstore.adapters.base import Adapted, need_samples, passed_over
+from featstore.adapters.tree import Tree
 from featstore.class_sets import ClassSet, class_set, custom
 from featstore.errors import ManifestError
 from featstore.manifest import Manifest, Sample
@@ -25,7 +26,7 @@ def read_folder(root: Path, *, classes: str | None = None) -> Adapted:
     Parameters
     ----------
     root : Path
-        Folder or zip file.
+        Folder or archive.
     classes : str, optional
         A known class set whose labels the folders carry (underscores, spaces and letter case aside). Default: the
         folder names in alphabetical order.
@@ -47,14 +48,17 @@ def read_folder(root: Path, *, classes: str | None = None) -> Adapted:
     found = _distinct_ids(found)
     chosen, found = _labels(found, classes)
     left_out = {"not in ROOT/<class>/ or ROOT/<split>/<class>/": odd} if odd else {}
-    return Adapted(manifest=Manifest(samples=found, classes=chosen, root=root, where=str(root)), left_out=left_out)
+    return Adapted(
+        manifest=Manifest(samples=found, classes=chosen, root=root, where=str(root)),
+        left_out={**left_out, **passed_over(tree)},
+    )
 
 
 def _distinct_ids(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
     """`a.png` beside `a.jpg` keep their suffix as ids; without such pairs the suffix is noise."""
     if len({s.sample_id for s in samples}) == len(samples):
         return samples
-    return tuple(Sample(sample_id=s.path, path=s.path, label=s.label, split=s.split, group=s.group) for s in samples)
+    return tuple(sample._replace(sample_id=sample.path) for sample in samples)
 
 
 def _labels(samples: tuple[Sample, ...], classes: str | None) -> tuple[ClassSet, tuple[Sample, ...]]:
@@ -62,15 +66,8 @@ def _labels(samples: tuple[Sample, ...], classes: str | None) -> tuple[ClassSet,
     if classes is None:
         return custom(folders), samples
     chosen = class_set(classes)
-    by_plain = {_plain(label): label for label in chosen.labels}
-    for folder in folders:
-        if _plain(folder) not in by_plain:
+    meant = {folder: chosen.match(folder) for folder in folders}
+    for folder, label in meant.items():
+        if label is None:
             raise ManifestError(f"folder {folder!r} is no class of {classes!r}: {', '.join(chosen.labels)}")
-    renamed = tuple(
-        Sample(sample_id=s.sample_id, path=s.path, label=by_plain[_plain(s.label)], split=s.split) for s in samples
-    )
-    return chosen, renamed
-
-
-def _plain(label: str) -> str:
-    return label.replace("_", " ").replace("-", " ").casefold()
+    return chosen, tuple(sample._replace(label=meant[sample.label] or "") for sample in samples)

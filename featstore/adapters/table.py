@@ -1,14 +1,20 @@
-"""A CSV of one's own: any column names, mapped to ours."""
+"""A table of one's own, CSV or Parquet: any column names, mapped to ours."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from featstore.adapters.base import Adapted, need_samples
+from featstore.archives import SUFFIXES
 from featstore.class_sets import ClassSet, class_set, custom
 from featstore.csv_table import Table, read_table
-from featstore.errors import ManifestError, nearest
+from featstore.errors import FormatError, ManifestError, nearest
+from featstore.exchange.parquet import pyarrow
 from featstore.manifest import Manifest, Sample
+
+_OURS = {"id": "sample_id", "path": "path", "label": "label", "split": "split", "group": "group"}
+"""What `--columns` calls a column, to its standard name."""
 
 
 def read_csv(
@@ -16,61 +22,124 @@ def read_csv(
     *,
     classes: str | None = None,
     pictures: str | None = None,
-    id_column: str = "sample_id",
-    path_column: str = "path",
-    label_column: str = "label",
-    split_column: str = "split",
-    group_column: str = "group",
+    columns: str | None = None,
+    id_column: str | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    split_column: str | None = None,
+    group_column: str | None = None,
 ) -> Adapted:
-    """Read samples from a CSV file with a header.
+    """Read samples from a CSV file with a header, or from a Parquet file.
 
     Parameters
     ----------
     root : Path
-        The CSV file.
+        The file.
     classes : str, optional
         A known class set: labels are its names, or its official ids. Default: the labels found, in alphabetical order.
     pictures : str, optional
-        Folder that the paths start at. Default: the folder of the CSV file.
-    id_column, path_column, label_column, split_column, group_column : str
-        Names of the columns; only `path_column` must exist. Without an id column, the path is the id.
+        Folder that the paths start at. Default: the folder of the file.
+    columns : str, optional
+        Names of the columns in one text: `path=file,label=emotion,split=part,group=video,id=name`.
+    id_column, path_column, label_column, split_column, group_column : str, optional
+        The same, one by one. Only the column of the paths must exist. Without an id column, the path is the id.
     """
-    table = read_table(root, required=(path_column,), others=True)
-    _check_named(root, table, {
-        "id": (id_column, "sample_id"), "label": (label_column, "label"),
-        "split": (split_column, "split"), "group": (group_column, "group"),
+    names = _columns(columns, {
+        "id": id_column, "path": path_column, "label": label_column, "split": split_column, "group": group_column,
     })  # fmt: skip
+    table = _read(root, names["path"])
+    _check_named(root, table, names)
     chosen = class_set(classes) if classes else None
-    paths = table.column(path_column) or []
+    paths = table.column(names["path"]) or []
     blank = [""] * len(paths)
-    labels = table.column(label_column) or blank
+    labels = table.column(names["label"]) or blank
     if chosen:
         labels = [
             _label(root, line, text, chosen) if text else "" for line, text in zip(table.lines, labels, strict=True)
         ]
-    ids = [sample_id or path for sample_id, path in zip(table.column(id_column) or paths, paths, strict=True)]
-    splits, groups = table.column(split_column) or blank, table.column(group_column) or blank
+    ids = [sample_id or path for sample_id, path in zip(table.column(names["id"]) or paths, paths, strict=True)]
+    splits, groups = table.column(names["split"]) or blank, table.column(names["group"]) or blank
     samples = map(Sample._make, zip(ids, paths, labels, splits, groups, strict=True))
     found = need_samples(samples, root, "at least one row below the header")
     named = chosen or custom(sorted({s.label for s in found} - {""}))
     start = Path(pictures) if pictures else root.parent
-    return Adapted(
-        manifest=Manifest(samples=found, classes=named, root=start, where=str(root), lines=tuple(table.lines))
-    )
+    manifest = Manifest(samples=found, classes=named, root=start, where=str(root), lines=tuple(table.lines))
+    return Adapted(manifest=manifest, missing=_missing(manifest))
 
 
-def _check_named(root: Path, table: Table, columns: dict[str, tuple[str, str]]) -> None:
+def _columns(text: str | None, given: dict[str, str | None]) -> dict[str, str]:
+    """Our word for each column to its name in the file."""
+    names = {word: name or _OURS[word] for word, name in given.items()}
+    for part in filter(None, (piece.strip() for piece in (text or "").split(","))):
+        word, equals, name = (piece.strip() for piece in part.partition("="))
+        word = "id" if word == "sample_id" else word
+        if not equals or not name or word not in names:
+            raise ManifestError(
+                f"--columns must be such as path=file,label=emotion, with the words {', '.join(names)}, however: {part!r}"
+            )
+        if given[word] not in (None, name):
+            raise ManifestError(f"--columns says {word}={name}, --{word}-column says {given[word]}: name it once")
+        names[word] = name
+    return names
+
+
+def _read(root: Path, path_column: str) -> Table:
+    with root.open("rb") as file:
+        is_parquet = file.read(4) == b"PAR1"
+    if is_parquet or root.suffix.lower() == ".parquet":
+        return _read_parquet(root, path_column)
+    return read_table(root, required=(path_column,), others=True)
+
+
+def _read_parquet(root: Path, path_column: str) -> Table:
+    """Columns of texts and numbers as texts; the others (pictures, lists) cannot be named."""
+    arrow, parquet = pyarrow()
+    try:
+        file = parquet.ParquetFile(root)
+        plain = [
+            field.name for field in file.schema_arrow
+            if not arrow.types.is_nested(field.type) and not arrow.types.is_binary(field.type)
+        ]  # fmt: skip
+        columns = file.read(columns=plain).to_pydict() if plain else {}
+    except (arrow.ArrowException, OSError) as error:
+        raise FormatError(f"{root} is not a usable Parquet file: {error}") from None
+    if path_column not in columns:
+        raise ManifestError(
+            f"{root}: no column {path_column!r} of texts ({', '.join(plain)}); {nearest(path_column, plain)}\n"
+            f"  map other names with: --columns path=…,label=…"
+        )
+    rows = [list(map(_text, row)) for row in zip(*columns.values(), strict=True)]
+    return Table(header=list(columns), rows=rows, lines=list(range(1, len(rows) + 1)))
+
+
+def _text(cell: object) -> str:
+    if cell is None or cell != cell:  # missing, or NaN
+        return ""
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+
+
+def _check_named(root: Path, table: Table, names: dict[str, str]) -> None:
     """A column that was asked for by name must be there; the standard names may be absent."""
-    for option, (column, standard) in columns.items():
-        if column != standard and column not in table.header:
-            raise ManifestError(f"{root}:1: no column {column!r} (--{option}-column); {nearest(column, table.header)}")
+    for word, column in names.items():
+        if column != _OURS[word] and column not in table.header:
+            raise ManifestError(f"{root}:1: no column {column!r} (--{word}-column); {nearest(column, table.header)}")
 
 
 def _label(root: Path, line: int, text: str, classes: ClassSet) -> str:
-    by_plain = {label.replace("_", " ").casefold(): label for label in classes.labels}
-    plain = text.replace("_", " ").casefold()
-    if plain in by_plain:
-        return by_plain[plain]
+    label = classes.match(text)
+    if label is not None:
+        return label
     if text.isascii() and text.isdigit() and 0 <= int(text) - classes.first_id < len(classes.labels):
         return classes.from_id(int(text))
     raise ManifestError(f"{root}:{line}: label {text!r} is not in the class set; {nearest(text, classes.labels)}")
+
+
+def _missing(manifest: Manifest) -> tuple[str, ...]:
+    """Ids of the samples whose files are not there; what lies inside an archive is not looked for."""
+    root = str(manifest.root)
+    return tuple(
+        sample.sample_id
+        for sample in manifest.samples
+        if not any(suffix in f"{root}/{sample.path}".lower() for suffix in SUFFIXES)
+        and not os.path.isfile(os.path.join(root, sample.path))
+    )

@@ -108,11 +108,11 @@ class Tree:
         except UnicodeDecodeError as error:
             raise ManifestError(f"{self.where(name)} is not UTF-8 text (byte {error.start})") from None
 
-    def lines(self, name: str) -> Iterator[tuple[str, str]]:
-        """(file and line for messages, text) of each line that is not blank."""
+    def lines(self, name: str) -> Iterator[tuple[int, str]]:
+        """(number from 1, text) of each line that is not blank."""
         for number, line in enumerate(self.text(name).splitlines(), 1):
             if line.strip():
-                yield f"{self.where(name)}:{number}", line.strip()
+                yield number, line.strip()
 
     @contextlib.contextmanager
     def stream(self, name: str) -> Iterator[IO[bytes]]:

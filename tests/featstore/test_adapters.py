@@ -7,7 +7,7 @@ import pytest
 
 from featstore import pictures
 from featstore.adapters import build
-from featstore.adapters.ferplus import VOTES, basic8, compound7
+from featstore.adapters.ferplus_votes import VOTES, basic8, compound7
 from featstore.errors import ManifestError
 from featstore.splitting import keep_first
 

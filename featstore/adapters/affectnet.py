@@ -1,0 +1,132 @@
+"""AffectNet in any of its three layouts; which one it is shows in the files.
+
+The release of eight labels has one `.npy` a picture, the full release lists in CSV files, and many copies are plain
+folders `{train,val}/{0..7}/`. Ids 8 (None), 9 (Uncertain) and 10 (No-Face) are counted and left out. The official
+validation set becomes the split `valid`.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from featstore.adapters.affectnet_npy import expression
+from featstore.adapters.base import Adapted, Gathering, tail
+from featstore.adapters.tree import PICTURE_SUFFIXES, Tree
+from featstore.class_sets import class_set
+from featstore.errors import ManifestError
+from featstore.manifest import Sample
+
+_LISTS = {"training.csv": "train", "validation.csv": "valid", "automatically_annotated.csv": "train"}
+_COLUMNS = (
+    "subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks", "expression",
+    "valence", "arousal",
+)  # fmt: skip
+"""The official order, for lists that lack their header (some copies of validation.csv do)."""
+_FOLDERS = {"train_set": "train", "val_set": "valid", "train": "train", "val": "valid", "valid": "valid"}
+_EXPECTED = (
+    "AffectNet: {train_set,val_set}/annotations/<id>_exp.npy and images/<id>.jpg, or "
+    "Manually_Annotated_file_lists/{training,validation}.csv and Manually_Annotated_Images/, or {train,val}/{0..7}/"
+)
+
+
+def read_affectnet(root: Path) -> Adapted:
+    """Read AffectNet, whatever its layout, with its eight classes.
+
+    Parameters
+    ----------
+    root : Path
+        Folder or archive that holds the files of one release, however deep.
+    """
+    tree = Tree(root)
+    found = Gathering(tree, class_set("affectnet8"))
+    annotations = [name for name in tree.names if name.lower().endswith("_exp.npy")]
+    lists = [name for name in tree.names if PurePosixPath(name).name.lower() in _LISTS]
+    if annotations:
+        _read_annotations(tree, found, annotations)
+        return found.adapted(_EXPECTED, notes=["layout: the release of eight labels, one .npy file a picture"])
+    if lists:
+        _read_lists(tree, found, lists)
+        read = ", ".join(tail(name, 1) for name in lists)
+        return found.adapted(_EXPECTED, notes=[f"layout: the full release, from {read}"])
+    _read_folders(tree, found)
+    return found.adapted(_EXPECTED, notes=["layout: one folder a class, named by its number"])
+
+
+def _read_annotations(tree: Tree, found: Gathering, annotations: Sequence[str]) -> None:
+    for name in annotations:
+        base, _, file = name.rpartition("annotations/")
+        split = _FOLDERS.get(PurePosixPath(base).name.lower())
+        if split is None:
+            raise ManifestError(
+                f"{tree.where(name)} lies in no set: expected train_set/annotations/ or val_set/annotations/"
+            )
+        stem = file[: -len("_exp.npy")]
+        label = found.label(expression(tree.read(name), tree.where(name)), tree.where(name))
+        if label is not None:
+            found.add(Sample(f"{split}/{stem}", _any_suffix(tree, f"{base}images/{stem}"), label, split))
+
+
+def _any_suffix(tree: Tree, stem: str) -> str:
+    for suffix in (".jpg", *sorted(PICTURE_SUFFIXES)):
+        path = tree.picture(stem + suffix)
+        if path in tree:
+            return path
+    return f"{stem}.jpg"
+
+
+def _read_lists(tree: Tree, found: Gathering, lists: Sequence[str]) -> None:
+    folders = _picture_folders(tree)
+    for name in lists:
+        split = _LISTS[PurePosixPath(name).name.lower()]
+        with tree.open_text(name) as file:
+            for line, path, number in _list_rows(file, tree.where(name)):
+                label = found.label(number, f"{tree.where(name)}:{line}")
+                if label is not None:
+                    candidates = [tree.picture(folder + path) for folder in folders]
+                    place = next((one for one in candidates if one in tree), candidates[0])
+                    found.add(Sample(path.rpartition(".")[0] or path, place, label, split))
+
+
+def _picture_folders(tree: Tree) -> list[str]:
+    """Where the lists' paths may start: below each folder that is called as the releases call it, else at the root."""
+    known = ("manually_annotated_images", "automatically_annotated_images")
+    found = set()
+    for name in tree.names:
+        parts = name.split("/")
+        found.update("/".join(parts[: i + 1]) + "/" for i, part in enumerate(parts[:-1]) if part.lower() in known)
+    return sorted(found) or [""]
+
+
+def _list_rows(file: IO[str], where: str) -> Iterator[tuple[int, str, str]]:
+    """(line, picture's path, number of the expression) of each row; the header may be missing."""
+    reader = csv.reader(file)
+    columns: Sequence[str] = [column.lower() for column in _COLUMNS]
+    for row in reader:
+        if not any(cell.strip() for cell in row):
+            continue
+        if row[0].strip().lower() == columns[0]:
+            columns = [cell.strip().lower() for cell in row]
+            if "expression" not in columns:
+                raise ManifestError(f"{where}:{reader.line_num}: no column 'expression' in the header: {', '.join(row)}")
+            continue
+        if len(row) != len(columns):
+            raise ManifestError(f"{where}:{reader.line_num}: expected {len(columns)} fields, however: {len(row)}")
+        yield reader.line_num, row[0].strip(), row[columns.index("expression")].strip()
+
+
+def _read_folders(tree: Tree, found: Gathering) -> None:
+    odd = 0
+    for name in tree.pictures():
+        *above, last, file = ["", "", *name.split("/")]
+        split = _FOLDERS.get(above[-1].lower())
+        if split is None or not last.isdecimal():
+            odd += 1
+            continue
+        label = found.label(last, tree.where(name))
+        if label is not None:
+            found.add(Sample(f"{split}/{last}/{file.rpartition('.')[0]}", name, label, split))
+    if odd:
+        found.left_out["not in {train,val}/{0..7}/"] = odd
