@@ -6,7 +6,9 @@ large or of an unknown value range is refused rather than shown to a network hal
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import (
@@ -70,14 +72,34 @@ def open_picture(data: bytes) -> Image.Image:
     PictureError
         With the reason, when the bytes are not a usable picture.
     """
+    with _opened(data) as image:
+        image.load()
+        check_size(*image.size)  # again: loading a TIFF may turn it
+        return upright(to_rgb(image), orientation(image))
+
+
+def picture_header(data: bytes) -> tuple[int, int, str]:
+    """Width and height in pixels as stored, and Pillow's name of the pixel mode (`L`, `RGB`, …), without decoding.
+
+    Raises
+    ------
+    PictureError
+        If the bytes are no picture that `open_picture` would try to decode. A file whose pixels are cut short has a
+        sound header: only decoding it tells.
+    """
+    with _opened(data) as image:
+        return image.width, image.height, image.mode
+
+
+@contextlib.contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """A picture whose header was read and found sound; whatever goes wrong inside is told as a reason."""
     if not data:
         raise PictureError("the file is empty (0 bytes)")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             check_size(*image.size)
-            image.load()
-            check_size(*image.size)  # again: loading a TIFF may turn it
-            return upright(to_rgb(image), orientation(image))
+            yield image
     except (PictureError, MemoryError):
         raise
     except UnidentifiedImageError:

@@ -19,7 +19,7 @@ from commands import (
 from commands.console import app as make_app
 
 app = make_app("Embed faces once, keep the features, know exactly what made them.")
-app.command("manifest")(feat_manifest.manifest)
+app.add_typer(feat_manifest.app, name="manifest")
 app.command("backbones")(feat_extract.backbones)
 app.command("inspect")(feat_inspect.inspect)
 app.command("finetune")(feat_finetune.finetune)

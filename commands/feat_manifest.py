@@ -1,108 +1,232 @@
-"""`cer-feat manifest`: list a dataset's samples."""
+"""`cer-feat manifest`: list a dataset's samples, and work with such lists."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from commands.console import escape, out_json, out_table, progress_bar, say
+from commands.console import escape, say
+from commands.manifest_tools.check import check
+from commands.manifest_tools.filter import filter_
+from commands.manifest_tools.relabel import relabel
+from commands.manifest_tools.split import split
+from commands.manifest_tools.talk import Output, counting, tell_left_out, tell_missing, write
+from commands.manifest_tools.union import merge, unity
 from commands.options import Json, Seed
 
 if TYPE_CHECKING:
     from featstore import Manifest
 
+_LABELS, _ROWS, _OWN = "Labels", "Which samples", "Some kinds only"
+_DEFAULT = "build"
 
-def manifest(
-    kind: Annotated[str, typer.Argument(help="csv, ferplus, folder, rafdb-basic or rafdb-compound.")],
-    root: Annotated[Path, typer.Argument(help="The dataset's folder, zip file or CSV.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The manifest to write.")],
+
+class KindsAndTools(TyperGroup):
+    """Takes `KIND ROOT …` as `build KIND ROOT …`: any first word that is no command is a kind."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the default command before a kind."""
+        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
+            args = [_DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=KindsAndTools,
+    no_args_is_help=True,
+    subcommand_metavar="KIND ROOT -o FILE | COMMAND …",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+
+
+@app.callback()
+def manifest() -> None:
+    """Build a manifest of a dataset, or check, split, merge, filter and relabel manifests.
+
+    A manifest lists samples: sample_id, path, label, split, group. KIND is affectnet, affwild2, csv, fer2013, ferplus,
+    folder, frames, parquet, raf-ce, rafdb-basic or rafdb-compound; `cer-feat manifest KIND --help` has the options.
+
+    Example: cer-feat manifest rafdb-compound RAF-DB -o rafdb.csv
+    """
+
+
+@app.command(_DEFAULT)
+def build(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="affectnet, affwild2, csv, fer2013, ferplus, folder, frames, parquet, raf-ce, rafdb-basic or "
+            "rafdb-compound."
+        ),
+    ],
+    root: Annotated[Path, typer.Argument(help="The dataset's folder, zip file, tar file or table.")],
+    output: Output,
+    map_to: Annotated[
+        str | None,
+        typer.Option(
+            help="Map the labels onto a class set by what they mean: abaw7, unity8, basic7, …",
+            show_default=False,
+            rich_help_panel=_LABELS,
+        ),
+    ] = None,
     classes: Annotated[
-        str | None, typer.Option(help="Class set: abaw7, rafdb_compound11, basic8, …", show_default=False)
+        str | None,
+        typer.Option(
+            help="Class set that the labels are of: abaw7, rafdb_compound11, basic8, …",
+            show_default=False,
+            rich_help_panel=_LABELS,
+        ),
     ] = None,
     labels: Annotated[
-        str | None, typer.Option(help="ferplus: compound7 (default) or basic8.", show_default=False)
+        str | None,
+        typer.Option(
+            help="ferplus: compound7 (default) or basic8.",
+            show_default=False,
+            rich_help_panel=_LABELS,
+        ),
     ] = None,
     votes: Annotated[
         Path | None,
-        typer.Option(help="ferplus basic8: write the annotators' votes too, for cer-feat finetune --soft-labels."),
+        typer.Option(
+            help="ferplus basic8: write the annotators' votes too, for cer-feat finetune --soft-labels.",
+            rich_help_panel=_LABELS,
+        ),
     ] = None,
     pictures: Annotated[
         str | None,
-        typer.Option(help="rafdb: aligned (default) or original; csv: folder of the pictures.", show_default=False),
+        typer.Option(
+            help="rafdb, raf-ce: aligned (default) or original; csv, parquet: folder of the pictures.",
+            show_default=False,
+            rich_help_panel=_OWN,
+        ),
     ] = None,
-    id_column: Annotated[str | None, typer.Option(help="csv: column of the ids.", show_default=False)] = None,
-    path_column: Annotated[str | None, typer.Option(help="csv: column of the paths.", show_default=False)] = None,
-    label_column: Annotated[str | None, typer.Option(help="csv: column of the labels.", show_default=False)] = None,
-    split_column: Annotated[str | None, typer.Option(help="csv: column of the splits.", show_default=False)] = None,
+    partition: Annotated[
+        str | None,
+        typer.Option(
+            help="raf-ce: the split of each number in its partition file.",
+            show_default="0=train,1=test,2=valid",
+            rich_help_panel=_OWN,
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="csv, parquet: path=…,label=…,split=…,group=…,id=…",
+            show_default=False,
+            rich_help_panel=_OWN,
+        ),
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option(help="csv: column of the ids.", show_default=False, rich_help_panel=_OWN)
+    ] = None,
+    path_column: Annotated[
+        str | None, typer.Option(help="csv: column of the paths.", show_default=False, rich_help_panel=_OWN)
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="csv: column of the labels.", show_default=False, rich_help_panel=_OWN)
+    ] = None,
+    split_column: Annotated[
+        str | None, typer.Option(help="csv: column of the splits.", show_default=False, rich_help_panel=_OWN)
+    ] = None,
     group_column: Annotated[
-        str | None, typer.Option(help="csv: column of the groups (videos, subjects).", show_default=False)
+        str | None,
+        typer.Option(help="csv: column of the groups (videos, subjects).", show_default=False, rich_help_panel=_OWN),
     ] = None,
+    missing: Annotated[
+        str,
+        typer.Option(help="Samples whose pictures are not there: keep (and say so), or drop.", rich_help_panel=_ROWS),
+    ] = "keep",
     repeats: Annotated[
         str,
         typer.Option(
-            help="Pictures that occur more than once: report, first (keep the first), or ignore (do not look)."
+            help="Pictures that occur more than once: report, first (keep the first), or ignore (do not look).",
+            rich_help_panel=_ROWS,
         ),
     ] = "report",
     hold_out: Annotated[
-        float | None, typer.Option(help="Share of an unsplit dataset that becomes the test split.", show_default=False)
+        float | None,
+        typer.Option(
+            help="Share of an unsplit dataset that becomes the test split.", show_default=False, rich_help_panel=_ROWS
+        ),
     ] = None,
     sample: Annotated[
-        int | None, typer.Option(help="Keep about N samples, evenly over classes and splits.", show_default=False)
+        int | None,
+        typer.Option(
+            help="Keep about N samples, evenly over classes and splits.", show_default=False, rich_help_panel=_ROWS
+        ),
     ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Build a manifest: sample_id, path, label, split, group.
+    """Build a manifest: sample_id, path, label, split, group. The word build may be left out before KIND.
 
     Example: cer-feat manifest rafdb-compound RAF-DB -o rafdb.csv
     """
-    from featstore.adapters import build
+    from featstore import adapters
     from featstore.splitting import hold_out as split_off
     from featstore.splitting import thin
 
     if repeats not in ("report", "first", "ignore"):
         raise typer.BadParameter("must be report, first or ignore", param_hint="--repeats")
+    if missing not in ("keep", "drop"):
+        raise typer.BadParameter("must be keep or drop", param_hint="--missing")
     if votes is not None and (kind, labels) != ("ferplus", "basic8"):
         raise typer.BadParameter("only ferplus with --labels basic8 has votes", param_hint="--votes")
-    options = {
-        "classes": classes, "labels": labels, "pictures": pictures, "id_column": id_column, "path_column": path_column,
-        "label_column": label_column, "split_column": split_column, "group_column": group_column,
+    options: dict[str, Any] = {
+        "classes": classes, "labels": labels, "pictures": pictures, "partition": partition, "columns": columns,
+        "id_column": id_column, "path_column": path_column, "label_column": label_column,
+        "split_column": split_column, "group_column": group_column,
     }  # fmt: skip
-    adapted = build(kind, root, **{name: value for name, value in options.items() if value is not None})
+    if adapters.takes(kind, "archive"):
+        options["archive"] = output.with_suffix(".pictures.zip")
+    given = {name: value for name, value in options.items() if value is not None}
+    adapted = adapters.build(kind, root, map_to=map_to, **given)
     listed = adapted.manifest
-    for reason, count in adapted.left_out.items():
-        say(f"left out: {count:,} × {escape(reason)}")
+    for note in adapted.notes:
+        say(escape(note))
+    tell_left_out(adapted.left_out)
+    absent = set(adapted.missing)
+    tell_missing({s.sample_id: s.path for s in listed.samples if s.sample_id in absent}, listed.root)
+    if missing == "drop" and absent:
+        listed = _without(listed, absent)
     if repeats != "ignore":
-        listed = _look_for_repeats(listed, drop=repeats == "first")
+        listed = _look_for_repeats(listed, drop=repeats == "first", told=absent)
     if hold_out is not None:
         listed = split_off(listed, hold_out, seed=seed)
     if sample is not None:
         listed = thin(listed, sample, seed=seed)
-    listed.write(output)
-    say(f"wrote [bold]{escape(output)}[/]: {len(listed):,} samples, classes {escape(listed.classes.name)}")
     if votes is not None:
         from featstore.adapters.ferplus import write_votes
 
         say(f"wrote [bold]{escape(votes)}[/]: the votes of {write_votes(root, listed, votes):,} samples")
-    _print_counts(listed, as_json)
+    write(
+        listed, output, as_json,
+        left_out=adapted.left_out, missing=list(adapted.missing), notes=list(adapted.notes),
+    )  # fmt: skip
 
 
-def _look_for_repeats(listed: Manifest, *, drop: bool) -> Manifest:
+def _without(listed: Manifest, absent: set[str]) -> Manifest:
+    from featstore.errors import ManifestError
+
+    kept = listed.keep([sample.sample_id not in absent for sample in listed.samples])
+    if not len(kept):
+        raise ManifestError(f"all {len(listed):,} pictures of {listed.where} are missing: nothing is left")
+    say(f"  dropped: {len(listed):,} → {len(kept):,} samples")
+    return kept
+
+
+def _look_for_repeats(listed: Manifest, *, drop: bool, told: set[str]) -> Manifest:
     """Say which pictures occur more than once; they leak when they stand in two splits."""
     from featstore import pictures
     from featstore.splitting import keep_first
 
-    with progress_bar() as step:
-        done = 0
-
-        def count(n: int) -> None:
-            nonlocal done
-            done += n
-            step("hashing", done, len(listed))
-
+    with counting("hashing", len(listed)) as count:
         digests, failed = pictures.digests(listed, progress=count)
+    failed = {sample_id: reason for sample_id, reason in failed.items() if sample_id not in told}
     if failed:
         first = next(iter(failed))
         say(f"[yellow]{len(failed):,} pictures cannot be read[/], first: {escape(first)} ({escape(failed[first])})")
@@ -122,15 +246,9 @@ def _look_for_repeats(listed: Manifest, *, drop: bool) -> Manifest:
     return keep_first(listed, groups)
 
 
-def _print_counts(listed: Manifest, as_json: bool) -> None:
-    counts = {split: listed.select(split).counts() for split in listed.splits}
-    if as_json:
-        out_json({"classes": listed.classes.name, "samples": len(listed), "counts": counts})
-        return
-    columns = ["class", *(split or "(no split)" for split in counts)]
-    rows = [[label, *(counts[split][label] for split in counts)] for label in listed.classes.labels]
-    unlabelled = {split: sum(not s.label for s in listed.select(split).samples) for split in counts}
-    if any(unlabelled.values()):
-        rows.append(["(no label)", *unlabelled.values()])
-    rows.append(["all", *(len(listed.select(split)) for split in counts)])
-    out_table(columns, rows)
+app.command("unity")(unity)
+app.command("check")(check)
+app.command("split")(split)
+app.command("merge")(merge)
+app.command("filter")(filter_)
+app.command("relabel")(relabel)

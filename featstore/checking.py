@@ -82,7 +82,9 @@ class ManifestReport:
         if self.two_labels:
             yield f"{len(self.two_labels):,} pictures have more than one label: {_with_others(self.two_labels)}"
         if self.crossing_groups:
-            first = [f"{group} ({', '.join(s or 'no split' for s in sp)})" for group, sp in self.crossing_groups.items()]
+            first = [
+                f"{group} ({', '.join(s or 'no split' for s in sp)})" for group, sp in self.crossing_groups.items()
+            ]
             yield (
                 f"{len(self.crossing_groups):,} groups stand in more than one split: {listing(first)}\n"
                 f"  split again, whole groups at a time, with: cer-feat manifest split … --again"

@@ -1,8 +1,8 @@
 """Class sets: ordered, named lists of labels, and the official ids of each dataset.
 
-The tables are data (`data/class_sets.json`), not code: the sets, the ids that a dataset says are no class, and the words
-that mean the same ("Happy", "Happiness"). Two sets are joined by the meaning of their labels, never by position: RAF-DB's
-class 8 and ABAW's class 0 are both "Fearfully Surprised".
+The tables are data (`data/class_sets.json`), not code: the sets, the ids that a dataset says are no class, and the
+words that mean the same ("Happy", "Happiness"). Two sets are joined by the meaning of their labels, never by position:
+RAF-DB's class 8 and ABAW's class 0 are both "Fearfully Surprised".
 """
 
 from __future__ import annotations

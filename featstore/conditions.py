@@ -1,4 +1,4 @@
-"""Conditions on samples, as a user writes them: `split=train`, `label!=Neutral`, `group=01,02`, `has-label`, `distinct`."""
+"""Conditions on samples, as a user writes them: `split=train`, `label!=Neutral`, `group=01,02`, `has-label`."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def keep_where(
     ----------
     manifest : Manifest
     conditions : sequence of str
-        `column=value`, `column=value,value`, `column!=value` for `sample_id`, `path`, `label`, `split` and `group`; values
-        may be patterns with `*` and `?`, labels may be written as the class set's `match` takes them. `has-label`,
-        `no-label` and likewise for `split` and `group`. `readable`: the picture can be read. `distinct`: the first
-        sample of every picture, and readable. These two come last.
+        `column=value`, `column=value,value`, `column!=value` for `sample_id`, `path`, `label`, `split` and `group`;
+        values may be patterns with `*` and `?`, labels may be written as the class set's `match` takes them.
+        `has-label`, `no-label` and likewise for `split` and `group`. `readable`: the picture can be read. `distinct`:
+        the first sample of every picture, and readable. These two are looked at last.
     progress : callable, optional
         Called with 1 for each picture read.
 

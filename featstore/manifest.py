@@ -117,7 +117,7 @@ class Manifest:
         )
 
     @classmethod
-    def read(cls, path: Path | str, *, root: Path | str | None = None) -> Manifest:
+    def read(cls, path: Path | str, *, root: Path | str | None = None, forget_splits: bool = False) -> Manifest:
         """Read a manifest CSV and, if there is one, the JSON file beside it (classes in order, picture root).
 
         Parameters
@@ -126,13 +126,18 @@ class Manifest:
             CSV with a header; `sample_id` and `path` are required, `label`, `split` and `group` optional.
         root : Path, optional
             Where the pictures' paths start; overrides the JSON file. Without either: the folder of the CSV.
+        forget_splits : bool
+            Leave every sample without a split, to split anew; then no group can stand in two.
 
         Raises
         ------
         ManifestError
             With file and line.
         """
-        return cls(**_read_fields(Path(path), root))
+        fields = _read_fields(Path(path), root)
+        if forget_splits:
+            fields["samples"] = tuple(sample._replace(split="") for sample in fields["samples"])
+        return cls(**fields)
 
     @classmethod
     def read_with_crossing(

@@ -16,9 +16,7 @@ Table = Mapping[str, str | None]
 """Label to label; None leaves its samples out."""
 
 
-def relabelled(
-    manifest: Manifest, target: ClassSet, table: Table | None = None
-) -> tuple[Manifest, dict[str, int]]:
+def relabelled(manifest: Manifest, target: ClassSet, table: Table | None = None) -> tuple[Manifest, dict[str, int]]:
     """Give every sample the label that its own has in `target`; samples without a label keep none.
 
     Parameters

@@ -17,8 +17,8 @@ def split_by_shares(
 ) -> Manifest:
     """Give every sample one of the splits, so that each holds about its share of every class.
 
-    Units (groups, or single samples) are taken in a random order, large ones first, and each goes where its classes lack
-    most of what they should have. For single samples every class then differs by less than one from its share.
+    Units (groups, or single samples) are taken in a random order, large ones first, and each goes where its classes
+    lack most of what they should have. For single samples every class then differs by less than one from its share.
 
     Parameters
     ----------

@@ -58,7 +58,7 @@ def merge(manifests: Mapping[str, Manifest], classes: ClassSet | None = None, *,
     classes : ClassSet, optional
         Default: those of the first; all must have the same labels in the same order.
     prefix : bool
-        Begin ids and groups with the manifest's name. Without it, ids must differ, and groups of one name are one group.
+        Begin ids and groups with the manifest's name. Without it, ids must differ, and groups of one name are one.
 
     Raises
     ------

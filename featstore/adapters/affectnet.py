@@ -93,7 +93,7 @@ def _read_lists(tree: Tree, found: Gathering, lists: Sequence[str]) -> None:
 def _picture_folders(tree: Tree) -> list[str]:
     """Where the lists' paths may start: below each folder that is called as the releases call it, else at the root."""
     known = ("manually_annotated_images", "automatically_annotated_images")
-    found = set()
+    found: set[str] = set()
     for name in tree.names:
         parts = name.split("/")
         found.update("/".join(parts[: i + 1]) + "/" for i, part in enumerate(parts[:-1]) if part.lower() in known)
@@ -110,7 +110,9 @@ def _list_rows(file: IO[str], where: str) -> Iterator[tuple[int, str, str]]:
         if row[0].strip().lower() == columns[0]:
             columns = [cell.strip().lower() for cell in row]
             if "expression" not in columns:
-                raise ManifestError(f"{where}:{reader.line_num}: no column 'expression' in the header: {', '.join(row)}")
+                raise ManifestError(
+                    f"{where}:{reader.line_num}: no column 'expression' in the header: {', '.join(row)}"
+                )
             continue
         if len(row) != len(columns):
             raise ManifestError(f"{where}:{reader.line_num}: expected {len(columns)} fields, however: {len(row)}")

@@ -75,7 +75,8 @@ def _columns(text: str | None, given: dict[str, str | None]) -> dict[str, str]:
         word = "id" if word == "sample_id" else word
         if not equals or not name or word not in names:
             raise ManifestError(
-                f"--columns must be such as path=file,label=emotion, with the words {', '.join(names)}, however: {part!r}"
+                f"--columns must be such as path=file,label=emotion, however: {part!r}\n"
+                f"  the words before = are {', '.join(names)}"
             )
         if given[word] not in (None, name):
             raise ManifestError(f"--columns says {word}={name}, --{word}-column says {given[word]}: name it once")

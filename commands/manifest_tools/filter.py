@@ -1,0 +1,39 @@
+"""`cer-feat manifest filter`: the samples that fulfil conditions."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from commands.console import say
+from commands.manifest_tools.talk import File, Output, counting, write
+from commands.options import Json, Root
+
+
+def filter_(
+    file: File,
+    conditions: Annotated[
+        list[str],
+        typer.Argument(
+            help="split=train, label!=Neutral, group=01,02, path=*.png; has-label, no-label (also -split, -group); "
+            "readable; distinct (the first of each picture).",
+            metavar="CONDITION…",
+        ),
+    ],
+    output: Output,
+    root: Root = None,
+    as_json: Json = False,
+) -> None:
+    """Keep the samples that fulfil every condition.
+
+    Example: cer-feat manifest filter faces.csv split=train,valid label!=Neutral distinct -o part.csv
+    """
+    from featstore import Manifest
+    from featstore.conditions import keep_where
+
+    listed = Manifest.read(file, root=root)
+    with counting("hashing", len(listed)) as count:
+        kept = keep_where(listed, conditions, progress=count)
+    say(f"kept {len(kept):,} of {len(listed):,} samples")
+    write(kept, output, as_json)
