@@ -45,10 +45,11 @@ app = typer.Typer(
 
 @app.callback()
 def manifest() -> None:
-    """Build a manifest of a dataset, or check, split, merge, filter and relabel manifests.
+    """List a dataset's samples (sample_id, path, label, split, group), or work with such lists.
 
-    A manifest lists samples: sample_id, path, label, split, group. KIND is affectnet, affwild2, csv, fer2013, ferplus,
-    folder, frames, parquet, raf-ce, rafdb-basic or rafdb-compound; `cer-feat manifest KIND --help` has the options.
+    KIND: affectnet, affwild2, csv, fer2013, ferplus, folder, frames,
+    parquet, raf-ce, rafdb-basic, rafdb-compound. Several datasets: unity.
+    The options of a kind: cer-feat manifest KIND --help
 
     Example: cer-feat manifest rafdb-compound RAF-DB -o rafdb.csv
     """
@@ -59,11 +60,12 @@ def build(
     kind: Annotated[
         str,
         typer.Argument(
+            metavar="KIND",
             help="affectnet, affwild2, csv, fer2013, ferplus, folder, frames, parquet, raf-ce, rafdb-basic or "
-            "rafdb-compound."
+            "rafdb-compound.",
         ),
     ],
-    root: Annotated[Path, typer.Argument(help="The dataset's folder, zip file, tar file or table.")],
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="The dataset's folder, zip file, tar file or table.")],
     output: Output,
     map_to: Annotated[
         str | None,

@@ -59,9 +59,8 @@ def _tell(report: ManifestReport) -> None:
     faults = list(report.faults())
     for fault in faults:
         out(f"fault: {fault}")
-    out(
-        f"{len(faults)} faults" if faults else f"{report.manifest.where}: no faults in {len(report.manifest):,} samples"
-    )
+    if not faults:
+        out(f"{report.manifest.where}: no faults in {len(report.manifest):,} samples")
 
 
 def _look(data: bytes) -> Look:

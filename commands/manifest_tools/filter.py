@@ -18,7 +18,7 @@ def filter_(
         typer.Argument(
             help="split=train, label!=Neutral, group=01,02, path=*.png; has-label, no-label (also -split, -group); "
             "readable; distinct (the first of each picture).",
-            metavar="CONDITION…",
+            metavar="CONDITION",
         ),
     ],
     output: Output,

@@ -11,7 +11,7 @@ from commands.console import out_table
 from commands.manifest_tools.talk import Output, read_named, tell_left_out, write
 from commands.options import Json
 
-Files = Annotated[list[Path], typer.Argument(help="Two manifests or more.", metavar="FILE…")]
+Files = Annotated[list[Path], typer.Argument(help="Two manifests or more.", metavar="FILE")]
 
 
 def merge(
