@@ -34,7 +34,7 @@ def split_by_shares(
     Raises
     ------
     ManifestError
-        For shares that are no shares, and fewer units than splits.
+        For shares that are no shares, fewer units than splits, and a split that would be empty.
     """
     _check(shares)
     units = _units(manifest, together)
@@ -54,6 +54,12 @@ def split_by_shares(
             lacking[split][label] -= n
         for i in unit:
             chosen[i] = split
+    for split in shares:
+        if split not in chosen:
+            raise ManifestError(
+                f"a share of {shares[split]:g} is no whole sample (or group) of any class of {manifest.where}: split "
+                f"{split!r} would be empty"
+            )
     samples = tuple(sample._replace(split=split) for sample, split in zip(manifest.samples, chosen, strict=True))
     return replace(manifest, samples=samples)
 

@@ -38,9 +38,10 @@ class Tree:
         """Links, devices and members with `..` in their names, which are passed over."""
         self._archive: Archive | None = None
         self._compressed = False
-        found = [name for name in self._all_names() if not _is_litter(name)]
-        self.names = sorted(name for name in found if ".." not in name.split("/"))
-        self.odd += len(found) - len(self.names)
+        found = self._all_names()
+        inside = [name for name in found if ".." not in name.split("/")]
+        self.odd += len(found) - len(inside)
+        self.names = sorted(name for name in inside if not _is_litter(name))
         self._present = frozenset(self.names)
         self._by_lower = {name.lower(): name for name in self.names}
 

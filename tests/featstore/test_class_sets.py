@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from featstore.class_sets import class_set, class_set_names, custom, mapping
+from featstore.class_sets import class_set, class_set_names, custom, mapping, not_classes
 from featstore.errors import ClassSetError
 
 RAFDB_TO_ABAW = {8: 0, 1: 1, 5: 2, 11: 3, 9: 4, 3: 5, 4: 6, 2: None, 6: None, 7: None, 10: None}
@@ -33,6 +33,62 @@ def test_compound_ids_map_to_abaw_ids_and_back(source, ids):
         assert (None if label is None else ours.to_id(label)) == expected
         if label is not None:
             assert theirs.to_id(back[label]) == number
+
+
+# Official ids of each dataset to ids of the paper's eight alphabetical classes: Anger 0, Contempt 1, Disgust 2, Fear 3,
+# Happiness 4, Neutral 5, Sadness 6, Surprise 7.
+TO_UNITY = {
+    "rafdb_basic7": {1: 7, 2: 3, 3: 2, 4: 4, 5: 6, 6: 0, 7: 5},
+    "affwild2_expr8": {0: 5, 1: 0, 2: 2, 3: 3, 4: 4, 5: 6, 6: 7, 7: None},
+    "affectnet8": {0: 5, 1: 4, 2: 6, 3: 7, 4: 3, 5: 2, 6: 0, 7: 1},
+    "fer2013_7": {0: 0, 1: 2, 2: 3, 3: 4, 4: 6, 5: 7, 6: 5},
+    "manet7": {0: 5, 1: 4, 2: 6, 3: 7, 4: 3, 5: 2, 6: 0},
+    "basic7": {0: 0, 1: 2, 2: 3, 3: 4, 4: 5, 5: 6, 6: 7},
+}
+
+
+@pytest.mark.parametrize(("source", "ids"), TO_UNITY.items())
+def test_single_expressions_map_to_unity_and_back(source, ids):
+    theirs, ours = class_set(source), class_set("unity8")
+    there, back = mapping(theirs, ours), mapping(ours, theirs)
+    assert {theirs.to_id(label): other and ours.to_id(other) for label, other in there.items()} == ids
+    home = {ours.to_id(label): other and theirs.to_id(other) for label, other in back.items()}
+    assert home == dict.fromkeys(range(8)) | {b: a for a, b in ids.items() if b is not None}
+
+
+def test_no_single_expression_is_a_compound_one():
+    for name in TO_UNITY:
+        assert set(mapping(class_set(name), class_set("abaw7")).values()) == {None}
+
+
+def test_unity8_is_another_name_of_basic8():
+    assert class_set("unity8") == class_set("basic8")
+
+
+def test_what_datasets_call_no_class_is_known_and_no_class():
+    assert not_classes("affectnet8") == {8: "None", 9: "Uncertain", 10: "No-Face"}
+    assert not_classes("affwild2_expr8") == {-1: "invalid frame"}
+    assert not_classes("abaw7") == not_classes("custom") == {}
+    for name in class_set_names():
+        for number in not_classes(name):
+            with pytest.raises(ClassSetError, match="run from"):
+                class_set(name).from_id(number)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "label"),
+    [
+        ("abaw7", "SadlyAngry", "Sadly Angry"),
+        ("abaw7", "sadly_angry", "Sadly Angry"),
+        ("abaw7", "Sadly", None),
+        ("basic8", "happy", "Happiness"),
+        ("basic8", "FEARFUL", "Fear"),
+        ("fer2013_7", "Anger", "Angry"),
+        ("fer2013_7", "contempt", None),
+    ],
+)
+def test_a_label_is_known_however_it_is_written(name, text, label):
+    assert class_set(name).match(text) == label
 
 
 def test_basic_expressions_map_across_spellings():

@@ -47,4 +47,4 @@ def test_frames_are_named_as_in_the_challenges_template(tmp_path, pack):
 )
 def test_what_is_not_one_set_of_frames_is_refused(tmp_path, names, message):
     with pytest.raises(ManifestError, match=message):
-        build("frames", fill(tmp_path / "f", {name: b"x" for name in names}))
+        build("frames", fill(tmp_path / "f", dict.fromkeys(names, b"x")))

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import io
+import tarfile
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from featstore import archives
+from featstore.adapters import build
+from featstore.adapters.tree import Tree
+from featstore.errors import ManifestError
+from featstore.pictures import PictureSource
+from tests.featstore.adapters.layouts import fill, tarred, tarred_and_gzipped
+
+
+def member(
+    name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = ""
+) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, link, len(data)
+    return info, data
+
+
+@pytest.fixture
+def hostile(tmp_path) -> Path:
+    """A tar file with a good picture among what should not be followed; a secret lies beside it."""
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    path = tmp_path / "faces.tar"
+    with tarfile.open(path, "w") as tar:
+        for info, data in (
+            member("./a/good.png", b"good"),
+            member("a/link.png", kind=tarfile.SYMTYPE, link="../../secret.png"),
+            member("a/hard.png", kind=tarfile.LNKTYPE, link="a/good.png"),
+            member("a/pipe.png", kind=tarfile.FIFOTYPE),
+            member("../secret.png", b"escaped"),
+            member("/a/absolute.png", b"inside"),
+        ):
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def test_links_devices_and_escapes_in_a_tar_file_are_passed_over_and_counted(hostile):
+    adapted = build("folder", hostile)
+    assert [s.path for s in adapted.manifest.samples] == ["a/absolute.png", "a/good.png"]
+    assert adapted.left_out == {"links, devices and names with '..' in the archive": 4}
+    source = PictureSource(hostile)
+    assert [source.read(s.path) for s in adapted.manifest.samples] == [b"inside", b"good"]
+    for name in ("a/link.png", "a/hard.png", "a/pipe.png", "secret.png", "a/../secret.png"):
+        with pytest.raises(OSError, match="no such member"):
+            source.read(name)
+
+
+def test_a_tar_file_is_read_from_several_threads_and_along_a_path(tmp_path):
+    root = fill(tmp_path / "faces", {f"a/{i:03d}.png": b"picture %d" % i * (i + 1) for i in range(60)})
+    tarred(root)
+    source = PictureSource(tmp_path)
+    wrong: list[int] = []
+
+    def read(start: int) -> None:
+        for i in range(start, 60, 4):
+            if source.read(f"faces.tar/a/{i:03d}.png") != b"picture %d" % i * (i + 1):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=read, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_a_tar_file_that_is_cut_short_says_so(tmp_path):
+    path = tarred(fill(tmp_path / "faces", {"a/1.png": b"x" * 5000}))
+    source = PictureSource(path)
+    assert len(source.read("a/1.png")) == 5000
+    path.write_bytes(path.read_bytes()[: 512 * 4 + 100])
+    with pytest.raises(OSError, match="not a usable tar file"):
+        PictureSource(path).read("a/1.png")
+    with pytest.raises(OSError, match="cut short"):
+        source.read("a/1.png")
+    path.write_bytes(b"no archive" * 100)
+    with pytest.raises(OSError, match="not a usable tar file"):
+        PictureSource(path).read("a/1.png")
+
+
+def test_an_archive_that_was_replaced_is_indexed_anew(tmp_path):
+    path = tarred(fill(tmp_path / "faces", {"a/1.png": b"one"}))
+    assert PictureSource(path).read("a/1.png") == b"one"
+    path.unlink()
+    fill(tmp_path / "faces", {"a/0.png": b"zero, which stands before it"})
+    assert PictureSource(tarred(tmp_path / "faces")).read("a/1.png") == b"one"
+
+
+def test_a_compressed_tar_file_gives_texts_but_no_pictures(tmp_path):
+    path = tarred_and_gzipped(fill(tmp_path / "faces", {"a/1.png": b"x", "a/list.txt": "\ufeffone\r\n\r\ntwo"}))
+    tree = Tree(path)
+    assert list(tree.lines("a/list.txt")) == [(1, "one"), (3, "two")]
+    with pytest.raises(ManifestError, match=r"compressed tar file.*\n  unpack it"):
+        build("folder", path)
+    with pytest.raises(OSError, match="it is compressed"):
+        archives.TarArchive(path)
+
+
+@pytest.mark.parametrize(("name", "data"), [("a.zip", b"PK\x03\x04 no more"), ("a.tar", b"x" * 2000), ("a.bin", b"x")])
+def test_a_file_that_is_no_archive_is_refused(tmp_path, name, data):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ManifestError, match="neither a folder nor a zip file nor a tar file"):
+        Tree(tmp_path / name)
+
+
+def test_a_picture_larger_than_the_limit_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MAX_BYTES", 10)
+    root = fill(tmp_path / "faces", {"1.png": b"x" * 11})
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as out:
+        out.writestr("1.png", b"x" * 11)
+    for source in (root, tarred(root), tmp_path / "z.zip"):
+        with pytest.raises(OSError, match="larger than"):
+            PictureSource(source).read("1.png")
+
+
+def test_a_damaged_zip_member_is_told_by_its_name(tmp_path):
+    path = tmp_path / "z.zip"
+    with zipfile.ZipFile(path, "w") as out:
+        out.writestr("EmoLabel/list_patition_label.txt", "train_0001.jpg 3\n" * 9)
+    data = bytearray(path.read_bytes())
+    data[70] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ManifestError, match=r"z.zip/EmoLabel/list_patition_label.txt cannot be read"):
+        build("rafdb-compound", path)
