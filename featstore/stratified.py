@@ -49,7 +49,7 @@ def split_by_shares(
     chosen = [""] * len(manifest)
     for unit in units:
         labels = Counter(manifest.samples[i].label for i in unit)
-        split = max(lacking, key=lambda s: sum(n * lacking[s][label] / of_label[label] for label, n in labels.items()))
+        split = max(lacking, key=lambda s: (_need(lacking[s], labels, of_label), sum(lacking[s].values())))
         for label, n in labels.items():
             lacking[split][label] -= n
         for i in unit:
@@ -62,6 +62,11 @@ def split_by_shares(
             )
     samples = tuple(sample._replace(split=split) for sample, split in zip(manifest.samples, chosen, strict=True))
     return replace(manifest, samples=samples)
+
+
+def _need(lacking: Mapping[str, float], labels: Mapping[str, int], of_label: Mapping[str, int]) -> float:
+    """How much a split lacks of the classes of a unit, each as a share of all its samples."""
+    return sum(n * lacking[label] / of_label[label] for label, n in labels.items())
 
 
 def _check(shares: Mapping[str, float]) -> None:

@@ -56,6 +56,7 @@ def read_affectnet(root: Path) -> Adapted:
 
 
 def _read_annotations(tree: Tree, found: Gathering, annotations: Sequence[str]) -> None:
+    seen: dict[bytes, str] = {}  # hundreds of thousands of files hold one of eleven numbers
     for name in annotations:
         base, _, file = name.rpartition("annotations/")
         split = _FOLDERS.get(PurePosixPath(base).name.lower())
@@ -64,7 +65,10 @@ def _read_annotations(tree: Tree, found: Gathering, annotations: Sequence[str]) 
                 f"{tree.where(name)} lies in no set: expected train_set/annotations/ or val_set/annotations/"
             )
         stem = file[: -len("_exp.npy")]
-        label = found.label(expression(tree.read(name), tree.where(name)), tree.where(name))
+        data = tree.read(name)
+        if data not in seen:
+            seen[data] = expression(data, tree.where(name))
+        label = found.label(seen[data], tree.where(name))
         if label is not None:
             found.add(Sample(f"{split}/{stem}", _any_suffix(tree, f"{base}images/{stem}"), label, split))
 
@@ -80,10 +84,10 @@ def _any_suffix(tree: Tree, stem: str) -> str:
 def _read_lists(tree: Tree, found: Gathering, lists: Sequence[str]) -> None:
     folders = _picture_folders(tree)
     for name in lists:
-        split = _LISTS[PurePosixPath(name).name.lower()]
+        split, where = _LISTS[PurePosixPath(name).name.lower()], tree.where(name)
         with tree.open_text(name) as file:
-            for line, path, number in _list_rows(file, tree.where(name)):
-                label = found.label(number, f"{tree.where(name)}:{line}")
+            for line, path, number in _list_rows(file, where):
+                label = found.label(number, f"{where}:{line}")
                 if label is not None:
                     candidates = [tree.picture(folder + path) for folder in folders]
                     place = next((one for one in candidates if one in tree), candidates[0])

@@ -32,6 +32,6 @@ def expression(data: bytes, where: str) -> str:
         raise ManifestError(str(error)) from None
     if header.shape not in ((), (1,)) or header.dtype.kind not in "USiuf" or header.offset + header.nbytes > len(data):
         raise ManifestError(f"{where} must hold one number, however: {header.dtype} {header.shape}")
-    value = np.load(io.BytesIO(data), allow_pickle=False).reshape(()).item()  # (1,) -> ()
+    value = np.load(io.BytesIO(data), allow_pickle=False, max_header_size=_MAX_BYTES).reshape(()).item()  # (1,) -> ()
     text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
     return text.strip().removesuffix(".0")

@@ -36,6 +36,9 @@ class Tree:
         self.root = root
         self.odd = 0
         """Links, devices and members with `..` in their names, which are passed over."""
+        self._lone = root.is_file() and root.suffix.lower() in _TEXT_SUFFIXES
+        self.start = root.parent if self._lone else root
+        """Where the names start, for a manifest's root."""
         self._archive: Archive | None = None
         self._compressed = False
         found = self._all_names()
@@ -44,11 +47,6 @@ class Tree:
         self.names = sorted(name for name in inside if not _is_litter(name))
         self._present = frozenset(self.names)
         self._by_lower = {name.lower(): name for name in self.names}
-
-    @property
-    def start(self) -> Path:
-        """Where the names start, for a manifest's root."""
-        return self.root.parent if self._lone else self.root
 
     def pictures(self) -> list[str]:
         """Names of all picture files, sorted."""
@@ -143,10 +141,6 @@ class Tree:
     def where(self, name: str) -> str:
         """What error messages call a file."""
         return str(self.start / name)
-
-    @property
-    def _lone(self) -> bool:
-        return self.root.is_file() and self.root.suffix.lower() in _TEXT_SUFFIXES
 
     def _all_names(self) -> list[str]:
         if self.root.is_dir():

@@ -55,6 +55,11 @@ def test_groups_and_repeats_stay_whole_and_the_seed_decides_whatever_the_order(c
     assert {s.sample_id: s.split for s in again.samples} == {s.sample_id: s.split for s in found.samples}
 
 
+def test_classes_of_one_sample_each_are_spread_evenly():
+    found = split_by_shares(manifest(dict.fromkeys(range(6), 1)), {"a": 0.5, "b": 0.5})
+    assert Counter(s.split for s in found.samples) == {"a": 3, "b": 3}
+
+
 def test_another_seed_gives_another_split():
     whole = manifest({0: 40, 1: 40})
     first, second = (split_by_shares(whole, {"a": 0.5, "b": 0.5}, seed=seed) for seed in (0, 1))
