@@ -8,8 +8,10 @@ through all that stand before it; `Tree` reads label files from one, pictures mu
 from __future__ import annotations
 
 import functools
+import lzma
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -20,6 +22,9 @@ SUFFIXES = (".zip", ".tar")
 """Endings of archives that a picture's path may lead into."""
 MAX_BYTES = 256 * 1024 * 1024
 """Largest picture that is read."""
+
+DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
+"""What reading a stream from a damaged archive raises."""
 
 
 class Archive(Protocol):
@@ -50,7 +55,7 @@ def is_compressed_tar(path: Path) -> bool:
         return False
     try:
         return tarfile.is_tarfile(path)
-    except (OSError, EOFError):  # cut short inside its first block
+    except DAMAGED:  # inside its first block
         return False
 
 
@@ -61,8 +66,10 @@ class ZipArchive:
         self._path = path
         try:
             self._zip = zipfile.ZipFile(path)
-        except zipfile.BadZipFile as error:
-            raise OSError(f"{path} is not a usable zip file: {error}") from None
+        except OSError:
+            raise
+        except Exception as error:  # a boundary: see `read`
+            raise OSError(f"{path} is not a usable zip file: {_reason(error)}") from None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,9 +81,13 @@ class ZipArchive:
             return bounded(info.file_size, lambda: self._zip.read(info))
         except KeyError:
             raise FileNotFoundError(2, "no such member", f"{self._path}/{member}") from None
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # what zipfile raises: damaged,
-            # compressed in a way it does not know, encrypted; the picture goes to quarantine with that reason
-            raise OSError(f"{self._path}/{member} cannot be read: {error}") from None
+        except (OSError, MemoryError):
+            raise
+        except (
+            Exception
+        ) as error:  # a boundary: zipfile and its decompressors raise nearly anything on what is damaged,
+            # encrypted, or compressed in a way they do not know; the picture goes to quarantine with the reason
+            raise OSError(f"{self._path}/{member} cannot be read: {_reason(error)}") from None
 
 
 class TarArchive:
@@ -154,9 +165,11 @@ def _indexed(path: Path, state: tuple[object, ...]) -> TarIndex:
                     places[plain_name(member.name)] = (member.offset_data, member.size)
                 elif not member.isdir():
                     odd += 1
-    except (tarfile.TarError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a boundary: tarfile raises nearly anything on damaged headers
         packed = is_compressed_tar(path)
-        why = "it is compressed: pictures cannot be read from it in any order" if packed else str(error)
+        why = "it is compressed: pictures cannot be read from it in any order" if packed else _reason(error)
         raise OSError(f"{path} is not a usable tar file: {why}") from None
     return TarIndex(places, odd)
 
@@ -164,6 +177,10 @@ def _indexed(path: Path, state: tuple[object, ...]) -> TarIndex:
 def plain_name(name: str) -> str:
     """A tar member's name as a path below the archive: `./a/b.png` and `/a/b.png` are `a/b.png`."""
     return "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip() or type(error).__name__
 
 
 def _is_plain_tar(path: Path) -> bool:

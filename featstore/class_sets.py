@@ -61,6 +61,12 @@ class ClassSet:
         meant = _meaning(text)
         return next((label for label in self.labels if _meaning(label) == meant), None)
 
+    def match_or_id(self, text: str) -> str | None:
+        """As `match`; also the dataset's own number of a class, written in digits."""
+        if text.isascii() and text.isdigit() and 0 <= int(text) - self.first_id < len(self.labels):
+            return self.from_id(int(text))
+        return self.match(text)
+
 
 def class_set(name: str) -> ClassSet:
     """Look a class set up by name.

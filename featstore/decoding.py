@@ -64,7 +64,7 @@ class PictureReader:
     Parameters
     ----------
     root : Path
-        Where the paths start: a folder or a zip file.
+        Where the paths start: a folder, a zip file or a tar file.
     decoder : Decoder
     """
 

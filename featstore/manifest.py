@@ -33,7 +33,7 @@ class Sample(NamedTuple):
     sample_id: str
     """Unique in the manifest; what rows of features are joined on."""
     path: str
-    """The picture, relative to the manifest's root; may lead into a zip file (`faces.zip/a/1.png`)."""
+    """The picture, relative to the manifest's root; may lead into a zip or tar file (`faces.zip/a/1.png`)."""
     label: str = ""
     """Class name, or empty for a sample without a label."""
     split: str = ""

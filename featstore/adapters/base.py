@@ -114,7 +114,7 @@ def need_samples(
 
 def passed_over(tree: Tree) -> dict[str, int]:
     """Members of an archive that are never read, as a reason and a number."""
-    return {"links, devices and names with '..' in the archive": tree.odd} if tree.odd else {}
+    return {"link, device, or name that leads out of the archive": tree.odd} if tree.odd else {}
 
 
 def tail(path: str, count: int) -> str:

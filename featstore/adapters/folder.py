@@ -28,8 +28,8 @@ def read_folder(root: Path, *, classes: str | None = None) -> Adapted:
     root : Path
         Folder or archive.
     classes : str, optional
-        A known class set whose labels the folders carry (underscores, spaces and letter case aside). Default: the
-        folder names in alphabetical order.
+        A known class set whose labels the folders carry, however they are written, or its official numbers. Default:
+        the folder names in alphabetical order.
     """
     tree = Tree(root)
     samples = []
@@ -66,7 +66,7 @@ def _labels(samples: tuple[Sample, ...], classes: str | None) -> tuple[ClassSet,
     if classes is None:
         return custom(folders), samples
     chosen = class_set(classes)
-    meant = {folder: chosen.match(folder) for folder in folders}
+    meant = {folder: chosen.match_or_id(folder) for folder in folders}
     for folder, label in meant.items():
         if label is None:
             raise ManifestError(f"folder {folder!r} is no class of {classes!r}: {', '.join(chosen.labels)}")

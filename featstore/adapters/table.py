@@ -127,11 +127,9 @@ def _check_named(root: Path, table: Table, names: dict[str, str]) -> None:
 
 
 def _label(root: Path, line: int, text: str, classes: ClassSet) -> str:
-    label = classes.match(text)
+    label = classes.match_or_id(text)
     if label is not None:
         return label
-    if text.isascii() and text.isdigit() and 0 <= int(text) - classes.first_id < len(classes.labels):
-        return classes.from_id(int(text))
     raise ManifestError(f"{root}:{line}: label {text!r} is not in the class set; {nearest(text, classes.labels)}")
 
 

@@ -10,7 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from featstore.archives import Archive, TarArchive, ZipArchive, bounded, is_compressed_tar, plain_name
+from featstore.archives import (
+    DAMAGED,
+    MAX_BYTES,
+    Archive,
+    TarArchive,
+    ZipArchive,
+    bounded,
+    is_compressed_tar,
+    plain_name,
+)
 from featstore.errors import ManifestError
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
@@ -35,14 +44,14 @@ class Tree:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.odd = 0
-        """Links, devices and members with `..` in their names, which are passed over."""
+        """Links, devices and members whose names lead out of the archive, which are passed over."""
         self._lone = root.is_file() and root.suffix.lower() in _TEXT_SUFFIXES
         self.start = root.parent if self._lone else root
         """Where the names start, for a manifest's root."""
         self._archive: Archive | None = None
         self._compressed = False
         found = self._all_names()
-        inside = [name for name in found if ".." not in name.split("/")]
+        inside = [name for name in found if not _leads_out(name)]
         self.odd += len(found) - len(inside)
         self.names = sorted(name for name in inside if not _is_litter(name))
         self._present = frozenset(self.names)
@@ -89,16 +98,15 @@ class Tree:
 
     def read(self, name: str) -> bytes:
         """Bytes of one file of at most 256 MiB."""
-        try:
-            if self._archive is not None:
-                return self._archive.read(name)
+        with self._telling(name):
             if self._compressed:
                 with self.stream(name) as file:
-                    return file.read()
+                    data = file.read(MAX_BYTES + 1)
+                return bounded(len(data), lambda: data)
+            if self._archive is not None:
+                return self._archive.read(name)
             path = self.start / name
             return bounded(path.stat().st_size, path.read_bytes)
-        except OSError as error:
-            raise ManifestError(f"{self.root / name} cannot be read: {error}") from None
 
     def text(self, name: str) -> str:
         """A small text file, whatever its byte-order mark and line ends."""
@@ -115,8 +123,8 @@ class Tree:
 
     @contextlib.contextmanager
     def stream(self, name: str) -> Iterator[IO[bytes]]:
-        """Open one file of any size, to be read from its beginning on."""
-        with contextlib.ExitStack() as opened:
+        """Open one file of any size, to be read from its beginning on; damage found on the way is told."""
+        with contextlib.ExitStack() as opened, self._telling(name):
             if isinstance(self._archive, ZipArchive):
                 archive = opened.enter_context(zipfile.ZipFile(self.root))
                 yield opened.enter_context(archive.open(name))
@@ -159,15 +167,26 @@ class Tree:
                 self._archive = tar_archive = TarArchive(self.root)
                 self.odd = tar_archive.odd
                 return list(tar_archive.names)
-        except (OSError, EOFError, tarfile.TarError) as error:
+        except DAMAGED as error:
             raise ManifestError(f"{self.root} is a damaged archive: {error}") from None
         raise ManifestError(f"{self.root} is neither a folder nor a zip file nor a tar file")
+
+    @contextlib.contextmanager
+    def _telling(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except DAMAGED as error:
+            raise ManifestError(f"{self.where(name)} cannot be read: {error}") from None
 
     def _no_pictures(self) -> ManifestError:
         return ManifestError(
             f"{self.root} is a compressed tar file: every picture would be reached through all that stand before it\n"
             f"  unpack it and name the folder, or keep it as an uncompressed tar file or a zip file"
         )
+
+
+def _leads_out(name: str) -> bool:
+    return name.startswith(("/", "\\")) or ".." in name.split("/")
 
 
 def _is_litter(name: str) -> bool:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from backbones.errors import PictureError
-from backbones.picture import MAX_PIXELS, open_picture
+from backbones.picture import MAX_PIXELS, open_picture, picture_header
 from tests.backbones.conftest import Encode, ramp
 
 
@@ -182,3 +182,25 @@ def test_damaged_bytes_give_a_picture_or_a_reason_and_never_another_exception(
 
 def test_the_bytes_may_be_followed_by_something_else(encode: Encode) -> None:
     assert np.array_equal(pixels(encode(ramp(9, 9)) + b"tail"), np.asarray(Image.open(io.BytesIO(encode(ramp(9, 9))))))
+
+
+def test_a_header_tells_size_and_mode_without_decoding():
+    buffer = io.BytesIO()
+    Image.new("L", (48, 20)).save(buffer, format="PNG")
+    assert picture_header(buffer.getvalue()) == (48, 20, "L")
+    assert picture_header(buffer.getvalue()[:60]) == (48, 20, "L")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"), [(b"", "empty"), (b"text", "not a JPEG"), (b"\x89PNG\r\n\x1a\n", "damaged|not a")]
+)
+def test_bytes_without_a_picture_header_are_refused(data, message):
+    with pytest.raises(PictureError, match=message):
+        picture_header(data)
+
+
+def test_a_header_of_a_picture_that_is_too_large_is_refused():
+    buffer = io.BytesIO()
+    Image.new("1", (30_000, 4_000)).save(buffer, format="PNG")
+    with pytest.raises(PictureError, match="pixels"):
+        picture_header(buffer.getvalue())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import tarfile
 import threading
@@ -7,6 +8,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from featstore import archives
 from featstore.adapters import build
@@ -45,12 +48,23 @@ def hostile(tmp_path) -> Path:
 def test_links_devices_and_escapes_in_a_tar_file_are_passed_over_and_counted(hostile):
     adapted = build("folder", hostile)
     assert [s.path for s in adapted.manifest.samples] == ["a/absolute.png", "a/good.png"]
-    assert adapted.left_out == {"links, devices and names with '..' in the archive": 4}
+    assert adapted.left_out == {"link, device, or name that leads out of the archive": 4}
     source = PictureSource(hostile)
     assert [source.read(s.path) for s in adapted.manifest.samples] == [b"inside", b"good"]
     for name in ("a/link.png", "a/hard.png", "a/pipe.png", "secret.png", "a/../secret.png"):
         with pytest.raises(OSError, match="no such member"):
             source.read(name)
+
+
+def test_names_that_lead_out_of_a_zip_file_are_passed_over_and_counted(tmp_path):
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"secret")
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as out:
+        for name in ("a/good.png", "../secret.png", str(secret), "a/../../secret.png"):
+            out.writestr(name, b"inside")
+    adapted = build("folder", tmp_path / "z.zip")
+    assert [s.path for s in adapted.manifest.samples] == ["a/good.png"]
+    assert adapted.left_out == {"link, device, or name that leads out of the archive": 3}
 
 
 def test_a_tar_file_is_read_from_several_threads_and_along_a_path(tmp_path):
@@ -104,11 +118,51 @@ def test_a_compressed_tar_file_gives_texts_but_no_pictures(tmp_path):
         archives.TarArchive(path)
 
 
+@pytest.mark.parametrize("keep", [0.3, 0.9])
+def test_a_compressed_tar_file_that_is_cut_short_is_told_and_not_half_read(tmp_path, keep):
+    rows = "".join(f"{i % 7},{' '.join(str(i * j % 256) for j in range(2304))},Training\n" for i in range(30))
+    path = tarred_and_gzipped(fill(tmp_path / "f", {"fer2013.csv": "emotion,pixels,Usage\n" + rows}))
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
+    with pytest.raises(ManifestError, match=r"damaged archive|cannot be read"):
+        build("fer2013", path, archive=tmp_path / "p.zip")
+    assert not (tmp_path / "p.zip").exists()
+
+
 @pytest.mark.parametrize(("name", "data"), [("a.zip", b"PK\x03\x04 no more"), ("a.tar", b"x" * 2000), ("a.bin", b"x")])
 def test_a_file_that_is_no_archive_is_refused(tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(ManifestError, match="neither a folder nor a zip file nor a tar file"):
         Tree(tmp_path / name)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, None])
+def test_damage_anywhere_in_an_archive_is_an_error_of_reading(tmp_path_factory, compression):
+    """What is read is what was packed, or `OSError`: that goes to quarantine, anything else would stop a run."""
+    folder = tmp_path_factory.mktemp("damaged")
+    contents = {f"a/{i}.png": bytes(range(256)) * 3 for i in range(3)}
+    if compression is None:
+        whole = tarred(fill(folder / "faces", contents)).read_bytes()
+    else:
+        with zipfile.ZipFile(folder / "whole.zip", "w", compression) as out:
+            for name, data in contents.items():
+                out.writestr(name, data)
+        whole = (folder / "whole.zip").read_bytes()
+    path = folder / ("damaged.tar" if compression is None else "damaged.zip")
+
+    @settings(max_examples=80, deadline=None)
+    @given(st.integers(0, len(whole) - 1), st.integers(1, 255), st.booleans())
+    def damage(at: int, change: int, cut: bool) -> None:
+        data = bytearray(whole[: at + 1] if cut else whole)
+        data[at] ^= change
+        path.write_bytes(data)
+        with contextlib.suppress(OSError):
+            archive = archives.open_archive(path)
+            for name in archive.names:
+                with contextlib.suppress(OSError):
+                    found = archive.read(name)
+                    assert compression is None or found == contents.get(name, found)
+
+    damage()
 
 
 def test_a_picture_larger_than_the_limit_is_not_read(tmp_path, monkeypatch):

@@ -91,6 +91,13 @@ def test_a_label_is_known_however_it_is_written(name, text, label):
     assert class_set(name).match(text) == label
 
 
+def test_official_numbers_in_digits_are_labels_too():
+    classes = class_set("rafdb_basic7")
+    assert classes.match_or_id("1") == "Surprise"
+    assert classes.match_or_id("sad") == "Sadness"
+    assert [classes.match_or_id(text) for text in ("0", "8", "1.0", "²", "")] == [None] * 5
+
+
 def test_basic_expressions_map_across_spellings():
     there = mapping(class_set("fer2013_7"), class_set("basic8"))
     assert there == {
