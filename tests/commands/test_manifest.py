@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from featstore import Store
 from featstore.adapters import KINDS
-from tests.featstore.adapters.layouts import fill
+from tests.featstore.adapters.layouts import fill, tarred
 
 ROOT = Path(__file__).resolve().parents[2]
 FERPLUS = ROOT.parent / "shared" / "data" / "ferplus.zip"
@@ -70,6 +71,21 @@ def test_fer2013_writes_its_pictures_beside_the_manifest_and_the_check_reads_the
     result = run("cer-feat manifest fer2013 fer2013.csv -o fer.csv --map-to unity8")
     assert "wrote the pictures to fer.pictures.zip" in result.stderr
     assert "sizes: 48 x 48 (12)" in run("cer-feat manifest check fer.csv --decode").stdout
+
+
+def test_pictures_in_a_tar_file_and_out_of_a_csv_file_are_embedded_like_any_other(run, pics, tmp_path):
+    run("cer-feat manifest folder pics -o folder.csv --map-to unity8")
+    run(f"cer-feat manifest folder {tarred(pics).name} -o tar.csv --map-to unity8")
+    rows = "".join(f"{i},{' '.join([str(i)] * 2304)},Training\n" for i in range(7))
+    fill(tmp_path, {"fer2013.csv": f"emotion,pixels,Usage\n{rows}"})
+    run("cer-feat manifest fer2013 fer2013.csv -o fer.csv")
+    extract = "cer-feat extract --backbone timm:test_vit --weights random --json --data"
+    embedded = {name: json.loads(run(f"{extract} {name}.csv").stdout)["embedded"] for name in ("folder", "tar", "fer")}
+    assert embedded == {"folder": 20, "tar": 20, "fer": 7}
+    store = Store(tmp_path / "features")
+    first, second = (store.view(["test_vit"], dataset=name) for name in ("folder", "tar"))
+    assert first.ids == second.ids
+    np.testing.assert_array_equal(first.blocks["test_vit"], second.blocks["test_vit"])
 
 
 def test_what_an_adapter_assumed_and_left_out_is_told(run, tmp_path):
