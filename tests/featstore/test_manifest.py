@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featstore import Manifest, Sample, class_set
@@ -108,6 +108,7 @@ def test_counts_are_in_class_order(make_manifest):
 NAMES = st.text(st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp", "Zs"]), min_size=1, max_size=12)
 
 
+@settings(deadline=None)
 @given(st.lists(NAMES, min_size=1, max_size=8, unique=True))
 def test_any_printable_id_survives_the_round_trip(tmp_path_factory, names):
     names = [n for n in dict.fromkeys(names) if n.isprintable() and n == n.strip()]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featstore import Manifest, Sample, class_set
@@ -29,6 +29,7 @@ SHARES = st.sampled_from([{"train": 0.8, "valid": 0.1, "test": 0.1}, {"a": 0.5, 
 COUNTS = st.dictionaries(st.integers(0, 6), st.integers(1, 40), min_size=1).filter(lambda c: max(c.values()) >= 10)
 
 
+@settings(deadline=None)
 @given(COUNTS, SHARES, st.integers(0, 9))
 def test_every_class_differs_by_less_than_one_from_its_share(counts, shares, seed):
     found = split_by_shares(manifest(counts), shares, seed=seed)
@@ -38,6 +39,7 @@ def test_every_class_differs_by_less_than_one_from_its_share(counts, shares, see
             assert abs(here[LABELS[label]] - share * n) < 1
 
 
+@settings(deadline=None, max_examples=50)
 @given(COUNTS, st.integers(2, 5), st.integers(0, 9))
 def test_groups_and_repeats_stay_whole_and_the_seed_decides_whatever_the_order(counts, per_group, seed):
     whole = manifest(counts, per_group=per_group)
