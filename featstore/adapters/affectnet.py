@@ -7,10 +7,8 @@ validation set becomes the split `valid`.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from featstore.adapters.affectnet_npy import expression
 from featstore.adapters.base import Adapted, Gathering, tail
@@ -85,13 +83,12 @@ def _read_lists(tree: Tree, found: Gathering, lists: Sequence[str]) -> None:
     folders = _picture_folders(tree)
     for name in lists:
         split, where = _LISTS[PurePosixPath(name).name.lower()], tree.where(name)
-        with tree.open_text(name) as file:
-            for line, path, number in _list_rows(file, where):
-                label = found.label(number, f"{where}:{line}")
-                if label is not None:
-                    candidates = [tree.picture(folder + path) for folder in folders]
-                    place = next((one for one in candidates if one in tree), candidates[0])
-                    found.add(Sample(path.rpartition(".")[0] or path, place, label, split))
+        for line, path, number in _list_rows(tree, name):
+            label = found.label(number, f"{where}:{line}")
+            if label is not None:
+                candidates = [tree.picture(folder + path) for folder in folders]
+                place = next((one for one in candidates if one in tree), candidates[0])
+                found.add(Sample(path.rpartition(".")[0] or path, place, label, split))
 
 
 def _picture_folders(tree: Tree) -> list[str]:
@@ -104,23 +101,19 @@ def _picture_folders(tree: Tree) -> list[str]:
     return sorted(found) or [""]
 
 
-def _list_rows(file: IO[str], where: str) -> Iterator[tuple[int, str, str]]:
+def _list_rows(tree: Tree, name: str) -> Iterator[tuple[int, str, str]]:
     """(line, picture's path, number of the expression) of each row; the header may be missing."""
-    reader = csv.reader(file)
+    where = tree.where(name)
     columns: Sequence[str] = [column.lower() for column in _COLUMNS]
-    for row in reader:
-        if not any(cell.strip() for cell in row):
-            continue
-        if row[0].strip().lower() == columns[0]:
-            columns = [cell.strip().lower() for cell in row]
+    for line, row in tree.rows(name):
+        if row[0].lower() == columns[0]:
+            columns = [cell.lower() for cell in row]
             if "expression" not in columns:
-                raise ManifestError(
-                    f"{where}:{reader.line_num}: no column 'expression' in the header: {', '.join(row)}"
-                )
+                raise ManifestError(f"{where}:{line}: no column 'expression' in the header: {', '.join(row)}")
             continue
         if len(row) != len(columns):
-            raise ManifestError(f"{where}:{reader.line_num}: expected {len(columns)} fields, however: {len(row)}")
-        yield reader.line_num, row[0].strip(), row[columns.index("expression")].strip()
+            raise ManifestError(f"{where}:{line}: expected {len(columns)} fields, however: {len(row)}")
+        yield line, row[0], row[columns.index("expression")]
 
 
 def _read_folders(tree: Tree, found: Gathering) -> None:

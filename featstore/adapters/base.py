@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -53,10 +54,9 @@ class Gathering:
         ManifestError
             For anything else, with the place.
         """
-        try:
-            number = int(text)
-        except ValueError:
-            raise ManifestError(f"{where}: expected the number of a class, however: {text!r}") from None
+        if not re.fullmatch(r"-?[0-9]{1,3}", text):  # int() would take 1_0 and ٣ too
+            raise ManifestError(f"{where}: expected the number of a class, however: {text[:40]!r}")
+        number = int(text)
         if number in self._not_classes:
             self.left_out[f"{self._not_classes[number]} ({number})"] += 1
             return None

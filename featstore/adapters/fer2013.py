@@ -6,7 +6,6 @@ are numbered by row: `row00000.png` is the first. (FER+ has numbers of its own, 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -82,25 +81,15 @@ def read_rows(tree: Tree, name: str) -> Iterator[Row]:
         With file and line.
     """
     where = tree.where(name)
-    with tree.open_text(name) as file:
-        reader = csv.reader(file)
-        header = [cell.strip().lower() for cell in next(reader, [])]
-        if any(column not in header for column in _COLUMNS):
-            raise ManifestError(f"{where}:1: expected the columns emotion,pixels,Usage, however: {', '.join(header)}")
-        emotion, pixels, usage = (header.index(column) for column in _COLUMNS)
-        try:
-            for row in reader:
-                if not any(cell.strip() for cell in row):
-                    continue
-                if len(row) != len(header):
-                    raise ManifestError(
-                        f"{where}:{reader.line_num}: expected {len(header)} fields, however: {len(row)}"
-                    )
-                yield Row(
-                    reader.line_num, row[emotion], usage_split(row[usage], f"{where}:{reader.line_num}"), row[pixels]
-                )
-        except csv.Error as error:
-            raise ManifestError(f"{where}:{reader.line_num}: not valid CSV: {error}") from None
+    rows = tree.rows(name)
+    header = [cell.lower() for cell in next(rows, (0, []))[1]]
+    if any(column not in header for column in _COLUMNS):
+        raise ManifestError(f"{where}:1: expected the columns emotion,pixels,Usage, however: {', '.join(header)}")
+    emotion, pixels, usage = (header.index(column) for column in _COLUMNS)
+    for line, row in rows:
+        if len(row) != len(header):
+            raise ManifestError(f"{where}:{line}: expected {len(header)} fields, however: {len(row)}")
+        yield Row(line, row[emotion], usage_split(row[usage], f"{where}:{line}"), row[pixels])
 
 
 def usage_split(text: str, where: str) -> str:

@@ -117,7 +117,7 @@ def _faces(tree: Tree) -> Iterator[Face]:
         for label_file in tree.find(f"{folder}/label.csv")[:1]:
             base = label_file.removesuffix(label_file.rpartition("/")[2])
             where = tree.where(label_file)
-            for line, row in _csv_rows(tree.text(label_file)):
+            for line, row in tree.rows(label_file):
                 if row[0].lower() in {"image name", "image_name"}:
                     continue
                 if len(row) != 2 + len(VOTES):
@@ -135,8 +135,8 @@ def _faces_of_pair(tree: Tree) -> Iterator[Face]:
     where = tree.where(votes_file)
     pixels = read_rows(tree, pixels_file)
     number = 0
-    for line, row in _csv_rows(tree.text(votes_file)):
-        if row[0].strip().lower() == "usage":
+    for line, row in tree.rows(votes_file):
+        if row[0].lower() == "usage":
             continue
         if len(row) != 2 + len(VOTES):
             raise ManifestError(
@@ -149,16 +149,9 @@ def _faces_of_pair(tree: Tree) -> Iterator[Face]:
                 f"{where}:{line} and {tree.where(pixels_file)} are not of one release: their rows belong together in "
                 f"order, however: {row[0]} stands beside {found}"
             )
-        name = row[1].strip() or f"row{number:05d}.png"  # FER+ gives no name to what most say is no face
+        name = row[1] or f"row{number:05d}.png"  # FER+ gives no name to what most say is no face
         number += 1
         stem = name.rpartition(".")[0] or name
         yield Face(stem, name, beside.split, parse_votes(row[2:], f"{where}:{line}"), beside)
     if next(pixels, None) is not None:
         raise ManifestError(f"{where} ends before {tree.where(pixels_file)}: they are not of one release")
-
-
-def _csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""))
-    for row in reader:
-        if any(cell.strip() for cell in row):
-            yield reader.line_num, row

@@ -83,7 +83,7 @@ def _rows(tree: Tree, name: str) -> list[tuple[int, str, str]]:
     rows, seen = [], set()
     for line, text in tree.lines(name):
         fields = text.split()
-        if len(fields) != 2 or not fields[1].isdecimal():
+        if len(fields) != 2 or not fields[1].isdecimal() or len(fields[1]) > 3:
             raise ManifestError(f"{tree.where(name)}:{line}: expected '0001.jpg 3', however: {text!r}")
         if fields[0] in seen:
             raise ManifestError(f"{tree.where(name)}:{line}: {fields[0]!r} stands twice")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import tarfile
 import zipfile
@@ -137,14 +138,18 @@ class Tree:
             else:
                 yield opened.enter_context((self.start / name).open("rb"))
 
-    @contextlib.contextmanager
-    def open_text(self, name: str) -> Iterator[IO[str]]:
-        """Open one text file of any size, whatever its byte-order mark; line ends stay, for a CSV reader."""
+    def rows(self, name: str) -> Iterator[tuple[int, list[str]]]:
+        """(line, cells) of each row of a CSV file of any size that is not blank, one at a time."""
         with self.stream(name) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+            reader = csv.reader(text)
             try:
-                yield text
+                for row in reader:
+                    if any(cell.strip() for cell in row):
+                        yield reader.line_num, [cell.strip() for cell in row]
             except UnicodeDecodeError as error:
                 raise ManifestError(f"{self.where(name)} is not UTF-8 text (byte {error.start})") from None
+            except csv.Error as error:
+                raise ManifestError(f"{self.where(name)}:{reader.line_num}: not valid CSV: {error}") from None
 
     def where(self, name: str) -> str:
         """What error messages call a file."""
