@@ -3,8 +3,8 @@
 `make_head` builds a scikit-learn classifier for the joined blocks of a view: `concat` joins them in memory,
 `JoinedRows` leaves them on the disk. `save_head` and `load_head` keep it as JSON and safetensors, bound to the features
 it learned from. `scores` judges predictions, `compare` sets heads and single backbones side by side with intervals,
-`sweep` tries many block or decision weights at once. Arrays only: no HDF5, no images. Nothing heavy is imported until a
-name below is used.
+`cross_compare` does so fold by fold, `sweep` tries many block or decision weights at once. Arrays only: no HDF5, no
+images. Nothing heavy is imported until a name below is used.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fusion.blocks import concat, parse_weights, slices, widths_of
     from fusion.comparison import Report, Rows, compare
+    from fusion.cross_validation import cross_compare
     from fusion.errors import (
         BlockError,
         FusionError,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "blocks": ("concat", "parse_weights", "slices", "widths_of"),
     "comparison": ("Report", "Rows", "compare"),
+    "cross_validation": ("cross_compare",),
     "errors": (
         "BlockError",
         "FusionError",
@@ -93,6 +95,7 @@ __all__ = [
     "check_compatible",
     "compare",
     "concat",
+    "cross_compare",
     "head_names",
     "load_head",
     "make_head",

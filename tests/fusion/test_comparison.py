@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
+from sklearn.tree import ExtraTreeClassifier
 
 from fusion import make_head
 from fusion.answers import aligned
@@ -134,6 +135,37 @@ def test_heads_are_told_the_blocks_and_the_seed_and_left_unfitted():
     assert params["random_state"] == 3
     assert not hasattr(head, "classes_")
     assert head.get_params()["blocks"] is None
+
+
+def test_several_seeds_show_how_far_fits_lie_apart():
+    heads = {"tree": ExtraTreeClassifier(max_depth=3), "bayes": GaussianNB()}
+    train, test = rows(90, 0), rows(60, 1)
+    found = compare(heads, train, test, singles=False, baseline="bayes", seeds=3, resamples=100, seed=4)
+    tree, bayes = found.columns
+    for run, y_pred in enumerate([tree.y_pred, *(other.y_pred for other in tree.other_runs)]):
+        by_hand = ExtraTreeClassifier(max_depth=3, random_state=4 + run).fit(train.x(), train.y)
+        assert (y_pred == by_hand.predict(test.x())).all()
+    assert tree.spread("accuracy") > 0
+    assert bayes.spread("accuracy") == 0
+    assert tree.versus.accuracy == pytest.approx(tree.mean("accuracy") - bayes.mean("accuracy"))
+    assert any("No seed changes bayes: fitted once" in note for note in found.notes)
+    with pytest.raises(ReportError, match="at least one seed"):
+        compare(heads, train, test, seeds=0)
+
+
+def test_a_report_from_before_there_were_runs_and_folds_opens(report):
+    plain = report.to_dict()
+    old = {key: value for key, value in plain.items() if key != "folds"}
+    old["columns"] = [
+        {key: value for key, value in column.items() if key not in ("other_runs", "letters")}
+        | {"versus": column["versus"] and {k: v for k, v in column["versus"].items() if "p_macro_f1" not in k}}
+        for column in plain["columns"]
+    ]
+    found = Report.from_dict(old)
+    assert found.folds == 0
+    assert found.column("bayes").spread("macro_f1") is None
+    assert found.column("bayes").versus.p_macro_f1 is None
+    assert found.column("bayes").versus.p == report.column("bayes").versus.p
 
 
 def test_a_class_without_test_rows_is_stated():
