@@ -48,6 +48,9 @@ def compare(
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="With --cv: cut the rows into folds so often.")] = 1,
     seeds: Annotated[int, typer.Option(min=1, help="Without --cv: fit each head with so many seeds.")] = 1,
+    class_intervals: Annotated[
+        bool, typer.Option("--class-intervals", help="Write the intervals of every class into the table.")
+    ] = False,
     train_split: TrainSplit = "train",
     test_split: TestSplit = None,
     missing: Missing = "error",
@@ -81,7 +84,7 @@ def compare(
     built = {name: build_head(name, task, settings[name], device=device, seed=seed) for name in chosen}
     options = {"singles": singles, "single_head": single_head, "baseline": baseline, "seed": seed}
     report = _judged(built, task, cv, repeats, seeds, options)
-    print_table(report, format)
+    print_table(report, format, class_intervals=class_intervals)
     if output is not None:
         say(f"kept [bold]{escape(report.save(output))}[/]")
     save_picture(

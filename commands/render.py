@@ -32,13 +32,17 @@ def check_format(name: str) -> str:
     return name
 
 
-def print_table(result: Any, format: str) -> None:
-    """Print a report or a sweep."""
+def print_table(result: Any, format: str, *, class_intervals: bool = False) -> None:
+    """Print a report or a sweep; the intervals of the classes, which make a table wide, always in markdown."""
     from fusion import Report
     from fusion.report_table import report_table
     from fusion.sweep_table import sweep_table
 
-    show_table(report_table(result) if isinstance(result, Report) else sweep_table(result), format)
+    if isinstance(result, Report):
+        table = report_table(result, class_intervals=class_intervals or format == "markdown")
+    else:
+        table = sweep_table(result)
+    show_table(table, format)
 
 
 def show_table(table: Table, format: str) -> None:

@@ -24,7 +24,7 @@ def compare(
     single_head: str = "linear",
     baseline: str | None = None,
     seeds: int = 1,
-    resamples: int = 2000,
+    resamples: int = 10_000,
     level: float = LEVEL,
     seed: int = 0,
 ) -> Report:

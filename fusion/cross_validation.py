@@ -29,7 +29,7 @@ def cross_compare(
     singles: bool = True,
     single_head: str = "linear",
     baseline: str | None = None,
-    resamples: int = 2000,
+    resamples: int = 10_000,
     level: float = LEVEL,
     seed: int = 0,
     progress: Progress | None = None,
@@ -39,7 +39,7 @@ def cross_compare(
     Folds are stratified by class and never cut a group; every head sees the same folds. Each repeat cuts other folds
     and fits with other seeds. Scores are computed on all out-of-fold answers of a repeat at once, not averaged over
     folds (which biases F1 where classes are rare: Forman and Scholz 2010, *Apples-to-Apples in Cross-Validation
-    Studies*, §3), then averaged over the repeats. Answers are not: heads that vote would be judged, not one head. The
+    Studies*), then averaged over the repeats. Answers are not: heads that vote would be judged, not one head. The
     intervals resample rows (whole groups), with all repeats' answers to a drawn row drawn together.
 
     Parameters
@@ -108,9 +108,9 @@ def _whole(parts: list[Answer], held_out: list[Any]) -> Answer:
 
 def _notes(rows: Rows, folds: int, repeats: int) -> tuple[str, ...]:
     units = "rows" if rows.clusters is None else f"rows in {len(set(rows.clusters)):,} groups, none of them cut"
-    again = f"{repeats} times, " if repeats > 1 else ""
+    again = f", cut {repeats} times" if repeats > 1 else ""
     notes = [
-        f"Cross-validation: {rows.n:,} {units}, {again}{folds} folds stratified by class; each row is answered by a "
+        f"Cross-validation: {rows.n:,} {units}, {folds} folds stratified by class{again}; each row is answered by a "
         f"head that learned from the other {folds - 1} folds. Heads of different folds share most of their rows, so "
         "intervals and p-values are somewhat optimistic (Dietterich 1998; Bengio and Grandvalet 2004)."
     ]

@@ -41,8 +41,11 @@ class Interval:
         return self.low <= value <= self.high
 
 
-def wilson(correct: int, n: int, level: float = LEVEL) -> Interval:
-    """Score interval of a proportion (Wilson 1927): independent rows, good at small n and near 0 and 1."""
+def wilson(correct: float, n: int, level: float = LEVEL) -> Interval:
+    """Score interval of a proportion (Wilson 1927): independent rows, good at small n and near 0 and 1.
+
+    `correct` is a count; a mean of counts over several runs gives the interval of one run of that count.
+    """
     if not 0 <= correct <= n or n < 1:
         raise ReportError(f"a proportion needs 0 <= correct <= n and n >= 1, however: {correct} of {n}")
     z = NormalDist().inv_cdf(0.5 + level / 2)

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from fusion.intervals import Interval, Metric
+from fusion.intervals import Interval, Metric, wilson
 from fusion.report import Column, Report, Versus
 from fusion.table import EN_DASH, MINUS, Cell, Table
 
 
-def report_table(report: Report) -> Table:
+def report_table(report: Report, *, class_intervals: bool = False) -> Table:
     """Lay a report out as the paper does: per-class accuracy in percent, then the totals with their intervals.
 
-    The best figure of a row is marked where larger is better: several when they tie, none when all are equal.
+    The best figure of a row is marked where larger is better: several when they tie, none when all are equal. Where
+    rows are independent the cells of the classes hold Wilson intervals, as CSV and JSON write them; `class_intervals`
+    puts them into the text too.
     """
     columns = report.columns
     supports = columns[0].scores.supports.tolist()
     rows = [
-        (Cell(f"{name.replace('_', ' ')} (%)"), *_best([_percent(column.recall[c]) for column in columns]))
+        (
+            Cell(f"{name.replace('_', ' ')} (%)"),
+            *_best([_of_class(report, column, c, class_intervals) for column in columns]),
+        )
         for c, name in enumerate(report.classes)
     ]
     rules = [len(rows)]
@@ -30,15 +36,26 @@ def report_table(report: Report) -> Table:
     if report.baseline is not None:
         rules.append(len(rows))
         rows += _versus_rows(columns)
+    if any(column.letters for column in columns):
+        rows.append((Cell("Groups (macro F1)"), *(Cell(column.letters) for column in columns)))
     rules.append(len(rows))
     rows.append((Cell("Training (s)"), *(Cell(f"{column.fit_s:.2f}", column.fit_s) for column in columns)))
     return Table(
         title=_title(report),
         header=("Class", *(column.name for column in columns)),
         rows=tuple(rows),
-        notes=_notes(report, columns, supports),
+        notes=_notes(report, columns, supports, class_intervals),
         rules=tuple(rules),
     )
+
+
+def _of_class(report: Report, column: Column, c: int, written: bool) -> Cell:
+    """The per-class accuracy of one class; Wilson at the mean count where there are several runs."""
+    share, support = float(column.recall[c]), int(column.scores.supports[c])
+    if report.clustered or not support:
+        return _percent(share)
+    cell = _percent(share, wilson(share * support, support, report.level))
+    return cell if written else replace(cell, text=f"{100 * share:.2f}")
 
 
 def _title(report: Report) -> str:
@@ -103,15 +120,16 @@ def _best(cells: list[Cell]) -> list[Cell]:
     return [Cell(c.text, c.value, c.low, c.high, best=c.value is not None and abs(c.value - top) < 1e-9) for c in cells]
 
 
-def _notes(report: Report, columns: Sequence[Column], supports: list[int]) -> tuple[str, ...]:
+def _notes(report: Report, columns: Sequence[Column], supports: list[int], class_intervals: bool) -> tuple[str, ...]:
     percent = f"{100 * report.level:g} %"
+    of_class = ", with Wilson's intervals" if class_intervals and not report.clustered else ""
     several = len(columns[0].other_runs) > 0
     for_accuracy = "" if report.clustered or several else "Wilson for accuracy, "
     drawn = "resamples of whole groups" if report.clustered else "stratified resamples"
     of_f1 = " for macro F1" if for_accuracy else ""
     notes = [
         f"Classes in their declared order, {_counts(report, supports)}.",
-        "Class rows: per-class accuracy (recall). Macro F1: mean of the F1 of all declared classes.",
+        f"Class rows: per-class accuracy (recall){of_class}. Macro F1: mean of the F1 of all declared classes.",
         f"In brackets: {percent} intervals ({for_accuracy}percentiles of {report.resamples} {drawn}{of_f1}, "
         f"seed {report.seed}); they do not cover the variation from training.",
     ]
@@ -124,6 +142,11 @@ def _notes(report: Report, columns: Sequence[Column], supports: list[int]) -> tu
         notes.append(
             f"Δ: difference to '{report.baseline}' on the same rows, paired bootstrap, which gives p of macro F1 too; "
             f"{test}."
+        )
+    if any(column.letters for column in columns):
+        notes.append(
+            "Groups: columns that share a letter cannot be told apart by macro F1 (paired bootstrap of all pairs, "
+            f"Holm-corrected, {100 * (1 - report.level):.2g} %)."
         )
     return (*notes, *report.notes)
 

@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.cautions import cautions
 from fusion.entries import Answer, Entry
 from fusion.errors import ReportError, nearest
 from fusion.intervals import Bootstrap, accuracy_interval, bootstrap
+from fusion.letters import enough, letters_of
 from fusion.metrics import scores
 from fusion.paired import bootstrap_p, holm, mcnemar
 from fusion.report import Column, Report, Versus, plain_params, run_of
@@ -52,8 +54,10 @@ def judged(
     columns = [
         _column(test, entry, runs, y_pred[i], draws, i, level) for i, (entry, runs) in enumerate(answers.items())
     ]
-    if baseline is not None:
-        columns = _tested(columns, [column.name for column in columns].index(baseline), test, draws, level)
+    base = None if baseline is None else [column.name for column in columns].index(baseline)
+    if base is not None:
+        columns = _tested(columns, base, test, draws, level)
+    columns, told = _lettered(columns, draws, level)
     return Report(
         classes=test.classes,
         ids=test.names,
@@ -66,7 +70,7 @@ def judged(
         resamples=resamples,
         seed=seed,
         fingerprints=dict(test.fingerprints or {}),
-        notes=(*_missing_classes(train, test), *notes),
+        notes=(*_missing_classes(train, test), *notes, *told, *cautions(columns, base, test, draws, level)),
         folds=folds,
     )
 
@@ -134,6 +138,16 @@ def _tested(columns: Sequence[Column], base: int, test: Rows, draws: Bootstrap, 
         )
         found[i] = replace(columns[i], versus=versus)
     return found
+
+
+def _lettered(columns: list[Column], draws: Bootstrap, level: float) -> tuple[list[Column], list[str]]:
+    """Give letters to columns by macro F1, where there are several and the resamples are enough to tell any apart."""
+    if len(columns) < 2:
+        return columns, []
+    if not enough(len(draws.macro_f1), len(columns), 1 - level):
+        return columns, [f"No groups: {len(draws.macro_f1)} resamples cannot tell {len(columns)} columns apart."]
+    letters = letters_of(draws.macro_f1, [column.mean("macro_f1") for column in columns], 1 - level)
+    return [replace(column, letters=text) for column, text in zip(columns, letters, strict=True)], []
 
 
 def _missing_classes(train: Rows, test: Rows) -> list[str]:

@@ -137,6 +137,25 @@ def test_heads_are_told_the_blocks_and_the_seed_and_left_unfitted():
     assert head.get_params()["blocks"] is None
 
 
+def test_a_comparison_says_what_it_can_show_and_how_much_its_best_flatters():
+    heads = {"logistic": LogisticRegression(), "bayes": GaussianNB(), "poor": GaussianNB(priors=[0.98, 0.01, 0.01])}
+    found = compare(heads, rows(90, 0), rows(120, 1), singles=False, baseline="bayes", resamples=2000)
+    power, flattery = found.notes[-2:]
+    assert power.startswith("Smallest true differences to 'bayes' that 120 such rows show in 80 of 100 cases")
+    assert "accuracy" in power
+    assert flattery.startswith("The best of 3 columns is chosen on the rows it is judged on")
+    assert set(found.column("bayes").letters) & set(found.column("logistic").letters)
+    assert not set(found.column("bayes").letters) & set(found.column("poor").letters)
+    versus = found.column("poor").versus
+    assert versus.p_macro_f1 == pytest.approx(2 / 2001)
+    assert versus.p_macro_f1_holm == pytest.approx(4 / 2001)
+    alone = compare({"bayes": GaussianNB()}, rows(90, 0), rows(60, 1), singles=False, resamples=20)
+    assert alone.notes == ()
+    assert alone.column("bayes").letters == ""
+    few = compare(heads, rows(90, 0), rows(60, 1), singles=False, resamples=20)
+    assert "No groups: 20 resamples cannot tell 3 columns apart." in few.notes
+
+
 def test_several_seeds_show_how_far_fits_lie_apart():
     heads = {"tree": ExtraTreeClassifier(max_depth=3), "bayes": GaussianNB()}
     train, test = rows(90, 0), rows(60, 1)
