@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from fusion.answers import Classifier
 from fusion.entries import Answer, Entry, answered, entries_of
 from fusion.errors import ReportError
-from fusion.intervals import LEVEL
+from fusion.intervals import LEVEL, RESAMPLES
 from fusion.report import Report
 from fusion.rows import Rows
 from fusion.verdicts import check_baseline, judged, singles_note
@@ -24,7 +24,7 @@ def compare(
     single_head: str = "linear",
     baseline: str | None = None,
     seeds: int = 1,
-    resamples: int = 10_000,
+    resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
 ) -> Report:

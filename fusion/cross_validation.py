@@ -11,7 +11,7 @@ from fusion.answers import Classifier
 from fusion.entries import Answer, Entry, answered, entries_of
 from fusion.errors import ReportError
 from fusion.folds import folds_of
-from fusion.intervals import LEVEL
+from fusion.intervals import LEVEL, RESAMPLES
 from fusion.report import Report
 from fusion.rows import Rows
 from fusion.verdicts import check_baseline, judged, singles_note
@@ -29,7 +29,7 @@ def cross_compare(
     singles: bool = True,
     single_head: str = "linear",
     baseline: str | None = None,
-    resamples: int = 10_000,
+    resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
     progress: Progress | None = None,

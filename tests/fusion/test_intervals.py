@@ -98,7 +98,7 @@ def test_draws_do_not_depend_on_how_they_are_chunked(monkeypatch):
     y = np.arange(30) % 3
     p = np.stack([flipped(y, 0.4, 3, seed) for seed in range(3)])
     whole = bootstrap(y, p, 3, groups=["a", "b", "c"] * 10, resamples=40)
-    monkeypatch.setattr("fusion.intervals._CELLS", 1)
+    monkeypatch.setattr("fusion.resampling._CELLS", 1)
     assert np.allclose(whole.macro_f1, bootstrap(y, p, 3, groups=["a", "b", "c"] * 10, resamples=40).macro_f1)
 
 
@@ -108,6 +108,25 @@ def test_a_set_of_predictions_scores_the_same_alone_and_among_others():
     together = bootstrap(y, p, 4, resamples=30)
     for h in range(5):
         assert np.allclose(together.macro_f1[:, h], bootstrap(y, p[[h]], 4, resamples=30).macro_f1[:, 0])
+
+
+@pytest.mark.parametrize("groups", [None, ["a", "b", "c", "d"] * 10])
+def test_few_and_many_sets_of_predictions_are_scored_alike(monkeypatch, groups):
+    y = np.arange(40) % 4
+    p = np.stack([flipped(y, 0.5, 5, seed) for seed in range(5)])  # class 4 has no row
+    few = bootstrap(y, p, 5, groups=groups, resamples=30)
+    monkeypatch.setattr("fusion.resampling._FEW", 0)
+    many = bootstrap(y, p, 5, groups=groups, resamples=30)
+    np.testing.assert_allclose(few.accuracy, many.accuracy, rtol=1e-6)
+    np.testing.assert_allclose(few.macro_f1, many.macro_f1, rtol=1e-6)
+
+
+def test_runs_of_a_head_are_averaged_on_each_resample():
+    y = np.arange(40) % 4
+    p = np.stack([flipped(y, 0.5, 4, seed) for seed in range(6)])
+    draws = bootstrap(y, p, 4, resamples=30)
+    np.testing.assert_allclose(draws.averaged(3).macro_f1[:, 1], draws.macro_f1[:, 3:].mean(axis=1))
+    np.testing.assert_allclose(draws.averaged(3).accuracy[:, 0], draws.accuracy[:, :3].mean(axis=1))
 
 
 def test_a_head_differs_from_itself_by_nothing():
