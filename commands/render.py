@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.console import escape, out, say
+from commands.console import escape, out, out_json, say
 
 if TYPE_CHECKING:
     from fusion.table import Table
@@ -53,6 +54,19 @@ def show_table(table: Table, format: str) -> None:
         _draw(table)
     else:
         out(render(table, format).rstrip("\n"))  # type: ignore[arg-type]
+
+
+def print_tables(tables: Sequence[Table], format: str) -> None:
+    """Print several tables, one below the other; as JSON they are one list."""
+    from fusion.table import render
+
+    if format == "json":
+        out_json([json.loads(render(table, "json")) for table in tables])
+        return
+    for number, table in enumerate(tables):
+        if number:
+            out("")
+        show_table(table, format)
 
 
 def save_picture(draw: Callable[[], Any], asked: Path | None, default: Path) -> None:

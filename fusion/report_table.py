@@ -9,7 +9,7 @@ import numpy as np
 
 from fusion.intervals import Interval, Metric, wilson
 from fusion.report import Column, Report, Versus
-from fusion.table import EN_DASH, MINUS, Cell, Table
+from fusion.table import EN_DASH, Cell, Table, points
 
 
 def report_table(report: Report, *, class_intervals: bool = False) -> Table:
@@ -76,8 +76,8 @@ def _versus_rows(columns: Sequence[Column]) -> list[tuple[Cell, ...]]:
         return (Cell(label), *(Cell(EN_DASH) if c.versus is None else cell(c.versus) for c in columns))
 
     return [
-        row("Δ accuracy (points)", lambda v: _points(v.accuracy, v.accuracy_interval)),
-        row("Δ macro F1 (points)", lambda v: _points(v.macro_f1, v.macro_f1_interval)),
+        row("Δ accuracy (points)", lambda v: points(v.accuracy, v.accuracy_interval.low, v.accuracy_interval.high)),
+        row("Δ macro F1 (points)", lambda v: points(v.macro_f1, v.macro_f1_interval.low, v.macro_f1_interval.high)),
         row("p (McNemar, Holm)", lambda v: _p(v.p_holm)),
         row("p (macro F1, Holm)", lambda v: _p(v.p_macro_f1_holm)),
     ]
@@ -100,16 +100,6 @@ def _percent(share: float, interval: Interval | None = None) -> Cell:
         return Cell(text, 100 * float(share))
     low, high = 100 * interval.low, 100 * interval.high
     return Cell(f"{text} [{low:.1f}, {high:.1f}]", 100 * float(share), low, high)
-
-
-def _points(difference: float, interval: Interval) -> Cell:
-    value, low, high = 100 * difference, 100 * interval.low, 100 * interval.high
-    return Cell(f"{_signed(value, 2)} [{_signed(low, 1)}, {_signed(high, 1)}]", value, low, high)
-
-
-def _signed(value: float, digits: int) -> str:
-    rounded = round(value, digits) + 0.0  # -0.0 -> 0.0
-    return f"{'+' if rounded > 0 else MINUS if rounded < 0 else ''}{abs(rounded):.{digits}f}"
 
 
 def _best(cells: list[Cell]) -> list[Cell]:
