@@ -46,6 +46,12 @@ def compare(
         int | None,
         typer.Option("--cv", min=2, help="Folds to cross-validate in, instead of a test split.", show_default=False),
     ] = None,
+    near: Annotated[
+        float | None,
+        typer.Option(
+            "--near", min=-1, max=1, help="With --cv: keep faces of this cosine in one fold, 0.85.", show_default=False
+        ),
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="With --cv: cut the rows into folds so often.")] = 1,
     seeds: Annotated[int, typer.Option(min=1, help="Without --cv: fit each head with so many seeds.")] = 1,
     class_intervals: Annotated[
@@ -73,14 +79,14 @@ def compare(
     from fusion.confusion_figure import draw_confusions
 
     check_format(format)
-    _check_runs(cv, repeats, seeds, test_split)
+    _check_runs(cv, repeats, seeds, near, test_split)
     chosen = split_list(heads) or list(head_names())
     settings = _settings(setting, chosen)
     budget = memory_budget(memory)
     if cv is None:
         task = load_task(store, data, features, missing, train_split, test_split, budget)
     else:
-        task = load_folds_task(store, data, features, missing, train_split, budget)
+        task = load_folds_task(store, data, features, missing, train_split, budget, near=near)
     built = {name: build_head(name, task, settings[name], device=device, seed=seed) for name in chosen}
     options = {"singles": singles, "single_head": single_head, "baseline": baseline, "seed": seed}
     report = _judged(built, task, cv, repeats, seeds, options)
@@ -94,9 +100,11 @@ def compare(
     )
 
 
-def _check_runs(cv: int | None, repeats: int, seeds: int, test_split: str | None) -> None:
+def _check_runs(cv: int | None, repeats: int, seeds: int, near: float | None, test_split: str | None) -> None:
     if cv is None and repeats > 1:
         raise typer.BadParameter("repeats are of a cross-validation: give --cv 5 as well", param_hint="--repeats")
+    if cv is None and near is not None:
+        raise typer.BadParameter("near-duplicates are kept in one fold of --cv; see cer-fuse diagnose for a test split")
     if cv is not None and seeds > 1:
         raise typer.BadParameter("with --cv every repeat has seeds of its own: use --repeats", param_hint="--seeds")
     if cv is not None and test_split is not None:

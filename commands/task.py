@@ -92,10 +92,13 @@ def load_folds_task(
     missing: str,
     train_split: str,
     budget: float = math.inf,
+    *,
+    near: float | None = None,
 ) -> Task:
     """Find the rows of a cross-validation: those of the training split, or all where there is one split only.
 
-    Pictures that are there more than once stay on one side of every fold. Both parts of the task are the same rows.
+    Pictures that are there more than once stay on one side of every fold, and with `near` so do faces of at least this
+    cosine. Both parts of the task are the same rows.
     """
     from fusion import Rows
     from fusion.ties import tied
@@ -121,9 +124,26 @@ def load_folds_task(
     if pairs:
         say(f"{len(pairs):,} rows repeat a picture (first: {escape(' = '.join(min(pairs)))}): kept in one fold with it")
     rows = tied(Rows.of(as_rows(part), load=_fits(len(part), view, budget)), sorted(pairs))
+    if near is not None:
+        rows = _near_ones_tied(rows, near)
     return Task(
         dataset=dataset, train=rows, test=rows, train_split=split, test_split=split, class_set=view.class_set.name
     )
+
+
+def _near_ones_tied(rows: Rows, near: float) -> Rows:
+    from fusion.diagnosis.near_duplicates import near_duplicates
+    from fusion.ties import tied
+
+    found, _ = near_duplicates(rows, threshold=near)
+    if found.found > len(found.pairs):
+        raise typer.BadParameter(
+            f"{found.found:,} pairs of rows are that alike, more than the {len(found.pairs):,} that are told apart; "
+            "take a larger cosine",
+            param_hint="--near",
+        )
+    say(f"{found.samples:,} rows have a near-duplicate (cosine {near:g} or more): kept in one fold with it")
+    return tied(rows, [(pair.sample_id, pair.other_id) for pair in found.pairs])
 
 
 def _fits(count: int, view: View, budget: float) -> bool:

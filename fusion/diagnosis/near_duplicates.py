@@ -15,7 +15,8 @@ from fusion.rows import Rows
 FloatArray = NDArray[np.float32]
 
 THRESHOLD = 0.85
-"""On FER+'s compound faces with three backbones: above it the same photograph in another crop, below other moments."""
+"""On FER+'s compound faces with three backbones: above it the same photograph in another crop, below other moments.
+Few or narrow blocks are alike by chance more often: look at the pairs before believing a number."""
 MOST_PAIRS = 10_000
 
 

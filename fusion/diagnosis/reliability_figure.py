@@ -19,7 +19,7 @@ def draw_reliability(panel: Any, found: Calibration) -> None:
         )
     panel.plot(
         [100 * one.confidence for one in found.bins], [100 * one.accuracy for one in found.bins], "o-", color=BLUE,
-        markersize=4, linewidth=1.2,
+        markersize=4, linewidth=1.2, clip_on=False, zorder=3,
     )  # fmt: skip
     panel.set_xlim(0, 100)
     panel.set_ylim(0, 100)

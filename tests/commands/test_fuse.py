@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -254,6 +255,13 @@ def test_a_dataset_of_one_split_is_cross_validated_whole_and_repeated_pictures_s
     assert "12 rows in 6 groups, none of them cut" in result.stdout
 
 
+def test_compare_keeps_near_duplicates_in_one_fold(run, filled):
+    result = run("cer-fuse compare --heads linear --no-singles --cv 2 --near 0.7 --figure none")
+    tied = int(re.search(r"(\d+) rows have a near-duplicate", result.stderr)[1])
+    assert 0 < tied < 28
+    assert re.search(r"28 rows in \d+ groups, none of them cut", result.stdout)
+
+
 def test_compare_tells_the_spread_over_seeds_and_writes_the_intervals_of_classes(run, filled):
     text = run("cer-fuse compare --heads histgb --no-singles --seeds 2 --class-intervals --figure none").stdout
     assert "Macro F1, ± (points)" in text
@@ -264,12 +272,15 @@ def test_compare_tells_the_spread_over_seeds_and_writes_the_intervals_of_classes
     ("options", "message"),
     [
         ("--repeats 2", "give --cv 5 as well"),
+        ("--near 0.9", "kept in one fold of --cv"),
+        ("--cv 3 --near -1", "more than the 10 that are told apart"),
         ("--cv 3 --seeds 2", "use --repeats"),
         ("--cv 3 --test-split test", "fold by fold"),
         ("--cv 3 --train-split nowhere", "no labelled sample in split 'nowhere'"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(run, filled, options, message):
+def test_options_that_do_not_go_together_are_refused(run, filled, options, message, monkeypatch):
+    monkeypatch.setattr("fusion.diagnosis.near_duplicates.MOST_PAIRS", 10)
     assert message in " ".join(
         run(f"cer-fuse compare --heads linear {options}", code=2).stderr.replace("│", "").split()
     )
