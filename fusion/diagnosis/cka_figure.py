@@ -8,6 +8,7 @@ import numpy as np
 
 from fusion.diagnosis.cka import Similarity
 from fusion.figures import INK, PAPER
+from fusion.table import MINUS
 
 
 def draw_cka(panel: Any, similar: Similarity) -> None:
@@ -18,9 +19,10 @@ def draw_cka(panel: Any, similar: Similarity) -> None:
         panel.text(
             column,
             row,
-            f"{values[row, column]:.2f}",
+            f"{values[row, column]:.2f}".replace("-0.00", "0.00").replace("-", MINUS),
             ha="center",
             va="center",
+            fontsize=9 if len(values) < 6 else 6.5,
             color=PAPER if values[row, column] > 0.55 else INK,
         )
     places = range(len(similar.names))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fusion.answers import Classifier
 from fusion.comparison import check_same_task
 from fusion.diagnosis.agreement import Agreement, agreement
-from fusion.diagnosis.calibration import calibration, losses
+from fusion.diagnosis.calibration import BINS, calibration, losses
 from fusion.diagnosis.cka import similarity
 from fusion.diagnosis.mistakes import confused_pairs, hardest
 from fusion.diagnosis.near_duplicates import THRESHOLD, near_duplicates
@@ -25,6 +25,8 @@ from fusion.rows import Rows
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+_ROWS_A_BIN = 20  # with fewer the calibration error is mostly noise
 
 
 def diagnose(
@@ -96,7 +98,7 @@ def diagnose(
         contributions=_contributions(answers, values, y_pred, judged, resamples, level, seed),
         agreement=_agreement(judged, singles),
         similarity=similarity(train.blocks),
-        calibration=calibration(judged.y, answers.proba[-1]),
+        calibration=calibration(judged.y, answers.proba[-1], bins=min(BINS, max(1, judged.n // _ROWS_A_BIN))),
         confused=confused_pairs(whole, most),
         hardest=hardest(judged.names, judged.classes, judged.y, answers.proba[-1], list(singles.values()), most),
         near=near,

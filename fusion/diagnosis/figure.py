@@ -19,7 +19,7 @@ def draw_diagnosis(found: Diagnosis) -> Figure:
     from matplotlib import rc_context
 
     with rc_context(STYLE):
-        figure = new_figure(13.2, 1.6 + 0.34 * max(len(found.similarity.names), 7))
+        figure = new_figure(13.2, 2.0 + 0.4 * max(len(found.similarity.names), 5))
         shapley, cka, reliability = figure.subplots(1, 3, width_ratios=(1.2, 1, 1))
         panels: Any = (shapley, cka, reliability)
         draw_shapley(panels[0], found.contributions)
