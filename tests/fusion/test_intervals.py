@@ -165,3 +165,25 @@ def test_percentiles_are_of_the_draws():
 def test_predictions_of_another_length_are_refused():
     with pytest.raises(ReportError, match=r"shape \(h, n\)"):
         bootstrap(np.array([0, 1]), np.array([[0, 1, 1]]), 2)
+
+
+def test_intervals_of_macro_f1_and_of_paired_differences_cover_the_truth_about_as_often_as_they_say():
+    """Two heads of known confusion; the truth is their macro F1 on a large sample of the same class shares."""
+    rng = np.random.default_rng(5)
+    recall = np.array([[0.8, 0.5, 0.6], [0.7, 0.6, 0.6]])
+
+    def answers(y: np.ndarray) -> np.ndarray:
+        wrong = (y + rng.integers(1, 3, y.size)) % 3
+        return np.where(rng.random((2, y.size)) < recall[:, y], y, wrong)
+
+    large = np.repeat([0, 1, 2], [60_000, 30_000, 30_000])
+    truth = [scores(large, p, "abc").macro_f1 for p in answers(large)]
+    y = np.repeat([0, 1, 2], [100, 50, 50])
+    covered = []
+    for _ in range(200):
+        draws = bootstrap(y, answers(y), 3, resamples=300)
+        covered.append(
+            (truth[0] in draws.interval("macro_f1", 0), truth[0] - truth[1] in draws.difference("macro_f1", 0, 1))
+        )
+    assert (np.mean(covered, axis=0) > 0.89).all()
+    assert (np.mean(covered, axis=0) < 0.99).all()
