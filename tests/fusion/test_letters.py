@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion.errors import ReportError
@@ -19,6 +19,7 @@ def differences(draw: st.DrawFn) -> np.ndarray:
     return differ
 
 
+@settings(deadline=None)
 @given(differences(), st.randoms())
 def test_two_columns_share_a_letter_exactly_if_they_do_not_differ(differ, random):
     order = list(range(len(differ)))

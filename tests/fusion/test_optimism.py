@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion.intervals import bootstrap
@@ -10,6 +10,7 @@ from fusion.metrics import scores
 from fusion.optimism import optimism
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6), st.integers(0, 99))
 def test_the_best_never_looks_worse_for_having_been_chosen(values, seed):
     draws = np.array(values) + np.random.default_rng(seed).normal(scale=0.05, size=(200, len(values)))

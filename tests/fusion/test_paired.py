@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
@@ -52,6 +52,7 @@ def test_holm_lies_between_the_raw_values_and_bonferronis(p_values):
     assert (np.diff(np.array(adjusted)[order]) >= 0).all() if p_values else adjusted == []
 
 
+@settings(deadline=None)
 @given(st.integers(0, 999), st.floats(-0.04, 0.04))
 def test_a_bootstrap_p_value_says_what_the_percentile_interval_says(seed, shift):
     draws = np.random.default_rng(seed).normal(shift, 0.01, 999)

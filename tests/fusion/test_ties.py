@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion.errors import ReportError
@@ -39,6 +39,7 @@ def test_a_name_that_is_no_row_is_refused():
         tied(rows(None), [("u", "nobody")])
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["", "p", "q"]), min_size=6, max_size=6),
     st.lists(st.tuples(st.sampled_from("uvwxyz"), st.sampled_from("uvwxyz")), max_size=6),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
@@ -13,6 +13,7 @@ answers = st.integers(2, 30).flatmap(
 )
 
 
+@settings(deadline=None)
 @given(answers)
 def test_kappa_is_scikit_learns(called):
     y, *heads = called
@@ -24,6 +25,7 @@ def test_kappa_is_scikit_learns(called):
                 assert found.kappa[i][j] == pytest.approx(expected, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(answers)
 def test_no_head_exceeds_the_oracle_and_the_parts_add_up(called):
     y, *heads = called

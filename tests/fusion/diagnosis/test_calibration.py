@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
@@ -50,6 +50,7 @@ def test_figures_by_hand():
     assert found.brier == pytest.approx((2 * 0.01 + 2 * 0.81 + 2 * 0.16 + 2 * 0.09) / 4)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 99), st.integers(1, 25))
 def test_the_table_holds_every_row_once_and_the_log_loss_is_scikit_learns(seed, bins):
     y, proba = drawn(60, seed=seed)

@@ -4,7 +4,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -18,11 +18,13 @@ def players(values: np.ndarray) -> int:
     return len(values).bit_length() - 1
 
 
+@settings(deadline=None)
 @given(games)
 def test_the_values_sum_to_what_all_players_bring(values):
     assert shapley(values).sum() == pytest.approx(values[-1] - values[0], abs=1e-9)
 
 
+@settings(deadline=None)
 @given(games)
 def test_they_are_the_mean_gain_over_all_orders(values):
     p = players(values)
@@ -36,6 +38,7 @@ def test_they_are_the_mean_gain_over_all_orders(values):
     np.testing.assert_allclose(shapley(values), gains / len(orders), atol=1e-9)
 
 
+@settings(deadline=None)
 @given(games)
 def test_a_player_that_changes_nothing_gets_nothing(values):
     p = players(values)
@@ -46,6 +49,7 @@ def test_a_player_that_changes_nothing_gets_nothing(values):
     assert left_out(longer)[p] == 0
 
 
+@settings(deadline=None)
 @given(games.filter(lambda values: len(values) >= 4))
 def test_players_that_could_be_exchanged_get_the_same(values):
     numbers = np.arange(len(values))
