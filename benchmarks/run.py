@@ -15,6 +15,7 @@ RUNS = (
     ("store_access",),
     ("store_peers",),
     ("decision_sweep",),
+    ("bootstrap",),
     ("mlp_head", "--runs", "5"),
     ("mlp_head", "--runs", "3", "--precision", "float32"),
     ("extraction", "--backbone", "resnet50", "--batch-sizes", "4", "8", "16", "32"),

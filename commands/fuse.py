@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from commands import fuse_ablate, fuse_apply, fuse_choose, fuse_compare, fuse_smooth, fuse_submit, fuse_train
+from commands import (
+    fuse_ablate,
+    fuse_apply,
+    fuse_choose,
+    fuse_compare,
+    fuse_diagnose,
+    fuse_smooth,
+    fuse_submit,
+    fuse_train,
+)
 from commands.console import app as make_app
 
 app = make_app("Train and compare fusion heads on cached features, in seconds.")
 app.command("train")(fuse_train.train)
 app.command("compare")(fuse_compare.compare)
 app.command("ablate")(fuse_ablate.ablate)
+app.command("diagnose")(fuse_diagnose.diagnose)
 app.command("evaluate")(fuse_apply.evaluate)
 app.command("predict")(fuse_apply.predict)
 app.command("smooth")(fuse_smooth.smooth)

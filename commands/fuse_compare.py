@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.console import escape, say
+from commands.console import escape, progress_bar, say
 from commands.fuse_train import Setting, build_head
 from commands.options import (
     DEFAULT_STORE,
@@ -23,7 +23,10 @@ from commands.options import (
     split_list,
 )
 from commands.render import FigurePath, ResultPath, TableFormat, check_format, print_table, save_picture
-from commands.task import TestSplit, TrainSplit, load_task
+from commands.task import Task, TestSplit, TrainSplit, load_folds_task, load_task
+
+if TYPE_CHECKING:
+    from fusion import Report
 
 
 def compare(
@@ -39,6 +42,21 @@ def compare(
     baseline: Annotated[
         str | None, typer.Option(help="Column the others are tested against, paired.", show_default=False)
     ] = None,
+    cv: Annotated[
+        int | None,
+        typer.Option("--cv", min=2, help="Folds to cross-validate in, instead of a test split.", show_default=False),
+    ] = None,
+    near: Annotated[
+        float | None,
+        typer.Option(
+            "--near", min=-1, max=1, help="With --cv: keep faces of this cosine in one fold, 0.85.", show_default=False
+        ),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="With --cv: cut the rows into folds so often.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Without --cv: fit each head with so many seeds.")] = 1,
+    class_intervals: Annotated[
+        bool, typer.Option("--class-intervals", help="Write the intervals of every class into the table.")
+    ] = False,
     train_split: TrainSplit = "train",
     test_split: TestSplit = None,
     missing: Missing = "error",
@@ -54,20 +72,25 @@ def compare(
     Settings of one head are written HEAD.key=value: --set mlp.hidden=[512] --set linear.C=0.1
 
     Example: cer-fuse compare --heads mlp,linear,late --figure confusion.png
+
+    Example: cer-fuse compare --heads linear,late --baseline linear --cv 5 --repeats 2
     """
-    from fusion import compare as run_compare
     from fusion import head_names
     from fusion.confusion_figure import draw_confusions
 
     check_format(format)
+    _check_runs(cv, repeats, seeds, near, test_split)
     chosen = split_list(heads) or list(head_names())
     settings = _settings(setting, chosen)
-    task = load_task(store, data, features, missing, train_split, test_split, memory_budget(memory))
+    budget = memory_budget(memory)
+    if cv is None:
+        task = load_task(store, data, features, missing, train_split, test_split, budget)
+    else:
+        task = load_folds_task(store, data, features, missing, train_split, budget, near=near)
     built = {name: build_head(name, task, settings[name], device=device, seed=seed) for name in chosen}
-    report = run_compare(
-        built, task.train, task.test, singles=singles, single_head=single_head, baseline=baseline, seed=seed
-    )
-    print_table(report, format)
+    options = {"singles": singles, "single_head": single_head, "baseline": baseline, "seed": seed}
+    report = _judged(built, task, cv, repeats, seeds, options)
+    print_table(report, format, class_intervals=class_intervals)
     if output is not None:
         say(f"kept [bold]{escape(report.save(output))}[/]")
     save_picture(
@@ -75,6 +98,34 @@ def compare(
         figure,
         Path("runs") / f"{task.dataset}-compare.png",
     )
+
+
+def _check_runs(cv: int | None, repeats: int, seeds: int, near: float | None, test_split: str | None) -> None:
+    if cv is None and repeats > 1:
+        raise typer.BadParameter("repeats are of a cross-validation: give --cv 5 as well", param_hint="--repeats")
+    if cv is None and near is not None:
+        raise typer.BadParameter("near-duplicates are kept in one fold of --cv; see cer-fuse diagnose for a test split")
+    if cv is not None and seeds > 1:
+        raise typer.BadParameter("with --cv every repeat has seeds of its own: use --repeats", param_hint="--seeds")
+    if cv is not None and test_split is not None:
+        raise typer.BadParameter("--cv judges on the rows it learns from, fold by fold", param_hint="--test-split")
+
+
+def _judged(heads: dict[str, Any], task: Task, cv: int | None, repeats: int, seeds: int, options: Any) -> Report:
+    from fusion import compare as run_compare
+    from fusion import cross_compare
+
+    if cv is None:
+        return run_compare(heads, task.train, task.test, seeds=seeds, **options)
+    with progress_bar() as step:
+        return cross_compare(
+            heads,
+            task.train,
+            folds=cv,
+            repeats=repeats,
+            progress=lambda done, total: step("fits", done, total),
+            **options,
+        )
 
 
 def _settings(entries: list[str] | None, heads: list[str]) -> dict[str, dict[str, object]]:

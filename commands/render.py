@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.console import escape, out, say
+from commands.console import escape, out, out_json, say
 
 if TYPE_CHECKING:
     from fusion.table import Table
@@ -32,13 +33,17 @@ def check_format(name: str) -> str:
     return name
 
 
-def print_table(result: Any, format: str) -> None:
-    """Print a report or a sweep."""
+def print_table(result: Any, format: str, *, class_intervals: bool = False) -> None:
+    """Print a report or a sweep; the intervals of the classes, which make a table wide, always in markdown."""
     from fusion import Report
     from fusion.report_table import report_table
     from fusion.sweep_table import sweep_table
 
-    show_table(report_table(result) if isinstance(result, Report) else sweep_table(result), format)
+    if isinstance(result, Report):
+        table = report_table(result, class_intervals=class_intervals or format == "markdown")
+    else:
+        table = sweep_table(result)
+    show_table(table, format)
 
 
 def show_table(table: Table, format: str) -> None:
@@ -49,6 +54,19 @@ def show_table(table: Table, format: str) -> None:
         _draw(table)
     else:
         out(render(table, format).rstrip("\n"))  # type: ignore[arg-type]
+
+
+def print_tables(tables: Sequence[Table], format: str) -> None:
+    """Print several tables, one below the other; as JSON they are one list."""
+    from fusion.table import render
+
+    if format == "json":
+        out_json([json.loads(render(table, "json")) for table in tables])
+        return
+    for number, table in enumerate(tables):
+        if number:
+            out("")
+        show_table(table, format)
 
 
 def save_picture(draw: Callable[[], Any], asked: Path | None, default: Path) -> None:

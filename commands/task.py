@@ -74,13 +74,7 @@ def load_task(
         f"judged on {len(parts[test_split]):,} rows of [bold]{escape(test_split)}[/]"
     )
     _warn_of_leaks(opened, dataset, list(view.fingerprints), (train_split, test_split))
-    needed = _COPIES * 4 * sum(len(part) for part in parts.values()) * sum(view.widths.values())
-    load = needed <= budget
-    if not load:
-        say(
-            f"[yellow]rows are read from the store piece by piece[/]: in memory they would take "
-            f"{needed / 1e9:,.1f} GB with their copies, allowed are {budget / 1e9:,.1f} GB (--memory)"
-        )
+    load = _fits(sum(len(part) for part in parts.values()), view, budget)
     return Task(
         dataset=dataset,
         train=Rows.of(as_rows(parts[train_split]), load=load),
@@ -89,6 +83,78 @@ def load_task(
         test_split=test_split,
         class_set=view.class_set.name,
     )
+
+
+def load_folds_task(
+    store: Path,
+    data: str | None,
+    features: str | None,
+    missing: str,
+    train_split: str,
+    budget: float = math.inf,
+    *,
+    near: float | None = None,
+) -> Task:
+    """Find the rows of a cross-validation: those of the training split, or all where there is one split only.
+
+    Pictures that are there more than once stay on one side of every fold, and with `near` so do faces of at least this
+    cosine. Both parts of the task are the same rows.
+    """
+    from fusion import Rows
+    from fusion.ties import tied
+
+    view, dataset, opened = load_view(store, data, features, missing)
+    names = list(dict.fromkeys(view.splits))
+    split = names[0] if len(names) == 1 else train_split
+    part = view.take([s == split and y >= 0 for s, y in zip(view.splits, view.y, strict=True)])
+    if not len(part):
+        raise typer.BadParameter(
+            f"no labelled sample in split {split!r}; dataset {dataset!r} has {_splits(view.splits)}",
+            param_hint="--train-split",
+        )
+    there = "the only split" if len(names) == 1 else f"of {_splits(view.splits)}"
+    say(f"cross-validating on {len(part):,} rows of [bold]{escape(split)}[/], {escape(there)}")
+    known = set(part.ids)
+    pairs = {
+        pair
+        for feature in view.fingerprints
+        for pair in opened.shared_pictures(feature, dataset=dataset, splits=(split, split))
+        if pair[0] != pair[1] and known.issuperset(pair)
+    }
+    if pairs:
+        say(f"{len(pairs):,} rows repeat a picture (first: {escape(' = '.join(min(pairs)))}): kept in one fold with it")
+    rows = tied(Rows.of(as_rows(part), load=_fits(len(part), view, budget)), sorted(pairs))
+    if near is not None:
+        rows = _near_ones_tied(rows, near)
+    return Task(
+        dataset=dataset, train=rows, test=rows, train_split=split, test_split=split, class_set=view.class_set.name
+    )
+
+
+def _near_ones_tied(rows: Rows, near: float) -> Rows:
+    from fusion.diagnosis.near_duplicates import near_duplicates
+    from fusion.ties import tied
+
+    found, _ = near_duplicates(rows, threshold=near)
+    if found.found > len(found.pairs):
+        raise typer.BadParameter(
+            f"{found.found:,} pairs of rows are that alike, more than the {len(found.pairs):,} that are told apart; "
+            "take a larger cosine",
+            param_hint="--near",
+        )
+    say(f"{found.samples:,} rows have a near-duplicate (cosine {near:g} or more): kept in one fold with it")
+    return tied(rows, [(pair.sample_id, pair.other_id) for pair in found.pairs])
+
+
+def _fits(count: int, view: View, budget: float) -> bool:
+    """Whether so many rows with their copies fit in memory; says so if they do not."""
+    needed = _COPIES * 4 * count * sum(view.widths.values())
+    if needed > budget:
+        say(
+            f"[yellow]rows are read from the store piece by piece[/]: in memory they would take "
+            f"{needed / 1e9:,.1f} GB with their copies, allowed are {budget / 1e9:,.1f} GB (--memory)"
+        )
+    return needed <= budget
 
 
 def _warn_of_leaks(store: Store, dataset: str, features: Sequence[str], splits: tuple[str, str]) -> None:

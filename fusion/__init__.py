@@ -3,8 +3,9 @@
 `make_head` builds a scikit-learn classifier for the joined blocks of a view: `concat` joins them in memory,
 `JoinedRows` leaves them on the disk. `save_head` and `load_head` keep it as JSON and safetensors, bound to the features
 it learned from. `scores` judges predictions, `compare` sets heads and single backbones side by side with intervals,
-`sweep` tries many block or decision weights at once. Arrays only: no HDF5, no images. Nothing heavy is imported until a
-name below is used.
+`cross_compare` does so fold by fold, `sweep` tries many block or decision weights at once, `diagnose` says which
+blocks carry a head and where it fails. Arrays only: no HDF5, no images. Nothing heavy is imported until a name below is
+used.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fusion.blocks import concat, parse_weights, slices, widths_of
     from fusion.comparison import Report, Rows, compare
+    from fusion.cross_validation import cross_compare
+    from fusion.diagnosis import Diagnosis, diagnose
     from fusion.errors import (
         BlockError,
         FusionError,
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "blocks": ("concat", "parse_weights", "slices", "widths_of"),
     "comparison": ("Report", "Rows", "compare"),
+    "cross_validation": ("cross_compare",),
+    "diagnosis": ("Diagnosis", "diagnose"),
     "errors": (
         "BlockError",
         "FusionError",
@@ -70,6 +75,7 @@ _HOMES = {
 
 __all__ = [
     "BlockError",
+    "Diagnosis",
     "FusionError",
     "HeadConfigError",
     "HeadDataError",
@@ -93,6 +99,8 @@ __all__ = [
     "check_compatible",
     "compare",
     "concat",
+    "cross_compare",
+    "diagnose",
     "head_names",
     "load_head",
     "make_head",

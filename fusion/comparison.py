@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from time import perf_counter
-from typing import Any, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fusion.answers import Classifier, aligned
-from fusion.errors import ReportError, nearest
-from fusion.intervals import LEVEL, Bootstrap, accuracy_interval, bootstrap
-from fusion.joined import JoinedRows, Matrix
-from fusion.metrics import scores
-from fusion.paired import holm, mcnemar
-from fusion.report import Column, Report, Versus, plain_params
+from fusion.answers import Classifier
+from fusion.entries import Answer, Entry, answered, entries_of
+from fusion.errors import ReportError
+from fusion.intervals import LEVEL, RESAMPLES
+from fusion.report import Report
 from fusion.rows import Rows
+from fusion.verdicts import check_baseline, judged, singles_note
 
 __all__ = ["Report", "Rows", "check_same_task", "compare"]
-
-log = logging.getLogger(__name__)
-
-Answer: TypeAlias = tuple[str, str, tuple[str, ...], Any, float, float, NDArray[np.float64]]
 
 
 def compare(
@@ -34,7 +23,8 @@ def compare(
     singles: bool = True,
     single_head: str = "linear",
     baseline: str | None = None,
-    resamples: int = 2000,
+    seeds: int = 1,
+    resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
 ) -> Report:
@@ -43,7 +33,8 @@ def compare(
     Parameters
     ----------
     heads : dict of column title to unfitted classifier
-        They are cloned. A head whose ``blocks`` is None is told the blocks' widths, one whose ``random_state`` is None
+        Heads of `make_head` or any other scikit-learn classifier, a Pipeline too. They are cloned. A head whose
+        ``blocks`` is None is told the blocks' widths, one whose ``random_state`` is None (or that of one of its parts)
         gets ``seed``; nothing else about them changes.
     train, test : Rows
         Rows with the same blocks and classes and no sample or group in common. Lazy ones (`Rows.of(view, load=False)`)
@@ -55,6 +46,9 @@ def compare(
         The head that learns from a single backbone, a name `make_head` knows.
     baseline : str, optional
         Column the others are tested against: exact McNemar with Holm's correction, and paired bootstrap differences.
+    seeds : int
+        Fits a head, each with the next seed. Scores, intervals and differences are then about the mean over the fits,
+        and the report tells how far the fits lie apart.
     resamples, level, seed
         Of the bootstrap.
 
@@ -64,28 +58,20 @@ def compare(
         If the rows do not belong together, share samples, or a head's answer is no probability table.
     """
     check_same_task(train, test)
-    plan = _plan(heads, train, singles=singles, single_head=single_head, seed=seed)
-    titles = [title for title, *_ in plan]
-    if baseline is not None and baseline not in titles:
-        raise ReportError(f"there is no column {baseline!r} to test against; {nearest(baseline, titles)}")
-    answers = [_answer(*part, train, test) for part in plan]
-    y_pred = np.stack([proba.argmax(axis=1) for *_, proba in answers]).astype(np.int64)
-    draws = bootstrap(test.y, y_pred, len(test.classes), groups=test.clusters, resamples=resamples, seed=seed)
-    versus = _versus(test, y_pred, draws, None if baseline is None else titles.index(baseline), level)
-    columns = tuple(_column(test, answer, y_pred[i], draws, i, versus[i], level) for i, answer in enumerate(answers))
-    return Report(
-        classes=test.classes,
-        ids=test.names,
-        y_true=test.y,
-        columns=columns,
+    entries = entries_of(heads, train, singles=singles, single_head=single_head, seed=seed)
+    check_baseline(baseline, entries)
+    if seeds < 1:
+        raise ReportError(f"a head needs at least one seed, however: {seeds}")
+    answers = {entry: _runs(entry, seeds, train, test) for entry in entries}
+    return judged(
+        answers,
+        test,
+        train=train,
         baseline=baseline,
-        train_supports=tuple(train.supports.tolist()),
-        clustered=test.clusters is not None,
-        level=level,
         resamples=resamples,
+        level=level,
         seed=seed,
-        fingerprints=dict(test.fingerprints or {}),
-        notes=_notes(train, test, columns, single_head),
+        notes=(*singles_note(entries, single_head), *_seeds_note(entries, seeds)),
     )
 
 
@@ -108,124 +94,19 @@ def check_same_task(train: Rows, test: Rows) -> None:
         )
 
 
-def _plan(
-    heads: Mapping[str, Classifier], train: Rows, *, singles: bool, single_head: str, seed: int
-) -> list[tuple[str, str, tuple[str, ...], Any]]:
-    from sklearn.base import clone
-
-    from fusion.heads import make_head
-
-    if not heads:
-        raise ReportError("there is no head to compare: give at least one")
-    plan: list[tuple[str, str, tuple[str, ...], Any]] = []
-    for title, head in heads.items():
-        mine: Any = clone(head)
-        known = mine.get_params(deep=False)
-        fill = {"blocks": train.widths, "random_state": seed}
-        mine.set_params(**{name: value for name, value in fill.items() if name in known and known[name] is None})
-        plan.append((title, "head", tuple(train.blocks), mine))
-    features = train.by_feature() if singles else {}
-    for feature, blocks in features.items() if len(features) > 1 else ():
-        if feature in heads:
-            raise ReportError(f"{feature!r} is the title of a head and the name of a backbone: rename the head")
-        part = make_head(single_head, blocks=train.only(blocks).widths)
-        if "random_state" in part.get_params(deep=False):
-            part.set_params(random_state=seed)
-        plan.append((feature, "single", blocks, part))
-    return plan
+def _runs(entry: Entry, seeds: int, train: Rows, test: Rows) -> list[Answer]:
+    """Fit an entry once a seed; once at all where no seed could change its answers."""
+    if not entry.seeded:
+        return [answered(entry, 0, train, test)] * seeds
+    return [answered(entry, run, train, test) for run in range(seeds)]
 
 
-def _answer(title: str, kind: str, blocks: tuple[str, ...], head: Any, train: Rows, test: Rows) -> Answer:
-    learn, ask = train.only(blocks).x(), test.only(blocks).x()
-    _refuse_to_load_quietly(title, head, learn, ask)
-    try:
-        started = perf_counter()
-        head.fit(learn, train.y)
-        fitted = perf_counter()
-        proba = head.predict_proba(ask)
-        asked = perf_counter()
-    except Exception as error:  # raised again, with the column it happened in
-        error.add_note(f"in column: {title}")
-        raise
-    log.info("%s: fitted %d rows in %.2f s", title, train.n, fitted - started)
-    full = aligned(proba, head.classes_, len(test.classes), f"head {title!r}")
-    return title, kind, blocks, head, fitted - started, asked - fitted, full
-
-
-def _refuse_to_load_quietly(title: str, head: Any, *rows: Matrix) -> None:
-    """Heads of this package read lazy rows in pieces; any other classifier would turn them into one array."""
-    from fusion.heads.base import Head
-
-    lazy = next((one for one in rows if isinstance(one, JoinedRows)), None)
-    if lazy is not None and not isinstance(head, Head):
-        raise ReportError(
-            f"{title!r} is a {type(head).__name__}, which knows arrays only: it would load {lazy.nbytes:,} bytes\n"
-            "  load the rows first, Rows.of(view), or compare heads of make_head"
-        )
-
-
-def _column(
-    test: Rows, answer: Answer, y_pred: NDArray[np.int64], draws: Bootstrap, i: int, versus: Versus | None, level: float
-) -> Column:
-    title, kind, blocks, head, fit_s, predict_s, proba = answer
-    found = scores(test.y, y_pred, test.classes)
-    return Column(
-        name=title,
-        kind="head" if kind == "head" else "single",
-        head=type(head).__name__,
-        blocks=blocks,
-        params=plain_params(head.get_params(deep=False)),
-        fit_s=round(fit_s, 4),
-        predict_s=round(predict_s, 4),
-        y_pred=y_pred,
-        proba=proba,
-        scores=found,
-        accuracy=accuracy_interval(
-            int(found.correct.sum()), found.n, draws, i, independent=test.clusters is None, level=level
-        ),
-        macro_f1=draws.interval("macro_f1", i, level),
-        versus=versus,
-        fitted=head,
+def _seeds_note(entries: list[Entry], seeds: int) -> tuple[str, ...]:
+    if seeds == 1:
+        return ()
+    fixed = ", ".join(entry.title for entry in entries if not entry.seeded)
+    return (
+        f"Figures are means of {seeds} fits with different seeds; ±: their standard deviation, which is what training "
+        "alone does. Counts, probabilities and McNemar's test are those of the first fit."
+        + (f" No seed changes {fixed}: fitted once." if fixed else ""),
     )
-
-
-def _versus(
-    test: Rows, y_pred: NDArray[np.int64], draws: Bootstrap, base: int | None, level: float
-) -> list[Versus | None]:
-    if base is None:
-        return [None] * len(y_pred)
-    others = [i for i in range(len(y_pred)) if i != base]
-    tests = [mcnemar(test.y, y_pred[i], y_pred[base]) for i in others]
-    corrected = holm([test.p for test in tests])
-    independent = test.clusters is None
-    base_scores = scores(test.y, y_pred[base], test.classes)
-    found: list[Versus | None] = [None] * len(y_pred)
-    for i, exact, adjusted in zip(others, tests, corrected, strict=True):
-        mine = scores(test.y, y_pred[i], test.classes)
-        found[i] = Versus(
-            accuracy=mine.accuracy - base_scores.accuracy,
-            accuracy_interval=draws.difference("accuracy", i, base, level),
-            macro_f1=mine.macro_f1 - base_scores.macro_f1,
-            macro_f1_interval=draws.difference("macro_f1", i, base, level),
-            only_head=exact.only_first,
-            only_baseline=exact.only_second,
-            p=exact.p if independent else None,
-            p_holm=adjusted if independent else None,
-        )
-    return found
-
-
-def _notes(train: Rows, test: Rows, columns: tuple[Column, ...], single_head: str) -> tuple[str, ...]:
-    notes = []
-    unseen = [name for name, count in zip(train.classes, train.supports.tolist(), strict=True) if not count]
-    if unseen:
-        notes.append(f"No training row of {', '.join(unseen)}: no head can answer it.")
-    untested = [name for name, count in zip(test.classes, test.supports.tolist(), strict=True) if not count]
-    if untested:
-        notes.append(
-            f"No test row of {', '.join(untested)}: per-class accuracy undefined, F1 counted as 0 in macro F1."
-        )
-    if any(column.kind == "single" for column in columns):
-        names = ", ".join(column.name for column in columns if column.kind == "single")
-        notes.append(f"Single backbones ({names}): head '{single_head}' on that backbone's blocks alone.")
-    return tuple(notes)

@@ -1,4 +1,4 @@
-"""Inner folds of the training rows: stratified by class, never cutting a group in two."""
+"""Folds of the rows: stratified by class, never cutting a group in two."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ def folds_of(rows: Rows, folds: int, seed: int) -> Iterator[tuple[IntArray, IntA
 
 def _check(rows: Rows, folds: int) -> None:
     if folds < 2:
-        raise HeadDataError(f"inner folds must be at least 2, however: {folds}")
+        raise HeadDataError(f"folds must be at least 2, however: {folds}")
     units, what = (rows.n, "rows") if rows.clusters is None else (len(set(rows.clusters)), "groups")
     supports = rows.supports
     if units < folds or supports.max() < folds:
         raise HeadDataError(
-            f"{folds} inner folds need {folds} {what} and a class of at least {folds} rows, however: {units} {what}, "
+            f"{folds} folds need {folds} {what} and a class of at least {folds} rows, however: {units} {what}, "
             f"largest class {supports.max()} rows\n  use fewer folds"
         )
     for name, support in zip(rows.classes, supports.tolist(), strict=True):
         if support == 1:
             raise HeadDataError(
                 f"class {name!r} has one training row: it cannot be learnt and held out at once\n"
-                "  leave the class out, or choose on a validation split instead of inner folds"
+                "  leave the class out, or choose on a validation split instead of folds"
             )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fusion.errors import ReportError
 
 IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,19 @@ def sign_test(wins: int, losses: int) -> float:
         tail += term
         term = term * (n - i) // (i + 1)
     return float(min(Fraction(1), Fraction(2 * tail, 2**n)))
+
+
+def bootstrap_p(differences: FloatArray) -> float:
+    """Two-sided p-value of "no difference" from paired bootstrap differences of shape (r,).
+
+    Twice the share of resamples on the far side of zero, so that it is below 1 - level exactly when the percentile
+    interval of that level leaves zero out (Efron and Tibshirani 1993, §15.4, the achieved significance level read off
+    the interval). One is added to count and resamples (Davison and Hinkley 1997, §4.2): r resamples cannot prove less
+    than 2 / (r + 1). Ties count on both sides.
+    """
+    r = differences.size
+    far = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
+    return min(1.0, 2 * (far + 1) / (r + 1))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

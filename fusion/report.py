@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.errors import ReportError, nearest
-from fusion.intervals import Interval
+from fusion.intervals import Interval, Metric
 from fusion.metrics import Scores, scores
 from fusion.sealed import known_keys, read_sealed, write_sealed
 
@@ -23,7 +23,7 @@ FORMAT, FORMAT_VERSION = "cer-report", 1
 
 @dataclass(frozen=True, kw_only=True)
 class Versus:
-    """A head against the baseline, on the same rows; differences are head minus baseline, 0-1."""
+    """A head against the baseline, on the same rows; differences are head minus baseline, 0-1, of means over runs."""
 
     accuracy: float
     """Difference of the accuracies."""
@@ -34,13 +34,27 @@ class Versus:
     macro_f1_interval: Interval
     """Its paired bootstrap interval."""
     only_head: int
-    """Rows that only this head got right."""
+    """Rows that only this head got right, in the first run."""
     only_baseline: int
-    """Rows that only the baseline got right."""
+    """Rows that only the baseline got right, in the first run."""
     p: float | None
     """Exact McNemar, two-sided, uncorrected; None when rows share groups (the test needs independent rows)."""
     p_holm: float | None
     """The same, Holm-corrected over all columns that were tested."""
+    p_macro_f1: float | None = None
+    """Two-sided p-value of the difference of the macro F1, from the paired bootstrap, uncorrected."""
+    p_macro_f1_holm: float | None = None
+    """The same, Holm-corrected over all columns that were tested."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """One more set of answers of a head to the same rows: fitted with another seed, or on other folds."""
+
+    y_pred: IntArray
+    """(n,) predicted class positions."""
+    scores: Scores
+    """What the predictions are worth."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,23 +72,45 @@ class Column:
     params: Mapping[str, Any]
     """Its parameters, as JSON values."""
     fit_s: float
-    """Training time, seconds of wall clock."""
+    """Training time, seconds of wall clock; the mean of all fits."""
     predict_s: float
-    """Time to predict all test rows, seconds of wall clock."""
+    """Time to predict all test rows, seconds of wall clock; the mean of all runs."""
     y_pred: IntArray
-    """(n,) predicted class positions."""
+    """(n,) predicted class positions of the first run."""
     proba: FloatArray
-    """(n, k) class probabilities in the order of the report's classes."""
+    """(n, k) class probabilities of the first run, in the order of the report's classes."""
     scores: Scores
-    """What the predictions are worth."""
+    """What the predictions of the first run are worth."""
     accuracy: Interval
-    """Interval of the accuracy."""
+    """Interval of the accuracy (of its mean over the runs)."""
     macro_f1: Interval
-    """Interval of the macro F1."""
+    """Interval of the macro F1 (of its mean over the runs)."""
     versus: Versus | None
     """Against the baseline; None for the baseline itself and when there is none."""
+    other_runs: tuple[Run, ...] = ()
+    """What it answered in other runs: with other seeds, or other folds."""
+    letters: str = ""
+    """Columns that share a letter cannot be told apart by macro F1; empty where nobody asked."""
     fitted: Any = None
-    """The fitted head itself; not kept in a report's file, so None when read back."""
+    """The fitted head itself; not kept in a report's file, so None when read back or fitted fold by fold."""
+
+    @property
+    def recall(self) -> FloatArray:
+        """(k,) per-class accuracy, 0-1, the mean over all runs; NaN for a class without rows."""
+        return np.mean([run.recall for run in self._all_scores], axis=0)  # type: ignore[no-any-return]
+
+    def mean(self, metric: Metric) -> float:
+        """Return the mean of a score over all runs, 0-1: what the intervals and the differences are about."""
+        return float(np.mean([getattr(run, metric) for run in self._all_scores]))
+
+    def spread(self, metric: Metric) -> float | None:
+        """Return the standard deviation of a score over the runs, 0-1; None for a single run."""
+        values = [getattr(run, metric) for run in self._all_scores]
+        return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+    @property
+    def _all_scores(self) -> list[Scores]:
+        return [self.scores, *(run.scores for run in self.other_runs)]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -105,6 +141,9 @@ class Report:
     """Feature -> fingerprint, where known."""
     notes: tuple[str, ...]
     """What a reader must know, one sentence each."""
+    folds: int = 0
+    """0: heads learned from the training rows and were judged on others. Else the folds of a cross-validation: every
+    row was answered by a head that had not learned from it, and the training rows are the test rows."""
 
     def column(self, name: str) -> Column:
         """Return the column of that name."""
@@ -128,7 +167,11 @@ class Report:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Report:
-        """Rebuild a report; unknown keys, and figures that do not follow from the stored answers, are refused."""
+        """Rebuild a report; unknown keys, and figures that do not follow from the stored answers, are refused.
+
+        A report from before there were folds, runs and letters has none.
+        """
+        plain = {"folds": 0} | plain
         known_keys(plain, {field.name for field in fields(cls)}, "the report")
         try:
             classes, y_true = tuple(plain["classes"]), np.asarray(plain["y_true"], np.int64)
@@ -158,6 +201,11 @@ class Report:
     def load(cls, path: Path) -> Report:
         """Read a report written by `save`."""
         return cls.from_dict(read_sealed(path, kind=FORMAT, version=FORMAT_VERSION))
+
+
+def run_of(y_true: IntArray, y_pred: IntArray, classes: tuple[str, ...]) -> Run:
+    """Return predictions (n,) with what they are worth."""
+    return Run(y_pred=y_pred, scores=scores(y_true, y_pred, classes))
 
 
 def plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,10 +243,12 @@ def _column_to_dict(column: Column) -> dict[str, Any]:
         "accuracy": asdict(column.accuracy),
         "macro_f1": asdict(column.macro_f1),
         "versus": None if column.versus is None else asdict(column.versus),
+        "other_runs": [run.y_pred.tolist() for run in column.other_runs],
     }
 
 
 def _column_from_dict(plain: dict[str, Any], y_true: IntArray, classes: tuple[str, ...]) -> Column:
+    plain = {"other_runs": [], "letters": ""} | plain
     known_keys(plain, set(_COLUMN_KEYS), "a column of the report")
     y_pred = np.asarray(plain["y_pred"], np.int64)
     proba = np.asarray(plain["proba"], np.float64)
@@ -220,11 +270,13 @@ def _column_from_dict(plain: dict[str, Any], y_true: IntArray, classes: tuple[st
             "accuracy": Interval(**plain["accuracy"]),
             "macro_f1": Interval(**plain["macro_f1"]),
             "versus": None if plain["versus"] is None else _versus_from_dict(plain["versus"]),
+            "other_runs": tuple(run_of(y_true, np.asarray(run, np.int64), classes) for run in plain["other_runs"]),
         }
     )
 
 
 def _versus_from_dict(plain: dict[str, Any]) -> Versus:
+    plain = {"p_macro_f1": None, "p_macro_f1_holm": None} | plain
     known_keys(plain, {field.name for field in fields(Versus)}, "a paired test of the report")
     intervals = {name: Interval(**plain[name]) for name in ("accuracy_interval", "macro_f1_interval")}
     return Versus(**plain | intervals)

@@ -49,6 +49,12 @@ class Table:
     """Rows before which a line is drawn."""
 
 
+def points(share: float, low: float, high: float) -> Cell:
+    """Return the cell of a difference of shares, 0-1, with its interval: signed points of a hundred."""
+    value, low, high = 100 * share, 100 * low, 100 * high
+    return Cell(f"{_signed(value, 2)} [{_signed(low, 1)}, {_signed(high, 1)}]", value, low, high)
+
+
 def render(table: Table, format: Format) -> str:
     """Write a table as markdown, LaTeX (booktabs), CSV or JSON; the text ends with a line feed."""
     if format not in _WRITERS:
@@ -120,6 +126,12 @@ _WRITERS: dict[str, Callable[[Table], str]] = {
     "csv": to_csv,
     "json": to_json,
 }
+
+
+def _signed(value: float, digits: int) -> str:
+    rounded = round(value, digits) + 0.0  # -0.0 -> 0.0
+    return f"{'+' if rounded > 0 else MINUS if rounded < 0 else ''}{abs(rounded):.{digits}f}"
+
 
 _TEX = {
     "\\": r"\textbackslash{}",

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from featstore import Manifest
@@ -220,3 +222,71 @@ def test_a_head_that_needs_all_rows_at_once_says_so(run, filled):
 @pytest.mark.parametrize("size", ["lots", "-1GB", "1 EB", ""])
 def test_a_size_that_is_none_is_refused(run, filled, size):
     assert "expected a size such as 2GB" in run(f"cer-fuse train --memory={size.replace(' ', '')}", code=2).output
+
+
+def test_compare_cross_validates_the_training_split_and_says_so(run, filled, tmp_path):
+    result = run("cer-fuse compare --heads linear --cv 3 --repeats 2 --figure none -o cv.json")
+    assert "cross-validating on 28 rows of train, of 'train', 'test'" in result.stderr
+    assert "Heads compared on 28 rows, 3 folds" in result.stdout
+    report = Report.load(tmp_path / "cv.json")
+    assert (report.folds, len(report.ids)) == (3, 28)
+    assert [len(column.other_runs) for column in report.columns] == [1, 1, 1]
+
+
+def test_a_dataset_of_one_split_is_cross_validated_whole_and_repeated_pictures_stay_together(run, filled, faces):
+    from PIL import Image
+
+    root = faces.parent / "one" / "faces"
+    for label in ("happy", "sad"):
+        (root / label).mkdir(parents=True)
+        for i in range(6):
+            shade = 20 * (i - i % 2) + (label == "sad")  # each picture stands there twice
+            Image.new("L", (8, 8), shade).save(root / label / f"{i}.png")
+    run(f"cer-feat manifest folder {root} -o few.csv --repeats ignore")
+    ids = Manifest.read("few.csv").ids
+    Path("few.txt").write_text("\n".join(ids))
+    np.save("few.npy", np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32))
+    run("cer-feat import few.npy --names few.txt --as few --data few.csv")
+    result = run("cer-fuse compare --heads linear --data few --cv 2 --figure none")
+    assert "cross-validating on 12 rows of" in result.stderr
+    assert "the only split" in result.stderr
+    assert "6 rows repeat a picture" in result.stderr
+    assert "12 rows in 6 groups, none of them cut" in result.stdout
+
+
+def test_compare_keeps_near_duplicates_in_one_fold(run, filled, tmp_path):
+    names = Manifest.read("faces.csv").ids
+    rows = np.eye(7)[np.arange(len(names)) % 7] @ np.ones((7, 12)) + np.random.default_rng(1).normal(
+        size=(len(names), 12)
+    )
+    train = [i for i, sample in enumerate(Manifest.read("faces.csv").samples) if sample.split == "train"]
+    rows[train[1]] = rows[train[0]]  # one pair of twins
+    np.save("twins.npy", rows.astype(np.float32))
+    run("cer-feat import twins.npy --names names.txt --as twins --data faces.csv")
+    result = run("cer-fuse compare --heads linear --features twins --cv 2 --near 0.999 --figure none")
+    assert "2 rows have a near-duplicate (cosine 0.999 or more)" in result.stderr
+    assert "28 rows in 27 groups, none of them cut" in result.stdout
+
+
+def test_compare_tells_the_spread_over_seeds_and_writes_the_intervals_of_classes(run, filled):
+    text = run("cer-fuse compare --heads histgb --no-singles --seeds 2 --class-intervals --figure none").stdout
+    assert "Macro F1, ± (points)" in text
+    assert "with Wilson's intervals" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--repeats 2", "give --cv 5 as well"),
+        ("--near 0.9", "kept in one fold of --cv"),
+        ("--cv 3 --near -1", "more than the 10 that are told apart"),
+        ("--cv 3 --seeds 2", "use --repeats"),
+        ("--cv 3 --test-split test", "fold by fold"),
+        ("--cv 3 --train-split nowhere", "no labelled sample in split 'nowhere'"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(run, filled, options, message, monkeypatch):
+    monkeypatch.setattr("fusion.diagnosis.near_duplicates.MOST_PAIRS", 10)
+    assert message in " ".join(
+        run(f"cer-fuse compare --heads linear {options}", code=2).stderr.replace("│", "").split()
+    )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
+from sklearn.tree import ExtraTreeClassifier
 
 from fusion import make_head
 from fusion.answers import aligned
@@ -134,6 +135,56 @@ def test_heads_are_told_the_blocks_and_the_seed_and_left_unfitted():
     assert params["random_state"] == 3
     assert not hasattr(head, "classes_")
     assert head.get_params()["blocks"] is None
+
+
+def test_a_comparison_says_what_it_can_show_and_how_much_its_best_flatters():
+    heads = {"logistic": LogisticRegression(), "bayes": GaussianNB(), "poor": GaussianNB(priors=[0.98, 0.01, 0.01])}
+    found = compare(heads, rows(90, 0), rows(120, 1), singles=False, baseline="bayes", resamples=2000)
+    power, flattery = found.notes[-2:]
+    assert power.startswith("Smallest true differences to 'bayes' that 120 such rows show in 80 of 100 cases")
+    assert "accuracy" in power
+    assert flattery.startswith("The best of 3 columns is chosen on the rows it is judged on")
+    assert set(found.column("bayes").letters) & set(found.column("logistic").letters)
+    assert not set(found.column("bayes").letters) & set(found.column("poor").letters)
+    versus = found.column("poor").versus
+    assert versus.p_macro_f1 == pytest.approx(2 / 2001)
+    assert versus.p_macro_f1_holm == pytest.approx(4 / 2001)
+    alone = compare({"bayes": GaussianNB()}, rows(90, 0), rows(60, 1), singles=False, resamples=20)
+    assert alone.notes == ()
+    assert alone.column("bayes").letters == ""
+    few = compare(heads, rows(90, 0), rows(60, 1), singles=False, resamples=20)
+    assert "No groups: 20 resamples cannot tell 3 columns apart." in few.notes
+
+
+def test_several_seeds_show_how_far_fits_lie_apart():
+    heads = {"tree": ExtraTreeClassifier(max_depth=3), "bayes": GaussianNB()}
+    train, test = rows(90, 0), rows(60, 1)
+    found = compare(heads, train, test, singles=False, baseline="bayes", seeds=3, resamples=100, seed=4)
+    tree, bayes = found.columns
+    for run, y_pred in enumerate([tree.y_pred, *(other.y_pred for other in tree.other_runs)]):
+        by_hand = ExtraTreeClassifier(max_depth=3, random_state=4 + run).fit(train.x(), train.y)
+        assert (y_pred == by_hand.predict(test.x())).all()
+    assert tree.spread("accuracy") > 0
+    assert bayes.spread("accuracy") == 0
+    assert tree.versus.accuracy == pytest.approx(tree.mean("accuracy") - bayes.mean("accuracy"))
+    assert any("No seed changes bayes: fitted once" in note for note in found.notes)
+    with pytest.raises(ReportError, match="at least one seed"):
+        compare(heads, train, test, seeds=0)
+
+
+def test_a_report_from_before_there_were_runs_and_folds_opens(report):
+    plain = report.to_dict()
+    old = {key: value for key, value in plain.items() if key != "folds"}
+    old["columns"] = [
+        {key: value for key, value in column.items() if key not in ("other_runs", "letters")}
+        | {"versus": column["versus"] and {k: v for k, v in column["versus"].items() if "p_macro_f1" not in k}}
+        for column in plain["columns"]
+    ]
+    found = Report.from_dict(old)
+    assert found.folds == 0
+    assert found.column("bayes").spread("macro_f1") is None
+    assert found.column("bayes").versus.p_macro_f1 is None
+    assert found.column("bayes").versus.p == report.column("bayes").versus.p
 
 
 def test_a_class_without_test_rows_is_stated():

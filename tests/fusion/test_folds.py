@@ -43,7 +43,7 @@ def test_folds_follow_the_seed():
 @pytest.mark.parametrize(
     ("data", "folds", "message"),
     [
-        (rows([0, 1, 0, 1]), 5, "5 inner folds need 5 rows"),
+        (rows([0, 1, 0, 1]), 5, "5 folds need 5 rows"),
         (rows([0, 0, 1, 1, 2, 2]), 3, "class of at least 3 rows"),
         (rows([0] * 9 + [1]), 3, "class 'b' has one training row"),
         (rows([0, 1] * 8, ["u", "v"] * 8), 3, "3 groups"),

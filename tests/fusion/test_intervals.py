@@ -98,7 +98,7 @@ def test_draws_do_not_depend_on_how_they_are_chunked(monkeypatch):
     y = np.arange(30) % 3
     p = np.stack([flipped(y, 0.4, 3, seed) for seed in range(3)])
     whole = bootstrap(y, p, 3, groups=["a", "b", "c"] * 10, resamples=40)
-    monkeypatch.setattr("fusion.intervals._CELLS", 1)
+    monkeypatch.setattr("fusion.resampling._CELLS", 1)
     assert np.allclose(whole.macro_f1, bootstrap(y, p, 3, groups=["a", "b", "c"] * 10, resamples=40).macro_f1)
 
 
@@ -108,6 +108,25 @@ def test_a_set_of_predictions_scores_the_same_alone_and_among_others():
     together = bootstrap(y, p, 4, resamples=30)
     for h in range(5):
         assert np.allclose(together.macro_f1[:, h], bootstrap(y, p[[h]], 4, resamples=30).macro_f1[:, 0])
+
+
+@pytest.mark.parametrize("groups", [None, ["a", "b", "c", "d"] * 10])
+def test_few_and_many_sets_of_predictions_are_scored_alike(monkeypatch, groups):
+    y = np.arange(40) % 4
+    p = np.stack([flipped(y, 0.5, 5, seed) for seed in range(5)])  # class 4 has no row
+    few = bootstrap(y, p, 5, groups=groups, resamples=30)
+    monkeypatch.setattr("fusion.resampling._FEW", 0)
+    many = bootstrap(y, p, 5, groups=groups, resamples=30)
+    np.testing.assert_allclose(few.accuracy, many.accuracy, rtol=1e-6)
+    np.testing.assert_allclose(few.macro_f1, many.macro_f1, rtol=1e-6)
+
+
+def test_runs_of_a_head_are_averaged_on_each_resample():
+    y = np.arange(40) % 4
+    p = np.stack([flipped(y, 0.5, 4, seed) for seed in range(6)])
+    draws = bootstrap(y, p, 4, resamples=30)
+    np.testing.assert_allclose(draws.averaged(3).macro_f1[:, 1], draws.macro_f1[:, 3:].mean(axis=1))
+    np.testing.assert_allclose(draws.averaged(3).accuracy[:, 0], draws.accuracy[:, :3].mean(axis=1))
 
 
 def test_a_head_differs_from_itself_by_nothing():
@@ -146,3 +165,25 @@ def test_percentiles_are_of_the_draws():
 def test_predictions_of_another_length_are_refused():
     with pytest.raises(ReportError, match=r"shape \(h, n\)"):
         bootstrap(np.array([0, 1]), np.array([[0, 1, 1]]), 2)
+
+
+def test_intervals_of_macro_f1_and_of_paired_differences_cover_the_truth_about_as_often_as_they_say():
+    """Two heads of known confusion; the truth is their macro F1 on a large sample of the same class shares."""
+    rng = np.random.default_rng(5)
+    recall = np.array([[0.8, 0.5, 0.6], [0.7, 0.6, 0.6]])
+
+    def answers(y: np.ndarray) -> np.ndarray:
+        wrong = (y + rng.integers(1, 3, y.size)) % 3
+        return np.where(rng.random((2, y.size)) < recall[:, y], y, wrong)
+
+    large = np.repeat([0, 1, 2], [60_000, 30_000, 30_000])
+    truth = [scores(large, p, "abc").macro_f1 for p in answers(large)]
+    y = np.repeat([0, 1, 2], [100, 50, 50])
+    covered = []
+    for _ in range(200):
+        draws = bootstrap(y, answers(y), 3, resamples=300)
+        covered.append(
+            (truth[0] in draws.interval("macro_f1", 0), truth[0] - truth[1] in draws.difference("macro_f1", 0, 1))
+        )
+    assert (np.mean(covered, axis=0) > 0.89).all()
+    assert (np.mean(covered, axis=0) < 0.99).all()

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from fusion.errors import ReportError
-from fusion.paired import holm, mcnemar, sign_test
+from fusion.intervals import percentile
+from fusion.paired import bootstrap_p, holm, mcnemar, sign_test
 
 
 @given(st.integers(0, 60), st.integers(0, 60))
@@ -49,3 +50,19 @@ def test_holm_lies_between_the_raw_values_and_bonferronis(p_values):
         assert raw <= new <= min(1.0, raw * len(p_values)) + 1e-12
     order = np.argsort(p_values, kind="stable")
     assert (np.diff(np.array(adjusted)[order]) >= 0).all() if p_values else adjusted == []
+
+
+@settings(deadline=None)
+@given(st.integers(0, 999), st.floats(-0.04, 0.04))
+def test_a_bootstrap_p_value_says_what_the_percentile_interval_says(seed, shift):
+    draws = np.random.default_rng(seed).normal(shift, 0.01, 999)
+    p = bootstrap_p(draws)
+    interval = percentile(draws, 0.9)
+    if abs(p - 0.1) > 0.01:  # counts and quantiles may round apart next to the level itself
+        assert (0 not in interval) == (p < 0.1)
+
+
+def test_bootstrap_p_values_are_never_zero_and_no_difference_is_certain():
+    assert bootstrap_p(np.ones(999)) == pytest.approx(2 / 1000)
+    assert bootstrap_p(np.zeros(999)) == 1
+    assert bootstrap_p(-np.arange(1.0, 100)) == bootstrap_p(np.arange(1.0, 100))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -115,6 +117,25 @@ def test_the_notes_state_rows_classes_in_order_and_methods():
     assert "Wilson for accuracy" in notes
     assert "exact McNemar on accuracy, Holm-corrected" in notes
     assert notes.endswith("Something else.")
+
+
+def test_class_rows_hold_wilson_intervals_and_write_them_on_request():
+    first = report_table(report()).rows[0][1]
+    expected = wilson(23, 38)
+    assert (first.text, first.low, first.high) == ("60.53", 100 * expected.low, 100 * expected.high)
+    written = report_table(report(), class_intervals=True)
+    assert written.rows[0][1].text == f"60.53 [{100 * expected.low:.1f}, {100 * expected.high:.1f}]"
+    assert "with Wilson's intervals" in " ".join(written.notes)
+    shared = report_table(report(clustered=True), class_intervals=True)
+    assert (shared.rows[0][1].text, shared.rows[0][1].low) == ("60.53", None)
+    assert "Wilson" not in " ".join(shared.notes)
+
+
+def test_columns_that_share_a_letter_stand_in_a_row_of_their_own():
+    lettered = tuple(replace(one, letters=letters) for one, letters in zip(report().columns, ("a", "ab"), strict=True))
+    table = report_table(report(columns=lettered))
+    assert [cell.text for cell in table.rows[-2]] == ["Groups (macro F1)", "a", "ab"]
+    assert any(note.startswith("Groups: columns that share a letter") for note in table.notes)
 
 
 def test_rows_that_share_groups_are_said_to():

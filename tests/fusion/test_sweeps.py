@@ -174,7 +174,7 @@ def test_rows_of_a_group_stay_together_in_the_inner_folds():
         ("late", Grid(("vit",), np.array([[0.5], [1.0]])), {}, SweepError, "only proportions matter"),
         ("late", Grid(("vit", "manet.local"), np.array([[1, 2], [2, 4]])), {}, SweepError, "only proportions matter"),
         ("late", LINE, {"select": "outer"}, SweepError, "'inner' or 'test'"),
-        ("late", LINE, {"folds": 40}, HeadDataError, "40 inner folds"),
+        ("late", LINE, {"folds": 40}, HeadDataError, "40 folds"),
     ],
 )
 def test_a_sweep_that_cannot_be_is_refused_with_a_reason(head, grid, options, error, message):

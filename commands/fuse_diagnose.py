@@ -1,0 +1,84 @@
+"""`cer-fuse diagnose`: which blocks carry a head, how alike backbones are, and where it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.console import escape, out_json, progress_bar, say
+from commands.fuse_train import Setting, build_head
+from commands.options import DEFAULT_STORE, Data, Device, Features, Json, Missing, Seed, StorePath, key_values
+from commands.render import FigurePath, ResultPath, TableFormat, check_format, print_tables, save_picture
+from commands.task import TestSplit, TrainSplit, load_folds_task, load_task
+
+
+def diagnose(
+    head: Annotated[str, typer.Option("--head", help="The head that is fitted on every subset.")] = "linear",
+    features: Features = None,
+    data: Data = None,
+    store: StorePath = DEFAULT_STORE,
+    setting: Setting = None,
+    players: Annotated[
+        str, typer.Option("--of", help="Subsets of single blocks, or of whole features: blocks or features.")
+    ] = "blocks",
+    cv: Annotated[
+        int | None,
+        typer.Option("--cv", min=2, help="Judge the training rows fold by fold, no test split.", show_default=False),
+    ] = None,
+    near: Annotated[
+        float | None,
+        typer.Option("--near", min=-1, max=1, help="Cosine from which faces are near-duplicates.", show_default="0.85"),
+    ] = None,
+    most: Annotated[int, typer.Option("--most", min=1, help="Hard samples and confused pairs to list.")] = 10,
+    train_split: TrainSplit = "train",
+    test_split: TestSplit = None,
+    missing: Missing = "error",
+    format: TableFormat = "table",
+    figure: FigurePath = None,
+    output: ResultPath = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Say why a head scores as it does: blocks by Shapley value, agreement, similarity, calibration, hard samples.
+
+    A head is fitted on every subset of the blocks, 2^p - 1 times; --of features makes fewer of many blocks.
+
+    Example: cer-fuse diagnose --head linear --cv 5 --figure diagnosis.png
+    """
+    from fusion.diagnosis import diagnose as run_diagnose
+    from fusion.diagnosis.figure import draw_diagnosis
+    from fusion.diagnosis.near_duplicates import THRESHOLD
+    from fusion.diagnosis.tables import diagnosis_tables
+
+    check_format(format)
+    if players not in ("blocks", "features"):
+        raise typer.BadParameter(f"must be blocks or features, however: {players!r}", param_hint="--of")
+    if cv is not None and test_split is not None:
+        raise typer.BadParameter("--cv judges on the rows it learns from, fold by fold", param_hint="--test-split")
+    if cv is None:
+        task = load_task(store, data, features, missing, train_split, test_split)
+    else:
+        task = load_folds_task(store, data, features, missing, train_split)
+    built = build_head(head, task, key_values(setting, "--set"), device=device, seed=seed)
+    with progress_bar() as step:
+        found = run_diagnose(
+            task.train,
+            task.test if cv is None else None,
+            head=built,
+            players="features" if players == "features" else "blocks",
+            folds=cv or 0,
+            threshold=THRESHOLD if near is None else near,
+            most=most,
+            seed=seed,
+            progress=lambda done, total: step("fits", done, total),
+        )
+    if as_json:
+        out_json(found.to_dict())
+    else:
+        print_tables(diagnosis_tables(found), format)
+    if output is not None:
+        say(f"kept [bold]{escape(found.save(output))}[/]")
+    save_picture(lambda: draw_diagnosis(found), figure, Path("runs") / f"{task.dataset}-diagnose.png")

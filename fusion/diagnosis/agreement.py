@@ -1,0 +1,61 @@
+"""Agreement: how alike several heads answer, and what a perfect choice among them could reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+Matrix: TypeAlias = tuple[tuple[float | None, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """Pairwise figures of several heads on the same rows; matrices are symmetric, in the order of the names."""
+
+    names: tuple[str, ...]
+    """The heads, here single backbones."""
+    kappa: Matrix
+    """Cohen's kappa of the answers (Cohen 1960): 1 the same, 0 as by chance; None where both give one answer only."""
+    disagreement: Matrix
+    """Share of rows that exactly one of the two gets right (Kuncheva and Whitaker 2003, §2.1.3)."""
+    double_fault: Matrix
+    """Share of rows that both get wrong (Giacinto and Roli 2001): what no choice between the two repairs."""
+    accuracy: tuple[float, ...]
+    """Accuracy of each."""
+    oracle: float
+    """Share of rows that at least one head gets right: no choice among them can be more accurate."""
+    all_right: float
+    """Share of rows that every head gets right."""
+
+
+def agreement(y: IntArray, answers: Mapping[str, IntArray], k: int) -> Agreement:
+    """Compare the answers, class positions of shape (n,), of several heads with each other and with the truth."""
+    called = np.stack(list(answers.values()))  # (h, n)
+    right = called == y
+    apart = (right[:, None] != right[None]).mean(axis=2)
+    wrong = (~right[:, None] & ~right[None]).mean(axis=2)
+    return Agreement(
+        names=tuple(answers),
+        kappa=tuple(tuple(cohen_kappa(a, b, k) for b in called) for a in called),
+        disagreement=_plain(apart),
+        double_fault=_plain(wrong),
+        accuracy=tuple(right.mean(axis=1).tolist()),
+        oracle=float(right.any(axis=0).mean()),
+        all_right=float(right.all(axis=0).mean()),
+    )
+
+
+def cohen_kappa(one: IntArray, other: IntArray, k: int) -> float | None:
+    """Agreement of two sets of answers beyond chance (Cohen 1960); None if chance alone makes them agree always."""
+    table = np.bincount(one * k + other, minlength=k * k).reshape(k, k) / one.size
+    chance = float(table.sum(axis=1) @ table.sum(axis=0))
+    return None if chance >= 1 else (float(np.trace(table)) - chance) / (1 - chance)
+
+
+def _plain(matrix: NDArray[Any]) -> Matrix:
+    return tuple(tuple(row) for row in matrix.tolist())
