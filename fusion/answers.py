@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,50 @@ class Classifier(Protocol):
 
     def set_params(self, **params: Any) -> Any:
         """Change parameters."""
+
+
+class Truth(Protocol):
+    """Rows that answers are judged on; `Rows` is one, a kept run another."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in order."""
+
+    @property
+    def y(self) -> NDArray[np.int64]:
+        """(n,) positions in ``classes``."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Sample ids."""
+
+    @property
+    def clusters(self) -> tuple[str, ...] | None:
+        """The group of each row when any two rows share one; else None."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answer:
+    """What one head said about the rows that it is judged on."""
+
+    name: str
+    """Column title."""
+    kind: Literal["head", "single"]
+    """A head on all blocks, or a head on the blocks of one backbone."""
+    head: str
+    """The estimator's class name."""
+    params: Mapping[str, Any]
+    """Its parameters, as JSON values."""
+    blocks: tuple[str, ...]
+    """The blocks it saw, in order."""
+    fit_s: float
+    """Training time, seconds of wall clock."""
+    predict_s: float
+    """Time to predict all rows, seconds of wall clock."""
+    proba: NDArray[np.float64]
+    """(n, k) probabilities over all declared classes."""
+    fitted: Any = None
+    """The fitted head, where there is one."""
 
 
 def aligned(proba: NDArray[Any], seen: NDArray[Any], k: int, where: str) -> NDArray[np.float64]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.answers import Classifier, aligned
+from fusion.answers import Answer, Classifier, Truth, aligned
 from fusion.errors import ReportError, nearest
 from fusion.intervals import LEVEL, Bootstrap, accuracy_interval, bootstrap
 from fusion.joined import JoinedRows, Matrix
@@ -19,11 +19,11 @@ from fusion.paired import holm, mcnemar
 from fusion.report import Column, Report, Versus, plain_params
 from fusion.rows import Rows
 
-__all__ = ["Report", "Rows", "check_same_task", "compare"]
+__all__ = ["Report", "Rows", "check_baseline", "check_same_task", "compare", "judged"]
 
 log = logging.getLogger(__name__)
 
-Answer: TypeAlias = tuple[str, str, tuple[str, ...], Any, float, float, NDArray[np.float64]]
+Kind: TypeAlias = Literal["head", "single"]
 
 
 def compare(
@@ -65,11 +65,36 @@ def compare(
     """
     check_same_task(train, test)
     plan = _plan(heads, train, singles=singles, single_head=single_head, seed=seed)
-    titles = [title for title, *_ in plan]
-    if baseline is not None and baseline not in titles:
-        raise ReportError(f"there is no column {baseline!r} to test against; {nearest(baseline, titles)}")
+    check_baseline(baseline, [title for title, *_ in plan])
     answers = [_answer(*part, train, test) for part in plan]
-    y_pred = np.stack([proba.argmax(axis=1) for *_, proba in answers]).astype(np.int64)
+    return judged(
+        answers,
+        test,
+        baseline=baseline,
+        train_supports=tuple(train.supports.tolist()),
+        fingerprints=dict(test.fingerprints or {}),
+        notes=_notes(train, test, answers, single_head),
+        resamples=resamples,
+        level=level,
+        seed=seed,
+    )
+
+
+def judged(
+    answers: Sequence[Answer],
+    test: Truth,
+    *,
+    baseline: str | None,
+    train_supports: tuple[int, ...],
+    fingerprints: Mapping[str, str],
+    notes: tuple[str, ...],
+    resamples: int,
+    level: float,
+    seed: int,
+) -> Report:
+    """Score answers on the same rows, with intervals and paired tests: the half of `compare` that fits nothing."""
+    titles = [answer.name for answer in answers]
+    y_pred = np.stack([answer.proba.argmax(axis=1) for answer in answers]).astype(np.int64)
     draws = bootstrap(test.y, y_pred, len(test.classes), groups=test.clusters, resamples=resamples, seed=seed)
     versus = _versus(test, y_pred, draws, None if baseline is None else titles.index(baseline), level)
     columns = tuple(_column(test, answer, y_pred[i], draws, i, versus[i], level) for i, answer in enumerate(answers))
@@ -79,14 +104,20 @@ def compare(
         y_true=test.y,
         columns=columns,
         baseline=baseline,
-        train_supports=tuple(train.supports.tolist()),
+        train_supports=train_supports,
         clustered=test.clusters is not None,
         level=level,
         resamples=resamples,
         seed=seed,
-        fingerprints=dict(test.fingerprints or {}),
-        notes=_notes(train, test, columns, single_head),
+        fingerprints=dict(fingerprints),
+        notes=notes,
     )
+
+
+def check_baseline(baseline: str | None, titles: Sequence[str]) -> None:
+    """Refuse a baseline that is no column, before anything is fitted."""
+    if baseline is not None and baseline not in titles:
+        raise ReportError(f"there is no column {baseline!r} to test against; {nearest(baseline, titles)}")
 
 
 def check_same_task(train: Rows, test: Rows) -> None:
@@ -110,14 +141,14 @@ def check_same_task(train: Rows, test: Rows) -> None:
 
 def _plan(
     heads: Mapping[str, Classifier], train: Rows, *, singles: bool, single_head: str, seed: int
-) -> list[tuple[str, str, tuple[str, ...], Any]]:
+) -> list[tuple[str, Kind, tuple[str, ...], Any]]:
     from sklearn.base import clone
 
     from fusion.heads import make_head
 
     if not heads:
         raise ReportError("there is no head to compare: give at least one")
-    plan: list[tuple[str, str, tuple[str, ...], Any]] = []
+    plan: list[tuple[str, Kind, tuple[str, ...], Any]] = []
     for title, head in heads.items():
         mine: Any = clone(head)
         known = mine.get_params(deep=False)
@@ -135,7 +166,7 @@ def _plan(
     return plan
 
 
-def _answer(title: str, kind: str, blocks: tuple[str, ...], head: Any, train: Rows, test: Rows) -> Answer:
+def _answer(title: str, kind: Kind, blocks: tuple[str, ...], head: Any, train: Rows, test: Rows) -> Answer:
     learn, ask = train.only(blocks).x(), test.only(blocks).x()
     _refuse_to_load_quietly(title, head, learn, ask)
     try:
@@ -149,7 +180,17 @@ def _answer(title: str, kind: str, blocks: tuple[str, ...], head: Any, train: Ro
         raise
     log.info("%s: fitted %d rows in %.2f s", title, train.n, fitted - started)
     full = aligned(proba, head.classes_, len(test.classes), f"head {title!r}")
-    return title, kind, blocks, head, fitted - started, asked - fitted, full
+    return Answer(
+        name=title,
+        kind=kind,
+        head=type(head).__name__,
+        params=plain_params(head.get_params(deep=False)),
+        blocks=blocks,
+        fit_s=round(fitted - started, 4),
+        predict_s=round(asked - fitted, 4),
+        proba=full,
+        fitted=head,
+    )
 
 
 def _refuse_to_load_quietly(title: str, head: Any, *rows: Matrix) -> None:
@@ -165,32 +206,29 @@ def _refuse_to_load_quietly(title: str, head: Any, *rows: Matrix) -> None:
 
 
 def _column(
-    test: Rows, answer: Answer, y_pred: NDArray[np.int64], draws: Bootstrap, i: int, versus: Versus | None, level: float
+    test: Truth,
+    answer: Answer,
+    y_pred: NDArray[np.int64],
+    draws: Bootstrap,
+    i: int,
+    versus: Versus | None,
+    level: float,
 ) -> Column:
-    title, kind, blocks, head, fit_s, predict_s, proba = answer
     found = scores(test.y, y_pred, test.classes)
     return Column(
-        name=title,
-        kind="head" if kind == "head" else "single",
-        head=type(head).__name__,
-        blocks=blocks,
-        params=plain_params(head.get_params(deep=False)),
-        fit_s=round(fit_s, 4),
-        predict_s=round(predict_s, 4),
+        **vars(answer),
         y_pred=y_pred,
-        proba=proba,
         scores=found,
         accuracy=accuracy_interval(
             int(found.correct.sum()), found.n, draws, i, independent=test.clusters is None, level=level
         ),
         macro_f1=draws.interval("macro_f1", i, level),
         versus=versus,
-        fitted=head,
     )
 
 
 def _versus(
-    test: Rows, y_pred: NDArray[np.int64], draws: Bootstrap, base: int | None, level: float
+    test: Truth, y_pred: NDArray[np.int64], draws: Bootstrap, base: int | None, level: float
 ) -> list[Versus | None]:
     if base is None:
         return [None] * len(y_pred)
@@ -215,7 +253,7 @@ def _versus(
     return found
 
 
-def _notes(train: Rows, test: Rows, columns: tuple[Column, ...], single_head: str) -> tuple[str, ...]:
+def _notes(train: Rows, test: Rows, answers: Sequence[Answer], single_head: str) -> tuple[str, ...]:
     notes = []
     unseen = [name for name, count in zip(train.classes, train.supports.tolist(), strict=True) if not count]
     if unseen:
@@ -225,7 +263,7 @@ def _notes(train: Rows, test: Rows, columns: tuple[Column, ...], single_head: st
         notes.append(
             f"No test row of {', '.join(untested)}: per-class accuracy undefined, F1 counted as 0 in macro F1."
         )
-    if any(column.kind == "single" for column in columns):
-        names = ", ".join(column.name for column in columns if column.kind == "single")
+    names = ", ".join(answer.name for answer in answers if answer.kind == "single")
+    if names:
         notes.append(f"Single backbones ({names}): head '{single_head}' on that backbone's blocks alone.")
     return tuple(notes)
