@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from commands import fuse_ablate, fuse_apply, fuse_choose, fuse_compare, fuse_smooth, fuse_submit, fuse_train
+from commands import (
+    fuse_ablate,
+    fuse_apply,
+    fuse_check_table,
+    fuse_choose,
+    fuse_compare,
+    fuse_smooth,
+    fuse_submit,
+    fuse_train,
+)
 from commands.console import app as make_app
 
 app = make_app("Train and compare fusion heads on cached features, in seconds.")
@@ -14,3 +23,4 @@ app.command("predict")(fuse_apply.predict)
 app.command("smooth")(fuse_smooth.smooth)
 app.command("submit")(fuse_submit.submit)
 app.command("choose")(fuse_choose.choose)
+app.command("check-table")(fuse_check_table.check_table)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from commands.console import escape, say
 from commands.fuse_train import Setting, build_head
+from commands.kept_runs import Runs, compare_kept, refuse_options
 from commands.options import (
     DEFAULT_STORE,
     Data,
@@ -25,8 +26,13 @@ from commands.options import (
 from commands.render import FigurePath, ResultPath, TableFormat, check_format, print_table, save_picture
 from commands.task import TestSplit, TrainSplit, load_task
 
+if TYPE_CHECKING:
+    from fusion import Report
+
 
 def compare(
+    ctx: typer.Context,
+    runs: Runs = None,
     heads: Annotated[
         str | None, typer.Option("--heads", help="Comma-separated: mlp,linear,late.", show_default="all")
     ] = None,
@@ -53,13 +59,18 @@ def compare(
 
     Settings of one head are written HEAD.key=value: --set mlp.hidden=[512] --set linear.C=0.1
 
+    Given run folders of cer-fuse train, it fits nothing: the same table from the predictions they keep.
+
     Example: cer-fuse compare --heads mlp,linear,late --figure confusion.png
     """
     from fusion import compare as run_compare
     from fusion import head_names
-    from fusion.confusion_figure import draw_confusions
 
     check_format(format)
+    if runs:
+        refuse_options(ctx, {"baseline", "format", "figure", "output", "seed"})
+        _show(compare_kept(runs, baseline=baseline, seed=seed), "runs", format, figure, output)
+        return
     chosen = split_list(heads) or list(head_names())
     settings = _settings(setting, chosen)
     task = load_task(store, data, features, missing, train_split, test_split, memory_budget(memory))
@@ -67,13 +78,19 @@ def compare(
     report = run_compare(
         built, task.train, task.test, singles=singles, single_head=single_head, baseline=baseline, seed=seed
     )
+    _show(report, task.dataset, format, figure, output)
+
+
+def _show(report: Report, name: str, format: str, figure: Path | None, output: Path | None) -> None:
+    from fusion.confusion_figure import draw_confusions
+
     print_table(report, format)
     if output is not None:
         say(f"kept [bold]{escape(report.save(output))}[/]")
     save_picture(
         lambda: draw_confusions([(c.name, c.scores) for c in report.columns]),
         figure,
-        Path("runs") / f"{task.dataset}-compare.png",
+        Path("runs") / f"{name}-compare.png",
     )
 
 

@@ -25,11 +25,17 @@ def environment(*, threads: Mapping[str, int], device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "libraries": {name: _version(name) for name in LIBRARIES},
         "system": platform.system(),
-        "system_release": platform.release(),
         "machine": platform.machine(),
         "threads": dict(threads),
         "device": device,
     }
+
+
+def device_of(head: Any) -> str:
+    """Return where a fitted head computed: its own choice, that of the head or members inside it, else the CPU."""
+    inside = [getattr(head, "head_", None), *getattr(head, "members_", {}).values()]
+    chosen = [getattr(one, "device_", None) for one in (head, *inside)]
+    return ", ".join(dict.fromkeys(str(device) for device in chosen if device)) or "cpu"
 
 
 def _version(name: str) -> str:

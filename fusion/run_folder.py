@@ -130,6 +130,8 @@ def read_run(folder: Path) -> Run:
         If it is no run, of another format version, or not as it was written.
     """
     folder = Path(folder)
+    if folder.is_file():
+        raise ReportError(f"{folder} is a file, and a run is a folder\n  all folders of runs/ are runs/*/")
     if not (folder / INDEX).is_file():
         raise ReportError(
             f"{folder} is no run folder: there is no {INDEX} in it\n"
