@@ -8,6 +8,7 @@ from commands import (
     fuse_check_table,
     fuse_choose,
     fuse_compare,
+    fuse_report,
     fuse_smooth,
     fuse_submit,
     fuse_train,
@@ -23,4 +24,5 @@ app.command("predict")(fuse_apply.predict)
 app.command("smooth")(fuse_smooth.smooth)
 app.command("submit")(fuse_submit.submit)
 app.command("choose")(fuse_choose.choose)
+app.command("report")(fuse_report.report)
 app.command("check-table")(fuse_check_table.check_table)

@@ -72,7 +72,7 @@ def compare(
         _show(compare_kept(runs, baseline=baseline, seed=seed), "runs", format, figure, output)
         return
     chosen = split_list(heads) or list(head_names())
-    settings = _settings(setting, chosen)
+    settings = settings_of(setting, chosen)
     task = load_task(store, data, features, missing, train_split, test_split, memory_budget(memory))
     built = {name: build_head(name, task, settings[name], device=device, seed=seed) for name in chosen}
     report = run_compare(
@@ -94,7 +94,8 @@ def _show(report: Report, name: str, format: str, figure: Path | None, output: P
     )
 
 
-def _settings(entries: list[str] | None, heads: list[str]) -> dict[str, dict[str, object]]:
+def settings_of(entries: list[str] | None, heads: list[str]) -> dict[str, dict[str, object]]:
+    """`--set HEAD.key=value` options, by head."""
     found: dict[str, dict[str, object]] = {name: {} for name in heads}
     for key, value in key_values(entries, "--set").items():
         head, dot, name = key.partition(".")

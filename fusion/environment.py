@@ -12,7 +12,7 @@ LIBRARIES = ("cer-fusion", "numpy", "scipy", "scikit-learn", "torch", "xgboost",
 
 
 def environment(*, threads: Mapping[str, int], device: str) -> dict[str, Any]:
-    """Describe the environment as plain JSON values.
+    """Describe the environment of a fit as plain JSON values.
 
     Parameters
     ----------
@@ -21,13 +21,16 @@ def environment(*, threads: Mapping[str, int], device: str) -> dict[str, Any]:
     device : str
         Where the head computed: ``cpu``, ``cuda:0``.
     """
+    return {**platform_and_libraries(), "threads": dict(threads), "device": device}
+
+
+def platform_and_libraries() -> dict[str, Any]:
+    """Describe what is there whatever is fitted."""
     return {
         "python": platform.python_version(),
         "libraries": {name: _version(name) for name in LIBRARIES},
         "system": platform.system(),
         "machine": platform.machine(),
-        "threads": dict(threads),
-        "device": device,
     }
 
 
