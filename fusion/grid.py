@@ -125,7 +125,7 @@ def parse_simplex(spec: str, features: Mapping[str, Sequence[str]]) -> Grid:
 
 
 def even_simplex(blocks: tuple[str, ...], most: int) -> Grid:
-    """Return the finest simplex with a step of 0.05, 0.1, 0.2, 0.25 or 0.5 and at most ``most`` vectors, else step 1."""
+    """Return the finest simplex of step 0.05, 0.1, 0.2, 0.25 or 0.5 with at most ``most`` vectors, else step 1."""
     for step in map(Decimal, ("0.05", "0.1", "0.2", "0.25", "0.5")):
         if comb(int(1 / step) + len(blocks) - 1, len(blocks) - 1) <= most:
             return Grid(blocks, simplex(len(blocks), step))

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from fusion.errors import ReportError, nearest
 
-EN_DASH, MINUS, TIMES = "\u2013", "\u2212", "\u00d7"
+EN_DASH, MINUS, TIMES, CROSS = "\u2013", "\u2212", "\u00d7", "\u2717"
 
 Format: TypeAlias = Literal["markdown", "latex", "csv", "json"]
 
@@ -71,7 +71,8 @@ def to_latex(table: Table) -> str:
     for i, row in enumerate(table.rows):
         body += [r"\midrule"] if i in table.rules else []
         cells = [rf"\textbf{{{_tex(cell.text)}}}" if cell.best else _tex(cell.text) for cell in row]
-        body.append(" & ".join(cells) + r" \\")
+        shield = "{}" if cells[0][:1] in ("[", "*") else ""  # after the \\ of the row before it, they would be options
+        body.append(shield + " & ".join(cells) + r" \\")
     notes = [r"\par\smallskip\footnotesize " + " ".join(_tex(note) for note in table.notes)] if table.notes else []
     lines = [
         r"% needs \usepackage{booktabs}",
@@ -137,6 +138,9 @@ _TEX = {
     "Δ": r"$\Delta$",
     "≥": r"$\geq$",
     TIMES: r"$\times$",
+    "→": r"$\rightarrow$",
+    CROSS: r"$\times$",
+    "…": r"\dots{}",
     "<": r"$<$",
     ">": r"$>$",
 }

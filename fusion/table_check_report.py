@@ -9,10 +9,9 @@ from typing import Any
 from fusion.errors import ReportError
 from fusion.published_table import PublishedTable
 from fusion.support_search import FoundSupports
-from fusion.table import Cell, Table
+from fusion.table import CROSS, Cell, Table
 from fusion.table_check import ColumnCheck, check_column
 
-CROSS = "\u2717"
 _SHOWN = 3  # corrections and values that are listed
 
 

@@ -21,10 +21,10 @@ class Section:
     """Heading, also the entry in the page's contents."""
     prose: tuple[str, ...] = ()
     """Paragraphs, plain text."""
-    tables: tuple[Table, ...] = ()
-    """Tables, each with its title and notes."""
     pictures: tuple[Picture, ...] = ()
     """Figures."""
+    tables: tuple[Table, ...] = ()
+    """Tables, each with its title and notes."""
     matrices: tuple[tuple[str, Scores], ...] = ()
     """Confusion matrices with their titles."""
     facts: tuple[tuple[str, str], ...] = ()
@@ -46,8 +46,8 @@ def section_html(section: Section, anchor: str) -> str:
         joined(
             element("h2", escape(section.title)),
             *(element("p", escape(text), cls="prose") for text in section.prose),
-            *map(table_html, section.tables),
             *(picture_html(picture, f"{anchor}-{number}") for number, picture in enumerate(section.pictures)),
+            *map(table_html, section.tables),
             element("div", joined(*(matrix_html(*one) for one in section.matrices)), cls="matrices")
             if section.matrices
             else "",
