@@ -9,7 +9,7 @@ import typer
 
 from commands.console import escape, say
 from commands.fuse_train import Setting, build_head
-from commands.kept_runs import Runs, compare_kept, refuse_options
+from commands.kept_runs import Runs, dataset_of, read_runs, refuse_options
 from commands.options import (
     DEFAULT_STORE,
     Data,
@@ -65,11 +65,13 @@ def compare(
     """
     from fusion import compare as run_compare
     from fusion import head_names
+    from fusion.run_comparison import compare_runs
 
     check_format(format)
     if runs:
         refuse_options(ctx, {"baseline", "format", "figure", "output", "seed"})
-        _show(compare_kept(runs, baseline=baseline, seed=seed), "runs", format, figure, output)
+        kept = read_runs(runs)
+        _show(compare_runs(kept, baseline=baseline, seed=seed), dataset_of(kept), format, figure, output)
         return
     chosen = split_list(heads) or list(head_names())
     settings = settings_of(setting, chosen)

@@ -10,7 +10,7 @@ import typer
 from commands.console import escape, progress_bar, say
 from commands.fuse_compare import settings_of
 from commands.fuse_train import Setting, build_head
-from commands.kept_runs import Runs, read_runs, refuse_options
+from commands.kept_runs import Runs, dataset_of, read_runs, refuse_options
 from commands.options import (
     DEFAULT_STORE,
     Data,
@@ -83,7 +83,7 @@ def report(
         mixing = _mixed(task, found, options, folds=folds if sweep else None)
         sections = _pieced(found, mixing, digests={})
     path = write_page(
-        output or Path("runs") / f"{name.replace(' ', '-')}-report.html",
+        output or Path("runs") / f"{name}-report.html",
         title or f"{name}: {len(found.columns)} systems compared",
         sections,
         subtitle=f"{len(found.ids):,} test rows, {len(found.classes)} classes; percentages with "
@@ -145,8 +145,8 @@ def _of_runs(folders: Sequence[Path], baseline: str | None, seed: int) -> tuple[
     if members is None:
         say("fewer than two runs of different single backbones: the page has no explorer")
     mixing = [] if members is None else [explorer_section(members)]
-    datasets = " and ".join(dict.fromkeys(run.config.dataset for run in runs.values()))
-    return datasets, found, _pieced(found, mixing, digests={f"run {name}": run.digest for name, run in runs.items()})
+    digests = {f"run {name}": run.digest for name, run in runs.items()}
+    return dataset_of(runs), found, _pieced(found, mixing, digests=digests)
 
 
 def _pieced(found: Report, mixing: list[Section], *, digests: dict[str, str]) -> list[Section]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from fusion import Report
     from fusion.run_folder import Run
 
 Runs = Annotated[
@@ -30,11 +29,9 @@ def read_runs(folders: Sequence[Path]) -> dict[str, Run]:
     return {title: read_run(path) for title, path in zip(titles, paths, strict=True)}
 
 
-def compare_kept(folders: Sequence[Path], *, baseline: str | None, seed: int) -> Report:
-    """Compare the runs in these folders."""
-    from fusion.run_comparison import compare_runs
-
-    return compare_runs(read_runs(folders), baseline=baseline, seed=seed)
+def dataset_of(runs: Mapping[str, Run]) -> str:
+    """The dataset that the runs are about, for titles and file names; several are joined."""
+    return "-".join(dict.fromkeys(run.config.dataset for run in runs.values()))
 
 
 def refuse_options(ctx: typer.Context, allowed: set[str]) -> None:

@@ -104,7 +104,7 @@
     const share = support ? (100 * count) / support : 0;
     cell.style.setProperty("--share", share);
     cell.className = [share > DEEP && "deep", right && "right", !count && "none"].filter(Boolean).join(" ");
-    cell.replaceChildren(...(support ? [share.toFixed(0), make("small", {}, String(count))] : ["–"]));
+    cell.replaceChildren(...(support ? [Mixing.fixed(share, 0), make("small", {}, String(count))] : ["–"]));
   }
 
   // ---- the triangle: macro F1 of all shares of three members ----------------------------------------------------

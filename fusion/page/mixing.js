@@ -59,16 +59,16 @@ const Mixing = (() => {
     };
   }
 
-  // A share as percent with two decimals; halves go to the even digit, as Python writes them.
-  function percent(share) {
-    if (Number.isNaN(share)) return "–";
-    const value = 100 * share;
-    if (Number.isInteger(8 * value) && (8 * value) % 2 !== 0) {
-      const down = Math.floor(100 * value);
-      return ((down + (down % 2)) / 100).toFixed(2);
-    }
-    return value.toFixed(2);
+  // A number with so many decimals; exact halves, which only odd multiples of 2^-(digits + 1) are, go to the even digit
+  // as Python writes them.
+  function fixed(value, digits) {
+    const twice = value * 2 ** (digits + 1), scale = 10 ** digits;
+    if (!Number.isInteger(twice) || twice % 2 === 0) return value.toFixed(digits);
+    const down = Math.floor(scale * value);
+    return ((down + (down % 2)) / scale).toFixed(digits);
   }
 
-  return { prepare, decide, judge, percent };
+  const percent = (share) => (Number.isNaN(share) ? "–" : fixed(100 * share, 2));
+
+  return { prepare, decide, judge, fixed, percent };
 })();
