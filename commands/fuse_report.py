@@ -129,9 +129,14 @@ def _swept(late: Any, task: Task, folds: int, seed: int) -> Sweep:
     grid = even_simplex(tuple(task.train.blocks), MOST_VECTORS)
     with progress_bar() as step:
         return run_sweep(
-            late, grid, task.train, task.test, folds=folds, seed=seed,
+            late,
+            grid,
+            task.train,
+            task.test,
+            folds=folds,
+            seed=seed,
             progress=lambda done, total: step("fits", done, total),
-        )  # fmt: skip
+        )
 
 
 def _of_runs(folders: Sequence[Path], baseline: str | None, seed: int) -> tuple[str, Report, list[Section]]:

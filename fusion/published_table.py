@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 
 from fusion.errors import ReportError
+from fusion.text_file import read_text
 
 SUPPORT_COLUMNS = ("support", "supports", "rows", "n")
 ACCURACY_ROWS = ("accuracy", "acc", "total accuracy", "total")
@@ -40,12 +41,7 @@ def read_table(path: Path) -> PublishedTable:
     ReportError
         Naming file and line, if it is no such table.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ReportError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ReportError(f"{path} is not UTF-8 text") from None
+    text = read_text(path, ReportError)
     try:
         reader = csv.reader(StringIO(text, newline=""), strict=True)
         lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]

@@ -71,8 +71,7 @@ def to_latex(table: Table) -> str:
     for i, row in enumerate(table.rows):
         body += [r"\midrule"] if i in table.rules else []
         cells = [rf"\textbf{{{_tex(cell.text)}}}" if cell.best else _tex(cell.text) for cell in row]
-        shield = "{}" if cells[0][:1] in ("[", "*") else ""  # after the \\ of the row before it, they would be options
-        body.append(shield + " & ".join(cells) + r" \\")
+        body.append(_tex_row(cells))
     notes = [r"\par\smallskip\footnotesize " + " ".join(_tex(note) for note in table.notes)] if table.notes else []
     lines = [
         r"% needs \usepackage{booktabs}",
@@ -81,7 +80,7 @@ def to_latex(table: Table) -> str:
         rf"\caption{{{_tex(table.title)}}}",
         rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
         r"\toprule",
-        " & ".join(_tex(title) for title in table.header) + r" \\",
+        _tex_row([_tex(title) for title in table.header]),
         r"\midrule",
         *body,
         r"\bottomrule",
@@ -144,6 +143,11 @@ _TEX = {
     "<": r"$<$",
     ">": r"$>$",
 }
+
+
+def _tex_row(cells: list[str]) -> str:
+    """Join cells; a first bracket or star would be taken for an option of the rule or the line break before it."""
+    return ("{}" if cells[0][:1] in ("[", "*") else "") + " & ".join(cells) + r" \\"
 
 
 def _tex(text: str) -> str:
