@@ -5,9 +5,11 @@ from __future__ import annotations
 from commands import (
     fuse_ablate,
     fuse_apply,
+    fuse_check_table,
     fuse_choose,
     fuse_compare,
     fuse_diagnose,
+    fuse_report,
     fuse_smooth,
     fuse_submit,
     fuse_train,
@@ -21,6 +23,8 @@ app.command("ablate")(fuse_ablate.ablate)
 app.command("diagnose")(fuse_diagnose.diagnose)
 app.command("evaluate")(fuse_apply.evaluate)
 app.command("predict")(fuse_apply.predict)
+app.command("report")(fuse_report.report)
+app.command("check-table")(fuse_check_table.check_table)
 app.command("smooth")(fuse_smooth.smooth)
 app.command("submit")(fuse_submit.submit)
 app.command("choose")(fuse_choose.choose)

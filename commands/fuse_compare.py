@@ -9,6 +9,7 @@ import typer
 
 from commands.console import escape, progress_bar, say
 from commands.fuse_train import Setting, build_head
+from commands.kept_runs import Runs, dataset_of, read_runs, refuse_options
 from commands.options import (
     DEFAULT_STORE,
     Data,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 
 def compare(
+    ctx: typer.Context,
+    runs: Runs = None,
     heads: Annotated[
         str | None, typer.Option("--heads", help="Comma-separated: mlp,linear,late.", show_default="all")
     ] = None,
@@ -71,32 +74,47 @@ def compare(
 
     Settings of one head are written HEAD.key=value: --set mlp.hidden=[512] --set linear.C=0.1
 
+    Given run folders of cer-fuse train, it fits nothing: the same table from the predictions they keep.
+
     Example: cer-fuse compare --heads mlp,linear,late --figure confusion.png
 
     Example: cer-fuse compare --heads linear,late --baseline linear --cv 5 --repeats 2
     """
     from fusion import head_names
-    from fusion.confusion_figure import draw_confusions
+    from fusion.run_comparison import compare_runs
 
     check_format(format)
-    _check_runs(cv, repeats, seeds, near, test_split)
-    chosen = split_list(heads) or list(head_names())
-    settings = _settings(setting, chosen)
-    budget = memory_budget(memory)
-    if cv is None:
-        task = load_task(store, data, features, missing, train_split, test_split, budget)
+    if runs:
+        refuse_options(ctx, {"baseline", "class_intervals", "format", "figure", "output", "seed"})
+        kept = read_runs(runs)
+        name, report = dataset_of(kept), compare_runs(kept, baseline=baseline, seed=seed)
     else:
-        task = load_folds_task(store, data, features, missing, train_split, budget, near=near)
-    built = {name: build_head(name, task, settings[name], device=device, seed=seed) for name in chosen}
-    options = {"singles": singles, "single_head": single_head, "baseline": baseline, "seed": seed}
-    report = _judged(built, task, cv, repeats, seeds, options)
+        _check_runs(cv, repeats, seeds, near, test_split)
+        chosen = split_list(heads) or list(head_names())
+        settings = settings_of(setting, chosen)
+        budget = memory_budget(memory)
+        if cv is None:
+            task = load_task(store, data, features, missing, train_split, test_split, budget)
+        else:
+            task = load_folds_task(store, data, features, missing, train_split, budget, near=near)
+        built = {name: build_head(name, task, settings[name], device=device, seed=seed) for name in chosen}
+        options = {"singles": singles, "single_head": single_head, "baseline": baseline, "seed": seed}
+        name, report = task.dataset, _judged(built, task, cv, repeats, seeds, options)
+    _show(report, name, format, figure, output, class_intervals=class_intervals)
+
+
+def _show(
+    report: Report, name: str, format: str, figure: Path | None, output: Path | None, *, class_intervals: bool
+) -> None:
+    from fusion.confusion_figure import draw_confusions
+
     print_table(report, format, class_intervals=class_intervals)
     if output is not None:
         say(f"kept [bold]{escape(report.save(output))}[/]")
     save_picture(
         lambda: draw_confusions([(c.name, c.scores) for c in report.columns]),
         figure,
-        Path("runs") / f"{task.dataset}-compare.png",
+        Path("runs") / f"{name}-compare.png",
     )
 
 
@@ -128,7 +146,8 @@ def _judged(heads: dict[str, Any], task: Task, cv: int | None, repeats: int, see
         )
 
 
-def _settings(entries: list[str] | None, heads: list[str]) -> dict[str, dict[str, object]]:
+def settings_of(entries: list[str] | None, heads: list[str]) -> dict[str, dict[str, object]]:
+    """`--set HEAD.key=value` options, by head."""
     found: dict[str, dict[str, object]] = {name: {} for name in heads}
     for key, value in key_values(entries, "--set").items():
         head, dot, name = key.partition(".")

@@ -26,6 +26,8 @@ from commands.task import Task, TestSplit, TrainSplit, load_task
 
 if TYPE_CHECKING:
     from fusion import Report
+    from fusion.run_config import RunConfig
+    from fusion.run_folder import Run
 
 Setting = Annotated[
     list[str] | None,
@@ -60,18 +62,21 @@ def train(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Fit one head, judge it once on the held-out split, and keep it.
+    """Fit one head, judge it once on the held-out split, and keep it with every choice and answer in a run folder.
 
     Example: cer-fuse train --head mlp --features vit,manet,resnet50
     """
     from fusion import compare as run_compare
+    from fusion.run_folder import refuse_what_is_there
 
     task = load_task(store, data, features, missing, train_split, test_split, memory_budget(memory))
     settings = key_values(setting, "--set")
     built = build_head(head, task, settings, preset=preset, weights=weights, device=device, seed=seed)
     folder = _folder(output, task.dataset, head, overwrite)
+    refuse_what_is_there(folder, overwrite=overwrite)
     report = run_compare({head: built}, task.train, task.test, singles=False, seed=seed)
-    _keep(folder, task, report, store, overwrite)
+    config = _config(task, report, head=head, store=store, preset=preset, missing=missing)
+    run = _keep(folder, task, report, config, overwrite)
     if as_json:
         column = report.columns[0]
         out_json(
@@ -86,7 +91,10 @@ def train(
         )
     else:
         print_table(report, "table")
-    say(f"kept in [bold]{escape(folder)}[/]: head, report, predictions, confusion matrix")
+    say(
+        f"kept in [bold]{escape(folder)}[/]: head, configuration, predictions, metrics, environment, "
+        f"confusion matrix; run {run.digest[:12]}"
+    )
 
 
 def build_head(
@@ -134,36 +142,43 @@ def _folder(output: Path | None, dataset: str, head: str, overwrite: bool) -> Pa
     return folder
 
 
-def _keep(folder: Path, task: Task, report: Report, store: Path, overwrite: bool) -> None:
-    from fusion import save_head
-    from fusion.confusion_figure import draw_confusion
-    from fusion.figures import save_figure
-    from fusion.predictions import Predictions, write_predictions
+def _keep(folder: Path, task: Task, report: Report, config: RunConfig, overwrite: bool) -> Run:
+    from fusion.environment import device_of, environment
+    from fusion.run_folder import write_run
 
-    column = report.columns[0]
-    extra = {
-        "dataset": task.dataset,
-        "store": str(store),
-        "train_split": task.train_split,
-        "train_rows": task.train.n,
-        "test_split": task.test_split,
-        "test_rows": task.test.n,
-        "class_set": task.class_set,
-        "accuracy": column.scores.accuracy,
-        "macro_f1": column.scores.macro_f1,
-    }  # nothing here may differ between two equal runs: equal runs leave equal head files
-    save_head(
-        column.fitted,
-        folder / "head",
-        fingerprints=task.train.fingerprints or {},
-        class_set=task.train.classes,
-        extra=extra,
+    fitted = report.columns[0].fitted
+    return write_run(
+        folder,
+        config,
+        report,
+        groups=task.test.clusters,
+        environment=environment(threads=fitted.fit_threads_, device=device_of(fitted)),
         overwrite=overwrite,
     )
-    report.save(folder / "report.json")
-    labels = tuple(task.test.classes[y] for y in task.test.y)
-    write_predictions(
-        folder / "predictions.csv",
-        Predictions(ids=task.test.names, classes=task.test.classes, proba=column.proba, labels=labels),
+
+
+def _config(task: Task, report: Report, *, head: str, store: Path, preset: str | None, missing: str) -> RunConfig:
+    import numpy as np
+
+    from fusion.run_config import RunConfig
+
+    column = report.columns[0]
+    return RunConfig(
+        head=head,
+        estimator=column.head,
+        params=column.params,
+        preset=preset,
+        seed=report.seed,
+        blocks=tuple(task.train.widths.items()),
+        features=tuple(task.train.by_feature()),
+        fingerprints=dict(task.train.fingerprints or {}),
+        classes=task.train.classes,
+        class_set=task.class_set,
+        dataset=task.dataset,
+        store=str(store),
+        train_split=task.train_split,
+        train_supports=tuple(task.train.supports.tolist()),
+        test_split=task.test_split,
+        missing=missing,
+        in_memory=all(isinstance(block, np.ndarray) for block in task.train.blocks.values()),
     )
-    save_figure(draw_confusion(column.scores, column.name), folder / "confusion.png")

@@ -28,6 +28,26 @@ class Classifier(Protocol):
         """Change parameters."""
 
 
+class Truth(Protocol):
+    """Rows that answers are judged on; `Rows` is one, a kept run another."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in order."""
+
+    @property
+    def y(self) -> NDArray[np.int64]:
+        """(n,) positions in ``classes``."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Sample ids."""
+
+    @property
+    def clusters(self) -> tuple[str, ...] | None:
+        """The group of each row when any two rows share one; else None."""
+
+
 def aligned(proba: NDArray[Any], seen: NDArray[Any], k: int, where: str) -> NDArray[np.float64]:
     """Spread (…, n, seen) probabilities over all k declared classes: a class that was never seen gets 0."""
     table = np.asarray(proba, dtype=np.float64)

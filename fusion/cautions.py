@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fusion.answers import Truth
 from fusion.intervals import Bootstrap
 from fusion.optimism import optimism
 from fusion.power import POWER, smallest_difference, smallest_shift
 from fusion.report import Column
-from fusion.rows import Rows
 
 
-def cautions(columns: Sequence[Column], base: int | None, test: Rows, draws: Bootstrap, level: float) -> list[str]:
+def cautions(columns: Sequence[Column], base: int | None, test: Truth, draws: Bootstrap, level: float) -> list[str]:
     """Return sentences for the report's notes; none where there is nothing to compare.
 
     Parameters
@@ -37,26 +37,26 @@ def cautions(columns: Sequence[Column], base: int | None, test: Rows, draws: Boo
     ]
 
 
-def _power(columns: Sequence[Column], base: int, test: Rows, draws: Bootstrap, alpha: float) -> str:
+def _power(columns: Sequence[Column], base: int, test: Truth, draws: Bootstrap, alpha: float) -> str:
     others = [i for i in range(len(columns)) if i != base]
     f1 = [
         smallest_difference(float((draws.macro_f1[:, i] - draws.macro_f1[:, base]).std()), alpha=alpha) for i in others
     ]
     accuracy = [_of_accuracy(columns[i], columns[base], test, draws, (i, base), alpha) for i in others]
     return (
-        f"Smallest true differences to '{columns[base].name}' that {test.n} such rows show in {100 * POWER:g} of 100 "
-        f"cases (two-sided {100 * alpha:.2g} %, one test): accuracy {_range(accuracy)}, macro F1 {_range(f1)}. Smaller "
-        "ones are often missed: no difference found is not the same as none there."
+        f"Smallest true differences to '{columns[base].name}' that {len(test.y)} such rows show in {100 * POWER:g} of "
+        f"100 cases (two-sided {100 * alpha:.2g} %, one test): accuracy {_range(accuracy)}, macro F1 {_range(f1)}. "
+        "Smaller ones are often missed: no difference found is not the same as none there."
     )
 
 
 def _of_accuracy(
-    one: Column, other: Column, test: Rows, draws: Bootstrap, pair: tuple[int, int], alpha: float
+    one: Column, other: Column, test: Truth, draws: Bootstrap, pair: tuple[int, int], alpha: float
 ) -> float | None:
     """By McNemar's test where rows are independent and each head answered once; else by the bootstrap."""
     if test.clusters is None and not one.other_runs:
         apart = float(np.mean((one.y_pred == test.y) != (other.y_pred == test.y)))
-        return smallest_shift(test.n, apart, alpha=alpha)
+        return smallest_shift(len(test.y), apart, alpha=alpha)
     i, j = pair
     return smallest_difference(float((draws.accuracy[:, i] - draws.accuracy[:, j]).std()), alpha=alpha)
 

@@ -59,14 +59,15 @@ def compare(
     """
     check_same_task(train, test)
     entries = entries_of(heads, train, singles=singles, single_head=single_head, seed=seed)
-    check_baseline(baseline, entries)
+    check_baseline(baseline, [entry.title for entry in entries])
     if seeds < 1:
         raise ReportError(f"a head needs at least one seed, however: {seeds}")
     answers = {entry: _runs(entry, seeds, train, test) for entry in entries}
     return judged(
         answers,
         test,
-        train=train,
+        train_supports=tuple(train.supports.tolist()),
+        fingerprints=dict(test.fingerprints or {}),
         baseline=baseline,
         resamples=resamples,
         level=level,

@@ -66,7 +66,7 @@ def cross_compare(
     if repeats < 1:
         raise ReportError(f"cross-validation needs at least one repeat, however: {repeats}")
     entries = entries_of(heads, rows, singles=singles, single_head=single_head, seed=seed)
-    check_baseline(baseline, entries)
+    check_baseline(baseline, [entry.title for entry in entries])
     done, total = 0, repeats * folds * len(entries)
     answers: dict[Entry, list[Answer]] = {entry: [] for entry in entries}
     for repeat in range(repeats):
@@ -85,7 +85,8 @@ def cross_compare(
     return judged(
         answers,
         rows,
-        train=rows,
+        train_supports=tuple(rows.supports.tolist()),
+        fingerprints=dict(rows.fingerprints or {}),
         baseline=baseline,
         resamples=resamples,
         level=level,

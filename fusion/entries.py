@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fusion.answers import Classifier, aligned
 from fusion.errors import ReportError
 from fusion.joined import JoinedRows, Matrix
+from fusion.report import plain_params
 from fusion.rows import Rows
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,16 @@ class Entry:
     """The blocks it sees, in order."""
     head: Any
     """The head, told its blocks and its seed; never fitted itself."""
+
+    @property
+    def head_name(self) -> str:
+        """The estimator's class name."""
+        return type(self.head).__name__
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Its parameters, as JSON values."""
+        return plain_params(self.head.get_params(deep=False))
 
     @property
     def seeded(self) -> bool:

@@ -29,11 +29,12 @@ STYLE: Any = {
     "axes.titlesize": 10.0,
     "xtick.color": INK,
     "ytick.color": INK,
+    "text.parse_math": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "fusion",
     "pdf.fonttype": 42,
 }
-"""Font that ships with matplotlib; text stays text in PDF and SVG."""
+"""Font that ships with matplotlib; text stays text in PDF and SVG, and a dollar sign in a name is no formula."""
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:

@@ -124,6 +124,14 @@ def parse_simplex(spec: str, features: Mapping[str, Sequence[str]]) -> Grid:
     return Grid(tuple(chosen[i] for i in order), np.stack([columns[i] for i in order], axis=1))
 
 
+def even_simplex(blocks: tuple[str, ...], most: int) -> Grid:
+    """Return the finest simplex of step 0.05, 0.1, 0.2, 0.25 or 0.5 with at most ``most`` vectors, else step 1."""
+    for step in map(Decimal, ("0.05", "0.1", "0.2", "0.25", "0.5")):
+        if comb(int(1 / step) + len(blocks) - 1, len(blocks) - 1) <= most:
+            return Grid(blocks, simplex(len(blocks), step))
+    return Grid(blocks, simplex(len(blocks), Decimal(1)))
+
+
 def simplex(m: int, step: Decimal) -> FloatArray:
     """Return all weight vectors of length m that are multiples of ``step`` and sum to 1: (w, m)."""
     if not Decimal("0.00001") <= step <= 1 or 1 % step:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fusion.atomic import write_atomic
 from fusion.errors import PredictionsError
+from fusion.text_file import read_text
 
 FIXED = ("sample_id", "label", "predicted")
 
@@ -88,12 +89,7 @@ def read_predictions(path: Path) -> Predictions:
     PredictionsError
         Naming file and line, if it is no such file or its ``predicted`` column disagrees with the probabilities.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise PredictionsError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise PredictionsError(f"{path} is not UTF-8 text") from None
+    text = read_text(path, PredictionsError)
     lines = csv.reader(StringIO(text, newline=""), strict=True)
     try:
         return _parsed(path, lines)

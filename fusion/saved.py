@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.atomic import sync_folder, write_synced
+from fusion.atomic import write_synced
 from fusion.errors import HeadMismatchError, SavedHeadError
 from fusion.head_info import HeadInfo, decoded, encoded, versions
+from fusion.whole_folder import whole_folder
 
 if TYPE_CHECKING:
     from fusion.heads.base import Head
@@ -90,15 +89,9 @@ def save_head(
         raise SavedHeadError(f"{INFO} would be {len(files[INFO])} bytes, above {LARGEST_INFO}: shorten extra")
     _refuse_what_is_there(target, overwrite)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        built = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
+        with whole_folder(target) as built:
             for name, data in files.items():
                 write_synced(built / name, data)
-            built.chmod(0o755)
-            _put_in_place(built, target)
-        finally:
-            shutil.rmtree(built, ignore_errors=True)
     except OSError as error:
         raise SavedHeadError(
             f"the head could not be written to {target}: {error.strerror or error}\n  nothing was left there"
@@ -282,23 +275,6 @@ def _refuse_what_is_there(target: Path, overwrite: bool) -> None:
         raise SavedHeadError(f"{target} holds things that are no head's ({', '.join(sorted(names)[:3])}); name another")
     if names and not overwrite:
         raise SavedHeadError(f"{target} holds a head already; name another folder or ask to overwrite it")
-
-
-def _put_in_place(built: Path, target: Path) -> None:
-    """Rename the finished folder to its name; a head that is there steps aside first and is put back on failure."""
-    if not target.exists():
-        built.rename(target)
-    else:
-        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-        target.rename(aside / "head")
-        try:
-            built.rename(target)
-        except OSError:
-            (aside / "head").rename(target)
-            raise
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-    sync_folder(target.parent)
 
 
 def _pairs(items: Any) -> str:

@@ -21,6 +21,11 @@ def seal(content: dict[str, Any], *, kind: str, version: int) -> str:
     return json.dumps({**body, "digest": _digest(body)}, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
 
 
+def seal_digest(content: dict[str, Any], *, kind: str, version: int) -> str:
+    """Return the digest that `seal` gives this content."""
+    return _digest({"format": kind, "format_version": version, **content})
+
+
 def unseal(text: str | bytes, *, kind: str, version: int) -> dict[str, Any]:
     """Return the content of sealed JSON text.
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from fusion.errors import ReportError, nearest
 
-EN_DASH, MINUS, TIMES = "\u2013", "\u2212", "\u00d7"
+EN_DASH, MINUS, TIMES, CROSS = "\u2013", "\u2212", "\u00d7", "\u2717"
 
 Format: TypeAlias = Literal["markdown", "latex", "csv", "json"]
 
@@ -77,7 +77,7 @@ def to_latex(table: Table) -> str:
     for i, row in enumerate(table.rows):
         body += [r"\midrule"] if i in table.rules else []
         cells = [rf"\textbf{{{_tex(cell.text)}}}" if cell.best else _tex(cell.text) for cell in row]
-        body.append(" & ".join(cells) + r" \\")
+        body.append(_tex_row(cells))
     notes = [r"\par\smallskip\footnotesize " + " ".join(_tex(note) for note in table.notes)] if table.notes else []
     lines = [
         r"% needs \usepackage{booktabs}",
@@ -86,7 +86,7 @@ def to_latex(table: Table) -> str:
         rf"\caption{{{_tex(table.title)}}}",
         rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
         r"\toprule",
-        " & ".join(_tex(title) for title in table.header) + r" \\",
+        _tex_row([_tex(title) for title in table.header]),
         r"\midrule",
         *body,
         r"\bottomrule",
@@ -149,9 +149,17 @@ _TEX = {
     "Δ": r"$\Delta$",
     "≥": r"$\geq$",
     TIMES: r"$\times$",
+    "→": r"$\rightarrow$",
+    CROSS: r"$\times$",
+    "…": r"\dots{}",
     "<": r"$<$",
     ">": r"$>$",
 }
+
+
+def _tex_row(cells: list[str]) -> str:
+    """Join cells; a first bracket or star would be taken for an option of the rule or the line break before it."""
+    return ("{}" if cells[0][:1] in ("[", "*") else "") + " & ".join(cells) + r" \\"
 
 
 def _tex(text: str) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.answers import Truth
 from fusion.cautions import cautions
 from fusion.entries import Answer, Entry
 from fusion.errors import ReportError, nearest
@@ -15,17 +17,44 @@ from fusion.intervals import Bootstrap, accuracy_interval, bootstrap
 from fusion.letters import enough, letters_of
 from fusion.metrics import scores
 from fusion.paired import bootstrap_p, holm, mcnemar
-from fusion.report import Column, Report, Versus, plain_params, run_of
-from fusion.rows import Rows
+from fusion.report import Column, Report, Versus, run_of
 
 IntArray = NDArray[np.int64]
 
 
+class Judgeable(Protocol):
+    """What a column is about: an `Entry`, or a run that was kept."""
+
+    @property
+    def title(self) -> str:
+        """Column title, unique."""
+
+    @property
+    def kind(self) -> Literal["head", "single"]:
+        """A head on all blocks, or a head on the blocks of one backbone."""
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The blocks it saw, in order."""
+
+    @property
+    def head_name(self) -> str:
+        """The estimator's class name."""
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """Its parameters, as JSON values."""
+
+
+Judged = TypeVar("Judged", bound=Judgeable)
+
+
 def judged(
-    answers: Mapping[Entry, Sequence[Answer]],
-    test: Rows,
+    answers: Mapping[Judged, Sequence[Answer]],
+    test: Truth,
     *,
-    train: Rows,
+    train_supports: tuple[int, ...],
+    fingerprints: Mapping[str, str],
     baseline: str | None,
     resamples: int,
     level: float,
@@ -39,8 +68,12 @@ def judged(
     ----------
     answers : dict of entry to answers
         An answer a run, as many for every entry.
-    test, train : Rows
-        Rows the answers are about, and those that heads learned from (the same ones in a cross-validation).
+    test : Truth
+        The rows that the answers are about.
+    train_supports : tuple of int
+        Rows a class that the heads learned from.
+    fingerprints : dict of feature to fingerprint
+        Of the features, where known.
     baseline, resamples, level, seed
         As for `compare`.
     folds, notes
@@ -64,20 +97,19 @@ def judged(
         y_true=test.y,
         columns=tuple(columns),
         baseline=baseline,
-        train_supports=tuple(train.supports.tolist()),
+        train_supports=train_supports,
         clustered=test.clusters is not None,
         level=level,
         resamples=resamples,
         seed=seed,
-        fingerprints=dict(test.fingerprints or {}),
-        notes=(*_missing_classes(train, test), *notes, *told, *cautions(columns, base, test, draws, level)),
+        fingerprints=dict(fingerprints),
+        notes=(*_missing_classes(test, train_supports), *notes, *told, *cautions(columns, base, test, draws, level)),
         folds=folds,
     )
 
 
-def check_baseline(baseline: str | None, entries: Sequence[Entry]) -> None:
+def check_baseline(baseline: str | None, titles: Sequence[str]) -> None:
     """Refuse a baseline that is no column, before anything is fitted."""
-    titles = [entry.title for entry in entries]
     if baseline is not None and baseline not in titles:
         raise ReportError(f"there is no column {baseline!r} to test against; {nearest(baseline, titles)}")
 
@@ -89,7 +121,7 @@ def singles_note(entries: Sequence[Entry], single_head: str) -> tuple[str, ...]:
 
 
 def _column(
-    test: Rows, entry: Entry, runs: Sequence[Answer], y_pred: IntArray, draws: Bootstrap, i: int, level: float
+    test: Truth, entry: Judgeable, runs: Sequence[Answer], y_pred: IntArray, draws: Bootstrap, i: int, level: float
 ) -> Column:
     found = scores(test.y, y_pred[0], test.classes)
     alone = accuracy_interval(
@@ -98,9 +130,9 @@ def _column(
     return Column(
         name=entry.title,
         kind=entry.kind,
-        head=type(entry.head).__name__,
+        head=entry.head_name,
         blocks=entry.blocks,
-        params=plain_params(entry.head.get_params(deep=False)),
+        params=entry.params,
         fit_s=round(float(np.mean([run.fit_s for run in runs])), 4),
         predict_s=round(float(np.mean([run.predict_s for run in runs])), 4),
         y_pred=y_pred[0],
@@ -114,7 +146,7 @@ def _column(
     )
 
 
-def _tested(columns: Sequence[Column], base: int, test: Rows, draws: Bootstrap, level: float) -> list[Column]:
+def _tested(columns: Sequence[Column], base: int, test: Truth, draws: Bootstrap, level: float) -> list[Column]:
     """Test every column but the baseline against it."""
     others = [i for i in range(len(columns)) if i != base]
     exact = [mcnemar(test.y, columns[i].y_pred, columns[base].y_pred) for i in others]
@@ -150,12 +182,13 @@ def _lettered(columns: list[Column], draws: Bootstrap, level: float) -> tuple[li
     return [replace(column, letters=text) for column, text in zip(columns, letters, strict=True)], []
 
 
-def _missing_classes(train: Rows, test: Rows) -> list[str]:
+def _missing_classes(test: Truth, train_supports: tuple[int, ...]) -> list[str]:
     notes = []
-    unseen = [name for name, count in zip(train.classes, train.supports.tolist(), strict=True) if not count]
+    unseen = [name for name, count in zip(test.classes, train_supports, strict=True) if not count]
     if unseen:
         notes.append(f"No training row of {', '.join(unseen)}: no head can answer it.")
-    untested = [name for name, count in zip(test.classes, test.supports.tolist(), strict=True) if not count]
+    supports = np.bincount(test.y, minlength=len(test.classes)).tolist()
+    untested = [name for name, count in zip(test.classes, supports, strict=True) if not count]
     if untested:
         notes.append(
             f"No test row of {', '.join(untested)}: per-class accuracy undefined, F1 counted as 0 in macro F1."

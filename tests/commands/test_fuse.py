@@ -19,7 +19,8 @@ def test_train_without_options_does_the_right_thing_and_says_what_it_chose(run, 
     assert "features: one, two, all there are" in result.stderr
     assert SPLITS in result.stderr
     folder = tmp_path / "runs" / "faces-linear"
-    assert {p.name for p in folder.iterdir()} == {"head", "report.json", "predictions.csv", "confusion.png"}
+    kept = {"run.json", "config.json", "environment.json", "metrics.json", "report.json"}
+    assert {p.name for p in folder.iterdir()} == kept | {"head", "predictions.csv", "confusion.png"}
     assert len(read_predictions(folder / "predictions.csv").ids) == 14
     assert Report.load(folder / "report.json").columns[0].head == "LinearHead"
 

@@ -161,3 +161,9 @@ def test_a_long_sweep_shows_its_best_and_special_vectors_and_says_so():
     assert 5 <= len(table.rows) <= 8
     assert any("of 35 vectors are shown" in note for note in table.notes)
     assert any("chosen" in row[-1].text for row in table.rows)
+
+
+def test_a_dollar_sign_in_a_name_is_drawn_as_it_is(tmp_path):
+    found = Scores(classes=("a$_b$c", "d"), confusion=np.array([[1, 0], [1, 2]]))
+    text = save_figure(draw_confusion(found, "cost in $ and $"), tmp_path / "c.svg").read_text()
+    assert "cost in $ and $" in text

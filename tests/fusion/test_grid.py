@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusion.errors import SweepError
-from fusion.grid import PAPER_MARK, Grid, parse_grid, parse_simplex, simplex
+from fusion.grid import PAPER_MARK, Grid, even_simplex, parse_grid, parse_simplex, simplex
 
 MANET = ["manet.local", "manet.multi_scale"]
 FEATURES = {"vit": ["vit"], "manet": MANET, "resnet50": ["resnet50"]}
@@ -121,3 +121,12 @@ def test_a_simplex_that_cannot_be_read_says_why(spec, message):
 def test_weights_that_cannot_weigh_are_refused(weights):
     with pytest.raises(SweepError):
         Grid(("a", "b"), np.array(weights))
+
+
+@pytest.mark.parametrize(
+    ("m", "most", "count"), [(2, 300, 21), (3, 300, 231), (4, 300, 286), (5, 300, 126), (9, 300, 45), (400, 300, 400)]
+)
+def test_an_even_simplex_is_the_finest_that_the_limit_allows(m, most, count):
+    grid = even_simplex(tuple(f"block{i}" for i in range(m)), most)
+    assert len(grid) == count
+    assert np.allclose(grid.weights.sum(axis=1), 1)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
+import subprocess
 
 import pytest
 
@@ -96,3 +98,23 @@ def test_no_text_breaks_out_of_its_cell(text):
 def test_an_unknown_format_lists_the_known_ones():
     with pytest.raises(ReportError, match=r"'latx'.*'latex'"):
         render(TABLE, "latx")  # type: ignore[arg-type]
+
+
+def test_a_latex_row_that_begins_with_a_bracket_or_a_star_is_no_option_of_the_row_before_it():
+    rows = tuple((Cell(text), Cell("1 → 2 … ✗")) for text in ("[x]", "*y", "z"))
+    text = render(Table(title="T", header=("a", "b"), rows=rows, notes=()), "latex")
+    assert "\n{}[x] & 1 $\\rightarrow$ 2 \\dots{} $\\times$ \\\\\n{}*y &" in text
+    assert "\nz &" in text
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on the PATH")
+def test_latex_takes_the_table_with_every_letter_that_means_something_to_it(tmp_path):
+    odd = "[a] & 50 % _x_ #1 $y$ {z} ~ ^ \\ Δ ≥ × – − < > → … ✗"
+    table = Table(title=odd, header=(odd, "b"), rows=((Cell(odd), Cell("1", best=True)),) * 2, notes=(odd,), rules=(1,))
+    document = (
+        rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{render(table, 'latex')}\end{{document}}"
+    )
+    (tmp_path / "t.tex").write_text(document)
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "t.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]

@@ -1,0 +1,163 @@
+"""`cer-fuse report`: everything in one HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from commands.console import escape, progress_bar, say
+from commands.fuse_compare import settings_of
+from commands.fuse_train import Setting, build_head
+from commands.kept_runs import Runs, dataset_of, read_runs, refuse_options
+from commands.options import (
+    DEFAULT_STORE,
+    Data,
+    Device,
+    Features,
+    Memory,
+    Missing,
+    Seed,
+    StorePath,
+    memory_budget,
+    split_list,
+)
+from commands.task import Task, TestSplit, TrainSplit, load_task
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fusion import Report, Sweep
+    from fusion.page import Section
+
+MOST_VECTORS = 300
+"""Weight vectors that the page's sweep may have; its step follows from the number of blocks."""
+
+
+def report(
+    ctx: typer.Context,
+    runs: Runs = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The page to write, .html.", show_default="in runs/")
+    ] = None,
+    heads: Annotated[
+        str | None, typer.Option("--heads", help="Comma-separated: mlp,linear,late.", show_default="all")
+    ] = None,
+    features: Features = None,
+    data: Data = None,
+    store: StorePath = DEFAULT_STORE,
+    setting: Setting = None,
+    singles: Annotated[bool, typer.Option(help="A column for each single backbone as well.")] = True,
+    baseline: Annotated[
+        str | None, typer.Option(help="Column the others are tested against, paired.", show_default=False)
+    ] = None,
+    sweep: Annotated[bool, typer.Option(help="Sweep the weights of the decisions as well.")] = True,
+    folds: Annotated[int, typer.Option(min=2, help="Inner folds that choose the weights.")] = 5,
+    title: Annotated[str | None, typer.Option(help="The page's title.", show_default="says what it shows")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Keep the comparison as JSON as well.", show_default=False)] = None,
+    train_split: TrainSplit = "train",
+    test_split: TestSplit = None,
+    missing: Missing = "error",
+    memory: Memory = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+) -> None:
+    """Write one HTML page that needs no server and no network: tables, figures, configuration, and a weight explorer.
+
+    The page carries what each member says about the test rows: readers move weights and see every figure change.
+    Given run folders of cer-fuse train it fits nothing; runs of single backbones are then the explorer's members.
+
+    Example: cer-fuse report --heads mlp,late -o report.html
+    """
+    from fusion.page import write_page
+
+    if runs:
+        refuse_options(ctx, {"output", "baseline", "title", "keep", "seed"})
+        name, found, sections = _of_runs(runs, baseline, seed)
+    else:
+        chosen = split_list(heads)
+        task = load_task(store, data, features, missing, train_split, test_split, memory_budget(memory))
+        name, options = task.dataset, {"device": device, "seed": seed}
+        found = _compared(task, chosen, setting, options, singles=singles, baseline=baseline)
+        mixing = _mixed(task, found, options, folds=folds if sweep else None)
+        sections = _pieced(found, mixing, digests={})
+    path = write_page(
+        output or Path("runs") / f"{name}-report.html",
+        title or f"{name}: {len(found.columns)} systems compared",
+        sections,
+        subtitle=f"{len(found.ids):,} test rows, {len(found.classes)} classes; percentages with "
+        f"{100 * found.level:g} % intervals",
+    )
+    if keep is not None:
+        say(f"kept [bold]{escape(found.save(keep))}[/]")
+    say(f"wrote [bold]{escape(path)}[/]: open it in a browser, or send it; it is one file")
+
+
+def _compared(
+    task: Task, chosen: Sequence[str], setting: list[str] | None, options: dict[str, Any], **compared: Any
+) -> Report:
+    from fusion import compare as run_compare
+    from fusion import head_names
+
+    names = list(chosen) or list(head_names())
+    settings = settings_of(setting, names)
+    built = {name: build_head(name, task, settings[name], **options) for name in names}
+    return run_compare(built, task.train, task.test, seed=options["seed"], **compared)
+
+
+def _mixed(task: Task, found: Report, options: dict[str, Any], *, folds: int | None) -> list[Section]:
+    """The explorer over one member a block, and the sweep that chooses its first weights."""
+    from fusion.members import members_of_head
+    from fusion.page.mix_sections import explorer_section, sweep_section
+
+    if len(task.train.blocks) < 2:
+        say("one block only: there is nothing to mix, and the page has no explorer")
+        return []
+    late = next((column.fitted for column in found.columns if hasattr(column.fitted, "member_proba")), None)
+    if late is None:
+        late = build_head("late", task, {}, **options).fit(task.train.x(), task.train.y)
+    swept = None if folds is None else _swept(late, task, folds, options["seed"])
+    explorer = explorer_section(members_of_head(late, task.test), mix=late.mix, sweep=swept)
+    return [explorer, *([] if swept is None else [sweep_section(swept)])]
+
+
+def _swept(late: Any, task: Task, folds: int, seed: int) -> Sweep:
+    from fusion import sweep as run_sweep
+    from fusion.grid import even_simplex
+
+    grid = even_simplex(tuple(task.train.blocks), MOST_VECTORS)
+    with progress_bar() as step:
+        return run_sweep(
+            late,
+            grid,
+            task.train,
+            task.test,
+            folds=folds,
+            seed=seed,
+            progress=lambda done, total: step("fits", done, total),
+        )
+
+
+def _of_runs(folders: Sequence[Path], baseline: str | None, seed: int) -> tuple[str, Report, list[Section]]:
+    from fusion.members import members_of_report
+    from fusion.page.mix_sections import explorer_section
+    from fusion.run_comparison import compare_runs
+
+    runs = read_runs(folders)
+    found = compare_runs(runs, baseline=baseline, seed=seed)
+    members = members_of_report(found, {name: run.config.features for name, run in runs.items()})
+    if members is None:
+        say("fewer than two runs of different single backbones: the page has no explorer")
+    mixing = [] if members is None else [explorer_section(members)]
+    digests = {f"run {name}": run.digest for name, run in runs.items()}
+    return dataset_of(runs), found, _pieced(found, mixing, digests=digests)
+
+
+def _pieced(found: Report, mixing: list[Section], *, digests: dict[str, str]) -> list[Section]:
+    from fusion.environment import platform_and_libraries
+    from fusion.page.report_sections import configuration_section, provenance_section, report_sections
+
+    results, matrices = report_sections(found)
+    origin = provenance_section(found, digests=digests, environment=None if digests else platform_and_libraries())
+    return [results, *mixing, matrices, configuration_section(found), origin]

@@ -1,0 +1,15 @@
+"""One HTML page that shows everything: no server, no network, nothing to install.
+
+`write_page` takes a title and `Section` objects: prose, tables, pictures, confusion matrices, facts, and perhaps an
+`Explorer` of fusion weights. `report_sections` and `sweep_section` make them of results; anything else that has a
+`Table` or a figure makes its own `Section`.
+"""
+
+from __future__ import annotations
+
+from fusion.page.document import page_html, write_page
+from fusion.page.explorer import Explorer
+from fusion.page.picture import Picture
+from fusion.page.section import Section
+
+__all__ = ["Explorer", "Picture", "Section", "page_html", "write_page"]
