@@ -9,7 +9,7 @@ import typer
 
 from commands.console import escape, progress_bar, say
 from commands.fuse_train import Setting, build_head
-from commands.options import DEFAULT_STORE, Data, Features, Missing, Seed, StorePath, key_values, split_list
+from commands.options import DEFAULT_STORE, Data, Features, Missing, Seed, StorePath, key_values, numbers, split_list
 from commands.render import FigurePath, ResultPath, TableFormat, check_format, print_table, save_picture
 from commands.task import TestSplit, TrainSplit, load_task
 
@@ -38,6 +38,17 @@ def ablate(
         typer.Option(help="Choose on inner folds of the training rows (inner), or on the test rows (test, biased)."),
     ] = "inner",
     folds: Annotated[int, typer.Option(min=2, help="Inner folds.")] = 5,
+    C: Annotated[
+        str | None,
+        typer.Option(
+            "--C",
+            help="Inverse strengths of the penalty to cross with the weights, chosen by the same rows: 0.1,1,10.",
+            show_default="the head's own",
+        ),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Seeds of folds and heads, from --seed on; rows count once each.")
+    ] = 1,
     train_split: TrainSplit = "train",
     test_split: TestSplit = None,
     missing: Missing = "error",
@@ -47,6 +58,8 @@ def ablate(
     seed: Seed = 0,
 ) -> None:
     """Sweep block or decision weights in one job; choose on inner folds, judge once on the held-out split.
+
+    Linear heads on weighed blocks (`--head weighted`) are trained together, whole simplex, penalties and all.
 
     Example: cer-fuse ablate --weights manet.local=0:1:0.1,manet.multi_scale=1- --figure sweep.png
     """
@@ -60,6 +73,7 @@ def ablate(
     specs = [spec for entry in weights or [] for spec in split_list(entry)]
     if bool(specs) == bool(simplex):
         raise typer.BadParameter("give either --weights or --simplex", param_hint="--weights")
+    penalties = numbers(C, "--C")
     names = [spec.partition("=")[0].strip() for spec in specs] or split_list((simplex or "").rpartition(":")[0])
     task = load_task(store, data, features or ",".join(dict.fromkeys(names)), missing, train_split, test_split)
     grid = parse_grid(specs, task.train.widths) if specs else parse_simplex(simplex or "", task.train.by_feature())
@@ -72,8 +86,10 @@ def ablate(
             task.test,
             select="inner" if select == "inner" else "test",
             folds=folds,
+            C=penalties,
+            seeds=seeds,
             seed=seed,
-            progress=lambda done, total: step("fits", done, total),
+            progress=lambda done, total: step("steps", done, total),
         )
     print_table(found, format)
     say(f"{len(grid):,} weight vectors in {found.elapsed_s:,.1f} s")

@@ -54,6 +54,14 @@ def split_list(text: str | None) -> list[str]:
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
+def numbers(text: str | None, option: str) -> list[float]:
+    """A comma-separated option as numbers."""
+    try:
+        return [float(part) for part in split_list(text)]
+    except ValueError:
+        raise typer.BadParameter(f"expected numbers such as 0.1,1,10, however: {text!r}", param_hint=option) from None
+
+
 def key_values(entries: list[str] | None, option: str) -> dict[str, Any]:
     """Repeated `key=value` options; values are JSON where they can be, else text."""
     found: dict[str, Any] = {}

@@ -101,9 +101,7 @@ def fit_batch(
         state.step()
     _say_if_unfinished(gradients, tol, max_iter)
     shaped = coef.reshape(p, problems.k, width) * problems.all_scales[:, None, :]
-    return Solved(
-        coef=shaped[:, :, :-1], intercept=shaped[:, :, -1].copy(), gradient=gradients, iterations=iterations
-    )
+    return Solved(coef=shaped[:, :, :-1], intercept=shaped[:, :, -1].copy(), gradient=gradients, iterations=iterations)
 
 
 def batch_size(n: int, width: int, k: int) -> int:
@@ -229,7 +227,8 @@ class _State:
         """Return half the penalty here, its slope along the direction, and its bend."""
         ridge = self.problems.ridge[:, :1]
         coef, along = (part.reshape(len(part), self.problems.k, -1)[:, :, :-1] for part in (self.coef, direction))
-        pairs = [np.einsum("pkd,pkd->p", a, b, dtype=np.float64) for a, b in ((coef, coef), (coef, along), (along, along))]
+        products = ((coef, coef), (coef, along), (along, along))
+        pairs = [np.einsum("pkd,pkd->p", a, b, dtype=np.float64) for a, b in products]
         weight = ridge[:, 0].astype(np.float64)
         return 0.5 * weight * pairs[0], weight * pairs[1], weight * pairs[2]
 

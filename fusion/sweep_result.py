@@ -18,7 +18,7 @@ from fusion.sealed import known_keys, read_sealed, write_sealed
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-FORMAT, FORMAT_VERSION = "cer-sweep", 1
+FORMAT, FORMAT_VERSION = "cer-sweep", 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,6 +63,12 @@ class Sweep:
     """The declared classes in order."""
     weights: FloatArray
     """(w, m) weight vectors as the grid gave them."""
+    C: tuple[float, ...]
+    """Inverse strengths of the penalty that were crossed with the weights; empty where the head kept its own."""
+    penalty: FloatArray | None
+    """(w,) the C that each vector's scores are for, the best one on the deciding rows; None without a list."""
+    penalty_macro_f1: FloatArray | None
+    """(c, w) macro F1 on the deciding rows under each C; None without a list."""
     select: Literal["inner", "test"]
     """Where the vector was chosen: out of fold on the training rows, or (biased) on the test rows themselves."""
     folds: int
@@ -79,6 +85,8 @@ class Sweep:
     """Interval of its accuracy on the test rows."""
     chosen_macro_f1: Interval
     """Interval of its macro F1 on the test rows."""
+    chosen_by_seed: tuple[float, ...]
+    """Its macro F1 on the test rows under each seed; one figure where no seed can change its decisions."""
     marked: int | None
     """The vector of the stated reference (the paper's 0.6 / 0.4), if the grid holds exactly one such."""
     mark: Mapping[str, float]
@@ -87,8 +95,8 @@ class Sweep:
     """Nominal coverage of the intervals, 0-1."""
     resamples: int
     """Bootstrap resamples behind the bands; the chosen vector's intervals use four times as many."""
-    seed: int
-    """Seed of folds and bootstrap."""
+    seeds: tuple[int, ...]
+    """Seeds of folds and heads; the first one is the bootstrap's too. Confusion counts are summed over them."""
     elapsed_s: float
     """Wall clock of the whole sweep, seconds."""
     notes: tuple[str, ...]
@@ -115,26 +123,37 @@ class Sweep:
             "blocks": list(self.blocks),
             "classes": list(self.classes),
             "weights": self.weights.tolist(),
+            "C": list(self.C),
+            "penalty": None if self.penalty is None else self.penalty.tolist(),
+            "penalty_macro_f1": None if self.penalty_macro_f1 is None else self.penalty_macro_f1.tolist(),
             "inner": None if self.inner is None else _curve_to_dict(self.inner),
             "test": _curve_to_dict(self.test),
             "chosen_confusion": self.chosen_confusion.tolist(),
             "chosen_accuracy": asdict(self.chosen_accuracy),
             "chosen_macro_f1": asdict(self.chosen_macro_f1),
+            "chosen_by_seed": list(self.chosen_by_seed),
+            "optimism": self.optimism,
             "mark": dict(self.mark),
+            "seeds": list(self.seeds),
             "notes": list(self.notes),
         }
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Sweep:
         """Rebuild a sweep; unknown keys are refused."""
-        known_keys(plain, {field.name for field in fields(cls)}, "the sweep")
+        known_keys(plain, {field.name for field in fields(cls)} | {"optimism"}, "the sweep")
         try:
             return cls(
-                **plain
+                **{key: value for key, value in plain.items() if key != "optimism"}  # follows from the scores
                 | {
                     "blocks": tuple(plain["blocks"]),
                     "classes": tuple(plain["classes"]),
                     "weights": np.asarray(plain["weights"], np.float64),
+                    "C": tuple(plain["C"]),
+                    "penalty": _array(plain["penalty"]),
+                    "penalty_macro_f1": _array(plain["penalty_macro_f1"]),
+                    "chosen_by_seed": tuple(plain["chosen_by_seed"]),
+                    "seeds": tuple(plain["seeds"]),
                     "inner": None if plain["inner"] is None else _curve_from_dict(plain["inner"]),
                     "test": _curve_from_dict(plain["test"]),
                     "chosen_confusion": np.asarray(plain["chosen_confusion"], np.int64),
@@ -154,6 +173,10 @@ class Sweep:
     def load(cls, path: Path) -> Sweep:
         """Read a sweep written by `save`."""
         return cls.from_dict(read_sealed(path, kind=FORMAT, version=FORMAT_VERSION))
+
+
+def _array(values: Any) -> FloatArray | None:
+    return None if values is None else np.asarray(values, np.float64)
 
 
 def _curve_to_dict(curve: Curve) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def _notes(sweep: Sweep, shown: int) -> tuple[str, ...]:
         )
     notes.append(
         f"Chosen vector on the test rows: accuracy {_interval(sweep, 'accuracy')}, "
-        f"macro F1 {_interval(sweep, 'macro_f1')} ({percent} intervals, seed {sweep.seed})."
+        f"macro F1 {_interval(sweep, 'macro_f1')} ({percent} intervals, seed {sweep.seeds[0]})."
     )
     notes.append(f"In brackets: {percent} bootstrap intervals of {sweep.resamples} resamples.")
     if sweep.marked is not None:

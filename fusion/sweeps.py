@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.answers import Classifier, aligned
+from fusion.answers import Classifier
 from fusion.comparison import check_same_task
-from fusion.curve import curve
+from fusion.deciders import Decider, Decisions, decider_of
 from fusion.errors import SweepError
 from fusion.folds import folds_of
 from fusion.grid import PAPER_MARK, Grid, parse_grid, parse_simplex
-from fusion.identifiability import caveat, unidentifiable
-from fusion.intervals import LEVEL, accuracy_interval, bootstrap
-from fusion.mixing import counted, decisions
+from fusion.identifiability import unidentifiable
+from fusion.intervals import LEVEL, accuracy_interval
+from fusion.mixing import counted, totals
 from fusion.rows import Rows
-from fusion.sweep_result import Curve, Sweep
+from fusion.sweep_notes import notes_of
+from fusion.sweep_result import Sweep
+from fusion.sweep_scoring import Scoring
 
 __all__ = ["Grid", "Rows", "Sweep", "parse_grid", "parse_simplex", "sweep"]
 
 log = logging.getLogger(__name__)
 
-Decisions: TypeAlias = NDArray[np.int16]
+Parted: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
 Progress: TypeAlias = Callable[[int, int], None]
-"""Called as (done, all) after each fit."""
+"""Called as (done, all) after each fit, or each batch of fits trained together."""
 
 
 def sweep(
@@ -37,6 +39,8 @@ def sweep(
     train: Rows,
     test: Rows,
     *,
+    C: Sequence[float] = (),
+    seeds: int = 1,
     select: Literal["inner", "test"] = "inner",
     folds: int = 5,
     mark: Mapping[str, float] = PAPER_MARK,
@@ -45,20 +49,27 @@ def sweep(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Sweep:
-    """Score a head under every weight vector of a grid.
+    """Score a head under every weight vector of a grid, and under every C of a list.
 
-    A head with ``member_proba`` (`late`) is fitted once (and once a fold) and its members are mixed in one contraction;
-    a head with block ``weights`` (`weighted`) is fitted for every vector (and fold). Blocks outside the grid are left
-    out.
+    Whatever the way, the decisions are those of the head fitted for every vector (`fusion.deciders`): the members of
+    a head with ``member_proba`` (`late`) are fitted once (and once a fold) and mixed in one contraction; linear heads
+    on weighed blocks (`weighted`) are trained together; other heads with block ``weights`` are fitted one after the
+    other. Blocks outside the grid are left out.
 
     Parameters
     ----------
     head : unfitted `late` or `weighted` head
-        It is cloned; its ``blocks`` and ``weights`` are set from the grid, a missing ``random_state`` from ``seed``.
+        It is cloned; its ``blocks`` and ``weights`` are set from the grid.
     grid : Grid
         Weight vectors by block, from `parse_grid` or `parse_simplex`.
     train, test : Rows
         As for `compare`.
+    C : sequence of float
+        Inverse strengths of the penalty, crossed with the weights. Each vector keeps the one that the deciding rows
+        (see `select`) like best. Empty leaves the head's own.
+    seeds : int
+        How many seeds: ``seed``, ``seed + 1``, … With several, every seed has inner folds of its own and the head gets
+        each in turn; a row then counts once a seed, and intervals draw its repeats together.
     select : {"inner", "test"}
         Choose the vector of the best macro F1 out of fold on the training rows and score it on the test rows; or choose
         on the test rows, which is biased upward and says so.
@@ -67,7 +78,7 @@ def sweep(
     mark : dict of float
         A reference point, kept if the grid holds it.
     resamples, level, seed, progress
-        Bootstrap of the bands; seed of folds and bootstrap; a callback after each fit.
+        Bootstrap of the bands; seed of folds, bootstrap and a head without one; a callback after each step.
 
     Raises
     ------
@@ -75,6 +86,56 @@ def sweep(
         If the weights could not matter for this head, or the grid names unknown blocks.
     """
     started = perf_counter()
+    _check(head, grid, select, C, seeds)
+    check_same_task(train, test)
+    train, test = train.only(grid.blocks), test.only(grid.blocks)
+    decider = decider_of(head, grid, C, train, reseed=seeds > 1)
+    all_seeds = tuple(range(seed, seed + seeds))
+    plan = [(one, list(folds_of(train, folds, one))) for one in all_seeds] if select == "inner" else []
+    asked = all_seeds if decider.seeded else all_seeds[:1]
+    total = sum(decider.fits(learn.size) for _, parts in plan for learn, _ in parts)
+    step = _Steps(progress, total + len(asked) * decider.fits(train.n))
+    scoring = Scoring(grid.weights, len(train.classes), resamples, level, seed)
+    inner = None
+    if plan:
+        inner = scoring.penalised(train, _out_of_fold(decider, train, plan, step, len(grid), max(1, len(C))))
+    answers = np.stack([decider.decide(train, test, one, step) for one in asked], axis=2)  # (c, w, s, n)
+    taken = scoring.penalised(test, answers) if inner is None else inner
+    y_pred = np.take_along_axis(answers, taken.penalty[None, :, None, None], axis=0)[0]  # (w, s, n)
+    outer = scoring.curve(test, y_pred)
+    chosen = outer.best if inner is None else inner.curve.best
+    draws, independent = scoring.draws(test, y_pred[[chosen]])
+    confusions = counted(test.y, y_pred[chosen], len(test.classes))  # (s, k, k)
+    right = int(np.trace(confusions[0]))
+    return Sweep(
+        head=_words(head),
+        kind="decision" if hasattr(head, "member_proba") else "block",
+        blocks=grid.blocks,
+        classes=test.classes,
+        weights=grid.weights,
+        C=tuple(C),
+        penalty=None if not C else np.asarray(C, np.float64)[taken.penalty],
+        penalty_macro_f1=None if not C else taken.macro_f1,
+        select=select,
+        folds=0 if inner is None else folds,
+        inner=None if inner is None else inner.curve,
+        test=outer,
+        chosen=chosen,
+        chosen_confusion=confusions.sum(axis=0),
+        chosen_accuracy=accuracy_interval(right, test.n, draws, 0, independent=independent, level=level),
+        chosen_macro_f1=draws.interval("macro_f1", 0, level),
+        chosen_by_seed=tuple(totals(confusions)[1].tolist()),
+        marked=grid.find(mark),
+        mark=dict(mark),
+        level=level,
+        resamples=resamples,
+        seeds=all_seeds,
+        elapsed_s=round(perf_counter() - started, 3),
+        notes=notes_of(head, decider, inner is None, outer if inner is None else inner.curve, folds, train, test),
+    )
+
+
+def _check(head: Classifier, grid: Grid, select: str, C: Sequence[float], seeds: int) -> None:
     reason = unidentifiable(head)
     if reason:
         raise SweepError(reason)
@@ -85,107 +146,21 @@ def sweep(
             "every weight vector of the grid has the same proportions, and only proportions matter\n"
             "  weigh at least two blocks, and let one weight be 1- (what is left of 1)"
         )
-    check_same_task(train, test)
-    train, test = train.only(grid.blocks), test.only(grid.blocks)
-    decide = _decide_by_members if hasattr(head, "member_proba") else _decide_by_refits
-    parts = list(folds_of(train, folds, seed)) if select == "inner" else []
-    step = _Steps(progress, (1 + len(parts)) * (1 if decide is _decide_by_members else len(grid)))
-    inner = _inner(head, grid, train, parts, decide, step, seed, resamples, level) if parts else None
-    y_pred = decide(_prepared(head, train, seed), grid, train, test, step)
-    options: dict[str, Any] = {"groups": test.clusters, "level": level, "seed": seed}
-    outer = curve(test.y, y_pred, len(test.classes), grid.weights, resamples=resamples, **options)
-    chosen = outer.best if inner is None else inner.best
-    confusion = counted(test.y, y_pred[[chosen]], len(test.classes))[0]
-    draws = bootstrap(
-        test.y, y_pred[[chosen]], len(test.classes), groups=test.clusters, resamples=4 * resamples, seed=seed
-    )
-    right = int(np.trace(confusion))
-    return Sweep(
-        head=_words(head),
-        kind="decision" if decide is _decide_by_members else "block",
-        blocks=grid.blocks,
-        classes=test.classes,
-        weights=grid.weights,
-        select=select,
-        folds=len(parts),
-        inner=inner,
-        test=outer,
-        chosen=chosen,
-        chosen_confusion=confusion,
-        chosen_accuracy=accuracy_interval(right, test.n, draws, 0, independent=test.clusters is None, level=level),
-        chosen_macro_f1=draws.interval("macro_f1", 0, level),
-        marked=grid.find(mark),
-        mark=dict(mark),
-        level=level,
-        resamples=resamples,
-        seed=seed,
-        elapsed_s=round(perf_counter() - started, 3),
-        notes=_notes(head, inner, outer, grid, folds, train, test),
-    )
+    if any(not np.isfinite(one) or one <= 0 for one in C) or len(set(C)) < len(C):
+        raise SweepError(f"every C must be finite, positive and there once, however: {', '.join(map(str, C))}")
+    if seeds < 1:
+        raise SweepError(f"a sweep needs at least one seed, however: {seeds}")
 
 
-def _inner(
-    head: Classifier,
-    grid: Grid,
-    train: Rows,
-    parts: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
-    decide: Callable[..., Decisions],
-    step: _Steps,
-    seed: int,
-    resamples: int,
-    level: float,
-) -> Curve:
-    """Score every vector on the training rows, each row by a head that did not learn from it."""
-    y_pred = np.empty((len(grid), train.n), dtype=np.int16)
-    for learn, held in parts:
-        part = train.take(learn)
-        y_pred[:, held] = decide(_prepared(head, part, seed), grid, part, train.take(held), step)
-    return curve(
-        train.y,
-        y_pred,
-        len(train.classes),
-        grid.weights,
-        groups=train.clusters,
-        resamples=resamples,
-        level=level,
-        seed=seed,
-    )
-
-
-def _decide_by_members(head: Any, grid: Grid, learn: Rows, ask: Rows, step: _Steps) -> Decisions:
-    """Fit the members once and mix their answers for every vector: (w, n)."""
-    head.set_params(weights=dict.fromkeys(grid.blocks, 1.0))
-    head.fit(learn.x(), learn.y)
-    members = aligned(head.member_proba(ask.x()), head.classes_, len(ask.classes), "a member")
-    if members.shape[0] != len(grid.blocks):
-        raise SweepError(
-            f"the head has {members.shape[0]} members for {len(grid.blocks)} blocks: {', '.join(grid.blocks)}"
-        )
-    step()
-    return decisions(members, grid.weights, head.get_params(deep=False).get("mix", "arithmetic"))
-
-
-def _decide_by_refits(head: Any, grid: Grid, learn: Rows, ask: Rows, step: _Steps) -> Decisions:
-    """Fit the head for every vector: (w, n)."""
-    x_learn, x_ask = learn.x(), ask.x()
-    y_pred = np.empty((len(grid), ask.n), dtype=np.int16)
-    for i in range(len(grid)):
-        head.set_params(weights=grid.vector(i))
-        head.fit(x_learn, learn.y)
-        y_pred[i] = aligned(head.predict_proba(x_ask), head.classes_, len(ask.classes), "the head").argmax(axis=1)
-        step()
+def _out_of_fold(
+    decider: Decider, train: Rows, plan: list[tuple[int, list[Parted]]], step: _Steps, w: int, c: int
+) -> Decisions:
+    """Decide about every training row by heads that did not learn from it: (c, w, s, n)."""
+    y_pred = np.empty((c, w, len(plan), train.n), dtype=np.int16)
+    for number, (seed, parts) in enumerate(plan):
+        for learn, held in parts:
+            y_pred[:, :, number, held] = decider.decide(train.take(learn), train.take(held), seed, step)
     return y_pred
-
-
-def _prepared(head: Classifier, rows: Rows, seed: int) -> Any:
-    from sklearn.base import clone
-
-    mine: Any = clone(head)
-    known = mine.get_params(deep=False)
-    mine.set_params(blocks=rows.widths)
-    if "random_state" in known and known["random_state"] is None:
-        mine.set_params(random_state=seed)
-    return mine
 
 
 def _words(head: Classifier) -> str:
@@ -196,36 +171,14 @@ def _words(head: Classifier) -> str:
     return f"{type(head).__name__}({', '.join(known)})"
 
 
-def _notes(
-    head: Classifier, inner: Curve | None, outer: Curve, grid: Grid, folds: int, train: Rows, test: Rows
-) -> tuple[str, ...]:
-    warning = caveat(head)
-    notes = [] if warning is None else [warning]
-    if inner is None:
-        notes.append("Chosen on the test rows themselves: the chosen vector's scores are biased upward.")
-    else:
-        short = [name for name, n in zip(train.classes, train.supports.tolist(), strict=True) if 0 < n < folds]
-        if short:
-            notes.append(f"Fewer training rows than inner folds in {', '.join(short)}: the choice hardly sees them.")
-    for rows, what in ((train, "training"), (test, "test")):
-        lacking = [name for name, n in zip(rows.classes, rows.supports.tolist(), strict=True) if not n]
-        if lacking:
-            notes.append(f"No {what} row of {', '.join(lacking)}: F1 counted as 0 in macro F1.")
-    curve_used = outer if inner is None else inner
-    count = int(curve_used.alike.sum())
-    if len(grid) > 1:
-        notes.append(f"{count} of {len(grid)} weight vectors cannot be told from the best by a paired bootstrap.")
-    return tuple(notes)
-
-
 class _Steps:
-    """Counts fits for whoever watches."""
+    """Counts for whoever watches."""
 
     def __init__(self, watch: Progress | None, total: int) -> None:
         self._watch, self._total, self._done = watch, total, 0
 
     def __call__(self) -> None:
         self._done += 1
-        log.debug("sweep: fit %d of %d", self._done, self._total)
+        log.debug("sweep: step %d of %d", self._done, self._total)
         if self._watch is not None:
             self._watch(self._done, self._total)

@@ -68,7 +68,7 @@ def test_a_block_sweep_scores_each_vector_as_the_weighted_head_with_those_weight
         expected = scores(test.y, alone.fit(train.x(), train.y).predict(test.x()), CLASSES)
         assert found.test.macro_f1.value[i] == pytest.approx(expected.macro_f1)
     assert found.kind == "block"
-    assert seen == [(i + 1, 6) for i in range(6)]
+    assert seen == ([(1, 1)] if mode == "concat" else [(i + 1, 6) for i in range(6)])
 
 
 def test_the_choice_is_made_out_of_fold_on_the_training_rows(late):
