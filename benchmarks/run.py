@@ -16,6 +16,7 @@ RUNS = (
     ("store_peers",),
     ("decision_sweep",),
     ("bootstrap",),
+    ("simplex_sweep",),
     ("mlp_head", "--runs", "5"),
     ("mlp_head", "--runs", "3", "--precision", "float32"),
     ("extraction", "--backbone", "resnet50", "--batch-sizes", "4", "8", "16", "32"),

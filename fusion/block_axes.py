@@ -32,9 +32,9 @@ class BlockAxes:
         """Return the blocks (n, r_b) of rows in the new coordinates."""
         return [np.asarray(part @ axes) for part, axes in zip(parts, self.axes, strict=True)]
 
-    def back(self, coef: NDArray[np.float64], number: int) -> NDArray[np.float64]:
+    def back(self, coef: FloatArray, number: int) -> FloatArray:
         """Return weights (..., r_b) on the turned columns of one block as weights (..., d_b) on its own."""
-        return np.asarray(coef @ self.axes[number].T.astype(np.float64))
+        return np.asarray(coef @ self.axes[number].T)
 
 
 def _axes(part: FloatArray, centre: FloatArray) -> FloatArray:

@@ -108,7 +108,7 @@ class BlockBatch:
         turned = [
             self.axes.back(solved.coef[:, :, start:stop], number) for number, (start, stop) in enumerate(pairwise(ends))
         ]
-        return replace(solved, coef=np.concatenate(turned, axis=2).astype(np.float32))
+        return replace(solved, coef=np.concatenate(turned, axis=2))
 
     def _solved(self, parts: Sequence[FloatArray], codes: NDArray[np.int64], where: slice) -> Solved:
         from fusion.heads.class_weights import factors
