@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,9 @@ from fusion.quasi_newton import MEMORY, Curvature, Initial, dots
 
 log = logging.getLogger(__name__)
 
-FloatArray = NDArray[np.float32]
+FloatArray = NDArray[Any]
+"""float32, or float64 where problems are polished."""
+
 Scalars = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
@@ -26,8 +28,11 @@ entry of 1e-4, which is at least ten times looser; probabilities of the two were
 SUFFICIENT: Final = 1e-4
 """Share of the promised decrease that a step must keep (Nocedal and Wright, 2006, eq. 3.4)."""
 
-ROUNDING: Final = 2e-7
-"""Relative error of a loss whose logits are float32: a step is not refused for less."""
+ROUNDING: Final = 2.0
+"""Relative error of a loss, in epsilons of its logits' type: a step is not refused for less."""
+
+PATIENCE: Final = 25
+"""Iterations without a new smallest gradient after which float32 has done what it can."""
 
 BYTES: Final = 1_000_000_000
 """Memory that one batch may take; more problems are dealt over several."""
@@ -63,7 +68,8 @@ def fit_batch(
     Problem p sees block b times ``scales[p, b]``: its logits are ``sum_b scales[p, b] * parts[b] @ W_b``, so all logits
     of all problems are one product of the joined blocks with the joined, scaled weights, and so are the gradients.
     L-BFGS steps (`fusion.quasi_newton`) are preconditioned by the Hessian's diagonal, which is nearly all of it if the
-    blocks stand in their principal axes (`fusion.block_axes`). Solved problems leave the batch.
+    blocks stand in their principal axes (`fusion.block_axes`). Solved problems leave the batch. Products are float32;
+    where rounding stops them short of `tol`, the problems left go on in float64.
 
     Parameters
     ----------
@@ -87,16 +93,17 @@ def fit_batch(
     active = np.arange(p)
     for number in range(max_iter + 1):
         norms = np.sqrt(dots(state.gradient, state.gradient))
-        open_ = norms > tol
-        # Compacting copies everything: done when a tenth is solved, or all are.
-        if number == max_iter or not open_.any() or np.count_nonzero(~open_) >= 0.1 * len(active):
-            done = active if number == max_iter else active[~open_]
-            where = np.arange(len(active)) if number == max_iter else np.flatnonzero(~open_)
-            coef[done], gradients[done], iterations[done] = state.coef[where], norms[where], number
-            active = active[open_]
-            if number == max_iter or not active.size:
+        leaving = norms <= tol if number < max_iter else np.ones(len(active), np.bool_)
+        if np.count_nonzero(leaving) >= 0.1 * len(active):  # not for each single one: compacting copies everything
+            done = active[leaving]
+            coef[done], gradients[done], iterations[done] = state.coef[leaving], norms[leaving], number
+            active, norms = active[~leaving], norms[~leaving]
+            if not active.size:
                 break
-            state.keep(np.flatnonzero(open_))
+            state.keep(np.flatnonzero(~leaving))
+        if state.stalled(norms):
+            log.debug("batch: %d problems go on in float64", len(active))
+            state.polish()
         log.debug("batch: iteration %d, %d of %d problems open, norm %.1e", number, len(active), p, norms.max())
         state.step()
     _say_if_unfinished(gradients, tol, max_iter)
@@ -139,7 +146,7 @@ class _Problems:
         """(p, k, D + 1) -> (p, k, n); classes sum to zero, so the last one is what is left."""
         scaled = coef[:, :-1] * self.scales[:, None, :]
         p, free, width = scaled.shape
-        out = np.empty((p, self.k, len(self.codes)), np.float32)
+        out = np.empty((p, self.k, len(self.codes)), coef.dtype)
         out[:, :-1] = (scaled.reshape(p * free, width) @ self.columns).reshape(p, free, -1)
         np.negative(out[:, :-1].sum(axis=1), out=out[:, -1])
         return out
@@ -147,7 +154,7 @@ class _Problems:
     def pulled(self, residuals: FloatArray) -> FloatArray:
         """(p, k, n) -> (p, k, D + 1): the transpose of `logits`."""
         p, _, n = residuals.shape
-        out = np.empty((p, self.k, self.width), np.float32)
+        out = np.empty((p, self.k, self.width), residuals.dtype)
         free = np.ascontiguousarray(residuals[:, :-1]).reshape(-1, n)
         out[:, :-1] = (free @ self.rows).reshape(p, self.k - 1, -1) * self.scales[:, None, :]
         np.negative(out[:, :-1].sum(axis=1), out=out[:, -1])
@@ -168,11 +175,16 @@ class _Problems:
 
     def initial(self) -> Initial:
         """Return the reciprocals of the Hessians' diagonals where fitted probabilities vary half as much as priors."""
-        prior = np.maximum(self.truth @ self.shares, np.float32(1e-3))  # a class may count for nothing
+        prior = np.maximum(self.truth @ self.shares, 1e-3)  # a class may count for nothing
         squares = (np.square(self.rows) * self.shares[:, None]).sum(axis=0)
         squared = np.square(self.scales) * squares  # (p, D + 1)
         bend = 0.5 * (prior * (1 - prior))[None, :, None] * squared[:, None, :] + self.ridge[:, None, :]
-        return Initial(1 / np.maximum(bend, np.float32(1e-12)))
+        return Initial((1 / np.maximum(bend, 1e-12)).astype(self.rows.dtype))
+
+    def polish(self) -> None:
+        """Go on in float64."""
+        for name in ("rows", "columns", "scales", "ridge", "shares", "truth"):
+            setattr(self, name, getattr(self, name).astype(np.float64))
 
     def keep(self, which: NDArray[np.intp]) -> None:
         """Go on with these problems only."""
@@ -189,8 +201,32 @@ class _State:
         self.logits = np.zeros((p, problems.k, len(problems.codes)), np.float32)
         self.initial = problems.initial()
         self.curvature = Curvature()
-        self.value, residuals = problems.losses(self.logits.copy())
-        self.gradient = problems.pulled(residuals).reshape(p, -1)
+        self._look()
+
+    def stalled(self, norms: Scalars) -> bool:
+        """Whether float32 no longer brings the largest gradient down."""
+        largest = float(norms.max())
+        self.waited = 0 if largest < 0.9 * self.smallest else self.waited + 1
+        self.smallest = min(self.smallest, largest)
+        return self.waited > PATIENCE and self.coef.dtype == np.float32
+
+    def polish(self) -> None:
+        """Go on in float64, with all that was learned about the curvature forgotten."""
+        self.problems.polish()
+        self.coef = self.coef.astype(np.float64)
+        self.logits = self.problems.logits(self.coef.reshape(len(self.coef), self.problems.k, -1))
+        self.initial = self.problems.initial()
+        self.curvature.forget()
+        self._look()
+
+    def _look(self) -> None:
+        """Find loss and gradient where the problems stand."""
+        ridge = self.problems.ridge[:, None, :]
+        shaped = self.coef.reshape(len(self.coef), self.problems.k, -1)
+        losses, residuals = self.problems.losses(self.logits.copy())
+        self.value = losses + 0.5 * np.einsum("pkd,pkd->p", ridge * shaped, shaped, dtype=np.float64)
+        self.gradient = (self.problems.pulled(residuals) + ridge * shaped).reshape(len(self.coef), -1)
+        self.smallest, self.waited = np.inf, 0
 
     def step(self) -> None:
         """Take one L-BFGS step each, as long as decreases its loss enough: the loss along a line needs no product."""
@@ -204,7 +240,7 @@ class _State:
         along = self.problems.logits(direction.reshape(len(direction), self.problems.k, -1))
         bent = self._penalty_slopes(direction)
         length, value, residuals = self._searched(along, slope, bent)
-        taken = length.astype(np.float32)
+        taken = length.astype(self.coef.dtype)
         self.logits += taken[:, None, None] * along
         direction *= taken[:, None]
         self.coef += direction
@@ -238,16 +274,17 @@ class _State:
         """Return lengths (p,), mean losses with penalty there (p,), and residuals there (p, k, n)."""
         here, tilt, bend = penalty
         length = np.ones(len(slope))
+        slack = ROUNDING * float(np.finfo(along.dtype).eps) * np.abs(self.value)
         losses, residuals = self.problems.losses(self.logits + along)
         value = losses + here + tilt + 0.5 * bend
         for _ in range(30):
-            short = np.flatnonzero(value > self.value + SUFFICIENT * length * slope + ROUNDING * np.abs(self.value))
+            short = np.flatnonzero(value > self.value + SUFFICIENT * length * slope + slack)
             if not short.size:
                 break
             rise = value[short] - self.value[short] - length[short] * slope[short]
             guess = -slope[short] * length[short] ** 2 / (2 * rise)  # lowest point of the parabola through both ends
             length[short] = np.clip(guess, 0.1 * length[short], 0.5 * length[short])
-            some = length[short].astype(np.float32)[:, None, None]
+            some = length[short].astype(along.dtype)[:, None, None]
             losses, residuals[short] = self.problems.losses(self.logits[short] + some * along[short])
             value[short] = losses + here[short] + length[short] * (tilt[short] + 0.5 * length[short] * bend[short])
         return length, value, residuals

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
+FloatArray = NDArray[Any]
+"""float32, or float64 where problems are polished."""
+
 Scalars = NDArray[np.float64]
 
 MEMORY: Final = 8
@@ -37,7 +39,7 @@ class Curvature:
         if self._pairs:
             _, change, inverse = self._pairs[-1]
             size = inverse * dots(change, initial(change))
-            found *= _column(np.where(size > 0, 1 / np.where(size > 0, size, 1.0), 1.0))
+            found *= np.where(size > 0, 1 / np.where(size > 0, size, 1.0), 1.0).astype(found.dtype)[:, None]
         for (step, change, inverse), share in zip(self._pairs, reversed(taken), strict=True):
             _add(found, share - inverse * dots(change, found), step)
         return found
@@ -63,7 +65,7 @@ class Initial:
 
     Parameters
     ----------
-    inverse : float32 array of shape (p, k, d)
+    inverse : array of shape (p, k, d)
         Positive reciprocals of the Hessians' diagonals.
     """
 
@@ -88,9 +90,5 @@ def dots(a: FloatArray, b: FloatArray) -> Scalars:
 
 def _add(to: FloatArray, factors: Scalars, lines: FloatArray) -> None:
     """Add a multiple of a line to each line in place, without an array of all of them."""
-    for one, factor, line in zip(to, factors.astype(np.float32), lines, strict=True):
+    for one, factor, line in zip(to, factors.astype(to.dtype), lines, strict=True):
         one += factor * line
-
-
-def _column(scalars: Scalars) -> FloatArray:
-    return scalars.astype(np.float32)[:, None]

@@ -75,7 +75,7 @@ def test_stopping_early_is_said():
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([0.25, 2.0, 5.0]), st.sampled_from([0.1, 1.0, 10.0]))
 def test_scaling_a_block_only_rescales_its_penalty(seed, factor, C):
-    """Weight w under penalty 1/C is weight 1 under 1/(C w^2) on that block: one scale, many (w, C) (REFERENCE.md §6)."""
+    """Weight w under a penalty of 1/C is weight 1 under 1/(C w^2)."""
     parts, y = blocks(seed, 30, 3)
     scaled = fit_batch(parts, y, np.array([[factor, factor]]), np.array([C]), np.ones(3), tol=1e-7)
     penalised = fit_batch(parts, y, np.array([[1.0, 1.0]]), np.array([C * factor**2]), np.ones(3), tol=1e-7)
