@@ -12,20 +12,16 @@ from numpy.typing import NDArray
 
 from fusion.answers import Classifier
 from fusion.block_axes import BlockAxes
+from fusion.blocks import split
 from fusion.errors import SweepError
 from fusion.grid import Grid
 from fusion.logistic_batch import TOLERANCE, Solved, batch_size, fit_batch
 from fusion.rows import Rows
+from fusion.weighed_blocks import WeighedBlocks
 
 Decisions = NDArray[np.int16]
 FloatArray = NDArray[np.float32]
 Scalars = NDArray[np.float64]
-
-
-def batchable(head: Classifier) -> bool:
-    """Whether a head is a linear one on weighed, joined blocks: the `weighted` head in its default form."""
-    params = head.get_params(deep=False)
-    return getattr(head, "name", None) == "weighted" and params["mode"] == "concat" and params["head"] == "linear"
 
 
 class BlockBatch:
@@ -55,34 +51,26 @@ class BlockBatch:
         from fusion.heads import make_head
 
         params: Any = head.get_params(deep=False)
-        if "standardize" in (params["head_params"] or {}):
-            raise SweepError("the head on weighed blocks must not standardise them: that would undo the weights")
         self.top: Any = make_head("linear", **(params["head_params"] or {}))
-        self.normalize, self.widths = params["normalize"], train.widths
-        weights = grid.weights / np.sqrt(np.mean(grid.weights**2, axis=1, keepdims=True))
-        # What the weighted head multiplies its blocks by, and what the linear head then divides columns by.
-        width, m = sum(self.widths.values()), len(grid.blocks)
-        scales = weights * (np.sqrt(1 / width) if self.normalize == "none" else np.sqrt(1 / m))
+        self.blocks = WeighedBlocks(head, train)
         strengths = np.array([self.top.C if penalty is None else penalty for penalty in penalties], dtype=np.float64)
-        if not (np.isfinite(strengths).all() and (strengths > 0).all()):
-            raise SweepError(f"C must be finite and positive, however: {', '.join(f'{c:g}' for c in strengths)}")
         self.shape = (len(strengths), len(grid))
-        self.scales = np.tile(scales, (len(strengths), 1))
+        self.scales = np.tile(self.blocks.scales(grid), (len(strengths), 1))
         self.C = np.repeat(strengths, len(grid))
         self.k = len(train.classes)
-        normalizer = self._normalizer(train)
-        centres = [normalizer.mean[where] for where in self._slices()]
-        self.axes = BlockAxes(list(normalizer.transform(self._entered(train)).values()), centres)
+        normalizer = self.blocks.normalizer(train)
+        centres = list(split(normalizer.mean[None], self.blocks.widths).values())
+        self.axes = BlockAxes(self.blocks.parts(normalizer, train), [centre[0] for centre in centres])
 
     def fits(self, n: int) -> int:
         return len(self._batches(n))
 
     def decide(self, learn: Rows, ask: Rows, seed: int, step: Callable[[], None]) -> Decisions:
         seen, codes = np.unique(learn.y, return_inverse=True)
-        normalizer = self._normalizer(learn)
-        asked = np.concatenate(self.axes.turned(list(normalizer.transform(self._entered(ask)).values())), axis=1)
+        normalizer = self.blocks.normalizer(learn)
+        asked = np.concatenate(self.axes.turned(self.blocks.parts(normalizer, ask)), axis=1)
         y_pred = np.empty((len(self.C), ask.n), dtype=np.int16)
-        parts = self.axes.turned(list(normalizer.transform(self._entered(learn)).values()))
+        parts = self.axes.turned(self.blocks.parts(normalizer, learn))
         for where in self._batches(learn.n):
             solved = self._solved(parts, codes, where)
             p, k, width = solved.coef.shape
@@ -102,7 +90,7 @@ class BlockBatch:
         if self.fits(learn.n) > 1:
             raise SweepError(f"{len(self.C)} heads do not fit in memory at once; take fewer weight vectors")
         codes = np.unique(learn.y, return_inverse=True)[1]
-        parts = self.axes.turned(list(self._normalizer(learn).transform(self._entered(learn)).values()))
+        parts = self.axes.turned(self.blocks.parts(self.blocks.normalizer(learn), learn))
         solved = self._solved(parts, codes, slice(None))
         ends = np.cumsum([0, *(part.shape[1] for part in parts)])
         turned = [
@@ -125,30 +113,9 @@ class BlockBatch:
             max_iter=self.top.max_iter,
         )
 
-    def _normalizer(self, rows: Rows) -> Any:
-        from fusion.heads.normalizing import BlockNormalizer
-
-        return BlockNormalizer(self.normalize, self.widths).fit(self._entered(rows))
-
-    def _entered(self, rows: Rows) -> Any:
-        """Return the joined rows, checked as the head itself checks them."""
-        from fusion.heads import make_head
-        from fusion.heads.entering import entered_with_labels, refuse_unfinite
-
-        head = make_head("weighted", blocks=self.widths)
-        matrix, _ = entered_with_labels(head, rows.x(), rows.y)
-        head.blocks_ = dict(self.widths)
-        refuse_unfinite(head, matrix)
-        return matrix
-
-    def _slices(self) -> list[slice]:
-        from fusion.blocks import slices
-
-        return list(slices(self.widths).values())
-
     def _batches(self, n: int) -> list[slice]:
         """Deal the heads evenly over as few batches as memory allows."""
-        most = batch_size(n, sum(self.widths.values()), self.k)
+        most = batch_size(n, sum(self.blocks.widths.values()), self.k)
         count = -(-len(self.C) // most)
         ends = np.linspace(0, len(self.C), count + 1).astype(int).tolist()
         return [slice(start, stop) for start, stop in pairwise(ends)]

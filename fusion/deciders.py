@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.answers import Classifier, aligned
-from fusion.block_batch import BlockBatch, batchable
+from fusion.block_batch import BlockBatch
 from fusion.errors import SweepError, nearest
 from fusion.grid import Grid
 from fusion.mixing import decisions
+from fusion.ridge_batch import RidgeBatch
 from fusion.rows import Rows
 
 Decisions: TypeAlias = NDArray[np.int16]
@@ -41,14 +42,16 @@ def decider_of(head: Classifier, grid: Grid, penalties: Sequence[float], train: 
     """Choose the cheapest way that gives what fitting the head for every penalty and vector would give.
 
     Members are fitted once a penalty and mixed in one contraction; linear heads on weighed blocks are trained together
-    (`fusion.block_batch`); whatever else has block weights is fitted for every vector, one after the other. `reseed`
-    gives the head each seed in turn, even if it has one.
+    (`fusion.block_batch`), ridge heads solved from shared Gram matrices (`fusion.ridge_batch`); whatever else has block
+    weights is fitted for every vector, one after the other. `reseed` gives the head each seed in turn, even if it has
+    one.
     """
     tried: tuple[float | None, ...] = tuple(penalties) or FREE
     if hasattr(head, "member_proba"):
         return _Members(head, grid, tried, reseed)
-    if batchable(head):
-        return BlockBatch(head, grid, tried, train)
+    params = head.get_params(deep=False)
+    if getattr(head, "name", None) == "weighted" and params["mode"] == "concat" and params["head"] in _BATCHES:
+        return _BATCHES[params["head"]](head, grid, tried, train)
     return _Refits(head, grid, tried, reseed)
 
 
@@ -137,3 +140,9 @@ class _Refits:
                 y_pred[number, i] = proba.argmax(axis=1)
                 step()
         return y_pred
+
+
+_BATCHES: dict[str, Callable[[Classifier, Grid, Sequence[float | None], Rows], Decider]] = {
+    "linear": BlockBatch,
+    "ridge": RidgeBatch,
+}

@@ -201,6 +201,7 @@ class _State:
         self.logits = np.zeros((p, problems.k, len(problems.codes)), np.float32)
         self.initial = problems.initial()
         self.curvature = Curvature()
+        self.smallest, self.waited = np.inf, 0
         self._look()
 
     def stalled(self, norms: Scalars) -> bool:

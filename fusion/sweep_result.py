@@ -72,7 +72,7 @@ class Sweep:
     select: Literal["inner", "test"]
     """Where the vector was chosen: out of fold on the training rows, or (biased) on the test rows themselves."""
     folds: int
-    """Inner folds; 0 when ``select`` is "test"."""
+    """Inner folds, as many as rows where each row was left out by itself; 0 when ``select`` is "test"."""
     inner: Curve | None
     """Out-of-fold scores on the training rows; None when ``select`` is "test"."""
     test: Curve

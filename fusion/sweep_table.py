@@ -71,10 +71,8 @@ def _notes(sweep: Sweep, shown: int) -> tuple[str, ...]:
             f"{shown} of {len(sweep.weights)} vectors are shown: the best by the deciding figure and the special ones."
         )
     if sweep.inner is not None:
-        notes.append(
-            f"Chosen by the macro F1 of {sweep.folds} inner folds of the {sweep.inner.n} training rows; "
-            "the test rows had no say."
-        )
+        way = f"{sweep.folds} inner folds of" if sweep.folds < sweep.inner.n else "leaving out each of"
+        notes.append(f"Chosen by the macro F1 of {way} the {sweep.inner.n} training rows; the test rows had no say.")
         notes.append(
             f"Choosing on the {sweep.test.n} test rows instead would have claimed "
             f"{100 * sweep.optimism:.2f} points more macro F1: that is the optimism."

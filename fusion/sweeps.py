@@ -19,6 +19,7 @@ from fusion.grid import PAPER_MARK, Grid, parse_grid, parse_simplex
 from fusion.identifiability import unidentifiable
 from fusion.intervals import LEVEL, accuracy_interval
 from fusion.mixing import counted, totals
+from fusion.ridge_batch import RidgeBatch
 from fusion.rows import Rows
 from fusion.sweep_notes import notes_of
 from fusion.sweep_result import Sweep
@@ -74,7 +75,8 @@ def sweep(
         Choose the vector of the best macro F1 out of fold on the training rows and score it on the test rows; or choose
         on the test rows, which is biased upward and says so.
     folds : int
-        Inner folds, stratified, groups kept whole.
+        Inner folds, stratified, groups kept whole. Ridge heads need none where rows are independent: each row is left
+        out by itself, exactly.
     mark : dict of float
         A reference point, kept if the grid holds it.
     resamples, level, seed, progress
@@ -91,13 +93,17 @@ def sweep(
     train, test = train.only(grid.blocks), test.only(grid.blocks)
     decider = decider_of(head, grid, C, train, reseed=seeds > 1)
     all_seeds = tuple(range(seed, seed + seeds))
-    plan = [(one, list(folds_of(train, folds, one))) for one in all_seeds] if select == "inner" else []
     asked = all_seeds if decider.seeded else all_seeds[:1]
-    total = sum(decider.fits(learn.size) for _, parts in plan for learn, _ in parts)
-    step = _Steps(progress, total + len(asked) * decider.fits(train.n))
+    # A row cannot be left out alone where others share its group.
+    exact = decider if isinstance(decider, RidgeBatch) and train.clusters is None and select == "inner" else None
+    plan = [(one, list(folds_of(train, folds, one))) for one in all_seeds] if select == "inner" and not exact else []
+    learned = [learn.size for _, parts in plan for learn, _ in parts] + [train.n] * (len(asked) + bool(exact))
+    step = _Steps(progress, sum(decider.fits(n) for n in learned))
     scoring = Scoring(grid.weights, len(train.classes), resamples, level, seed)
     inner = None
-    if plan:
+    if exact:
+        inner = scoring.penalised(train, exact.left_out(train, step)[:, :, None])
+    elif plan:
         inner = scoring.penalised(train, _out_of_fold(decider, train, plan, step, len(grid), max(1, len(C))))
     answers = np.stack([decider.decide(train, test, one, step) for one in asked], axis=2)  # (c, w, s, n)
     taken = scoring.penalised(test, answers) if inner is None else inner
@@ -117,7 +123,7 @@ def sweep(
         penalty=None if not C else np.asarray(C, np.float64)[taken.penalty],
         penalty_macro_f1=None if not C else taken.macro_f1,
         select=select,
-        folds=0 if inner is None else folds,
+        folds=0 if inner is None else folds if plan else train.n,
         inner=None if inner is None else inner.curve,
         test=outer,
         chosen=chosen,

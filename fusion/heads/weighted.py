@@ -32,7 +32,7 @@ class WeightedHead(Head):
         Join the weighed blocks, or add them up; `sum` needs blocks of one width.
     normalize : {"power", "l2", "none"}
         What gives rows their unit length (`fusion.heads.normalizing`).
-    head : {"linear", "mlp"}
+    head : {"linear", "mlp", "ridge"}
         The head on top.
     head_params : dict, optional
         Its settings beyond the defaults.
@@ -93,8 +93,8 @@ class WeightedHead(Head):
         return self.head_.fit_threads_
 
     def _top(self) -> Head:
-        if self.head not in ("linear", "mlp"):
-            raise HeadConfigError(f"the head on weighed blocks must be 'linear' or 'mlp', got {self.head!r}")
+        if self.head not in ("linear", "mlp", "ridge"):
+            raise HeadConfigError(f"the head on weighed blocks must be 'linear', 'mlp' or 'ridge', got {self.head!r}")
         if "standardize" in (self.head_params or {}):
             raise HeadConfigError("the head on weighed blocks must not standardise them: that would undo the weights")
         return make_head(self.head, **{"standardize": "none", "random_state": self.seed_, **(self.head_params or {})})

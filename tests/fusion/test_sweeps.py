@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.linear_model import RidgeClassifier
 
 from fusion import make_head
 from fusion.errors import HeadDataError, ReportError, SweepError
@@ -180,3 +181,102 @@ def test_rows_of_a_group_stay_together_in_the_inner_folds():
 def test_a_sweep_that_cannot_be_is_refused_with_a_reason(head, grid, options, error, message):
     with pytest.raises(error, match=message):
         sweep(make_head(head), grid, rows(60, 0), rows(30, 1), resamples=20, **options)
+
+
+@pytest.mark.parametrize("normalize", ["power", "l2", "none"])
+def test_heads_trained_together_decide_as_heads_fitted_one_by_one(normalize, monkeypatch):
+    monkeypatch.setattr("fusion.heads.linear.TOLERANCE", 1e-7)  # rows on the fence would go the way of rounding
+    train, test = rows(60, 0), rows(45, 1)
+    head = make_head("weighted", normalize=normalize, head_params={"class_weight": "balanced"})
+    found = sweep(head, LINE, train, test, C=[0.1, 10], select="test", resamples=20)
+    train, test = train.only(LINE.blocks), test.only(LINE.blocks)
+    for number, C in enumerate(found.C):
+        for i in range(len(LINE)):
+            params = {"class_weight": "balanced", "C": C}
+            alone = make_head(
+                "weighted", blocks=train.widths, normalize=normalize, head_params=params, weights=LINE.vector(i)
+            )
+            expected = scores(test.y, alone.fit(train.x(), train.y).predict(test.x()), CLASSES)
+            assert found.penalty_macro_f1[number, i] == pytest.approx(expected.macro_f1)
+
+
+@pytest.mark.parametrize("head", [make_head("late", mix="arithmetic"), make_head("weighted", mode="sum")])
+def test_each_vector_keeps_the_penalty_that_the_inner_folds_like_best(head):
+    found = sweep(head, LINE, rows(60, 0), rows(30, 1), C=[0.01, 1, 100], folds=3, resamples=20)
+    assert found.penalty_macro_f1.shape == (3, 6)
+    best = found.penalty_macro_f1.argmax(axis=0)
+    assert (found.penalty == np.array(found.C)[best]).all()
+    assert found.inner.macro_f1.value == pytest.approx(found.penalty_macro_f1.max(axis=0))
+
+
+def test_a_ridge_sweep_leaves_out_each_training_row_by_itself():
+    train = rows(30, 0).only(LINE.blocks)
+    head = make_head("weighted", head="ridge", normalize="none")
+    found = sweep(head, LINE, rows(30, 0), rows(45, 1), C=[1.0], resamples=20)
+    assert found.folds == 30
+    for i, (local, scale) in enumerate(LINE.weights):
+        size = np.sqrt((local**2 + scale**2) / 2) * np.sqrt(6)
+        x = train.x().astype(np.float64) * np.repeat([local / size, scale / size], 3)
+        y_pred = [
+            RidgeClassifier(alpha=1.0).fit(np.delete(x, j, axis=0), np.delete(train.y, j)).predict(x[[j]])[0]
+            for j in range(30)
+        ]
+        assert found.inner.macro_f1.value[i] == pytest.approx(scores(train.y, np.array(y_pred), CLASSES).macro_f1)
+
+
+def test_ridge_keeps_groups_whole_by_inner_folds():
+    train = rows(60, 0, groups=tuple(f"v{i // 3}" for i in range(60)))
+    found = sweep(make_head("weighted", head="ridge"), LINE, train, rows(30, 1), folds=4, resamples=20)
+    assert found.folds == 4
+
+
+def test_seeds_are_pooled_and_their_spread_is_kept():
+    head = make_head("late", member="mlp", member_params={"epochs": 2, "hidden": [4]}, random_state=3)
+    found = sweep(head, LINE, rows(60, 0), rows(30, 1), folds=2, seeds=2, seed=5, resamples=20)
+    assert found.seeds == (5, 6)
+    assert len(found.chosen_by_seed) == 2
+    assert found.chosen_confusion.sum() == 60
+    assert found.test.n == 30
+    for number, seed in enumerate(found.seeds):
+        alone = make_head("late", member="mlp", member_params={"epochs": 2, "hidden": [4]}, random_state=seed)
+        alone.set_params(blocks=rows(1, 0).only(LINE.blocks).widths, weights=found.vector(found.chosen))
+        train, test = rows(60, 0).only(LINE.blocks), rows(30, 1).only(LINE.blocks)
+        y_pred = alone.fit(train.x(), train.y).predict(test.x())
+        assert found.chosen_by_seed[number] == pytest.approx(scores(test.y, y_pred, CLASSES).macro_f1)
+
+
+def test_a_head_without_chance_is_tested_once_whatever_the_seeds():
+    found = sweep(make_head("weighted"), LINE, rows(60, 0), rows(30, 1), folds=3, seeds=3, resamples=20)
+    assert found.chosen_confusion.sum() == 30
+    assert len(found.chosen_by_seed) == 1
+    assert found.inner.n == 60
+
+
+@pytest.mark.parametrize(
+    ("head", "options", "message"),
+    [
+        (make_head("late"), {"C": [0.0]}, "finite, positive"),
+        (make_head("late"), {"C": [1, 1]}, "there once"),
+        (make_head("late"), {"seeds": 0}, "at least one seed"),
+        (make_head("late", member="mlp"), {"C": [1]}, "'mlp' has no C to sweep"),
+        (make_head("weighted", head="ridge", head_params={"alfa": 1}), {}, "no setting 'alfa'"),
+        (make_head("weighted", head_params={"standardize": "l2"}), {}, "undo the weights"),
+    ],
+)
+def test_penalties_and_seeds_that_cannot_be_are_refused(head, options, message):
+    with pytest.raises(SweepError, match=message):
+        sweep(head, LINE, rows(60, 0), rows(30, 1), resamples=20, **options)
+
+
+def test_a_class_that_one_fold_cannot_learn_is_refused_by_name():
+    y = np.arange(60) % 2
+    y[7] = 2
+    with pytest.raises(HeadDataError, match="'Sadly_Surprised' has one training row"):
+        sweep(make_head("weighted"), LINE, rows(60, 0, y=y), rows(30, 1), resamples=20)
+
+
+def test_values_that_are_no_numbers_are_refused_before_any_training():
+    train = rows(60, 0)
+    train.blocks["manet.local"][3, 1] = np.nan
+    with pytest.raises(HeadDataError, match=r"row 3, block 'manet\.local'"):
+        sweep(make_head("weighted"), LINE, train, rows(30, 1), resamples=20)
