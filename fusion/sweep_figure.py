@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from fusion.figures import BLUE, GREEN, GREY, INK, ORANGE, PAPER, PURPLE, STYLE, new_figure
 from fusion.sweep_result import Sweep
-from fusion.sweep_table import mark_text
+from fusion.sweep_table import deciding, mark_text
+from fusion.table import EN_DASH
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 _SIDE = np.sqrt(3) / 2
 
@@ -61,6 +63,7 @@ def _line(sweep: Sweep, free: list[int]) -> Figure:
     panel.plot(
         [x[sweep.chosen]], [y], "D", color=INK, markersize=7, markerfacecolor="none", label=_chosen(sweep), zorder=4
     )
+    _strip(panel, x, deciding(sweep).alike, _alike(sweep))
     panel.set_xlabel(_axis_words(sweep, axis))
     panel.set_ylabel(f"score (%), {100 * sweep.level:g} % bands")
     panel.margins(x=0.02)
@@ -70,6 +73,23 @@ def _line(sweep: Sweep, free: list[int]) -> Figure:
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     panel.set_title(_title(sweep), loc="left", fontsize=9)
     return figure
+
+
+def _strip(panel: Any, x: FloatArray, alike: BoolArray, label: str) -> None:
+    """Underline the weights that cannot be told from the best, along the lower edge."""
+    levels = np.unique(x)
+    half = np.diff(levels).min() / 2 if levels.size > 1 else 0.5
+    kept = np.unique(x[alike])
+    ends = np.split(kept, np.flatnonzero(np.diff(kept) > 2.01 * half) + 1)
+    panel.hlines(
+        [0.015] * len(ends),
+        [max(part[0] - half, levels[0]) for part in ends],
+        [min(part[-1] + half, levels[-1]) for part in ends],
+        transform=panel.get_xaxis_transform(),
+        color=GREEN,
+        linewidth=5,
+        label=label,
+    )
 
 
 def _map(sweep: Sweep, free: list[int]) -> Figure:
@@ -101,15 +121,30 @@ def _triangle(sweep: Sweep, free: list[int]) -> Figure:
     dots.set_array(100 * sweep.test.macro_f1.value)
     _finish(figure, panel, sweep, dots, points)
     names = [sweep.blocks[i] for i in free]
-    gap = 0.03 + 1 / (steps * np.sqrt(3))  # clear of a hexagon's corner
+    _edge_shares(panel, names, 0.02 + 1 / (steps * np.sqrt(3)))
+    gap = 0.06 + 1 / (steps * np.sqrt(3))  # clear of a hexagon's corner and of the shares
     panel.text(-gap / 2, -gap, f"{names[0]} only", ha="center", va="top")
     panel.text(1 + gap / 2, -gap, f"{names[1]} only", ha="center", va="top")
     panel.text(0.5, _SIDE + gap, f"{names[2]} only", ha="center", va="bottom")
     panel.set_xlim(-gap - 0.05, 1.05 + gap)
-    panel.set_ylim(-gap - 0.05, _SIDE + gap + 0.05)
+    panel.set_ylim(-gap - 0.07, _SIDE + gap + 0.05)
     panel.set_aspect("equal")
     panel.set_axis_off()
     return figure
+
+
+def _edge_shares(panel: Any, names: list[str], gap: float) -> None:
+    """Write shares along the edges: of the second block below, of the third on the right, of the first on the left."""
+    small: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7, "color": GREY}
+    out, aside = gap + 0.06, gap + 0.13
+    panel.text(0.5, -out, f"share of {names[1]} \u2192", **small)
+    panel.text(0.75 + aside * _SIDE, _SIDE / 2 + aside / 2, f"\u2190 share of {names[2]}", rotation=-60, **small)
+    panel.text(0.25 - aside * _SIDE, _SIDE / 2 + aside / 2, f"\u2190 share of {names[0]}", rotation=60, **small)
+    for percent in (20, 40, 60, 80):
+        t = percent / 100
+        panel.text(t, -gap - 0.01, f"{percent} %", **small)
+        panel.text(1 - t / 2 + gap * _SIDE + 0.015, _SIDE * t + gap / 2, f"{percent} %", **small)
+        panel.text((1 - t) / 2 - gap * _SIDE - 0.015, _SIDE * (1 - t) + gap / 2, f"{percent} %", **small)
 
 
 def _hexagons(panel: Any, points: FloatArray, steps: float) -> Any:
@@ -134,11 +169,19 @@ def _profiles(sweep: Sweep, free: list[int]) -> Figure:
         top = np.full(levels.size, -np.inf)
         np.maximum.at(top, which, f1)
         color = colors[j % len(colors)]
-        panel.plot(levels, top, styles[j % 4], color=color, marker="o", markersize=3, label=sweep.blocks[i])
+        panel.plot(
+            levels, top, styles[j % 4], color=color, marker="o", markersize=4, markerfacecolor=PAPER,
+            label=sweep.blocks[i],
+        )  # fmt: skip
+        near = np.unique(which[deciding(sweep).alike])
+        panel.plot(levels[near], top[near], "o", color=color, markersize=4.5)
         panel.plot(
             [sweep.weights[sweep.chosen, i]], [f1[sweep.chosen]], "D", color=color, markersize=6, markerfacecolor="none"
         )
-    panel.set_xlabel("weight of the block (diamonds: the chosen vector)")
+    panel.set_xlabel(
+        "weight of the block\ndiamonds: the chosen vector\n"
+        "filled: some vector of that weight cannot be told from the best"
+    )
     panel.set_ylabel("best test macro F1 at that weight (%)")
     panel.grid(axis="y", color="#e6e6e6", linewidth=0.7)
     panel.spines[["top", "right"]].set_visible(False)
@@ -151,6 +194,18 @@ def _finish(figure: Figure, panel: Any, sweep: Sweep, drawn: Any, points: FloatA
     bar: Any = figure.colorbar(drawn, ax=panel, shrink=0.8, pad=0.03)
     bar.set_label("test macro F1 (%)")
     bar.outline.set_visible(False)
+    alike = deciding(sweep).alike
+    if not alike.all():
+        panel.plot(
+            *points[alike].T,
+            "o",
+            markersize=3.5,
+            color=PAPER,
+            markeredgecolor=INK,
+            markeredgewidth=0.7,
+            label=_alike(sweep),
+            zorder=2.5,
+        )
     for i, marker, label in (
         (sweep.chosen, "D", _chosen(sweep)),
         (sweep.test.best, "o", f"best on test: {100 * sweep.test.macro_f1.value[sweep.test.best]:.1f} % (peeking)"),
@@ -183,7 +238,14 @@ def _finish(figure: Figure, panel: Any, sweep: Sweep, drawn: Any, points: FloatA
 
 def _chosen(sweep: Sweep) -> str:
     where = "inner folds" if sweep.inner is not None else "the test rows"
-    return f"chosen on {where}: {100 * sweep.test.macro_f1.value[sweep.chosen]:.1f} %"
+    ends = f"{100 * sweep.chosen_macro_f1.low:.1f}{EN_DASH}{100 * sweep.chosen_macro_f1.high:.1f}"
+    return f"chosen on {where}: {100 * sweep.test.macro_f1.value[sweep.chosen]:.1f} % ({ends})"
+
+
+def _alike(sweep: Sweep) -> str:
+    where = "inner folds" if sweep.inner is not None else "the test rows"
+    alike = deciding(sweep).alike
+    return f"cannot be told from the best on {where}: {int(alike.sum())} of {alike.size}"
 
 
 def _axis_words(sweep: Sweep, axis: int) -> str:

@@ -13,19 +13,22 @@ def sweep_table(sweep: Sweep, *, limit: int = 40) -> Table:
 
     Bold is the best of a column. Of the training rows only the figure that the choice was made by is shown.
     """
-    deciding = sweep.test if sweep.inner is None else sweep.inner
-    shown = _shown(sweep, deciding, limit)
+    decisive = deciding(sweep)
+    shown = _shown(sweep, decisive, limit)
     header = [f"{name} (weight)" for name in sweep.blocks]
+    header += ["C"] if sweep.penalty is not None else []
     header += ["inner macro F1 (%)"] if sweep.inner is not None else []
     header += ["test accuracy (%)", "test macro F1 (%)", "note"]
     rows = []
     for i in shown:
         cells = [Cell(f"{weight:.3g}", float(weight)) for weight in sweep.weights[i]]
+        if sweep.penalty is not None:
+            cells.append(Cell(f"{sweep.penalty[i]:g}", float(sweep.penalty[i])))
         if sweep.inner is not None:
             cells.append(_percent(sweep.inner.macro_f1, i, best=i == sweep.inner.best, interval=False))
         cells.append(_percent(sweep.test.accuracy, i, best=i == int(sweep.test.accuracy.value.argmax())))
         cells.append(_percent(sweep.test.macro_f1, i, best=i == sweep.test.best))
-        rows.append((*cells, Cell(_marks(sweep, deciding, i))))
+        rows.append((*cells, Cell(_marks(sweep, decisive, i))))
     return Table(
         title=f"Weights swept: {sweep.head}, {len(sweep.weights)} vectors over {sweep.test.n} test rows",
         header=tuple(header),
@@ -34,15 +37,20 @@ def sweep_table(sweep: Sweep, *, limit: int = 40) -> Table:
     )
 
 
+def deciding(sweep: Sweep) -> Curve:
+    """Return the curve that the choice was made by."""
+    return sweep.test if sweep.inner is None else sweep.inner
+
+
 def mark_text(sweep: Sweep) -> str:
     """Return the reference in words, blocks named: ``manet.local 0.6 / manet.multi_scale 0.4``."""
     return " / ".join(f"{name} {weight:g}" for name, weight in sweep.mark.items())
 
 
-def _shown(sweep: Sweep, deciding: Curve, limit: int) -> list[int]:
+def _shown(sweep: Sweep, decisive: Curve, limit: int) -> list[int]:
     if len(sweep.weights) <= limit:
         return list(range(len(sweep.weights)))
-    order = np.argsort(-deciding.macro_f1.value, kind="stable")[:limit].tolist()
+    order = np.argsort(-decisive.macro_f1.value, kind="stable")[:limit].tolist()
     special = {sweep.chosen, sweep.test.best} | ({sweep.marked} if sweep.marked is not None else set())
     return sorted(set(order) | special)
 
@@ -53,12 +61,12 @@ def _percent(band: Band, i: int, *, best: bool, interval: bool = True) -> Cell:
     return Cell(text, value, low if interval else None, high if interval else None, best=best)
 
 
-def _marks(sweep: Sweep, deciding: Curve, i: int) -> str:
+def _marks(sweep: Sweep, decisive: Curve, i: int) -> str:
     words = [
         *(["chosen"] if i == sweep.chosen else []),
         *(["reference"] if i == sweep.marked else []),
         *(["best on test"] if i == sweep.test.best else []),
-        *(["alike"] if deciding.alike[i] and i != deciding.best else []),
+        *(["alike"] if decisive.alike[i] and i != decisive.best else []),
     ]
     return ", ".join(words) or EN_DASH
 
@@ -81,6 +89,13 @@ def _notes(sweep: Sweep, shown: int) -> tuple[str, ...]:
         f"Chosen vector on the test rows: accuracy {_interval(sweep, 'accuracy')}, "
         f"macro F1 {_interval(sweep, 'macro_f1')} ({percent} intervals, seed {sweep.seeds[0]})."
     )
+    if sweep.penalty is not None:
+        tried = ", ".join(f"{C:g}" for C in sweep.C)
+        notes.append(f"C: of {tried}, the one that the deciding rows like best for this vector.")
+    if len(sweep.seeds) > 1:
+        spread = [100 * value for value in sweep.chosen_by_seed]
+        own = f": the chosen vector's test macro F1 was {min(spread):.2f} to {max(spread):.2f} %" if spread[1:] else ""
+        notes.append(f"Seeds {sweep.seeds[0]} to {sweep.seeds[-1]} pooled, each row once a seed{own}.")
     notes.append(f"In brackets: {percent} bootstrap intervals of {sweep.resamples} resamples.")
     if sweep.marked is not None:
         notes.append(f"Reference: {mark_text(sweep)}.")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,11 +52,15 @@ def swept(grid: Grid, *, inner: bool = True, mark: dict[str, float] | None = Non
         chosen_confusion=counted(y, decisions(proba, grid.weights)[[chosen]], 3)[0],
         chosen_accuracy=Interval(0.5, 0.7),
         chosen_macro_f1=Interval(0.4, 0.6),
+        chosen_by_seed=(0.5,),
+        C=(),
+        penalty=None,
+        penalty_macro_f1=None,
         marked=grid.find(mark or PAPER_MARK),
         mark=dict(mark or PAPER_MARK),
         level=0.95,
         resamples=20,
-        seed=0,
+        seeds=(0,),
         elapsed_s=0.1,
         notes=("One note.",),
     )
@@ -167,3 +172,26 @@ def test_a_dollar_sign_in_a_name_is_drawn_as_it_is(tmp_path):
     found = Scores(classes=("a$_b$c", "d"), confusion=np.array([[1, 0], [1, 2]]))
     text = save_figure(draw_confusion(found, "cost in $ and $"), tmp_path / "c.svg").read_text()
     assert "cost in $ and $" in text
+
+
+def test_the_vectors_that_cannot_be_told_from_the_best_are_drawn_and_counted():
+    sweep = swept(GRIDS["triangle"])
+    alike = int(sweep.inner.alike.sum())
+    assert 0 < alike < len(sweep.weights)
+    figure = draw_sweep(sweep)
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert f"cannot be told from the best on inner folds: {alike} of {len(sweep.weights)}" in words
+    (dots,) = [line for line in figure.axes[0].lines if str(line.get_label()).startswith("cannot be told")]
+    assert len(dots.get_xdata()) == alike
+
+
+def test_a_table_shows_each_vectors_penalty_and_what_the_seeds_gave():
+    sweep = swept(LINE)
+    penalty = np.where(np.arange(len(sweep.weights)) % 2, 1.0, 10.0)
+    table = sweep_table(
+        replace(sweep, C=(1.0, 10.0), penalty=penalty, seeds=(3, 4), chosen_by_seed=(0.5, 0.6)), limit=100
+    )
+    column = table.header.index("C")
+    assert [row[column].value for row in table.rows] == penalty.tolist()
+    assert "Seeds 3 to 4 pooled" in " ".join(table.notes)
+    assert "50.00 to 60.00 %" in " ".join(table.notes)
