@@ -62,13 +62,20 @@ def decisions(member_proba: FloatArray, weights: FloatArray, mix: Mix = "arithme
 
 
 def _argmax(planes: FloatArray) -> Decisions:
-    """First largest class, by whole planes: (w, k, n) -> (w, n). NumPy's argmax is slow over a short axis."""
+    """First largest class, by whole planes: (w, k, n) -> (w, n). NumPy's argmax is slow over a short axis.
+
+    The position is counted as the classes that pass before the largest value is met: sums of single bytes.
+    """
     best = planes[:, 0].copy()
-    where = np.zeros(best.shape, dtype=np.int16)
     for c in range(1, planes.shape[1]):
-        np.copyto(where, np.int16(c), where=planes[:, c] > best)
         np.maximum(best, planes[:, c], out=best)
-    return where
+    where = np.zeros(best.shape, dtype=np.uint8)
+    before, unequal = np.ones(best.shape, dtype=np.bool_), np.empty(best.shape, dtype=np.bool_)
+    for c in range(planes.shape[1] - 1):
+        np.not_equal(planes[:, c], best, out=unequal)
+        np.logical_and(before, unequal, out=before)
+        where += before.view(np.uint8)
+    return where.astype(np.int16)
 
 
 def counted(y_true: IntArray, y_pred: NDArray[np.integer], k: int) -> IntArray:

@@ -260,7 +260,8 @@ def test_a_head_without_chance_is_tested_once_whatever_the_seeds():
         (make_head("late"), {"seeds": 0}, "at least one seed"),
         (make_head("late", member="mlp"), {"C": [1]}, "'mlp' has no C to sweep"),
         (make_head("weighted", head="ridge", head_params={"alfa": 1}), {}, "no setting 'alfa'"),
-        (make_head("weighted", head_params={"standardize": "l2"}), {}, "undo the weights"),
+        (make_head("weighted", head_params={"standardize": "l2"}), {}, "undoes weights"),
+        (make_head("weighted", head_params={"standardize": "none"}), {}, "must not standardise"),
     ],
 )
 def test_penalties_and_seeds_that_cannot_be_are_refused(head, options, message):
