@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from featstore import Manifest
-from fusion import Report
+from fusion import Report, Sweep
 from fusion.predictions import read_predictions
 
 SPLITS = "learning from 28 rows of train, judged on 14 rows of test"
@@ -154,6 +154,19 @@ def test_ablate_sweeps_block_weights_too(run, filled):
     assert len(text.splitlines()) >= 4
 
 
+@pytest.mark.parametrize("top", ["linear", "ridge"])
+def test_ablate_crosses_weights_with_penalties_and_seeds_in_one_job(run, filled, tmp_path, top):
+    command = (
+        f"cer-fuse ablate --head weighted --set head={top} --simplex one,two:0.25 --C 0.1,1,10 --seeds 2 --folds 2"
+    )
+    result = run(f"{command} --figure none -o s.json")
+    assert "5 weight vectors" in result.stderr
+    kept = Sweep.load(tmp_path / "s.json")
+    assert kept.C == (0.1, 1.0, 10.0)
+    assert kept.penalty_macro_f1.shape == (3, 5)
+    assert kept.seeds == (0, 1)
+
+
 @pytest.mark.parametrize(
     ("command", "code", "message"),
     [
@@ -169,6 +182,8 @@ def test_ablate_sweeps_block_weights_too(run, filled):
         ("cer-fuse ablate --simplex one,two:0.5 --folds 40", 1, "40"),
         ("cer-fuse ablate --head xgboost --weights one=0:1:0.5,two=1-", 1, "weights"),
         ("cer-fuse ablate --weights one=0:1:0.5,three=1-", 1, "three"),
+        ("cer-fuse ablate --simplex one,two:0.5 --C 1,x", 2, "expected numbers"),
+        ("cer-fuse ablate --simplex one,two:0.5 --C 0", 1, "finite, positive"),
         ("cer-fuse evaluate --head runs/none", 1, "runs/none"),
         ("cer-fuse train --missing sometimes", 2, "must be 'error' or 'drop'"),
     ],

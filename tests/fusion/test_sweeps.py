@@ -12,6 +12,7 @@ from fusion.folds import folds_of
 from fusion.grid import PAPER_MARK, Grid, parse_grid, parse_simplex
 from fusion.metrics import scores
 from fusion.rows import Rows
+from fusion.sealed import write_sealed
 from fusion.sweep_result import Sweep
 from fusion.sweeps import sweep
 
@@ -143,6 +144,15 @@ def test_a_sweep_survives_its_file(late, tmp_path):
         Sweep.load(path)
     with pytest.raises(ReportError, match="unknown keys more"):
         Sweep.from_dict({**late.to_dict(), "more": 1})
+    write_sealed(path, late.to_dict(), kind="cer-sweep", version=1)
+    with pytest.raises(ReportError, match="reads cer-sweep version 2, the file is version 1"):
+        Sweep.load(path)
+
+
+def test_a_sweep_of_penalties_and_seeds_survives_its_file(tmp_path):
+    found = sweep(make_head("weighted"), LINE, rows(60, 0), rows(30, 1), C=[1, 10], seeds=2, folds=2, resamples=20)
+    assert Sweep.load(found.save(tmp_path / "s.json")).to_dict() == found.to_dict()
+    assert found.to_dict()["optimism"] == found.optimism
 
 
 def test_the_head_given_is_left_as_it_was():

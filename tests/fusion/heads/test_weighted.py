@@ -65,7 +65,7 @@ def test_an_mlp_may_stand_on_top(faces):
         ({"mode": "product"}, HeadConfigError, "mode must be 'concat' or 'sum'"),
         ({"weights": {"vit": 1.0}}, BlockError, "no weight for block 'manet.local'"),
         ({"weights": {"vit": 1.0, "manet.local": 1.0, "manet": 1.0}}, BlockError, "there is no block 'manet'"),
-        ({"head": "xgboost"}, HeadConfigError, "must be 'linear' or 'mlp'"),
+        ({"head": "xgboost"}, HeadConfigError, "must be 'linear', 'mlp' or 'ridge'"),
         ({"head_params": {"standardize": "standard"}}, HeadConfigError, "would undo the weights"),
         ({"normalize": "L2"}, HeadConfigError, "did you mean 'l2'"),
     ],
