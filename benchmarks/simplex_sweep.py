@@ -119,8 +119,9 @@ def peers(grid: Grid, train: Rows, parts: list[tuple[Any, Any]], samples: int) -
             default_s.append(seconds_of(lambda loose=loose, x=x: loose.fit(x, learn.y)))
             tight_s.append(seconds_of(lambda tight=tight, x=x: tight.fit(x, learn.y)))
         columns = np.repeat(batch.scales[i], list(train.widths.values()))
-        # Ours are weights on unweighed columns: a solution on weighed ones times the scales.
-        mine = softmax(asked.astype(np.float64) @ (ours.coef[i] / columns).T + ours.intercept[i])
+        # Ours are weights on unweighed columns: a solution on weighed ones times the scales, of which some are zero.
+        own = np.divide(ours.coef[i], columns, out=np.zeros_like(ours.coef[i]), where=columns > 0)
+        mine = softmax(asked.astype(np.float64) @ own.T + ours.intercept[i])
         theirs = tight.predict_proba(asked)
         theirs_coef = tight.coef_ * columns
         apart.append(
@@ -128,20 +129,20 @@ def peers(grid: Grid, train: Rows, parts: list[tuple[Any, Any]], samples: int) -
                 np.abs(mine - theirs).max(),
                 np.count_nonzero(mine.argmax(axis=1) != theirs.argmax(axis=1)),
                 np.linalg.norm(ours.coef[i] - theirs_coef) / np.linalg.norm(theirs_coef),
-                gradient(x, learn.y, ours.coef[i] / columns, ours.intercept[i]),
+                gradient(x, learn.y, own, ours.intercept[i]),
                 gradient(x, learn.y, tight.coef_, tight.intercept_),
                 gradient(x, learn.y, loose.coef_, loose.intercept_),
                 np.abs(loose.predict_proba(asked) - theirs).max(),
             )
         )
-    probability, decisions, coef, own, tight_norm, loose_norm, loose_probability = np.max(apart, axis=0)
+    probability, decisions, coef, own_norm, tight_norm, loose_norm, loose_probability = np.max(apart, axis=0)
     return {
         "fit_s": float(np.mean(default_s)),
         "tight_fit_s": float(np.mean(tight_s)),
         "probability_apart": float(probability),
         "decisions_apart": int(decisions),
         "coef_apart": float(coef),
-        "gradient_norm": float(own),
+        "gradient_norm": float(own_norm),
         "sklearn_tight_gradient_norm": float(tight_norm),
         "sklearn_default_gradient_norm": float(loose_norm),
         "sklearn_default_probability_apart": float(loose_probability),

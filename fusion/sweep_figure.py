@@ -11,14 +11,13 @@ from fusion.figures import BLUE, GREEN, GREY, INK, ORANGE, PAPER, PURPLE, STYLE,
 from fusion.sweep_result import Sweep
 from fusion.sweep_table import deciding, mark_text
 from fusion.table import EN_DASH
+from fusion.ternary import SIDE, edge_shares, hexagons
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
-
-_SIDE = np.sqrt(3) / 2
 
 
 def draw_sweep(sweep: Sweep) -> Figure:
@@ -115,47 +114,22 @@ def _triangle(sweep: Sweep, free: list[int]) -> Figure:
     panel: Any = figure.subplots()
     part = sweep.weights[:, free]
     share = part / part.sum(axis=1, keepdims=True)
-    points = np.stack([share[:, 1] + share[:, 2] / 2, _SIDE * share[:, 2]], axis=1)
+    points = np.stack([share[:, 1] + share[:, 2] / 2, SIDE * share[:, 2]], axis=1)
     steps = 1 / float(np.min(np.diff(np.unique(share[:, 0].round(9)))))
-    dots = _hexagons(panel, points, steps)
+    dots = hexagons(panel, points, steps)
     dots.set_array(100 * sweep.test.macro_f1.value)
     _finish(figure, panel, sweep, dots, points)
     names = [sweep.blocks[i] for i in free]
-    _edge_shares(panel, names, 0.02 + 1 / (steps * np.sqrt(3)))
+    edge_shares(panel, names, 0.02 + 1 / (steps * np.sqrt(3)))
     gap = 0.06 + 1 / (steps * np.sqrt(3))  # clear of a hexagon's corner and of the shares
     panel.text(-gap / 2, -gap, f"{names[0]} only", ha="center", va="top")
     panel.text(1 + gap / 2, -gap, f"{names[1]} only", ha="center", va="top")
-    panel.text(0.5, _SIDE + gap, f"{names[2]} only", ha="center", va="bottom")
+    panel.text(0.5, SIDE + gap, f"{names[2]} only", ha="center", va="bottom")
     panel.set_xlim(-gap - 0.05, 1.05 + gap)
-    panel.set_ylim(-gap - 0.07, _SIDE + gap + 0.05)
+    panel.set_ylim(-gap - 0.07, SIDE + gap + 0.05)
     panel.set_aspect("equal")
     panel.set_axis_off()
     return figure
-
-
-def _edge_shares(panel: Any, names: list[str], gap: float) -> None:
-    """Write shares along the edges: of the second block below, of the third on the right, of the first on the left."""
-    small: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7, "color": GREY}
-    out, aside = gap + 0.06, gap + 0.13
-    panel.text(0.5, -out, f"share of {names[1]} \u2192", **small)
-    panel.text(0.75 + aside * _SIDE, _SIDE / 2 + aside / 2, f"\u2190 share of {names[2]}", rotation=-60, **small)
-    panel.text(0.25 - aside * _SIDE, _SIDE / 2 + aside / 2, f"\u2190 share of {names[0]}", rotation=60, **small)
-    for percent in (20, 40, 60, 80):
-        t = percent / 100
-        panel.text(t, -gap - 0.01, f"{percent} %", **small)
-        panel.text(1 - t / 2 + gap * _SIDE + 0.015, _SIDE * t + gap / 2, f"{percent} %", **small)
-        panel.text((1 - t) / 2 - gap * _SIDE - 0.015, _SIDE * (1 - t) + gap / 2, f"{percent} %", **small)
-
-
-def _hexagons(panel: Any, points: FloatArray, steps: float) -> Any:
-    """Tile the triangle: a hexagon a vector, as wide as the vectors are apart, with a hair's gap."""
-    from matplotlib.collections import PolyCollection
-
-    angles = np.deg2rad(np.arange(6) * 60 + 30)
-    corners = 0.97 / (steps * np.sqrt(3)) * np.stack([np.cos(angles), np.sin(angles)], axis=1)  # (6, 2)
-    tiles = PolyCollection(list(points[:, None, :] + corners), cmap="viridis", linewidths=0, zorder=2)
-    panel.add_collection(tiles)
-    return tiles
 
 
 def _profiles(sweep: Sweep, free: list[int]) -> Figure:
