@@ -17,15 +17,15 @@ from torch import Tensor
 
 from backbones.device_memory import DeviceMemoryError
 from backbones.errors import DivergedError, RecipeError, listed
-from backbones.finetuning.ahead import loaded_ahead
-from backbones.finetuning.augmenting import DRAWS, augment
+from backbones.finetuning.augmentation import DRAWS, augment
 from backbones.finetuning.classifier import Classifier, classifier_of
 from backbones.finetuning.material import Material, Progress
-from backbones.finetuning.optimizing import average_of, optimizer_of, schedule_of
-from backbones.finetuning.order import batches, draws, epoch_order, step_seed
+from backbones.finetuning.optimization import average_of, optimizer_of, schedule_of
+from backbones.finetuning.prefetching import loaded_ahead
 from backbones.finetuning.recipe import Recipe
-from backbones.finetuning.resuming import Position, State
+from backbones.finetuning.sampling import batches, draws, epoch_order, step_seed
 from backbones.finetuning.scores import EpochScores, judge
+from backbones.finetuning.state import Position, State
 from backbones.finetuning.targets import log_prior, loss_sum, mix, targets_of
 from backbones.torch_backbone import TorchBackbone
 

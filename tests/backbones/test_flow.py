@@ -8,7 +8,8 @@ import pytest
 
 from backbones import CardError, CheckpointError, OptionError
 from backbones.finetuning.card import write_card
-from backbones.flow import card_beside, flow_beside
+from backbones.flow import flow_beside
+from backbones.weights_card import card_beside
 
 DIGEST = "5" * 64
 
@@ -33,7 +34,7 @@ def test_without_a_card_there_is_no_answer_but_how_to_decide(weights: Path) -> N
 
 @pytest.mark.parametrize("flow", ["bidirectional", "legacy"])
 def test_the_card_that_fine_tuning_leaves_says_it(flow: str, weights: Path, card: Path) -> None:
-    write_card(card, {"options": {"flow": flow}, "weights": {"tensors": DIGEST}})
+    write_card(card, {"options": {"flow": flow}, "weights": {"digest": DIGEST}})
     assert flow_beside(weights, DIGEST) == flow
 
 
@@ -50,13 +51,13 @@ def test_a_card_that_does_not_say_it_is_no_answer(text: str, weights: Path, card
 
 
 def test_a_card_of_other_weights_is_refused(weights: Path, card: Path) -> None:
-    write_card(card, {"options": {"flow": "legacy"}, "weights": {"tensors": "0" * 64}})
+    write_card(card, {"options": {"flow": "legacy"}, "weights": {"digest": "0" * 64}})
     with pytest.raises(CheckpointError, match="belongs to other weights"):
         flow_beside(weights, DIGEST)
 
 
 def test_a_card_that_was_changed_after_it_was_sealed_is_refused(weights: Path, card: Path) -> None:
-    write_card(card, {"options": {"flow": "legacy"}, "weights": {"tensors": DIGEST}})
+    write_card(card, {"options": {"flow": "legacy"}, "weights": {"digest": DIGEST}})
     card.write_text(card.read_text().replace("legacy", "bidirectional"))
     with pytest.raises(CardError, match="was changed"):
         flow_beside(weights, DIGEST)

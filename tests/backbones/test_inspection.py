@@ -132,7 +132,7 @@ def test_a_card_beside_manet_leaves_one_flow(tmp_path: Path) -> None:
 
 def test_a_card_of_other_weights_is_a_note_and_both_flows_stay(tmp_path: Path) -> None:
     path = manet_file(tmp_path / "manet.pth.tar")
-    (tmp_path / "card.json").write_text('{"options": {"flow": "legacy"}, "weights": {"tensors": "0"}}')
+    (tmp_path / "card.json").write_text('{"options": {"flow": "legacy"}, "weights": {"digest": "0"}}')
     info = inspect_checkpoint(path)
     assert len(info.commands) == 2
     assert "belongs to other weights" in info.notes[-1]

@@ -66,8 +66,8 @@ def test_the_callers_random_numbers_go_on_as_if_nothing_had_been(tune):
     [
         {"optimizer": "momentum", "schedule": "step", "step_epochs": 1, "decay_norms": True},
         {"layer_decay": 0.7, "clip_norm": None, "schedule": "constant", "ema": 0.0},
-        {"sampling": "balanced", "logit_adjustment": 1.0, "mixup": 0.2, "batch_size": 5},
-        {"accumulation": 2, "cutmix": 1.0},
+        {"sampling": "balanced", "mixup": 0.2, "batch_size": 5},
+        {"logit_adjustment": 1.0, "accumulation": 2, "cutmix": 1.0},
     ],
 )
 def test_every_switch_of_a_recipe_trains(tune, changes):
