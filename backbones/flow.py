@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from backbones.errors import CheckpointError, OptionError
 from backbones.manet_blocks import Flow
 from backbones.weights_card import CARD, card_beside
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BOTH_FLOWS = (
     "the file does not tell its flow: names and shapes are the same in both\n"
@@ -22,15 +25,15 @@ BOTH_FLOWS = (
 """How to decide."""
 
 
-def flow_beside(path: Path, digest: str) -> Flow:
+def flow_beside(path: Path, state: Mapping[str, Tensor]) -> Flow:
     """Read the flow of a weights file off the card beside it.
 
     Parameters
     ----------
     path : Path
         The weights file.
-    digest : str
-        Of its tensors; a card that names another digest belongs to other weights.
+    state : dict of Tensor
+        What it holds; a card that names another digest than theirs belongs to other weights.
 
     Raises
     ------
@@ -39,7 +42,7 @@ def flow_beside(path: Path, digest: str) -> Flow:
     CheckpointError, CardError
         If the card cannot be read, was changed since it was sealed, or belongs to other weights.
     """
-    card = card_beside(path, digest)
+    card = card_beside(path, state)
     found = None if card is None else flow_in(card, path)
     if found is None:
         raise OptionError(

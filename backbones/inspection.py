@@ -141,7 +141,7 @@ def head_widths(state: Mapping[str, Tensor]) -> dict[str, int]:
 def _card_of(opened: Checkpoint) -> tuple[dict[str, Any] | None, Flow | None, tuple[str, ...]]:
     """Read the card beside the file: what was trained, the flow, and what there is to say about another file's card."""
     try:
-        card = card_beside(opened.path, digest(opened.state))
+        card = card_beside(opened.path, opened.state)
         if card is None:
             return None, None, ()
         return _trained(card), flow_in(card, opened.path), ()

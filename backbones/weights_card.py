@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backbones.errors import CheckpointError
+from backbones.weights import digest
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CARD = "card.json"
 """What fine-tuning leaves beside its weights."""
@@ -15,16 +20,16 @@ MAX_BYTES = 64 << 20
 """No card is larger."""
 
 
-def card_beside(path: Path, digest: str) -> dict[str, Any] | None:
+def card_beside(path: Path, state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     """Read the card beside a weights file; None where there is none.
 
     Parameters
     ----------
     path : Path
         The weights file.
-    digest : str
-        Of its tensors, as `backbones.weights.digest` gives it; a card that names another belongs to other weights. One
-        written by hand, ``{"options": {"flow": "legacy"}}``, need not name any.
+    state : dict of Tensor
+        What it holds. A card that names the digest of other tensors belongs to other weights; one written by hand,
+        ``{"options": {"flow": "legacy"}}``, need not name any.
 
     Raises
     ------
@@ -37,9 +42,9 @@ def card_beside(path: Path, digest: str) -> dict[str, Any] | None:
     card = _read(place)
     weights = card.get("weights")
     named = weights.get("digest") if isinstance(weights, dict) else None
-    if named is not None and named != digest:
+    if named is not None and named != (found := digest(state)):
         raise CheckpointError(
-            f"the card belongs to other weights: it names {named}, expected {digest}\n"
+            f"the card belongs to other weights: it names {named}, expected {found}\n"
             f"  card: {place}, weights: {path.name}\n  move the card away, or give the file that it was written for"
         )
     return card

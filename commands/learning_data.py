@@ -45,8 +45,8 @@ def learning_data(
     """Read the manifests, map their labels by name, and choose what to learn from and what to choose the epoch on.
 
     The validation part of a manifest is its `valid` split, else a share of its `train` split: whole groups, and all
-    occurrences of a picture, stand on one side. Its `test` split is not read. Sample ids are made unique by the manifest's name where there are
-    several.
+    occurrences of a picture, stand on one side. Its `test` split is not read. Sample ids are made unique by the
+    manifest's name where there are several.
     """
     if not 0 < valid_share < 1:
         raise typer.BadParameter(f"must lie between 0 and 1, however: {valid_share}", param_hint="--valid-share")
