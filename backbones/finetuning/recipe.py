@@ -83,6 +83,12 @@ class Recipe:
     erasing: float = 0.25
     """Share of pictures of which a rectangle (2 to 20 %) is covered with the picture's mean colour."""
 
+    randaugment: int = 0
+    """Operations of RandAugment a picture, timm's, those that leave a face a face; 0: off. Then `rotation_deg`,
+    `brightness`, `contrast` and `saturation` may well be 0."""
+    randaugment_magnitude: float = 9.0
+    """Their strength, 0 to 10."""
+
     def __post_init__(self) -> None:
         for name, (kind, low, high) in _NUMBERS.items():
             _check_number(name, getattr(self, name), kind, low, high)
@@ -178,6 +184,8 @@ _NUMBERS: dict[str, tuple[type, float, float]] = {
     "saturation": (float, 0, 1),
     "grey": (float, 0, 1),
     "erasing": (float, 0, 1),
+    "randaugment": (int, 0, 20),
+    "randaugment_magnitude": (float, 0, 10),
 }
 _MAY_BE_NONE = ("layer_decay", "clip_norm")
 

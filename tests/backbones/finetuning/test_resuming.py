@@ -12,7 +12,7 @@ from backbones.finetuning.identity import flat
 from backbones.finetuning.state import STATE_FILE
 from tests.backbones.finetuning.conftest import TINY, network
 
-HARD = TINY.changed({"mixup": 0.3, "cutmix": 0.5, "epochs": 2})
+HARD = TINY.changed({"mixup": 0.3, "cutmix": 0.5, "randaugment": 1, "epochs": 2})
 
 
 class Killed(BaseException):
