@@ -7,6 +7,7 @@ resumed; here the choice and the sign are the picture's own numbers, as in `back
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,5 +66,6 @@ def _changed(picture: NDArray[np.uint8], u: NDArray[np.float32], strength: float
     for choice, direction in u.reshape(-1, DRAWS_EACH).tolist():  # (2 x operations) -> (operations, 2)
         name = names[int(choice * len(names))]
         given = OPERATIONS[name](strength if direction < 0.5 else -strength)
-        image = NAME_TO_OP[name](image, *given, fillcolor=_GREY, resample=Image.Resampling.BILINEAR)
+        operation: Any = NAME_TO_OP[name]
+        image = operation(image, *given, fillcolor=_GREY, resample=Image.Resampling.BILINEAR)
     return np.asarray(image)
