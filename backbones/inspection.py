@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 from backbones.candidates import Candidate, candidates
 from backbones.checkpoint import Checkpoint, State, open_checkpoint
 from backbones.errors import CardError, CheckpointError
-from backbones.flow import BOTH_FLOWS, card_beside
+from backbones.flow import BOTH_FLOWS, flow_in
+from backbones.manet_blocks import Flow
 from backbones.recognition import looks_like, timm_names
+from backbones.registry import options_of
 from backbones.weights import digest
+from backbones.weights_card import card_beside
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,6 +69,8 @@ class CheckpointInfo:
     """How to use it on the command line; several where the file leaves a choice."""
     notes: tuple[str, ...]
     """What to know before choosing."""
+    trained: dict[str, Any] | None = None
+    """What the card of fine-tuning beside the file says: backbone, options, classes in order, recipe, best epoch."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""
@@ -84,13 +90,15 @@ def inspect_checkpoint(path: str | Path) -> CheckpointInfo:
 
 def described(opened: Checkpoint) -> CheckpointInfo:
     """Say what an opened file is; see `inspect_checkpoint`."""
-    found = candidates(opened.state, also=timm_names(opened.state))
+    trained, flow, about_card = _card_of(opened)
+    tuned = (trained["backbone"],) if trained and ":" in trained["backbone"] else ()
+    found = candidates(opened.state, also=(*tuned, *timm_names(opened.state)))
     best = found[0] if found and found[0].fits else None
     prefix = best.prefix if best else ""
     state = public_names(opened.state, prefix)
     heads = head_widths(state)
     path = opened.path
-    flow, about_card = _flow_of(path, digest(state)) if best and best.backbone == "manet" else (None, ())
+    options = _options(best, heads, trained) if best else {}
     return CheckpointInfo(
         path=str(path),
         form=opened.form,
@@ -107,9 +115,10 @@ def described(opened: Checkpoint) -> CheckpointInfo:
         digest=digest(state),
         extras=opened.extras,
         code=opened.stubs,
-        advice=_advice(best, heads, path.name),
-        commands=_commands(best, heads, path, flow),
-        notes=(*_notes(best, heads, flow), *_alternatives(found), *about_card),
+        advice=_advice(best, options, path.name),
+        commands=_commands(best, options, path, flow),
+        notes=(*_notes(best, options, flow), *_alternatives(found), *about_card),
+        trained=trained,
     )
 
 
@@ -129,55 +138,74 @@ def head_widths(state: Mapping[str, Tensor]) -> dict[str, int]:
     return found
 
 
-def _flow_of(path: Path, digest: str) -> tuple[str | None, tuple[str, ...]]:
-    """Read the flow off the card beside the file, and what there is to say about a card that is none of this file's."""
+def _card_of(opened: Checkpoint) -> tuple[dict[str, Any] | None, Flow | None, tuple[str, ...]]:
+    """Read the card beside the file: what was trained, the flow, and what there is to say about another file's card."""
     try:
-        return card_beside(path, digest), ()
+        card = card_beside(opened.path, opened.state)
+        if card is None:
+            return None, None, ()
+        return _trained(card), flow_in(card, opened.path), ()
     except (CheckpointError, CardError) as error:
-        return None, (str(error),)
+        return None, None, (str(error),)
+    except (KeyError, TypeError) as error:
+        return None, None, (f"the card beside the weights is none of fine-tuning's: {error!r} is amiss",)
 
 
-def _options(best: Candidate, heads: Mapping[str, int]) -> dict[str, Any]:
-    """Collect what `create` must be told to take the file."""
+def _trained(card: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Take from fine-tuning's card what a user of the weights wants to know; None for one written by hand."""
+    if "format" not in card:
+        return None
+    return {
+        **{key: card[key] for key in ("backbone", "options", "classes")},
+        "recipe": card["recipe"]["name"],
+        "best": {key: card["best"][key] for key in ("epoch", "valid_accuracy", "valid_macro_f1")},
+    }
+
+
+def _options(best: Candidate, heads: Mapping[str, int], trained: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Collect what `create` must be told to take the file, and what it was trained with where a card says so."""
     options = dict(best.options)
     widths = {heads[layer] for layer in ("fc_1", "fc_2") if layer in heads}
     if best.backbone == "manet" and widths != {7}:
         is_kept = len(widths) == 1 and max(widths) < FOREIGN_HEAD
         options |= {"num_classes": max(widths)} if is_kept else {"replace_heads": True}
+    if trained and trained["backbone"] == best.backbone:
+        usual = {**options_of(best.backbone), "flow": trained["options"].get("flow")}  # the flow is told by itself
+        options |= {key: value for key, value in trained["options"].items() if usual.get(key) != value}
     return options
 
 
-def _advice(best: Candidate | None, heads: Mapping[str, int], name: str) -> str:
+def _advice(best: Candidate | None, options: Mapping[str, Any], name: str) -> str:
     """Say how the file is used in Python."""
     if best is None:
         return f"none of the named backbones takes it; try create('timm:<name>', weights='{name}')"
-    options = "".join(f", {key}={value!r}" for key, value in _options(best, heads).items())
-    return f"create({best.backbone!r}, weights={name!r}{options})"
+    told = "".join(f", {key}={value!r}" for key, value in options.items())
+    return f"create({best.backbone!r}, weights={name!r}{told})"
 
 
-def _commands(best: Candidate | None, heads: Mapping[str, int], path: Path, flow: str | None) -> tuple[str, ...]:
+def _commands(best: Candidate | None, options: Mapping[str, Any], path: Path, flow: str | None) -> tuple[str, ...]:
     """Say how the file is used on the command line, once for each choice that it leaves."""
     if best is None:
         return ()
-    options = {key: str(value).lower() for key, value in _options(best, heads).items()}
     words = ["cer-feat", "extract", "--backbone", best.backbone, "--weights", str(path), "--data", "MANIFEST"]
     choices: list[dict[str, str]] = [{}]
     if best.backbone == "manet":
         choices = [{"flow": each} for each in ((flow,) if flow else ("legacy", "bidirectional"))]
+    told = {key: value if isinstance(value, str) else json.dumps(value) for key, value in options.items()}
     return tuple(
-        shlex.join([*words, *(word for key, value in (choice | options).items() for word in ("-O", f"{key}={value}"))])
+        shlex.join([*words, *(word for key, value in (choice | told).items() for word in ("-O", f"{key}={value}"))])
         for choice in choices
     )
 
 
-def _notes(best: Candidate | None, heads: Mapping[str, int], flow: str | None) -> tuple[str, ...]:
+def _notes(best: Candidate | None, options: Mapping[str, Any], flow: str | None) -> tuple[str, ...]:
     """Say what the file leaves open, and what loading it does."""
     if best is None:
         return ()
     notes = []
     if best.backbone == "manet":
         notes.append(f"flow={flow}, says the card.json beside the file" if flow else BOTH_FLOWS)
-        if "replace_heads" in _options(best, heads):
+        if "replace_heads" in options:
             notes.append(
                 "its heads cannot be kept (of another task, of two widths, or none): new, untrained ones are put there"
             )

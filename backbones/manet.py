@@ -85,6 +85,10 @@ class MANet(nn.Module):
         self._check_flow()
         return super().train(mode)
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """Say in timm's way which layers there are, from the picture on; blocks of one depth are one."""
+        return {"stem": r"^conv1|bn1", "blocks": r"^layer(\d)" if coarse else r"^layer(\d)\w*\.(\d)"}
+
     def reset(self) -> None:
         """Draw new convolution weights: normal with variance 2 / fan-out (He et al., ICCV 2015)."""
         for module in self.modules():

@@ -155,7 +155,7 @@ def _decide_flow(encoder: Encoder, opened: Checkpoint) -> None:
     from backbones.manet import MANet
 
     assert isinstance(encoder.trunk, MANet)
-    flow = flow_beside(opened.path, digest(opened.state))
+    flow = flow_beside(opened.path, opened.state)
     encoder.trunk.decide(flow)
     encoder.options["flow"] = flow
     logger.info("flow auto: %s, says the card beside %s", flow, opened.path.name)

@@ -2,7 +2,8 @@
 
 Ratio: seconds of three runs of `extract` ÷ seconds of one run with all three backbones. Above 1, one pass is faster; at
 most it is the number of backbones, where decoding is all there is to do. `cpu_ratio` is the same of processor seconds,
-which a busy machine disturbs less. The models compute on one thread, so that decoding has the other core.
+which a busy machine disturbs less. `apart_bound_by` and `together_bound_by` name what kept them from being faster. The
+models compute on one thread, so that decoding has the other core.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import torch
 from PIL import Image
 
 from backbones import Backbone, create, picture
-from benchmarks.timing import report, seconds_of
+from benchmarks.timing import report
 from featstore import Manifest, Sample, Store, class_set, extract
+from featstore.extraction import bottleneck
 
 SIZE = (1024, 768)
 CHEAP = ("timm:test_vit", "timm:test_resnet", "timm:mobilenetv3_small_050")
@@ -42,25 +44,25 @@ def write_photographs(folder: Path, count: int) -> Manifest:
     return Manifest(samples=tuple(samples), classes=class_set("abaw7"), root=folder)
 
 
-def run_apart(backbones: list[Backbone], manifest: Manifest, **options: int) -> None:
-    """One run a backbone, into a new store."""
+def run_apart(backbones: list[Backbone], manifest: Manifest, **options: int) -> list[str]:
+    """One run a backbone, into a new store; what bounded each."""
     with tempfile.TemporaryDirectory() as folder:
         store = Store.create(Path(folder) / "store")
-        for backbone in backbones:
-            extract(backbone, manifest, store, dataset="photographs", **options)
+        return [bottleneck([extract(one, manifest, store, dataset="photographs", **options)]) for one in backbones]
 
 
-def run_together(backbones: list[Backbone], manifest: Manifest, **options: int) -> None:
-    """One run with all of them, into a new store."""
+def run_together(backbones: list[Backbone], manifest: Manifest, **options: int) -> list[str]:
+    """One run with all of them, into a new store; what bounded it."""
     with tempfile.TemporaryDirectory() as folder:
-        extract(backbones, manifest, Store.create(Path(folder) / "store"), dataset="photographs", **options)
+        store = Store.create(Path(folder) / "store")
+        return [bottleneck(extract(backbones, manifest, store, dataset="photographs", **options))]
 
 
-def cost_of(run: Callable[[], None]) -> tuple[float, float]:
-    """Seconds of one run by the clock, and of processor time."""
-    began_cpu = time.process_time()
-    elapsed_s = seconds_of(run)
-    return elapsed_s, time.process_time() - began_cpu
+def cost_of(run: Callable[[], list[str]]) -> tuple[float, float, list[str]]:
+    """Seconds of one run by the clock and of processor time, and what bounded it."""
+    began_cpu, began = time.process_time(), time.perf_counter()
+    bound = run()
+    return time.perf_counter() - began, time.process_time() - began_cpu, bound
 
 
 def opened_in_one_pass(backbones: list[Backbone], manifest: Manifest) -> float:
@@ -91,7 +93,7 @@ def measure(names: tuple[str, ...], manifest: Manifest, repeats: int, reader_pro
     for _ in range(repeats):  # the two in turn: a slow moment of the machine hits both
         apart.append(cost_of(lambda: run_apart(backbones, manifest, reader_processes=reader_processes)))
         together.append(cost_of(lambda: run_together(backbones, manifest, reader_processes=reader_processes)))
-    ratios = [[a / b for a, b in zip(x, y, strict=True)] for x, y in zip(apart, together, strict=True)]
+    ratios = [[a / b for a, b in zip(x[:2], y[:2], strict=True)] for x, y in zip(apart, together, strict=True)]
     report(
         "one_pass",
         backbones=list(names),
@@ -99,8 +101,10 @@ def measure(names: tuple[str, ...], manifest: Manifest, repeats: int, reader_pro
         size_px=list(SIZE),
         reader_processes=reader_processes,
         opened_per_picture=opened,
-        apart_s=round(statistics.median(elapsed for elapsed, _ in apart), 2),
-        together_s=round(statistics.median(elapsed for elapsed, _ in together), 2),
+        apart_s=round(statistics.median(elapsed for elapsed, _, _ in apart), 2),
+        apart_bound_by=apart[-1][2],
+        together_s=round(statistics.median(elapsed for elapsed, _, _ in together), 2),
+        together_bound_by=together[-1][2],
         ratio=round(statistics.median(by_clock for by_clock, _ in ratios), 2),
         cpu_ratio=round(statistics.median(of_cpu for _, of_cpu in ratios), 2),
         runs=repeats,

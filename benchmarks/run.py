@@ -20,7 +20,8 @@ RUNS = (
     ("mlp_head", "--runs", "5"),
     ("mlp_head", "--runs", "3", "--precision", "float32"),
     ("extraction", "--backbone", "resnet50", "--batch-sizes", "4", "8", "16", "32"),
-    ("extraction", "--backbone", "manet", "--batch-sizes", "8", "16", "32"),
+    ("extraction", "--backbone", "manet", "--batch-sizes", "8", "16", "32", "--pictures", "128"),
+    ("one_pass",),
 )
 LONG_RUNS = (("bounded_memory",),)
 

@@ -35,7 +35,7 @@ def finetune(
     option: Annotated[
         list[str] | None, typer.Option("--option", "-O", help="The backbone's own, key=value: img_size=64.")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="default, paper or manet.")] = "default",
+    recipe: Annotated[str, typer.Option(help="default, paper, paper-unity or manet.")] = "default",
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="Change the recipe, key=value: epochs=10, lr=1e-4, ema=0.")
     ] = None,

@@ -103,6 +103,8 @@ def _print_info(info: CheckpointInfo) -> None:
         ("beside them", ", ".join(f"{key}: {text}" for key, text in info.extras.items()) or "nothing"),
         ("code", f"names {named}; none of it was run" if info.code else "names none"),
     ]
+    if info.trained:
+        rows.insert(1, ("card says", _trained_text(info.trained)))
     out(info.path)
     for title, text in rows:
         out(f"  {title:<12} {text}")
@@ -116,6 +118,16 @@ def _print_info(info: CheckpointInfo) -> None:
             out(f"  {command}")
     else:
         out(f"no backbone of ours takes it as it is: {info.advice}")
+
+
+def _trained_text(trained: dict[str, Any]) -> str:
+    """`timm:resnet18, fine-tuned by recipe default; 7 classes: A, B, …; epoch 3: validation accuracy 0.61, …`."""
+    best = trained["best"]
+    return (
+        f"{trained['backbone']}, fine-tuned by recipe {trained['recipe']}; {len(trained['classes'])} classes: "
+        f"{', '.join(trained['classes'])}; epoch {best['epoch']}: validation accuracy {best['valid_accuracy']:.4f}, "
+        f"macro F1 {best['valid_macro_f1']:.4f}"
+    )
 
 
 def _print_candidates(candidates: tuple[Candidate, ...]) -> None:

@@ -44,8 +44,9 @@ def learning_data(
 ) -> LearningData:
     """Read the manifests, map their labels by name, and choose what to learn from and what to choose the epoch on.
 
-    The validation part of a manifest is its `valid` split, else a share of its `train` split, whole groups at a time.
-    Its `test` split is not read. Sample ids are made unique by the manifest's name where there are several.
+    The validation part of a manifest is its `valid` split, else a share of its `train` split: whole groups, and all
+    occurrences of a picture, stand on one side. Its `test` split is not read. Sample ids are made unique by the
+    manifest's name where there are several.
     """
     if not 0 < valid_share < 1:
         raise typer.BadParameter(f"must lie between 0 and 1, however: {valid_share}", param_hint="--valid-share")
@@ -103,6 +104,7 @@ def _mapped(manifest: Manifest, classes: ClassSet, name: str, tell: Tell) -> Man
 
 def _split(manifest: Manifest, name: str, share: float, seed: int, tell: Tell) -> dict[str, tuple[Sample, ...]]:
     """Cut a manifest into its training and its validation part."""
+    from featstore import pictures
     from featstore.errors import ManifestError
     from featstore.splitting import hold_out
 
@@ -117,7 +119,8 @@ def _split(manifest: Manifest, name: str, share: float, seed: int, tell: Tell) -
         tell(f"{escape(name)} has no splits: all of it is learnt from")
     if "valid" not in manifest.splits:
         unsplit = replace(manifest, samples=tuple(sample._replace(split="") for sample in manifest.samples))
-        manifest = hold_out(unsplit, share, seed=seed, split="valid")
+        repeated = pictures.repeats(unsplit, pictures.digests(unsplit)[0])
+        manifest = hold_out(unsplit, share, seed=seed, split="valid", together=repeated)
         tell(f"{escape(name)} has no valid split: {share:.0%} of its training groups choose the epoch")
     return {
         split: tuple(sample for sample in manifest.samples if sample.split == split) for split in ("train", "valid")

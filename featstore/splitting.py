@@ -10,7 +10,14 @@ from featstore.errors import ManifestError
 from featstore.manifest import Manifest
 
 
-def hold_out(manifest: Manifest, share: float, *, seed: int = 0, split: str = "test") -> Manifest:
+def hold_out(
+    manifest: Manifest,
+    share: float,
+    *,
+    seed: int = 0,
+    split: str = "test",
+    together: Sequence[Sequence[int]] = (),
+) -> Manifest:
     """Move about `share` of every class into `split`, whole groups at a time; the rest becomes `train`.
 
     Parameters
@@ -19,6 +26,8 @@ def hold_out(manifest: Manifest, share: float, *, seed: int = 0, split: str = "t
         Between 0 and 1.
     seed : int
         Same manifest and seed, same split.
+    together : sequence of sequences of int
+        Positions that must not be parted although no group says so: repeated pictures, as `pictures.repeats` finds.
 
     Raises
     ------
@@ -29,11 +38,8 @@ def hold_out(manifest: Manifest, share: float, *, seed: int = 0, split: str = "t
         raise ManifestError(f"the held-out share must lie between 0 and 1, however: {share}")
     if manifest.splits != ("",):
         raise ManifestError(f"{manifest.where} is split already: {', '.join(filter(None, manifest.splits))}")
-    groups: dict[str, list[int]] = {}
-    for i, sample in enumerate(manifest.samples):
-        groups.setdefault(sample.group or f"\0{sample.sample_id}", []).append(i)
     by_label: dict[str, list[list[int]]] = {}
-    for members in groups.values():
+    for members in _inseparable(manifest, together):
         by_label.setdefault(manifest.samples[members[0]].label, []).append(members)
     held: set[int] = set()
     for label in sorted(by_label):
@@ -49,6 +55,21 @@ def hold_out(manifest: Manifest, share: float, *, seed: int = 0, split: str = "t
             wanted -= len(members)
     samples = tuple(sample._replace(split=split if i in held else "train") for i, sample in enumerate(manifest.samples))
     return replace(manifest, samples=samples)
+
+
+def _inseparable(manifest: Manifest, together: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Part the positions into the smallest sets that neither a group nor `together` crosses."""
+    sets: dict[str, list[int]] = {}
+    for i, sample in enumerate(manifest.samples):
+        sets.setdefault(sample.group or f"\0{sample.sample_id}", []).append(i)
+    set_of = {i: members for members in sets.values() for i in members}
+    for positions in together:
+        first = set_of[positions[0]]
+        for i in positions[1:]:
+            if (other := set_of[i]) is not first:
+                first.extend(other)
+                set_of.update(dict.fromkeys(other, first))
+    return list({id(members): sorted(members) for members in set_of.values()}.values())
 
 
 def thin(manifest: Manifest, n: int, *, seed: int = 0) -> Manifest:

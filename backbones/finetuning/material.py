@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from backbones.errors import listed
 from backbones.finetuning.card import data_digest
 from backbones.finetuning.examples import Examples, check_parts
-from backbones.finetuning.opened import OpenedPictures, check_failures, open_all
+from backbones.finetuning.pictures import OpenedPictures, check_failures, open_all
 from backbones.torch_backbone import TorchBackbone
 
 logger = logging.getLogger(__name__)

@@ -38,7 +38,7 @@ class Recipe:
     """Used by optimizers that have one."""
     layer_decay: float | None = 0.8
     """Factor on the learning rate for each layer further from the classifier; None: all layers learn alike. Use None
-    for random weights. timm's layer groups; a network without them (MA-Net) learns alike, which is logged."""
+    for random weights. timm's layer groups; a network without them learns alike, which is logged."""
     clip_norm: float | None = 5.0
     """Longest gradient; None: as it comes."""
     schedule: Schedule = "cosine"
@@ -62,7 +62,7 @@ class Recipe:
     at the balanced error). 0: off."""
     sampling: Sampling = "plain"
     """For rare classes: "balanced" draws every class equally often instead."""
-    patience: int = 0
+    patience: int = 10
     """Epochs without a better validation macro F1 after which training stops; 0: never."""
     flip: bool = True
     """Mirror half of the pictures."""
@@ -83,6 +83,12 @@ class Recipe:
     erasing: float = 0.25
     """Share of pictures of which a rectangle (2 to 20 %) is covered with the picture's mean colour."""
 
+    randaugment: int = 0
+    """Operations of RandAugment a picture, timm's, those that leave a face a face; 0: off. Then `rotation_deg`,
+    `brightness`, `contrast` and `saturation` may well be 0."""
+    randaugment_magnitude: float = 9.0
+    """Their strength, 0 to 10."""
+
     def __post_init__(self) -> None:
         for name, (kind, low, high) in _NUMBERS.items():
             _check_number(name, getattr(self, name), kind, low, high)
@@ -98,15 +104,22 @@ class Recipe:
                 raise RecipeError(f"{name} must be text, however: {name}={getattr(self, name)!r}")
         for name, low, high in (("crop_area", 0.01, 1.0), ("crop_ratio", 0.1, 10.0)):
             object.__setattr__(self, name, _checked_range(name, getattr(self, name), low, high))
+        if self.sampling == "balanced" and self.logit_adjustment:
+            raise RecipeError(
+                f"sampling='balanced' and logit_adjustment={self.logit_adjustment:g} both make up for rare classes: "
+                f"together they do too much\n  choose one: logit_adjustment=0, or sampling=plain"
+            )
 
     @classmethod
     def paper(cls, *, warmup_epochs: float = 0.0) -> Recipe:
         """Return what the paper says (section 4): Adam, cross-entropy, 5e-5, batch 128, 100 epochs.
 
-        It speaks of a warm-up for the ViT on the union of data sets without its length: give one. It names no
-        augmentation: pictures are mirrored, as everywhere, and otherwise left alone.
+        It speaks of a warm-up for the ViT on the union of data sets ("Unity") without its length; the recipe of that
+        name, "paper-unity", takes 5 epochs as MAE's own fine-tuning does (He et al., CVPR 2022, table 9). The paper
+        names no augmentation: pictures are mirrored, as everywhere, and otherwise left alone.
         """
-        return replace(_PLAIN, name="paper", optimizer="adam", lr=5e-5, weight_decay=0.0, warmup_epochs=warmup_epochs)
+        name = "paper-unity" if warmup_epochs else "paper"
+        return replace(_PLAIN, name=name, optimizer="adam", lr=5e-5, weight_decay=0.0, warmup_epochs=warmup_epochs)
 
     @classmethod
     def manet(cls) -> Recipe:
@@ -118,8 +131,13 @@ class Recipe:
 
     @classmethod
     def named(cls, name: str) -> Recipe:
-        """Find a recipe by its name: default, paper or manet."""
-        known: dict[str, Callable[[], Recipe]] = {"default": cls, "paper": cls.paper, "manet": cls.manet}
+        """Find a recipe by its name: default, paper, paper-unity (its first stage, with the warm-up) or manet."""
+        known: dict[str, Callable[[], Recipe]] = {
+            "default": cls,
+            "paper": cls.paper,
+            "paper-unity": lambda: cls.paper(warmup_epochs=5.0),
+            "manet": cls.manet,
+        }
         if name not in known:
             raise RecipeError(f"there is no recipe {name!r}; there are {', '.join(known)}{nearest(name, known)}")
         return known[name]()
@@ -166,6 +184,8 @@ _NUMBERS: dict[str, tuple[type, float, float]] = {
     "saturation": (float, 0, 1),
     "grey": (float, 0, 1),
     "erasing": (float, 0, 1),
+    "randaugment": (int, 0, 20),
+    "randaugment_magnitude": (float, 0, 10),
 }
 _MAY_BE_NONE = ("layer_decay", "clip_norm")
 
@@ -189,7 +209,7 @@ def _checked_range(name: str, value: object, low: float, high: float) -> Range:
 
 _PLAIN = Recipe(
     epochs=100, layer_decay=None, clip_norm=None, schedule="constant", warmup_epochs=0.0, label_smoothing=0.0, ema=0.0,
-    crop_area=(1.0, 1.0), crop_ratio=(1.0, 1.0), rotation_deg=0.0, brightness=0.0, contrast=0.0, saturation=0.0,
-    grey=0.0, erasing=0.0,
+    patience=0, crop_area=(1.0, 1.0), crop_ratio=(1.0, 1.0), rotation_deg=0.0, brightness=0.0, contrast=0.0,
+    saturation=0.0, grey=0.0, erasing=0.0,
 )  # fmt: skip
 """Nothing but a network, its pictures and their mirrors: what published recipes start from."""

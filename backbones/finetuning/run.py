@@ -17,15 +17,16 @@ from torch import Tensor
 
 from backbones.device_memory import DeviceMemoryError
 from backbones.errors import DivergedError, RecipeError, listed
-from backbones.finetuning.ahead import loaded_ahead
-from backbones.finetuning.augmenting import DRAWS, augment
+from backbones.finetuning.augmentation import DRAWS, augment
 from backbones.finetuning.classifier import Classifier, classifier_of
 from backbones.finetuning.material import Material, Progress
-from backbones.finetuning.optimizing import average_of, optimizer_of, schedule_of
-from backbones.finetuning.order import batches, draws, epoch_order, step_seed
+from backbones.finetuning.optimization import average_of, optimizer_of, schedule_of
+from backbones.finetuning.prefetching import loaded_ahead
+from backbones.finetuning.randaugment import DRAWS_EACH, randaugment
 from backbones.finetuning.recipe import Recipe
-from backbones.finetuning.resuming import Position, State
+from backbones.finetuning.sampling import batches, draws, epoch_order, step_seed
 from backbones.finetuning.scores import EpochScores, judge
+from backbones.finetuning.state import Position, State
 from backbones.finetuning.targets import log_prior, loss_sum, mix, targets_of
 from backbones.torch_backbone import TorchBackbone
 
@@ -39,7 +40,7 @@ class Part:
     pictures: NDArray[np.uint8]
     """Their pictures, shape (b, h, w, 3)."""
     numbers: NDArray[np.float32]
-    """Their random numbers, shape (b, 15)."""
+    """Their random numbers for `augment`, shape (b, 15)."""
 
 
 class Run:
@@ -178,11 +179,13 @@ class Run:
         return self.backbone.transform.to_tensor(pictures, channels_last=True)
 
     def _load(self, places: NDArray[np.intp], examples: NDArray[np.intp]) -> Part:
-        return Part(
-            examples=examples,
-            pictures=self.material.train_pictures(examples),
-            numbers=draws(places.tolist(), DRAWS, seed=self.seed, epoch=self.position.epoch),
-        )
+        operations = self.recipe.randaugment
+        numbers = draws(places.tolist(), DRAWS + DRAWS_EACH * operations, seed=self.seed, epoch=self.position.epoch)
+        pictures = randaugment(
+            self.material.train_pictures(examples), numbers[:, DRAWS:],
+            operations=operations, magnitude=self.recipe.randaugment_magnitude,
+        )  # fmt: skip
+        return Part(examples=examples, pictures=pictures, numbers=numbers[:, :DRAWS])
 
     def _own_parts(self, step: NDArray[np.intp]) -> list[NDArray[np.intp]]:
         """Cut a batch's places in the epoch into parts, and return this process's."""

@@ -41,7 +41,7 @@ class EpochScores:
         return (
             f"epoch {self.epoch}/{epochs}: loss {self.loss:.4f}, train accuracy {self.train_accuracy:.4f}; valid: loss "
             f"{self.valid_loss:.4f}, accuracy {self.valid_accuracy:.4f}, macro F1 {self.valid_macro_f1:.4f}; "
-            f"lr {self.lr:.2e}, {self.pictures_per_s:,.0f} pictures/s"
+            f"lr {self.lr:.2e}, {self.pictures_per_s:,.1f} pictures/s"
         )
 
 

@@ -11,18 +11,18 @@ from typing import Any
 
 from backbones.backbone import Backbone
 from backbones.errors import OptionError
-from backbones.finetuning.board import Board
 from backbones.finetuning.card import CARD_FILE, read_card
+from backbones.finetuning.curves import Curves
+from backbones.finetuning.device import accelerator_of, trained_in
 from backbones.finetuning.examples import Examples
-from backbones.finetuning.interrupting import held_signals
-from backbones.finetuning.keeping import WEIGHTS_FILE, Keeper
+from backbones.finetuning.identity import check_same, identity_of
 from backbones.finetuning.material import Material, Progress, gather
+from backbones.finetuning.output_folder import WEIGHTS_FILE, OutputFolder
 from backbones.finetuning.recipe import Recipe
-from backbones.finetuning.resuming import check_same
 from backbones.finetuning.run import Run
 from backbones.finetuning.scores import EpochScores, FinetuneReport
 from backbones.finetuning.seeding import drawn_from
-from backbones.finetuning.settings import accelerator_of, identity_of, trained_in
+from backbones.finetuning.signals import held_signals
 from backbones.torch_backbone import TorchBackbone
 from backbones.weights import Source
 
@@ -94,27 +94,32 @@ def finetune(
         if resume and (done := _finished(output, identity)) is not None:
             logger.info("%s is finished already", output)
             return _report(backbone, output, done, material, resumed=True)
-        with drawn_from(seed), trained_in(backbone), held_signals() as held, Board(output, wanted=tensorboard) as board:
+        with (
+            drawn_from(seed),
+            trained_in(backbone),
+            held_signals() as held,
+            Curves(output, wanted=tensorboard) as curves,
+        ):
             run = Run(backbone, material, recipe, accelerator, seed=seed)
-            keeper = Keeper(run, output, identity, state_every=state_every, held=held)
-            resumed = keeper.begin(resume=resume)
-            _train(run, keeper, board, tell)
-            card = keeper.finish()
+            folder = OutputFolder(run, output, identity, state_every=state_every, held=held)
+            resumed = folder.begin(resume=resume)
+            _train(run, folder, curves, tell)
+            card = folder.finish()
     return _report(backbone, output, card, material, resumed=resumed)
 
 
-def _train(run: Run, keeper: Keeper, board: Board, progress: Progress) -> None:
+def _train(run: Run, folder: OutputFolder, curves: Curves, progress: Progress) -> None:
     """Run the epochs that are left."""
     position, recipe = run.position, run.recipe
     while position.epoch < recipe.epochs and not position.stopped:
-        run.train_epoch(keeper.after_step, progress)
+        run.train_epoch(folder.after_step, progress)
         started = time.perf_counter()
         scores = run.scores(run.evaluate(progress), started)
-        keeper.keep(scores)
+        folder.keep(scores)
         if run.accelerator.is_main_process:
-            board.add(scores)
+            curves.add(scores)
             logger.info("%s", scores.line(recipe.epochs))
-        keeper.after_epoch()
+        folder.after_epoch()
     if position.stopped:
         logger.info("stopped: no better macro F1 since epoch %d", position.best)
 

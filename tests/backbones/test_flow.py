@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from backbones import CardError, CheckpointError, OptionError
 from backbones.finetuning.card import write_card
-from backbones.flow import card_beside, flow_beside
+from backbones.flow import flow_beside
+from backbones.weights import digest
+from backbones.weights_card import card_beside
 
-DIGEST = "5" * 64
+STATE = {"fc_1.weight": torch.ones(7, 512)}
+DIGEST = digest(STATE)
 
 
 @pytest.fixture
@@ -24,42 +28,42 @@ def card(tmp_path: Path) -> Path:
 
 
 def test_without_a_card_there_is_no_answer_but_how_to_decide(weights: Path) -> None:
-    assert card_beside(weights, DIGEST) is None
+    assert card_beside(weights, STATE) is None
     with pytest.raises(OptionError, match="names and shapes are the same in both") as caught:
-        flow_beside(weights, DIGEST)
+        flow_beside(weights, STATE)
     for text in ("April 2023", "more accurate", "rafdb.pth.tar", "flow='legacy'"):
         assert text in str(caught.value)
 
 
 @pytest.mark.parametrize("flow", ["bidirectional", "legacy"])
 def test_the_card_that_fine_tuning_leaves_says_it(flow: str, weights: Path, card: Path) -> None:
-    write_card(card, {"options": {"flow": flow}, "weights": {"tensors": DIGEST}})
-    assert flow_beside(weights, DIGEST) == flow
+    write_card(card, {"options": {"flow": flow}, "weights": {"digest": DIGEST}})
+    assert flow_beside(weights, STATE) == flow
 
 
 def test_a_card_may_be_written_by_hand(weights: Path, card: Path) -> None:
     card.write_text('{"options": {"flow": "legacy"}}')
-    assert flow_beside(weights, DIGEST) == "legacy"
+    assert flow_beside(weights, STATE) == "legacy"
 
 
 @pytest.mark.parametrize("text", ["{}", '{"options": 3}', '{"options": {}}', '{"options": {"flow": null}}'])
 def test_a_card_that_does_not_say_it_is_no_answer(text: str, weights: Path, card: Path) -> None:
     card.write_text(text)
     with pytest.raises(OptionError, match="no answer"):
-        flow_beside(weights, DIGEST)
+        flow_beside(weights, STATE)
 
 
 def test_a_card_of_other_weights_is_refused(weights: Path, card: Path) -> None:
-    write_card(card, {"options": {"flow": "legacy"}, "weights": {"tensors": "0" * 64}})
+    write_card(card, {"options": {"flow": "legacy"}, "weights": {"digest": "0" * 64}})
     with pytest.raises(CheckpointError, match="belongs to other weights"):
-        flow_beside(weights, DIGEST)
+        flow_beside(weights, STATE)
 
 
 def test_a_card_that_was_changed_after_it_was_sealed_is_refused(weights: Path, card: Path) -> None:
-    write_card(card, {"options": {"flow": "legacy"}, "weights": {"tensors": DIGEST}})
+    write_card(card, {"options": {"flow": "legacy"}, "weights": {"digest": DIGEST}})
     card.write_text(card.read_text().replace("legacy", "bidirectional"))
     with pytest.raises(CardError, match="was changed"):
-        flow_beside(weights, DIGEST)
+        flow_beside(weights, STATE)
 
 
 @pytest.mark.parametrize(
@@ -75,4 +79,4 @@ def test_a_card_that_was_changed_after_it_was_sealed_is_refused(weights: Path, c
 def test_a_card_that_makes_no_sense_is_refused(text: str, said: str, weights: Path, card: Path) -> None:
     card.write_text(text)
     with pytest.raises(CheckpointError, match=said):
-        flow_beside(weights, DIGEST)
+        flow_beside(weights, STATE)

@@ -206,7 +206,7 @@ def test_the_automatic_flow_needs_a_file(tmp_path: Path) -> None:
 def test_a_card_beside_the_weights_answers_the_automatic_flow(rafdb: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="backbones")
     digest = backbones.inspect_checkpoint(rafdb).digest
-    write_card(rafdb.with_name("card.json"), {"options": {"flow": "legacy"}, "weights": {"tensors": digest}})
+    write_card(rafdb.with_name("card.json"), {"options": {"flow": "legacy"}, "weights": {"digest": digest}})
     found = backbones.create("manet", weights=rafdb, flow="auto")
     assert found.spec()["options"] == {"flow": "legacy"}
     assert {block.flow for block in found.module.modules() if isinstance(block, MulScaleBlock)} == {"legacy"}  # type: ignore[attr-defined]

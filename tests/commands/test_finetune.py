@@ -67,6 +67,21 @@ def test_the_test_split_is_never_read(cer, drawn):
     assert json.loads(cer(f"{TINY} --max-errors 0 --json").stdout)["left_out"] == {}
 
 
+def test_occurrences_of_one_picture_stand_on_one_side(cer, caplog):
+    manifest = Manifest.read("faces.csv")
+    training = [sample for sample in manifest.samples if sample.split == "train"]
+    last = {sample.label: sample for sample in training}
+    again = [  # of the four training faces of a class, three are one picture
+        sample if sample is last[sample.label] else sample._replace(path=first.path)
+        for first in {sample.label: sample for sample in reversed(training)}.values()
+        for sample in training
+        if sample.label == first.label
+    ]
+    Manifest(samples=tuple(again), classes=manifest.classes, root=manifest.root).write("faces.csv")
+    cer(f"{TINY} --valid-share 0.5")
+    assert "validation pictures are in the training part too" not in caplog.text
+
+
 def test_running_it_again_says_that_it_is_finished(cer):
     first = json.loads(cer(f"{TINY} --json").stdout)
     again = json.loads(cer(f"{TINY} --json").stdout)

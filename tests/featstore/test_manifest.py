@@ -137,6 +137,27 @@ def test_holding_out_keeps_groups_whole_and_classes_on_both_sides():
     assert hold_out(unsplit(dict.fromkeys("abcdefgh", 5)), 0.25, seed=3) == manifest
 
 
+@given(
+    groups=st.lists(st.sampled_from(["", "a", "b", "c", "d"]), min_size=24, max_size=24),
+    together=st.lists(st.lists(st.integers(0, 23), min_size=2, max_size=3, unique=True), max_size=4),
+    seed=st.integers(0, 3),
+)
+def test_holding_out_parts_neither_groups_nor_what_belongs_together(groups, together, seed):
+    samples = tuple(
+        Sample(sample_id=f"s{i}", path="x", label=("Sadly Angry", "Sadly Fearful")[i % 2], group=group)
+        for i, group in enumerate(groups)
+    )
+    whole = Manifest(samples=samples, classes=class_set("abaw7"), root=Path())
+    try:
+        split = hold_out(whole, 0.3, seed=seed, together=together).split_of_each
+    except ManifestError:  # a class that is one piece
+        return
+    assert set(split) == {"train", "test"}
+    sides = [{split[i] for i, own in enumerate(groups) if own == group} for group in set(groups) - {""}]
+    sides += [{split[i] for i in positions} for positions in together]
+    assert all(len(side) == 1 for side in sides)
+
+
 def test_holding_out_refuses_what_cannot_be_split(make_manifest):
     with pytest.raises(ManifestError, match="is split already"):
         hold_out(make_manifest(), 0.2)

@@ -7,7 +7,7 @@ import pytest
 from backbones import Recipe, RecipeError
 
 
-@pytest.mark.parametrize("recipe", [Recipe(), Recipe.paper(warmup_epochs=5), Recipe.manet()])
+@pytest.mark.parametrize("recipe", [Recipe(), Recipe.paper(), Recipe.paper(warmup_epochs=5), Recipe.manet()])
 def test_a_recipe_survives_json(recipe):
     assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
 
@@ -25,7 +25,22 @@ def test_the_papers_recipe_is_what_the_paper_says():
     paper = Recipe.named("paper")
     assert (paper.optimizer, paper.lr, paper.batch_size, paper.epochs) == ("adam", 5e-5, 128, 100)
     assert (paper.label_smoothing, paper.mixup, paper.ema, paper.schedule) == (0, 0, 0, "constant")
-    assert Recipe.paper(warmup_epochs=5).warmup_epochs == 5
+    assert (paper.warmup_epochs, paper.patience) == (0, 0)
+    unity = Recipe.named("paper-unity")
+    assert unity == paper.changed({"name": "paper-unity", "warmup_epochs": 5.0})
+
+
+def test_the_default_recipe_is_a_modern_one():
+    recipe = Recipe.named("default")
+    assert (recipe.optimizer, recipe.schedule, recipe.layer_decay) == ("adamw", "cosine", 0.8)
+    assert recipe.warmup_epochs > 0
+    assert recipe.ema > 0.99
+    assert 0 < recipe.patience < recipe.epochs
+
+
+def test_rare_classes_are_made_up_for_once():
+    with pytest.raises(RecipeError, match=r"together they do too much\n  choose one"):
+        Recipe().changed({"sampling": "balanced", "logit_adjustment": 1.0})
 
 
 def test_manets_recipe_is_what_its_public_code_does():

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from backbones import ResumeError, load_state
-from backbones.finetuning.resuming import STATE_FILE, flat
+from backbones.finetuning.identity import flat
+from backbones.finetuning.state import STATE_FILE
 from tests.backbones.finetuning.conftest import TINY, network
 
-HARD = TINY.changed({"mixup": 0.3, "cutmix": 0.5, "epochs": 2})
+HARD = TINY.changed({"mixup": 0.3, "cutmix": 0.5, "randaugment": 1, "epochs": 2})
 
 
 class Killed(BaseException):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, strategies
 
-from backbones.finetuning.order import batches, draws, epoch_order, step_seed
+from backbones.finetuning.sampling import batches, draws, epoch_order, step_seed
 
 Y = np.array([0] * 20 + [1] * 3 + [2] * 7)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from backbones import Recipe
-from backbones.finetuning.augmenting import DRAWS, augment
+from backbones.finetuning.augmentation import DRAWS, augment
 
 STILL = Recipe.paper().changed({"flip": False})
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from backbones.errors import ResumeError
 from backbones.finetuning.atomic import make_whole
+from backbones.finetuning.identity import check_same
 from backbones.weights import digest
 
 STATE_FILE = "state.safetensors"
@@ -146,35 +147,6 @@ def load_state(path: Path, identity: Mapping[str, Any]) -> State | None:
     check_same(content["identity"], identity, path)
     position = Position(**content["position"])
     return State(tensors=tensors, numbers=content["optimizer"], scaler=content["scaler"], position=position)
-
-
-def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
-    """Refuse to go on with, or to take for finished, a run that was another one.
-
-    Raises
-    ------
-    ResumeError
-        With every field that differs.
-    """
-    ours, theirs = flat(json.loads(json.dumps(wanted))), flat(found)
-    lines = [
-        f"  {name}: {theirs.get(name, 'nothing')!r} there, {ours.get(name, 'nothing')!r} now"
-        for name in sorted({*ours, *theirs})
-        if ours.get(name) != theirs.get(name)
-    ]
-    if lines:
-        raise ResumeError(
-            "the output folder holds another run; they differ in\n" + "\n".join(lines) + f"\n  in file: {path}\n"
-            "  write to another folder, or start anew here without resuming (--no-resume)"
-        )
-
-
-def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested dictionaries: {"recipe": {"lr": 1}} -> {"recipe.lr": 1}."""
-    found: dict[str, Any] = {}
-    for key, value in content.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
 
 
 _START_ANEW = "  start anew without resuming (--no-resume)"

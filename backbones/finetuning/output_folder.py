@@ -1,4 +1,4 @@
-"""What stays of a run while it goes on: its state, the best weights so far, the log and the card."""
+"""The output folder of a run: its state, the best weights so far, the log and the card."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from backbones.errors import ResumeError
 from backbones.finetuning.atomic import make_whole, write_whole
 from backbones.finetuning.card import CARD_FILE, write_card
 from backbones.finetuning.classifier import state_for_loader
-from backbones.finetuning.interrupting import Held
-from backbones.finetuning.resuming import STATE_FILE, load_state, save_state
 from backbones.finetuning.run import Run
 from backbones.finetuning.scores import EpochScores
+from backbones.finetuning.signals import Held
+from backbones.finetuning.state import STATE_FILE, load_state, save_state
 from backbones.weights import digest
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 WEIGHTS_FILE, LOG_FILE = "weights.safetensors", "log.jsonl"
 
 
-class Keeper:
+class OutputFolder:
     """What stays of a run: its state, the best weights, the log and the card. Only the first process writes."""
 
     def __init__(self, run: Run, output: Path, identity: dict[str, Any], *, state_every: int, held: Held) -> None:

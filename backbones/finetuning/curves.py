@@ -10,7 +10,7 @@ from backbones.errors import MissingExtraError
 from backbones.finetuning.scores import EpochScores
 
 
-class Board:
+class Curves:
     """Writes an epoch's scores into ``<output>/tensorboard``; does nothing unless wanted.
 
     Raises
@@ -39,7 +39,7 @@ class Board:
         for name in ("loss", "lr", "train_accuracy", "valid_loss", "valid_accuracy", "valid_macro_f1"):
             self._writer.add_scalar(name, getattr(scores, name), scores.epoch)
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> Curves:
         return self
 
     def __exit__(

@@ -1,17 +1,15 @@
-"""What a run computes on, and what makes two runs the same one."""
+"""What a run computes on: accelerate's device and precision, and memory in the order that convolutions like."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from backbones.errors import OptionError
-from backbones.finetuning.material import Material
 from backbones.finetuning.recipe import Recipe
 from backbones.torch_backbone import TorchBackbone
 
@@ -51,23 +49,3 @@ def trained_in(backbone: TorchBackbone) -> Iterator[None]:
         yield
     finally:
         module.to(memory_format=order).eval()
-
-
-def identity_of(
-    backbone: TorchBackbone, material: Material, recipe: Recipe, *, seed: int, processes: int
-) -> dict[str, Any]:
-    """Return everything that fixes a run's result, ready for JSON; taken before the first step."""
-    return {
-        "backbone": backbone.name,
-        "architecture": backbone.architecture,
-        "options": dict(backbone.options),
-        "notes": dict(backbone.encoder.notes),
-        "initial_weights": backbone.weights_digest(),
-        "transform_probe": backbone.transform.probe(),
-        "classes": list(material.classes),
-        "recipe": recipe.to_json(),
-        "data": {"digest": material.digest},
-        "precision": backbone.precision,
-        "processes": processes,
-        "seed": seed,
-    }
