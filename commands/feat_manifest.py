@@ -195,10 +195,11 @@ def build(
     tell_missing({s.sample_id: s.path for s in listed.samples if s.sample_id in absent}, listed.root)
     if missing == "drop" and absent:
         listed = _without(listed, absent)
+    repeated: list[list[int]] = []
     if repeats != "ignore":
-        listed = _look_for_repeats(listed, drop=repeats == "first", told=absent)
+        listed, repeated = _look_for_repeats(listed, drop=repeats == "first", told=absent)
     if hold_out is not None:
-        listed = split_off(listed, hold_out, seed=seed)
+        listed = split_off(listed, hold_out, seed=seed, together=repeated)
     if sample is not None:
         listed = thin(listed, sample, seed=seed)
     if votes is not None:
@@ -221,8 +222,8 @@ def _without(listed: Manifest, absent: set[str]) -> Manifest:
     return kept
 
 
-def _look_for_repeats(listed: Manifest, *, drop: bool, told: set[str]) -> Manifest:
-    """Say which pictures occur more than once; they leak when they stand in two splits."""
+def _look_for_repeats(listed: Manifest, *, drop: bool, told: set[str]) -> tuple[Manifest, list[list[int]]]:
+    """Say which pictures occur more than once (they leak when they stand in two splits); where those stay, if any."""
     from featstore import pictures
     from featstore.splitting import keep_first
 
@@ -234,7 +235,7 @@ def _look_for_repeats(listed: Manifest, *, drop: bool, told: set[str]) -> Manife
         say(f"[yellow]{len(failed):,} pictures cannot be read[/], first: {escape(first)} ({escape(failed[first])})")
     groups = pictures.repeats(listed, digests)
     if not groups:
-        return listed
+        return listed, []
     extra = sum(len(group) - 1 for group in groups)
     leaks = len(pictures.across_splits(listed, groups))
     say(
@@ -243,9 +244,9 @@ def _look_for_repeats(listed: Manifest, *, drop: bool, told: set[str]) -> Manife
     )
     if not drop:
         say("  keep the first of each with --repeats first; a picture in train and test makes a score too good")
-        return listed
+        return listed, groups
     say(f"  kept the first of each: {len(listed):,} → {len(listed) - extra:,} samples")
-    return keep_first(listed, groups)
+    return keep_first(listed, groups), []
 
 
 app.command("unity")(unity)

@@ -47,7 +47,11 @@ def unseal(text: str | bytes, *, kind: str, version: int) -> dict[str, Any]:
     if type(body.get("format_version")) is not int or body["format_version"] != version:
         raise ReportError(
             f"this program reads {kind} version {version}, the file is version {body.get('format_version')!r}\n"
-            "  a newer file needs a newer program"
+            + (
+                "  it was written before that format: make it again"
+                if type(body.get("format_version")) is int and body["format_version"] < version
+                else "  a newer file needs a newer program"
+            )
         )
     stated = body.pop("digest", None)
     if stated != _digest(body):

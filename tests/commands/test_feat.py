@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from commands.extract_bar import rate_text
+from featstore import Manifest
 
 TINY = "cer-feat extract --backbone timm:test_vit --weights random --data faces.csv"
 
@@ -47,6 +48,19 @@ def test_an_unsplit_folder_can_be_split_and_thinned(run, tmp_path):
     found = json.loads(run("cer-feat manifest folder pics -o m.csv --hold-out 0.3 --json").stdout)
     assert found["counts"] == {"train": {"a": 7, "b": 7}, "test": {"a": 3, "b": 3}}
     assert json.loads(run("cer-feat manifest folder pics -o m.csv --sample 6 --json").stdout)["samples"] == 6
+
+
+def test_a_picture_that_occurs_twice_is_held_out_whole_or_not_at_all(run, tmp_path):
+    (tmp_path / "pics" / "a").mkdir(parents=True)
+    for i in range(20):
+        (tmp_path / "pics" / "a" / f"{i:02d}.png").write_bytes(f"{i // 2}".encode())
+    for seed in range(5):
+        run(f"cer-feat manifest folder pics -o m.csv --hold-out 0.3 --seed {seed}")
+        listed = Manifest.read(tmp_path / "m.csv")
+        split = dict(zip(listed.ids, listed.split_of_each, strict=True))
+        assert len(set(split.values())) == 2
+        pairs = zip(sorted(split)[::2], sorted(split)[1::2], strict=True)
+        assert all(split[one] == split[other] for one, other in pairs)
 
 
 @pytest.mark.parametrize(
