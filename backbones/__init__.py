@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         DeviceError,
         DivergedError,
         ExamplesError,
+        FramesError,
         MissingExtraError,
         OptionError,
         PictureError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         ShapeError,
         TooManyErrors,
         UnknownBackboneError,
+        VideoError,
         WeightsError,
     )
     from backbones.finetuning.card import read_card
@@ -54,6 +56,7 @@ __all__ = [
     "Examples",
     "ExamplesError",
     "FinetuneReport",
+    "FramesError",
     "MissingExtraError",
     "OptionError",
     "PictureError",
@@ -64,6 +67,7 @@ __all__ = [
     "TooManyErrors",
     "Transform",
     "UnknownBackboneError",
+    "VideoError",
     "WeightsError",
     "catalogue",
     "create",

@@ -14,6 +14,8 @@
     ├── RecipeError          (ValueError)    a training recipe with an unknown field, or a value it cannot take
     ├── ExamplesError        (ValueError)    labelled pictures that nothing can be learnt from as they are
     ├── TooManyErrors        (ValueError)    more unusable pictures than allowed
+    ├── VideoError           (ValueError)    a video that cannot be opened, or gives no frame
+    ├── FramesError          (RuntimeError)  a folder of frames that is damaged, in the way, or made in another way
     ├── DivergedError        (ArithmeticError)  a training loss that is no finite number
     ├── ResumeError          (RuntimeError)  a training state that is damaged, or another run's
     └── CardError            (ValueError)    a fine-tuning card that is missing, damaged or changed
@@ -74,6 +76,14 @@ class ExamplesError(BackbonesError, ValueError):
 
 class TooManyErrors(BackbonesError, ValueError):
     """More unusable pictures than allowed; the message lists them with reasons."""
+
+
+class VideoError(BackbonesError, ValueError):
+    """A video that cannot be opened, or gives no frame; the message names it."""
+
+
+class FramesError(BackbonesError, RuntimeError):
+    """A folder of frames that is damaged, in the way, or made in another way than asked."""
 
 
 class DivergedError(BackbonesError, ArithmeticError):

@@ -9,6 +9,7 @@ from commands import (
     feat_export,
     feat_extract,
     feat_finetune,
+    feat_frames,
     feat_housekeeping,
     feat_import,
     feat_inspect,
@@ -20,6 +21,7 @@ from commands.console import app as make_app
 
 app = make_app("Embed faces once, keep the features, know exactly what made them.")
 app.add_typer(feat_manifest.app, name="manifest")
+app.command("frames")(feat_frames.frames)
 app.command("backbones")(feat_extract.backbones)
 app.command("inspect")(feat_inspect.inspect)
 app.command("finetune")(feat_finetune.finetune)

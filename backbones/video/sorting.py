@@ -1,0 +1,94 @@
+"""From a journal to pictures under their names: faces become tracks, the policy chooses, the table is written."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from backbones.faces.choosing import MainTrack, Tracked, largest, presences
+from backbones.faces.tracking import Tracker
+from backbones.video.journal import Journal, Seen
+from backbones.video.made import runs
+from backbones.video.naming import frame_name
+from backbones.video.settings import FrameSettings
+from backbones.video.table import Row, write_table
+
+Sorted = tuple[tuple[str, ...], dict[str, int], tuple[tuple[int, int], ...]]
+_COUNTS = ("frames", "pictures", "faces", "tracks", "without_face", "without_main", "several_faces", "damaged")
+
+
+def sort_pictures(work: Path, name: str, settings: FrameSettings, journal: Journal, table: Path) -> Sorted:
+    """Move pictures to ``<work>/sorted/<folder>/<frame>`` and write the table; a killed run can do it again.
+
+    Two passes over the journal, neither of which keeps more than the tracks in memory.
+
+    Returns
+    -------
+    folders, counts, runs of frames without a picture
+    """
+    counts: Counter[str] = Counter()
+    without: list[int] = []
+    folders: dict[str, None] = {}
+
+    def rows() -> Iterator[Row]:
+        for seen, made in _chosen(name, settings, journal):
+            for row, i in made:
+                if row.picture:
+                    folder = row.picture.rpartition("/")[0]
+                    if folder not in folders:
+                        (work / "sorted" / folder).mkdir(parents=True, exist_ok=True)
+                        folders[folder] = None
+                    _move(work / "pictures" / f"{seen.number}-{i}", work / "sorted" / row.picture)
+                yield row
+            pictures = sum(bool(row.picture) for row, _ in made)
+            counts["frames"] += 1
+            counts["pictures"] += pictures
+            counts["faces"] += len(seen.faces)
+            counts["tracks"] = max([counts["tracks"], *(row.track or 0 for row, _ in made)])
+            counts["without_face"] += settings.faces != "none" and not seen.faces
+            counts["without_main"] += bool(seen.faces) and not any(row.main for row, _ in made)
+            counts["several_faces"] += len(seen.faces) > 1
+            counts["damaged"] += seen.damaged
+            if not pictures:
+                without.append(seen.number)
+
+    write_table(table, rows())
+    return tuple(folders), {key: int(counts[key]) for key in _COUNTS}, runs(without, settings.every)
+
+
+def _chosen(name: str, settings: FrameSettings, journal: Journal) -> Iterator[tuple[Seen, list[tuple[Row, int]]]]:
+    """Every frame with its rows, and for each the position of its picture among the frame's."""
+    tracks = presences(tracked for _, tracked in _tracked(settings, journal))
+    main = MainTrack(tracks)
+    for seen, (number, faces) in _tracked(settings, journal):
+        plain = Row(frame=number, time_s=seen.time_s, damaged=seen.damaged)
+        file = frame_name(number, settings.ending)
+        if not faces:
+            picture = f"{name}/{file}" if settings.faces == "none" else ""
+            yield seen, [(Row(**{**vars(plain), "picture": picture}), 0)]
+            continue
+        chosen = largest([box for _, box in faces]) if settings.faces == "largest" else main.choose(number, faces)
+        rows = []
+        for i, (face, (track, _)) in enumerate(zip(seen.faces, faces, strict=True)):
+            folder = f"{name}-track{track}" if settings.faces == "all" else name
+            picture = f"{folder}/{file}" if settings.faces == "all" or i == chosen else ""
+            given = {"face": face, "position": i + 1, "track": track, "main": i == chosen, "picture": picture}
+            rows.append((Row(**{**vars(plain), **given}), i))
+        yield seen, rows
+
+
+def _tracked(settings: FrameSettings, journal: Journal) -> Iterator[tuple[Seen, Tracked]]:
+    """Every frame with the tracks of its faces. Time is counted in frames looked at."""
+    tracker = Tracker(settings.tracking)
+    for seen in journal.seen():
+        boxes = [face.box for face in seen.faces]
+        step = (seen.number - 1) // settings.every
+        yield seen, (seen.number, list(zip(tracker.follow(step, boxes), boxes, strict=True)))
+
+
+def _move(path: Path, target: Path) -> None:
+    """Rename a picture, unless an earlier run has."""
+    if path.exists() or not target.exists():
+        os.replace(path, target)
