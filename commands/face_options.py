@@ -13,7 +13,7 @@ SizePx = Annotated[int, typer.Option("--size", help="Side of a face's crop in pi
 Margin = Annotated[float, typer.Option(help="Added on each side of the tight crop, as a share of it.")]
 MinFace = Annotated[int, typer.Option("--min-face", help="Shortest side of a face in pixels; smaller is slower.")]
 MinScore = Annotated[float, typer.Option("--min-score", help="How sure the detector must be, 0 to 1.")]
-DEFAULT_SIZE, DEFAULT_MARGIN, DEFAULT_MIN_FACE, DEFAULT_MIN_SCORE = 224, 0.2, 40, 0.7
+DEFAULT_SIZE, DEFAULT_MARGIN, DEFAULT_MIN_FACE, DEFAULT_MIN_SCORE = 224, 0.0, 40, 0.7
 
 
 def alignment_of(size: int, margin: float) -> Alignment:

@@ -7,19 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from commands import face_options as face
 from commands.console import FAILED, escape, out_json, out_table, progress_bar, say, show_logs
-from commands.face_options import (
-    DEFAULT_MARGIN,
-    DEFAULT_MIN_FACE,
-    DEFAULT_MIN_SCORE,
-    DEFAULT_SIZE,
-    Margin,
-    MinFace,
-    MinScore,
-    SizePx,
-    alignment_of,
-    detector_of,
-)
 from commands.options import Json
 
 if TYPE_CHECKING:
@@ -37,10 +26,10 @@ def frames(
         ),
     ] = "track",
     every: Annotated[int, typer.Option(min=1, help="Keep every Nth frame; frames keep their numbers.")] = 1,
-    size: SizePx = DEFAULT_SIZE,
-    margin: Margin = DEFAULT_MARGIN,
-    min_face: MinFace = DEFAULT_MIN_FACE,
-    min_score: MinScore = DEFAULT_MIN_SCORE,
+    size: face.SizePx = face.DEFAULT_SIZE,
+    margin: face.Margin = face.DEFAULT_MARGIN,
+    min_face: face.MinFace = face.DEFAULT_MIN_FACE,
+    min_score: face.MinScore = face.DEFAULT_MIN_SCORE,
     format: Annotated[str, typer.Option("--format", help="jpg or png.")] = "jpg",
     quality: Annotated[int, typer.Option(help="Of jpg, 1 to 100.")] = 95,
     overwrite: Annotated[
@@ -63,12 +52,12 @@ def frames(
     settings = FrameSettings(
         every=every,
         faces=cast(Policy, faces),
-        alignment=alignment_of(size, margin),
+        alignment=face.alignment_of(size, margin),
         ending=cast(Ending, format),
         quality=quality,
     )
     found = named_videos(videos)
-    detector = None if settings.faces == "none" else detector_of(min_face, min_score)
+    detector = None if settings.faces == "none" else face.detector_of(min_face, min_score)
     made: list[MadeFrames] = []
     failed: dict[str, str] = {}
     with progress_bar() as step:

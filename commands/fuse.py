@@ -9,6 +9,7 @@ from commands import (
     fuse_choose,
     fuse_compare,
     fuse_diagnose,
+    fuse_predict,
     fuse_report,
     fuse_smooth,
     fuse_submit,
@@ -22,7 +23,7 @@ app.command("compare")(fuse_compare.compare)
 app.command("ablate")(fuse_ablate.ablate)
 app.command("diagnose")(fuse_diagnose.diagnose)
 app.command("evaluate")(fuse_apply.evaluate)
-app.command("predict")(fuse_apply.predict)
+app.command("predict")(fuse_predict.predict)
 app.command("report")(fuse_report.report)
 app.command("check-table")(fuse_check_table.check_table)
 app.command("smooth")(fuse_smooth.smooth)

@@ -1,4 +1,4 @@
-"""`cer-fuse evaluate` and `cer-fuse predict`: use a head that was kept."""
+"""`cer-fuse evaluate`: use a head that was kept on samples of the store."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.console import escape, out, out_json, out_table, say
+from commands.console import escape, out_json, out_table, say
 from commands.options import DEFAULT_STORE, Data, Json, Missing, StorePath, missing_choice
 from commands.task import as_rows
 
 if TYPE_CHECKING:
     from featstore import View
     from fusion import HeadInfo
+    from fusion.predictions import Predictions
 
 Run = Annotated[Path, typer.Option("--head", help="A run of cer-fuse train, or the head folder in it.")]
 
@@ -89,27 +90,13 @@ def evaluate(
     )
 
 
-def predict(
-    head: Run,
-    data: Data = None,
-    split: Annotated[str | None, typer.Option(help="Only this split.", show_default="all samples")] = None,
-    store: StorePath = DEFAULT_STORE,
-    missing: Missing = "error",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV to write.", show_default="stdout")] = None,
-) -> None:
-    """Give every sample its probabilities: sample_id, label, predicted, one column a class.
-
-    Example: cer-fuse predict --head runs/rafdb-mlp --split test -o predictions.csv
-    """
-    from fusion.predictions import Predictions, predictions_csv, write_predictions
+def stored_predictions(head: Path, store: Path, data: str | None, split: str | None, missing: str) -> Predictions:
+    """Probabilities of samples that have rows in the store."""
+    from fusion.predictions import Predictions
 
     _, fitted, view, _ = _loaded(head, store, data, split, missing, default_split=False)
     labels = tuple(view.classes[y] if y >= 0 else None for y in view.y)
-    answers = Predictions(ids=view.ids, classes=view.classes, proba=_probabilities(fitted, view), labels=labels)
-    if output is None:
-        out(predictions_csv(answers).rstrip("\n"))
-    else:
-        say(f"wrote [bold]{escape(write_predictions(output, answers))}[/]: {len(view):,} samples")
+    return Predictions(ids=view.ids, classes=view.classes, proba=_probabilities(fitted, view), labels=labels)
 
 
 def _loaded(

@@ -1,6 +1,6 @@
 """Faces in pictures: found, aligned, followed from frame to frame, and one of them chosen.
 
-``MTCNN().detect(picture)`` gives a `Face` each, with box, score and points; ``Alignment().crop(picture, face)`` an upright
+``MTCNN().detect(picture)`` gives a `Face` each with box, score, points; ``Alignment().crop(picture, face)`` an upright
 square, a `Tracker` numbers that go through a video, `MainTrack` the face that counts. The detector needs the extra
 `faces`, whose weights come with it; nothing is downloaded later.
 """

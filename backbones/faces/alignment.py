@@ -33,7 +33,7 @@ class Alignment:
 
     size_px: int = 224
     """Side of the square."""
-    margin: float = 0.2
+    margin: float = 0.0
     """Added on each side of the tight square, as a share of it; below 0 cuts closer."""
 
     def __post_init__(self) -> None:

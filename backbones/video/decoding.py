@@ -180,13 +180,14 @@ class VideoReader:
 
 def decoder_versions() -> dict[str, str]:
     """PyAV's version and those of the FFmpeg libraries that it brings."""
-    av = _av()
+    av = require_av()
     libraries = {name: ".".join(map(str, number)) for name, number in sorted(av.library_versions.items())}
     wanted = ("libavcodec", "libavformat", "libavutil", "libswscale")
     return {"av": av.__version__, **{name: libraries[name] for name in wanted if name in libraries}}
 
 
-def _av() -> Any:
+def require_av() -> Any:
+    """PyAV, or what to install."""
     try:
         import av
     except ImportError as error:
@@ -197,7 +198,7 @@ def _av() -> Any:
 
 
 def _opened(path: Path) -> InputContainer:
-    av = _av()
+    av = require_av()
     if not path.is_file():
         raise VideoError(f"there is no video {path}")
     if not path.stat().st_size:

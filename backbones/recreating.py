@@ -1,0 +1,104 @@
+"""A backbone made again from what its rows' identity says, to embed more pictures exactly as those were."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from backbones.backbone import Backbone
+from backbones.errors import OptionError, WeightsError
+from backbones.registry import create, options_of
+
+
+def recreate(
+    name: str,
+    identity: Mapping[str, Any],
+    described: Mapping[str, Any],
+    *,
+    weights: str | Path | None = None,
+    device: str = "cpu",
+) -> Backbone:
+    """Make the backbone whose `spec` is `identity`.
+
+    Parameters
+    ----------
+    name : str
+        What the feature is called, for messages.
+    identity, described : dict
+        What `Backbone.spec` and `Backbone.describe` said when the rows were made.
+    weights : str or Path, optional
+        Where the weights are now. Needed where they came from a file, whose folder is not kept; seeds and pretrained
+        tags are.
+    device : str
+        Where to compute; no part of the identity.
+
+    Raises
+    ------
+    WeightsError
+        If the file must be named, or holds other weights; naming both digests.
+    OptionError
+        If no backbone made these rows, or this release's is another one; naming what differs.
+    """
+    kind, source = described.get("name"), str(described.get("weights_source", ""))
+    if not isinstance(kind, str) or "transform" not in identity:
+        raise OptionError(
+            f"{name!r} was not made by a backbone here ({identity.get('architecture')}): its rows were imported, and "
+            "nothing can make more of them\n  extract the feature with cer-feat extract and train a head on it"
+        )
+    given, kind = _weights(name, kind, source, weights)
+    stated = {**described, **identity["transform"], **identity["options"]}
+    options = {option: stated[option] for option in options_of(kind) if stated.get(option) is not None}
+    seed = re.fullmatch(r"random\(seed=(\d+)\)", source)
+    made = create(
+        kind,
+        weights=given,
+        seed=int(seed[1]) if seed else 0,
+        device=device,
+        precision=identity["precision"],
+        **options,
+    )
+    made.take_views(identity["options"].get("views", "none"))
+    _check(name, identity, made.spec(), source, weights)
+    return made
+
+
+def _weights(name: str, kind: str, source: str, weights: str | Path | None) -> tuple[str | Path | None, str]:
+    """What `create` is to be asked for: weights and backbone."""
+    if kind.startswith("onnx:"):
+        if weights is None:
+            raise _unnamed(name, f"{kind.removeprefix('onnx:')}.onnx")
+        return None, f"onnx:{weights}"
+    if weights is not None:
+        return weights, kind
+    if source.startswith("random("):
+        return "random", kind
+    if tag := re.fullmatch(r"pretrained\((.+)\)", source):
+        return tag[1], kind
+    raise _unnamed(name, source)
+
+
+def _unnamed(name: str, source: str) -> WeightsError:
+    return WeightsError(
+        f"the weights of {name!r} came from a file, {source}, whose folder is not kept\n"
+        f"  say where it is now: --weights {name}=FILE"
+    )
+
+
+def _check(
+    name: str, wanted: Mapping[str, Any], found: Mapping[str, Any], source: str, weights: str | Path | None
+) -> None:
+    """Refuse a backbone that would give other rows."""
+    before, now = wanted["weights"]["digest"], found["weights"]["digest"]
+    if before != now:
+        raise WeightsError(
+            f"the weights of {name!r} are others: its rows were made with digest {before[:12]}… ({source}), "
+            f"{weights or source} has {now[:12]}…\n  name the file that they were made with: --weights {name}=FILE"
+        )
+    for field in wanted:
+        if wanted[field] != found.get(field):
+            raise OptionError(
+                f"this release would not make the rows of {name!r} again: {field} was {wanted[field]!r}, "
+                f"is {found.get(field)!r}\n  extract the feature again and train a head on it"
+            )

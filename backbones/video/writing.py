@@ -1,0 +1,74 @@
+"""Frames written as a video, whole or not at all, at the times they had."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbones.errors import VideoError
+from backbones.video.decoding import require_av
+
+_CLOCK = 90_000  # ticks a second, as MPEG counts time
+_RATE = 25.0  # frames a second where nothing tells
+SUFFIXES = (".mp4", ".mkv", ".mov")
+
+
+def write_video(path: Path, frames: Iterable[tuple[float | None, NDArray[np.uint8]]]) -> int:
+    """Write frames as H.264.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in `.mp4`, `.mkv` or `.mov`; replaced in one step when all frames are there.
+    frames : iterable of (time in seconds or None, (h, w, 3) uint8 RGB)
+        In rising time and of one size; a side of odd length loses its last line, which the codec cannot hold.
+
+    Returns
+    -------
+    int
+        Frames written.
+
+    Raises
+    ------
+    VideoError
+        If the ending is another, there is no frame, one has another size, or this FFmpeg has no H.264 encoder.
+    """
+    av = require_av()
+    if path.suffix.lower() not in SUFFIXES:
+        raise VideoError(f"a video is written as {', '.join(SUFFIXES)}, however: {path}")
+    if "libx264" not in av.codecs_available:
+        raise VideoError(
+            "this PyAV has no H.264 encoder (libx264)\n  install its wheel: pip install --only-binary av av"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    count, last, size = 0, -1, None
+    try:
+        with av.open(str(temporary), "w") as container:
+            stream = container.add_stream("libx264", rate=round(_RATE), options={"crf": "20", "preset": "veryfast"})
+            for time_s, picture in frames:
+                height, width = (side - side % 2 for side in picture.shape[:2])
+                if size is None:
+                    size = (height, width)
+                    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+                    stream.codec_context.time_base = Fraction(1, _CLOCK)
+                if size != (height, width):
+                    raise VideoError(f"frame {count + 1} is {width} x {height}, the first {size[1]} x {size[0]}")
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")
+                due = round((count / _RATE if time_s is None else time_s) * _CLOCK)
+                last = max(due, last + 1)
+                frame.pts, frame.time_base = last, Fraction(1, _CLOCK)
+                container.mux(stream.encode(frame))
+                count += 1
+            if not count:
+                raise VideoError(f"there is no frame to write to {path}")
+            container.mux(stream.encode(None))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return count

@@ -1,0 +1,187 @@
+"""The backbones whose rows a kept head learned from, made again to embed new pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from commands.console import escape, say
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from backbones import Backbone
+    from featstore import FeatureSpec, Store
+    from fusion import HeadInfo
+    from fusion.heads.base import Head
+
+BATCH = 32
+"""Pictures embedded together."""
+CHUNK = 256
+"""Pictures that are answered together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recreated:
+    """One feature of the head."""
+
+    name: str
+    """As the head knows it."""
+    backbone: Backbone
+    spec: FeatureSpec
+    """Of the rows that the head learned from."""
+
+    def rows(self, pictures: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+        """Blocks by the names that the head knows, as a view of the store would give them: (b, d) float32."""
+        import numpy as np
+
+        found = self.backbone.embed(pictures)
+        single = len(self.spec.blocks) == 1
+        return {
+            self.name if single else f"{self.name}.{block}": rows.astype(self.spec.dtype).astype(np.float32)
+            for block, rows in found.items()
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answering:
+    """A kept head and all that comes before it: bytes of pictures in, probabilities out."""
+
+    info: HeadInfo
+    head: Head
+    features: tuple[Recreated, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the columns."""
+        return tuple(str(name) for name in (self.info.class_set or self.info.classes))
+
+    def answers(
+        self, pictures: Iterator[tuple[str, bytes]], unusable: dict[str, str]
+    ) -> Iterator[tuple[list[str], NDArray[np.float64]]]:
+        """Yield ids and (b, k) probabilities chunk by chunk; pictures that are none are told in `unusable`."""
+        import numpy as np
+
+        from featstore.decoding import Decoder, Unusable
+        from fusion import JoinedRows
+        from fusion.answers import aligned
+
+        decoder, every = Decoder([one.backbone for one in self.features]), range(len(self.features))
+        with ThreadPoolExecutor(2) as pool:
+            for chunk in _pieces(pictures, CHUNK):
+                ids: list[str] = []
+                decoded: list[list[Any]] = []
+                for (name, _), found in zip(chunk, pool.map(lambda one: decoder(one[1], every), chunk), strict=True):
+                    reason = next((one.reason for one in found.values() if isinstance(one, Unusable)), None)
+                    if reason is not None:
+                        unusable[name] = reason
+                        continue
+                    ids.append(name)
+                    decoded.append([found[i] for i in every])
+                if not ids:
+                    continue
+                blocks: dict[str, list[Any]] = {name: [] for name, _ in self.info.blocks}
+                for start in range(0, len(ids), BATCH):
+                    for i, feature in enumerate(self.features):
+                        rows = feature.rows(np.stack([one[i] for one in decoded[start : start + BATCH]]))
+                        for name in blocks.keys() & rows.keys():
+                            blocks[name].append(rows[name])
+                joined = JoinedRows({name: np.concatenate(parts) for name, parts in blocks.items()})
+                proba = self.head.predict_proba(joined)
+                yield ids, aligned(proba, self.head.classes_, len(self.classes), "the kept head")
+
+
+def answering(run: Path, store: Path, weights: Sequence[str], device: str) -> Answering:
+    """Open a run, find what its features are in the store, and make their backbones again.
+
+    Raises
+    ------
+    FeatstoreError, BackbonesError, FusionError
+        If a feature is not there any more, its weights are others, or the head is damaged.
+    """
+    from backbones.recreating import recreate
+    from fusion import load_head, read_head_info
+
+    folder = run / "head" if (run / "head").is_dir() else run
+    info = read_head_info(folder)
+    head = load_head(folder, fingerprints=info.fingerprints)
+    opened = _store_of(info, store)
+    given = _named_weights(weights, list(info.fingerprints))
+    features = []
+    for name, fingerprint in info.fingerprints.items():
+        spec = _spec_of(opened, name, fingerprint)
+        backbone = recreate(name, spec.identity, spec.described, weights=given.get(name), device=device)
+        _check_fingerprint(name, spec, backbone)
+        features.append(Recreated(name=name, backbone=backbone, spec=spec))
+    say(f"head: [bold]{escape(info.head)}[/] on {escape(', '.join(info.fingerprints))}")
+    return Answering(info=info, head=head, features=tuple(features))
+
+
+def _store_of(info: HeadInfo, store: Path) -> Store:
+    """The store asked for; where there is none, the one that the run names."""
+    from featstore import Store
+
+    recorded = Path(str(info.extra.get("store", store)))
+    if not (store / "store.json").exists() and (recorded / "store.json").exists():
+        say(f"store: [bold]{escape(recorded)}[/], as the run's")
+        store = recorded
+    return Store(store)
+
+
+def _spec_of(store: Store, name: str, fingerprint: str) -> FeatureSpec:
+    from featstore import FeatstoreError
+
+    for dataset in store.datasets():
+        for feature in store.features(dataset):
+            if feature.spec.fingerprint == fingerprint:
+                return feature.spec
+    raise FeatstoreError(
+        f"{store.path} has no feature {name}@{fingerprint[:12]}, so nothing says how its rows were made\n"
+        "  name the store that the head learned from with --store"
+    )
+
+
+def _named_weights(entries: Sequence[str], names: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for entry in entries:
+        name, equals, file = entry.partition("=")
+        if not equals and len(names) == 1:
+            name, file = names[0], entry
+        if name not in names or not file:
+            raise typer.BadParameter(
+                f"expected FEATURE=FILE with one of {', '.join(names)}, however: {entry!r}", param_hint="--weights"
+            )
+        found[name] = file
+    return found
+
+
+def _check_fingerprint(name: str, spec: FeatureSpec, backbone: Backbone) -> None:
+    """Refuse a backbone whose rows would not be mixed with those in the store."""
+    from dataclasses import replace
+
+    from featstore import FeatstoreError
+    from featstore.spec import differences
+
+    made = replace(spec, identity=backbone.spec(), blocks=dict(backbone.blocks))
+    if made.fingerprint != spec.fingerprint:
+        fields = "; ".join(f"{field}: {before!r}, now {now!r}" for field, before, now in differences(spec, made))
+        raise FeatstoreError(
+            f"{name!r} cannot be made as the head learned it: {fields}\n  extract it again and train a head on it"
+        )
+
+
+def _pieces(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    piece: list[Any] = []
+    for item in items:
+        piece.append(item)
+        if len(piece) == size:
+            yield piece
+            piece = []
+    if piece:
+        yield piece
