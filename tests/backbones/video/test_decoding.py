@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
+
+from backbones import VideoError
+from backbones.video import VideoReader
+from tests.backbones.video.clips import SIZE, busy, counted, grey, write_clip
+
+# ISO/IEC 14496-12, 6.2.2: what phones write for a picture to be turned 90 degrees clockwise, in FFmpeg's fixed point
+CLOCKWISE = [0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_frames_come_in_the_order_in_which_they_are_shown_and_are_numbered_from_one(tmp_path, name):
+    path = write_clip(tmp_path / name, counted(30))  # H.264 with B frames: stored in another order
+    frames = list(VideoReader(path).frames())
+    assert [frame.number for frame in frames] == list(range(1, 31))
+    assert [round(float(frame.picture.mean()) / 6) for frame in frames] == list(range(30))
+    assert np.allclose([frame.time_s for frame in frames], np.arange(30) / 25)
+    assert frames[0].picture.shape == (*SIZE, 3)
+
+
+def test_a_whole_video_has_no_fault_and_a_fixed_rate(tmp_path):
+    reader = VideoReader(write_clip(tmp_path / "a.mp4", counted(30)))
+    assert sum(1 for _ in reader.frames()) == reader.promised == 30
+    facts = reader.facts()
+    assert (facts["faults"], facts["variable_frame_rate"], facts["turned_degrees"]) == ([], False, [0])
+
+
+def test_a_variable_frame_rate_is_kept_frame_for_frame_and_told(tmp_path):
+    times = [0, 40, 55, 200, 240, 700, 705]
+    reader = VideoReader(write_clip(tmp_path / "v.mkv", counted(7), times_ms=times))
+    assert [round(1000 * frame.time_s) for frame in reader.frames()] == times
+    facts = reader.facts()
+    assert facts["variable_frame_rate"]
+    assert (round(facts["frame_s"]["shortest"], 3), round(facts["frame_s"]["longest"], 3)) == (0.005, 0.46)
+
+
+def test_a_phone_video_stands_upright(tmp_path):
+    stored = grey(40)
+    stored[:24, :40] = 255  # top left as stored; turned clockwise it is at the top right
+    reader = VideoReader(write_clip(tmp_path / "phone.mp4", [stored] * 3, matrix=CLOCKWISE))
+    picture = next(iter(reader.frames())).picture
+    assert picture.shape == (SIZE[1], SIZE[0], 3)
+    assert picture[:40, -24:].mean() > 240
+    assert picture[:40, :24].mean() < 60
+    assert picture[-40:].mean() < 60
+
+
+def test_a_video_cut_off_keeps_its_frames_and_says_after_which_one_it_ends(tmp_path):
+    whole = write_clip(tmp_path / "a.mp4", busy(40), movflags="faststart").read_bytes()
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(whole[: int(len(whole) * 0.7)])
+    reader = VideoReader(cut)
+    count = sum(1 for _ in reader.frames())
+    assert 0 < count < 40
+    assert f"after frame {count}: the video ends, though the file promises 40 frames" in reader.faults
+
+
+def test_a_stream_without_a_frame_count_is_measured_by_its_length(tmp_path):
+    whole = write_clip(tmp_path / "a.mkv", busy(40)).read_bytes()
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole[: int(len(whole) * 0.5)])
+    reader = VideoReader(cut)
+    count = sum(1 for _ in reader.frames())
+    assert 0 < count < 40
+    assert any(fault.startswith(f"after frame {count}: the video ends at") for fault in reader.faults)
+
+
+def test_damage_in_the_middle_costs_some_frames_and_is_told_with_its_place(tmp_path):
+    data = bytearray(write_clip(tmp_path / "a.mp4", busy(30), codec="mpeg4").read_bytes())
+    third = len(data) // 3
+    data[third : third + 4000] = np.random.default_rng(0).bytes(4000)
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(data)
+    reader = VideoReader(broken)
+    frames = list(reader.frames())
+    assert 10 < len(frames) <= 30
+    assert reader.faults
+    assert all("frame " in fault for fault in reader.faults)
+    assert sum(frame.damaged for frame in frames) or any("cannot be decoded" in fault for fault in reader.faults)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "is empty"), (b"not a video at all" * 20, "cannot be opened as a video")],
+    ids=["empty", "text"],
+)
+def test_what_is_no_video_is_refused_by_name(tmp_path, content, words):
+    path = tmp_path / "x.mp4"
+    path.write_bytes(content)
+    with pytest.raises(VideoError, match=rf"x\.mp4 {words}"):
+        list(VideoReader(path).frames())
+
+
+def test_an_index_that_never_got_written_is_explained(tmp_path):
+    data = write_clip(tmp_path / "a.mp4", counted(20)).read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[: len(data) // 2])
+    with pytest.raises(VideoError, match="cut off before its end may lack its index"):
+        list(VideoReader(tmp_path / "cut.mp4").frames())
+
+
+def test_sound_alone_gives_no_frame(tmp_path):
+    import av
+
+    with av.open(str(tmp_path / "s.mka"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+    with pytest.raises(VideoError, match="no moving pictures, only: audio"):
+        list(VideoReader(tmp_path / "s.mka").frames())
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(VideoError, match="there is no video"):
+        list(VideoReader(tmp_path / "none.mp4").frames())
