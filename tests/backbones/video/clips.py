@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +10,7 @@ import av
 import numpy as np
 
 from backbones.faces import Face
-from demofaces import COMPOUNDS, draw_sample
+from tests.backbones.faces.drawn import canvas
 
 SIZE = (96, 160)
 """Height and width."""
@@ -95,25 +94,10 @@ class SquareDetector:
         return {"squares": "1"}
 
 
-@functools.cache
-def schematic_face(number: int, side: int = 110) -> np.ndarray:
-    expression = list(COMPOUNDS.values())[number % 7] if isinstance(COMPOUNDS, dict) else COMPOUNDS[number % 7]
-    return np.asarray(draw_sample(expression, seed=5, split="train", index=number, size_px=side))
-
-
-def face_frame(*faces: tuple[int, int, int], size: tuple[int, int] = (180, 320)) -> np.ndarray:
-    """A frame with schematic faces: (which, left, top) of each."""
-    frame = np.full((*size, 3), 120, np.uint8)
-    for number, left, top in faces:
-        face = schematic_face(number)
-        frame[top : top + len(face), left : left + face.shape[1]] = face
-    return frame
-
-
 def shots(lengths_and_faces: Sequence[tuple[int, Sequence[tuple[int, int, int]]]]) -> list[np.ndarray]:
     """Frames of several shots, with a cut between them; faces drift by a pixel a frame."""
     return [
-        face_frame(*((number, left + i, top) for number, left, top in faces))
+        canvas(*((number, left + i, top) for number, left, top in faces))[0]
         for length, faces in lengths_and_faces
         for i in range(length)
     ]

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
+
+from backbones import VideoError
+from backbones.video import VideoReader
+from backbones.video.writing import write_video
+from tests.backbones.video.clips import counted, grey
+
+
+def test_written_frames_are_read_back_at_their_times(tmp_path):
+    times = [0.0, 0.04, 0.3, 0.31]
+    assert write_video(tmp_path / "a.mp4", zip(times, counted(4), strict=True)) == 4
+    frames = list(VideoReader(tmp_path / "a.mp4").frames())
+    assert np.allclose([frame.time_s for frame in frames], times, atol=1e-4)
+    assert [round(float(frame.picture.mean()) / 6) for frame in frames] == [0, 1, 2, 3]
+
+
+def test_odd_sides_lose_a_line(tmp_path):
+    write_video(tmp_path / "a.mkv", [(None, np.zeros((51, 33, 3), np.uint8))] * 2)
+    assert next(iter(VideoReader(tmp_path / "a.mkv").frames())).picture.shape == (50, 32, 3)
+
+
+def test_a_run_that_fails_leaves_nothing_behind(tmp_path):
+    def frames():
+        yield 0.0, grey()
+        raise OSError("the source is gone")
+
+    with pytest.raises(OSError, match="gone"):
+        write_video(tmp_path / "a.mp4", frames())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "words"),
+    [
+        ("a.mp4", [], "no frame to write"),
+        ("a.gif", [(0.0, grey())], "written as .mp4"),
+        ("a.mp4", [(0.0, grey()), (0.1, grey()[:50])], "frame 2 is 160 x 50, the first 160 x 96"),
+    ],
+)
+def test_what_cannot_be_a_video_is_refused(tmp_path, name, frames, words):
+    with pytest.raises(VideoError, match=words):
+        write_video(tmp_path / name, frames)
+    assert not list(tmp_path.iterdir())
