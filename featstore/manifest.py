@@ -9,7 +9,7 @@ import logging
 import operator
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,6 +55,8 @@ class Manifest:
     samples: tuple[Sample, ...]
     classes: ClassSet
     root: Path
+    origin: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What made the pictures, where that is known, as JSON values: for people and programs, no part of any identity."""
     where: str = field(default="manifest", compare=False)
     """What error messages call this manifest."""
     lines: tuple[int, ...] = field(default=(), compare=False, repr=False)
@@ -177,7 +179,7 @@ class Manifest:
         files.make_folder(path.parent)
         data = self.to_csv().encode()
         root = _portable(self.root, path.parent)
-        write_with_sidecar(path, data, Sidecar(classes=self.classes, root=root), sealed=sealed)
+        write_with_sidecar(path, data, Sidecar(classes=self.classes, root=root, origin=self.origin), sealed=sealed)
 
     def to_csv(self) -> str:
         """The CSV text, with `\\n` line ends."""
@@ -209,6 +211,7 @@ def _read_fields(path: Path, root: Path | str | None) -> dict[str, Any]:
         "samples": samples,
         "classes": classes,
         "root": Path(root) if root is not None else stored_root,
+        "origin": {} if sidecar is None else sidecar.origin,
         "where": str(path),
         "lines": lines,
     }

@@ -7,7 +7,8 @@ the two writes, or after a power cut there, the old CSV is still read with its o
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ class Sidecar:
     """Where the pictures' paths start, from the CSV's folder."""
     csv_sha256: str = ""
     """Of the CSV it belongs to; empty where the CSV may be edited."""
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    """What made the pictures, where that is known; JSON values."""
     previous: Sidecar | None = None
     """The entry before it, without its own previous one."""
 
@@ -49,6 +52,8 @@ class Sidecar:
         }
         if self.csv_sha256:
             body["csv_sha256"] = self.csv_sha256
+        if self.origin:
+            body["origin"] = dict(self.origin)
         if self.previous is not None:
             body["previous"] = self.previous.to_json()
         return body
@@ -60,10 +65,14 @@ class Sidecar:
         texts = isinstance(labels, list) and all(isinstance(text, str) for text in (name, body["root"], *labels))
         if not texts or type(first_id) is not int or not isinstance(body.get("csv_sha256", ""), str):
             raise TypeError("a class list is a name, a list of texts and the number of the first class")
+        origin = body.get("origin", {})
+        if not isinstance(origin, dict):
+            raise TypeError("an origin is an object")
         return cls(
             classes=ClassSet(name=name, labels=tuple(labels), first_id=first_id),
             root=body["root"],
             csv_sha256=body.get("csv_sha256", ""),
+            origin=origin,
             previous=cls.from_json(body["previous"]) if "previous" in body else None,
         )
 

@@ -6,12 +6,14 @@ digits. There are no labels; the group of a frame is its video.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from featstore.adapters.base import Adapted, Gathering
 from featstore.adapters.tree import Tree
 from featstore.class_sets import class_set
 from featstore.errors import ManifestError, listing
+from featstore.frames_origin import frames_origin
 from featstore.manifest import Sample
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm"})
@@ -50,7 +52,8 @@ def read_frames(root: Path, *, classes: str = "abaw7") -> Adapted:
     for video, frames in sorted(videos.items()):
         for number in sorted(frames):
             found.add(Sample(f"{video}/{number:05d}.jpg", frames[number], "", "", video))
-    return found.adapted(_expected(tree), notes=_notes(videos, renamed))
+    adapted = found.adapted(_expected(tree), notes=_notes(videos, renamed))
+    return replace(adapted, manifest=replace(adapted.manifest, origin=frames_origin(root)))
 
 
 def _notes(videos: dict[str, dict[int, str]], renamed: int) -> list[str]:
