@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
+
+from featstore import Manifest
+from tests.backbones.video.clips import busy, counted, shots, write_clip
+
+FACES_AND_CUTS = [(4, [(0, 60, 30)]), (3, []), (4, [(3, 20, 40), (5, 180, 30)])]
+
+
+@pytest.fixture
+def detector():
+    """Skip where the detector is not installed."""
+    pytest.importorskip("onnxruntime", reason="onnxruntime, of the extra `faces`, is not installed")
+    from backbones import MissingExtraError
+    from backbones.faces import MTCNN
+
+    try:
+        MTCNN()
+    except MissingExtraError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def videos(tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    write_clip(folder / "1.mp4", shots(FACES_AND_CUTS))
+    write_clip(folder / "2.mp4", shots([(3, [(1, 60, 30)])]))
+    return folder
+
+
+def test_frames_of_faces_become_a_manifest_that_knows_what_made_them(run, detector, videos, tmp_path):
+    result = run("cer-feat frames videos -o frames")
+    assert "no picture of 3 frames: 5-7" in result.stderr
+    assert "several in 4 frames" in result.stderr
+    run("cer-feat manifest frames frames -o ce.csv")
+    listed = Manifest.read(tmp_path / "ce.csv")
+    assert listed.ids == tuple(
+        [f"01/{i:05d}.jpg" for i in (1, 2, 3, 4, 8, 9, 10, 11)] + [f"02/{i:05d}.jpg" for i in (1, 2, 3)]
+    )
+    assert set(listed.group_of_each) == {"01", "02"}
+    (way,) = listed.origin["frames"]
+    assert way["identity"]["detector"]["detector"] == "mtcnn"
+    assert way["videos"]["01"]["file"] == "1.mp4"
+
+
+def test_a_second_run_says_that_all_is_there(run, videos):
+    first = json.loads(run("cer-feat frames videos -o frames --faces none --json").stdout)
+    again = json.loads(run("cer-feat frames videos -o frames --faces none --json").stdout)
+    assert [one["made"] for one in first["videos"]] == [True, True]
+    assert [one["made"] for one in again["videos"]] == [False, False]
+    assert [one["pictures"] for one in again["videos"]] == [11, 3]
+
+
+def test_a_broken_video_is_named_and_the_others_are_made(run, videos):
+    (videos / "3.mp4").write_bytes(b"this is no video")
+    result = run("cer-feat frames videos -o frames --faces none --json", code=1)
+    found = json.loads(result.stdout)
+    assert [one["video"] for one in found["videos"]] == ["01", "02"]
+    assert "cannot be opened as a video" in found["failed"]["03"]
+
+
+def test_a_cut_off_video_tells_its_fault(run, tmp_path):
+    whole = write_clip(tmp_path / "a.mp4", busy(30), movflags="faststart").read_bytes()
+    (tmp_path / "9.mp4").write_bytes(whole[: int(len(whole) * 0.7)])
+    talk = run("cer-feat frames 9.mp4 -o frames --faces none").stderr
+    assert "the video ends, though the file promises 30 frames" in talk
+    assert "later frames are numbered as decoded" in talk
+
+
+def test_a_variable_frame_rate_is_told(run, tmp_path):
+    write_clip(tmp_path / "v.mkv", counted(4), times_ms=[0, 10, 200, 240])
+    assert "variable frame rate, from 10 to 190 ms a frame" in run("cer-feat frames v.mkv -o f --faces none").stderr
+
+
+def test_a_video_in_which_nobody_is_seen_is_an_error(run, detector, tmp_path):
+    write_clip(tmp_path / "empty.mp4", shots([(3, [])]))
+    assert "no picture was made" in run("cer-feat frames empty.mp4 -o frames", code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        ("cer-feat frames nowhere.mp4 -o f --faces none", 1, "there is no video or folder"),
+        ("cer-feat frames videos -o f --faces tracks", 1, "nearest: 'track'"),
+        ("cer-feat frames videos -o f --faces none --format gif", 1, "jpg or png"),
+    ],
+)
+def test_what_cannot_be_done_is_said(run, videos, command, code, words):
+    assert words in run(command, code=code).stderr

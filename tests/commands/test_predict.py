@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
+
+from backbones.video import VideoReader
+from fusion.predictions import read_predictions
+from tests.backbones.faces.drawn import canvas
+from tests.commands.test_frames import detector, videos  # noqa: F401  # fixtures
+
+EXTRACT = "cer-feat extract --backbone timm:resnet18 --option img_size=64 --as r18 --device cpu"
+
+
+@pytest.fixture
+def trained(run, faces):
+    """A head in runs/faces-linear, on rows of an untrained network."""
+    run(f"{EXTRACT} --weights random --data faces.csv")
+    run("cer-fuse train --head linear --features r18")
+
+
+def test_a_folder_of_videos_is_answered_to_the_bit_as_step_by_step(run, detector, videos, trained, tmp_path):  # noqa: F811
+    run("cer-feat frames videos -o frames")
+    run("cer-feat manifest frames frames -o ce.csv")
+    run(f"{EXTRACT} --weights random --data ce.csv")
+    run("cer-fuse predict --head runs/faces-linear --data ce -o steps.csv")
+    run("cer-fuse predict videos --head runs/faces-linear -o once.csv --device cpu")
+    steps, once = read_predictions(tmp_path / "steps.csv"), read_predictions(tmp_path / "once.csv")
+    assert steps.ids == once.ids
+    assert (steps.proba == once.proba).all()
+
+
+def test_a_video_is_smoothed_and_annotated(run, detector, videos, trained, tmp_path):  # noqa: F811
+    line = "cer-fuse predict videos/1.mp4 --head runs/faces-linear --device cpu"
+    run(f"{line} -o plain.csv")
+    run(f"{line} -o calm.csv --smooth box:3 --annotate seen.mp4")
+    plain, calm = read_predictions(tmp_path / "plain.csv"), read_predictions(tmp_path / "calm.csv")
+    assert plain.ids == calm.ids
+    assert not np.allclose(plain.proba, calm.proba)
+    seen = [frame.picture for frame in VideoReader(tmp_path / "seen.mp4").frames()]
+    stored = [frame.picture for frame in VideoReader(tmp_path / "videos" / "1.mp4").frames()]
+    changed = [int((abs(a.astype(int) - b) > 60).sum()) for a, b in zip(seen, stored, strict=True)]
+    assert min(changed[:4] + changed[7:]) > 1000 > max(changed[4:7])  # the three frames without a face have no mark
+
+
+def test_a_picture_is_answered_and_one_without_a_face_is_listed(run, detector, trained, tmp_path):  # noqa: F811
+    folder = tmp_path / "shown"
+    folder.mkdir()
+    Image.fromarray(canvas((0, 90, 30))[0]).save(folder / "one.png")
+    Image.fromarray(canvas()[0]).save(folder / "nobody.png")
+    (folder / "text.jpg").write_text("no picture")
+    result = run("cer-fuse predict shown --head runs/faces-linear --json --annotate drawn --device cpu")
+    found = json.loads(result.stdout)
+    (one,) = found["predictions"]
+    assert one["sample_id"] == "one.png"
+    assert np.isclose(sum(one["probabilities"].values()), 1)
+    assert 80 < one["box"][0] < one["box"][2] < 230
+    assert found["without_face"] == ["nobody.png"]
+    assert "not a JPEG" in found["unusable"]["text.jpg"]
+    assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["one.png"]
+
+
+def test_a_picture_without_a_face_alone_is_an_error(run, detector, trained, tmp_path):  # noqa: F811
+    Image.fromarray(canvas()[0]).save(tmp_path / "nobody.png")
+    talk = run("cer-fuse predict nobody.png --head runs/faces-linear --device cpu", code=1).stderr
+    assert "no face in 1 pictures" in talk
+    assert "could be answered" in talk
+
+
+def test_crops_are_answered_as_they_are(run, trained, drawn, tmp_path):
+    stored = read_predictions_of(run, "cer-fuse predict --head runs/faces-linear --split test -o stored.csv", tmp_path)
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    from featstore import Manifest
+
+    manifest = Manifest.read(tmp_path / "faces.csv")
+    for sample in manifest.select("test").samples:
+        name = sample.sample_id.replace("/", "_") + ".jpg"
+        (folder / name).write_bytes((manifest.root / sample.path).read_bytes())
+    shown = read_predictions_of(
+        run, "cer-fuse predict crops --head runs/faces-linear --no-faces --device cpu -o shown.csv", tmp_path
+    )
+    assert [name.removesuffix(".jpg") for name in shown.ids] == sorted(one.replace("/", "_") for one in stored.ids)
+    by_name = dict(zip(stored.ids, stored.proba, strict=True))
+    wanted = [by_name[name] for name in sorted(by_name, key=lambda one: one.replace("/", "_"))]
+    assert np.allclose(shown.proba, wanted, atol=1e-12)
+
+
+def read_predictions_of(run, command, folder):
+    run(command)
+    return read_predictions(folder / command.split("-o ")[1].split()[0])
+
+
+def test_weights_of_a_file_must_be_named_and_be_those(run, faces, tmp_path):
+    from safetensors.torch import save_file
+
+    from backbones import create
+
+    for seed in (1, 2):
+        made = create("timm:resnet18", weights="random", seed=seed, img_size=64)
+        save_file(made.state(), tmp_path / f"w{seed}.safetensors")
+    run(f"{EXTRACT} --weights w1.safetensors --data faces.csv")
+    run("cer-fuse train --head linear --features r18")
+    Image.fromarray(canvas((0, 90, 30))[0]).save(tmp_path / "face.png")
+    line = "cer-fuse predict face.png --head runs/faces-linear --no-faces --device cpu"
+    assert "--weights r18=FILE" in run(line, code=1).stderr
+    refused = run(f"{line} --weights r18=w2.safetensors", code=1).stderr
+    assert "its rows were made with digest" in refused
+    assert "w2.safetensors has" in refused
+    assert "expected FEATURE=FILE with one of r18" in run(f"{line} --weights vit=w1.safetensors", code=2).stderr
+    run(f"{line} --weights r18=w1.safetensors -o p.csv")
+    assert read_predictions(tmp_path / "p.csv").ids == ("face.png",)
+
+
+def test_imported_rows_cannot_be_made_again(run, filled, tmp_path):
+    run("cer-fuse train --head linear --features one")
+    Image.fromarray(canvas((0, 90, 30))[0]).save(tmp_path / "face.png")
+    talk = run("cer-fuse predict face.png --head runs/faces-linear --no-faces", code=1).stderr
+    assert "its rows were imported" in talk
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        ("cer-fuse predict --head h --no-faces", 2, "is for a picture, folder or video"),
+        ("cer-fuse predict here --head h --data ce", 2, "no dataset of the store"),
+        ("cer-fuse predict here --head h --no-faces", 2, "no picture and no video at here"),
+        ("cer-fuse predict mixed --head h --no-faces", 2, "holds pictures (a.png) and videos (b.mp4)"),
+        ("cer-fuse predict mixed --head h --smooth boxx:3 --no-faces", 1, "boxx"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(run, tmp_path, command, code, words):
+    (tmp_path / "mixed").mkdir()
+    for name in ("a.png", "b.mp4"):
+        (tmp_path / "mixed" / name).touch()
+    assert words in " ".join(run(command, code=code).stderr.replace("│", " ").split())
