@@ -23,7 +23,7 @@ RUNS = (
     ("extraction", "--backbone", "manet", "--batch-sizes", "8", "16", "32", "--pictures", "128"),
     ("one_pass",),
 )
-LONG_RUNS = (("bounded_memory",),)
+LONG_RUNS = (("bounded_memory",), ("face_detectors",), ("video_line",))
 
 
 def main() -> None:

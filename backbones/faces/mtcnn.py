@@ -64,7 +64,7 @@ class MTCNN:
     settings : MTCNNSettings
         Part of the identity.
     threads : int
-        Of onnxruntime; 0 for as many as it likes. The answers do not depend on it.
+        Of onnxruntime; 0 for as many as it likes. The networks are so small that more threads wait more than they work.
 
     Raises
     ------
@@ -72,7 +72,7 @@ class MTCNN:
         If onnxruntime or the weights' package is not installed.
     """
 
-    def __init__(self, settings: MTCNNSettings | None = None, *, threads: int = 0) -> None:
+    def __init__(self, settings: MTCNNSettings | None = None, *, threads: int = 1) -> None:
         self.settings = settings or MTCNNSettings()
         self._weights = packaged_weights()
         self._sessions = {name: _session(data, threads) for name, data in self._weights.items()}

@@ -39,5 +39,5 @@ def test_every_option_the_page_names_exists():
 
     apps = [typer.main.get_command(one) for one in (feat.app, fuse.app)]
     commands = [command for one in apps for command in one.commands.values()]  # type: ignore[attr-defined]
-    known = {option for command in commands for p in command.params for option in p.opts} | {"--detectors"}
+    known = {option for command in commands for p in command.params for option in p.opts}
     assert set(re.findall(r"`(--[a-z-]+)", PAGE)) <= known
