@@ -66,6 +66,7 @@ class VideoReader:
         self._turns: set[int] = set()
         self._size: tuple[int, int] | None = None
         self._promised: dict[str, Any] = {}
+        self._pixel_aspect = 1.0
 
     def frames(self) -> Iterator[VideoFrameRGB]:
         """Yield every frame in presentation order; memory does not grow with the video.
@@ -81,6 +82,7 @@ class VideoReader:
         with _opened(self.path) as container:
             stream = _pictures_of(container, self.path)
             self._promised = _promised(container, stream)
+            self._pixel_aspect = float(stream.sample_aspect_ratio or 1)
             for raw in self._decoded(container, stream):
                 self._count += 1
                 time_s = None if raw.pts is None or raw.time_base is None else float(raw.pts * raw.time_base)
@@ -136,8 +138,7 @@ class VideoReader:
 
     def _upright(self, raw: VideoFrame) -> NDArray[np.uint8]:
         """Square pixels, RGB, turned as the file's display matrix says."""
-        shape = raw.sample_aspect_ratio if hasattr(raw, "sample_aspect_ratio") else None
-        width = raw.width if not shape else round(raw.width * float(shape))
+        width = round(raw.width * self._pixel_aspect)
         try:
             check_size(width, raw.height)
         except PictureError as error:
@@ -219,6 +220,8 @@ def _pictures_of(container: InputContainer, path: Path) -> VideoStream:
 
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
+            if stream.codec_context is None:
+                raise VideoError(f"{path} holds pictures in a coding that this FFmpeg does not know")
             stream.thread_type = "AUTO"
             return stream
     kinds = ", ".join(stream.type for stream in container.streams) or "nothing"

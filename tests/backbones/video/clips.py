@@ -23,6 +23,7 @@ def write_clip(
     times_ms: Sequence[int] | None = None,
     matrix: list[int] | None = None,
     codec: str = "libx264",
+    pixel_aspect: Fraction | None = None,
     **options: str,
 ) -> Path:
     """Encode pictures at 25 frames a second, or at the times given; `options` are the container's."""
@@ -30,6 +31,8 @@ def write_clip(
         stream = container.add_stream(codec, rate=25)
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
+        if pixel_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
         if times_ms is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
         if matrix is not None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import random
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -48,6 +51,34 @@ def test_a_phone_video_stands_upright(tmp_path):
     assert picture[:40, -24:].mean() > 240
     assert picture[:40, :24].mean() < 60
     assert picture[-40:].mean() < 60
+
+
+def test_pixels_that_are_not_square_become_square(tmp_path):
+    path = write_clip(tmp_path / "wide.mp4", counted(2), pixel_aspect=Fraction(3, 2))
+    assert next(iter(VideoReader(path).frames())).picture.shape == (SIZE[0], SIZE[1] * 3 // 2, 3)
+
+
+def test_no_damage_raises_anything_but_a_video_error(tmp_path):
+    rng = random.Random(0)
+    whole = [
+        write_clip(tmp_path / name, busy(3) + counted(8), codec=codec).read_bytes()
+        for name, codec in (("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mpeg4"))
+    ]
+    refused = 0
+    for _ in range(60):
+        data = bytearray(rng.choice(whole))
+        for _ in range(rng.choice([1, 3, 30])):
+            near_an_end = rng.choice([rng.randrange(600), rng.randrange(len(data) - 1500, len(data))])
+            data[rng.choice([near_an_end, rng.randrange(len(data))])] = rng.randrange(256)
+        (tmp_path / "x.bin").write_bytes(data[: rng.choice([len(data), len(data) // 2])])
+        reader = VideoReader(tmp_path / "x.bin")
+        try:
+            count = sum(1 for _ in reader.frames())
+        except VideoError:
+            refused += 1
+        else:
+            assert reader.facts()["frames"] == count > 0
+    assert 0 < refused < 60
 
 
 def test_a_video_cut_off_keeps_its_frames_and_says_after_which_one_it_ends(tmp_path):
