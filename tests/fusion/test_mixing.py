@@ -9,7 +9,8 @@ from fusion.curve import choose, curve, decision_curve
 from fusion.errors import SweepError
 from fusion.intervals import bootstrap
 from fusion.metrics import scores
-from fusion.mixing import SMALLEST, counted, decisions, totals
+from fusion.mixes import SMALLEST
+from fusion.mixing import counted, decisions, totals
 
 
 def members(seed: int, m: int, n: int, k: int) -> np.ndarray:

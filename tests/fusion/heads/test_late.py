@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fusion import HeadConfigError, concat, make_head
-from fusion.heads.late import mixed
+from fusion.mixes import mixed
 
 
 def test_members_probabilities_have_one_plane_a_block(faces):
@@ -57,7 +57,7 @@ def test_probabilities_of_zero_do_not_break_a_geometric_mix():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"mix": "harmonic"}, "mix must be"),
+        ({"mix": "harmonious"}, "did you mean 'harmonic'"),
         ({"member": "late"}, "cannot be 'late' itself"),
         ({"folds": 1}, "folds must be a whole number of at least 2"),
     ],
