@@ -61,7 +61,7 @@ class HeadInfo:
     """Of the libraries that fitted it."""
 
     threads: dict[str, int]
-    """Threads the fit computed with: of `blas` and `openmp`, of `torch`, `xgboost`, `lightgbm` or `catboost` where they took part. Since
+    """Threads the fit computed with: of `blas` and `openmp`, of `torch` or a library of trees where it took part. Since
     format version 2; empty in heads kept before."""
 
     extra: dict[str, Any]

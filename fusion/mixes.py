@@ -60,4 +60,4 @@ def _wins(proba: FloatArray) -> FloatArray:
         mine = proba[..., c, None]
         # A class ties with itself: half a win too many.
         wins[..., c] = (mine > proba).sum(axis=-1) + 0.5 * (mine == proba).sum(axis=-1) - 0.5
-    return wins / (k * (k - 1) / 2)
+    return np.asarray(wins / (k * (k - 1) / 2))

@@ -74,7 +74,7 @@ class ZeroShot:
         self.head.fit(X, basic_labels)
         return self._asked(wanted, compounds, basic_classes)
 
-    def over(self, *, compounds: Sequence[str], basic_classes: Sequence[str] | None = None) -> Self:
+    def answering(self, *, compounds: Sequence[str], basic_classes: Sequence[str] | None = None) -> Self:
         """Answer `compounds` with a head that is fitted already, for example one of `load_head`."""
         _refuse_unknown_rule(self.rule)
         return self._asked([components(one) for one in compounds], compounds, basic_classes)
@@ -110,8 +110,8 @@ def compound_proba(
     """Return probabilities of compound expressions from those of basic ones.
 
     With a and b the probabilities of a compound's two components, its score is a + b, a·b, 2ab / (a + b) or the smaller
-    one; scores are divided by their sum over the compounds asked for. Probabilities below 1e-12 count as that, so that a
-    row without any evidence is shared out evenly. Classes that are no component, as `neutral`, take no part.
+    one; scores are divided by their sum over the compounds asked for. Probabilities below 1e-12 count as that, so that
+    a row without any evidence is shared out evenly. Classes that are no component, as `neutral`, take no part.
 
     Parameters
     ----------

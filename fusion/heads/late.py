@@ -16,7 +16,7 @@ from fusion.heads.members import HeadOfMembers
 from fusion.heads.out_of_fold import check_folds
 from fusion.heads.state import HeadState
 from fusion.heads.temperature import WIDEST, fitted_temperature, tempered
-from fusion.mixes import MIXES, SMALLEST, mixed
+from fusion.mixes import MIXES, SMALLEST, Mix, mixed
 
 LEARNED = "learned"
 
@@ -66,7 +66,7 @@ class LateHead(HeadOfMembers):
         blocks: Mapping[str, int] | None = None,
         *,
         weights: Mapping[str, float] | str | None = None,
-        mix: str = "geometric",
+        mix: Mix = "geometric",
         member: str | Mapping[str, str] = "linear",
         member_params: Mapping[str, Any] | None = None,
         calibrate: bool = False,

@@ -103,7 +103,7 @@ class LDAHead(Head):
         return softmax(self._ready(X) @ self.coef_.T + self.intercept_)
 
     def _ready(self, X: FloatArray) -> NDArray[np.float64]:
-        return self.scaler_.transform(X).astype(np.float64) / np.sqrt(X.shape[1])
+        return np.asarray(self.scaler_.transform(X).astype(np.float64) / np.sqrt(X.shape[1]))
 
     def _temperature(self, X: FloatArray, codes: Codes) -> float:
         """Return the temperature that makes held-out rows most likely; 1 when there are too few rows to tell."""

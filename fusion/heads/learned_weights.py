@@ -14,7 +14,7 @@ from fusion.errors import HeadConfigError, nearest
 from fusion.grid import simplex
 from fusion.heads.base import Codes, softmax
 from fusion.heads.temperature import log_loss
-from fusion.mixes import mixed, probabilities, terms
+from fusion.mixes import Mix, mixed, probabilities, terms
 from fusion.mixing import counted, decisions, totals
 
 Objective: TypeAlias = Literal["log_loss", "macro_f1"]
@@ -22,11 +22,14 @@ Objective: TypeAlias = Literal["log_loss", "macro_f1"]
 MOST_VECTORS: Final = 2_000
 """Weight vectors that are tried for macro F1, which has no gradient."""
 
+SMALL: Final = 1e-3
+"""Weights under this are left out unless that makes the mix worse."""
+
 STEPS: Final = ("0.05", "0.1", "0.2", "0.25", "0.5", "1")
 
 
 def learned_weights(
-    planes: NDArray[np.float64], codes: Codes, *, mix: str, objective: str = "log_loss"
+    planes: NDArray[np.float64], codes: Codes, *, mix: Mix, objective: str = "log_loss"
 ) -> NDArray[np.float64]:
     """Return weights (m,) of unit sum, none negative, under which the mix of members is best.
 
@@ -56,8 +59,12 @@ def learned_weights(
     def loss(free: NDArray[np.float64]) -> float:
         return log_loss(probabilities(np.tensordot(softmax(free), averaged, axes=1), mix), codes)
 
-    found = minimize(loss, np.zeros(len(planes)), method="L-BFGS-B", bounds=[(-8, 8)] * len(planes))
-    return softmax(np.asarray(found.x))
+    m = len(planes)
+    found = softmax(np.asarray(minimize(loss, np.zeros(m), method="L-BFGS-B", bounds=[(-8, 8)] * m).x))
+    # A softmax reaches no zero: try the nearby vectors that have some.
+    pruned = np.where(found < SMALL, 0, found) / found[found >= SMALL].sum()
+    candidates = [*np.eye(m), pruned, found]
+    return candidates[int(np.argmin([log_loss(mixed(planes, one, mix), codes) for one in candidates]))]
 
 
 def check_objective(objective: str) -> None:

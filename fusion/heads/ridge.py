@@ -21,6 +21,9 @@ from fusion.heads.temperature import fitted_temperature, log_loss
 PENALTIES: Final = tuple(float(10.0**power) for power in np.arange(-3, 3.25, 0.5))
 """Tried when none is given; in units of the mean squared length of a centred row, which is about one."""
 
+WORTH: Final = 1e-4
+"""Log loss that a smaller penalty must save: where all are as good as guessing, the largest is taken."""
+
 ROUNDING: Final = 1e-10
 """Eigenvalues under this share of the largest are rounding, and so is what is left of one row's influence."""
 
@@ -83,11 +86,11 @@ class RidgeHead(Head):
         rows = self._ready(X[counted])
         path = RidgePath(rows, np.eye(len(self.classes_))[codes[counted]], weights[counted])
         best = np.inf
-        for penalty in PENALTIES if self.penalty is None else (self.penalty,):
+        for penalty in PENALTIES[::-1] if self.penalty is None else (self.penalty,):
             scores = path.left_out(penalty)
             temperature = fitted_temperature(scores, codes[counted], weights[counted])
             loss = log_loss(softmax(scores / temperature), codes[counted], weights[counted])
-            if loss < best:
+            if loss < best - WORTH:
                 best, self.penalty_, self.temperature_ = loss, float(penalty), temperature
         self.coef_, self.intercept_ = path.solution(self.penalty_)
 
@@ -95,7 +98,7 @@ class RidgeHead(Head):
         return softmax((self._ready(X) @ self.coef_.T + self.intercept_) / self.temperature_)
 
     def _ready(self, X: FloatArray) -> NDArray[np.float64]:
-        return self.scaler_.transform(X).astype(np.float64) / np.sqrt(X.shape[1])
+        return np.asarray(self.scaler_.transform(X).astype(np.float64) / np.sqrt(X.shape[1]))
 
     def _state(self) -> HeadState:
         return HeadState(

@@ -82,7 +82,7 @@ class SymmetricTrees:
         """
         feature, border = arrays["trees.feature"], arrays["trees.border"]
         value, asked = arrays["trees.value"], arrays["trees.levels"]
-        if (feature.dtype, border.dtype, value.dtype, asked.dtype) != (np.int32, np.float32, np.float64, np.int32):
+        if [str(one.dtype) for one in (feature, border, value, asked)] != ["int32", "float32", "float64", "int32"]:
             raise ValueError("the arrays of symmetric trees must be int32, float32, float64 and int32")
         if feature.ndim != 2 or not 1 <= feature.shape[1] <= DEEPEST or border.shape != feature.shape:
             raise ValueError("arrays 'trees.feature' and 'trees.border' must have one shape (trees, levels)")
