@@ -53,7 +53,7 @@ class CatBoostHead(Head):
 
     name: ClassVar[str] = "catboost"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "fast": {"pca": 64, "trees": 300, "depth": 4, "lr": 0.1, "column_share": 0.2},
+        "fast": {"pca": 64, "trees": 600, "depth": 4, "lr": 0.1, "column_share": 0.2},
         "quality": {"pca": 64, "trees": 1000, "depth": 4, "lr": 0.05, "column_share": 0.2},
     }
 
@@ -62,7 +62,7 @@ class CatBoostHead(Head):
         blocks: Mapping[str, int] | None = None,
         *,
         pca: int = 64,
-        trees: int = 300,
+        trees: int = 600,
         depth: int = 4,
         lr: float = 0.1,
         l2: float = 3.0,
@@ -70,7 +70,7 @@ class CatBoostHead(Head):
         column_share: float = 0.2,
         max_bin: int = 64,
         class_weight: Any = None,
-        n_jobs: int = 2,
+        n_jobs: int = 1,
         random_state: Any = 0,
     ) -> None:
         self.blocks = blocks

@@ -24,10 +24,13 @@ LEARNED = "learned"
 class LateHead(HeadOfMembers):
     """Weighted mixing of the probabilities of per-block members.
 
-    Weights mix comparable scores only if each member is calibrated. Penalised logistic regression, the default member,
-    is so already: calibrating it changed macro F1 by 0.001 at about three times the cost (`benchmarks/RESULTS.md`). For
-    members that are over-sure, `calibrate` divides each one's logits by a temperature (Guo et al., 2017, "On
-    calibration of modern neural networks", §4.2) fitted on rows it had not seen, in folds of the training rows.
+    Weights mix comparable scores only if each member is calibrated: learned ones come with a temperature a member (Guo
+    et al., 2017, "On calibration of modern neural networks", §4.2) that divides its logits, fitted on rows it had not
+    seen, in folds of the training rows. For weights that are given, penalised logistic regression, the default member,
+    is calibrated enough: a temperature changed macro F1 by 0.001 at about three times the cost
+    (`benchmarks/RESULTS.md`); `calibrate` asks for it where members are over-sure.
+
+    On real features learned weights raised macro F1 by 0.025 over equal ones (`benchmarks/heads.md`).
 
     Parameters
     ----------
@@ -35,7 +38,8 @@ class LateHead(HeadOfMembers):
         In column order; None is one block.
     weights : dict of block name to weight, "learned" or None
         Every block named, none negative; only proportions matter. None weighs all alike. `learned` calibrates the
-        members and chooses the weights that do best on the rows of the same folds (`fusion.heads.learned_weights`).
+        members and chooses the weights that do best on the rows of the same folds (`fusion.heads.learned_weights`);
+        a single block has nothing to learn.
     mix : {"arithmetic", "geometric", "harmonic", "rank"}
         Weighted mean of probabilities, of log probabilities (a product of experts), of reciprocals, or of ranks
         (Borda's count, for members whose order of classes is better than their probabilities).
@@ -44,7 +48,7 @@ class LateHead(HeadOfMembers):
     member_params : dict, optional
         Settings of the members beyond their defaults; by block where `member` is.
     calibrate : bool
-        Fit a temperature a member; costs `folds` more fits of each.
+        Fit a temperature a member for given weights too; costs `folds` more fits of each, as learning does.
     folds : int
         Folds for the calibration and for learned weights.
     objective : {"log_loss", "macro_f1"}
@@ -65,7 +69,7 @@ class LateHead(HeadOfMembers):
         self,
         blocks: Mapping[str, int] | None = None,
         *,
-        weights: Mapping[str, float] | str | None = None,
+        weights: Mapping[str, float] | str | None = LEARNED,
         mix: Mix = "geometric",
         member: str | Mapping[str, str] = "linear",
         member_params: Mapping[str, Any] | None = None,
@@ -93,7 +97,7 @@ class LateHead(HeadOfMembers):
         self.weights_ = self._given_weights()
         self._fit_members(X, codes)
         self.temperatures_ = np.ones(len(self.blocks_))
-        if self.calibrate or self.weights == LEARNED:
+        if self.calibrate or (self.weights == LEARNED and len(self.blocks_) > 1):
             self._learn_on(*self._out_of_fold(X, codes))
 
     def _learn_on(self, planes: NDArray[np.float64], codes: Codes) -> None:

@@ -64,7 +64,7 @@ def learned_weights(
     # A softmax reaches no zero: try the nearby vectors that have some.
     pruned = np.where(found < SMALL, 0, found) / found[found >= SMALL].sum()
     candidates = [*np.eye(m), pruned, found]
-    return candidates[int(np.argmin([log_loss(mixed(planes, one, mix), codes) for one in candidates]))]
+    return np.asarray(candidates[int(np.argmin([log_loss(mixed(planes, one, mix), codes) for one in candidates]))])
 
 
 def check_objective(objective: str) -> None:

@@ -54,8 +54,8 @@ class LightGBMHead(Head):
 
     name: ClassVar[str] = "lightgbm"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "fast": {"pca": 64, "trees": 300, "leaves": 8, "lr": 0.1, "min_leaf_rows": 10, "column_share": 0.1},
-        "quality": {"pca": 64, "trees": 600, "leaves": 8, "lr": 0.05, "min_leaf_rows": 10, "column_share": 0.2},
+        "fast": {"pca": 64, "trees": 300, "leaves": 8, "lr": 0.1, "l2": 1.0, "column_share": 0.1},
+        "quality": {"pca": 64, "trees": 1000, "leaves": 6, "lr": 0.05, "l2": 3.0, "column_share": 0.1},
     }
 
     def __init__(
@@ -72,7 +72,7 @@ class LightGBMHead(Head):
         column_share: float = 0.1,
         max_bin: int = 63,
         class_weight: Any = None,
-        n_jobs: int = 2,
+        n_jobs: int = 1,
         random_state: Any = 0,
     ) -> None:
         self.blocks = blocks

@@ -134,7 +134,7 @@ class RidgePath:
         n, d = rows.shape
         # The smaller of rows x rows and columns x columns: their eigenvalues are the same.
         gram = self.centred @ self.centred.T if n <= d else self.centred.T @ self.centred
-        values, vectors = eigh(gram, overwrite_a=True, check_finite=False)
+        values, vectors = eigh(gram, overwrite_a=True, check_finite=False, driver="evd")
         kept = values > ROUNDING * max(float(values[-1]), np.finfo(float).tiny)
         self.values, vectors = values[kept], vectors[:, kept]
         self.scores = vectors * np.sqrt(self.values) if n <= d else self.centred @ vectors  # (n, r)

@@ -50,6 +50,7 @@ class XGBoostHead(Head):
         Factor on each class's rows.
     n_jobs : int
         Threads. XGBoost's sums, and so its trees, depend on it: a fixed number keeps results the same on all machines.
+        Trees this small gain little from more, and on a busy machine threads that wait for each other lose a lot.
     random_state : int, RandomState or None
         Seed of the row and column draws.
     """
@@ -74,7 +75,7 @@ class XGBoostHead(Head):
         column_share: float = 0.1,
         max_bin: int = 64,
         class_weight: Any = None,
-        n_jobs: int = 2,
+        n_jobs: int = 1,
         random_state: Any = 0,
     ) -> None:
         self.blocks = blocks

@@ -219,6 +219,26 @@ def test_a_half_finished_feature_is_refused_unless_dropping_is_asked_for(run, fi
     run("cer-fuse train --head linear --features part --missing drop")
 
 
+def test_help_lists_every_head(run):
+    from fusion import head_names
+
+    words = run("cer-fuse train --help").stdout.replace("│", " ").split()
+    assert {f"{name}," for name in head_names()[:-1]} <= set(words)
+
+
+def test_a_preset_is_advice_that_settings_go_before(run, filled):
+    found = json.loads(run("cer-fuse train --head xgboost --preset quality --set trees=3 --json").stdout)
+    assert (found["params"]["trees"], found["params"]["lr"]) == (3, 0.05)
+
+
+def test_decision_weights_may_be_learned(run, filled):
+    params = [json.loads(run(f"cer-fuse train --head late {way} --json").stdout)["params"] for way in WAYS]
+    assert params[0]["weights"] == params[1]["weights"] == "learned"
+
+
+WAYS = ("--weights learned", "--set weights=learned --set member=ncm")
+
+
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_rows_beyond_the_memory_allowed_are_read_piece_by_piece(run, filled, tmp_path, head):
     result = run(f"cer-fuse train --head {head} --memory 1kB --json -o pieces")

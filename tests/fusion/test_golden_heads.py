@@ -19,7 +19,11 @@ every_golden_head = pytest.mark.parametrize(
     ("version", "name"),
     [
         pytest.param(
-            version, name, marks=pytest.mark.skipif(name not in installed_heads(), reason=f"no library for {name!r}")
+            version,
+            name,
+            marks=pytest.mark.skipif(
+                name == "lightgbm" and name not in installed_heads(), reason="lightgbm is not installed"
+            ),
         )
         for version in VERSIONS
         for name in SETTINGS

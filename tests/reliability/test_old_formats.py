@@ -39,7 +39,8 @@ def test_a_store_of_every_released_format_gives_its_rows_and_verifies_clean(fold
 @pytest.mark.parametrize("folder", HEADS, ids=lambda path: path.name)
 def test_a_head_of_every_released_format_gives_its_answers(folder, figure):
     rows = np.load(folder / "rows.npy")
-    names = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and path.name in installed_heads()]
+    unopenable = {"lightgbm"} - set(installed_heads())  # the one kept head that its library must read
+    names = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and path.name not in unopenable]
     for name in names:
         expected = np.load(folder / f"{name}.npy")
         np.testing.assert_allclose(load_head(folder / name).predict_proba(rows), expected, rtol=1e-6)
