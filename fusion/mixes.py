@@ -15,6 +15,9 @@ MIXES: Final[tuple[str, ...]] = get_args(Mix)
 SMALLEST: Final = 1e-12
 """The least probability that is believed before a logarithm or a reciprocal, so that no member can veto alone."""
 
+TIE_BREAK: Final = 1e-6
+"""What a probability counts beside a rank."""
+
 
 def mixed(proba: FloatArray, weights: FloatArray, mix: str) -> FloatArray:
     """Mix members' probabilities (m, n, k) with weights (m,) of unit sum into (n, k)."""
@@ -30,8 +33,8 @@ def terms(proba: FloatArray, mix: str) -> FloatArray:
         Class probabilities; those below `SMALLEST` count as that under a logarithm or a reciprocal.
     mix : {"arithmetic", "geometric", "harmonic", "rank"}
         The rules of Kittler et al. (1998, "On combining classifiers", §2) and Borda's: ``p``; ``log p``; ``-1 / p``;
-        or the share of all pairs of classes that a class wins, half a win for equals (k (k - 1) / 2 pairs: they sum to
-        one).
+        or the share of all pairs of classes that a class wins, half a win for equals. Sums of ranks tie often, and
+        rounding must not decide: a millionth of the probability is added to them.
 
     Returns
     -------
@@ -41,7 +44,7 @@ def terms(proba: FloatArray, mix: str) -> FloatArray:
         return np.asarray(np.log(np.maximum(proba, SMALLEST)))
     if mix == "harmonic":
         return np.asarray(-1.0 / np.maximum(proba, SMALLEST))
-    return _wins(proba) if mix == "rank" else proba
+    return _wins(proba) + TIE_BREAK * proba if mix == "rank" else proba
 
 
 def probabilities(means: FloatArray, mix: str) -> FloatArray:

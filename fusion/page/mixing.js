@@ -29,7 +29,7 @@ const Mixing = (() => {
     return proba.map((p, place) => {
       const row = proba.subarray(place - (place % k), place - (place % k) + k);
       const won = row.reduce((sum, other) => sum + (p > other ? 1 : p === other ? 0.5 : 0), -0.5); // one tie is with itself
-      return won / ((k * (k - 1)) / 2);
+      return won / ((k * (k - 1)) / 2) + 1e-6 * p; // TIE_BREAK of fusion/mixes.py
     });
   }
 

@@ -29,7 +29,7 @@ def test_the_answer_is_the_weighted_mix_of_the_members(mix, faces):
     expected = 0.5 * terms(planes, mix)[0] + 0.25 * terms(planes, mix)[1] + 0.25 * terms(planes, mix)[2]
     if mix in ("geometric", "harmonic"):
         expected = np.exp(expected) if mix == "geometric" else -1 / expected
-        expected /= expected.sum(axis=1, keepdims=True)
+    expected /= expected.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(head.predict_proba(faces.X), expected, atol=1e-9)
 
 
