@@ -25,6 +25,7 @@ from commands.options import (
 )
 from commands.render import FigurePath, ResultPath, TableFormat, check_format, print_table, save_picture
 from commands.task import Task, TestSplit, TrainSplit, load_folds_task, load_task
+from fusion.heads import head_names  # light: no head is imported before it is asked for
 
 if TYPE_CHECKING:
     from fusion import Report
@@ -34,7 +35,10 @@ def compare(
     ctx: typer.Context,
     runs: Runs = None,
     heads: Annotated[
-        str | None, typer.Option("--heads", help="Comma-separated: mlp,linear,late.", show_default="all")
+        str | None,
+        typer.Option(
+            "--heads", help=f"Comma-separated, of {', '.join(head_names())}.", show_default="all that are installed"
+        ),
     ] = None,
     features: Features = None,
     data: Data = None,
@@ -80,7 +84,7 @@ def compare(
 
     Example: cer-fuse compare --heads linear,late --baseline linear --cv 5 --repeats 2
     """
-    from fusion import head_names
+    from fusion import installed_heads
     from fusion.run_comparison import compare_runs
 
     check_format(format)
@@ -90,7 +94,7 @@ def compare(
         name, report = dataset_of(kept), compare_runs(kept, baseline=baseline, seed=seed)
     else:
         _check_runs(cv, repeats, seeds, near, test_split)
-        chosen = split_list(heads) or list(head_names())
+        chosen = split_list(heads) or list(installed_heads())
         settings = settings_of(setting, chosen)
         budget = memory_budget(memory)
         if cv is None:

@@ -98,9 +98,9 @@ def _compared(
     task: Task, chosen: Sequence[str], setting: list[str] | None, options: dict[str, Any], **compared: Any
 ) -> Report:
     from fusion import compare as run_compare
-    from fusion import head_names
+    from fusion import installed_heads
 
-    names = list(chosen) or list(head_names())
+    names = list(chosen) or list(installed_heads())
     settings = settings_of(setting, names)
     built = {name: build_head(name, task, settings[name], **options) for name in names}
     return run_compare(built, task.train, task.test, seed=options["seed"], **compared)

@@ -23,6 +23,7 @@ from commands.options import (
 )
 from commands.render import print_table
 from commands.task import Task, TestSplit, TrainSplit, load_task
+from fusion.heads import head_names  # light: no head is imported before it is asked for
 
 if TYPE_CHECKING:
     from fusion import Report
@@ -38,17 +39,23 @@ Setting = Annotated[
 
 
 def train(
-    head: Annotated[str, typer.Option("--head", help="mlp, linear, weighted, late, xgboost or histgb.")] = "mlp",
+    head: Annotated[str, typer.Option("--head", help=f"One of {', '.join(head_names())}.")] = "mlp",
     features: Features = None,
     data: Data = None,
     store: StorePath = DEFAULT_STORE,
     preset: Annotated[
-        str | None, typer.Option(help="mlp: paper, the settings of the paper.", show_default=False)
+        str | None,
+        typer.Option(
+            help="mlp: paper, the settings of the paper. xgboost, lightgbm, catboost: fast (the default) or quality.",
+            show_default=False,
+        ),
     ] = None,
     setting: Setting = None,
     weights: Annotated[
         str | None,
-        typer.Option("--weights", "-w", help="weighted, late: vit=1,manet.local=0.6,manet.multi_scale=0.4."),
+        typer.Option(
+            "--weights", "-w", help="weighted, late: vit=1,manet.local=0.6,manet.multi_scale=0.4. late: learned."
+        ),
     ] = None,
     train_split: TrainSplit = "train",
     test_split: TestSplit = None,
@@ -108,23 +115,20 @@ def build_head(
     seed: int,
 ) -> Any:
     """An unfitted head for the task's blocks."""
-    from fusion import MLPConfig, make_head, parse_weights
-    from fusion.heads import head_settings
+    from fusion import make_head, parse_weights
+    from fusion.heads import head_presets, head_settings
 
-    known = head_settings(name)
+    known, presets = head_settings(name), head_presets(name)
     given = dict(settings)
     if weights is not None:
-        given["weights"] = parse_weights(weights, task.train.widths)
+        learned = name == "late" and weights.strip() == "learned"
+        given["weights"] = "learned" if learned else parse_weights(weights, task.train.widths)
     if device is not None and "device" in known and "device" not in given:
         given["device"] = device
-    config = None
-    if preset is not None:
-        if name != "mlp" or preset != "paper":
-            raise typer.BadParameter(
-                f"only the mlp head has a preset, 'paper'; however: {preset!r}", param_hint="--preset"
-            )
-        config = MLPConfig.paper()
-    return make_head(name, blocks=task.train.widths, config=config, random_state=seed, **given)
+    if preset is not None and preset not in presets:
+        offered = f"its presets: {', '.join(presets)}" if presets else "it has none"
+        raise typer.BadParameter(f"the head {name!r} has no preset {preset!r}; {offered}", param_hint="--preset")
+    return make_head(name, blocks=task.train.widths, preset=preset, random_state=seed, **given)
 
 
 def _folder(output: Path | None, dataset: str, head: str, overwrite: bool) -> Path:

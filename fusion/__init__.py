@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fusion.diagnosis import Diagnosis, diagnose
     from fusion.errors import (
         BlockError,
+        ExpressionError,
         FusionError,
         HeadConfigError,
         HeadDataError,
@@ -35,12 +36,13 @@ if TYPE_CHECKING:
         UnknownHeadError,
     )
     from fusion.head_info import HeadInfo
-    from fusion.heads import head_names, make_head
+    from fusion.heads import head_names, installed_heads, make_head
     from fusion.heads.mlp_config import MLPConfig
     from fusion.joined import JoinedRows
     from fusion.metrics import Scores, scores
     from fusion.saved import check_compatible, load_head, read_head_info, save_head
     from fusion.sweeps import Sweep, sweep
+    from fusion.zero_shot import ZeroShot, compound_proba
 
 # No module may bear the name of a public function: importing the module would put it in the function's place.
 _HOMES = {
@@ -50,6 +52,7 @@ _HOMES = {
     "diagnosis": ("Diagnosis", "diagnose"),
     "errors": (
         "BlockError",
+        "ExpressionError",
         "FusionError",
         "HeadConfigError",
         "HeadDataError",
@@ -65,17 +68,19 @@ _HOMES = {
         "UnknownHeadError",
     ),
     "head_info": ("HeadInfo",),
-    "heads": ("head_names", "make_head"),
+    "heads": ("head_names", "installed_heads", "make_head"),
     "heads.mlp_config": ("MLPConfig",),
     "joined": ("JoinedRows",),
     "metrics": ("Scores", "scores"),
     "saved": ("check_compatible", "load_head", "read_head_info", "save_head"),
     "sweeps": ("Sweep", "sweep"),
+    "zero_shot": ("ZeroShot", "compound_proba"),
 }
 
 __all__ = [
     "BlockError",
     "Diagnosis",
+    "ExpressionError",
     "FusionError",
     "HeadConfigError",
     "HeadDataError",
@@ -96,12 +101,15 @@ __all__ = [
     "SweepError",
     "TimelineError",
     "UnknownHeadError",
+    "ZeroShot",
     "check_compatible",
     "compare",
+    "compound_proba",
     "concat",
     "cross_compare",
     "diagnose",
     "head_names",
+    "installed_heads",
     "load_head",
     "make_head",
     "parse_weights",

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.intervals import LEVEL, bootstrap
-from fusion.mixing import Mix, counted, decisions, totals
+from fusion.mixes import Mix
+from fusion.mixing import counted, decisions, totals
 from fusion.sweep_result import Band, Curve
 
 FloatArray = NDArray[np.float64]

@@ -4,6 +4,7 @@
 
     FusionError
     ├── BlockError (ValueError)          blocks that do not fit together, or a weight without its block
+    ├── ExpressionError (ValueError)     a basic or compound expression that is not known or cannot be scored
     ├── HeadConfigError (ValueError)     a head was asked for something it does not offer
     ├── HeadDataError (ValueError)       rows or labels no head can learn from
     ├── HeadMismatchError (ValueError)   a saved head met other blocks, other features or another class order
@@ -30,6 +31,10 @@ class FusionError(Exception):
 
 class BlockError(FusionError, ValueError):
     """Blocks do not fit together: widths, row counts, names or weights."""
+
+
+class ExpressionError(FusionError, ValueError):
+    """A basic or compound expression is not known, or cannot be scored from what is there."""
 
 
 class HeadConfigError(FusionError, ValueError):

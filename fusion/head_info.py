@@ -23,7 +23,7 @@ DEEPEST: Final = 20
 
 _SINCE: Final = {"threads": 2}  # the format version that brought a field, where not the first
 
-_FILE_NAME = re.compile(r"[a-z0-9][a-z0-9-]*\.(safetensors|ubj)")
+_FILE_NAME = re.compile(r"[a-z0-9][a-z0-9-]*\.(safetensors|ubj|txt)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +61,8 @@ class HeadInfo:
     """Of the libraries that fitted it."""
 
     threads: dict[str, int]
-    """Threads the fit computed with: of `blas` and `openmp`, of `torch` or `xgboost` where they took part. Since format
-    version 2; empty in heads kept before."""
+    """Threads the fit computed with: of `blas` and `openmp`, of `torch` or a library of trees where it took part. Since
+    format version 2; empty in heads kept before."""
 
     extra: dict[str, Any]
     """What the caller wanted kept."""
@@ -140,8 +140,9 @@ def decoded(value: Any) -> Any:
 def versions(head: str) -> dict[str, str]:
     """Return the versions of Python and of the libraries that a head's fit runs through."""
     names = ["numpy", "scikit-learn", "scipy"]
-    nested = ["torch", "xgboost"] if head in ("late", "weighted") else []
-    names += {"mlp": ["torch"], "xgboost": ["xgboost"]}.get(head, nested)
+    nested = ["torch", "xgboost"] if head in ("late", "stacking", "weighted") else []
+    own = {"mlp": "torch", "xgboost": "xgboost", "lightgbm": "lightgbm", "catboost": "catboost"}
+    names += [own[head]] if head in own else nested
     found = {"python": platform.python_version()}
     for name in names:
         try:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.errors import SweepError
+from fusion.errors import SweepError, nearest
+from fusion.mixes import MIXES, Mix, terms
 
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 Decisions: TypeAlias = NDArray[np.int16]
-Mix: TypeAlias = Literal["arithmetic", "geometric"]
-
-SMALLEST = 1e-12
-"""The least probability a geometric mix believes, so that one member cannot veto alone."""
 
 _CHUNK = 100_000  # mixed probabilities held at once: 0.8 MB, within the caches
 
@@ -29,9 +26,8 @@ def decisions(member_proba: FloatArray, weights: FloatArray, mix: Mix = "arithme
         Each member's class probabilities.
     weights : float64 array of shape (w, m)
         Non-negative; their scale does not matter.
-    mix : {"arithmetic", "geometric"}
-        Weighted mean of the probabilities, or of their logarithms (a product of powers). Probabilities below
-        `SMALLEST` count as that before the logarithm, as in the `late` head.
+    mix : {"arithmetic", "geometric", "harmonic", "rank"}
+        What is averaged (`fusion.mixes.terms`), as in the `late` head.
 
     Returns
     -------
@@ -43,15 +39,15 @@ def decisions(member_proba: FloatArray, weights: FloatArray, mix: Mix = "arithme
             f"weights must have shape (w, m) for members of shape (m, n, k), however: {weights.shape} and "
             f"{member_proba.shape}"
         )
+    if mix not in MIXES:
+        raise SweepError(f"there is no mix {mix!r}; {nearest(mix, MIXES)}")
     m, _, k = member_proba.shape
     firsts = member_proba.argmax(axis=2)  # (m, n)
     out = np.repeat(firsts[:1].astype(np.int16), weights.shape[0], axis=0)
     rows = np.flatnonzero((firsts != firsts[0]).any(axis=0))  # where all members agree, so does every mix of them
     if not rows.size:
         return out
-    scores = member_proba[:, rows]
-    if mix == "geometric":
-        scores = np.log(np.maximum(scores, SMALLEST))
+    scores = terms(member_proba[:, rows], mix)
     planes = np.ascontiguousarray(scores.transpose(0, 2, 1)).reshape(m, -1)  # (m, n', k) -> (m, k * n')
     shares = weights / weights.sum(axis=1, keepdims=True)
     step = max(1, _CHUNK // planes.shape[1])

@@ -5,7 +5,7 @@
     <folder>/
       head.json          what the head is, what it learned from, and the sha256 of itself and of every other file
       head.safetensors   its arrays
-      booster.ubj        XGBoost's own file, where there is one
+      booster.ubj        XGBoost's own file, where there is one; booster.txt: LightGBM's
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 INFO = "head.json"
 ARRAYS = "head.safetensors"
-KINDS = (".safetensors", ".ubj")
+KINDS = (".safetensors", ".ubj", ".txt")
 """Endings of the files beside `head.json`."""
 
 LARGEST_INFO = 2**20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from importlib import import_module
+from importlib.util import find_spec
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -15,21 +16,43 @@ if TYPE_CHECKING:
     from fusion.heads.base import Head
     from fusion.heads.mlp_config import MLPConfig
 
-__all__ = ["head_class", "head_names", "head_settings", "heads_in_pieces", "make_head"]
+__all__ = [
+    "head_class",
+    "head_names",
+    "head_presets",
+    "head_settings",
+    "heads_in_pieces",
+    "installed_heads",
+    "make_head",
+]
 
 _HEADS = {
     "mlp": "fusion.heads.mlp:MLPHead",
     "linear": "fusion.heads.linear:LinearHead",
     "weighted": "fusion.heads.weighted:WeightedHead",
+    "ridge": "fusion.heads.ridge:RidgeHead",
+    "lda": "fusion.heads.lda:LDAHead",
+    "svm": "fusion.heads.svm:SVMHead",
+    "knn": "fusion.heads.knn:KNNHead",
+    "ncm": "fusion.heads.ncm:NCMHead",
     "late": "fusion.heads.late:LateHead",
+    "stacking": "fusion.heads.stacking:StackingHead",
     "xgboost": "fusion.heads.xgb:XGBoostHead",
     "histgb": "fusion.heads.histgb:HistGBHead",
+    "lightgbm": "fusion.heads.lgbm:LightGBMHead",
+    "catboost": "fusion.heads.cat:CatBoostHead",
 }
+_EXTRAS = {"lightgbm": "lightgbm", "catboost": "catboost"}  # heads whose library is an extra, and that library
 _IN_PIECES = ("mlp", "linear")  # those whose class says so, known here without importing them all
 
 
 def make_head(
-    name: str, *, blocks: Mapping[str, int] | None = None, config: MLPConfig | None = None, **params: Any
+    name: str,
+    *,
+    blocks: Mapping[str, int] | None = None,
+    config: MLPConfig | None = None,
+    preset: str | None = None,
+    **params: Any,
 ) -> Head:
     """Build an unfitted head, a scikit-learn classifier.
 
@@ -41,6 +64,9 @@ def make_head(
         In the order in which `concat` joined them. None treats all columns as one block.
     config : MLPConfig, optional
         Settings as one object, for example ``MLPConfig.paper()``; `params` go before it.
+    preset : str, optional
+        Settings by name, one of `head_presets(name)`: `paper` of `mlp`, `fast` and `quality` of boosted trees. The head
+        holds the settings themselves, so that a kept one does not change with the advice.
     **params
         Settings of this head; its class lists them.
 
@@ -49,10 +75,15 @@ def make_head(
     UnknownHeadError
         If there is no head of that name.
     HeadConfigError
-        If the head has no such setting.
+        If the head has no such setting or preset.
+    MissingExtraError
+        If the head needs a library that is not installed.
     """
     cls = head_class(name)
-    settings = {**(asdict(config) if config is not None else {}), **params}
+    if preset is not None and preset not in cls.presets:
+        raise HeadConfigError(f"head {name!r} has no preset {preset!r}; {nearest(str(preset), cls.presets)}")
+    advised = {} if preset is None else cls.presets[preset]
+    settings = {**advised, **(asdict(config) if config is not None else {}), **params}
     known = head_settings(name)
     for setting in settings:
         if setting not in known:
@@ -65,9 +96,19 @@ def head_settings(name: str) -> tuple[str, ...]:
     return tuple(one for one in signature(head_class(name)).parameters if one != "blocks")
 
 
+def head_presets(name: str) -> tuple[str, ...]:
+    """Return the names of the settings that `make_head(name, preset=...)` takes."""
+    return tuple(head_class(name).presets)
+
+
 def head_names() -> tuple[str, ...]:
-    """Return the names that `make_head` knows, the paper's head first."""
+    """Return the names that `make_head` knows, the paper's head first; some need a library that is an extra."""
     return tuple(_HEADS)
+
+
+def installed_heads() -> tuple[str, ...]:
+    """Return the names of the heads that can be used here: those whose library is there."""
+    return tuple(name for name in _HEADS if name not in _EXTRAS or find_spec(_EXTRAS[name]) is not None)
 
 
 def heads_in_pieces() -> tuple[str, ...]:

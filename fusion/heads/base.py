@@ -42,6 +42,9 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     """
 
     name: ClassVar[str]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Named settings, each complete enough to be advice: `make_head(name, preset=...)`."""
+
     learns_in_pieces: ClassVar[bool] = False
     """Whether `_fit` takes `JoinedRows` too; all heads are asked about them in pieces."""
 
@@ -154,6 +157,13 @@ def softmax(logits: NDArray[Any]) -> Proba:
     """Return exp(z) / sum(exp(z)) along the last axis, without overflow."""
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+
+
+def expect_positive(name: str, value: Any) -> float:
+    """Return a kept number if it is finite and positive, else say so."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise ValueError(f"value {name!r} must be finite and positive, however: {value!r}")
+    return float(value)
 
 
 def expect_shape(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

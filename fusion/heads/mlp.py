@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from itertools import pairwise
 from typing import Any, ClassVar, Final
 
@@ -64,6 +64,7 @@ class MLPHead(Head):
     """
 
     name: ClassVar[str] = "mlp"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": asdict(MLPConfig.paper())}
     learns_in_pieces: ClassVar[bool] = True
 
     def __init__(

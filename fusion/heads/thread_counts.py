@@ -7,7 +7,11 @@ from typing import Final
 
 from threadpoolctl import threadpool_info
 
-OWN_NUMBER: Final = ("torch", "xgboost")
+from fusion.errors import HeadConfigError
+
+MOST_THREADS: Final = 256
+
+OWN_NUMBER: Final = ("torch", "xgboost", "lightgbm", "catboost")
 """Libraries that bring an OpenMP of their own and are told their number by a head, which records it by their name."""
 
 
@@ -23,3 +27,9 @@ def library_threads() -> dict[str, int]:
             kind = str(library["user_api"])
             found[kind] = max(found.get(kind, 1), int(library["num_threads"]))
     return dict(sorted(found.items()))
+
+
+def check_threads(n_jobs: object) -> None:
+    """Refuse a number of threads that is none."""
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or not 1 <= n_jobs <= MOST_THREADS:
+        raise HeadConfigError(f"n_jobs must be a whole number from 1 to {MOST_THREADS}, got {n_jobs!r}")

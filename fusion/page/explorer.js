@@ -33,7 +33,7 @@
     return { slider, shown, row: make("div", { class: "slider" }, make("label", { for: `weight-${i}` }, name), slider, shown) };
   });
 
-  const rules = ["arithmetic", "geometric"].map((rule) => {
+  const rules = ["arithmetic", "geometric", "harmonic", "rank"].map((rule) => {
     const radio = make("input", { type: "radio", name: "rule", value: rule, id: `rule-${rule}` });
     radio.addEventListener("change", () => {
       state.rule = rule;

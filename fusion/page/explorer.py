@@ -10,7 +10,7 @@ import numpy as np
 
 from fusion.errors import ReportError
 from fusion.members import Members
-from fusion.mixing import SMALLEST, Mix
+from fusion.mixes import SMALLEST, Mix
 from fusion.page.markup import element, joined, json_html
 
 LARGEST = 60_000_000

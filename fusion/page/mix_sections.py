@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fusion.members import Members
-from fusion.mixing import Mix
+from fusion.mixes import Mix
 from fusion.page.explorer import Explorer
 from fusion.page.picture import Picture
 from fusion.page.section import Section

@@ -4,18 +4,33 @@
 const Mixing = (() => {
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 
-  // Members' scores under both rules, and which rows any mix can change: where all agree, so does every mix of them.
+  // Members' scores under every rule (fusion/mixes.py), and which rows any mix can change: where all agree, so does every mix of them.
   function prepare(data) {
     const m = data.members.length, n = data.rows, k = data.classes.length;
     const proba = Float64Array.from(new Float32Array(bytes(data.proba).buffer)); // (m, n, k)
     const logs = proba.map((p) => Math.log(Math.max(p, data.smallest)));
+    const scores = {
+      arithmetic: proba,
+      geometric: logs,
+      harmonic: proba.map((p) => -1 / Math.max(p, data.smallest)),
+      rank: wins(proba, k),
+    };
     const agreed = new Int32Array(n), open = [];
     for (let row = 0; row < n; row++) {
       const firsts = data.members.map((_, i) => largest(proba.subarray((i * n + row) * k, (i * n + row + 1) * k)));
       agreed[row] = firsts[0];
       if (firsts.some((first) => first !== firsts[0])) open.push(row);
     }
-    return { m, n, k, y: new Uint16Array(bytes(data.y).buffer), scores: { arithmetic: proba, geometric: logs }, agreed, open };
+    return { m, n, k, y: new Uint16Array(bytes(data.y).buffer), scores, agreed, open };
+  }
+
+  // The share of all pairs of classes that a class wins, half a win for equals.
+  function wins(proba, k) {
+    return proba.map((p, place) => {
+      const row = proba.subarray(place - (place % k), place - (place % k) + k);
+      const won = row.reduce((sum, other) => sum + (p > other ? 1 : p === other ? 0.5 : 0), -0.5); // one tie is with itself
+      return won / ((k * (k - 1)) / 2) + 1e-6 * p; // TIE_BREAK of fusion/mixes.py
+    });
   }
 
   // The first of equal ones, as argmax has it.

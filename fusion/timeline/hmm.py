@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.mixing import SMALLEST
+from fusion.mixes import SMALLEST
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

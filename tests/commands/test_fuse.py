@@ -174,7 +174,8 @@ def test_ablate_crosses_weights_with_penalties_and_seeds_in_one_job(run, filled,
         ("cer-fuse train --features three", 1, "no feature 'three'"),
         ("cer-fuse train --set hiden=[3]", 1, "did you mean 'hidden'"),
         ("cer-fuse train --test-split holdout", 2, "no labelled sample in split 'holdout'"),
-        ("cer-fuse train --preset best", 2, "only the mlp head has a preset"),
+        ("cer-fuse train --preset best", 2, "its presets: paper"),
+        ("cer-fuse train --head linear --preset fast", 2, "it has none"),
         ("cer-fuse train --head late --weights 0.6/0.4", 1, "0.6/0.4"),
         ("cer-fuse compare --format word", 2, "must be one of table, markdown"),
         ("cer-fuse compare --heads linear --set C=1", 2, "HEAD.key=value"),
@@ -216,6 +217,26 @@ def test_a_half_finished_feature_is_refused_unless_dropping_is_asked_for(run, fi
     run("cer-feat import part.npy --names few.txt --as part --data faces.csv")
     assert "12 of 42 samples have no row" in run("cer-fuse train --head linear --features part", code=1).stderr
     run("cer-fuse train --head linear --features part --missing drop")
+
+
+def test_help_lists_every_head(run):
+    from fusion import head_names
+
+    words = run("cer-fuse train --help").stdout.replace("│", " ").split()
+    assert {f"{name}," for name in head_names()[:-1]} <= set(words)
+
+
+def test_a_preset_is_advice_that_settings_go_before(run, filled):
+    found = json.loads(run("cer-fuse train --head xgboost --preset quality --set trees=3 --json").stdout)
+    assert (found["params"]["trees"], found["params"]["lr"]) == (3, 0.05)
+
+
+def test_decision_weights_may_be_learned(run, filled):
+    params = [json.loads(run(f"cer-fuse train --head late {way} --json").stdout)["params"] for way in WAYS]
+    assert params[0]["weights"] == params[1]["weights"] == "learned"
+
+
+WAYS = ("--weights learned", "--set weights=learned --set member=ncm")
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])

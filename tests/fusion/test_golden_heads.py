@@ -9,18 +9,32 @@ import pytest
 
 from fusion import HeadMismatchError, SavedHeadError, head_names, load_head, read_head_info, save_head
 from fusion.head_info import FORMAT_VERSION
+from fusion.heads import installed_heads
 
 from .golden_heads import BLOCKS, CLASSES, GOLDEN, PRINTS, SETTINGS
 from .test_saved import resealed
 
 VERSIONS = tuple(range(1, FORMAT_VERSION + 1))
 every_golden_head = pytest.mark.parametrize(
-    ("version", "name"), [(version, name) for version in VERSIONS for name in SETTINGS]
+    ("version", "name"),
+    [
+        pytest.param(
+            version,
+            name,
+            marks=pytest.mark.skipif(
+                name == "lightgbm" and name not in installed_heads(), reason="lightgbm is not installed"
+            ),
+        )
+        for version in VERSIONS
+        for name in SETTINGS
+        if (GOLDEN / f"v{version}" / name).is_dir()  # heads are younger than formats
+    ],
 )
 
 
 def test_there_is_a_golden_head_of_every_kind():
     assert set(SETTINGS) == set(head_names())
+    assert {path.name for path in (GOLDEN / f"v{FORMAT_VERSION}").iterdir() if path.is_dir()} == set(SETTINGS)
 
 
 @every_golden_head

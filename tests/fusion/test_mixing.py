@@ -9,7 +9,8 @@ from fusion.curve import choose, curve, decision_curve
 from fusion.errors import SweepError
 from fusion.intervals import bootstrap
 from fusion.metrics import scores
-from fusion.mixing import SMALLEST, counted, decisions, totals
+from fusion.mixes import MIXES, SMALLEST, mixed
+from fusion.mixing import counted, decisions, totals
 
 
 def members(seed: int, m: int, n: int, k: int) -> np.ndarray:
@@ -32,6 +33,21 @@ def test_geometric_decisions_equal_mixing_by_hand(seed, m, n, k, w):
     assert (decisions(proba, weights, "geometric") == expected).all()
 
 
+@given(st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 30), st.integers(2, 7), st.sampled_from(MIXES))
+def test_decisions_are_those_of_the_mixed_probabilities(seed, m, n, k, mix):
+    proba = members(seed, m, n, k)
+    weights = np.random.default_rng(seed + 1).dirichlet(np.ones(m))
+    found = mixed(proba, weights, mix)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    chosen = np.take_along_axis(found, decisions(proba, weights[None], mix).astype(int).T, axis=1)[:, 0]
+    np.testing.assert_allclose(chosen, found.max(axis=1))
+
+
+def test_a_mix_that_does_not_exist_names_the_nearest():
+    with pytest.raises(SweepError, match="did you mean 'harmonic'"):
+        decisions(members(0, 2, 3, 4), np.ones((1, 2)), "harmonious")
+
+
 def test_decisions_do_not_depend_on_the_scale_of_the_weights():
     proba = members(0, 3, 50, 5)
     weights = np.random.default_rng(1).dirichlet(np.ones(3), 10)
@@ -40,7 +56,7 @@ def test_decisions_do_not_depend_on_the_scale_of_the_weights():
 
 def test_all_weight_on_one_member_gives_that_members_decisions():
     proba = members(0, 3, 50, 5)
-    for mix in ("arithmetic", "geometric"):
+    for mix in MIXES:
         assert (decisions(proba, np.eye(3), mix) == proba.argmax(axis=2)).all()
 
 

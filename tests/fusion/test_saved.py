@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import threadpoolctl
 
-from fusion import HeadMismatchError, SavedHeadError, head_names, load_head, read_head_info, save_head
+from fusion import HeadMismatchError, SavedHeadError, load_head, read_head_info, save_head
 from fusion.head_info import _canonical, _rendered, decoded, encoded
+from fusion.heads import installed_heads
 
-from .heads.conftest import CLASSES, Faces, quick_head
+from .heads.conftest import CLASSES, QUICK, Faces, every_head, quick_head
 
 PRINTS = {"vit": "3f9c1a2b77d0" * 5, "manet": "0123456789ab" * 5}
-every_head = pytest.mark.parametrize("name", head_names())
 
 
 def fitted(name: str, faces: Faces, **params):
@@ -42,7 +42,7 @@ def faces() -> Faces:
 @pytest.fixture(scope="module")
 def kept_heads(faces, tmp_path_factory):
     root = tmp_path_factory.mktemp("heads")
-    for name in head_names():
+    for name in installed_heads():
         save_head(fitted(name, faces), root / name, fingerprints=PRINTS, class_set=CLASSES)
     return root
 
@@ -106,9 +106,9 @@ def fit_threads(name: str) -> dict[str, int]:
     """What the quick head of this name computes with, as asked of the libraries themselves."""
     found: dict[str, int] = {}
     for pool in threadpoolctl.threadpool_info():
-        if "torch" not in pool["filepath"] and "xgboost" not in pool["filepath"]:
+        if not any(name in pool["filepath"] for name in ("torch", "xgboost", "lightgbm", "catboost")):
             found[pool["user_api"]] = pool["num_threads"]
-    return found | {"mlp": {"torch": 1}, "xgboost": {"xgboost": 1}}.get(name, {})
+    return found | ({"torch": 1} if name == "mlp" else {name: 1} if "n_jobs" in QUICK[name] else {})
 
 
 @every_head

@@ -16,11 +16,11 @@ import pytest
 from featstore import FeatstoreError, Store, verify
 from featstore.exchange.foreign_files import read_array
 from featstore.pictures import PictureSource
-from fusion import FusionError, Report, compare, head_names, load_head, make_head, save_head
+from fusion import FusionError, Report, compare, installed_heads, load_head, make_head, save_head
 from fusion.rows import Rows
 from fusion.sealed import read_sealed, seal
 from tests.featstore.test_shard import rewritten
-from tests.fusion.heads.conftest import CLASSES, Faces, quick_head
+from tests.fusion.heads.conftest import CLASSES, QUICK, Faces, quick_head
 from tests.fusion.test_saved import resealed
 from tests.reliability import attacks
 from tests.reliability.corruption import damaged
@@ -49,10 +49,8 @@ NASTY: tuple[Any, ...] = (
 def good(tmp_path: Path) -> Path:
     """A folder with a kept head of every kind, a report, and a store."""
     faces = Faces(n=40)
-    for name in head_names():
-        small = (
-            {"hidden": (4,), "epochs": 1} if name == "mlp" else {"trees": 2} if name in ("xgboost", "histgb") else {}
-        )
+    for name in installed_heads():
+        small = {"hidden": (4,), "epochs": 1} if name == "mlp" else {"trees": 2} if "trees" in QUICK[name] else {}
         head = quick_head(name, blocks=faces.widths, **small).fit(faces.X, faces.y)
         save_head(head, tmp_path / "good" / "heads" / name, fingerprints={"vit": "ab"}, class_set=CLASSES)
     rows = Rows(blocks=faces.blocks, y=faces.y, classes=CLASSES)

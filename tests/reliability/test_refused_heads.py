@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from commands import fuse
 from featstore import Store, document, import_rows
-from fusion import HeadMismatchError, head_names, load_head, save_head
+from fusion import HeadMismatchError, installed_heads, load_head, save_head
 from tests.fusion.heads.conftest import CLASSES, Faces, quick_head
 from tests.reliability.samples import listed
 
@@ -71,22 +71,22 @@ def faces() -> Faces:
 def kept(faces: Faces, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one kept head of every kind."""
     root = tmp_path_factory.mktemp("heads")
-    for name in head_names():
+    for name in installed_heads():
         head = quick_head(name, blocks=faces.widths).fit(faces.X, faces.y)
         save_head(head, root / name, fingerprints=PRINTS, class_set=CLASSES)
     return root
 
 
 def test_every_head_refuses_every_mismatch_by_name(kept, figure):
-    for name in head_names():
+    for name in installed_heads():
         load_head(kept / name, blocks=Faces(n=4).widths, fingerprints=PRINTS, classes=CLASSES)
         for asked, message in MISMATCHES.values():
             with pytest.raises(HeadMismatchError, match=message):
                 load_head(kept / name, **asked)
-    figure("P15", f"{len(head_names())} heads x {len(MISMATCHES)} mismatches: all refused by name")
+    figure("P15", f"{len(installed_heads())} heads x {len(MISMATCHES)} mismatches: all refused by name")
 
 
-@pytest.mark.parametrize("name", head_names())
+@pytest.mark.parametrize("name", installed_heads())
 @pytest.mark.parametrize("columns", [0, 1, 27, 29, 56])
 def test_a_loaded_head_refuses_rows_of_another_width(name, columns, kept):
     with pytest.raises(ValueError, match=f"{columns} feature.*(28|minimum)"):

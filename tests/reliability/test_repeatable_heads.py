@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from featstore import Store, import_rows
-from fusion import head_names, make_head, save_head
+from fusion import installed_heads, make_head, save_head
 from tests.fusion.heads.conftest import QUICK
 from tests.reliability.isolation import run_apart
 from tests.reliability.samples import listed
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{name: (name, QUICK[name]) for name in head_names()},
+    **{name: (name, QUICK[name]) for name in installed_heads()},
     "late of mlp": ("late", {"member": "mlp", "member_params": {"hidden": (4,), "epochs": 2, "threads": 1}}),
     "late of xgboost": ("late", {"member": "xgboost", "member_params": {"trees": 3, "n_jobs": 1}}),
     "weighted sum": ("weighted", {"mode": "sum"}),

@@ -7,16 +7,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fusion import concat, make_head
+from fusion import concat, head_names, make_head
+from fusion.heads import installed_heads
 from fusion.heads.base import Head
 
 QUICK: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": (16,), "epochs": 15, "batch_size": 32, "lr": 0.05, "members": 2, "threads": 1},
     "linear": {},
     "weighted": {},
+    "ridge": {},
+    "lda": {},
+    "svm": {},
+    "knn": {"neighbours": 5},
+    "ncm": {},
     "late": {"calibrate": True},
-    "xgboost": {"trees": 10, "n_jobs": 1},
+    "stacking": {"member": "ridge", "folds": 2},
+    "xgboost": {"trees": 10, "column_share": 0.3, "n_jobs": 1},
     "histgb": {"trees": 15, "min_leaf_rows": 3},
+    "lightgbm": {"trees": 15, "min_leaf_rows": 3, "column_share": 0.5, "n_jobs": 1},
+    "catboost": {"trees": 15, "depth": 3, "lr": 0.3, "n_jobs": 1},
 }
 CLASSES = ("Fearfully_Surprised", "Happily_Surprised", "Sadly_Surprised", "Sadly_Angry")
 
@@ -35,6 +44,20 @@ class Faces:
         }
         self.X = concat(self.blocks)
         self.names = np.array(CLASSES)[self.y]
+
+
+every_head = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name,
+            marks=pytest.mark.skipif(
+                name not in installed_heads(), reason=f"the library of the head {name!r} is not installed"
+            ),
+        )
+        for name in head_names()
+    ],
+)
 
 
 def quick_head(name: str, **params: Any) -> Head:

@@ -14,9 +14,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from fusion import BlockError, HeadConfigError, HeadDataError, UnknownHeadError, head_names, make_head
 
-from .conftest import CLASSES, QUICK, quick_head
-
-every_head = pytest.mark.parametrize("name", head_names())
+from .conftest import CLASSES, QUICK, every_head, quick_head
 
 
 def test_quick_settings_exist_for_every_head():

@@ -8,17 +8,16 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-from fusion import BlockError, HeadDataError, head_names, load_head, make_head, save_head
-from fusion.heads import head_class, heads_in_pieces
+from fusion import BlockError, HeadDataError, load_head, make_head, save_head
+from fusion.heads import head_class, heads_in_pieces, installed_heads
 from fusion.heads.scaling import BlockScaler
 from fusion.joined import CHUNK, JoinedRows
 
 from ..lazy import LazyBlock, lazy_join
-from .conftest import Faces, quick_head
+from .conftest import Faces, every_head, quick_head
 
-every_head = pytest.mark.parametrize("name", head_names())
 in_pieces = pytest.mark.parametrize("name", heads_in_pieces())
-the_others = pytest.mark.parametrize("name", [name for name in head_names() if name not in heads_in_pieces()])
+the_others = pytest.mark.parametrize("name", [name for name in installed_heads() if name not in heads_in_pieces()])
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from fusion.metrics import Scores
+from fusion.mixes import MIXES
 from fusion.mixing import counted, decisions
 from fusion.page import Explorer, Section, write_page
 
@@ -102,7 +103,7 @@ def check_all(browser: Any, found: Scores) -> None:
     assert browser.execute_script(texts, list(wanted)) == wanted
 
 
-@pytest.mark.parametrize("rule", ["arithmetic", "geometric"])
+@pytest.mark.parametrize("rule", MIXES)
 @pytest.mark.parametrize(
     "weights", [(1.0, 1.0, 1.0), (1.0, 0.0, 0.0), (0.37, 0.11, 0.93), (0.0, 0.5, 0.5), (0.01, 0.02, 0.0)]
 )
@@ -134,7 +135,7 @@ def test_all_weights_at_zero_mix_nothing_and_say_so(browser, page):
     assert "All weights are 0" in browser.execute_script("return document.querySelector('.spoken').textContent")
 
 
-@pytest.mark.parametrize("rule", ["arithmetic", "geometric"])
+@pytest.mark.parametrize("rule", MIXES)
 def test_the_triangle_shows_the_macro_f1_of_every_mix_and_a_click_takes_its_weights(browser, page, members, rule):
     from selenium.webdriver.support.wait import WebDriverWait
 
