@@ -24,8 +24,19 @@ _HEADS = {
     "late": "fusion.heads.late:LateHead",
     "xgboost": "fusion.heads.xgb:XGBoostHead",
     "histgb": "fusion.heads.histgb:HistGBHead",
+    "gated": "fusion.heads.gated:GatedHead",
+    "bilinear": "fusion.heads.bilinear:BilinearHead",
+    "tokens": "fusion.heads.tokens:TokensHead",
+    "tabm": "fusion.heads.tabm:TabMHead",
 }
-_IN_PIECES = ("mlp", "linear")  # those whose class says so, known here without importing them all
+_IN_PIECES = (
+    "mlp",
+    "linear",
+    "gated",
+    "bilinear",
+    "tokens",
+    "tabm",
+)  # those whose class says so, known here without importing them all
 
 
 def make_head(

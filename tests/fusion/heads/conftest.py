@@ -10,6 +10,7 @@ import pytest
 from fusion import concat, make_head
 from fusion.heads.base import Head
 
+BRIEF: dict[str, Any] = {"epochs": 15, "batch_size": 32, "lr": 0.02, "members": 2, "dropout": 0.1, "threads": 1}
 QUICK: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": (16,), "epochs": 15, "batch_size": 32, "lr": 0.05, "members": 2, "threads": 1},
     "linear": {},
@@ -17,6 +18,10 @@ QUICK: dict[str, dict[str, Any]] = {
     "late": {"calibrate": True},
     "xgboost": {"trees": 10, "n_jobs": 1},
     "histgb": {"trees": 15, "min_leaf_rows": 3},
+    "gated": {"width": 8, **BRIEF},
+    "bilinear": {"rank": 8, **BRIEF},
+    "tokens": {"width": 8, "layers": 1, "attention_heads": 2, **BRIEF},
+    "tabm": {"hidden": (16,), **BRIEF},
 }
 CLASSES = ("Fearfully_Surprised", "Happily_Surprised", "Sadly_Surprised", "Sadly_Angry")
 
