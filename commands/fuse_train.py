@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fusion.run_config import RunConfig
     from fusion.run_folder import Run
 
+HEADS = "mlp, linear, weighted, late, xgboost, histgb, gated, bilinear, tokens or tabm."
 Setting = Annotated[
     list[str] | None,
     typer.Option(
@@ -38,7 +39,7 @@ Setting = Annotated[
 
 
 def train(
-    head: Annotated[str, typer.Option("--head", help="mlp, linear, weighted, late, xgboost or histgb.")] = "mlp",
+    head: Annotated[str, typer.Option("--head", help=HEADS)] = "mlp",
     features: Features = None,
     data: Data = None,
     store: StorePath = DEFAULT_STORE,
@@ -48,7 +49,9 @@ def train(
     setting: Setting = None,
     weights: Annotated[
         str | None,
-        typer.Option("--weights", "-w", help="weighted, late: vit=1,manet.local=0.6,manet.multi_scale=0.4."),
+        typer.Option(
+            "--weights", "-w", help="weighted, late: vit=1,manet.local=0.6,manet.multi_scale=0.4; weighted: learned."
+        ),
     ] = None,
     train_split: TrainSplit = "train",
     test_split: TestSplit = None,
@@ -91,6 +94,9 @@ def train(
         )
     else:
         print_table(report, "table")
+    fitted = report.columns[0].fitted
+    if getattr(fitted, "weights", None) == "learned":
+        say(f"learned weights: {', '.join(f'{escape(name)}={one:.3g}' for name, one in fitted.weights_.items())}")
     say(
         f"kept in [bold]{escape(folder)}[/]: head, configuration, predictions, metrics, environment, "
         f"confusion matrix; run {run.digest[:12]}"
@@ -114,7 +120,7 @@ def build_head(
     known = head_settings(name)
     given = dict(settings)
     if weights is not None:
-        given["weights"] = parse_weights(weights, task.train.widths)
+        given["weights"] = weights if weights == "learned" else parse_weights(weights, task.train.widths)
     if device is not None and "device" in known and "device" not in given:
         given["device"] = device
     config = None

@@ -140,8 +140,9 @@ def decoded(value: Any) -> Any:
 def versions(head: str) -> dict[str, str]:
     """Return the versions of Python and of the libraries that a head's fit runs through."""
     names = ["numpy", "scikit-learn", "scipy"]
-    nested = ["torch", "xgboost"] if head in ("late", "weighted") else []
-    names += {"mlp": ["torch"], "xgboost": ["xgboost"]}.get(head, nested)
+    nested = ["torch", "xgboost"]
+    beside = {"linear": [], "histgb": [], "xgboost": ["xgboost"], "late": nested, "weighted": nested}
+    names += beside.get(head, ["torch"])
     found = {"python": platform.python_version()}
     for name in names:
         try:

@@ -29,8 +29,14 @@ class BilinearHead(NetworkHead):
 
     name: ClassVar[str] = "bilinear"
 
-    rank: int = 128
+    rank: int = 64
     """Width that every block is brought to: the rank of each class's bilinear forms."""
+
+    epochs: int = 20
+    """Passes over the training rows."""
+
+    dropout: float = 0.7
+    """Probability of leaving out a unit while training, in [0, 1); there are more terms here than units elsewhere."""
 
     def _network(self, widths: Mapping[str, int], classes: int) -> Network:
         whole("rank", self.rank)

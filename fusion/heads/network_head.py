@@ -55,7 +55,7 @@ class NetworkHead(Head):
     blocks: Mapping[str, int] | None = field(default=None, kw_only=False)
     """Block name to width in column order; None is one block."""
 
-    epochs: int = 20
+    epochs: int = 15
     """Passes over the training rows."""
 
     batch_size: int = 128

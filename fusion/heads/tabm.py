@@ -30,12 +30,15 @@ class TabMHead(NetworkHead):
 
     name: ClassVar[str] = "tabm"
 
-    hidden: tuple[int, ...] = (128,)
+    hidden: tuple[int, ...] = (256,)
     """Widths of the hidden layers, at least one, each followed by ReLU and dropout."""
 
     members: int = 8
     """Members that share weights. The paper takes 32; time grows with their number, for every member multiplies all
     columns anew."""
+
+    epochs: int = 12
+    """Passes over the training rows."""
 
     def _network(self, widths: Mapping[str, int], classes: int) -> Network:
         whole("number of hidden layers", len(self.hidden))

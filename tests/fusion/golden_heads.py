@@ -1,8 +1,8 @@
-"""One small kept head of every kind, and the program that writes them: run it once for a new format version.
+"""One small kept head of every kind, and the program that writes them: for a new format version, or a new kind of head.
 
 ::
 
-    python -m tests.fusion.golden_heads v3     writes tests/fusion/golden/v3
+    python -m tests.fusion.golden_heads v3     writes what tests/fusion/golden/v3 does not hold yet
 
 What was written once is never written again: released heads must open for ever.
 """
@@ -21,6 +21,7 @@ GOLDEN = Path(__file__).parent / "golden"
 BLOCKS = {"vit": 3, "manet.local": 2}
 CLASSES = ("Fearfully_Surprised", "Happily_Surprised", "Sadly_Angry")
 PRINTS = {"vit": "3f9c1a2b77d0" * 5 + "3f9c", "manet": "0123456789ab" * 5 + "0123"}
+BRIEF: dict[str, Any] = {"epochs": 3, "batch_size": 8, "members": 2, "device": "cpu", "threads": 1}
 SETTINGS: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": (4,), "epochs": 3, "batch_size": 8, "members": 2, "device": "cpu", "precision": "float32"}
     | {"threads": 1},
@@ -29,6 +30,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "late": {"calibrate": True, "weights": {"vit": 0.6, "manet.local": 0.4}},
     "xgboost": {"trees": 2, "n_jobs": 1, "pca": 2},
     "histgb": {"trees": 3, "min_leaf_rows": 3, "pca": 2},
+    "gated": {"width": 4, **BRIEF},
+    "bilinear": {"rank": 4, **BRIEF},
+    "tokens": {"width": 4, "attention_heads": 2, **BRIEF},
+    "tabm": {"hidden": (4,), **BRIEF},
 }
 
 
@@ -40,11 +45,14 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
 
 
 def write(folder: Path) -> None:
-    """Fit every head, keep it in `folder`, and its answers beside it."""
-    folder.mkdir(parents=True)
+    """Fit every kind of head that `folder` does not hold yet, keep it there, and its answers beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
     X, y = rows()
-    np.save(folder / "rows.npy", X)
+    if not (folder / "rows.npy").exists():
+        np.save(folder / "rows.npy", X)
     for name, settings in SETTINGS.items():
+        if (folder / name).exists():
+            continue
         head = make_head(name, blocks=BLOCKS, random_state=7, **settings).fit(X, y)
         save_head(head, folder / name, fingerprints=PRINTS, class_set=CLASSES, extra={"dataset": "faces"})
         np.save(folder / f"{name}.npy", head.predict_proba(X))

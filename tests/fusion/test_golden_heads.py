@@ -15,12 +15,20 @@ from .test_saved import resealed
 
 VERSIONS = tuple(range(1, FORMAT_VERSION + 1))
 every_golden_head = pytest.mark.parametrize(
-    ("version", "name"), [(version, name) for version in VERSIONS for name in SETTINGS]
+    ("version", "name"),
+    [(int(path.parent.name[1:]), path.name) for path in sorted(GOLDEN.glob("v*/*")) if path.is_dir()],
 )
 
 
 def test_there_is_a_golden_head_of_every_kind():
     assert set(SETTINGS) == set(head_names())
+    assert {path.name for path in GOLDEN.iterdir()} == {f"v{version}" for version in VERSIONS}
+    assert {path.name for path in (GOLDEN / f"v{FORMAT_VERSION}").iterdir() if path.is_dir()} == set(SETTINGS)
+
+
+def test_the_first_versions_heads_are_all_there():
+    kinds = {"mlp", "linear", "weighted", "late", "xgboost", "histgb"}
+    assert kinds == {path.name for path in (GOLDEN / "v1").iterdir() if path.is_dir()}
 
 
 @every_golden_head

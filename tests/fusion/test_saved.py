@@ -14,6 +14,7 @@ import threadpoolctl
 
 from fusion import HeadMismatchError, SavedHeadError, head_names, load_head, read_head_info, save_head
 from fusion.head_info import _canonical, _rendered, decoded, encoded
+from fusion.heads import head_settings
 
 from .heads.conftest import CLASSES, Faces, quick_head
 
@@ -108,7 +109,7 @@ def fit_threads(name: str) -> dict[str, int]:
     for pool in threadpoolctl.threadpool_info():
         if "torch" not in pool["filepath"] and "xgboost" not in pool["filepath"]:
             found[pool["user_api"]] = pool["num_threads"]
-    return found | {"mlp": {"torch": 1}, "xgboost": {"xgboost": 1}}.get(name, {})
+    return found | ({"xgboost": 1} if name == "xgboost" else {"torch": 1} if "threads" in head_settings(name) else {})
 
 
 @every_head

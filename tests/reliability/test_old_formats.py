@@ -14,7 +14,7 @@ import pytest
 from featstore import Store, shard, verify
 from featstore.document import canonical
 from featstore.errors import FormatError
-from fusion import SavedHeadError, head_names, load_head, read_head_info
+from fusion import SavedHeadError, load_head, read_head_info
 from fusion.errors import ReportError
 from fusion.sealed import seal, unseal
 from tests.featstore.test_golden import EXPECTED, GOLDEN
@@ -39,11 +39,12 @@ def test_a_store_of_every_released_format_gives_its_rows_and_verifies_clean(fold
 @pytest.mark.parametrize("folder", HEADS, ids=lambda path: path.name)
 def test_a_head_of_every_released_format_gives_its_answers(folder, figure):
     rows = np.load(folder / "rows.npy")
-    for name in head_names():
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    for name in names:
         expected = np.load(folder / f"{name}.npy")
         np.testing.assert_allclose(load_head(folder / name).predict_proba(rows), expected, rtol=1e-6)
         assert read_head_info(folder / name).head == name
-    figure("P18", f"golden heads {folder.name}: {len(head_names())} heads answer as pinned")
+    figure("P18", f"golden heads {folder.name}: {len(names)} heads answer as pinned")
 
 
 def resealed(path: Path, **changes: Any) -> None:

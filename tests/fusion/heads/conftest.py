@@ -10,7 +10,7 @@ import pytest
 from fusion import concat, make_head
 from fusion.heads.base import Head
 
-BRIEF: dict[str, Any] = {"epochs": 15, "batch_size": 32, "lr": 0.02, "members": 2, "dropout": 0.1, "threads": 1}
+BRIEF: dict[str, Any] = {"epochs": 8, "batch_size": 64, "lr": 0.03, "members": 2, "dropout": 0.1, "threads": 1}
 QUICK: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": (16,), "epochs": 15, "batch_size": 32, "lr": 0.05, "members": 2, "threads": 1},
     "linear": {},
