@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fusion.errors import HeadConfigError
 from fusion.heads.base import Codes
 
 
@@ -53,3 +57,19 @@ class CrossEntropy:
         logs = torch.log_softmax(logits + self.shift, dim=-1)
         value = -(logs * targets * weights).sum() / logits.shape[0]
         return value, logs.exp_().sub_(targets).mul_(weights / logits.shape[1])
+
+
+def refuse_divergence(losses: Sequence[float], **settings: object) -> None:
+    """Refuse to go on after an epoch whose loss, the last of `losses`, is not finite.
+
+    Raises
+    ------
+    HeadConfigError
+        Naming the epoch and the settings that made it so.
+    """
+    if not math.isfinite(losses[-1]):
+        named = " and ".join(f"{name}={value!r}" for name, value in settings.items())
+        raise HeadConfigError(
+            f"training diverged: the loss of epoch {len(losses)} is not finite\n"
+            f"  with {named}; lower lr or standardise the blocks"
+        )

@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from fusion.blocks import FloatArray
-from fusion.errors import HeadConfigError
 from fusion.heads.base import Codes
-from fusion.heads.cross_entropy import CrossEntropy
+from fusion.heads.cross_entropy import CrossEntropy, refuse_divergence
 from fusion.heads.holdout import held_out
 from fusion.heads.mlp_batches import Ready, batches_of, part
 from fusion.heads.mlp_config import MLPConfig
@@ -113,11 +112,7 @@ def train(
             total += value
             step += 1
         losses.append(float(total) / rows.count)
-        if not math.isfinite(losses[-1]):
-            raise HeadConfigError(
-                f"training diverged: the loss of epoch {epoch + 1} is not finite\n"
-                f"  with lr={config.lr:g} and standardize={config.standardize!r}; lower lr or standardise the blocks"
-            )
+        refuse_divergence(losses, lr=config.lr, standardize=config.standardize)
         if watch is not None and watch.stops(network, epoch, config.patience):
             break
     parameters, epochs = (watch.best, watch.best_epoch + 1) if watch else (network.parameters(), len(losses))

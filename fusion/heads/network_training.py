@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fusion.errors import HeadConfigError
 from fusion.heads.base import Codes
-from fusion.heads.cross_entropy import CrossEntropy
+from fusion.heads.cross_entropy import CrossEntropy, refuse_divergence
 from fusion.heads.holdout import held_out
 from fusion.heads.mlp_batches import Ready, batches_of, part
 from fusion.heads.network import Dropout, Network
@@ -146,11 +146,7 @@ def train_network(
             total += value
             step += 1
         losses.append(float(total) / rows.count)
-        if not math.isfinite(losses[-1]):
-            raise HeadConfigError(
-                f"training diverged: the loss of epoch {epoch + 1} is not finite\n"
-                f"  with lr={training.lr:g}; lower lr or standardise the blocks"
-            )
+        refuse_divergence(losses, lr=training.lr)
         if watch is not None and watch.stops(network, epoch, training.patience):
             break
     if watch is not None:
