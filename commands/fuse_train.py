@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fusion.run_config import RunConfig
     from fusion.run_folder import Run
 
+HEADS = "mlp, linear, weighted, late, xgboost, histgb, gated, bilinear, tokens or tabm."
 Setting = Annotated[
     list[str] | None,
     typer.Option(
@@ -54,7 +55,7 @@ def train(
     weights: Annotated[
         str | None,
         typer.Option(
-            "--weights", "-w", help="weighted, late: vit=1,manet.local=0.6,manet.multi_scale=0.4. late: learned."
+            "--weights", "-w", help="weighted, late: vit=1,manet.local=0.6,manet.multi_scale=0.4, or learned."
         ),
     ] = None,
     train_split: TrainSplit = "train",
@@ -98,6 +99,9 @@ def train(
         )
     else:
         print_table(report, "table")
+    fitted = report.columns[0].fitted
+    if getattr(fitted, "weights", None) == "learned":
+        say(f"learned weights: {', '.join(f'{escape(name)}={one:.3g}' for name, one in fitted.weights_.items())}")
     say(
         f"kept in [bold]{escape(folder)}[/]: head, configuration, predictions, metrics, environment, "
         f"confusion matrix; run {run.digest[:12]}"
@@ -121,7 +125,7 @@ def build_head(
     known, presets = head_settings(name), head_presets(name)
     given = dict(settings)
     if weights is not None:
-        learned = name == "late" and weights.strip() == "learned"
+        learned = name in ("late", "weighted") and weights.strip() == "learned"
         given["weights"] = "learned" if learned else parse_weights(weights, task.train.widths)
     if device is not None and "device" in known and "device" not in given:
         given["device"] = device

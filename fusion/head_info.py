@@ -140,9 +140,11 @@ def decoded(value: Any) -> Any:
 def versions(head: str) -> dict[str, str]:
     """Return the versions of Python and of the libraries that a head's fit runs through."""
     names = ["numpy", "scikit-learn", "scipy"]
-    nested = ["torch", "xgboost"] if head in ("late", "stacking", "weighted") else []
-    own = {"mlp": "torch", "xgboost": "xgboost", "lightgbm": "lightgbm", "catboost": "catboost"}
-    names += [own[head]] if head in own else nested
+    nested = ["torch", "xgboost"]
+    beside = {"late": nested, "stacking": nested, "weighted": nested}
+    beside |= {name: ["torch"] for name in ("mlp", "gated", "bilinear", "tokens", "tabm")}
+    beside |= {name: [name] for name in ("xgboost", "lightgbm", "catboost")}
+    names += beside.get(head, [])
     found = {"python": platform.python_version()}
     for name in names:
         try:

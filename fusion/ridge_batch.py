@@ -12,13 +12,11 @@ from fusion.answers import Classifier
 from fusion.errors import SweepError, nearest
 from fusion.gram import BlockGrams, class_targets
 from fusion.grid import Grid
+from fusion.heads.weighted import RIDGE
 from fusion.rows import Rows
 from fusion.weighed_blocks import WeighedBlocks
 
 Decisions = NDArray[np.int16]
-
-DEFAULT_C = 10.0
-"""As the `linear` head's; the penalty alpha of scikit-learn's `RidgeClassifier` is 1 / C."""
 
 
 class RidgeBatch:
@@ -44,7 +42,7 @@ class RidgeBatch:
     def __init__(self, head: Classifier, grid: Grid, penalties: Sequence[float | None], train: Rows) -> None:
         params: Any = head.get_params(deep=False)
         settings = dict(params["head_params"] or {})
-        own = settings.pop("C", DEFAULT_C)
+        own = settings.pop("C", RIDGE["C"])  # alpha of scikit-learn's `RidgeClassifier` is 1 / C
         for name in settings:
             raise SweepError(f"a sweep of ridge heads has no setting {name!r}; {nearest(name, ['C'])}")
         self.blocks = WeighedBlocks(head, train)

@@ -41,9 +41,13 @@ _HEADS = {
     "histgb": "fusion.heads.histgb:HistGBHead",
     "lightgbm": "fusion.heads.lgbm:LightGBMHead",
     "catboost": "fusion.heads.cat:CatBoostHead",
+    "gated": "fusion.heads.gated:GatedHead",
+    "bilinear": "fusion.heads.bilinear:BilinearHead",
+    "tokens": "fusion.heads.tokens:TokensHead",
+    "tabm": "fusion.heads.tabm:TabMHead",
 }
 _EXTRAS = {"lightgbm": "lightgbm", "catboost": "catboost"}  # heads whose library is an extra, and that library
-_IN_PIECES = ("mlp", "linear")  # those whose class says so, known here without importing them all
+_IN_PIECES = ("mlp", "linear", "gated", "bilinear", "tokens", "tabm")  # as their classes say; not imported to ask
 
 
 def make_head(

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from itertools import pairwise
 from typing import Any, ClassVar, Final
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from fusion.blocks import FloatArray
-from fusion.errors import HeadConfigError
 from fusion.heads.base import Codes, Head, Proba, expect_shape, softmax
 from fusion.heads.class_weights import factors
+from fusion.heads.devices import chosen_device, chosen_dtype, threads_set_to
 from fusion.heads.mlp_config import MLPConfig, Standardize
-from fusion.heads.mlp_training import threads_set_to, train
+from fusion.heads.mlp_training import train
 from fusion.heads.scaling import BlockScaler
 from fusion.heads.state import HeadState
 from fusion.joined import Matrix
-
-logger = logging.getLogger(__name__)
 
 CHUNK: Final = 4096
 """Rows predicted at a time."""
@@ -170,38 +165,3 @@ class MLPHead(Head):
         self.device_, self.precision_ = str(values["device"]), str(values["precision"])
         self.threads_, self.epochs_ = int(values["threads"]), int(values["epochs"])
         self.window_ = int(values.get("window", 0))  # heads of format version 1 knew no windows
-
-
-def chosen_device(device: str) -> torch.device:
-    """Return the PyTorch device that a word names, refusing one that is not there.
-
-    Raises
-    ------
-    HeadConfigError
-        If PyTorch knows no such device, or cannot use it here.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        logger.info("training on %s (device='auto')", device)
-    try:
-        found = torch.device(device)
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError) as error:  # CPU builds assert; what has no kernels raises a RuntimeError
-        raise HeadConfigError(f"cannot train on device {device!r}: {error}\n  use device='auto' or 'cpu'") from error
-    return found
-
-
-def chosen_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Return the type of the first layer's products for a word: `auto`, `float32` or `bfloat16`."""
-    if precision == "auto":
-        precision = "bfloat16" if device.type == "cpu" and _cpu_multiplies_bfloat16() else "float32"
-        logger.info("multiplying in %s (precision='auto')", precision)
-    if precision not in ("float32", "bfloat16"):
-        raise HeadConfigError(f"precision must be 'auto', 'float32' or 'bfloat16', got {precision!r}")
-    return torch.bfloat16 if precision == "bfloat16" else torch.float32
-
-
-def _cpu_multiplies_bfloat16() -> bool:
-    ask = getattr(torch.cpu, "get_capabilities", None)  # PyTorch before 2.11 does not say; it then stays at float32
-    found: Mapping[str, NDArray[Any] | bool] = ask() if ask is not None else {}
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))

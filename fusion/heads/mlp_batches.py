@@ -8,6 +8,7 @@ from typing import Final, Protocol, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fusion.blocks import FloatArray
@@ -41,6 +42,13 @@ def batches_of(X: Matrix, ready: Ready, *, device: torch.device, dtype: torch.dt
     if isinstance(X, JoinedRows):
         return StreamedBatches(X, ready, device=device, dtype=dtype, window_bytes=WINDOW_BYTES)
     return HeldBatches(ready(X), device=device, dtype=dtype)
+
+
+def part(X: Matrix, where: NDArray[np.bool_]) -> Matrix:
+    """Return the rows (m, D) of rows (n, D) that a mask (n,) names: lazy ones stay lazy."""
+    if where.all():
+        return X
+    return X.take(where) if isinstance(X, JoinedRows) else X[where]
 
 
 class HeldBatches:

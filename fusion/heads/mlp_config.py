@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, TypeAlias
 
 from fusion.errors import HeadConfigError, nearest
+from fusion.heads.ranges import not_negative, share, whole
 
 Standardize: TypeAlias = Literal["none", "standard", "l2", "power"]
 
@@ -101,28 +102,17 @@ class MLPConfig:
         HeadConfigError
             Naming the setting, the value and the range.
         """
-        _whole("epochs", self.epochs)
-        _whole("batch_size", self.batch_size)
-        _whole("members", self.members)
-        _whole("patience", self.patience)
+        for name in ("epochs", "batch_size", "members", "patience"):
+            whole(name, getattr(self, name))
         for width in self.hidden:
-            _whole("hidden", width)
+            whole("hidden", width)
         for name in ("dropout", "label_smoothing", "early_stop"):
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise HeadConfigError(f"{name} must lie in [0, 1), got {value!r}")
+            share(name, getattr(self, name))
         for name in ("lr", "weight_decay"):
-            value = getattr(self, name)
-            if not 0 <= value < float("inf"):
-                raise HeadConfigError(f"{name} must be finite and not negative, got {value!r}")
+            not_negative(name, getattr(self, name))
         if self.schedule not in ("constant", "cosine"):
             raise HeadConfigError(f"schedule must be 'constant' or 'cosine', got {self.schedule!r}")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings by name, as JSON takes them."""
         return {**asdict(self), "hidden": list(self.hidden)}
-
-
-def _whole(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise HeadConfigError(f"{name} must be a whole number of at least 1, got {value!r}")

@@ -42,6 +42,9 @@ class RidgeHead(Head):
         In column order; None is one block.
     penalty : float, optional
         On the squared weights, in units of the mean squared length of a centred row; None chooses among `PENALTIES`.
+    C : float, optional
+        The penalty in another unit, instead of `penalty`: 1 / C, scikit-learn's ``alpha``, stands before the squared
+        weights on columns over sqrt(D), so that one C serves all widths, as for `linear`.
     class_weight : None, "balanced" or dict
         Factor on each class's squared errors, and on its log loss in the choice. Least squares on indicators seldom
         answers a rare class that weighs little: on real features `balanced` raised macro F1 by 0.03.
@@ -67,26 +70,32 @@ class RidgeHead(Head):
         blocks: Mapping[str, int] | None = None,
         *,
         penalty: float | None = None,
+        C: float | None = None,
         class_weight: Any = "balanced",
         standardize: Standardize = "power",
         random_state: Any = 0,
     ) -> None:
         self.blocks = blocks
         self.penalty = penalty
+        self.C = C
         self.class_weight = class_weight
         self.standardize = standardize
         self.random_state = random_state
 
     def _fit(self, X: FloatArray, codes: Codes) -> None:
-        if self.penalty is not None and not (np.isfinite(self.penalty) and self.penalty > 0):
-            raise HeadConfigError(f"penalty must be finite and positive, or None to choose it, got {self.penalty!r}")
+        for name, value in (("penalty", self.penalty), ("C", self.C)):
+            if value is not None and not (np.isfinite(value) and value > 0):
+                raise HeadConfigError(f"{name} must be finite and positive, or None to choose it, got {value!r}")
+        if self.penalty is not None and self.C is not None:
+            raise HeadConfigError(f"penalty and C say the same thing twice: {self.penalty!r} and {self.C!r}; give one")
         self.scaler_ = BlockScaler(self.standardize, self.blocks_).fit(X)
         weights = factors(self.class_weight, self.classes_, codes)[codes]
         counted = weights > 0  # rows that weigh nothing take no part
         rows = self._ready(X[counted])
         path = RidgePath(rows, np.eye(len(self.classes_))[codes[counted]], weights[counted])
         best = np.inf
-        for penalty in PENALTIES[::-1] if self.penalty is None else (self.penalty,):
+        given = self.penalty if self.C is None else 1 / (self.C * path.unit)
+        for penalty in PENALTIES[::-1] if given is None else (given,):
             scores = path.left_out(penalty)
             temperature = fitted_temperature(scores, codes[counted], weights[counted])
             loss = log_loss(softmax(scores / temperature), codes[counted], weights[counted])

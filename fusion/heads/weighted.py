@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from fusion.heads import make_head
 from fusion.heads.base import Codes, Head, Proba
 from fusion.heads.normalizing import BlockNormalizer, Normalize
 from fusion.heads.state import HeadState
+
+RIDGE: Final[Mapping[str, Any]] = {"C": 10.0, "class_weight": None}
+"""What a ridge head on top is unless told otherwise: one penalty for all weights, so that a sweep compares weights."""
 
 
 class WeightedHead(Head):
@@ -26,8 +29,9 @@ class WeightedHead(Head):
     ----------
     blocks : dict of block name to width, optional
         In column order; None is one block.
-    weights : dict of block name to weight, optional
-        Every block named, none negative. None weighs all alike.
+    weights : dict of block name to weight, or "learned", optional
+        Every block named, none negative. None weighs all alike; `learned` finds them in folds of the training
+        rows (`fusion.heads.block_weights`), at the cost of three linear fits.
     mode : {"concat", "sum"}
         Join the weighed blocks, or add them up; `sum` needs blocks of one width.
     normalize : {"power", "l2", "none"}
@@ -42,7 +46,7 @@ class WeightedHead(Head):
     Attributes
     ----------
     weights_ : dict of block name to weight
-        As used: in `concat` mode of unit mean square, in `sum` mode of unit sum.
+        As used, given or learned: in `concat` mode of unit mean square, in `sum` mode of unit sum.
     head_ : Head
         The fitted head on top.
     """
@@ -53,7 +57,7 @@ class WeightedHead(Head):
         self,
         blocks: Mapping[str, int] | None = None,
         *,
-        weights: Mapping[str, float] | None = None,
+        weights: Mapping[str, float] | Literal["learned"] | None = None,
         mode: str = "concat",
         normalize: Normalize = "power",
         head: str = "linear",
@@ -69,8 +73,10 @@ class WeightedHead(Head):
         self.random_state = random_state
 
     def _fit(self, X: FloatArray, codes: Codes) -> None:
-        self.weights_ = self._checked_weights()
+        self.weights_ = self._given_weights()
         self.normalizer_ = BlockNormalizer(self.normalize, self.blocks_).fit(X)
+        if self.weights == "learned":
+            self.weights_ = self._learned(X, codes)
         self.head_ = self._top().fit(self._weighed(X), codes)
 
     def _proba(self, X: FloatArray) -> Proba:
@@ -79,15 +85,18 @@ class WeightedHead(Head):
     def _weighed(self, X: FloatArray) -> FloatArray:
         """Return weighed rows (n, D) or (n, d) of mean square about one a column, as the head on top expects."""
         parts = self.normalizer_.transform(X)
-        width = self._top_width()
-        # Rows have unit length a block: times sqrt(width / number of blocks), they have sqrt(width) after joining.
-        unit = 1.0 if self.normalize == "none" else float(np.sqrt(width / (1 if self.mode == "sum" else len(parts))))
+        unit = self._unit()
         if self.mode == "sum":
-            total = np.zeros((len(X), width), np.float32)
+            total = np.zeros((len(X), self._top_width()), np.float32)
             for name, part in parts.items():
                 total += np.float32(self.weights_[name] * unit) * part
             return total
         return concat(parts, {name: weight * unit for name, weight in self.weights_.items()})
+
+    def _unit(self) -> float:
+        """Return the factor that gives rows, of unit length a block, the length sqrt(width) once they are joined."""
+        blocks = 1 if self.mode == "sum" else len(self.blocks_)
+        return 1.0 if self.normalize == "none" else float(np.sqrt(self._top_width() / blocks))
 
     def _own_threads(self) -> dict[str, int]:
         return self.head_.fit_threads_
@@ -97,7 +106,9 @@ class WeightedHead(Head):
             raise HeadConfigError(f"the head on weighed blocks must be 'linear', 'mlp' or 'ridge', got {self.head!r}")
         if "standardize" in (self.head_params or {}):
             raise HeadConfigError("the head on weighed blocks must not standardise them: that would undo the weights")
-        return make_head(self.head, **{"standardize": "none", "random_state": self.seed_, **(self.head_params or {})})
+        own = RIDGE if self.head == "ridge" else {}
+        fixed = {"standardize": "none", "random_state": self.seed_}
+        return make_head(self.head, **{**fixed, **own, **(self.head_params or {})})
 
     def _top_width(self) -> int:
         widths = self.blocks_
@@ -110,19 +121,36 @@ class WeightedHead(Head):
             raise BlockError(f"only blocks of one width can be summed, however: {listed}\n  use mode='concat'")
         return next(iter(widths.values()))
 
-    def _checked_weights(self) -> dict[str, float]:
-        given = dict.fromkeys(self.blocks_, 1.0) if self.weights is None else self.weights
-        weights = checked_weights(given, self.blocks_)
-        values = np.array(list(weights.values()))
+    def _given_weights(self) -> dict[str, float]:
+        """Return the weights that were given, brought to scale; equal ones where none were, or they will be learned."""
+        given = self.weights
+        if isinstance(given, str):
+            if given != "learned":
+                raise HeadConfigError(f"weights must name their blocks or be 'learned', got {given!r}")
+            given = None
+        return self._scaled(checked_weights(dict.fromkeys(self.blocks_, 1.0) if given is None else given, self.blocks_))
+
+    def _learned(self, X: FloatArray, codes: Codes) -> dict[str, float]:
+        from fusion.heads.block_weights import learned_weights
+
+        rows = concat(self.normalizer_.transform(X), dict.fromkeys(self.blocks_, self._unit()))
+        found = learned_weights(rows, codes, self.blocks_, summed=self.mode == "sum", seed=self.seed_)
+        return self._scaled(found)
+
+    def _scaled(self, weights: dict[str, float]) -> dict[str, float]:
         self._top_width()
+        values = np.array(list(weights.values()))
         scale = values.sum() if self.mode == "sum" else np.sqrt(np.mean(values**2))
         return {name: float(weight / scale) for name, weight in weights.items()}
 
     def _state(self) -> HeadState:
-        return HeadState(arrays=self.normalizer_.state()) | self.head_.state().under("head")
+        state = HeadState(arrays=self.normalizer_.state()) | self.head_.state().under("head")
+        return state | HeadState(values={"weights": self.weights_}) if self.weights == "learned" else state
 
     def _restore(self, state: HeadState) -> None:
-        self.weights_ = self._checked_weights()
+        self.weights_ = self._given_weights()
+        if self.weights == "learned":
+            self.weights_ = checked_weights(state.values["weights"], self.blocks_)
         self.normalizer_ = BlockNormalizer(self.normalize, self.blocks_).restore(state.arrays)
         k, width = len(self.classes_), self._top_width()
         self.head_ = self._top().restore(

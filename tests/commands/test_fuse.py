@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from featstore import Manifest
-from fusion import Report, Sweep
+from fusion import Report, Sweep, head_names, read_head_info
 from fusion.predictions import read_predictions
 
 SPLITS = "learning from 28 rows of train, judged on 14 rows of test"
@@ -23,6 +23,18 @@ def test_train_without_options_does_the_right_thing_and_says_what_it_chose(run, 
     assert {p.name for p in folder.iterdir()} == kept | {"head", "predictions.csv", "confusion.png"}
     assert len(read_predictions(folder / "predictions.csv").ids) == 14
     assert Report.load(folder / "report.json").columns[0].head == "LinearHead"
+
+
+def test_learned_weights_are_said_and_kept(run, filled, tmp_path):
+    talk = run("cer-fuse train --head weighted --weights learned").stderr
+    weights = read_head_info(tmp_path / "runs" / "faces-weighted" / "head").values["weights"]
+    assert list(weights) == ["one", "two"]
+    assert f"learned weights: one={weights['one']:.3g}, two={weights['two']:.3g}" in talk
+
+
+def test_the_help_of_train_names_every_head(run):
+    told = run("cer-fuse train --help").stdout
+    assert all(name in told for name in head_names())
 
 
 def test_pictures_that_stand_in_train_and_test_are_announced(run, filled, tmp_path):

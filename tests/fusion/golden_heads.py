@@ -21,6 +21,7 @@ GOLDEN = Path(__file__).parent / "golden"
 BLOCKS = {"vit": 3, "manet.local": 2}
 CLASSES = ("Fearfully_Surprised", "Happily_Surprised", "Sadly_Angry")
 PRINTS = {"vit": "3f9c1a2b77d0" * 5 + "3f9c", "manet": "0123456789ab" * 5 + "0123"}
+BRIEF: dict[str, Any] = {"epochs": 3, "batch_size": 8, "members": 2, "device": "cpu", "threads": 1}
 SETTINGS: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": (4,), "epochs": 3, "batch_size": 8, "members": 2, "device": "cpu", "precision": "float32"}
     | {"threads": 1},
@@ -37,6 +38,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "histgb": {"trees": 3, "min_leaf_rows": 3, "pca": 2},
     "lightgbm": {"trees": 3, "min_leaf_rows": 3, "n_jobs": 1, "pca": 2},
     "catboost": {"trees": 3, "depth": 2, "n_jobs": 1, "pca": 2},
+    "gated": {"width": 4, **BRIEF},
+    "bilinear": {"rank": 4, **BRIEF},
+    "tokens": {"width": 4, "attention_heads": 2, **BRIEF},
+    "tabm": {"hidden": (4,), **BRIEF},
 }
 
 

@@ -34,7 +34,13 @@ every_golden_head = pytest.mark.parametrize(
 
 def test_there_is_a_golden_head_of_every_kind():
     assert set(SETTINGS) == set(head_names())
+    assert {path.name for path in GOLDEN.iterdir()} == {f"v{version}" for version in VERSIONS}
     assert {path.name for path in (GOLDEN / f"v{FORMAT_VERSION}").iterdir() if path.is_dir()} == set(SETTINGS)
+
+
+def test_the_first_versions_heads_are_all_there():
+    kinds = {"mlp", "linear", "weighted", "late", "xgboost", "histgb"}
+    assert kinds == {path.name for path in (GOLDEN / "v1").iterdir() if path.is_dir()}
 
 
 @every_golden_head

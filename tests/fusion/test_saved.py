@@ -14,7 +14,7 @@ import threadpoolctl
 
 from fusion import HeadMismatchError, SavedHeadError, load_head, read_head_info, save_head
 from fusion.head_info import _canonical, _rendered, decoded, encoded
-from fusion.heads import installed_heads
+from fusion.heads import head_settings, installed_heads
 
 from .heads.conftest import CLASSES, QUICK, Faces, every_head, quick_head
 
@@ -108,7 +108,8 @@ def fit_threads(name: str) -> dict[str, int]:
     for pool in threadpoolctl.threadpool_info():
         if not any(name in pool["filepath"] for name in ("torch", "xgboost", "lightgbm", "catboost")):
             found[pool["user_api"]] = pool["num_threads"]
-    return found | ({"torch": 1} if name == "mlp" else {name: 1} if "n_jobs" in QUICK[name] else {})
+    own = {"torch": 1} if "threads" in head_settings(name) else {name: 1} if "n_jobs" in QUICK[name] else {}
+    return found | own
 
 
 @every_head

@@ -234,6 +234,20 @@ def test_a_ridge_sweep_leaves_out_each_training_row_by_itself():
         assert found.inner.macro_f1.value[i] == pytest.approx(scores(train.y, np.array(y_pred), CLASSES).macro_f1)
 
 
+@pytest.mark.parametrize("normalize", ["none", "power"])
+def test_a_ridge_sweep_decides_as_ridge_heads_trained_one_at_a_time(normalize):
+    train, test = rows(60, 0).only(LINE.blocks), rows(30, 1).only(LINE.blocks)
+    head = make_head("weighted", head="ridge", normalize=normalize)
+    found = sweep(head, LINE, rows(60, 0), rows(30, 1), C=[0.1, 10.0], folds=3, resamples=20)
+    for i in range(len(LINE)):
+        alone = make_head(
+            "weighted", blocks=train.widths, head="ridge", normalize=normalize, weights=LINE.vector(i),
+            head_params={"C": float(found.penalty[i])},
+        )  # fmt: skip
+        expected = scores(test.y, alone.fit(train.x(), train.y).predict(test.x()), CLASSES)
+        assert found.test.macro_f1.value[i] == pytest.approx(expected.macro_f1)
+
+
 def test_ridge_keeps_groups_whole_by_inner_folds():
     train = rows(60, 0, groups=tuple(f"v{i // 3}" for i in range(60)))
     found = sweep(make_head("weighted", head="ridge"), LINE, train, rows(30, 1), folds=4, resamples=20)

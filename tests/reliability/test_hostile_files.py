@@ -36,6 +36,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": (4,), "epochs": 1},
     "xgboost": {"trees": 2},
     "histgb": {"trees": 2},
+    **{name: {"epochs": 1} for name in ("gated", "bilinear", "tokens", "tabm")},
 }
 BATCH = 1_000
 NASTY: tuple[Any, ...] = (
@@ -50,7 +51,7 @@ def good(tmp_path: Path) -> Path:
     """A folder with a kept head of every kind, a report, and a store."""
     faces = Faces(n=40)
     for name in installed_heads():
-        small = {"hidden": (4,), "epochs": 1} if name == "mlp" else {"trees": 2} if "trees" in QUICK[name] else {}
+        small = {"trees": 2} if "trees" in QUICK[name] else SMALL.get(name, {})
         head = quick_head(name, blocks=faces.widths, **small).fit(faces.X, faces.y)
         save_head(head, tmp_path / "good" / "heads" / name, fingerprints={"vit": "ab"}, class_set=CLASSES)
     rows = Rows(blocks=faces.blocks, y=faces.y, classes=CLASSES)

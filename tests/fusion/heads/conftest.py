@@ -11,6 +11,7 @@ from fusion import concat, head_names, make_head
 from fusion.heads import installed_heads
 from fusion.heads.base import Head
 
+BRIEF: dict[str, Any] = {"epochs": 8, "batch_size": 64, "lr": 0.03, "members": 2, "dropout": 0.1, "threads": 1}
 QUICK: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": (16,), "epochs": 15, "batch_size": 32, "lr": 0.05, "members": 2, "threads": 1},
     "linear": {},
@@ -26,6 +27,10 @@ QUICK: dict[str, dict[str, Any]] = {
     "histgb": {"trees": 15, "min_leaf_rows": 3},
     "lightgbm": {"trees": 15, "min_leaf_rows": 3, "column_share": 0.5, "n_jobs": 1},
     "catboost": {"trees": 15, "depth": 3, "lr": 0.3, "n_jobs": 1},
+    "gated": {"width": 8, **BRIEF},
+    "bilinear": {"rank": 8, **BRIEF},
+    "tokens": {"width": 8, "layers": 1, "attention_heads": 2, **BRIEF},
+    "tabm": {"hidden": (16,), **BRIEF},
 }
 CLASSES = ("Fearfully_Surprised", "Happily_Surprised", "Sadly_Surprised", "Sadly_Angry")
 

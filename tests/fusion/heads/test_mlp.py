@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from fusion import HeadConfigError, MLPConfig, make_head
-from fusion.heads.mlp import MLPHead, chosen_device, chosen_dtype
+from fusion.heads.devices import chosen_device, chosen_dtype
+from fusion.heads.mlp import MLPHead
 
 from .conftest import quick_head
 
@@ -140,7 +141,7 @@ def test_settings_that_make_no_sense_are_refused(params, message, faces):
 
 
 def test_choices_made_for_the_user_are_logged(caplog):
-    with caplog.at_level(logging.INFO, logger="fusion.heads.mlp"):
+    with caplog.at_level(logging.INFO, logger="fusion.heads.devices"):
         device = chosen_device("auto")
         dtype = chosen_dtype("auto", device)
     assert str(device) in caplog.text
