@@ -17,6 +17,7 @@ from featstore import FeatstoreError, Store, verify
 from featstore.exchange.foreign_files import read_array
 from featstore.pictures import PictureSource
 from fusion import FusionError, Report, compare, installed_heads, load_head, make_head, save_head
+from fusion.heads import head_class
 from fusion.rows import Rows
 from fusion.sealed import read_sealed, seal
 from tests.featstore.test_shard import rewritten
@@ -104,6 +105,10 @@ def damage(path: str, first: int, count: int) -> dict[str, int]:
     parsed: list[str] = []
     safetensors.numpy.load = noted(parsed, safetensors.numpy.load)
     xgboost.Booster.load_model = noted(parsed, xgboost.Booster.load_model)
+    if "lightgbm" in installed_heads():
+        import lightgbm
+
+        lightgbm.Booster.model_from_string = noted(parsed, lightgbm.Booster.model_from_string)
     found: Counter[str] = Counter()
     for number in range(first, first + count):
         draw = random.Random(number)
@@ -146,6 +151,8 @@ def forge(path: str, first: int, count: int) -> dict[str, Any]:
         **{str(p.relative_to(good)): forge_document for p in sorted((good / "store").rglob("*.json"))},
         **{str(p.relative_to(good)): forge_shard for p in sorted((good / "store").rglob("*.h5"))},
     }
+    for name in installed_heads():
+        head_class(name)
     for reader, file in {reader: file for file, reader in readers.items()}.items():
         whole = (good / file).read_bytes()
         with contextlib.suppress(*OURS, ValueError):  # libraries are loaded before memory is measured
