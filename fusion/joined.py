@@ -156,6 +156,18 @@ def taken(blocks: Mapping[str, Any], where: Any) -> dict[str, Any]:
     }
 
 
+def rows_at(X: Matrix, where: Any) -> Matrix:
+    """Return the rows (m, D) at these positions, or where a mask is true: lazy rows stay lazy."""
+    return X.take(where) if isinstance(X, JoinedRows) else X[where]
+
+
+def columns_of(X: Matrix, widths: Mapping[str, int], block: str) -> Matrix:
+    """Return one block (n, d) of joined rows (n, D): lazy rows stay lazy, an array is copied."""
+    if isinstance(X, JoinedRows):
+        return JoinedRows({block: X.blocks[block]})
+    return np.ascontiguousarray(X[:, slices(widths)[block]])
+
+
 def positions_of(where: Any, count: int) -> NDArray[np.int64]:
     """Return the row numbers that a mask, a slice or positions choose among so many rows."""
     return np.arange(count)[where if isinstance(where, slice) else np.asarray(where)]

@@ -35,6 +35,9 @@ KINDS = (".safetensors", ".ubj", ".txt")
 LARGEST_INFO = 2**20
 """Bytes of `head.json` beyond which it is not read."""
 
+_BEFORE: Mapping[str, Mapping[str, Any]] = {"mlp": {"fusion": "concat"}}
+"""What a head did before it had a setting for it: kept heads that lack the setting did so."""
+
 
 def save_head(
     head: Head,
@@ -152,7 +155,8 @@ def load_head(
 
         arrays = _arrays(data.pop(ARRAYS))
         state = HeadState(arrays=arrays, values=info.values, files=data)
-        head = head_class(info.head)(blocks=dict(info.blocks), random_state=info.seed, **decoded(info.params))
+        params = _BEFORE.get(info.head, {}) | decoded(info.params)
+        head = head_class(info.head)(blocks=dict(info.blocks), random_state=info.seed, **params)
         return head.restore(
             state,
             classes=np.array(info.classes),

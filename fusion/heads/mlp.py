@@ -1,30 +1,35 @@
-"""The paper's head: concatenation, multilayer perceptron, softmax."""
+"""Multilayer perceptrons: on the joined blocks, as the paper has it, or a pool of one set a block."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
-from itertools import pairwise
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusion.blocks import FloatArray
-from fusion.heads.base import Codes, Head, Proba, expect_shape, softmax
+from fusion.heads.base import Codes, Head, Proba, expect_shape
 from fusion.heads.class_weights import factors
 from fusion.heads.devices import chosen_device, chosen_dtype, threads_set_to
-from fusion.heads.mlp_config import MLPConfig, Standardize
-from fusion.heads.mlp_training import train
-from fusion.heads.scaling import BlockScaler
+from fusion.heads.log_pool import learned_factors, pooled
+from fusion.heads.mlp_config import Fusion, MLPConfig, Standardize
+from fusion.heads.out_of_fold import inner_folds
+from fusion.heads.perceptrons import Perceptrons
 from fusion.heads.state import HeadState
-from fusion.joined import Matrix
+from fusion.joined import Matrix, columns_of, rows_at
 
-CHUNK: Final = 4096
-"""Rows predicted at a time."""
+logger = logging.getLogger(__name__)
 
 
 class MLPHead(Head):
-    """Multilayer perceptrons on the joined blocks, trained with PyTorch, their probabilities averaged.
+    """Multilayer perceptrons trained with PyTorch: on each block alone, their answers pooled, or on the joined blocks.
+
+    On real faces the pool beats both the joined blocks and the best block alone (`benchmarks/RESULTS.md`); networks on
+    the joined blocks were no better than on the best block. The paper's head is ``config=MLPConfig.paper()``. Members
+    of one shape differ in first weights and dropout, and their probabilities are averaged.
 
     Predicts with NumPy in float64: a kept head needs no PyTorch and answers the same for one row as for a thousand.
 
@@ -35,8 +40,8 @@ class MLPHead(Head):
     ----------
     blocks : dict of block name to width, optional
         In column order; None is one block.
-    hidden, epochs, batch_size, lr, schedule, weight_decay, dropout, standardize, label_smoothing, class_weight,
-    logit_adjust, members, early_stop, patience
+    fusion, pool_folds, hidden, epochs, batch_size, lr, schedule, weight_decay, dropout, standardize, label_smoothing,
+    class_weight, logit_adjust, members, early_stop, patience
         `MLPConfig` says what they mean; ``make_head("mlp", config=MLPConfig.paper())`` sets them all.
     precision : {"auto", "float32", "bfloat16"}
         Of the first layer's products while training; all else, the kept weights too, is float32. `auto` takes bfloat16
@@ -50,12 +55,10 @@ class MLPHead(Head):
 
     Attributes
     ----------
-    epochs_ : int
-        Epochs that the kept weights have seen.
-    losses_ : list of float
-        Mean training loss of each epoch.
-    window_ : int
-        Rows that were shuffled at a time; 0 where all of them were.
+    networks_ : list of Perceptrons
+        One set for all blocks, or one a block in the order of `blocks_`; each knows its epochs and losses.
+    factors_ : ndarray of shape (number of sets,)
+        On the log probabilities of each set: what the pool learned that a block is worth.
     """
 
     name: ClassVar[str] = "mlp"
@@ -66,6 +69,8 @@ class MLPHead(Head):
         self,
         blocks: Mapping[str, int] | None = None,
         *,
+        fusion: Fusion = MLPConfig.fusion,
+        pool_folds: int = MLPConfig.pool_folds,
         hidden: tuple[int, ...] = MLPConfig.hidden,
         epochs: int = MLPConfig.epochs,
         batch_size: int = MLPConfig.batch_size,
@@ -86,6 +91,8 @@ class MLPHead(Head):
         random_state: Any = 0,
     ) -> None:
         self.blocks = blocks
+        self.fusion = fusion
+        self.pool_folds = pool_folds
         self.hidden = hidden
         self.epochs = epochs
         self.batch_size = batch_size
@@ -116,52 +123,75 @@ class MLPHead(Head):
         device = chosen_device(self.device)
         dtype = chosen_dtype(self.precision, device)
         weights = factors(self.class_weight, self.classes_, codes)
-        self.scaler_ = BlockScaler(self.standardize, self.blocks_).fit(X)
+
+        def fitted(rows: Matrix, of_rows: Codes, widths: Mapping[str, int]) -> Perceptrons:
+            return Perceptrons.fit(rows, of_rows, widths, config, weights, seed=self.seed_, device=device, dtype=dtype)
+
         with threads_set_to(self.threads) as self.threads_:
-            trained = train(
-                X, self.scaler_.transform, codes, config, weights, seed=self.seed_, device=device, dtype=dtype
-            )
+            parts = self._parts()
+            self.networks_ = [fitted(self._columns(X, part), codes, part) for part in parts]
+            self.factors_ = np.ones(1)
+            if len(parts) > 1:
+                self.factors_ = self._learned_factors(X, codes, fitted)
         self.device_, self.precision_ = str(device), str(dtype).removeprefix("torch.")
-        self.epochs_, self.losses_, self.window_ = trained.epochs, trained.losses, trained.window
-        self.weights_ = [trained.first, *trained.later]
-        self.biases_ = trained.biases
-        self.n_iter_ = len(trained.losses)
+        self.n_iter_ = max(len(one.losses) for one in self.networks_)
+
+    def _parts(self) -> list[dict[str, int]]:
+        """The blocks of each set of networks: all of them, or one a set."""
+        if self.fusion == "concat":
+            return [dict(self.blocks_)]
+        return [{name: width} for name, width in self.blocks_.items()]
+
+    def _columns(self, X: Matrix, part: Mapping[str, int]) -> Matrix:
+        return X if len(part) == len(self.blocks_) else columns_of(X, self.blocks_, *part)
+
+    def _learned_factors(
+        self, X: Matrix, codes: Codes, fitted: Callable[[Matrix, Codes, Mapping[str, int]], Perceptrons]
+    ) -> NDArray[np.float64]:
+        """Return a factor a block, from what networks that had not seen them say of training rows."""
+        parts, planes, truth = self._parts(), [], []
+        for seen, asked, _ in inner_folds(codes, self.pool_folds, seed=self.seed_):
+            learn, ask = rows_at(X, seen), rows_at(X, asked)
+            answers = [
+                fitted(self._columns(learn, part), codes[seen], part).proba(self._columns(ask, part)) for part in parts
+            ]
+            planes.append(np.stack(answers))
+            truth.append(codes[asked])
+        if not truth:
+            logger.info("too few rows to learn the pool's factors: all blocks count alike")
+            return np.full(len(parts), 1 / len(parts))
+        return learned_factors(np.concatenate(planes, axis=1), np.concatenate(truth))
 
     def _own_threads(self) -> dict[str, int]:
         return {"torch": self.threads_}
 
     def _proba(self, X: FloatArray) -> Proba:
-        first, *later = (weight.astype(np.float64) for weight in self.weights_)
-        members = len(self.biases_[1]) if later else len(first) // len(self.classes_)
-        parts = []
-        for start in range(0, len(X), CHUNK):
-            rows = self.scaler_.transform(X[start : start + CHUNK]).astype(np.float64)
-            z = rows @ first.T + self.biases_[0]
-            z = z.reshape(len(rows), members, -1).transpose(1, 0, 2)  # (b, m * h) -> (m, b, h)
-            for weight, bias in zip(later, self.biases_[1:], strict=True):
-                z = np.maximum(z, 0) @ weight + bias
-            parts.append(np.asarray(softmax(z).mean(axis=0)))
-        return np.concatenate(parts)
+        answers = [
+            network.proba(self._columns(X, part)) for network, part in zip(self.networks_, self._parts(), strict=True)
+        ]
+        return answers[0] if len(answers) == 1 else pooled(np.stack(answers), self.factors_)
 
     def _state(self) -> HeadState:
-        named = [*((f"weight{i}", w) for i, w in enumerate(self.weights_))]
-        named += [(f"bias{i}", b) for i, b in enumerate(self.biases_)]
-        values = {
-            "device": self.device_, "precision": self.precision_, "threads": self.threads_, "epochs": self.epochs_,
-            "window": self.window_,
-        }  # fmt: skip
-        return HeadState(arrays={**dict(named), **self.scaler_.state()}, values=values)
+        own = {"device": self.device_, "precision": self.precision_, "threads": self.threads_}
+        if len(self.networks_) == 1:
+            return HeadState(values=own) | self.networks_[0].state()
+        state = HeadState(arrays={"factors": self.factors_}, values=own)
+        for number, network in enumerate(self.networks_):
+            state |= network.state().under(f"block{number}")
+        return state
 
     def _restore(self, state: HeadState) -> None:
-        self.scaler_ = BlockScaler(self.standardize, self.blocks_).restore(state.arrays)
-        widths = [*self.hidden, len(self.classes_)]
-        members, arrays = self.members, state.arrays
-        shapes: list[tuple[int, ...]] = [(members * widths[0], self.n_features_in_)]
-        shapes += [(members, a, b) for a, b in pairwise(widths)]
-        self.weights_ = [expect_shape(f"weight{i}", arrays[f"weight{i}"], shape) for i, shape in enumerate(shapes)]
-        outs: list[tuple[int, ...]] = [(members * widths[0],), *((members, 1, width) for width in widths[1:])]
-        self.biases_ = [expect_shape(f"bias{i}", arrays[f"bias{i}"], shape) for i, shape in enumerate(outs)]
-        values = state.values
-        self.device_, self.precision_ = str(values["device"]), str(values["precision"])
-        self.threads_, self.epochs_ = int(values["threads"]), int(values["epochs"])
-        self.window_ = int(values.get("window", 0))  # heads of format version 1 knew no windows
+        config, k, parts = self.config, len(self.classes_), self._parts()
+        if len(parts) == 1:
+            self.networks_ = [Perceptrons.restored(state, self.blocks_, config, k)]
+            self.factors_ = np.ones(1)
+        else:
+            self.networks_ = [
+                Perceptrons.restored(state.member(f"block{number}"), part, config, k)
+                for number, part in enumerate(parts)
+            ]
+            self.factors_ = expect_shape("factors", state.arrays["factors"], (len(parts),))
+            if (self.factors_ < 0).any():
+                raise ValueError(f"factors must not be negative, got {self.factors_.tolist()}")
+        self.device_, self.precision_ = str(state.values["device"]), str(state.values["precision"])
+        self.threads_ = int(state.values["threads"])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fusion.blocks import FloatArray
-from fusion.joined import CHUNK, JoinedRows, Matrix, each_piece
+from fusion.joined import CHUNK, JoinedRows, Matrix, each_piece, rows_at
 
 WINDOW_BYTES: Final = 2**28
 """Rows of a window, counted as float32. The order of streamed batches, and so the trained weights, depend on it."""
@@ -46,9 +46,7 @@ def batches_of(X: Matrix, ready: Ready, *, device: torch.device, dtype: torch.dt
 
 def part(X: Matrix, where: NDArray[np.bool_]) -> Matrix:
     """Return the rows (m, D) of rows (n, D) that a mask (n,) names: lazy ones stay lazy."""
-    if where.all():
-        return X
-    return X.take(where) if isinstance(X, JoinedRows) else X[where]
+    return X if where.all() else rows_at(X, where)
 
 
 class HeldBatches:

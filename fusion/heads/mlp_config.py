@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, get_args
 
 from fusion.errors import HeadConfigError, nearest
 from fusion.heads.ranges import not_negative, share, whole
 
 Standardize: TypeAlias = Literal["none", "standard", "l2", "power"]
+Fusion: TypeAlias = Literal["pool", "concat"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,14 @@ class MLPConfig:
 
     The defaults are what measured best on real faces (`benchmarks/RESULTS.md`); `paper()` is the paper's recipe.
     """
+
+    fusion: Fusion = "pool"
+    """`concat` trains networks on the joined blocks, as the paper does. `pool` trains networks on each block alone and
+    adds up their log probabilities, each block with a factor learned on held-out training rows
+    (`fusion.heads.log_pool`): a weak block then cannot drown a strong one. With a single block they are the same."""
+
+    pool_folds: int = 3
+    """Inner folds on whose held-out rows the factors of a pool are learned; each costs a training."""
 
     hidden: tuple[int, ...] = (256,)
     """Widths of the hidden layers, each followed by ReLU and dropout."""
@@ -72,8 +81,9 @@ class MLPConfig:
         the public code of the same line of work.
         """
         return cls(
-            hidden=(1152,), epochs=100, batch_size=128, lr=5e-5, schedule="constant", weight_decay=0.0, dropout=0.1,
-            standardize="none", label_smoothing=0.0, class_weight=None, logit_adjust=0.0, members=1, early_stop=0.0,
+            fusion="concat", hidden=(1152,), epochs=100, batch_size=128, lr=5e-5, schedule="constant",
+            weight_decay=0.0, dropout=0.1, standardize="none", label_smoothing=0.0,
+            class_weight=None, logit_adjust=0.0, members=1, early_stop=0.0,
         )  # fmt: skip
 
     @classmethod
@@ -102,6 +112,10 @@ class MLPConfig:
         HeadConfigError
             Naming the setting, the value and the range.
         """
+        if self.fusion not in get_args(Fusion):
+            raise HeadConfigError(f"fusion must be 'pool' or 'concat', got {self.fusion!r}")
+        if isinstance(self.pool_folds, bool) or not isinstance(self.pool_folds, int) or self.pool_folds < 2:
+            raise HeadConfigError(f"pool_folds must be a whole number of at least 2, got {self.pool_folds!r}")
         for name in ("epochs", "batch_size", "members", "patience"):
             whole(name, getattr(self, name))
         for width in self.hidden:

@@ -88,17 +88,18 @@ def test_linear_says_when_it_stops_before_the_optimum(many, lazy):
         {"label_smoothing": 0.0, "logit_adjust": 1.0},
         {"members": 1, "hidden": ()},
         {"schedule": "constant", "batch_size": 300},
+        {"fusion": "concat"},
     ],
     ids=str,
 )
 def test_every_setting_of_mlp_works_in_pieces(params, many, lazy):
     head = quick_head("mlp", blocks=many.widths, **params).fit(lazy, many.y)
     assert head.score(many.X, many.y) > 0.85
-    assert head.window_ == CHUNK
+    assert {network.window for network in head.networks_} == {CHUNK}
 
 
 def test_rows_in_memory_were_shuffled_all_at_once(many):
-    assert quick_head("mlp", epochs=1).fit(many.X, many.y).window_ == 0
+    assert quick_head("mlp", epochs=1).fit(many.X, many.y).networks_[0].window == 0
 
 
 @in_pieces
