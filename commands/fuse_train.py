@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from fusion.run_config import RunConfig
     from fusion.run_folder import Run
 
-HEADS = "mlp, linear, weighted, late, xgboost, histgb, gated, bilinear, tokens or tabm."
 Setting = Annotated[
     list[str] | None,
     typer.Option(

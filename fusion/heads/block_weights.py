@@ -22,7 +22,7 @@ NEVER: Final = -20.0
 """Logit of a class that the rows of a fold do not have."""
 
 
-def learned_weights(
+def learned_block_weights(
     X: FloatArray, codes: Codes, widths: Mapping[str, int], *, summed: bool, seed: int
 ) -> dict[str, float]:
     """Return one weight a block, none negative, of unit sum; a block that only disturbs gets none.

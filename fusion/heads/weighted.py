@@ -131,10 +131,10 @@ class WeightedHead(Head):
         return self._scaled(checked_weights(dict.fromkeys(self.blocks_, 1.0) if given is None else given, self.blocks_))
 
     def _learned(self, X: FloatArray, codes: Codes) -> dict[str, float]:
-        from fusion.heads.block_weights import learned_weights
+        from fusion.heads.block_weights import learned_block_weights
 
         rows = concat(self.normalizer_.transform(X), dict.fromkeys(self.blocks_, self._unit()))
-        found = learned_weights(rows, codes, self.blocks_, summed=self.mode == "sum", seed=self.seed_)
+        found = learned_block_weights(rows, codes, self.blocks_, summed=self.mode == "sum", seed=self.seed_)
         return self._scaled(found)
 
     def _scaled(self, weights: dict[str, float]) -> dict[str, float]:

@@ -7,7 +7,7 @@ import pytest
 
 from fusion import HeadConfigError, load_head, make_head, save_head
 from fusion.heads.base import softmax
-from fusion.heads.block_weights import FOLDS, _votes, learned_weights
+from fusion.heads.block_weights import FOLDS, _votes, learned_block_weights
 from fusion.heads.holdout import stratified_folds
 
 WIDTHS = {"clear": 16, "blurred": 16, "noise": 16}
@@ -92,7 +92,7 @@ def test_the_votes_of_all_blocks_are_the_logits_of_rows_not_seen():
 def test_a_class_of_one_row_does_not_stop_the_learning():
     X, y = blocks_of_signal_and_noise(0)
     y[0] = 4
-    weights = learned_weights(X, y, WIDTHS, summed=False, seed=0)
+    weights = learned_block_weights(X, y, WIDTHS, summed=False, seed=0)
     assert weights["noise"] < weights["clear"]
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from fusion import HeadConfigError, head_names, load_head, save_head
-from fusion.heads import head_class
+from fusion import HeadConfigError, load_head, save_head
+from fusion.heads import head_class, installed_heads
 from fusion.heads.network_head import NetworkHead
 
 from .conftest import quick_head
 
-NAMES = [name for name in head_names() if issubclass(head_class(name), NetworkHead)]
+NAMES = [name for name in installed_heads() if issubclass(head_class(name), NetworkHead)]
 every_network = pytest.mark.parametrize("name", NAMES)
 
 
