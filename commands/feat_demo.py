@@ -91,11 +91,12 @@ def _rows(store: Store, split: str) -> Rows:
 
 
 def _compare(train: Rows, test: Rows, output: Path, seed: int) -> None:
-    from fusion import compare, installed_heads, make_head
+    from fusion import compare, make_head
     from fusion.confusion_figure import draw_confusions
+    from fusion.heads import USUAL
 
     say("[bold]3. Every head[/] on all three, and each backbone alone")
-    heads = {name: make_head(name, blocks=train.widths, random_state=seed) for name in installed_heads()}
+    heads = {name: make_head(name, blocks=train.widths, random_state=seed) for name in USUAL}
     report = compare(heads, train, test, seed=seed)
     print_table(report, "table")
     report.save(output / "report.json")

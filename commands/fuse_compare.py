@@ -25,7 +25,7 @@ from commands.options import (
 )
 from commands.render import FigurePath, ResultPath, TableFormat, check_format, print_table, save_picture
 from commands.task import Task, TestSplit, TrainSplit, load_folds_task, load_task
-from fusion.heads import head_names  # light: no head is imported before it is asked for
+from fusion.heads import USUAL, head_names, installed_heads  # light: no head is imported before it is asked for
 
 if TYPE_CHECKING:
     from fusion import Report
@@ -37,7 +37,7 @@ def compare(
     heads: Annotated[
         str | None,
         typer.Option(
-            "--heads", help=f"Comma-separated, of {', '.join(head_names())}.", show_default="all that are installed"
+            "--heads", help=f"Comma-separated, of {', '.join(head_names())}.", show_default=f"{','.join(USUAL)}; or all"
         ),
     ] = None,
     features: Features = None,
@@ -84,7 +84,6 @@ def compare(
 
     Example: cer-fuse compare --heads linear,late --baseline linear --cv 5 --repeats 2
     """
-    from fusion import installed_heads
     from fusion.run_comparison import compare_runs
 
     check_format(format)
@@ -94,7 +93,7 @@ def compare(
         name, report = dataset_of(kept), compare_runs(kept, baseline=baseline, seed=seed)
     else:
         _check_runs(cv, repeats, seeds, near, test_split)
-        chosen = split_list(heads) or list(installed_heads())
+        chosen = named_heads(heads)
         settings = settings_of(setting, chosen)
         budget = memory_budget(memory)
         if cv is None:
@@ -148,6 +147,11 @@ def _judged(heads: dict[str, Any], task: Task, cv: int | None, repeats: int, see
             progress=lambda done, total: step("fits", done, total),
             **options,
         )
+
+
+def named_heads(text: str | None) -> list[str]:
+    """The heads that `--heads` names: the usual ones when it is not given, every one that is installed for `all`."""
+    return list(installed_heads()) if text == "all" else split_list(text) or list(USUAL)
 
 
 def settings_of(entries: list[str] | None, heads: list[str]) -> dict[str, dict[str, object]]:

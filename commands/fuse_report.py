@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.console import escape, progress_bar, say
-from commands.fuse_compare import settings_of
+from commands.fuse_compare import named_heads, settings_of
 from commands.fuse_train import Setting, build_head
 from commands.kept_runs import Runs, dataset_of, read_runs, refuse_options
 from commands.options import (
@@ -21,9 +21,9 @@ from commands.options import (
     Seed,
     StorePath,
     memory_budget,
-    split_list,
 )
 from commands.task import Task, TestSplit, TrainSplit, load_task
+from fusion.heads import USUAL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +42,8 @@ def report(
         Path | None, typer.Option("--output", "-o", help="The page to write, .html.", show_default="in runs/")
     ] = None,
     heads: Annotated[
-        str | None, typer.Option("--heads", help="Comma-separated: mlp,linear,late.", show_default="all")
+        str | None,
+        typer.Option("--heads", help="Comma-separated: mlp,linear,late.", show_default=f"{','.join(USUAL)}; or all"),
     ] = None,
     features: Features = None,
     data: Data = None,
@@ -54,6 +55,7 @@ def report(
     ] = None,
     sweep: Annotated[bool, typer.Option(help="Sweep the weights of the decisions as well.")] = True,
     folds: Annotated[int, typer.Option(min=2, help="Inner folds that choose the weights.")] = 5,
+    diagnose: Annotated[bool, typer.Option(help="Say why as well: a linear head on every subset of features.")] = True,
     title: Annotated[str | None, typer.Option(help="The page's title.", show_default="says what it shows")] = None,
     keep: Annotated[Path | None, typer.Option(help="Keep the comparison as JSON as well.", show_default=False)] = None,
     train_split: TrainSplit = "train",
@@ -76,12 +78,13 @@ def report(
         refuse_options(ctx, {"output", "baseline", "title", "keep", "seed"})
         name, found, sections = _of_runs(runs, baseline, seed)
     else:
-        chosen = split_list(heads)
+        chosen = named_heads(heads)
         task = load_task(store, data, features, missing, train_split, test_split, memory_budget(memory))
         name, options = task.dataset, {"device": device, "seed": seed}
         found = _compared(task, chosen, setting, options, singles=singles, baseline=baseline)
         mixing = _mixed(task, found, options, folds=folds if sweep else None)
-        sections = _pieced(found, mixing, digests={})
+        why = _why(task, seed) if diagnose and len(task.train.by_feature()) > 1 else []
+        sections = _pieced(found, [*mixing, *why], digests={})
     path = write_page(
         output or Path("runs") / f"{name}-report.html",
         title or f"{name}: {len(found.columns)} systems compared",
@@ -95,12 +98,10 @@ def report(
 
 
 def _compared(
-    task: Task, chosen: Sequence[str], setting: list[str] | None, options: dict[str, Any], **compared: Any
+    task: Task, names: list[str], setting: list[str] | None, options: dict[str, Any], **compared: Any
 ) -> Report:
     from fusion import compare as run_compare
-    from fusion import installed_heads
 
-    names = list(chosen) or list(installed_heads())
     settings = settings_of(setting, names)
     built = {name: build_head(name, task, settings[name], **options) for name in names}
     return run_compare(built, task.train, task.test, seed=options["seed"], **compared)
@@ -123,13 +124,18 @@ def _mixed(task: Task, found: Report, options: dict[str, Any], *, folds: int | N
 
 
 def _swept(late: Any, task: Task, folds: int, seed: int) -> Sweep:
+    from sklearn.base import clone
+
     from fusion import sweep as run_sweep
     from fusion.grid import even_simplex
 
+    members: Any = clone(late).set_params(
+        calibrate=late.calibrate or late.weights == "learned"
+    )  # as the explorer's are
     grid = even_simplex(tuple(task.train.blocks), MOST_VECTORS)
     with progress_bar() as step:
         return run_sweep(
-            late,
+            members,
             grid,
             task.train,
             task.test,
@@ -137,6 +143,17 @@ def _swept(late: Any, task: Task, folds: int, seed: int) -> Sweep:
             seed=seed,
             progress=lambda done, total: step("fits", done, total),
         )
+
+
+def _why(task: Task, seed: int) -> list[Section]:
+    from fusion.diagnosis import diagnose
+    from fusion.page.diagnosis_section import diagnosis_section
+
+    with progress_bar() as step:
+        found = diagnose(
+            task.train, task.test, players="features", seed=seed, progress=lambda done, total: step("why", done, total)
+        )
+    return [diagnosis_section(found)]
 
 
 def _of_runs(folders: Sequence[Path], baseline: str | None, seed: int) -> tuple[str, Report, list[Section]]:

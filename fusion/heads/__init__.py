@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fusion.heads.mlp_config import MLPConfig
 
 __all__ = [
+    "USUAL",
     "head_class",
     "head_names",
     "head_presets",
@@ -48,6 +49,9 @@ _HEADS = {
 }
 _EXTRAS = {"lightgbm": "lightgbm", "catboost": "catboost"}  # heads whose library is an extra, and that library
 _IN_PIECES = ("mlp", "linear", "gated", "bilinear", "tokens", "tabm")  # as their classes say; not imported to ask
+
+USUAL = ("mlp", "linear", "weighted", "late", "xgboost", "histgb")
+"""One of each kind, which between them answer most questions in a minute: compared when nobody names any."""
 
 
 def make_head(

@@ -103,10 +103,17 @@ def test_a_report_from_the_store_compares_sweeps_and_explores(run, filled, tmp_p
     assert data["members"] == ["one", "two"]
     assert data["start"] == "chosen on inner folds"
     assert "Weights swept" in html
+    assert "<h2>Why</h2>" in html
+    assert "<h2>Why</h2>" not in _page(run, tmp_path, "--no-diagnose")
     assert "<h1>Faces</h1>" in html
     report = Report.load(tmp_path / "report.json")
     assert [column.name for column in report.columns] == ["linear", "one", "two"]
     assert all(fingerprint in html for fingerprint in report.fingerprints.values())
+
+
+def _page(run, tmp_path, *options: str) -> str:
+    run(f"cer-fuse report --heads linear --no-sweep -o other.html {' '.join(options)}")
+    return (tmp_path / "other.html").read_text()
 
 
 def test_a_report_of_one_block_says_that_there_is_nothing_to_mix(run, filled, tmp_path):
