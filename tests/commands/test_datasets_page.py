@@ -11,14 +11,9 @@ import pytest
 from PIL import Image
 
 from tests.featstore.adapters.layouts import fill, npy, zipped
+from tests.pages import Page
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "datasets.md"
-COMMANDS = [
-    line.partition(" #")[0].strip()
-    for block in re.findall(r"```\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    for line in block.splitlines()
-    if line.startswith("cer-feat") and "KIND" not in line
-]
+COMMANDS = [line for line in Page("docs/datasets.md").commands if "KIND" not in line]
 VOTES = ("0,0,4,0,3,0,0,0,3,0", "0,9,1,0,0,0,0,0,0,0")
 EXPR = "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other\n"
 

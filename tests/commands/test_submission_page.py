@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-import shlex
-from pathlib import Path
 
 import pytest
 
-from commands.fuse import app
 from tests.commands.videos import write_miniature
+from tests.pages import Page, options
 
-PAGE = (Path(__file__).parents[2] / "docs" / "submission.md").read_text()
-COMMANDS = re.findall(r"^\$ (cer-fuse .*)$", PAGE, flags=re.MULTILINE)
+PAGE = Page("docs/submission.md")
+COMMANDS = PAGE.commands
 
 
 def test_every_command_of_the_page_runs(run, tmp_path):
@@ -27,18 +25,12 @@ def test_every_command_of_the_page_runs(run, tmp_path):
 def test_the_python_of_the_page_runs(tmp_path, monkeypatch):
     write_miniature(tmp_path)
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-    assert blocks
-    for block in blocks:
+    assert PAGE.python
+    for block in PAGE.python:
         exec(block, {})
 
 
 @pytest.mark.parametrize("command", ["smooth", "submit", "choose"])
 def test_every_option_the_page_names_exists(command):
-    import typer.main
-
-    known = {option for one in typer.main.get_command(app).commands.values() for p in one.params for option in p.opts}
-    named = {word for line in COMMANDS for word in shlex.split(line) if word.startswith("--")}
-    named |= set(re.findall(r"`(--[a-z-]+)", PAGE))
-    assert named <= known
+    assert set(re.findall(r"`(--[a-z-]+)", PAGE.text)) <= options()
     assert any(line.startswith(f"cer-fuse {command} ") for line in COMMANDS)
