@@ -25,6 +25,7 @@ from commands.options import (
 )
 from commands.render import FigurePath, ResultPath, TableFormat, check_format, print_table, save_picture
 from commands.task import Task, TestSplit, TrainSplit, load_folds_task, load_task
+from commands.zero_shot_rows import TITLE, Rules, ZeroShotDataset, ZeroShotHead, load_zero_shot
 from fusion.heads import USUAL, head_names, installed_heads  # light: no head is imported before it is asked for
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ def compare(
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="With --cv: cut the rows into folds so often.")] = 1,
     seeds: Annotated[int, typer.Option(min=1, help="Without --cv: fit each head with so many seeds.")] = 1,
+    zero_shot: ZeroShotDataset = None,
+    zero_shot_head: ZeroShotHead = None,
+    rules: Rules = None,
     class_intervals: Annotated[
         bool, typer.Option("--class-intervals", help="Write the intervals of every class into the table.")
     ] = False,
@@ -76,13 +80,15 @@ def compare(
 ) -> None:
     """Compare heads: a column a head and a single backbone, a row a class, accuracy and F1 with intervals, seconds.
 
-    Settings of one head are written HEAD.key=value: --set mlp.hidden=[512] --set linear.C=0.1
+    Settings of one head are written HEAD.key=value: --set mlp.hidden=[512] --set linear.C=0.1; zero-shot is a HEAD too.
 
     Given run folders of cer-fuse train, it fits nothing: the same table from the predictions they keep.
 
     Example: cer-fuse compare --heads mlp,linear,late --figure confusion.png
 
     Example: cer-fuse compare --heads linear,late --baseline linear --cv 5 --repeats 2
+
+    Example: cer-fuse compare --data compound --heads linear --zero-shot basic --rules sum,product
     """
     from fusion.run_comparison import compare_runs
 
@@ -93,15 +99,22 @@ def compare(
         name, report = dataset_of(kept), compare_runs(kept, baseline=baseline, seed=seed)
     else:
         _check_runs(cv, repeats, seeds, near, test_split)
+        if zero_shot is None and (rules or zero_shot_head):
+            raise typer.BadParameter("says how --zero-shot DATASET answers: name the dataset", param_hint="--rules")
         chosen = named_heads(heads)
-        settings = settings_of(setting, chosen)
+        settings = settings_of(setting, chosen if zero_shot is None else [*chosen, TITLE])
         budget = memory_budget(memory)
         if cv is None:
             task = load_task(store, data, features, missing, train_split, test_split, budget)
         else:
             task = load_folds_task(store, data, features, missing, train_split, budget, near=near)
         built = {name: build_head(name, task, settings[name], device=device, seed=seed) for name in chosen}
-        options = {"singles": singles, "single_head": single_head, "baseline": baseline, "seed": seed}
+        options: dict[str, Any] = {"singles": singles, "single_head": single_head, "baseline": baseline, "seed": seed}
+        if zero_shot is not None:
+            head = build_head(zero_shot_head or "linear", task, settings[TITLE], device=device, seed=seed)
+            options["zero_shot"] = load_zero_shot(
+                store, zero_shot, head, rules, task=task, train_split=train_split, missing=missing, budget=budget
+            )
         name, report = task.dataset, _judged(built, task, cv, repeats, seeds, options)
     _show(report, name, format, figure, output, class_intervals=class_intervals)
 

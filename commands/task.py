@@ -65,7 +65,7 @@ def load_task(
             say(f"[yellow]{unlabelled:,} samples of split {escape(split)} have no label[/] and are left out")
         if not len(part):
             raise typer.BadParameter(
-                f"no labelled sample in split {split!r}; dataset {dataset!r} has {_splits(view.splits)}",
+                f"no labelled sample in split {split!r}; dataset {dataset!r} has {splits_text(view.splits)}",
                 param_hint="--train-split" if split == train_split else "--test-split",
             )
         parts[split] = part
@@ -74,7 +74,7 @@ def load_task(
         f"judged on {len(parts[test_split]):,} rows of [bold]{escape(test_split)}[/]"
     )
     _warn_of_leaks(opened, dataset, list(view.fingerprints), (train_split, test_split))
-    load = _fits(sum(len(part) for part in parts.values()), view, budget)
+    load = fits_in_memory(sum(len(part) for part in parts.values()), view, budget)
     return Task(
         dataset=dataset,
         train=Rows.of(as_rows(parts[train_split]), load=load),
@@ -109,10 +109,10 @@ def load_folds_task(
     part = view.take([s == split and y >= 0 for s, y in zip(view.splits, view.y, strict=True)])
     if not len(part):
         raise typer.BadParameter(
-            f"no labelled sample in split {split!r}; dataset {dataset!r} has {_splits(view.splits)}",
+            f"no labelled sample in split {split!r}; dataset {dataset!r} has {splits_text(view.splits)}",
             param_hint="--train-split",
         )
-    there = "the only split" if len(names) == 1 else f"of {_splits(view.splits)}"
+    there = "the only split" if len(names) == 1 else f"of {splits_text(view.splits)}"
     say(f"cross-validating on {len(part):,} rows of [bold]{escape(split)}[/], {escape(there)}")
     known = set(part.ids)
     pairs = {
@@ -123,7 +123,7 @@ def load_folds_task(
     }
     if pairs:
         say(f"{len(pairs):,} rows repeat a picture (first: {escape(' = '.join(min(pairs)))}): kept in one fold with it")
-    rows = tied(Rows.of(as_rows(part), load=_fits(len(part), view, budget)), sorted(pairs))
+    rows = tied(Rows.of(as_rows(part), load=fits_in_memory(len(part), view, budget)), sorted(pairs))
     if near is not None:
         rows = _near_ones_tied(rows, near)
     return Task(
@@ -146,7 +146,7 @@ def _near_ones_tied(rows: Rows, near: float) -> Rows:
     return tied(rows, [(pair.sample_id, pair.other_id) for pair in found.pairs])
 
 
-def _fits(count: int, view: View, budget: float) -> bool:
+def fits_in_memory(count: int, view: View, budget: float) -> bool:
     """Whether so many rows with their copies fit in memory; says so if they do not."""
     needed = _COPIES * 4 * count * sum(view.widths.values())
     if needed > budget:
@@ -174,13 +174,14 @@ def _test_split(splits: Sequence[str], train_split: str) -> str:
         if split in there:
             return split
     raise typer.BadParameter(
-        f"no test or valid split among {_splits(splits)}: name one, "
+        f"no test or valid split among {splits_text(splits)}: name one, "
         f"or make one with cer-feat manifest … --hold-out 0.2",
         param_hint="--test-split",
     )
 
 
-def _splits(splits: Sequence[str]) -> str:
+def splits_text(splits: Sequence[str]) -> str:
+    """The splits by name, each once."""
     return ", ".join(repr(split) for split in dict.fromkeys(splits))
 
 

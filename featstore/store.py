@@ -213,6 +213,20 @@ class Store:
             if sample.split == splits[1] and made_from.get(sample.sample_id) in first
         ]
 
+    def common_pictures(self, feature: str, datasets: tuple[str, str]) -> list[tuple[str, str]] | None:
+        """Pairs of samples, one from each dataset, whose rows of a feature were made from the same picture.
+
+        As `shared_pictures`, across datasets. None where all rows of either dataset were imported without pictures, so
+        that nobody can tell.
+        """
+        first, second = (self.feature(feature, dataset).index().image_digests() for dataset in datasets)
+        if not any(first.values()) or not any(second.values()):
+            return None
+        by_digest: dict[str, list[str]] = {}
+        for sample_id, digest in second.items():
+            by_digest.setdefault(digest, []).append(sample_id)
+        return [(one, other) for one, digest in first.items() if digest for other in by_digest.get(digest, ())]
+
     def _feature(self, folder: Path) -> Feature:
         state = files.state(folder / "feature.json")
         if folder not in self._features or self._features[folder][0] != state:

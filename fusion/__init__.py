@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from fusion.saved import check_compatible, load_head, read_head_info, save_head
     from fusion.sweeps import Sweep, sweep
     from fusion.zero_shot import ZeroShot, compound_proba
+    from fusion.zero_shot_columns import ZeroShotColumns
 
 # No module may bear the name of a public function: importing the module would put it in the function's place.
 _HOMES = {
@@ -75,6 +76,7 @@ _HOMES = {
     "saved": ("check_compatible", "load_head", "read_head_info", "save_head"),
     "sweeps": ("Sweep", "sweep"),
     "zero_shot": ("ZeroShot", "compound_proba"),
+    "zero_shot_columns": ("ZeroShotColumns",),
 }
 
 __all__ = [
@@ -102,6 +104,7 @@ __all__ = [
     "TimelineError",
     "UnknownHeadError",
     "ZeroShot",
+    "ZeroShotColumns",
     "check_compatible",
     "compare",
     "compound_proba",

@@ -10,7 +10,8 @@ from fusion.errors import ReportError
 from fusion.intervals import LEVEL, RESAMPLES
 from fusion.report import Report
 from fusion.rows import Rows
-from fusion.verdicts import check_baseline, judged, singles_note
+from fusion.verdicts import Judgeable, judged, singles_note
+from fusion.zero_shot_columns import ZeroShotColumns, check_columns
 
 __all__ = ["Report", "Rows", "check_same_task", "compare"]
 
@@ -27,6 +28,7 @@ def compare(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
+    zero_shot: ZeroShotColumns | None = None,
 ) -> Report:
     """Fit each head on all blocks, and one head on each single backbone; score all of them on the test rows.
 
@@ -51,6 +53,8 @@ def compare(
         and the report tells how far the fits lie apart.
     resamples, level, seed
         Of the bootstrap.
+    zero_shot : ZeroShotColumns, optional
+        Columns that learned basic expressions only, from rows of their own.
 
     Raises
     ------
@@ -59,10 +63,12 @@ def compare(
     """
     check_same_task(train, test)
     entries = entries_of(heads, train, singles=singles, single_head=single_head, seed=seed)
-    check_baseline(baseline, [entry.title for entry in entries])
+    check_columns(entries, zero_shot, test, baseline)
     if seeds < 1:
         raise ReportError(f"a head needs at least one seed, however: {seeds}")
-    answers = {entry: _runs(entry, seeds, train, test) for entry in entries}
+    answers: dict[Judgeable, list[Answer]] = {entry: _runs(entry, seeds, train, test) for entry in entries}
+    if zero_shot is not None:
+        answers |= zero_shot.answers(test, runs=seeds, seed=seed)
     return judged(
         answers,
         test,
@@ -72,7 +78,11 @@ def compare(
         resamples=resamples,
         level=level,
         seed=seed,
-        notes=(*singles_note(entries, single_head), *_seeds_note(entries, seeds)),
+        notes=(
+            *singles_note(entries, single_head),
+            *(() if zero_shot is None else (zero_shot.note,)),
+            *_seeds_note(entries, seeds),
+        ),
     )
 
 

@@ -14,7 +14,8 @@ from fusion.folds import folds_of
 from fusion.intervals import LEVEL, RESAMPLES
 from fusion.report import Report
 from fusion.rows import Rows
-from fusion.verdicts import check_baseline, judged, singles_note
+from fusion.verdicts import Judgeable, judged, singles_note
+from fusion.zero_shot_columns import ZeroShotColumns, check_columns
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called as (done, all) after each fit."""
@@ -33,6 +34,7 @@ def cross_compare(
     level: float = LEVEL,
     seed: int = 0,
     progress: Progress | None = None,
+    zero_shot: ZeroShotColumns | None = None,
 ) -> Report:
     """Compare heads as `compare` does, on out-of-fold answers for every row.
 
@@ -55,6 +57,8 @@ def cross_compare(
         As for `compare`.
     progress : callable, optional
         Called after each fit.
+    zero_shot : ZeroShotColumns, optional
+        Columns that learned basic expressions only, from rows of their own: fitted once a repeat, not once a fold.
 
     Raises
     ------
@@ -66,9 +70,9 @@ def cross_compare(
     if repeats < 1:
         raise ReportError(f"cross-validation needs at least one repeat, however: {repeats}")
     entries = entries_of(heads, rows, singles=singles, single_head=single_head, seed=seed)
-    check_baseline(baseline, [entry.title for entry in entries])
+    check_columns(entries, zero_shot, rows, baseline)
     done, total = 0, repeats * folds * len(entries)
-    answers: dict[Entry, list[Answer]] = {entry: [] for entry in entries}
+    answers: dict[Judgeable, list[Answer]] = {entry: [] for entry in entries}
     for repeat in range(repeats):
         parts: dict[Entry, list[Answer]] = {entry: [] for entry in entries}
         held_out = []
@@ -82,6 +86,8 @@ def cross_compare(
                     progress(done, total)
         for entry in entries:
             answers[entry].append(_whole(parts[entry], held_out))
+    if zero_shot is not None:
+        answers |= zero_shot.answers(rows, runs=repeats, seed=seed)
     return judged(
         answers,
         rows,
@@ -92,7 +98,11 @@ def cross_compare(
         level=level,
         seed=seed,
         folds=folds,
-        notes=(*singles_note(entries, single_head), *_notes(rows, folds, repeats)),
+        notes=(
+            *singles_note(entries, single_head),
+            *(() if zero_shot is None else (zero_shot.note,)),
+            *_notes(rows, folds, repeats),
+        ),
     )
 
 

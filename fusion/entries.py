@@ -58,6 +58,22 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Described:
+    """A column to be whose answers come from elsewhere: a kept run, a head that learned other labels."""
+
+    title: str
+    """Column title."""
+    kind: Literal["head", "single"]
+    """A head on all blocks, or a head on the blocks of one backbone."""
+    blocks: tuple[str, ...]
+    """The blocks it saw, in order."""
+    head_name: str
+    """The estimator's class name."""
+    params: Mapping[str, Any]
+    """Its parameters, as JSON values."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Answer:
     """What a fitted head says of some rows."""
 
@@ -111,7 +127,7 @@ def answered(entry: Entry, run: int, learn: Rows, ask: Rows) -> Answer:
         If the answer is no probability table, or the head would load rows that were to stay on the disk.
     """
     head, x_learn, x_ask = entry.fresh(run), learn.only(entry.blocks).x(), ask.only(entry.blocks).x()
-    _refuse_to_load_quietly(entry.title, head, x_learn, x_ask)
+    refuse_to_load_quietly(entry.title, head, x_learn, x_ask)
     try:
         started = perf_counter()
         head.fit(x_learn, learn.y)
@@ -126,6 +142,18 @@ def answered(entry: Entry, run: int, learn: Rows, ask: Rows) -> Answer:
     return Answer(proba=full, head=head, fit_s=fitted - started, predict_s=asked - fitted)
 
 
+def refuse_to_load_quietly(title: str, head: Any, *rows: Matrix) -> None:
+    """Heads of this package read lazy rows in pieces; any other classifier would turn them into one array."""
+    from fusion.heads.base import Head
+
+    lazy = next((one for one in rows if isinstance(one, JoinedRows)), None)
+    if lazy is not None and not isinstance(head, Head):
+        raise ReportError(
+            f"{title!r} is a {type(head).__name__}, which knows arrays only: it would load {lazy.nbytes:,} bytes\n"
+            "  load the rows first, Rows.of(view), or compare heads of make_head"
+        )
+
+
 def _seeds(head: Any) -> dict[str, int]:
     """Return the whole-number seeds of a head and of its parts (the steps of a Pipeline), by parameter."""
     params = head.get_params()
@@ -138,15 +166,3 @@ def _seeds(head: Any) -> dict[str, int]:
 
 def _is_seed(name: str) -> bool:
     return name.rpartition("__")[2] == "random_state"
-
-
-def _refuse_to_load_quietly(title: str, head: Any, *rows: Matrix) -> None:
-    """Heads of this package read lazy rows in pieces; any other classifier would turn them into one array."""
-    from fusion.heads.base import Head
-
-    lazy = next((one for one in rows if isinstance(one, JoinedRows)), None)
-    if lazy is not None and not isinstance(head, Head):
-        raise ReportError(
-            f"{title!r} is a {type(head).__name__}, which knows arrays only: it would load {lazy.nbytes:,} bytes\n"
-            "  load the rows first, Rows.of(view), or compare heads of make_head"
-        )

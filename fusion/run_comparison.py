@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.entries import Answer
+from fusion.entries import Answer, Described
 from fusion.errors import ReportError
 from fusion.intervals import LEVEL, RESAMPLES
 from fusion.report import Report
@@ -47,7 +46,7 @@ def compare_runs(
         _check_same_test(first_name, first, name, run)
     at = {name: _positions(run.predictions.ids, first.predictions.ids) for name, run in runs.items()}
     return judged(
-        {_Entry.of(name, run): [_answer(run, at[name])] for name, run in runs.items()},
+        {_described(name, run): [_answer(run, at[name])] for name, run in runs.items()},
         _Kept(first.config.classes, first.y_true, first.predictions.ids, first.groups),
         baseline=baseline,
         train_supports=first.config.train_supports,
@@ -59,27 +58,6 @@ def compare_runs(
     )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Entry:
-    """A kept run as `judged` names it."""
-
-    title: str
-    kind: Literal["head", "single"]
-    blocks: tuple[str, ...]
-    head_name: str
-    params: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, title: str, run: Run) -> _Entry:
-        return cls(
-            title=title,
-            kind="single" if len(run.config.features) == 1 else "head",
-            blocks=tuple(block for block, _ in run.config.blocks),
-            head_name=run.config.estimator,
-            params=run.config.params,
-        )
-
-
 @dataclass(frozen=True)
 class _Kept:
     """The rows that kept answers are about, as `judged` asks for them."""
@@ -88,6 +66,16 @@ class _Kept:
     y: NDArray[np.int64]
     names: tuple[str, ...]
     clusters: tuple[str, ...] | None
+
+
+def _described(title: str, run: Run) -> Described:
+    return Described(
+        title=title,
+        kind="single" if len(run.config.features) == 1 else "head",
+        blocks=tuple(block for block, _ in run.config.blocks),
+        head_name=run.config.estimator,
+        params=run.config.params,
+    )
 
 
 def _check_same_test(first_name: str, first: Run, name: str, run: Run) -> None:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from featstore import Store, extract
+from featstore import Store, extract, import_rows
 from featstore.errors import (
     AmbiguousFeatureError,
     DamagedShardError,
@@ -144,6 +145,23 @@ def test_a_picture_in_two_splits_is_found_by_its_bytes(store, make_manifest):
     extract(ToyEmbedder(), make_manifest(12, contents={4: b"same face", 9: b"same face"}), store, dataset="d")
     assert store.shared_pictures("toy", dataset="d", splits=("train", "test")) == [("s0004", "s0009")]
     assert store.shared_pictures("toy", dataset="d", splits=("test", "nothing")) == []
+
+
+def test_a_picture_in_two_datasets_is_found_by_its_bytes(store, make_manifest):
+    extract(ToyEmbedder(), make_manifest(3, contents={1: b"same face"}), store, dataset="d")
+    others = {i: b"face %d" % i for i in range(6)} | {3: b"same face", 5: b"same face"}
+    extract(ToyEmbedder(), make_manifest(6, contents=others, folder="b"), store, dataset="e")
+    assert store.common_pictures("toy", ("d", "e")) == [("s0001", "s0003"), ("s0001", "s0005")]
+    assert store.common_pictures("toy", ("e", "d")) == [("s0003", "s0001"), ("s0005", "s0001")]
+
+
+def test_rows_without_pictures_are_not_said_to_have_none_in_common(store, make_manifest, tmp_path):
+    manifest = make_manifest(6)
+    for dataset, listed in (("d", manifest), ("e", replace(manifest, root=tmp_path / "elsewhere"))):
+        rows = np.zeros((6, 4), np.float32)
+        import_rows(rows, manifest.ids, listed, store, dataset=dataset, name="toy")
+    assert store.common_pictures("toy", ("d", "e")) is None
+    assert len(store.common_pictures("toy", ("d", "d"))) == 6
 
 
 def test_two_fingerprints_of_one_name_must_be_told_apart(filled, make_manifest):
