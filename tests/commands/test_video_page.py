@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -14,9 +13,9 @@ from fusion.predictions import read_predictions
 from tests.backbones.faces.drawn import canvas
 from tests.commands.test_frames import detector, videos  # noqa: F401  # fixtures
 from tests.fusion.submission.templates import template_of
+from tests.pages import Page, options
 
-PAGE = (Path(__file__).parents[2] / "docs" / "video.md").read_text()
-COMMANDS = re.findall(r"^\$ (cer-f\w+ .*)$", PAGE, flags=re.MULTILINE)
+PAGE = Page("docs/video.md")
 
 
 def test_every_command_of_the_page_runs_from_video_to_checked_submission(run, detector, videos, faces, tmp_path):  # noqa: F811
@@ -24,8 +23,8 @@ def test_every_command_of_the_page_runs_from_video_to_checked_submission(run, de
     run("cer-fuse train --head linear --features r18")
     template_of(tmp_path, {"01": 11, "02": 3})
     Image.fromarray(canvas((0, 90, 30))[0]).save(tmp_path / "face.png")
-    assert len(COMMANDS) == 10
-    for line in COMMANDS:
+    assert len(PAGE.commands) == 10
+    for line in PAGE.commands:
         run(line)
     assert len((tmp_path / "submission.txt").read_text().splitlines()) == 1 + 14  # frames without a face answered too
     whole = read_predictions(tmp_path / "predictions.csv")
@@ -33,11 +32,4 @@ def test_every_command_of_the_page_runs_from_video_to_checked_submission(run, de
 
 
 def test_every_option_the_page_names_exists():
-    import typer.main
-
-    from commands import feat, fuse
-
-    apps = [typer.main.get_command(one) for one in (feat.app, fuse.app)]
-    commands = [command for one in apps for command in one.commands.values()]  # type: ignore[attr-defined]
-    known = {option for command in commands for p in command.params for option in p.opts}
-    assert set(re.findall(r"`(--[a-z-]+)", PAGE)) <= known
+    assert set(re.findall(r"`(--[a-z-]+)", PAGE.text)) <= options()
