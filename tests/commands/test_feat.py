@@ -171,7 +171,9 @@ def test_too_many_bad_pictures_have_an_exit_status_of_their_own(run, tmp_path):
 )
 def test_a_signal_ends_a_run_in_words_and_the_next_run_completes(run, faces, tmp_path, number, options):
     code = (
-        "import sys, time; sys.argv = ['cer-feat', 'extract', '--backbone', 'timm:test_vit', '--weights', 'random', "
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
+        "sys.argv = ['cer-feat', 'extract', '--backbone', 'timm:test_vit', '--weights', 'random', "
         f"'--data', 'faces.csv', '--batch-size', '1', *{options}]\n"
         "from backbones.torch_backbone import TorchBackbone\n"
         "embed = TorchBackbone.embed\n"

@@ -293,6 +293,7 @@ def test_an_embedder_that_cannot_be_sent_to_a_process_is_refused(store, make_man
 
 
 SCRIPT = """
+import signal
 import time
 from pathlib import Path
 from featstore import Manifest, Store, extract
@@ -304,6 +305,7 @@ def slow(rows):
     return rows
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     embedder = OpeningEmbedder()
     embedder.spoil = slow
     extract(embedder, Manifest.read("m.csv"), Store.create("store"), dataset="d", batch_size=1, reader_processes=2)
