@@ -9,6 +9,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.kappa import cohen_kappa
+from fusion.metrics import confusion_matrix
+
 IntArray = NDArray[np.int64]
 Matrix: TypeAlias = tuple[tuple[float | None, ...], ...]
 
@@ -41,20 +44,13 @@ def agreement(y: IntArray, answers: Mapping[str, IntArray], k: int) -> Agreement
     wrong = (~right[:, None] & ~right[None]).mean(axis=2)
     return Agreement(
         names=tuple(answers),
-        kappa=tuple(tuple(cohen_kappa(a, b, k) for b in called) for a in called),
+        kappa=tuple(tuple(cohen_kappa(confusion_matrix(a, b, k)) for b in called) for a in called),
         disagreement=_plain(apart),
         double_fault=_plain(wrong),
         accuracy=tuple(right.mean(axis=1).tolist()),
         oracle=float(right.any(axis=0).mean()),
         all_right=float(right.all(axis=0).mean()),
     )
-
-
-def cohen_kappa(one: IntArray, other: IntArray, k: int) -> float | None:
-    """Agreement of two sets of answers beyond chance (Cohen 1960); None if chance alone makes them agree always."""
-    table = np.bincount(one * k + other, minlength=k * k).reshape(k, k) / one.size
-    chance = float(table.sum(axis=1) @ table.sum(axis=0))
-    return None if chance >= 1 else (float(np.trace(table)) - chance) / (1 - chance)
 
 
 def _plain(matrix: NDArray[Any]) -> Matrix:

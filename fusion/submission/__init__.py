@@ -11,7 +11,7 @@ from fusion.submission.answering import Answers, Coverage, answer
 from fusion.submission.challenge import Challenge, abaw_ce
 from fusion.submission.checking import Fault, check
 from fusion.submission.choosing import Candidate, choose_by_prior
-from fusion.submission.difference import Difference, cohen_kappa, difference
+from fusion.submission.difference import Difference, difference
 from fusion.submission.submitted import Submission, read_submission
 from fusion.submission.template import Template, read_template
 
@@ -28,7 +28,6 @@ __all__ = [
     "answer",
     "check",
     "choose_by_prior",
-    "cohen_kappa",
     "difference",
     "read_submission",
     "read_template",

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.errors import SubmissionError
+from fusion.kappa import cohen_kappa
 from fusion.metrics import confusion_matrix
 from fusion.submission.challenge import Challenge
 from fusion.submission.submitted import Submission
@@ -91,11 +92,3 @@ def difference(first: Submission, second: Submission, challenge: Challenge) -> D
         )
     confusion = confusion_matrix(y[0], y[1], len(challenge.classes))
     return Difference(confusion=confusion, kappa=cohen_kappa(confusion), videos=tuple(videos))
-
-
-def cohen_kappa(confusion: IntArray) -> float | None:
-    """Agreement beyond chance (Cohen 1960) of a (k, k) table: 1 full, 0 as by chance; None if chance alone is full."""
-    n = confusion.sum()
-    observed = np.trace(confusion) / n
-    expected = float((confusion.sum(axis=0) / n) @ (confusion.sum(axis=1) / n))
-    return None if expected >= 1.0 else float((observed - expected) / (1.0 - expected))

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion.errors import SubmissionError
-from fusion.submission import Submission, cohen_kappa, difference
+from fusion.kappa import cohen_kappa
+from fusion.submission import Submission, difference
 from tests.fusion.submission.templates import CHALLENGE, names_of
 
 NAMES = tuple(names_of({"01": 4, "02": 2}))
