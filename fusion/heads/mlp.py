@@ -27,9 +27,10 @@ logger = logging.getLogger(__name__)
 class MLPHead(Head):
     """Multilayer perceptrons trained with PyTorch: on each block alone, their answers pooled, or on the joined blocks.
 
-    On the real faces that it was chosen on, the pool beats both the joined blocks and the best block alone, and networks
-    on the joined blocks are no better than on the best block (`benchmarks/RESULTS.md`). The paper's head is ``config=MLPConfig.paper()``. Members
-    of one shape differ in first weights and dropout, and their probabilities are averaged.
+    On the real faces that it was chosen on, the pool beats both the joined blocks and the best block alone, and
+    networks on the joined blocks are no better than on the best block (`benchmarks/RESULTS.md`). The paper's head is
+    ``config=MLPConfig.paper()``. Members of one shape differ in first weights and dropout, and their probabilities are
+    averaged.
 
     Predicts with NumPy in float64: a kept head needs no PyTorch and answers the same for one row as for a thousand.
 
