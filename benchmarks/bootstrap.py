@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.metrics import f1_score
 
 from benchmarks.timing import interleaved, report
-from fusion.intervals import bootstrap
+from fusion.statistics.intervals import bootstrap
 
 RESAMPLES, CLASSES, LIMIT = 10_000, 7, 50
 CASES = ((397, 1), (397, 9), (3165, 1), (3165, 9))

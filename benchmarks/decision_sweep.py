@@ -21,9 +21,9 @@ from time import perf_counter
 import numpy as np
 from sklearn.metrics import accuracy_score, f1_score
 
-from fusion.curve import decision_curve
-from fusion.intervals import bootstrap
 from fusion.mixing import counted, decisions, totals
+from fusion.statistics.intervals import bootstrap
+from fusion.sweeps.curve import decision_curve
 
 LIMIT_S, MANY, MANY_LIMIT_S = 2.0, 100_000, 10.0
 

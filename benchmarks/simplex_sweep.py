@@ -25,12 +25,13 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.compound_rows import compound_rows
 from benchmarks.timing import report, seconds_of
-from fusion import block_batch, make_head
+from fusion import make_head
 from fusion.folds import folds_of
 from fusion.grid import Grid, simplex
 from fusion.heads.base import softmax
 from fusion.heads.normalizing import BlockNormalizer
 from fusion.rows import Rows
+from fusion.sweeps import block_batch
 
 FOLDS, LIMIT, C = 5, 20.0, 10.0
 

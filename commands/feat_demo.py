@@ -106,8 +106,8 @@ def _compare(train: Rows, test: Rows, output: Path, seed: int) -> None:
 
 def _ablate(train: Rows, test: Rows, output: Path, seed: int) -> None:
     from fusion import make_head, sweep
-    from fusion.sweep_figure import draw_sweep
-    from fusion.sweeps import parse_grid
+    from fusion.sweeps.figure import draw_sweep
+    from fusion.sweeps.sweeping import parse_grid
 
     say("[bold]4. MA-Net's two branches[/], weighted from one alone to the other; the paper's 0.6/0.4 marked")
     blocks = ("manet.local", "manet.multi_scale")

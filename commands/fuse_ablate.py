@@ -64,8 +64,8 @@ def ablate(
     Example: cer-fuse ablate --weights manet.local=0:1:0.1,manet.multi_scale=1- --figure sweep.png
     """
     from fusion import sweep as run_sweep
-    from fusion.sweep_figure import draw_sweep
-    from fusion.sweeps import parse_grid, parse_simplex
+    from fusion.sweeps.figure import draw_sweep
+    from fusion.sweeps.sweeping import parse_grid, parse_simplex
 
     check_format(format)
     if select not in ("inner", "test"):

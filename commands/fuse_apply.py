@@ -40,7 +40,7 @@ def evaluate(
     from fusion import Rows, scores
     from fusion.confusion_figure import draw_confusion
     from fusion.figures import save_figure
-    from fusion.intervals import accuracy_interval, bootstrap
+    from fusion.statistics.intervals import accuracy_interval, bootstrap
 
     info, fitted, view, split = _loaded(head, store, data, split, missing)
     view = view.take(view.y >= 0)

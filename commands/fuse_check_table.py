@@ -32,10 +32,10 @@ def check_table(
 
     Example: cer-fuse check-table paper.csv --supports 38,35,116,135,33,22,18
     """
-    from fusion.published_table import read_table
-    from fusion.support_search import find_supports
-    from fusion.table_check_report import check_report
-    from fusion.table_check_report import check_table as check
+    from fusion.published.report import check_report
+    from fusion.published.report import check_table as check
+    from fusion.published.support_search import find_supports
+    from fusion.published.table import read_table
 
     check_format(format)
     table = read_table(file)

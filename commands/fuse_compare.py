@@ -90,7 +90,7 @@ def compare(
 
     Example: cer-fuse compare --data compound --heads linear --zero-shot basic --rules sum,product
     """
-    from fusion.run_comparison import compare_runs
+    from fusion.runs.comparison import compare_runs
 
     check_format(format)
     if runs:

@@ -159,7 +159,7 @@ def _why(task: Task, seed: int) -> list[Section]:
 def _of_runs(folders: Sequence[Path], baseline: str | None, seed: int) -> tuple[str, Report, list[Section]]:
     from fusion.members import members_of_report
     from fusion.page.mix_sections import explorer_section
-    from fusion.run_comparison import compare_runs
+    from fusion.runs.comparison import compare_runs
 
     runs = read_runs(folders)
     found = compare_runs(runs, baseline=baseline, seed=seed)
@@ -172,8 +172,8 @@ def _of_runs(folders: Sequence[Path], baseline: str | None, seed: int) -> tuple[
 
 
 def _pieced(found: Report, mixing: list[Section], *, digests: dict[str, str]) -> list[Section]:
-    from fusion.environment import platform_and_libraries
     from fusion.page.report_sections import configuration_section, provenance_section, report_sections
+    from fusion.runs.environment import platform_and_libraries
 
     results, matrices = report_sections(found)
     origin = provenance_section(found, digests=digests, environment=None if digests else platform_and_libraries())

@@ -27,8 +27,8 @@ from fusion.heads import head_names  # light: no head is imported before it is a
 
 if TYPE_CHECKING:
     from fusion import Report
-    from fusion.run_config import RunConfig
-    from fusion.run_folder import Run
+    from fusion.runs.config import RunConfig
+    from fusion.runs.folder import Run
 
 Setting = Annotated[
     list[str] | None,
@@ -74,7 +74,7 @@ def train(
     Example: cer-fuse train --head mlp --features vit,manet,resnet50
     """
     from fusion import compare as run_compare
-    from fusion.run_folder import refuse_what_is_there
+    from fusion.runs.folder import refuse_what_is_there
 
     task = load_task(store, data, features, missing, train_split, test_split, memory_budget(memory))
     settings = key_values(setting, "--set")
@@ -150,8 +150,8 @@ def _folder(output: Path | None, dataset: str, head: str, overwrite: bool) -> Pa
 
 
 def _keep(folder: Path, task: Task, report: Report, config: RunConfig, overwrite: bool) -> Run:
-    from fusion.environment import device_of, environment
-    from fusion.run_folder import write_run
+    from fusion.runs.environment import device_of, environment
+    from fusion.runs.folder import write_run
 
     fitted = report.columns[0].fitted
     return write_run(
@@ -167,7 +167,7 @@ def _keep(folder: Path, task: Task, report: Report, config: RunConfig, overwrite
 def _config(task: Task, report: Report, *, head: str, store: Path, preset: str | None, missing: str) -> RunConfig:
     import numpy as np
 
-    from fusion.run_config import RunConfig
+    from fusion.runs.config import RunConfig
 
     column = report.columns[0]
     return RunConfig(

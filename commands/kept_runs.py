@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from fusion.run_folder import Run
+    from fusion.runs.folder import Run
 
 Runs = Annotated[
     list[Path] | None,
@@ -19,7 +19,7 @@ Runs = Annotated[
 
 def read_runs(folders: Sequence[Path]) -> dict[str, Run]:
     """Read runs under the names of their folders, or under their whole paths where two names are equal."""
-    from fusion.run_folder import read_run
+    from fusion.runs.folder import read_run
 
     paths = [Path(folder) for folder in folders]
     if len({path.resolve() for path in paths}) < len(paths):

@@ -92,7 +92,7 @@ class PictureSource:
 
         from backbones.faces.annotating import annotated
         from backbones.picture import open_picture
-        from fusion.atomic import write_atomic
+        from fusion.files.atomic import write_atomic
 
         single = len(self.names) == 1 and bool(target.suffix)
         for name, mark in marks.items():

@@ -37,7 +37,7 @@ def print_table(result: Any, format: str, *, class_intervals: bool = False) -> N
     """Print a report or a sweep; the intervals of the classes, which make a table wide, always in markdown."""
     from fusion import Report
     from fusion.report_table import report_table
-    from fusion.sweep_table import sweep_table
+    from fusion.sweeps.table import sweep_table
 
     if isinstance(result, Report):
         table = report_table(result, class_intervals=class_intervals or format == "markdown")

@@ -13,7 +13,7 @@ from commands.task import Task, as_rows, fits_in_memory, splits_text
 
 if TYPE_CHECKING:
     from featstore import Store
-    from fusion.zero_shot_columns import ZeroShotColumns
+    from fusion.zero_shot.columns import ZeroShotColumns
 
 TITLE = "zero-shot"
 """What `--set` calls the head: `--set zero-shot.C=0.1`."""
@@ -48,7 +48,7 @@ def load_zero_shot(
     """
     from featstore import Store
     from fusion import Rows
-    from fusion.zero_shot_columns import ZeroShotColumns
+    from fusion.zero_shot.columns import ZeroShotColumns
 
     opened = Store(store)
     dataset = opened.dataset(data)

@@ -42,8 +42,7 @@ if TYPE_CHECKING:
     from fusion.metrics import Scores, scores
     from fusion.saved import check_compatible, load_head, read_head_info, save_head
     from fusion.sweeps import Sweep, sweep
-    from fusion.zero_shot import ZeroShot, compound_proba
-    from fusion.zero_shot_columns import ZeroShotColumns
+    from fusion.zero_shot import ZeroShot, ZeroShotColumns, compound_proba
 
 # No module may bear the name of a public function: importing the module would put it in the function's place.
 _HOMES = {
@@ -75,8 +74,7 @@ _HOMES = {
     "metrics": ("Scores", "scores"),
     "saved": ("check_compatible", "load_head", "read_head_info", "save_head"),
     "sweeps": ("Sweep", "sweep"),
-    "zero_shot": ("ZeroShot", "compound_proba"),
-    "zero_shot_columns": ("ZeroShotColumns",),
+    "zero_shot": ("ZeroShot", "ZeroShotColumns", "compound_proba"),
 }
 
 __all__ = [

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from fusion.answers import Classifier
 from fusion.entries import Answer, Entry, answered, entries_of
 from fusion.errors import ReportError
-from fusion.intervals import LEVEL, RESAMPLES
 from fusion.report import Report
 from fusion.rows import Rows
+from fusion.statistics.intervals import LEVEL, RESAMPLES
 from fusion.verdicts import Judgeable, judged, singles_note
-from fusion.zero_shot_columns import ZeroShotColumns, check_columns
+from fusion.zero_shot.columns import ZeroShotColumns, check_columns
 
 __all__ = ["Report", "Rows", "check_same_task", "compare"]
 

@@ -6,8 +6,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion.atomic import write_atomic
 from fusion.errors import MissingExtraError, ReportError
+from fusion.files.atomic import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

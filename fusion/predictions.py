@@ -12,9 +12,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.atomic import write_atomic
 from fusion.errors import PredictionsError
-from fusion.text_file import read_text
+from fusion.files.atomic import write_atomic
+from fusion.files.text_file import read_text
 
 FIXED = ("sample_id", "label", "predicted")
 

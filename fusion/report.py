@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.errors import ReportError, nearest
-from fusion.intervals import Interval, Metric
+from fusion.files.sealed import known_keys, read_sealed, write_sealed
 from fusion.metrics import Scores, scores
-from fusion.sealed import known_keys, read_sealed, write_sealed
+from fusion.statistics.intervals import Interval, Metric
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]

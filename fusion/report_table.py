@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from fusion.intervals import Interval, Metric, wilson
 from fusion.report import Column, Report, Versus
+from fusion.statistics.intervals import Interval, Metric, wilson
 from fusion.table import EN_DASH, Cell, Table, points
 
 

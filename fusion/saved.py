@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.atomic import write_synced
 from fusion.errors import HeadMismatchError, SavedHeadError
+from fusion.files.atomic import write_synced
+from fusion.files.whole_folder import whole_folder
 from fusion.head_info import HeadInfo, decoded, encoded, versions
-from fusion.whole_folder import whole_folder
 
 if TYPE_CHECKING:
     from fusion.heads.base import Head

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.answers import Truth
-from fusion.cautions import cautions
 from fusion.entries import Answer, Entry
 from fusion.errors import ReportError, nearest
-from fusion.intervals import Bootstrap, accuracy_interval, bootstrap
-from fusion.letters import enough, letters_of
 from fusion.metrics import scores
-from fusion.paired import bootstrap_p, holm, mcnemar
 from fusion.report import Column, Report, Versus, run_of
+from fusion.statistics.cautions import cautions
+from fusion.statistics.intervals import Bootstrap, accuracy_interval, bootstrap
+from fusion.statistics.letters import enough, letters_of
+from fusion.statistics.paired import bootstrap_p, holm, mcnemar
 
 IntArray = NDArray[np.int64]
 

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.kappa import cohen_kappa
 from fusion.metrics import confusion_matrix
+from fusion.statistics.kappa import cohen_kappa
 
 IntArray = NDArray[np.int64]
 Matrix: TypeAlias = tuple[tuple[float | None, ...], ...]

@@ -18,10 +18,10 @@ from fusion.diagnosis.result import Contribution, Diagnosis, SubsetValue
 from fusion.diagnosis.shapley import left_out, shapley
 from fusion.diagnosis.subsets import Progress, Subsets, answer_subsets
 from fusion.errors import ReportError
-from fusion.intervals import LEVEL, bootstrap, percentile
 from fusion.metrics import Scores, scores
 from fusion.report import plain_params
 from fusion.rows import Rows
+from fusion.statistics.intervals import LEVEL, bootstrap, percentile
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -9,7 +9,7 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from fusion.errors import ReportError
-from fusion.sealed import known_keys
+from fusion.files.sealed import known_keys
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from fusion.diagnosis.calibration import Calibration
 from fusion.figures import BLUE, GREY
-from fusion.intervals import wilson
+from fusion.statistics.intervals import wilson
 
 
 def draw_reliability(panel: Any, found: Calibration) -> None:

@@ -13,8 +13,8 @@ from fusion.diagnosis.cka import Similarity
 from fusion.diagnosis.mistakes import ConfusedPair, HardSample
 from fusion.diagnosis.near_duplicates import NearDuplicates
 from fusion.diagnosis.rebuilding import rebuilt
-from fusion.intervals import Interval
-from fusion.sealed import read_sealed, write_sealed
+from fusion.files.sealed import read_sealed, write_sealed
+from fusion.statistics.intervals import Interval
 
 FORMAT, FORMAT_VERSION = "cer-diagnosis", 1
 

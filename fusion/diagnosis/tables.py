@@ -6,7 +6,7 @@ from itertools import combinations
 
 from fusion.diagnosis.agreement import Agreement
 from fusion.diagnosis.result import Contribution, Diagnosis
-from fusion.intervals import Interval
+from fusion.statistics.intervals import Interval
 from fusion.table import EN_DASH, Cell, Table, points
 
 _ROWS = 16  # subsets and pairs shown; the file has all

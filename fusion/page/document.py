@@ -9,8 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from fusion.atomic import write_atomic
 from fusion.errors import ReportError
+from fusion.files.atomic import write_atomic
 from fusion.page.markup import element, escape, joined
 from fusion.page.section import Section, section_html
 

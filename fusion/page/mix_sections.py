@@ -7,9 +7,9 @@ from fusion.mixes import Mix
 from fusion.page.explorer import Explorer
 from fusion.page.picture import Picture
 from fusion.page.section import Section
-from fusion.sweep_figure import draw_sweep
-from fusion.sweep_result import Sweep
-from fusion.sweep_table import sweep_table
+from fusion.sweeps.figure import draw_sweep
+from fusion.sweeps.result import Sweep
+from fusion.sweeps.table import sweep_table
 
 
 def explorer_section(members: Members, *, mix: Mix = "geometric", sweep: Sweep | None = None) -> Section:

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from fusion.files.sealed import seal_digest
 from fusion.page.section import Section
 from fusion.report import FORMAT, FORMAT_VERSION, Column, Report
 from fusion.report_table import report_table
-from fusion.sealed import seal_digest
 from fusion.table import Cell, Table
 
 
@@ -60,7 +60,7 @@ def provenance_section(
     digests : dict of words to digest
         Of kept runs, for example.
     environment : dict, optional
-        As `fusion.environment.environment` gives it.
+        As `fusion.runs.environment.environment` gives it.
     """
     facts = [("classes, in order", ", ".join(report.classes))]
     facts += [(f"feature {name}", fingerprint) for name, fingerprint in report.fingerprints.items()]

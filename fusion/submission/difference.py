@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.errors import SubmissionError
-from fusion.kappa import cohen_kappa
 from fusion.metrics import confusion_matrix
+from fusion.statistics.kappa import cohen_kappa
 from fusion.submission.challenge import Challenge
 from fusion.submission.submitted import Submission
 from fusion.timeline.track import Timeline

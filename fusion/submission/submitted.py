@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.atomic import write_atomic
 from fusion.errors import SubmissionError
+from fusion.files.atomic import write_atomic
 from fusion.submission.challenge import Challenge
 from fusion.submission.checking import check
 

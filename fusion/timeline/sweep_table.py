@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fusion.intervals import Interval
+from fusion.statistics.intervals import Interval
 from fusion.table import EN_DASH, Cell, Table
 from fusion.timeline.sweeping import Scored, SmoothingSweep
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.curve import choose
 from fusion.errors import TimelineError
-from fusion.intervals import LEVEL, Bootstrap, Interval, bootstrap
 from fusion.metrics import Scores
 from fusion.mixing import counted, totals
 from fusion.predictions import Predictions
+from fusion.statistics.intervals import LEVEL, Bootstrap, Interval, bootstrap
+from fusion.sweeps.curve import choose
 from fusion.timeline.learned import from_counts, learned_transitions, step_counts
 from fusion.timeline.setting import Smoothing
 from fusion.timeline.smoothing import check_probabilities, rows_of, smooth_tracks

@@ -13,7 +13,7 @@ from PIL import Image
 from demofaces import ActionUnits, draw_face, write_dataset
 from featstore import class_set
 from tests.featstore.adapters.layouts import fill, npy
-from tests.fusion.published import PAPER
+from tests.fusion.published.paper import PAPER
 from tests.fusion.submission.templates import template_of
 
 UNITS: Mapping[str, tuple[int, ...]] = {

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from fusion import Report
-from fusion.run_folder import read_run
+from fusion.runs.folder import read_run
 from tests.fusion.kept import kept
-from tests.fusion.published import PAPER
+from tests.fusion.published.paper import PAPER
 
 
 @pytest.fixture(scope="module")

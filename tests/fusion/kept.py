@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from fusion import Report, Rows, compare, make_head
-from fusion.environment import environment
-from fusion.run_config import RunConfig
-from fusion.run_folder import Run, write_run
+from fusion.runs.config import RunConfig
+from fusion.runs.environment import environment
+from fusion.runs.folder import Run, write_run
 
 CLASSES = ("Sadly_Angry", "Happily_Surprised", "Sadly_Fearful")
 

@@ -13,10 +13,10 @@ from fusion import make_head
 from fusion.answers import aligned
 from fusion.comparison import compare
 from fusion.errors import HeadDataError, ReportError
-from fusion.intervals import wilson
 from fusion.metrics import scores
 from fusion.report import Report
 from fusion.rows import Rows
+from fusion.statistics.intervals import wilson
 
 from .lazy import LazyBlock
 

@@ -9,16 +9,16 @@ import pytest
 from PIL import Image
 
 from fusion.confusion_figure import draw_confusion, draw_confusions
-from fusion.curve import decision_curve
 from fusion.errors import ReportError
 from fusion.figures import new_figure, save_figure
 from fusion.grid import PAPER_MARK, Grid, parse_grid, parse_simplex
-from fusion.intervals import Interval
 from fusion.metrics import Scores, scores
 from fusion.mixing import counted, decisions
-from fusion.sweep_figure import draw_sweep
-from fusion.sweep_result import Sweep
-from fusion.sweep_table import sweep_table
+from fusion.statistics.intervals import Interval
+from fusion.sweeps.curve import decision_curve
+from fusion.sweeps.figure import draw_sweep
+from fusion.sweeps.result import Sweep
+from fusion.sweeps.table import sweep_table
 from fusion.table import render
 
 CLASSES = ("Fearfully_Surprised", "Happily_Surprised", "Sadly_Angry")

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusion.curve import choose, curve, decision_curve
 from fusion.errors import SweepError
-from fusion.intervals import bootstrap
 from fusion.metrics import scores
 from fusion.mixes import MIXES, SMALLEST, mixed
 from fusion.mixing import counted, decisions, totals
+from fusion.statistics.intervals import bootstrap
+from fusion.sweeps.curve import choose, curve, decision_curve
 
 
 def members(seed: int, m: int, n: int, k: int) -> np.ndarray:

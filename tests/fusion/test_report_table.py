@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fusion.intervals import Interval, bootstrap, wilson
 from fusion.metrics import scores
 from fusion.report import Column, Report, Versus
 from fusion.report_table import _best, p_text, report_table
+from fusion.statistics.intervals import Interval, bootstrap, wilson
 from fusion.table import EN_DASH, MINUS, Cell, render
 
 CLASSES = (

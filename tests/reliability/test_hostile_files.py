@@ -17,9 +17,9 @@ from featstore import FeatstoreError, Store, verify
 from featstore.exchange.foreign_files import read_array
 from featstore.pictures import PictureSource
 from fusion import FusionError, Report, compare, installed_heads, load_head, make_head, save_head
+from fusion.files.sealed import read_sealed, seal
 from fusion.heads import head_class
 from fusion.rows import Rows
-from fusion.sealed import read_sealed, seal
 from tests.featstore.test_shard import rewritten
 from tests.fusion.heads.conftest import CLASSES, QUICK, Faces, quick_head
 from tests.fusion.test_saved import resealed

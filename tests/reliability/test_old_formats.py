@@ -16,7 +16,7 @@ from featstore.document import canonical
 from featstore.errors import FormatError
 from fusion import SavedHeadError, installed_heads, load_head, read_head_info
 from fusion.errors import ReportError
-from fusion.sealed import seal, unseal
+from fusion.files.sealed import seal, unseal
 from tests.featstore.test_golden import EXPECTED, GOLDEN
 
 HEADS = sorted((Path(__file__).parents[1] / "fusion" / "golden").glob("v*"))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
 from fusion.diagnosis.agreement import agreement
-from fusion.kappa import cohen_kappa
+from fusion.statistics.kappa import cohen_kappa
 
 answers = st.integers(2, 30).flatmap(
     lambda n: st.lists(st.lists(st.integers(0, 3), min_size=n, max_size=n), min_size=3, max_size=4).map(np.array)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion.errors import SubmissionError
-from fusion.kappa import cohen_kappa
+from fusion.statistics.kappa import cohen_kappa
 from fusion.submission import Submission, difference
 from tests.fusion.submission.templates import CHALLENGE, names_of
 

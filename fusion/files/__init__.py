@@ -1,0 +1,1 @@
+"""Files that are whole or absent: written aside, synced, renamed into place, sealed with a digest."""

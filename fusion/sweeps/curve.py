@@ -1,0 +1,91 @@
+"""From decisions to a curve: the scores of all weight vectors on one set of rows, with bootstrap bands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.mixes import Mix
+from fusion.mixing import counted, decisions, totals
+from fusion.statistics.intervals import LEVEL, bootstrap
+from fusion.sweeps.result import Band, Curve
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+def decision_curve(
+    member_proba: FloatArray,
+    y_true: IntArray,
+    weights: FloatArray,
+    *,
+    mix: Mix = "arithmetic",
+    groups: Sequence[str] | None = None,
+    resamples: int = 500,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Curve:
+    """Score all weight vectors over members' probabilities (m, n, k), as `decisions` mixes them."""
+    y_pred = decisions(member_proba, weights, mix)
+    k = member_proba.shape[2]
+    return curve(y_true, y_pred, k, weights, groups=groups, resamples=resamples, level=level, seed=seed)
+
+
+def curve(
+    y_true: IntArray,
+    y_pred: NDArray[np.integer],
+    k: int,
+    weights: FloatArray,
+    *,
+    groups: Sequence[str] | None = None,
+    resamples: int = 500,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Curve:
+    """Score the decisions of all weight vectors on the same rows and the same resamples.
+
+    Parameters
+    ----------
+    y_true : int64 array of shape (n,)
+        Class positions, 0..k-1.
+    y_pred : int64 array of shape (w, n)
+        Decisions, one line per weight vector.
+    k : int
+        Number of declared classes.
+    weights : float64 array of shape (w, m)
+        Only to prefer the most even vector among equals.
+    groups, resamples, level, seed
+        Of the `bootstrap`. Vectors that decide alike on every row are resampled once.
+    """
+    accuracy, macro_f1 = totals(counted(y_true, y_pred, k))
+    best = choose(accuracy, macro_f1, weights)
+    different, which = _different(y_pred)
+    draws = bootstrap(y_true, y_pred[different], k, groups=groups, resamples=resamples, seed=seed)
+    ends = [0.5 - level / 2, 0.5 + level / 2]
+    low_high = {name: np.quantile(getattr(draws, name), ends, axis=0) for name in ("accuracy", "macro_f1")}
+    lead = draws.macro_f1[:, [which[best]]] - draws.macro_f1
+    return Curve(
+        accuracy=Band(value=accuracy, low=low_high["accuracy"][0][which], high=low_high["accuracy"][1][which]),
+        macro_f1=Band(value=macro_f1, low=low_high["macro_f1"][0][which], high=low_high["macro_f1"][1][which]),
+        best=best,
+        alike=(np.quantile(lead, ends[0], axis=0) <= 0)[which],
+        n=y_true.size,
+    )
+
+
+def choose(accuracy: FloatArray, macro_f1: FloatArray, weights: FloatArray) -> int:
+    """Return the vector of the highest macro F1, then of the highest accuracy, then the most even, then the first."""
+    shares = weights / weights.sum(axis=1, keepdims=True)
+    order = np.lexsort((np.arange(len(shares)), (shares**2).sum(axis=1).round(12), -accuracy, -macro_f1.round(12)))
+    return int(order[0])
+
+
+def _different(y_pred: NDArray[np.integer]) -> tuple[IntArray, IntArray]:
+    """Return one index per different line, and which of them each line equals."""
+    lines = np.ascontiguousarray(y_pred.astype(np.uint16)).view(f"V{2 * y_pred.shape[1]}").ravel()
+    found: dict[bytes, int] = {}
+    which = np.array([found.setdefault(line.tobytes(), len(found)) for line in lines], dtype=np.int64)
+    _, first = np.unique(which, return_index=True)
+    return first.astype(np.int64), which

@@ -1,0 +1,241 @@
+"""A sweep as a picture: a line for one free weight, a map for two, a triangle for three shares, else profiles."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.figures import BLUE, GREEN, GREY, INK, ORANGE, PAPER, PURPLE, STYLE, new_figure
+from fusion.sweeps.result import Sweep
+from fusion.sweeps.table import deciding, mark_text
+from fusion.sweeps.ternary import SIDE, edge_shares, hexagons
+from fusion.table import EN_DASH
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+def draw_sweep(sweep: Sweep) -> Figure:
+    """Draw a sweep; the form follows from how many of its weights are free."""
+    from matplotlib import rc_context
+
+    free = [i for i in range(len(sweep.blocks)) if np.ptp(sweep.weights[:, i]) > 0]
+    spanned = sweep.weights[:, free] - sweep.weights[0, free]
+    rank = int(np.linalg.matrix_rank(spanned, tol=1e-9)) if free else 0
+    with rc_context(STYLE):
+        if rank <= 1:
+            return _line(sweep, free)
+        if rank == 2 and len(free) == 2:
+            return _map(sweep, free)
+        if rank == 2 and len(free) == 3 and np.ptp(sweep.weights[:, free].sum(axis=1)) < 1e-9:
+            return _triangle(sweep, free)
+        return _profiles(sweep, free)
+
+
+def _line(sweep: Sweep, free: list[int]) -> Figure:
+    figure = new_figure(6.4, 4.0)
+    panel: Any = figure.subplots()
+    axis = free[0] if free else 0
+    x = sweep.weights[:, axis]
+    order = np.argsort(x, kind="stable")
+    for band, color, label, style in (
+        (sweep.test.accuracy, BLUE, "accuracy, test", "-"),
+        (sweep.test.macro_f1, ORANGE, "macro F1, test", "-"),
+    ):
+        panel.fill_between(
+            x[order], 100 * band.low[order], 100 * band.high[order], color=color, alpha=0.15, linewidth=0
+        )
+        panel.plot(
+            x[order], 100 * band.value[order], style, color=color, linewidth=1.8, marker="o", markersize=3, label=label
+        )
+    if sweep.inner is not None:
+        inner = 100 * sweep.inner.macro_f1.value
+        panel.plot(x[order], inner[order], "--", color=ORANGE, linewidth=1.2, label="macro F1, inner folds")
+    if sweep.marked is not None:
+        panel.axvline(x[sweep.marked], color=GREY, linewidth=1.2, linestyle=":", label=f"reference: {mark_text(sweep)}")
+    y = 100 * sweep.test.macro_f1.value[sweep.chosen]
+    panel.plot(
+        [x[sweep.chosen]], [y], "D", color=INK, markersize=7, markerfacecolor="none", label=_chosen(sweep), zorder=4
+    )
+    _strip(panel, x, deciding(sweep).alike, _alike(sweep))
+    panel.set_xlabel(_axis_words(sweep, axis))
+    panel.set_ylabel(f"score (%), {100 * sweep.level:g} % bands")
+    panel.margins(x=0.02)
+    panel.grid(axis="y", color="#e6e6e6", linewidth=0.7)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    panel.set_title(_title(sweep), loc="left", fontsize=9)
+    return figure
+
+
+def _strip(panel: Any, x: FloatArray, alike: BoolArray, label: str) -> None:
+    """Underline the weights that cannot be told from the best, along the lower edge."""
+    levels = np.unique(x)
+    half = np.diff(levels).min() / 2 if levels.size > 1 else 0.5
+    kept = np.unique(x[alike])
+    ends = np.split(kept, np.flatnonzero(np.diff(kept) > 2.01 * half) + 1)
+    panel.hlines(
+        [0.015] * len(ends),
+        [max(part[0] - half, levels[0]) for part in ends],
+        [min(part[-1] + half, levels[-1]) for part in ends],
+        transform=panel.get_xaxis_transform(),
+        color=GREEN,
+        linewidth=5,
+        label=label,
+    )
+
+
+def _map(sweep: Sweep, free: list[int]) -> Figure:
+    figure = new_figure(6.0, 5.2)
+    panel: Any = figure.subplots()
+    points = sweep.weights[:, free]
+    xs, ys = np.unique(points[:, 0]), np.unique(points[:, 1])
+    grid = np.full((ys.size, xs.size), np.nan)
+    grid[np.searchsorted(ys, points[:, 1]), np.searchsorted(xs, points[:, 0])] = 100 * sweep.test.macro_f1.value
+    mesh = panel.pcolormesh(
+        xs, ys, np.ma.masked_invalid(grid), cmap="viridis", shading="nearest", edgecolors=PAPER, linewidth=0.5
+    )
+    _finish(figure, panel, sweep, mesh, points)
+    panel.set_xlabel(f"weight of {sweep.blocks[free[0]]}")
+    panel.set_ylabel(f"weight of {sweep.blocks[free[1]]}")
+    panel.spines[:].set_visible(False)
+    return figure
+
+
+def _triangle(sweep: Sweep, free: list[int]) -> Figure:
+    """Draw barycentric coordinates: the first block lower left, the second lower right, the third on top."""
+    figure = new_figure(6.2, 5.4)
+    panel: Any = figure.subplots()
+    part = sweep.weights[:, free]
+    share = part / part.sum(axis=1, keepdims=True)
+    points = np.stack([share[:, 1] + share[:, 2] / 2, SIDE * share[:, 2]], axis=1)
+    steps = 1 / float(np.min(np.diff(np.unique(share[:, 0].round(9)))))
+    dots = hexagons(panel, points, steps)
+    dots.set_array(100 * sweep.test.macro_f1.value)
+    _finish(figure, panel, sweep, dots, points)
+    names = [sweep.blocks[i] for i in free]
+    edge_shares(panel, names, 0.02 + 1 / (steps * np.sqrt(3)))
+    gap = 0.06 + 1 / (steps * np.sqrt(3))  # clear of a hexagon's corner and of the shares
+    panel.text(-gap / 2, -gap, f"{names[0]} only", ha="center", va="top")
+    panel.text(1 + gap / 2, -gap, f"{names[1]} only", ha="center", va="top")
+    panel.text(0.5, SIDE + gap, f"{names[2]} only", ha="center", va="bottom")
+    panel.set_xlim(-gap - 0.05, 1.05 + gap)
+    panel.set_ylim(-gap - 0.07, SIDE + gap + 0.05)
+    panel.set_aspect("equal")
+    panel.set_axis_off()
+    return figure
+
+
+def _profiles(sweep: Sweep, free: list[int]) -> Figure:
+    """Draw, for each block, the best macro F1 that any vector with that weight of the block reaches."""
+    figure = new_figure(6.4, 4.2)
+    panel: Any = figure.subplots()
+    colors, styles = (BLUE, ORANGE, GREEN, PURPLE, INK, GREY), ("-", "--", "-.", ":")
+    f1 = 100 * sweep.test.macro_f1.value
+    for j, i in enumerate(free):
+        levels, which = np.unique(sweep.weights[:, i].round(9), return_inverse=True)
+        top = np.full(levels.size, -np.inf)
+        np.maximum.at(top, which, f1)
+        color = colors[j % len(colors)]
+        panel.plot(
+            levels, top, styles[j % 4], color=color, marker="o", markersize=4, markerfacecolor=PAPER,
+            label=sweep.blocks[i],
+        )  # fmt: skip
+        near = np.unique(which[deciding(sweep).alike])
+        panel.plot(levels[near], top[near], "o", color=color, markersize=4.5)
+        panel.plot(
+            [sweep.weights[sweep.chosen, i]], [f1[sweep.chosen]], "D", color=color, markersize=6, markerfacecolor="none"
+        )
+    panel.set_xlabel(
+        "weight of the block\ndiamonds: the chosen vector\n"
+        "filled: some vector of that weight cannot be told from the best"
+    )
+    panel.set_ylabel("best test macro F1 at that weight (%)")
+    panel.grid(axis="y", color="#e6e6e6", linewidth=0.7)
+    panel.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    panel.set_title(_title(sweep), loc="left", fontsize=9)
+    return figure
+
+
+def _finish(figure: Figure, panel: Any, sweep: Sweep, drawn: Any, points: FloatArray) -> None:
+    bar: Any = figure.colorbar(drawn, ax=panel, shrink=0.8, pad=0.03)
+    bar.set_label("test macro F1 (%)")
+    bar.outline.set_visible(False)
+    alike = deciding(sweep).alike
+    if not alike.all():
+        panel.plot(
+            *points[alike].T,
+            "o",
+            markersize=3.5,
+            color=PAPER,
+            markeredgecolor=INK,
+            markeredgewidth=0.7,
+            label=_alike(sweep),
+            zorder=2.5,
+        )
+    for i, marker, label in (
+        (sweep.chosen, "D", _chosen(sweep)),
+        (sweep.test.best, "o", f"best on test: {100 * sweep.test.macro_f1.value[sweep.test.best]:.1f} % (peeking)"),
+        (sweep.marked, "s", f"reference: {mark_text(sweep)}"),
+    ):
+        if i is not None:
+            size = {"D": 10, "o": 15, "s": 19}[marker]
+            panel.plot(
+                *points[i],
+                marker,
+                markersize=size,
+                markerfacecolor="none",
+                markeredgecolor=PAPER,
+                markeredgewidth=3.2,
+                zorder=3,
+            )
+            panel.plot(
+                *points[i],
+                marker,
+                markersize=size,
+                markerfacecolor="none",
+                markeredgecolor=INK,
+                label=label,
+                linewidth=0,
+                zorder=4,
+            )
+    figure.legend(loc="outside lower center", ncols=1, frameon=False, fontsize=8, markerscale=0.6, labelspacing=0.7)
+    figure.suptitle(_title(sweep), x=0.02, ha="left", fontsize=9)
+
+
+def _chosen(sweep: Sweep) -> str:
+    where = "inner folds" if sweep.inner is not None else "the test rows"
+    ends = f"{100 * sweep.chosen_macro_f1.low:.1f}{EN_DASH}{100 * sweep.chosen_macro_f1.high:.1f}"
+    return f"chosen on {where}: {100 * sweep.test.macro_f1.value[sweep.chosen]:.1f} % ({ends})"
+
+
+def _alike(sweep: Sweep) -> str:
+    where = "inner folds" if sweep.inner is not None else "the test rows"
+    alike = deciding(sweep).alike
+    return f"cannot be told from the best on {where}: {int(alike.sum())} of {alike.size}"
+
+
+def _axis_words(sweep: Sweep, axis: int) -> str:
+    name = sweep.blocks[axis]
+    others = [i for i in range(len(sweep.blocks)) if i != axis and np.ptp(sweep.weights[:, i]) > 0]
+    total = sweep.weights.sum(axis=1)
+    if len(others) == 1 and np.ptp(total) < 1e-9:
+        return (
+            f"weight of {name}  ({sweep.blocks[others[0]]} = {total[0] - _fixed(sweep, axis, others[0]):g} \u2212 it)"
+        )
+    return f"weight of {name}"
+
+
+def _fixed(sweep: Sweep, axis: int, other: int) -> float:
+    return float(sum(sweep.weights[0, i] for i in range(len(sweep.blocks)) if i not in (axis, other)))
+
+
+def _title(sweep: Sweep) -> str:
+    return f"{sweep.head}\n{len(sweep.weights)} weight vectors, {sweep.test.n} test rows"

@@ -1,0 +1,196 @@
+"""The result of a sweep: the score of every weight vector, which one was chosen, and what choosing cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.errors import ReportError
+from fusion.files.sealed import known_keys, read_sealed, write_sealed
+from fusion.metrics import Scores
+from fusion.statistics.intervals import Interval
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+FORMAT, FORMAT_VERSION = "cer-sweep", 2
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Band:
+    """One figure over all weight vectors; shares, 0-1, arrays of shape (w,)."""
+
+    value: FloatArray
+    """The figure."""
+    low: FloatArray
+    """Lower ends of its bootstrap intervals."""
+    high: FloatArray
+    """Upper ends."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Curve:
+    """Scores of all weight vectors on one set of rows."""
+
+    accuracy: Band
+    """Accuracy."""
+    macro_f1: Band
+    """Macro F1 over all declared classes."""
+    best: int
+    """The vector of the highest macro F1; then of the highest accuracy; then the most even."""
+    alike: BoolArray
+    """(w,) vectors whose macro F1 a paired bootstrap cannot tell from the best one's."""
+    n: int
+    """Rows."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sweep:
+    """A sweep over block or decision weights."""
+
+    head: str
+    """What was swept, in words: ``late head, arithmetic mix``."""
+    kind: Literal["decision", "block"]
+    """Mixed members' probabilities, or re-weighted blocks under a head."""
+    blocks: tuple[str, ...]
+    """Block names, in the order of the columns of ``weights``."""
+    classes: tuple[str, ...]
+    """The declared classes in order."""
+    weights: FloatArray
+    """(w, m) weight vectors as the grid gave them."""
+    C: tuple[float, ...]
+    """Inverse strengths of the penalty that were crossed with the weights; empty where the head kept its own."""
+    penalty: FloatArray | None
+    """(w,) the C that each vector's scores are for, the best one on the deciding rows; None without a list."""
+    penalty_macro_f1: FloatArray | None
+    """(c, w) macro F1 on the deciding rows under each C; None without a list."""
+    select: Literal["inner", "test"]
+    """Where the vector was chosen: out of fold on the training rows, or (biased) on the test rows themselves."""
+    folds: int
+    """Inner folds, as many as rows where each row was left out by itself; 0 when ``select`` is "test"."""
+    inner: Curve | None
+    """Out-of-fold scores on the training rows; None when ``select`` is "test"."""
+    test: Curve
+    """Scores on the test rows."""
+    chosen: int
+    """The vector that ``select`` chose."""
+    chosen_confusion: NDArray[np.int64]
+    """(k, k) counts of the chosen vector on the test rows, row = truth."""
+    chosen_accuracy: Interval
+    """Interval of its accuracy on the test rows."""
+    chosen_macro_f1: Interval
+    """Interval of its macro F1 on the test rows."""
+    chosen_by_seed: tuple[float, ...]
+    """Its macro F1 on the test rows under each seed; one figure where no seed can change its decisions."""
+    marked: int | None
+    """The vector of the stated reference (the paper's 0.6 / 0.4), if the grid holds exactly one such."""
+    mark: Mapping[str, float]
+    """That reference, by block name."""
+    level: float
+    """Nominal coverage of the intervals, 0-1."""
+    resamples: int
+    """Bootstrap resamples behind the bands; the chosen vector's intervals use four times as many."""
+    seeds: tuple[int, ...]
+    """Seeds of folds and heads; the first one is the bootstrap's too. Confusion counts are summed over them."""
+    elapsed_s: float
+    """Wall clock of the whole sweep, seconds."""
+    notes: tuple[str, ...]
+    """What a reader must know, one sentence each."""
+
+    @property
+    def optimism(self) -> float:
+        """How much higher the best test macro F1 of the grid is than the chosen vector's: what peeking would claim."""
+        return float(self.test.macro_f1.value[self.test.best] - self.test.macro_f1.value[self.chosen])
+
+    @property
+    def chosen_scores(self) -> Scores:
+        """All figures of the chosen vector on the test rows."""
+        return Scores(classes=self.classes, confusion=self.chosen_confusion)
+
+    def vector(self, i: int) -> dict[str, float]:
+        """Return one weight vector by block name."""
+        return dict(zip(self.blocks, self.weights[i].tolist(), strict=True))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return plain | {
+            "blocks": list(self.blocks),
+            "classes": list(self.classes),
+            "weights": self.weights.tolist(),
+            "C": list(self.C),
+            "penalty": None if self.penalty is None else self.penalty.tolist(),
+            "penalty_macro_f1": None if self.penalty_macro_f1 is None else self.penalty_macro_f1.tolist(),
+            "inner": None if self.inner is None else _curve_to_dict(self.inner),
+            "test": _curve_to_dict(self.test),
+            "chosen_confusion": self.chosen_confusion.tolist(),
+            "chosen_accuracy": asdict(self.chosen_accuracy),
+            "chosen_macro_f1": asdict(self.chosen_macro_f1),
+            "chosen_by_seed": list(self.chosen_by_seed),
+            "optimism": self.optimism,
+            "mark": dict(self.mark),
+            "seeds": list(self.seeds),
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Sweep:
+        """Rebuild a sweep; unknown keys are refused."""
+        known_keys(plain, {field.name for field in fields(cls)} | {"optimism"}, "the sweep")
+        try:
+            return cls(
+                **{key: value for key, value in plain.items() if key != "optimism"}  # follows from the scores
+                | {
+                    "blocks": tuple(plain["blocks"]),
+                    "classes": tuple(plain["classes"]),
+                    "weights": np.asarray(plain["weights"], np.float64),
+                    "C": tuple(plain["C"]),
+                    "penalty": _array(plain["penalty"]),
+                    "penalty_macro_f1": _array(plain["penalty_macro_f1"]),
+                    "chosen_by_seed": tuple(plain["chosen_by_seed"]),
+                    "seeds": tuple(plain["seeds"]),
+                    "inner": None if plain["inner"] is None else _curve_from_dict(plain["inner"]),
+                    "test": _curve_from_dict(plain["test"]),
+                    "chosen_confusion": np.asarray(plain["chosen_confusion"], np.int64),
+                    "chosen_accuracy": Interval(**plain["chosen_accuracy"]),
+                    "chosen_macro_f1": Interval(**plain["chosen_macro_f1"]),
+                    "notes": tuple(plain["notes"]),
+                }
+            )
+        except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
+            raise ReportError(f"the sweep holds a value of the wrong kind: {error}") from None
+
+    def save(self, path: Path) -> Path:
+        """Write the sweep as JSON that carries its own digest, whole or not at all."""
+        return write_sealed(path, self.to_dict(), kind=FORMAT, version=FORMAT_VERSION)
+
+    @classmethod
+    def load(cls, path: Path) -> Sweep:
+        """Read a sweep written by `save`."""
+        return cls.from_dict(read_sealed(path, kind=FORMAT, version=FORMAT_VERSION))
+
+
+def _array(values: Any) -> FloatArray | None:
+    return None if values is None else np.asarray(values, np.float64)
+
+
+def _curve_to_dict(curve: Curve) -> dict[str, Any]:
+    bands = {
+        name: {field.name: getattr(band, field.name).tolist() for field in fields(Band)}
+        for name, band in (("accuracy", curve.accuracy), ("macro_f1", curve.macro_f1))
+    }
+    return {**bands, "best": curve.best, "alike": curve.alike.tolist(), "n": curve.n}
+
+
+def _curve_from_dict(plain: dict[str, Any]) -> Curve:
+    known_keys(plain, {field.name for field in fields(Curve)}, "a curve of the sweep")
+    bands = {}
+    for name in ("accuracy", "macro_f1"):
+        known_keys(plain[name], {field.name for field in fields(Band)}, "a band of the sweep")
+        bands[name] = Band(**{key: np.asarray(values, np.float64) for key, values in plain[name].items()})
+    return Curve(**plain | bands | {"alike": np.asarray(plain["alike"], np.bool_)})
