@@ -50,10 +50,15 @@ class CrossEntropy:
         self.weights = torch.tensor(weights, dtype=torch.float32, device=device)[:, None]
         self.shift = torch.tensor(logit_adjust * prior, dtype=torch.float32, device=device)
 
-    def __call__(self, logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a batch's summed loss, averaged over members, and the gradient (m, b, k) of each member's mean."""
+    def __call__(self, logits: Tensor, index: Tensor, counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return a batch's summed loss, averaged over members, and the gradient (m, b, k) of each member's mean.
+
+        `counts` (m, n) says how much every row counts for every member; None is one each.
+        """
         truth = self.codes[index]
         targets, weights = self.targets[truth], self.weights[truth]
+        if counts is not None:
+            weights = weights * counts[:, index, None]
         logs = torch.log_softmax(logits + self.shift, dim=-1)
         value = -(logs * targets * weights).sum() / logits.shape[0]
         return value, logs.exp_().sub_(targets).mul_(weights / logits.shape[1])

@@ -28,7 +28,10 @@ def pooled(planes: FloatArray, factors: FloatArray) -> Proba:
 
 
 def learned_factors(planes: FloatArray, codes: Codes) -> FloatArray:
-    """Return the factors (m,) under which the pool makes the true classes most likely; the problem is convex.
+    """Return the factors (m,) under which the pool makes the true classes most likely.
+
+    The problem is convex, and a normal prior of variance one about equal factors, worth less than a row, makes it
+    strictly so: members that are never wrong on few rows do not get factors without bounds.
 
     Parameters
     ----------
@@ -37,17 +40,19 @@ def learned_factors(planes: FloatArray, codes: Codes) -> FloatArray:
     codes : int64 array of shape (n,)
         Their classes.
     """
-    logs, m = _logs(planes), len(planes)
-    rows = np.arange(len(codes))
+    logs, m, n = _logs(planes), len(planes), len(codes)
+    rows, even = np.arange(n), np.full(m, 1 / m)
     of_truth = logs[:, rows, codes].mean(axis=1)
 
     def loss(factors: FloatArray) -> tuple[float, FloatArray]:
         proba = softmax(np.tensordot(factors, logs, axes=1))
-        expected = np.einsum("nk,mnk->m", proba, logs) / len(codes)
-        return float(-np.log(np.maximum(proba[rows, codes], SMALLEST)).mean()), expected - of_truth
+        expected = np.einsum("nk,mnk->m", proba, logs) / n
+        apart = factors - even
+        value = -np.log(np.maximum(proba[rows, codes], SMALLEST)).mean() + apart @ apart / (2 * n)
+        return float(value), expected - of_truth + apart / n
 
-    found = minimize(loss, np.full(m, 1 / m), jac=True, method="L-BFGS-B", bounds=[(0, None)] * m).x
-    return np.full(m, 1 / m) if found.sum() < NOTHING else np.asarray(found)
+    found = minimize(loss, even, jac=True, method="L-BFGS-B", bounds=[(0, None)] * m).x
+    return even if found.sum() < NOTHING else np.asarray(found)
 
 
 def _logs(planes: FloatArray) -> FloatArray:

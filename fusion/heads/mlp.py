@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any, ClassVar
 
@@ -14,9 +14,9 @@ from fusion.blocks import FloatArray
 from fusion.heads.base import Codes, Head, Proba, expect_shape
 from fusion.heads.class_weights import factors
 from fusion.heads.devices import chosen_device, chosen_dtype, threads_set_to
+from fusion.heads.holdout import left_out_rows
 from fusion.heads.log_pool import learned_factors, pooled
-from fusion.heads.mlp_config import Fusion, MLPConfig, Standardize
-from fusion.heads.out_of_fold import inner_folds
+from fusion.heads.mlp_config import Fusion, MLPConfig, Norm, Standardize
 from fusion.heads.perceptrons import Perceptrons
 from fusion.heads.state import HeadState
 from fusion.joined import Matrix, columns_of, rows_at
@@ -41,8 +41,8 @@ class MLPHead(Head):
     ----------
     blocks : dict of block name to width, optional
         In column order; None is one block.
-    fusion, pool_folds, hidden, epochs, batch_size, lr, schedule, weight_decay, dropout, standardize, label_smoothing,
-    class_weight, logit_adjust, members, early_stop, patience
+    fusion, pool_share, hidden, norm, epochs, batch_size, lr, schedule, weight_decay, dropout, standardize,
+    label_smoothing, class_weight, logit_adjust, members, early_stop, patience
         `MLPConfig` says what they mean; ``make_head("mlp", config=MLPConfig.paper())`` sets them all.
     precision : {"auto", "float32", "bfloat16"}
         Of the first layer's products while training; all else, the kept weights too, is float32. `auto` takes bfloat16
@@ -71,8 +71,9 @@ class MLPHead(Head):
         blocks: Mapping[str, int] | None = None,
         *,
         fusion: Fusion = MLPConfig.fusion,
-        pool_folds: int = MLPConfig.pool_folds,
+        pool_share: float = MLPConfig.pool_share,
         hidden: tuple[int, ...] = MLPConfig.hidden,
+        norm: Norm = MLPConfig.norm,
         epochs: int = MLPConfig.epochs,
         batch_size: int = MLPConfig.batch_size,
         lr: float = MLPConfig.lr,
@@ -93,8 +94,9 @@ class MLPHead(Head):
     ) -> None:
         self.blocks = blocks
         self.fusion = fusion
-        self.pool_folds = pool_folds
+        self.pool_share = pool_share
         self.hidden = hidden
+        self.norm = norm
         self.epochs = epochs
         self.batch_size = batch_size
         self.lr = lr
@@ -124,16 +126,23 @@ class MLPHead(Head):
         device = chosen_device(self.device)
         dtype = chosen_dtype(self.precision, device)
         weights = factors(self.class_weight, self.classes_, codes)
-
-        def fitted(rows: Matrix, of_rows: Codes, widths: Mapping[str, int]) -> Perceptrons:
-            return Perceptrons.fit(rows, of_rows, widths, config, weights, seed=self.seed_, device=device, dtype=dtype)
-
+        parts = self._parts()
+        left_out = None
+        if len(parts) > 1 and self.pool_share:
+            left_out = left_out_rows(codes, self.members, self.pool_share, seed=self.seed_)
         with threads_set_to(self.threads) as self.threads_:
-            parts = self._parts()
-            self.networks_ = [fitted(self._columns(X, part), codes, part) for part in parts]
-            self.factors_ = np.ones(1)
-            if len(parts) > 1:
-                self.factors_ = self._learned_factors(X, codes, fitted)
+            self.networks_ = [
+                Perceptrons.fit(
+                    self._columns(X, part), codes, part, config, weights,
+                    seed=self.seed_, device=device, dtype=dtype, left_out=left_out,
+                )
+                for part in parts
+            ]  # fmt: skip
+        self.factors_ = np.full(len(parts), 1 / len(parts))
+        if left_out is not None and left_out.any():
+            self.factors_ = self._learned_factors(X, codes, left_out)
+        elif len(parts) > 1:
+            logger.info("no rows to learn the pool's factors from: all blocks count alike")
         self.device_, self.precision_ = str(device), str(dtype).removeprefix("torch.")
         self.n_iter_ = max(len(one.losses) for one in self.networks_)
 
@@ -146,22 +155,15 @@ class MLPHead(Head):
     def _columns(self, X: Matrix, part: Mapping[str, int]) -> Matrix:
         return X if len(part) == len(self.blocks_) else columns_of(X, self.blocks_, *part)
 
-    def _learned_factors(
-        self, X: Matrix, codes: Codes, fitted: Callable[[Matrix, Codes, Mapping[str, int]], Perceptrons]
-    ) -> NDArray[np.float64]:
-        """Return a factor a block, from what networks that had not seen them say of training rows."""
-        parts, planes, truth = self._parts(), [], []
-        for seen, asked, _ in inner_folds(codes, self.pool_folds, seed=self.seed_):
-            learn, ask = rows_at(X, seen), rows_at(X, asked)
-            answers = [
-                fitted(self._columns(learn, part), codes[seen], part).proba(self._columns(ask, part)) for part in parts
-            ]
-            planes.append(np.stack(answers))
-            truth.append(codes[asked])
-        if not truth:
-            logger.info("too few rows to learn the pool's factors: all blocks count alike")
-            return np.full(len(parts), 1 / len(parts))
-        return learned_factors(np.concatenate(planes, axis=1), np.concatenate(truth))
+    def _learned_factors(self, X: Matrix, codes: Codes, left_out: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return a factor a block, from what members say of rows that they did not learn from."""
+        asked = left_out.any(axis=0)
+        rows = rows_at(X, asked)
+        answers = [
+            network.proba(self._columns(rows, part), by=left_out[:, asked])
+            for network, part in zip(self.networks_, self._parts(), strict=True)
+        ]
+        return learned_factors(np.stack(answers), codes[asked])
 
     def _own_threads(self) -> dict[str, int]:
         return {"torch": self.threads_}

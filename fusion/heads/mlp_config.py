@@ -11,6 +11,7 @@ from fusion.heads.ranges import not_negative, share, whole
 
 Standardize: TypeAlias = Literal["none", "standard", "l2", "power"]
 Fusion: TypeAlias = Literal["pool", "concat"]
+Norm: TypeAlias = Literal["none", "layer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +26,15 @@ class MLPConfig:
     adds up their log probabilities, each block with a factor learned on held-out training rows
     (`fusion.heads.log_pool`): a weak block then cannot drown a strong one. With a single block they are the same."""
 
-    pool_folds: int = 3
-    """Inner folds on whose held-out rows the factors of a pool are learned; each costs a training."""
+    pool_share: float = 0.1
+    """Share of the training rows that a member of a pool does not learn from, other rows for every member: from its
+    answers about them the factors are learned, in the same training. 0 learns none: all blocks count alike."""
 
     hidden: tuple[int, ...] = (256,)
     """Widths of the hidden layers, each followed by ReLU and dropout."""
+
+    norm: Norm = "none"
+    """`layer` normalises each hidden layer before its ReLU (Ba et al., 2016, "Layer normalization", §3)."""
 
     epochs: int = 15
     """Passes over the training rows."""
@@ -114,8 +119,10 @@ class MLPConfig:
         """
         if self.fusion not in get_args(Fusion):
             raise HeadConfigError(f"fusion must be 'pool' or 'concat', got {self.fusion!r}")
-        if isinstance(self.pool_folds, bool) or not isinstance(self.pool_folds, int) or self.pool_folds < 2:
-            raise HeadConfigError(f"pool_folds must be a whole number of at least 2, got {self.pool_folds!r}")
+        if not 0 <= self.pool_share <= 0.5:
+            raise HeadConfigError(f"pool_share must lie in [0, 0.5], got {self.pool_share!r}")
+        if self.norm not in get_args(Norm):
+            raise HeadConfigError(f"norm must be 'none' or 'layer', got {self.norm!r}")
         for name in ("epochs", "batch_size", "members", "patience"):
             whole(name, getattr(self, name))
         for width in self.hidden:

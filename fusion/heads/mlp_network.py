@@ -12,9 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final
 
 import torch
 from torch import Tensor
+
+NORM_FLOOR: Final = 1e-5
+"""Added to the variance that a layer is normalised by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,9 @@ class Shape:
 
     classes: int
     """Columns of the output."""
+
+    normalized: bool = False
+    """Whether a hidden layer is normalised before its ReLU."""
 
     members: int
     """Networks side by side."""
@@ -45,6 +52,8 @@ class Network:
         The other layers.
     biases : list of Tensor
         Of shape (members * width,) for the first layer, (members, 1, width_out) for the others.
+    norms : list of LayerNorm
+        One a hidden layer, or none.
     """
 
     def __init__(self, shape: Shape, *, generator: torch.Generator, device: torch.device, dtype: torch.dtype) -> None:
@@ -62,25 +71,28 @@ class Network:
         for fan_in, width in pairwise(widths):
             self.later.append(_uniform((members, fan_in, width), fan_in, generator, device))
             self.biases.append(_uniform((members, 1, width), fan_in, generator, device))
+        self.norms = [LayerNorm(members, width, device) for width in shape.hidden if shape.normalized]
         for parameter in self.parameters():
             parameter.grad = torch.zeros_like(parameter)
 
     def parameters(self) -> list[Tensor]:
-        """Return all weights, then all biases; their `grad` is always there."""
-        return [self.first, *self.later, *self.biases]
+        """Return all weights, all biases, all scales, all shifts; their `grad` is always there."""
+        scales_and_shifts = [*(norm.scale for norm in self.norms), *(norm.shift for norm in self.norms)]
+        return [self.first, *self.later, *self.biases, *scales_and_shifts]
 
     def logits(self, rows: Tensor) -> Tensor:
         """Return the logits (m, b, k) of rows (b, d), without dropout."""
         z = self._first(rows)
-        for weight, bias in zip(self.later, self.biases[1:], strict=True):
-            z = torch.baddbmm(bias, z.relu(), weight)
+        for number, (weight, bias) in enumerate(zip(self.later, self.biases[1:], strict=True)):
+            z = torch.baddbmm(bias, self._normalized(number, z).relu(), weight)
         return z
 
     def forward(self, rows: Tensor, gates: Sequence[Gate]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Return logits (m, b, k), the inputs of every later layer and what each gate let through, for rows (b, d)."""
         z = self._first(rows)
         inputs, passes = [], []
-        for weight, bias, gate in zip(self.later, self.biases[1:], gates, strict=True):
+        for number, (weight, bias, gate) in enumerate(zip(self.later, self.biases[1:], gates, strict=True)):
+            z = self._normalized(number, z)
             passes.append(gate(z))
             inputs.append(z.mul_(passes[-1]))
             z = torch.baddbmm(bias, z, weight)
@@ -92,6 +104,8 @@ class Network:
             torch.bmm(inputs[index].transpose(1, 2), gradient, out=self.later[index].grad)
             torch.sum(gradient, 1, keepdim=True, out=self.biases[index + 1].grad)
             gradient = torch.bmm(gradient, self.later[index].transpose(1, 2)).mul_(passes[index])
+            if self.norms:
+                gradient = self.norms[index].backward(gradient)
         flat = gradient.transpose(0, 1).reshape(rows.shape[0], -1)  # (m, b, h) -> (b, m * h)
         torch.sum(flat, 0, out=self.biases[0].grad)
         if self.dtype == torch.float32:
@@ -100,12 +114,36 @@ class Network:
             assert self.first.grad is not None
             self.first.grad.copy_(torch.mm(flat.to(self.dtype).t(), rows))
 
+    def _normalized(self, number: int, z: Tensor) -> Tensor:
+        return self.norms[number].forward(z) if self.norms else z
+
     def _first(self, rows: Tensor) -> Tensor:
         if self.dtype == torch.float32:
             z = torch.addmm(self.biases[0], rows, self.first.t())
         else:
             z = torch.mm(rows.to(self.dtype), self.first.to(self.dtype).t()).float().add_(self.biases[0])
         return z.view(rows.shape[0], self.shape.members, -1).transpose(0, 1)  # (b, m * h) -> (m, b, h)
+
+
+class LayerNorm:
+    """Layer normalisation of one hidden layer, with a scale and a shift (members, 1, width) a member."""
+
+    def __init__(self, members: int, width: int, device: torch.device) -> None:
+        self.scale = torch.ones(members, 1, width, device=device)
+        self.shift = torch.zeros(members, 1, width, device=device)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return `z` (m, b, width) with mean 0 and variance 1 a row, scaled and shifted."""
+        self.unit, _, self.inverse = torch.native_layer_norm(z, z.shape[-1:], None, None, NORM_FLOOR)
+        return torch.addcmul(self.shift, self.unit, self.scale)
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        """Write the gradients of scale and shift, and return that of the last `z`, given the output's."""
+        torch.sum(gradient * self.unit, 1, keepdim=True, out=self.scale.grad)
+        torch.sum(gradient, 1, keepdim=True, out=self.shift.grad)
+        gradient = gradient * self.scale
+        along = (gradient * self.unit).mean(-1, keepdim=True)
+        return (gradient - gradient.mean(-1, keepdim=True) - self.unit * along) * self.inverse
 
 
 class Gate:

@@ -37,6 +37,12 @@ class Trained:
     biases: list[FloatArray]
     """Of the first layer (members * width,), of the others (members, 1, width_out)."""
 
+    scales: list[FloatArray]
+    """Of the normalised hidden layers (members, 1, width); none where they are not normalised."""
+
+    shifts: list[FloatArray]
+    """As the scales."""
+
     epochs: int
     """Epochs the kept weights have seen."""
 
@@ -57,6 +63,7 @@ def train(
     seed: int,
     device: torch.device,
     dtype: torch.dtype,
+    left_out: NDArray[np.bool_] | None = None,
 ) -> Trained:
     """Train the members of `config` on rows (n, d) and class codes (n,).
 
@@ -72,6 +79,8 @@ def train(
         Of weights, batches and dropout. With the same number of threads the result repeats to the bit.
     device, dtype
         Where to train, and the type of the first layer's products (float32 or bfloat16).
+    left_out : bool array of shape (members, n), optional
+        Rows that a member does not learn from.
     """
     generator = torch.Generator().manual_seed(seed)
     k = len(class_weights)
@@ -84,7 +93,17 @@ def train(
         logit_adjust=config.logit_adjust,
         device=device,
     )
-    shape = Shape(inputs=X.shape[1], hidden=tuple(config.hidden), classes=k, members=config.members)
+    counts = None
+    if left_out is not None:
+        learned = torch.from_numpy(~left_out[:, ~kept]).to(device=device, dtype=torch.float32)
+        counts = learned / learned.mean(1, keepdim=True)
+    shape = Shape(
+        inputs=X.shape[1],
+        hidden=tuple(config.hidden),
+        classes=k,
+        members=config.members,
+        normalized=config.norm == "layer",
+    )
     network = Network(shape, generator=generator, device=device, dtype=dtype)
     batch = min(config.batch_size, rows.count)
     noise = torch.Generator(device=device).manual_seed(seed)
@@ -104,7 +123,7 @@ def train(
         total = torch.zeros((), device=device)
         for taken, index in rows.shuffled(batch, generator):
             logits, inputs, passes = network.forward(taken, gates)
-            value, gradient = loss(logits, index)
+            value, gradient = loss(logits, index, counts)
             network.backward(taken, gradient, inputs, passes)
             if config.schedule == "cosine":
                 optimizer.param_groups[0]["lr"] = config.lr * cosine(step, steps)
@@ -117,11 +136,13 @@ def train(
             break
     parameters, epochs = (watch.best, watch.best_epoch + 1) if watch else (network.parameters(), len(losses))
     arrays = [parameter.detach().cpu().numpy() for parameter in parameters]
-    layers = 1 + len(network.later)
+    layers, norms = 1 + len(network.later), len(network.norms)
     return Trained(
         first=arrays[0],
         later=arrays[1:layers],
-        biases=arrays[layers:],
+        biases=arrays[layers : 2 * layers],
+        scales=arrays[2 * layers : 2 * layers + norms],
+        shifts=arrays[2 * layers + norms :],
         epochs=epochs,
         losses=losses,
         window=rows.window,

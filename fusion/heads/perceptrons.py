@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fusion.blocks import FloatArray
 from fusion.heads.base import Codes, Proba, expect_shape, softmax
 from fusion.heads.mlp_config import MLPConfig
+from fusion.heads.mlp_network import NORM_FLOOR
 from fusion.heads.mlp_training import train
 from fusion.heads.scaling import BlockScaler
 from fusion.heads.state import HeadState
@@ -35,6 +36,10 @@ class Perceptrons:
     """First layers (members * width, inputs), then the other layers (members, width_in, width_out)."""
     biases: list[FloatArray]
     """Of the first layers (members * width,), then of the others (members, 1, width_out)."""
+    scales: list[FloatArray]
+    """Of the normalised hidden layers (members, 1, width); none where they are not normalised."""
+    shifts: list[FloatArray]
+    """As the scales."""
     epochs: int
     """Epochs that the kept weights have seen."""
     window: int
@@ -54,26 +59,42 @@ class Perceptrons:
         seed: int,
         device: torch.device,
         dtype: torch.dtype,
+        left_out: NDArray[np.bool_] | None = None,
     ) -> Self:
         """Train on rows (n, d) of blocks of these widths and class codes (n,); `mlp_training.train` says the rest."""
         scaler = BlockScaler(config.standardize, widths).fit(X)
-        trained = train(X, scaler.transform, codes, config, class_weights, seed=seed, device=device, dtype=dtype)
+        trained = train(
+            X, scaler.transform, codes, config, class_weights, seed=seed, device=device, dtype=dtype, left_out=left_out
+        )
         return cls(
             scaler=scaler,
             members=config.members,
             weights=[trained.first, *trained.later],
             biases=trained.biases,
+            scales=trained.scales,
+            shifts=trained.shifts,
             epochs=trained.epochs,
             window=trained.window,
             losses=tuple(trained.losses),
         )
 
-    def proba(self, X: Matrix) -> Proba:
-        """Return probabilities (n, k) of rows (n, d), lazy ones piece by piece, averaged over the members."""
+    def proba(self, X: Matrix, by: NDArray[np.bool_] | None = None) -> Proba:
+        """Return probabilities (n, k) of rows (n, d), lazy ones piece by piece.
+
+        They are averaged over all members, or over those that `by` (members, n), with one a row at least, names.
+        """
+
+        def averaged(start: int, rows: FloatArray) -> Proba:
+            answers = self._answered(rows)
+            if by is None:
+                return np.asarray(answers.mean(axis=0))
+            named = by[:, start : start + len(rows), None]
+            return np.asarray(answers.sum(axis=0, where=named) / named.sum(axis=0))
+
         return np.concatenate(
             [
-                self._answered(piece[start : start + CHUNK])
-                for piece in each_piece(X, lambda _, rows: rows)
+                averaged(first + start, piece[start : start + CHUNK])
+                for first, piece in each_piece(X, lambda first, rows: (first, rows))
                 for start in range(0, len(piece), CHUNK)
             ]
         )
@@ -82,6 +103,8 @@ class Perceptrons:
         """Return what must be kept."""
         named = [*((f"weight{i}", w) for i, w in enumerate(self.weights))]
         named += [(f"bias{i}", b) for i, b in enumerate(self.biases)]
+        named += [(f"scale{i}", s) for i, s in enumerate(self.scales)]
+        named += [(f"shift{i}", s) for i, s in enumerate(self.shifts)]
         return HeadState(
             arrays={**dict(named), **self.scaler.state()}, values={"epochs": self.epochs, "window": self.window}
         )
@@ -94,20 +117,32 @@ class Perceptrons:
         shapes: list[tuple[int, ...]] = [(members * outs[0], sum(widths.values()))]
         shapes += [(members, a, b) for a, b in pairwise(outs)]
         of_biases: list[tuple[int, ...]] = [(members * outs[0],), *((members, 1, width) for width in outs[1:])]
+        of_norms: list[tuple[int, ...]] = [(members, 1, width) for width in config.hidden if config.norm == "layer"]
         return cls(
             scaler=BlockScaler(config.standardize, widths).restore(arrays),
             members=members,
             weights=[expect_shape(f"weight{i}", arrays[f"weight{i}"], shape) for i, shape in enumerate(shapes)],
             biases=[expect_shape(f"bias{i}", arrays[f"bias{i}"], shape) for i, shape in enumerate(of_biases)],
+            scales=[expect_shape(f"scale{i}", arrays[f"scale{i}"], shape) for i, shape in enumerate(of_norms)],
+            shifts=[expect_shape(f"shift{i}", arrays[f"shift{i}"], shape) for i, shape in enumerate(of_norms)],
             epochs=int(values["epochs"]),
             window=int(values.get("window", 0)),  # heads of format version 1 knew no windows
         )
 
-    def _answered(self, X: FloatArray) -> Proba:
+    def _answered(self, X: FloatArray) -> NDArray[np.float64]:
+        """Return each member's probabilities (members, b, k) of rows (b, d)."""
         first, *later = (weight.astype(np.float64) for weight in self.weights)
         rows = self.scaler.transform(X).astype(np.float64)
         z = rows @ first.T + self.biases[0]
         z = z.reshape(len(rows), self.members, -1).transpose(1, 0, 2)  # (b, m * h) -> (m, b, h)
-        for weight, bias in zip(later, self.biases[1:], strict=True):
+        for number, (weight, bias) in enumerate(zip(later, self.biases[1:], strict=True)):
+            if self.scales:
+                z = normalized(z) * self.scales[number] + self.shifts[number]
             z = np.maximum(z, 0) @ weight + bias
-        return np.asarray(softmax(z).mean(axis=0))
+        return softmax(z)
+
+
+def normalized(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return rows (..., d) with mean 0 and variance 1, as the networks were trained with them."""
+    apart = z - z.mean(axis=-1, keepdims=True)
+    return np.asarray(apart / np.sqrt(np.square(apart).mean(axis=-1, keepdims=True) + NORM_FLOOR))

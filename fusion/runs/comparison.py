@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from fusion.entries import Answer, Described
 from fusion.errors import ReportError
-from fusion.statistics.intervals import LEVEL, RESAMPLES
 from fusion.report import Report
 from fusion.runs.folder import Run
+from fusion.statistics.intervals import LEVEL, RESAMPLES
 from fusion.verdicts import check_baseline, judged
 
 

@@ -27,15 +27,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.files.atomic import write_atomic
 from fusion.errors import ReportError
+from fusion.files.atomic import write_atomic
+from fusion.files.sealed import read_sealed, seal_digest, write_sealed
+from fusion.files.whole_folder import whole_folder
 from fusion.metrics import Scores, scores
 from fusion.predictions import Predictions, read_predictions, write_predictions
 from fusion.report import Report
 from fusion.runs.config import RunConfig
 from fusion.saved import save_head
-from fusion.files.sealed import read_sealed, seal_digest, write_sealed
-from fusion.files.whole_folder import whole_folder
 
 FORMAT, FORMAT_VERSION = "cer-run", 1
 

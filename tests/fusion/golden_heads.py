@@ -1,4 +1,6 @@
-"""One small kept head of every kind, and the program that writes them: run it for a new format version or a new head.
+"""One small kept head of every kind, and of settings that keep more, and the program that writes them.
+
+Run it for a new format version or a new head.
 
 ::
 
@@ -22,9 +24,10 @@ BLOCKS = {"vit": 3, "manet.local": 2}
 CLASSES = ("Fearfully_Surprised", "Happily_Surprised", "Sadly_Angry")
 PRINTS = {"vit": "3f9c1a2b77d0" * 5 + "3f9c", "manet": "0123456789ab" * 5 + "0123"}
 BRIEF: dict[str, Any] = {"epochs": 3, "batch_size": 8, "members": 2, "device": "cpu", "threads": 1}
+PERCEPTRONS: dict[str, Any] = {"hidden": (4,), "precision": "float32", **BRIEF}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "mlp": {"hidden": (4,), "epochs": 3, "batch_size": 8, "members": 2, "device": "cpu", "precision": "float32"}
-    | {"threads": 1},
+    "mlp": {"fusion": "concat", **PERCEPTRONS},
+    "mlp-pool": {"fusion": "pool", "norm": "layer", **PERCEPTRONS},
     "linear": {"class_weight": {0: 2.0, 2: 0.5}},
     "weighted": {"weights": {"vit": 0.6, "manet.local": 0.4}},
     "ridge": {},
@@ -52,6 +55,11 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
     return (random.normal(size=(3, 5))[y] + random.normal(size=(24, 5))).astype(np.float32), y
 
 
+def kind(name: str) -> str:
+    """The head that a golden head is of: `mlp` for `mlp-pool`."""
+    return name.partition("-")[0]
+
+
 def write(folder: Path) -> None:
     """Fit every head that is not there, keep it in `folder`, and its answers beside it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +69,7 @@ def write(folder: Path) -> None:
     for name, settings in SETTINGS.items():
         if (folder / name).exists():
             continue
-        head = make_head(name, blocks=BLOCKS, random_state=7, **settings).fit(X, y)
+        head = make_head(kind(name), blocks=BLOCKS, random_state=7, **settings).fit(X, y)
         save_head(head, folder / name, fingerprints=PRINTS, class_set=CLASSES, extra={"dataset": "faces"})
         np.save(folder / f"{name}.npy", head.predict_proba(X))
 

@@ -31,15 +31,23 @@ def test_a_member_that_is_too_sure_by_a_factor_counts_so_much_less(factor):
     np.testing.assert_allclose(learned_factors(sure, codes), expected, rtol=0.02, atol=0.01)
 
 
-def test_factors_are_where_the_likelihood_is_largest():
+def test_factors_are_where_likelihood_times_prior_is_largest():
     planes, codes = world(2, n=400, scale=(0.5, 2.0))
 
     def loss(factors: np.ndarray) -> float:
-        return float(-np.log(pooled(planes, factors)[np.arange(400), codes]).mean())
+        likelihood = np.log(pooled(planes, factors)[np.arange(400), codes]).sum()
+        return float(((factors - 0.5) ** 2).sum() / 2 - likelihood)
 
     best = learned_factors(planes, codes)
     for step in ([0.02, 0], [-0.02, 0], [0, 0.02], [0, -0.02]):
         assert loss(best) <= loss(np.maximum(best + step, 0))
+
+
+def test_members_that_are_never_wrong_on_few_rows_get_no_boundless_factors():
+    planes = np.stack([softmax(2 * np.eye(3)[np.arange(6) % 3])] * 2)
+    factors = learned_factors(planes, np.arange(6) % 3)
+    assert factors[0] == pytest.approx(factors[1])
+    assert 0.5 < factors[0] < 4
 
 
 def test_members_that_know_nothing_count_alike():

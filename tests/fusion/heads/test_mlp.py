@@ -10,7 +10,9 @@ import torch
 
 from fusion import HeadConfigError, MLPConfig, make_head
 from fusion.heads.devices import chosen_device, chosen_dtype
+from fusion.heads.holdout import left_out_rows
 from fusion.heads.mlp import MLPHead
+from fusion.heads.perceptrons import Perceptrons
 
 from .conftest import quick_head
 
@@ -74,18 +76,77 @@ def test_predictions_are_those_of_a_torch_network_with_the_same_weights(precisio
     np.testing.assert_allclose(head.predict_proba(faces.X), proba.numpy(), atol=1e-5)
 
 
-def test_a_pool_is_the_product_of_what_each_block_says_alone(faces, more_faces):
+def test_a_pool_is_the_product_of_what_each_block_says(faces, more_faces):
     head = quick_head("mlp", blocks=faces.widths).fit(faces.X, faces.y)
     assert list(head.blocks_) == list(faces.widths)
     assert (head.factors_ >= 0).all()
     total, start = np.zeros((80, 4)), 0
-    for (name, width), factor in zip(faces.widths.items(), head.factors_, strict=True):
-        alone = quick_head("mlp", blocks={name: width}).fit(faces.X[:, start : start + width], faces.y)
-        total += factor * np.log(np.maximum(alone.predict_proba(more_faces.X[:, start : start + width]), 1e-12))
+    for network, width, factor in zip(head.networks_, faces.widths.values(), head.factors_, strict=True):
+        total += factor * np.log(np.maximum(network.proba(more_faces.X[:, start : start + width]), 1e-12))
         start += width
     total -= total.max(axis=1, keepdims=True)
     expected = np.exp(total) / np.exp(total).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(head.predict_proba(more_faces.X), expected, atol=1e-9)
+
+
+def test_a_pool_without_left_out_rows_is_each_block_trained_alone(faces, more_faces):
+    head = quick_head("mlp", blocks=faces.widths, pool_share=0.0).fit(faces.X, faces.y)
+    np.testing.assert_array_equal(head.factors_, np.full(len(faces.widths), 1 / len(faces.widths)))
+    start = 0
+    for network, (name, width) in zip(head.networks_, faces.widths.items(), strict=True):
+        columns = slice(start, start + width)
+        alone = quick_head("mlp", blocks={name: width}).fit(faces.X[:, columns], faces.y)
+        answers = alone.predict_proba(more_faces.X[:, columns])
+        np.testing.assert_array_equal(network.proba(more_faces.X[:, columns]), answers)
+        start += width
+
+
+def test_a_member_learns_nothing_from_the_rows_it_leaves_out(faces):
+    """Other labels on the rows that a member leaves out change the other members and not it."""
+    left_out = left_out_rows(faces.y, 2, 0.2, seed=0)
+    networks = [fitted_perceptrons(faces.X, y, left_out) for y in (faces.y, np.where(left_out[0], 3, faces.y))]
+    first, second = zip(*(np.split(one.weights[0], 2) for one in networks), strict=True)
+    np.testing.assert_array_equal(first[0], first[1])
+    assert not np.array_equal(second[0], second[1])
+
+
+def fitted_perceptrons(X, y, left_out):
+    config = MLPConfig(hidden=(8,), epochs=2, batch_size=32, members=2, label_smoothing=0.0, logit_adjust=0.0)
+    return Perceptrons.fit(
+        X, y, {"face": X.shape[1]}, config, np.ones(4),
+        seed=0, device=torch.device("cpu"), dtype=torch.float32, left_out=left_out,
+    )  # fmt: skip
+
+
+def test_left_out_rows_are_answered_by_the_members_that_left_them_out(faces):
+    config = MLPConfig(hidden=(8,), epochs=1, members=3)
+    network = Perceptrons.fit(
+        faces.X, faces.y, faces.widths, config, np.ones(4), seed=0, device=torch.device("cpu"), dtype=torch.float32
+    )
+    by = np.zeros((3, 120), bool)
+    by[0, :50] = by[1, 40:] = True
+    each = [network.proba(faces.X, by=np.arange(3)[:, None] == np.full(120, member)) for member in range(3)]
+    found = network.proba(faces.X, by=by)
+    np.testing.assert_allclose(found[:40], each[0][:40], atol=1e-15)
+    np.testing.assert_allclose(found[40:50], (each[0][40:50] + each[1][40:50]) / 2, atol=1e-15)
+    np.testing.assert_allclose(found[50:], each[1][50:], atol=1e-15)
+    np.testing.assert_allclose(network.proba(faces.X), np.mean(each, axis=0), atol=1e-15)
+
+
+@pytest.mark.parametrize("hidden", [(8,), (8, 6)])
+def test_normalised_layers_answer_in_numpy_as_they_were_trained_in_torch(hidden, faces):
+    head = quick_head("mlp", hidden=hidden, norm="layer", standardize="none").fit(faces.X, faces.y)
+    (network,), rows = head.networks_, torch.from_numpy(faces.X)
+    assert head.score(faces.X, faces.y) > 0.9
+    z = torch.nn.functional.linear(rows, *map(torch.from_numpy, (network.weights[0], network.biases[0])))
+    z = z.view(120, 2, -1).transpose(0, 1)
+    for number, weight in enumerate(network.weights[1:]):
+        scale, shift, bias = (
+            torch.from_numpy(one[number]) for one in (network.scales, network.shifts, network.biases[1:])
+        )
+        z = torch.nn.functional.layer_norm(z, z.shape[-1:]) * scale + shift
+        z = z.relu() @ torch.from_numpy(weight) + bias
+    np.testing.assert_allclose(head.predict_proba(faces.X), z.softmax(-1).mean(0).numpy(), atol=1e-5)
 
 
 def test_a_block_of_noise_counts_little_in_a_pool(faces):
@@ -161,7 +222,8 @@ def test_divergence_is_named_with_what_to_do():
     ("params", "message"),
     [
         ({"fusion": "concatenate"}, "fusion must be 'pool' or 'concat'"),
-        ({"pool_folds": 1}, "pool_folds must be a whole number of at least 2"),
+        ({"pool_share": 0.6}, r"pool_share must lie in \[0, 0.5\]"),
+        ({"norm": "batch"}, "norm must be 'none' or 'layer'"),
         ({"hidden": (0,)}, "hidden must be a whole number"),
         ({"epochs": 0}, "epochs must be a whole number"),
         ({"members": 1.5}, "members must be a whole number"),

@@ -9,14 +9,18 @@ from fusion.heads.mlp_network import Gate, Network, Shape
 CPU = torch.device("cpu")
 
 
-def network(hidden: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Network:
-    shape = Shape(inputs=6, hidden=hidden, classes=3, members=2)
+def network(hidden: tuple[int, ...], dtype: torch.dtype = torch.float32, normalized: bool = False) -> Network:
+    shape = Shape(inputs=6, hidden=hidden, classes=3, members=2, normalized=normalized)
     return Network(shape, generator=torch.Generator().manual_seed(0), device=CPU, dtype=dtype)
 
 
+@pytest.mark.parametrize("normalized", [False, True])
 @pytest.mark.parametrize("hidden", [(), (5,), (5, 4)])
-def test_hand_written_gradients_are_those_of_automatic_differentiation(hidden):
-    net = network(hidden)
+def test_hand_written_gradients_are_those_of_automatic_differentiation(hidden, normalized):
+    net = network(hidden, normalized=normalized)
+    for number, norm in enumerate(net.norms):
+        norm.scale += 0.1 * torch.randn(norm.scale.shape, generator=torch.Generator().manual_seed(number))
+        norm.shift += 0.1
     rows, codes = torch.randn(7, 6, generator=torch.Generator().manual_seed(1)), torch.arange(7) % 3
     gates = [Gate(2, 8, width, dropout=0.3, generator=torch.Generator().manual_seed(2), device=CPU) for width in hidden]
     logits, inputs, passes = net.forward(rows, gates)
@@ -24,9 +28,12 @@ def test_hand_written_gradients_are_those_of_automatic_differentiation(hidden):
     found = [parameter.grad.clone() for parameter in net.parameters()]
 
     leaves = [parameter.detach().clone().requires_grad_() for parameter in net.parameters()]
-    weights, biases = leaves[: len(hidden) + 1], leaves[len(hidden) + 1 :]
+    layers = len(hidden) + 1
+    weights, biases, norms = leaves[:layers], leaves[layers : 2 * layers], leaves[2 * layers :]
     z = F.linear(rows, weights[0], biases[0]).view(7, 2, -1).transpose(0, 1)
-    for weight, bias, factor in zip(weights[1:], biases[1:], passes, strict=True):
+    for number, (weight, bias, factor) in enumerate(zip(weights[1:], biases[1:], passes, strict=True)):
+        if normalized:
+            z = F.layer_norm(z, z.shape[-1:]) * norms[number] + norms[number + len(hidden)]
         z = torch.baddbmm(bias, z * factor, weight)
     torch.testing.assert_close(z, logits)
     loss = F.cross_entropy(z.reshape(-1, 3), codes.repeat(2), reduction="sum") / 7

@@ -7,8 +7,8 @@ import pytest
 
 from fusion import Report, load_head
 from fusion.errors import ReportError
-from fusion.runs.folder import FORMAT, FORMAT_VERSION, Run, read_run, refuse_what_is_there, write_run
 from fusion.files.sealed import seal
+from fusion.runs.folder import FORMAT, FORMAT_VERSION, Run, read_run, refuse_what_is_there, write_run
 from tests.fusion.kept import CLASSES, config_of, kept, trained
 
 JSON = {"run.json", "config.json", "environment.json", "metrics.json", "report.json"}
