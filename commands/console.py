@@ -9,11 +9,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+
+from commands import later
 
 FAILED, TOO_MANY_ERRORS, INTERRUPTED = 1, 3, 130
 PROGRESS_VARIABLE, PROGRESS_LINE = "CER_PROGRESS", "\x1eprogress "
@@ -23,7 +24,7 @@ _OURS = {"FeatstoreError", "BackbonesError", "FusionError", "DemoFacesError", "W
 Progress = Callable[[str, int, int], None]
 
 
-class Front(TyperGroup):
+class Front(later.Front):
     """Ends a command with 0 done, 1 failed, 2 wrong usage, 3 too many bad pictures, 130 interrupted.
 
     A user's mistake is told in words; a fault of ours keeps its traceback.
@@ -48,12 +49,18 @@ class Front(TyperGroup):
             raise typer.Exit(code) from None
 
 
-def app(help_text: str) -> typer.Typer:
-    """A Typer app whose errors read as `Front` says."""
-    return typer.Typer(
-        cls=Front, help=help_text, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
+def app(help_text: str, commands: Mapping[str, tuple[str, str]] | None = None) -> typer.Typer:
+    """A Typer app whose errors read as `Front` says.
+
+    `commands` are those that are imported when they run: where each is (``module:function``), and its line.
+    """
+    made = typer.Typer(
+        cls=type("Front", (Front,), {"later": commands or {}}), help=help_text, no_args_is_help=True,
+        pretty_exceptions_enable=False, rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )  # fmt: skip
+    made.callback()(lambda: None)  # a Typer app without commands of its own is a group only with a callback
+    return made
 
 
 def say(markup: str) -> None:

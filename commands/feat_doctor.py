@@ -11,7 +11,7 @@ from commands.options import DEFAULT_STORE, Json, StorePath
 
 
 def doctor(store: StorePath = DEFAULT_STORE, as_json: Json = False) -> None:
-    """Check libraries, device, the store's file system and the hub; exit status 1 if something needed does not work.
+    """Check libraries, device, the store's file system and the hub; exit status 1 if something needed fails.
 
     Example: cer-feat doctor --store features
     """

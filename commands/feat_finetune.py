@@ -72,7 +72,7 @@ def finetune(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Train a backbone end to end and keep the best epoch. Run it again after a kill. The test split is not looked at.
+    """Train a backbone end to end, keep the best epoch. Run it again after a kill. The test split is not looked at.
 
     Example: cer-feat finetune --backbone vit --data rafdb.csv --output vit-rafdb --recipe paper
     """

@@ -37,7 +37,7 @@ def frames(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Decode videos to `01/00001.jpg` and so on, as the ABAW challenge numbers frames; find, align and follow faces.
+    """Decode videos to `01/00001.jpg` and so on, as the ABAW challenge numbers frames; find, align, follow faces.
 
     Run it again after a kill: what is done is not done again. Needs pip install 'cer-fusion[video,faces]'.
 

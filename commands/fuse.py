@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
-from commands import (
-    fuse_ablate,
-    fuse_apply,
-    fuse_check_table,
-    fuse_choose,
-    fuse_compare,
-    fuse_diagnose,
-    fuse_predict,
-    fuse_report,
-    fuse_smooth,
-    fuse_submit,
-    fuse_train,
-)
 from commands.console import app as make_app
 
-app = make_app("Train and compare fusion heads on cached features, in seconds.")
-app.command("train")(fuse_train.train)
-app.command("compare")(fuse_compare.compare)
-app.command("ablate")(fuse_ablate.ablate)
-app.command("diagnose")(fuse_diagnose.diagnose)
-app.command("evaluate")(fuse_apply.evaluate)
-app.command("predict")(fuse_predict.predict)
-app.command("report")(fuse_report.report)
-app.command("check-table")(fuse_check_table.check_table)
-app.command("smooth")(fuse_smooth.smooth)
-app.command("submit")(fuse_submit.submit)
-app.command("choose")(fuse_choose.choose)
+COMMANDS = {
+    "train": (
+        "commands.fuse_train:train",
+        "Fit one head, judge it once on the held-out split, and keep it with every choice and answer in a run folder.",
+    ),
+    "compare": (
+        "commands.fuse_compare:compare",
+        "Compare heads: a column a head and a single backbone, a row a class, accuracy and F1 with intervals, seconds.",
+    ),
+    "ablate": (
+        "commands.fuse_ablate:ablate",
+        "Sweep block or decision weights in one job; choose on inner folds, judge once on the held-out split.",
+    ),
+    "diagnose": (
+        "commands.fuse_diagnose:diagnose",
+        "Say why a head scores as it does: blocks by Shapley value, agreement, similarity, calibration, hard samples.",
+    ),
+    "evaluate": (
+        "commands.fuse_apply:evaluate",
+        "Judge a kept head on labelled samples; it refuses features it did not learn from.",
+    ),
+    "predict": (
+        "commands.fuse_predict:predict",
+        "Give every sample its probabilities: sample_id, label, predicted, one column a class.",
+    ),
+    "report": (
+        "commands.fuse_report:report",
+        "Write one HTML page without server or network: tables, figures, configuration, and a weight explorer.",
+    ),
+    "check-table": (
+        "commands.fuse_check_table:check_table",
+        "Turn a table of per-class accuracies back into whole numbers of rows, and show the cells that cannot be.",
+    ),
+    "smooth": (
+        "commands.fuse_smooth:smooth",
+        "Smooth probabilities within videos; on labelled ones, score every setting and choose by leaving videos out.",
+    ),
+    "submit": (
+        "commands.fuse_submit:submit",
+        "Answer every row of the ABAW compound-expression template from predictions; or --check a file, or --diff two.",
+    ),
+    "choose": (
+        "commands.fuse_choose:choose",
+        "Rank predictions by how close their classes' frequencies come to the challenge's known prior.",
+    ),
+}
+"""Where each command is, and the first line of its docstring."""
+
+app = make_app("Train and compare fusion heads on cached features, in seconds.", COMMANDS)

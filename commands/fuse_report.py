@@ -65,7 +65,7 @@ def report(
     device: Device = "auto",
     seed: Seed = 0,
 ) -> None:
-    """Write one HTML page that needs no server and no network: tables, figures, configuration, and a weight explorer.
+    """Write one HTML page without server or network: tables, figures, configuration, and a weight explorer.
 
     The page carries what each member says about the test rows: readers move weights and see every figure change.
     Given run folders of cer-fuse train it fits nothing; runs of single backbones are then the explorer's members.

@@ -44,7 +44,7 @@ def smooth(
     as_json: Json = False,
     seed: Seed = 0,
 ) -> None:
-    """Smooth probabilities within each video; on labelled videos score every setting and choose by leaving videos out.
+    """Smooth probabilities within videos; on labelled ones, score every setting and choose by leaving videos out.
 
     Example: cer-fuse smooth predictions.csv --method box --window 5:101:8 -o smoothed.csv
     """

@@ -79,6 +79,7 @@ def options() -> set[str]:
     from commands import feat, fuse
 
     def of(command: Any) -> set[str]:
+        command = getattr(command, "real", command)
         inner = [of(one) for one in getattr(command, "commands", {}).values()]
         return {option for parameter in command.params for option in parameter.opts}.union(*inner)
 

@@ -1,0 +1,50 @@
+"""Commands that are imported when they run: the list tells the truth about them, and nothing else is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from commands import feat, fuse
+
+FRONTS = {"cer-feat": feat, "cer-fuse": fuse}
+EVERY = [(front, name) for front, module in FRONTS.items() for name in module.COMMANDS]
+
+
+@pytest.mark.parametrize(("front", "name"), EVERY)
+def test_the_list_says_what_the_command_says_of_itself(front, name):
+    later = typer.main.get_command(FRONTS[front].app).commands[name]
+    assert later.real.help.split("\n\n")[0] == later.help
+
+
+@pytest.mark.parametrize(("front", "name"), EVERY)
+def test_a_command_tells_its_options(front, name):
+    told = CliRunner().invoke(FRONTS[front].app, [name, "--help"], env={"COLUMNS": "200"})
+    assert told.exit_code == 0
+    assert f"Usage: root {name}" in told.output
+    assert "--help" in told.output
+    assert "--install-completion" not in told.output
+
+
+def test_a_command_that_is_not_there_is_told_with_the_nearest():
+    told = CliRunner().invoke(fuse.app, ["trian"])
+    assert told.exit_code == 2
+    assert "Did you mean 'train'?" in told.output
+
+
+@pytest.mark.parametrize("front", FRONTS)
+def test_the_list_imports_no_command(front):
+    code = f"""
+import contextlib, io, sys
+from cli import {front.removeprefix("cer-")}_main as main
+sys.argv = [{front!r}, "--help"]
+with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+    main()
+print(*sorted(name for name in sys.modules if name.startswith("commands")))
+"""
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert found == ["commands", "commands.console", f"commands.{front.removeprefix('cer-')}", "commands.later"]
