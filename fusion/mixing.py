@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
 import numpy as np
@@ -51,9 +54,13 @@ def decisions(member_proba: FloatArray, weights: FloatArray, mix: Mix = "arithme
     planes = np.ascontiguousarray(scores.transpose(0, 2, 1)).reshape(m, -1)  # (m, n', k) -> (m, k * n')
     shares = weights / weights.sum(axis=1, keepdims=True)
     step = max(1, _CHUNK // planes.shape[1])
-    for start in range(0, len(shares), step):
+
+    def decide(start: int) -> None:
         mixed = (shares[start : start + step] @ planes).reshape(-1, k, rows.size)  # (w', k * n') -> (w', k, n')
         out[start : start + step, rows] = _argmax(mixed)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy's loops release the lock; parts have places of their own
+        deque(pool.map(decide, range(0, len(shares), step)), maxlen=0)
     return out
 
 

@@ -39,6 +39,10 @@ class Tracker:
         self._alive: list[_Track] = []
         self._begun = 0
 
+    def cut(self) -> None:
+        """End all tracks: what is seen from here on is another shot."""
+        self._alive = []
+
     def follow(self, frame: int, boxes: Sequence[Box]) -> list[int]:
         """Assign the boxes of one frame; frames come in rising order.
 

@@ -26,6 +26,8 @@ class Seen:
     """When it is shown."""
     damaged: bool
     """The decoder had to guess parts of it."""
+    change: float
+    """How much it differs from the frame before; see `cuts.Changes`."""
     faces: tuple[Face, ...]
     """The surest first."""
     digests: tuple[str | None, ...]
@@ -71,9 +73,8 @@ class Journal:
     def add(self, seen: Seen) -> None:
         """Write a frame down."""
         faces = [[*face.box, face.score, face.landmarks] for face in seen.faces]
-        self._append(
-            {"n": seen.number, "t": seen.time_s, "damaged": seen.damaged, "faces": faces, "pictures": seen.digests}
-        )
+        facts = {"n": seen.number, "t": seen.time_s, "damaged": seen.damaged, "change": seen.change}
+        self._append({**facts, "faces": faces, "pictures": seen.digests})
 
     def finish(self, facts: dict[str, Any]) -> None:
         """Write down that the video ends here."""
@@ -114,6 +115,7 @@ def _seen(entry: dict[str, Any]) -> Seen:
         number=entry["n"],
         time_s=entry["t"],
         damaged=entry["damaged"],
+        change=entry["change"],
         faces=tuple(faces),
         digests=tuple(entry["pictures"]),
     )

@@ -40,7 +40,7 @@ class MadeFrames:
     folders: tuple[str, ...]
     """Folders of pictures."""
     counts: dict[str, int]
-    """frames (looked at), pictures, faces, tracks, without_face, without_main, several_faces, damaged."""
+    """frames (looked at), cuts, pictures, faces, tracks, without_face, without_main, several_faces, damaged."""
     without_picture: tuple[tuple[int, int], ...]
     """Frames that have no picture, as (first, last) of runs of frames looked at."""
     table_sha256: str

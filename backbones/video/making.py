@@ -20,6 +20,7 @@ from typing import Any
 from backbones.errors import FramesError, VideoError, listed
 from backbones.faces.choosing import largest
 from backbones.faces.face import Detector
+from backbones.video.cuts import Changes
 from backbones.video.decoding import VideoFrameRGB, VideoReader
 from backbones.video.journal import Journal, Seen
 from backbones.video.made import MadeFrames, file_sha256, index_path, table_path
@@ -108,12 +109,14 @@ def _look(
     pictures = work / "pictures"
     pictures.mkdir(exist_ok=True)
     known = journal.seen()
+    changes = Changes()
     reader = VideoReader(path)
     for frame in reader.frames():
         if (frame.number - 1) % settings.every == 0:
+            change = 0.0 if detector is None else changes.of(frame.picture)
             before = next(known, None)  # ends before the first line is added, and then stays ended
             if before is None:
-                journal.add(_seen(frame, settings, detector, pictures))
+                journal.add(_seen(frame, change, settings, detector, pictures))
             elif not _whole(before, pictures):
                 _write(before, frame, settings, pictures)
         if progress is not None:
@@ -121,9 +124,11 @@ def _look(
     journal.finish(reader.facts())
 
 
-def _seen(frame: VideoFrameRGB, settings: FrameSettings, detector: Detector | None, pictures: Path) -> Seen:
+def _seen(
+    frame: VideoFrameRGB, change: float, settings: FrameSettings, detector: Detector | None, pictures: Path
+) -> Seen:
     faces = () if detector is None else tuple(detector.detect(frame.picture))
-    seen = Seen(number=frame.number, time_s=frame.time_s, damaged=frame.damaged, faces=faces, digests=())
+    seen = Seen(number=frame.number, time_s=frame.time_s, damaged=frame.damaged, change=change, faces=faces, digests=())
     return replace(seen, digests=_write(seen, frame, settings, pictures))
 
 

@@ -17,6 +17,7 @@ from backbones.faces.choosing import POLICIES, Policy
 from backbones.faces.face import Detector
 from backbones.faces.tracking import TrackSettings
 from backbones.video import decoding
+from backbones.video.cuts import CutSettings
 
 Ending = Literal["jpg", "png"]
 
@@ -33,6 +34,8 @@ class FrameSettings:
     """What a crop is."""
     tracking: TrackSettings = field(default_factory=TrackSettings)
     """When a face is the one of the frame before."""
+    cuts: CutSettings = field(default_factory=CutSettings)
+    """When a frame begins a new shot, and with it new tracks."""
     ending: Ending = "jpg"
     """What pictures are written as."""
     quality: int = 95
@@ -66,6 +69,7 @@ class FrameSettings:
             found["detector"] = detector.identity()
             found["alignment"] = self.alignment.identity()
             found["tracking"] = self.tracking.identity()
+            found["cuts"] = self.cuts.identity()
         return found
 
     def versions(self, detector: Detector | None) -> dict[str, str]:

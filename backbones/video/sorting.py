@@ -9,6 +9,7 @@ from pathlib import Path
 
 from backbones.faces.choosing import MainTrack, Tracked, largest, presences
 from backbones.faces.tracking import Tracker
+from backbones.video.cuts import with_cuts
 from backbones.video.journal import Journal, Seen
 from backbones.video.made import runs
 from backbones.video.naming import frame_name
@@ -16,7 +17,9 @@ from backbones.video.settings import FrameSettings
 from backbones.video.table import Row, write_table
 
 Sorted = tuple[tuple[str, ...], dict[str, int], tuple[tuple[int, int], ...]]
-_COUNTS = ("frames", "pictures", "faces", "tracks", "without_face", "without_main", "several_faces", "damaged")
+_COUNTS = (
+    "frames", "cuts", "pictures", "faces", "tracks", "without_face", "without_main", "several_faces", "damaged",
+)  # fmt: skip
 
 
 def sort_pictures(work: Path, name: str, settings: FrameSettings, journal: Journal, table: Path) -> Sorted:
@@ -33,7 +36,7 @@ def sort_pictures(work: Path, name: str, settings: FrameSettings, journal: Journ
     folders: dict[str, None] = {}
 
     def rows() -> Iterator[Row]:
-        for seen, made in _chosen(name, settings, journal):
+        for seen, cut, made in _chosen(name, settings, journal):
             for row, i in made:
                 if row.picture:
                     folder = row.picture.rpartition("/")[0]
@@ -51,6 +54,7 @@ def sort_pictures(work: Path, name: str, settings: FrameSettings, journal: Journ
             counts["without_main"] += bool(seen.faces) and not any(row.main for row, _ in made)
             counts["several_faces"] += len(seen.faces) > 1
             counts["damaged"] += seen.damaged
+            counts["cuts"] += cut
             if not pictures:
                 without.append(seen.number)
 
@@ -58,16 +62,16 @@ def sort_pictures(work: Path, name: str, settings: FrameSettings, journal: Journ
     return tuple(folders), {key: int(counts[key]) for key in _COUNTS}, runs(without, settings.every)
 
 
-def _chosen(name: str, settings: FrameSettings, journal: Journal) -> Iterator[tuple[Seen, list[tuple[Row, int]]]]:
-    """Every frame with its rows, and for each the position of its picture among the frame's."""
-    tracks = presences(tracked for _, tracked in _tracked(settings, journal))
+def _chosen(name: str, settings: FrameSettings, journal: Journal) -> Iterator[tuple[Seen, bool, list[tuple[Row, int]]]]:
+    """Every frame, whether it begins a shot, its rows, and for each the position of its picture among the frame's."""
+    tracks = presences(tracked for _, _, tracked in _tracked(settings, journal))
     main = MainTrack(tracks)
-    for seen, (number, faces) in _tracked(settings, journal):
+    for seen, cut, (number, faces) in _tracked(settings, journal):
         plain = Row(frame=number, time_s=seen.time_s, damaged=seen.damaged)
         file = frame_name(number, settings.ending)
         if not faces:
             picture = f"{name}/{file}" if settings.faces == "none" else ""
-            yield seen, [(Row(**{**vars(plain), "picture": picture}), 0)]
+            yield seen, cut, [(Row(**{**vars(plain), "picture": picture}), 0)]
             continue
         chosen = largest([box for _, box in faces]) if settings.faces == "largest" else main.choose(number, faces)
         rows = []
@@ -76,16 +80,21 @@ def _chosen(name: str, settings: FrameSettings, journal: Journal) -> Iterator[tu
             picture = f"{folder}/{file}" if settings.faces == "all" or i == chosen else ""
             given = {"face": face, "position": i + 1, "track": track, "main": i == chosen, "picture": picture}
             rows.append((Row(**{**vars(plain), **given}), i))
-        yield seen, rows
+        yield seen, cut, rows
 
 
-def _tracked(settings: FrameSettings, journal: Journal) -> Iterator[tuple[Seen, Tracked]]:
-    """Every frame with the tracks of its faces. Time is counted in frames looked at."""
+def _tracked(settings: FrameSettings, journal: Journal) -> Iterator[tuple[Seen, bool, Tracked]]:
+    """Every frame, whether it begins a shot, and the tracks of its faces, which end with a shot.
+
+    Time is counted in frames looked at.
+    """
     tracker = Tracker(settings.tracking)
-    for seen in journal.seen():
+    for seen, cut in with_cuts(journal.seen(), lambda seen: seen.change, settings.cuts):
         boxes = [face.box for face in seen.faces]
         step = (seen.number - 1) // settings.every
-        yield seen, (seen.number, list(zip(tracker.follow(step, boxes), boxes, strict=True)))
+        if cut:
+            tracker.cut()
+        yield seen, cut, (seen.number, list(zip(tracker.follow(step, boxes), boxes, strict=True)))
 
 
 def _move(path: Path, target: Path) -> None:

@@ -42,7 +42,7 @@ def test_faces_are_numbered_as_their_frames_and_frames_without_one_have_no_pictu
     assert sorted(path.name for path in (tmp_path / "out" / "07").iterdir()) == wanted
     assert made.without_picture == ((5, 6),)
     assert made.counts == {
-        "frames": 12, "pictures": 10, "faces": 14, "tracks": 2, "without_face": 2, "without_main": 0,
+        "frames": 12, "cuts": 0, "pictures": 10, "faces": 14, "tracks": 2, "without_face": 2, "without_main": 0,
         "several_faces": 4, "damaged": 0,
     }  # fmt: skip
     assert size_of(tmp_path / "out" / "07" / "00001.jpg") == (32, 32)
@@ -93,6 +93,23 @@ def test_every_third_frame_keeps_its_number(tmp_path, clip):
     ]  # fmt: skip
 
 
+@pytest.fixture
+def two_shots(tmp_path):
+    """Twelve frames: from 7 on it is dark, and another square stands where the first one stood."""
+    frames = [squares((20 + 2 * i, 30)) for i in range(12)]
+    for frame in frames[6:]:
+        frame[frame == 90] = 10
+    return write_clip(tmp_path / "8.mp4", frames)
+
+
+def test_no_face_is_followed_across_a_cut(tmp_path, two_shots):
+    made = make_frames(two_shots, "08", tmp_path / "out", SMALL, SquareDetector())
+    assert (made.counts["cuts"], made.counts["tracks"], made.counts["pictures"]) == (1, 2, 12)
+    rows = list(read_table(table_path(tmp_path / "out", "08")))
+    assert [row.track for row in rows] == [1] * 6 + [2] * 6
+    assert all(row.main for row in rows)
+
+
 def test_a_second_run_does_nothing(tmp_path, clip):
     make_frames(clip, "07", tmp_path / "out", SMALL, SquareDetector())
     before, detector = content(tmp_path / "out"), SquareDetector()
@@ -104,8 +121,10 @@ class Killed(BaseException):
     """Stands for a kill: nothing catches it."""
 
 
-@pytest.mark.parametrize("frames_done", [1, 4, 11])
-def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path, clip, frames_done):
+@pytest.mark.parametrize("frames_done", [1, 4, 6, 11])
+@pytest.mark.parametrize("kind", ["clip", "two_shots"])
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path, request, kind, frames_done):
+    clip = request.getfixturevalue(kind)
     make_frames(clip, "07", tmp_path / "whole", SMALL, SquareDetector())
 
     class Dies(SquareDetector):
