@@ -39,7 +39,7 @@ def frames(
 ) -> None:
     """Decode videos to `01/00001.jpg` and so on, as the ABAW challenge numbers frames; find, align, follow faces.
 
-    Run it again after a kill: what is done is not done again. Needs pip install 'cer-fusion[video,faces]'.
+    Run it again after a kill: what is done is not done again. Needs pip install 'cer-fusion\\[video,faces]'.
 
     Example: cer-feat frames videos -o frames && cer-feat manifest frames frames -o ce.csv
     """

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
 import numpy as np
@@ -17,7 +14,8 @@ FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 Decisions: TypeAlias = NDArray[np.int16]
 
-_CHUNK = 100_000  # mixed probabilities held at once: 0.8 MB, within the caches
+_CHUNK = 200_000  # mixed probabilities held at once: 1.6 MB, within the caches
+_CLEARLY = 1e-12  # share by which one sum must be larger than another, so that rounding cannot make them equal
 
 
 def decisions(member_proba: FloatArray, weights: FloatArray, mix: Mix = "arithmetic") -> Decisions:
@@ -44,41 +42,56 @@ def decisions(member_proba: FloatArray, weights: FloatArray, mix: Mix = "arithme
         )
     if mix not in MIXES:
         raise SweepError(f"there is no mix {mix!r}; {nearest(mix, MIXES)}")
-    m, _, k = member_proba.shape
-    firsts = member_proba.argmax(axis=2)  # (m, n)
-    out = np.repeat(firsts[:1].astype(np.int16), weights.shape[0], axis=0)
-    rows = np.flatnonzero((firsts != firsts[0]).any(axis=0))  # where all members agree, so does every mix of them
-    if not rows.size:
-        return out
-    scores = terms(member_proba[:, rows], mix)
-    planes = np.ascontiguousarray(scores.transpose(0, 2, 1)).reshape(m, -1)  # (m, n', k) -> (m, k * n')
+    scores = terms(member_proba, mix)
     shares = weights / weights.sum(axis=1, keepdims=True)
-    step = max(1, _CHUNK // planes.shape[1])
-
-    def decide(start: int) -> None:
-        mixed = (shares[start : start + step] @ planes).reshape(-1, k, rows.size)  # (w', k * n') -> (w', k, n')
-        out[start : start + step, rows] = _argmax(mixed)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy's loops release the lock; parts have places of their own
-        deque(pool.map(decide, range(0, len(shares), step)), maxlen=0)
+    out = np.empty((len(shares), scores.shape[1]), dtype=np.int16)
+    contend = _contenders(scores)
+    numbers = contend.sum(axis=1)
+    for number in np.unique(numbers):
+        rows = np.flatnonzero(numbers == number)
+        classes = np.nonzero(contend[rows])[1].reshape(-1, number)  # (n', number), rising
+        planes = np.take_along_axis(scores[:, rows], classes[None], axis=2).transpose(0, 2, 1).reshape(len(scores), -1)
+        step = max(1, _CHUNK // planes.shape[1])
+        for start in range(0, len(shares), step):
+            mixed = shares[start : start + step] @ planes  # (w', number * n')
+            out[start : start + step, rows] = _winners(mixed.reshape(-1, number, rows.size), classes.T)
     return out
 
 
-def _argmax(planes: FloatArray) -> Decisions:
-    """First largest class, by whole planes: (w, k, n) -> (w, n). NumPy's argmax is slow over a short axis.
+def _contenders(scores: FloatArray) -> NDArray[np.bool_]:
+    """Return which classes (n, k) can win a row of scores (m, n, k) under any weights at all.
 
-    The position is counted as the classes that pass before the largest value is met: sums of single bytes.
+    A class that another one beats with every member cannot. An earlier class must be beaten clearly: equal sums, or
+    sums that rounding makes equal, fall to it.
     """
+    k = scores.shape[2]
+    out = np.ones(scores.shape[1:], dtype=np.bool_)
+    for c in range(k):
+        mine = scores[:, :, c]
+        for d in range(k):
+            other = scores[:, :, d]
+            if d < c:
+                out[:, c] &= (mine > other).any(axis=0)
+            elif d > c:
+                out[:, c] &= (other - mine <= _CLEARLY * (np.abs(other) + np.abs(mine))).any(axis=0)
+    return out
+
+
+def _winners(planes: FloatArray, classes: IntArray) -> NDArray[np.unsignedinteger]:
+    """Return the class, of `classes` (c, n), of the first largest score of planes (w, c, n): (w, n).
+
+    By whole planes, since NumPy's argmax is slow over a short axis; a class replaces another under a mask of bits.
+    """
+    ids = classes.astype(np.uint8 if classes.max() < 256 else np.uint16)
     best = planes[:, 0].copy()
-    for c in range(1, planes.shape[1]):
+    won = np.broadcast_to(ids[0], best.shape).copy()
+    larger = np.empty(best.shape, dtype=np.bool_)
+    for c in range(1, len(ids)):
+        np.greater(planes[:, c], best, out=larger)
+        mask = np.negative(larger.view(np.uint8).astype(ids.dtype, copy=False))  # of 0 and 1 makes no bits and all
+        won ^= (won ^ ids[c]) & mask
         np.maximum(best, planes[:, c], out=best)
-    where = np.zeros(best.shape, dtype=np.uint8)
-    before, unequal = np.ones(best.shape, dtype=np.bool_), np.empty(best.shape, dtype=np.bool_)
-    for c in range(planes.shape[1] - 1):
-        np.not_equal(planes[:, c], best, out=unequal)
-        np.logical_and(before, unequal, out=before)
-        where += before.view(np.uint8)
-    return where.astype(np.int16)
+    return won
 
 
 def counted(y_true: IntArray, y_pred: NDArray[np.integer], k: int) -> IntArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -28,6 +29,9 @@ def test_a_command_tells_its_options(front, name):
     assert f"Usage: root {name}" in told.output
     assert "--help" in told.output
     assert "--install-completion" not in told.output
+    text = typer.main.get_command(FRONTS[front].app).commands[name].real.help.replace("\\[", "[")
+    for bracketed in re.findall(r"\S*\[\S*\]\S*", text):  # Rich would take it for markup
+        assert bracketed in told.output
 
 
 def test_a_command_that_is_not_there_is_told_with_the_nearest():

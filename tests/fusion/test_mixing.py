@@ -67,6 +67,25 @@ def test_the_first_of_equal_classes_is_taken():
     assert decisions(swapped, np.ones((1, 2))).tolist() == [[2]]
 
 
+@given(st.integers(0, 10**6), st.integers(1, 4), st.integers(2, 7), st.sampled_from(MIXES))
+def test_coarse_probabilities_that_tie_often_are_decided_as_argmax_has_it(seed, m, k, mix):
+    """Sums of quarters and powers of two are exact, so that ties are ties."""
+    rng = np.random.default_rng(seed)
+    proba = rng.integers(1, 4, (m, 40, k)) / 4
+    weights = np.vstack([np.eye(m), 2.0 ** rng.integers(0, 3, (9, m))])
+    weights = weights[np.log2(weights.sum(axis=1)) % 1 == 0]
+    if mix == "arithmetic":
+        expected = np.einsum("wm,mnk->wnk", weights, proba).argmax(axis=2)
+        assert (decisions(proba, weights, mix) == expected).all()
+    assert (decisions(proba, np.eye(m), mix) == proba.argmax(axis=2)).all()
+
+
+def test_many_classes_are_told_apart():
+    proba = members(0, 3, 60, 300)
+    weights = np.random.default_rng(1).dirichlet(np.ones(3), 7)
+    assert (decisions(proba, weights) == np.einsum("wm,mnk->wnk", weights, proba).argmax(axis=2)).all()
+
+
 def test_one_member_cannot_veto_a_class_alone():
     proba = np.array([[[0.0, 1.0]], [[0.9, 0.1]]])
     assert decisions(proba, np.array([[0.001, 0.999]]), "geometric").tolist() == [[0]]
