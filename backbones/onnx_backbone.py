@@ -58,10 +58,10 @@ class OnnxRecipe:
         if missing or mean is None or std is None or colour is None or scale is None:
             raise OptionError(
                 f"an ONNX file does not say what its input means; say {', '.join(missing)}\n"
-                f"  e.g. mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), colour='RGB', scale='0-1'"
+                f"  e.g. mean=0.485,0.456,0.406 std=0.229,0.224,0.225 colour=RGB scale=0-1, channels in that order"
             )
         if len(mean) != 3 or len(std) != 3:
-            raise OptionError(f"mean and std need three values, however: {mean=}, {std=}")
+            raise OptionError(f"mean and std need three values each, such as 1,1,1, however: {mean=}, {std=}")
         means, stds = (float(mean[0]), float(mean[1]), float(mean[2])), (float(std[0]), float(std[1]), float(std[2]))
         return cls(mean=means, std=stds, colour=colour, scale=scale, **rest)
 

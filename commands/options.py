@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -63,17 +64,24 @@ def numbers(text: str | None, option: str) -> list[float]:
 
 
 def key_values(entries: list[str] | None, option: str) -> dict[str, Any]:
-    """Repeated `key=value` options; values are JSON where they can be, else text."""
+    """Repeated `key=value` options; values are JSON where they can be, `1,2,3` is a list of numbers, else text."""
     found: dict[str, Any] = {}
     for entry in entries or []:
         key, equals, text = entry.partition("=")
         if not equals or not key:
             raise typer.BadParameter(f"expected key=value, however: {entry!r}", param_hint=option)
-        try:
-            found[key.strip()] = json.loads(text)
-        except ValueError:
-            found[key.strip()] = text
+        found[key.strip()] = _value(text)
     return found
+
+
+def _value(text: str) -> Any:
+    with contextlib.suppress(ValueError):
+        return json.loads(text)
+    with contextlib.suppress(ValueError):
+        several = json.loads(f"[{text}]")
+        if several and all(isinstance(one, int | float) for one in several):
+            return several
+    return text
 
 
 def memory_budget(text: str | None) -> float:
