@@ -43,7 +43,7 @@ def unidentifiable(head: Classifier) -> str | None:
 def undone(name: str, params: dict[str, Any]) -> str | None:
     """Say why a head of this name and these settings answers the same whatever its blocks are multiplied by, or None.
 
-    What it claims of the heads here is proven in `tests/fusion/test_identifiability.py`, for factors above zero.
+    What it claims of the heads here is proven in `tests/fusion/sweeps/test_identifiability.py`, for factors above zero.
     """
     if name in TREES:
         return "scaling a block is an exact no-op for trees"
