@@ -28,10 +28,10 @@ def _run(app: Callable[..., object], name: str) -> None:
     import os
     import sys
 
-    from commands.console import INTERRUPTED
+    from commands.console import INTERRUPTED, PROCESS
 
     try:
-        app(prog_name=name)
+        app(prog_name=name, obj=PROCESS)
     except SystemExit as end:
         if end.code != INTERRUPTED:
             raise

@@ -17,6 +17,8 @@ import typer
 from commands import later
 
 FAILED, TOO_MANY_ERRORS, INTERRUPTED = 1, 3, 130
+PROCESS = "process"
+"""The context object of a command that is all that its process does."""
 PROGRESS_VARIABLE, PROGRESS_LINE = "CER_PROGRESS", "\x1eprogress "
 """A process that works for another tells its progress as lines, not as a bar."""
 _OURS = {"FeatstoreError", "BackbonesError", "FusionError", "DemoFacesError", "WorkerError"}
@@ -35,8 +37,11 @@ class Front(later.Front):
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         _interrupt_on_signals()
         try:
-            return super().invoke(ctx)
+            answer = super().invoke(ctx)
+            _settled(ctx)
+            return answer
         except KeyboardInterrupt:
+            _settled(ctx)
             say("[bold]interrupted.[/] Nothing is half-written; run the same command again to go on.")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:  # `cer-feat ls | head`
@@ -179,6 +184,14 @@ def _interrupt_on_signals() -> None:
         for name in ("SIGTERM", "SIGUSR1"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), interrupt)
+
+
+def _settled(ctx: Any) -> None:
+    """Let signals no longer change how a process ends whose command has ended: with the status that it has earned."""
+    if ctx.obj == PROCESS and threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _told(error: Exception) -> int | None:

@@ -52,3 +52,24 @@ print(*sorted(name for name in sys.modules if name.startswith("commands")))
 """
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert found == ["commands", "commands.console", f"commands.{front.removeprefix('cer-')}", "commands.later"]
+
+
+def test_a_signal_after_the_command_has_ended_does_not_change_its_status():
+    """A scheduler's signal may come while the process is being taken down."""
+    code = """
+import os, signal, sys
+import typer
+from commands import console
+app = console.app("Toy.")
+app.command("work")(lambda: None)
+end = console.Front.invoke
+def invoke(self, ctx):
+    answer = end(self, ctx)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        os.kill(os.getpid(), number)
+    return answer
+console.Front.invoke = invoke
+app(["work"], prog_name="toy", obj=console.PROCESS)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (found.returncode, found.stderr) == (0, "")
