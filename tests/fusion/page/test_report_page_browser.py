@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fusion.members import Members
 from fusion.metrics import Scores
 from fusion.mixes import MIXES
 from fusion.mixing import counted, decisions
@@ -199,3 +200,21 @@ def test_the_page_is_never_wider_than_its_window_and_follows_the_readers_scheme(
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, ground[4:-1].split(", "))) < 200) == (scheme == "dark")
+
+
+@pytest.mark.parametrize("width", [1920, 1280, 1200, 1100, 1000, 800])
+def test_nothing_of_the_explorer_is_cut_off_on_a_desk(browser, tmp_path, width):
+    names = ("Fearfully", "Happily", "Sadly", "Disgustedly", "Angrily")
+    classes = (*(f"{name} Surprised" for name in names), "Sadly Fearful", "Sadly Angry")
+    y = np.arange(70) % 7
+    proba = np.random.default_rng(0).dirichlet(np.ones(7), (3, 70))
+    seven = Members(names=("vit", "manet", "resnet50"), classes=classes, proba=proba, y=y)
+    write_page(tmp_path / "page.html", "Seven", [Section(title="Mix", explorer=Explorer(members=seven, presets={}))])
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get((tmp_path / "page.html").as_uri())
+    parts = browser.execute_script(
+        "return [...document.querySelectorAll('#explorer .scroll')].map(one => [one.scrollWidth, one.clientWidth])"
+    )
+    assert parts
+    assert all(needed <= there for needed, there in parts), parts
