@@ -108,6 +108,8 @@ def _faces(made: MadeFrames) -> str:
     if made.identity["faces"] == "none":
         return "whole frames"
     parts = [f"{counts['faces']:,} faces in {counts['tracks']:,} tracks"]
+    if counts["cuts"]:
+        parts.append(f"{counts['cuts']:,} cuts")
     if counts["several_faces"]:
         parts.append(f"several in {counts['several_faces']:,} frames")
     return ", ".join(parts)
