@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.console import escape, say
+from commands.console import escape, say, size_text
 from commands.options import load_view
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def fits_in_memory(count: int, view: View, budget: float) -> bool:
     if needed > budget:
         say(
             f"[yellow]rows are read from the store piece by piece[/]: in memory they would take "
-            f"{needed / 1e9:,.1f} GB with their copies, allowed are {budget / 1e9:,.1f} GB (--memory)"
+            f"{size_text(needed)} with their copies, allowed are {size_text(budget)} (--memory)"
         )
     return needed <= budget
 
