@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from statistics import median
 from typing import Any, Final, TypeVar
 
@@ -59,26 +60,13 @@ def with_cuts(frames: Iterable[T], change_of: Callable[[T], float], settings: Cu
     A flash counts as a cut, and so does its end; a dissolve does not.
     """
     reach = settings.reach
-    near: deque[tuple[T, float]] = deque()  # up to `reach` frames before the one in question, itself, those after it
-    place = 0
-
-    def judged() -> tuple[T, bool]:
-        frame, change = near[place]
-        others = [other for i, (_, other) in enumerate(near) if i != place]
+    near: deque[tuple[T, float] | None] = deque([None] * reach, maxlen=2 * reach + 1)  # None: beyond an end
+    for one in chain(((frame, change_of(frame)) for frame in frames), [None] * reach):
+        near.append(one)
+        asked = near[reach] if len(near) == near.maxlen else None
+        if asked is None:
+            continue
+        frame, change = asked
+        others = [other[1] for other in near if other is not None and other is not asked]
         usual = median(others) if others else 0.0
-        return frame, change >= settings.least_change and change >= settings.least_ratio * usual
-
-    for frame in frames:
-        near.append((frame, change_of(frame)))
-        if len(near) > place + reach:
-            yield judged()
-            if place == reach:
-                near.popleft()
-            else:
-                place += 1
-    while place < len(near):
-        yield judged()
-        if place == reach:
-            near.popleft()
-        else:
-            place += 1
+        yield frame, change >= settings.least_change and change >= settings.least_ratio * usual

@@ -64,7 +64,8 @@ def test_copied_trees_answer_as_catboosts_own(k, faces, more_faces):
 
     from fusion.heads.cat import as_json
 
-    model = catboost.CatBoost({"loss_function": "MultiClass", "iterations": 12, "depth": 3, "thread_count": 1})
+    settings = {"loss_function": "MultiClass", "iterations": 12, "depth": 3, "thread_count": 1}
+    model = catboost.CatBoost({**settings, "allow_writing_files": False})
     model.fit(catboost.Pool(faces.X, label=faces.y % k), silent=True)
     document = as_json(model)
     scale, bias = document["scale_and_bias"]
