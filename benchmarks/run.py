@@ -19,6 +19,7 @@ RUNS = (
     ("simplex_sweep",),
     ("mlp_head", "--runs", "5"),
     ("mlp_head", "--runs", "3", "--precision", "float32"),
+    ("fitting",),
     ("extraction", "--backbone", "resnet50", "--batch-sizes", "4", "8", "16", "32"),
     ("extraction", "--backbone", "manet", "--batch-sizes", "8", "16", "32", "--pictures", "128"),
     ("one_pass",),
