@@ -4,13 +4,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test reliability lint check bench clean
+.PHONY: demo test test-pythons test-lowest lowest reliability lint check bench clean
 
 demo: $(STAMP)  ## draw faces, embed them with the three backbones, train and compare all heads
 	$(BIN)/cer-feat demo --output demo-out
 
 test: $(STAMP)  ## the whole test suite
 	$(BIN)/python -m pytest
+
+test-pythons:  ## store, fusion and reliability on every other CPython from 3.11 up that is found, one after another
+	$(PYTHON) tests/environments.py pythons
+
+test-lowest:  ## the whole suite with the lowest declared version of every dependency
+	$(PYTHON) tests/environments.py lowest
+
+lowest: $(STAMP)  ## resolve those versions anew, after a floor in pyproject.toml has changed
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --resolution lowest-direct --python-version 3.11 --extra test --no-annotate \
+	  --no-emit-index-url --custom-compile-command 'make lowest' --output-file constraints/lowest.txt pyproject.toml
 
 reliability: $(STAMP)  ## the store's promises, each with its figure; CER_FUZZ_N=10000 for a full run
 	$(BIN)/python -m pytest tests/reliability

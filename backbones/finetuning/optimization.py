@@ -54,13 +54,18 @@ def parameter_groups(classifier: Classifier, backbone: TorchBackbone, recipe: Re
 
 
 def schedule_of(optimizer: torch.optim.Optimizer, recipe: Recipe, *, updates_per_epoch: int) -> Scheduler:
-    """Make the recipe's schedule; its rates are a function of the number of updates alone: no state to keep."""
+    """Make the recipe's schedule; its rates are a function of the number of updates alone: no state to keep.
+
+    A constant rate is steps of factor one: older timm has no schedule of that name, and gives none at all for a name
+    that it does not know.
+    """
+    constant = recipe.schedule == "constant"
     made, _ = create_scheduler_v2(
         optimizer,
-        sched=recipe.schedule,
+        sched="step" if constant else recipe.schedule,
         num_epochs=recipe.epochs,
         decay_epochs=recipe.step_epochs,
-        decay_rate=recipe.step_factor,
+        decay_rate=1.0 if constant else recipe.step_factor,
         warmup_lr=recipe.lr / 100,
         warmup_epochs=min(recipe.warmup_epochs, recipe.epochs),  # type: ignore[arg-type]
         step_on_epochs=False,
