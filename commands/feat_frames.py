@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -121,6 +122,15 @@ def tell_made(made: MadeFrames) -> None:
         say("  what could be decoded is kept; later frames are numbered as decoded")
     if made.without_picture:
         say(f"  [yellow]no picture[/] of {_frames_without(made)}")
+
+
+def tell_frames_from_zero(ids: Iterable[str]) -> None:
+    """Say early what smoothing and submitting would refuse late."""
+    from fusion.timeline import counted_from_zero
+
+    note = counted_from_zero(ids)
+    if note is not None:
+        say(f"[yellow]{escape(note)}[/]")
 
 
 def _faces(made: MadeFrames) -> str:
