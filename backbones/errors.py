@@ -83,7 +83,7 @@ class VideoError(BackbonesError, ValueError):
 
 
 class FramesError(BackbonesError, RuntimeError):
-    """A folder of frames that is damaged, in the way, or made in another way than asked."""
+    """A folder of frames that is damaged, in the way, made in another way than asked, or cannot be finished now."""
 
 
 class DivergedError(BackbonesError, ArithmeticError):

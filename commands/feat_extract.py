@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from commands.chosen_backbones import chosen_backbones
-from commands.console import escape, out, out_json, out_table, say, show_logs
+from commands.console import PROGRESS_VARIABLE, escape, out, out_json, out_table, say, show_logs
 from commands.extract_bar import extract_bar
+from commands.feat_frames import tell_frames_from_zero
 from commands.options import (
     DEFAULT_STORE,
     Data,
@@ -140,6 +141,8 @@ def extract(
     chosen = chosen_backbones(backbone, weights or [], option or [], name or [])
     size, stored = _batch_size(batch_size), _dtype(dtype)
     manifest, dataset_name = manifest_and_dataset(data, store, dataset=dataset, root=root)
+    if PROGRESS_VARIABLE not in os.environ:  # else the process that this one works for says it
+        tell_frames_from_zero(manifest.ids)
     part = part_of(shard_index, num_shards, os.environ)
     opened = Store.create(store)
     if workers > 1:

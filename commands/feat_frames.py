@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def frames(
-    videos: Annotated[Path, typer.Argument(metavar="VIDEO|FOLDER", help="A video, or a folder of videos.")],
+    videos: Annotated[
+        Path, typer.Argument(metavar="VIDEO|FOLDER", help="A video, or a folder of videos and of folders.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the pictures; made if needed.")],
     faces: Annotated[
         str,
@@ -45,7 +48,7 @@ def frames(
     """
     from backbones import FramesError, VideoError
     from backbones.faces import Policy
-    from backbones.video import FrameSettings, make_frames, named_videos
+    from backbones.video import FrameSettings, held_by, make_frames, named_videos
     from backbones.video.settings import Ending
 
     show_logs()
@@ -56,7 +59,11 @@ def frames(
         ending=cast(Ending, format),
         quality=quality,
     )
-    found = named_videos(videos)
+    held = held_by(videos, apart_from=output)
+    found = named_videos(videos, held)
+    left_out = held.with_pictures_left_out()
+    if left_out:
+        say(f"{len(found):,} videos; left out: {escape(counted(left_out))}")
     detector = None if settings.faces == "none" else face.detector_of(min_face, min_score)
     made: list[MadeFrames] = []
     failed: dict[str, str] = {}
@@ -72,9 +79,14 @@ def frames(
             else:
                 made.append(one)
                 tell_made(one)
-    _report(made, failed, settings, output, as_json)
+    _report(made, failed, left_out, settings, output, as_json)
     if failed or not any(one.counts["pictures"] for one in made):
         raise typer.Exit(FAILED)
+
+
+def counted(left_out: dict[str, int]) -> str:
+    """`3 × .txt, 1 × links that lead nowhere`."""
+    return ", ".join(f"{count:,} × {what}" for what, count in left_out.items())
 
 
 def tell_made(made: MadeFrames) -> None:
@@ -93,6 +105,15 @@ def tell_made(made: MadeFrames) -> None:
         )
     if facts["turned_degrees"] not in ([0], []):
         notes.append(f"turned upright, as the file says (stored {facts['turned_degrees']} degrees off)")
+    if facts["mirrored"]:
+        notes.append("mirrored, as the file says")
+    if facts["stream_choice"]:
+        notes.append(facts["stream_choice"])
+    if facts["interlaced"]:
+        notes.append(
+            f"{facts['interlaced']:,} frames are interlaced: what moves has combed edges; to have none, make a "
+            "copy first: ffmpeg -i IN -vf yadif OUT"
+        )
     for note in notes:
         say(f"  {escape(note)}")
     for fault in facts["faults"]:
@@ -101,6 +122,15 @@ def tell_made(made: MadeFrames) -> None:
         say("  what could be decoded is kept; later frames are numbered as decoded")
     if made.without_picture:
         say(f"  [yellow]no picture[/] of {_frames_without(made)}")
+
+
+def tell_frames_from_zero(ids: Iterable[str]) -> None:
+    """Say early what smoothing and submitting would refuse late."""
+    from fusion.timeline import counted_from_zero
+
+    note = counted_from_zero(ids)
+    if note is not None:
+        say(f"[yellow]{escape(note)}[/]")
 
 
 def _faces(made: MadeFrames) -> str:
@@ -124,7 +154,12 @@ def _frames_without(made: MadeFrames) -> str:
 
 
 def _report(
-    made: list[MadeFrames], failed: dict[str, str], settings: FrameSettings, output: Path, as_json: bool
+    made: list[MadeFrames],
+    failed: dict[str, str],
+    left_out: dict[str, int],
+    settings: FrameSettings,
+    output: Path,
+    as_json: bool,
 ) -> None:
     if as_json:
         rows: list[dict[str, Any]] = [
@@ -137,11 +172,14 @@ def _report(
                 "without_picture": one.without_picture,
                 "variable_frame_rate": one.facts["variable_frame_rate"],
                 "turned_degrees": one.facts["turned_degrees"],
+                "mirrored": one.facts["mirrored"],
+                "stream_choice": one.facts["stream_choice"],
+                "interlaced": one.facts["interlaced"],
                 "faults": one.facts["faults"],
             }
             for one in made
         ]
-        out_json({"output": output, "faces": settings.faces, "videos": rows, "failed": failed})
+        out_json({"output": output, "faces": settings.faces, "videos": rows, "failed": failed, "left_out": left_out})
         return
     if len(made) > 1:
         keys = ("frames", "pictures", "faces", "tracks", "without_face")

@@ -138,6 +138,15 @@ def build(
         str | None,
         typer.Option(help="csv: column of the groups (videos, subjects).", show_default=False, rich_help_panel=_OWN),
     ] = None,
+    first_frame: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="frames: the number of a video's first frame in the file names; ids count from 1.",
+            show_default="1, and a frame 0 is refused",
+            rich_help_panel=_OWN,
+        ),
+    ] = None,
     missing: Annotated[
         str,
         typer.Option(help="Samples whose pictures are not there: keep (and say so), or drop.", rich_help_panel=_ROWS),
@@ -181,7 +190,7 @@ def build(
     options: dict[str, Any] = {
         "classes": classes, "labels": labels, "pictures": pictures, "partition": partition, "columns": columns,
         "id_column": id_column, "path_column": path_column, "label_column": label_column,
-        "split_column": split_column, "group_column": group_column,
+        "split_column": split_column, "group_column": group_column, "first_frame": first_frame,
     }  # fmt: skip
     if adapters.takes(kind, "archive"):
         options["archive"] = output.with_suffix(".pictures.zip")

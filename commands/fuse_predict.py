@@ -10,6 +10,7 @@ import typer
 
 from commands import face_options as face
 from commands.console import FAILED, escape, out, out_json, say, show_logs
+from commands.feat_frames import tell_frames_from_zero
 from commands.fuse_apply import Run, stored_predictions
 from commands.options import DEFAULT_STORE, Data, Device, Json, Missing, StorePath
 
@@ -84,14 +85,16 @@ def predict(
     """
     if pictures is None:
         _only_with_a_path(weights=weights, no_faces=no_faces, frames=frames, smooth=smooth, annotate=annotate)
-        _answer(stored_predictions(head, store, data, split, missing), output, as_json)
+        stored = stored_predictions(head, store, data, split, missing)
+        tell_frames_from_zero(stored.ids)
+        _answer(stored, output, as_json)
         return
     if data is not None or split is not None:
         raise typer.BadParameter(f"{pictures} is no dataset of the store", param_hint="--data" if data else "--split")
     from backbones.video import FrameSettings
-    from commands.predict_sources import Shown, marks_of, source_of, tell_left_out
+    from commands.predict_sources import PictureSource, Shown, marks_of, source_of, tell_left_out
     from commands.recreated import answering
-    from fusion.timeline import Smoothing
+    from fusion.timeline import Smoothing, Timeline
 
     show_logs()
     setting = None if smooth is None else Smoothing.parse(smooth)
@@ -100,6 +103,10 @@ def predict(
     )
     with ExitStack() as keep:
         source = source_of(pictures, frames, keep)
+        if isinstance(source, PictureSource):
+            if setting is not None:
+                Timeline.of(source.names)  # refuses here, before the work, what cannot be smoothed after it
+            tell_frames_from_zero(source.names)
         shown = Shown(settings=settings, detector=None if no_faces else face.detector_of(min_face, min_score))
         line = answering(head, store, weights or [], device)
         found = _collected(line.answers(source.crops(shown), shown.unusable), line.classes)

@@ -1,4 +1,4 @@
-"""What `cer-fuse predict` can be shown: pictures, folders of pictures, videos; each gives crops by sample id."""
+"""What `cer-fuse predict` can be shown: pictures, videos, folders of either; each gives crops by sample id."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from zipfile import is_zipfile
 
 import typer
 
 from commands.console import escape, progress_bar, say
-from commands.feat_frames import tell_made
+from commands.feat_frames import counted, tell_made
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from backbones.faces.annotating import Mark
     from backbones.video import FrameSettings, Row
     from fusion.predictions import Predictions
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
-"""What marks a file as a picture in a folder."""
 
 
 @dataclass(kw_only=True)
@@ -167,20 +165,46 @@ def source_of(path: Path, frames: Path | None, keep: ExitStack) -> PictureSource
     typer.BadParameter
         If there is nothing of the kind, or pictures and videos side by side.
     """
-    from backbones.video import SUFFIXES as VIDEO_SUFFIXES
-    from backbones.video import named_videos
+    from backbones import VideoError
+    from backbones.video import held_by, named_videos
+    from backbones.video.finding import PICTURE_SUFFIXES
 
-    pictures, videos = _listed(path, SUFFIXES), _listed(path, VIDEO_SUFFIXES)
+    try:
+        held = held_by(path, apart_from=frames)
+    except VideoError:
+        raise typer.BadParameter(f"no picture and no video at {path}", param_hint="PICTURE") from None
+    pictures, videos = held.pictures, held.videos
+    moving = [video for video in videos if video.suffix.lower() in PICTURE_SUFFIXES]
+    if pictures and len(moving) == len(videos) > 0:
+        say(f"{len(moving):,} of the pictures move (first: {escape(moving[0].name)}): their first frame is taken")
+        pictures, videos = tuple(sorted({*pictures, *videos})), ()
+    if held.left_out and path.is_dir():
+        say(f"left out: {escape(counted(held.left_out))}")
     if pictures and videos:
+        first, other = (one[0].relative_to(held.root).as_posix() for one in (pictures, videos))
         raise typer.BadParameter(
-            f"{path} holds pictures ({pictures[0]}) and videos ({videos[0]}): name one kind", param_hint="PICTURE"
+            f"{path} holds pictures ({first}) and videos ({other}): name one kind\n"
+            f"  {len(pictures):,} pictures, {len(videos):,} videos",
+            param_hint="PICTURE",
         )
-    if videos or (path.is_file() and not pictures):  # a file that is named itself may end as it likes
+    if videos:
         folder = frames or Path(keep.enter_context(TemporaryDirectory(prefix="cer-frames-")))
-        return VideoSource(videos=named_videos(path), folder=folder)
+        return VideoSource(videos=named_videos(path, held), folder=folder)
     if not pictures:
-        raise typer.BadParameter(f"no picture and no video at {path}", param_hint="PICTURE")
-    return PictureSource(root=path if path.is_dir() else path.parent, names=tuple(pictures))
+        raise typer.BadParameter(f"no picture and no video at {path}{_instead(path)}", param_hint="PICTURE")
+    return PictureSource(root=held.root, names=tuple(picture.relative_to(held.root).as_posix() for picture in pictures))
+
+
+def _instead(path: Path) -> str:
+    """How archives and lists are answered."""
+    archive = path.is_file() and (is_zipfile(path) or path.suffix.lower() in (".tar", ".tgz", ".gz", ".xz", ".bz2"))
+    if not archive and path.suffix.lower() not in (".csv", ".txt", ".parquet"):
+        return ""
+    kind, where = ("folder", path) if archive else ("csv", path)
+    return (
+        f"\n  {'an archive' if archive else 'a list'} is answered from the store: cer-feat manifest {kind} {where} -o "
+        f"{path.stem}.csv, then cer-feat extract, then cer-fuse predict --data {path.stem}"
+    )
 
 
 def marks_of(predictions: Predictions, shown: Shown, top: int) -> dict[str, Mark]:
@@ -205,15 +229,3 @@ def tell_left_out(shown: Shown) -> None:
         say(f"[yellow]{escape(name)}[/]: {escape(reason)}")
     if len(shown.unusable) > 3:
         say(f"  and {len(shown.unusable) - 3:,} more unusable pictures")
-
-
-def _listed(path: Path, suffixes: tuple[str, ...]) -> list[Any]:
-    """Files with these endings, as paths from the folder; videos are looked for in the folder itself only."""
-    if path.is_file():
-        return [path.name] if path.suffix.lower() in suffixes else []
-    every = path.rglob("*") if suffixes is SUFFIXES else path.glob("*")
-    return sorted(
-        one.relative_to(path).as_posix()
-        for one in every
-        if one.suffix.lower() in suffixes and not any(part.startswith(".") for part in one.relative_to(path).parts)
-    )

@@ -27,7 +27,7 @@ def frames_origin(folder: Path) -> dict[str, Any]:
         If an index is damaged, or of a newer release.
     """
     ways: list[dict[str, Any]] = []
-    for path in sorted(folder.glob(f"*{ENDING}")) if folder.is_dir() else []:
+    for path in sorted(folder.rglob(f"*{ENDING}")) if folder.is_dir() else []:
         index = document.read(path, FORMAT, FORMAT_VERSION)
         try:
             way = {"identity": index["identity"], "versions": index["versions"]}

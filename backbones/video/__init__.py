@@ -1,28 +1,32 @@
 """Videos: files in, numbered pictures of frames or faces out, with a table and a sealed index of what was done.
 
-``named_videos(path)`` finds videos and their names, ``make_frames(path, name, output, settings, detector)`` makes the
-frames of one and goes on where a killed run was, ``VideoReader(path).frames()`` is the stream of frames by itself.
+``held_by(path)`` finds videos and ``named_videos(path)`` their names. ``make_frames(path, name, output, settings,
+detector)`` makes the frames of one and goes on where a killed run was; ``VideoReader(path).frames()`` is the stream of
+frames by itself.
 Needs PyAV, the extra `video`; knows nothing of networks, labels or stores.
 """
 
 from __future__ import annotations
 
 from backbones.video.decoding import VideoFrameRGB, VideoReader, decoder_versions
+from backbones.video.finding import SUFFIXES, Held, held_by
 from backbones.video.made import MadeFrames, index_path, table_path
 from backbones.video.making import make_frames
-from backbones.video.naming import SUFFIXES, frame_name, named_videos, video_name
+from backbones.video.naming import frame_name, named_videos, video_name
 from backbones.video.settings import FrameSettings
 from backbones.video.table import Row, read_table
 
 __all__ = [
     "SUFFIXES",
     "FrameSettings",
+    "Held",
     "MadeFrames",
     "Row",
     "VideoFrameRGB",
     "VideoReader",
     "decoder_versions",
     "frame_name",
+    "held_by",
     "index_path",
     "make_frames",
     "named_videos",

@@ -7,23 +7,25 @@ damaged file still gives is given, and every fault is told with the frame at whi
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backbones.errors import MissingExtraError, PictureError, VideoError
+from backbones.errors import FramesError, PictureError, VideoError
 from backbones.picture import check_size
+from backbones.video.opening import moving_pictures, opened, reason_of, require_av
 
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-CODE = 1
+CODE = 2
 """Version of what stands here; part of the identity."""
 _FAULTS_TOLD = 20
 _STEADY = 0.1  # share by which the time from frame to frame may vary at a fixed rate: containers round times
@@ -62,8 +64,13 @@ class VideoReader:
         self.faults: list[str] = []
         self._untold = 0
         self._count = 0
+        self._first: float | None = None
         self._shortest, self._longest = math.inf, 0.0
         self._turns: set[int] = set()
+        self._mirrored = False
+        self._interlaced = 0
+        self._choice: str | None = None
+        self._tag = "0"
         self._size: tuple[int, int] | None = None
         self._promised: dict[str, Any] = {}
         self._pixel_aspect = 1.0
@@ -75,19 +82,24 @@ class VideoReader:
         ------
         VideoError
             If the file is no video, or gives no frame.
+        FramesError
+            If the disk fails while it is read.
         MissingExtraError
             If PyAV is not installed.
         """
         last: float | None = None
-        with _opened(self.path) as container:
-            stream = _pictures_of(container, self.path)
+        with opened(self.path) as container:
+            stream, self._choice = moving_pictures(container, self.path)
             self._promised = _promised(container, stream)
             self._pixel_aspect = float(stream.sample_aspect_ratio or 1)
+            self._tag = stream.metadata.get("rotate", "0")
             for raw in self._decoded(container, stream):
                 self._count += 1
+                self._interlaced += bool(raw.interlaced_frame)
                 time_s = None if raw.pts is None or raw.time_base is None else float(raw.pts * raw.time_base)
                 self._note_time(last, time_s)
                 last = time_s if time_s is not None else last
+                self._first = last if self._first is None else self._first
                 if raw.is_corrupt:
                     self._fault(f"frame {self._count}: damaged, the decoder filled in what was missing")
                 yield VideoFrameRGB(
@@ -110,7 +122,10 @@ class VideoReader:
         return {
             **self._promised,
             "frames": self._count,
+            "stream_choice": self._choice,
             "turned_degrees": sorted(self._turns),
+            "mirrored": self._mirrored,
+            "interlaced": self._interlaced,
             "variable_frame_rate": known and self._longest > (1 + _STEADY) * self._shortest,
             "frame_s": {"shortest": self._shortest, "longest": self._longest} if known else None,
             "faults": [*self.faults, *([f"and {self._untold} more"] if self._untold else [])],
@@ -125,14 +140,19 @@ class VideoReader:
             try:
                 packet = next(packets, None)
             except av.FFmpegError as error:
-                self._fault(f"after frame {self._count}: the file cannot be read on: {_reason(error)}")
+                self._fault(f"after frame {self._count}: the file cannot be read on: {reason_of(error)}")
                 packet = None
+            except OSError as error:  # of the disk, not of the file: another try may have it whole
+                raise FramesError(
+                    f"{self.path} cannot be read on after frame {self._count}: {error.strerror}\n"
+                    "  what was done is kept; run the same command again"
+                ) from None
             try:
                 yield from (stream.decode(None) if packet is None else packet.decode())
             except EOFError:  # the demuxer flushes by itself at a proper end
                 pass
             except av.FFmpegError as error:
-                self._fault(f"after frame {self._count}: a packet cannot be decoded: {_reason(error)}")
+                self._fault(f"after frame {self._count}: a packet cannot be decoded: {reason_of(error)}")
             if packet is None:
                 return
 
@@ -146,14 +166,50 @@ class VideoReader:
         if self._size not in (None, (width, raw.height)):
             self._fault(f"frame {self._count}: the picture's size changes to {width} x {raw.height}")
         self._size = (width, raw.height)
-        turn = round(raw.rotation) % 360  # counter-clockwise
+        turn, mirrored = self._turn(raw)
         self._turns.add(turn)
-        if turn % 90:
+        self._mirrored |= mirrored
+        pixels = self._rgb(raw, width)
+        return np.ascontiguousarray(np.rot90(pixels[:, ::-1] if mirrored else pixels, turn // 90))
+
+    def _rgb(self, raw: VideoFrame, width: int) -> NDArray[np.uint8]:
+        """The values as the frame's own matrix and range say; what is transparent over black, as of pictures."""
+        import av
+
+        alpha = any(component.is_alpha for component in raw.format.components)
+        try:
+            pixels = raw.reformat(width=width, format="rgba" if alpha else "rgb24").to_ndarray()
+        except (av.FFmpegError, ValueError) as error:
             raise VideoError(
-                f"{self.path} is turned by {turn} degrees, which is no quarter turn: turn it upright first"
+                f"{self.path}: frame {self._count} of format {raw.format.name} cannot be made RGB: {reason_of(error)}"
+            ) from None
+        if not alpha:
+            return cast(NDArray[np.uint8], pixels)
+        opaque = pixels[..., :3].astype(np.uint16) * pixels[..., 3:]
+        return ((opaque + 127) // 255).astype(np.uint8)
+
+    def _turn(self, raw: VideoFrame) -> tuple[int, bool]:
+        """Degrees counter-clockwise, after a mirroring from left to right, that the display matrix means."""
+        from av.sidedata.sidedata import Type
+
+        stored: Any = cast(Any, raw.side_data).get(Type.DISPLAYMATRIX)
+        if stored is None:
+            if self._count == 1 and self._tag not in ("", "0"):
+                self._fault(
+                    f"its tag 'rotate' says {self._tag} degrees, which FFmpeg no longer heeds and no display matrix "
+                    "confirms: it is kept as stored"
+                )
+            return 0, False
+        matrix = np.frombuffer(bytes(stored), np.int32)
+        a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
+        found = quarter_turns(a, b, c, d)
+        if found is None:
+            degrees = round(math.degrees(math.atan2(b, a))) % 360
+            raise VideoError(
+                f"{self.path} is to be turned by {degrees} degrees clockwise, or slanted, which is no quarter turn: "
+                "turn it upright first"
             )
-        pixels = raw.reformat(width=width, format="rgb24").to_ndarray()
-        return np.ascontiguousarray(np.rot90(pixels, turn // 90))
+        return found
 
     def _note_time(self, last: float | None, time_s: float | None) -> None:
         if last is None or time_s is None:
@@ -167,16 +223,39 @@ class VideoReader:
         promised, duration = self._promised["frames_promised"], self._promised["duration_s"]
         if promised is not None and self._count < promised:
             self._fault(f"after frame {self._count}: the video ends, though the file promises {promised} frames")
-        elif promised is None and duration is not None and last is not None and last + _ENDS_EARLY_S < duration:
-            self._fault(
-                f"after frame {self._count}: the video ends at {last:.2f} s, though the file promises {duration:.2f} s"
-            )
+        elif promised is None and duration is not None and last is not None and self._first is not None:
+            shown = last - self._first
+            if shown + _ENDS_EARLY_S < duration:
+                self._fault(
+                    f"after frame {self._count}: the video ends at {shown:.2f} s, though the file promises "
+                    f"{duration:.2f} s"
+                )
 
     def _fault(self, text: str) -> None:
         if len(self.faults) < _FAULTS_TOLD:
             self.faults.append(text)
         else:
             self._untold += 1
+
+
+def quarter_turns(a: int, b: int, c: int, d: int) -> tuple[int, bool] | None:
+    """Read the linear part of a display matrix (ISO/IEC 14496-12, 6.2.2): x' = a x + c y, y' = b x + d y, y down.
+
+    Returns
+    -------
+    (int, bool) or None
+        Degrees counter-clockwise (0, 90, 180, 270), and whether the picture is mirrored from left to right before it
+        is turned; None for what is more than a degree away from all of these. A matrix of zeros means nothing.
+    """
+    if not (a or b or c or d):
+        return 0, False
+    mirrored = a * d - b * c < 0
+    if mirrored:
+        a, b = -a, -b
+    turn, upward = (math.degrees(angle) for angle in (math.atan2(b, a), math.atan2(-c, d)))  # clockwise
+    quarters = round(turn / 90)
+    off = max(abs((angle - 90 * quarters + 180) % 360 - 180) for angle in (turn, upward))
+    return (-90 * quarters % 360, mirrored) if off <= 1 else None  # a degree, as ffmpeg has it
 
 
 def decoder_versions() -> dict[str, str]:
@@ -187,47 +266,6 @@ def decoder_versions() -> dict[str, str]:
     return {"av": av.__version__, **{name: libraries[name] for name in wanted if name in libraries}}
 
 
-def require_av() -> Any:
-    """PyAV, or what to install."""
-    try:
-        import av
-    except ImportError as error:
-        raise MissingExtraError(
-            f"reading videos needs PyAV: {error}\n  install it with: pip install 'cer-fusion[video]'"
-        ) from None
-    return av
-
-
-def _opened(path: Path) -> InputContainer:
-    av = require_av()
-    if not path.is_file():
-        raise VideoError(f"there is no video {path}")
-    if not path.stat().st_size:
-        raise VideoError(f"{path} is empty (0 bytes): it is no video")
-    try:
-        found: InputContainer = av.open(str(path), metadata_errors="replace")
-    except (av.FFmpegError, ValueError) as error:
-        raise VideoError(
-            f"{path} cannot be opened as a video: {_reason(error)}\n"
-            "  a recording that was cut off before its end may lack its index; get the whole file"
-        ) from None
-    return found
-
-
-def _pictures_of(container: InputContainer, path: Path) -> VideoStream:
-    """The first stream of moving pictures; a cover is none."""
-    from av.stream import Disposition
-
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            if stream.codec_context is None:
-                raise VideoError(f"{path} holds pictures in a coding that this FFmpeg does not know")
-            stream.thread_type = "AUTO"
-            return stream
-    kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
-    raise VideoError(f"{path} holds no moving pictures, only: {kinds}")
-
-
 def _promised(container: InputContainer, stream: VideoStream) -> dict[str, Any]:
     """What the file says of itself."""
     rate = stream.average_rate
@@ -236,9 +274,15 @@ def _promised(container: InputContainer, stream: VideoStream) -> dict[str, Any]:
         "codec": stream.codec_context.name,
         "average_rate": None if rate is None else f"{rate.numerator}/{rate.denominator}",
         "frames_promised": stream.frames or None,
-        "duration_s": None if container.duration is None else container.duration / 1_000_000,
+        "duration_s": _duration(container, stream),
     }
 
 
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)
+def _duration(container: InputContainer, stream: VideoStream) -> float | None:
+    """Seconds, of the pictures themselves where the file says it: sound may go on after them."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))  # Matroska
+    if tag:
+        return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
+    return None if container.duration is None else container.duration / 1_000_000

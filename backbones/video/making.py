@@ -24,6 +24,7 @@ from backbones.video.cuts import Changes
 from backbones.video.decoding import VideoFrameRGB, VideoReader
 from backbones.video.journal import Journal, Seen
 from backbones.video.made import MadeFrames, file_sha256, index_path, table_path
+from backbones.video.naming import printable
 from backbones.video.settings import FrameSettings
 from backbones.video.sorting import sort_pictures
 from backbones.video.table import read_table
@@ -65,10 +66,10 @@ def make_frames(
     VideoError
         If the file is no video or gives no frame; nothing is left of it then.
     FramesError
-        If something else is in the way, or another process is at it.
+        If something else is in the way, another process is at it, or the disk fails; what was done is kept then.
     """
     assert (detector is None) == (settings.faces == "none")
-    source = {"file": path.name, "bytes": _size(path), "sha256": file_sha256(path)}
+    source = _source(path)
     identity = json.loads(json.dumps(settings.identity(detector)))
     work = output / f".{name}.frames"
     old = _what_is_there(output, name, work, source, identity, overwrite)
@@ -251,7 +252,11 @@ def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _size(path: Path) -> int:
+def _source(path: Path) -> dict[str, Any]:
+    """Which video it is."""
     if not path.is_file():
         raise VideoError(f"there is no video {path}")
-    return path.stat().st_size
+    try:
+        return {"file": printable(path.name), "bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    except OSError as error:
+        raise VideoError(f"{path} cannot be read: {error.strerror}") from None

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbones.errors import VideoError
-from backbones.video.decoding import require_av
+from backbones.video.opening import require_av
 
 _CLOCK = 90_000  # ticks a second, as MPEG counts time
 _RATE = 25.0  # frames a second where nothing tells

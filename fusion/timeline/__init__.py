@@ -7,7 +7,7 @@ on labelled videos and chooses by leaving videos out. Nothing is extracted again
 
 from __future__ import annotations
 
-from fusion.timeline.frame import Frame, frame_name, parse_frame
+from fusion.timeline.frame import Frame, counted_from_zero, frame_name, parse_frame
 from fusion.timeline.learned import learned_transitions
 from fusion.timeline.setting import METHODS, STICKINESS, Smoothing, parse_windows, settings_of
 from fusion.timeline.smoothing import smoothed
@@ -22,6 +22,7 @@ __all__ = [
     "SmoothingSweep",
     "Timeline",
     "Track",
+    "counted_from_zero",
     "frame_name",
     "learned_transitions",
     "parse_frame",

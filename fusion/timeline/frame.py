@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from fusion.errors import TimelineError
@@ -12,6 +13,8 @@ LAST = 9_999_999
 
 _ID = re.compile(r"(?P<video>.+)/(?P<number>[0-9]{5,7})(?P<suffix>\.[A-Za-z0-9]+)?", re.DOTALL)
 _RULE = "expected VIDEO/NNNNN.jpg: the video, a slash, the frame number from 1 on in five digits"
+
+_MEND = "pictures that are counted from 0 are listed with: cer-feat manifest frames FOLDER --first-frame 0"
 
 
 class Frame(NamedTuple):
@@ -42,12 +45,23 @@ def parse_frame(sample_id: str) -> Frame:
     digits = found["number"]
     number = int(digits)
     if number == 0:
-        raise TimelineError(f"sample id {sample_id!r} is frame 0, but frames are counted from 1\n  {_RULE}")
+        raise TimelineError(f"sample id {sample_id!r} is frame 0, but frames are counted from 1\n  {_RULE}\n  {_MEND}")
     if len(digits) > 5 and digits[0] == "0":
         raise TimelineError(
             f"sample id {sample_id!r} names no frame of a video: {digits!r} has zeros to spare\n  {_RULE}"
         )
     return Frame(found["video"], number, found["suffix"] or "")
+
+
+def counted_from_zero(sample_ids: Iterable[str]) -> str | None:
+    """What to know of frames that are counted from 0, before much is done with them; None where none are."""
+    zeros = [one for one in sample_ids if re.fullmatch(r".+/0+(\.[A-Za-z0-9]+)?", one, re.DOTALL)]
+    if not zeros:
+        return None
+    return (
+        f"{len(zeros):,} videos have a frame 0 (first: {zeros[0]!r}), and the challenge counts from 1: smoothing and "
+        f"submitting will refuse them\n  {_MEND}"
+    )
 
 
 def frame_name(frame: Frame) -> str:
