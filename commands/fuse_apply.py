@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.console import escape, out_json, out_table, say
-from commands.options import DEFAULT_STORE, Data, Json, Missing, StorePath, missing_choice
+from commands.options import DEFAULT_STORE, Json, Missing, StoredData, StorePath, missing_choice
+from commands.outputs import Overwrite, check_outputs
 from commands.task import as_rows
 
 if TYPE_CHECKING:
@@ -21,13 +22,14 @@ Run = Annotated[Path, typer.Option("--head", help="A run of cer-fuse train, or t
 
 def evaluate(
     head: Run,
-    data: Data = None,
+    data: StoredData = None,
     split: Annotated[str | None, typer.Option(help="Split to judge on.", show_default="as the run's")] = None,
     store: StorePath = DEFAULT_STORE,
     missing: Missing = "error",
     figure: Annotated[
         Path | None, typer.Option(help="Draw the confusion matrix: .png, .pdf or .svg.", show_default=False)
     ] = None,
+    overwrite: Overwrite = False,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -39,9 +41,12 @@ def evaluate(
 
     from fusion import Rows, scores
     from fusion.confusion_figure import draw_confusion
-    from fusion.figures import save_figure
+    from fusion.figures import check_figure_name, save_figure
     from fusion.statistics.intervals import accuracy_interval, bootstrap
 
+    if figure is not None:
+        check_figure_name(figure)
+        check_outputs({"--figure": figure}, overwrite=overwrite)
     info, fitted, view, split = _loaded(head, store, data, split, missing)
     view = view.take(view.y >= 0)
     if not len(view):
@@ -55,7 +60,8 @@ def evaluate(
     accuracy = accuracy_interval(int(found.correct.sum()), found.n, draws, 0, independent=clusters is None)
     macro_f1 = draws.interval("macro_f1", 0)
     if figure is not None:
-        say(f"drew {escape(save_figure(draw_confusion(found, info.head), figure))}")
+        drawn = save_figure(draw_confusion(found, info.head), figure, overwrite=overwrite)
+        say(f"drew {escape(drawn)}")
     if as_json:
         out_json(
             {
