@@ -76,12 +76,15 @@ def import_(
     from featstore import Store, import_rows
     from featstore.exchange.foreign_files import recognise
 
+    pool = _frames(frames)
+    if names is not None and names_key is not None:
+        raise typer.BadParameter("give the names as a file or as a key, not both", param_hint="--names-key")
     form = recognise(rows)
     only(
         ctx, listed=form not in ("parquet", "sample folder"), keyed=form in ("npz", "hdf5", "torch"),
         pooled=form == "sample folder",
     )  # fmt: skip
-    found = _read(rows, names, split_list(rows_key), names_key, frames)
+    found = _read(rows, names, split_list(rows_key), names_key, pool)
     _tell_read(rows, found)
     manifest, dataset_name = manifest_and_dataset(data, store, dataset=dataset, root=root)
     report = import_rows(
@@ -106,15 +109,12 @@ def import_(
 
 
 def _read(
-    path: Path, names: Path | None, rows_keys: list[str], names_key: str | None, frames: str | None
+    path: Path, names: Path | None, rows_keys: list[str], names_key: str | None, pool: Literal["mean", "max"] | None
 ) -> ForeignRows:
     """Open the file by the reader that fits its content."""
     from commands.foreign_torch import read_torch
     from featstore.exchange.foreign_files import read_foreign, recognise
 
-    pool = _frames(frames)
-    if names is not None and names_key is not None:
-        raise typer.BadParameter("give the names as a file or as a key, not both", param_hint="--names-key")
     if recognise(path) == "torch":
         return read_torch(path, names=names, rows_keys=rows_keys, names_key=names_key)
     return read_foreign(path, names=names, rows_keys=rows_keys, names_key=names_key, frames=pool)

@@ -130,7 +130,7 @@ def compare(
     only(
         ctx, trained=not runs, alone=singles, split=cv is None, seeded=cv is None, repeated=cv is not None,
         folded=cv is not None, elsewhere=zero_shot is not None,
-        computing=compute([*chosen, *([zero_shot_head] if zero_shot_head else [])]),
+        computing=not runs and compute([*chosen, *([zero_shot_head] if zero_shot and zero_shot_head else [])]),
     )  # fmt: skip
     check_outputs({"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite)
     if runs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from commands.console import escape, out_json, progress_bar, say
 from commands.forms import Form, forms, only
-from commands.fuse_train import COMPUTING, Setting, build_head, compute
+from commands.fuse_train import COMPUTING, UNSET, Setting, build_head, compute
 from commands.options import DEFAULT_STORE, Device, Features, Json, Missing, Seed, StoredData, StorePath, key_values
 from commands.outputs import Overwrite, check_outputs
 from commands.render import (
@@ -31,7 +32,8 @@ from commands.task import TestSplit, TrainSplit, load_folds_task, load_task
         "figure", "output", "overwrite", "seed", "as_json",
     ),
     split=Form("--cv judges on the rows it learns from, fold by fold", ("test_split",)),
-    computing=COMPUTING,
+    unset=UNSET,
+    computing=replace(COMPUTING, within="unset"),
     table=TABLE,
 )  # fmt: skip
 def diagnose(
@@ -78,13 +80,14 @@ def diagnose(
     check_format(format)
     if players not in ("blocks", "features"):
         raise typer.BadParameter(f"must be blocks or features, however: {players!r}", param_hint="--of")
-    only(ctx, split=cv is None, computing=compute([head]), table=not as_json)
+    settings = key_values(setting, "--set")
+    only(ctx, split=cv is None, unset="device" not in settings, computing=compute([head]), table=not as_json)
     check_outputs({"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite)
     if cv is None:
         task = load_task(store, data, features, missing, train_split, test_split)
     else:
         task = load_folds_task(store, data, features, missing, train_split)
-    built = build_head(head, task, key_values(setting, "--set"), device=device, seed=seed)
+    built = build_head(head, task, settings, device=device, seed=seed)
     with progress_bar() as step:
         found = run_diagnose(
             task.train,

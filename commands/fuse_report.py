@@ -92,7 +92,7 @@ def report(
     from fusion.page.document import check_page_name
 
     chosen = named_heads(heads)
-    only(ctx, trained=not runs, swept=sweep, computing=compute(chosen))
+    only(ctx, trained=not runs, swept=sweep, computing=not runs and compute(chosen))
     if output is not None:
         check_page_name(output)
     check_outputs({"--output": output, "--keep": keep}, overwrite=overwrite)

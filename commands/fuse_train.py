@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +43,8 @@ Setting = Annotated[
 
 
 COMPUTING = Form("says where a head computes, and none of these has a choice", ("device",))
+UNSET = Form("--set device=… says that too: leave one of them out", ())
+"""What `COMPUTING` is within where there is one head, so that its settings are not written HEAD.key."""
 
 
 def compute(heads: Iterable[str]) -> bool:
@@ -56,7 +59,8 @@ def compute(heads: Iterable[str]) -> bool:
         "head", "features", "data", "store", "preset", "setting", "weights", "train_split", "test_split", "missing",
         "memory", "output", "overwrite", "seed", "as_json",
     ),
-    computing=COMPUTING,
+    unset=UNSET,
+    computing=replace(COMPUTING, within="unset"),
 )  # fmt: skip
 def train(
     ctx: typer.Context,
@@ -97,11 +101,11 @@ def train(
     from fusion import compare as run_compare
     from fusion.runs.folder import refuse_what_is_there
 
-    only(ctx, computing=compute([head]))
+    settings = key_values(setting, "--set")
+    only(ctx, unset="device" not in settings, computing=compute([head]))
     if output is not None:
         _check_folder(output, overwrite)
     task = load_task(store, data, features, missing, train_split, test_split, memory_budget(memory))
-    settings = key_values(setting, "--set")
     built = build_head(head, task, settings, preset=preset, weights=weights, device=device, seed=seed)
     default = Path("runs") / f"{task.dataset}-{head}"
     if output is None and overwrite:
