@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.console import escape, out_json, out_table, say
+from commands.forms import forms, only
 from commands.options import DEFAULT_STORE, Json, Missing, StoredData, StorePath, missing_choice
-from commands.outputs import Overwrite, check_outputs
+from commands.outputs import WRITTEN, Overwrite, check_outputs
 from commands.task import as_rows
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 Run = Annotated[Path, typer.Option("--head", help="A run of cer-fuse train, or the head folder in it.")]
 
 
+@forms(always=("head", "data", "split", "store", "missing", "figure", "seed", "as_json"), written=WRITTEN)
 def evaluate(
+    ctx: typer.Context,
     head: Run,
     data: StoredData = None,
     split: Annotated[str | None, typer.Option(help="Split to judge on.", show_default="as the run's")] = None,
@@ -44,6 +47,7 @@ def evaluate(
     from fusion.figures import check_figure_name, save_figure
     from fusion.statistics.intervals import accuracy_interval, bootstrap
 
+    only(ctx, written=figure)
     if figure is not None:
         check_figure_name(figure)
         check_outputs({"--figure": figure}, overwrite=overwrite)
@@ -105,6 +109,14 @@ def stored_predictions(head: Path, store: Path, data: str | None, split: str | N
     return Predictions(ids=view.ids, classes=view.classes, proba=_probabilities(fitted, view), labels=labels)
 
 
+def head_folder(run: Path) -> Path:
+    """The folder of a head: in a run's, or one that is named itself."""
+    from fusion.files.whole_folder import bring_back
+
+    bring_back(run)
+    return run / "head" if (run / "head").is_dir() else run
+
+
 def _loaded(
     run: Path, store: Path, data: str | None, split: str | None, missing: str, *, default_split: bool = True
 ) -> tuple[HeadInfo, Any, View, str | None]:
@@ -112,7 +124,7 @@ def _loaded(
     from featstore import Store
     from fusion import load_head, read_head_info
 
-    folder = run / "head" if (run / "head").is_dir() else run
+    folder = head_folder(run)
     info = read_head_info(folder)
     if split is None and default_split:
         split = info.extra.get("test_split")

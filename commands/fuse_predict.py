@@ -13,7 +13,7 @@ from commands.console import FAILED, escape, out, out_json, say, show_logs
 from commands.forms import Form, forms, only
 from commands.fuse_apply import Run, stored_predictions
 from commands.options import DEFAULT_STORE, Device, Json, Missing, StoredData, StorePath
-from commands.outputs import Overwrite, check_outputs
+from commands.outputs import WRITTEN, Overwrite, check_outputs
 
 if TYPE_CHECKING:
     from commands.predict_sources import Shown
@@ -24,7 +24,7 @@ _STORED = "Of stored samples"
 
 
 @forms(
-    always=("head", "store", "output", "overwrite", "as_json"),
+    always=("head", "store", "output", "as_json"),
     stored=Form("is for samples of the store, and a path is no dataset of the store", ("data", "split", "missing")),
     shown=Form("is for a picture, folder or video", ("weights", "no_faces", "smooth", "annotate", "device")),
     filmed=Form("is for videos", ("every", "frames"), within="shown"),
@@ -34,6 +34,7 @@ _STORED = "Of stored samples"
         within="shown",
     ),
     drawn=Form("is for --annotate", ("top",), within="shown"),
+    written=WRITTEN,
 )
 def predict(
     ctx: typer.Context,
@@ -99,6 +100,7 @@ def predict(
     Example: cer-fuse predict talk.mp4 --head runs/rafdb-mlp --smooth box:25 --annotate talk-annotated.mp4
     """
     meant = {"stored": pictures is None, "shown": pictures is not None, "faces": not no_faces, "drawn": annotate}
+    meant["written"] = output or annotate or frames
     only(ctx, **meant, filmed=True)
     check_outputs({"--output": output}, overwrite=overwrite)
     if pictures is None:

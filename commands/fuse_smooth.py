@@ -10,7 +10,7 @@ import typer
 from commands.console import escape, out, out_json, say
 from commands.forms import Form, forms, only
 from commands.options import Json, Seed, split_list
-from commands.outputs import Overwrite, check_outputs
+from commands.outputs import WRITTEN, Overwrite, check_outputs
 from commands.render import TABLE, TableFormat, check_format, show_table
 
 if TYPE_CHECKING:
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 
 @forms(
-    always=("method", "choose_on", "output", "overwrite", "as_json", "seed"),
+    always=("method", "choose_on", "output", "as_json", "seed"),
     windows=Form("is for a method with a window, and none of these has one", ("window",)),
     chains=Form("is for hmm and viterbi", ("stickiness",)),
     filling=Form("is for smoothed predictions, and several settings are only scored without --output", ("fill",)),
     table=TABLE,
+    written=WRITTEN,
 )
 def smooth(
     ctx: typer.Context,
@@ -68,7 +69,8 @@ def smooth(
     methods, sources = split_list(method), split_list(stickiness)
     chains = [one for one in methods if one in CHAINS]
     windowed = [one for one in methods if one not in (*CHAINS, "none")] or (chains and "window" in sources)
-    only(ctx, windows=windowed, chains=chains, filling=True, table=not as_json)
+    meant = {"windows": windowed, "chains": chains, "table": not as_json, "written": output}
+    only(ctx, **meant, filling=True)
     check_outputs({"--output": output}, overwrite=overwrite)
     settings = settings_of(split_list(method), parse_windows(window) if window else (), split_list(stickiness))
     given = read_predictions(predictions)
@@ -84,7 +86,7 @@ def smooth(
             param_hint="--choose-on",
         )
     asked = output is not None or sweep is None
-    only(ctx, windows=windowed, chains=chains, filling=asked, table=not as_json)
+    only(ctx, **meant, filling=asked)
     report = {"setting": chosen.text, "sweep": None if sweep is None else sweep.to_dict(), "output": output}
     if as_json:
         out_json(report)

@@ -15,10 +15,14 @@ from typing import Annotated
 
 import typer
 
+from commands.forms import Form
+
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that are there already.")]
 NO_PICTURE = Path("none")
 """What `--figure none` asks for."""
 
+WRITTEN = Form("replaces outputs that are there, and this writes none", ("overwrite",))
+"""`--overwrite` of a command that need not write anything."""
 Outputs = Mapping[str, Path | Iterable[Path | None] | None]
 """Option to the file or files that it makes a command write; None for what is not written."""
 

@@ -17,7 +17,7 @@ ONE_FORM = {
     "cer-feat backbones", "cer-feat demo", "cer-feat doctor", "cer-feat extract", "cer-feat gc", "cer-feat ls",
     "cer-feat manifest build", "cer-feat manifest check", "cer-feat manifest filter", "cer-feat manifest merge",
     "cer-feat manifest relabel", "cer-feat manifest split", "cer-feat manifest unity", "cer-feat relabel",
-    "cer-feat show", "cer-feat verify", "cer-fuse evaluate",
+    "cer-feat show", "cer-feat verify",
 }  # fmt: skip
 """Commands whose every option says something whatever the others are."""
 
@@ -59,11 +59,12 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-fuse diagnose --head linear --cv 3", {"table", "unset"}),
         ("cer-fuse diagnose --head mlp --json --set device=cpu", {"split", "computing"}),
     ],
+    "cer-fuse evaluate": [("cer-fuse evaluate --head h", set())],
     "cer-fuse predict": [
         ("cer-fuse predict --head h", {"stored"}),
         ("cer-fuse predict picture.png --head h --no-faces", {"shown"}),
         ("cer-fuse predict picture.png --head h", {"shown", "faces"}),
-        ("cer-fuse predict picture.png --head h --no-faces --annotate drawn.png", {"shown", "drawn"}),
+        ("cer-fuse predict picture.png --head h --no-faces --annotate drawn.png", {"shown", "drawn", "written"}),
     ],
     "cer-fuse report": [
         ("cer-fuse report runs/a", set()),
@@ -78,6 +79,7 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-fuse smooth p.csv --method hmm --stickiness em --json", {"chains", "filling"}),
         ("cer-fuse smooth p.csv --method none", {"filling", "table"}),
         ("cer-fuse smooth labelled.csv --method box --window 3,5", {"windows", "table"}),
+        ("cer-fuse smooth p.csv --method box --json -o out.csv", {"windows", "filling", "written"}),
     ],
     "cer-fuse submit": [
         ("cer-fuse submit p.csv -t t.csv -o s.txt", {"answering", "videos", "table"}),
