@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,14 +12,20 @@ import typer
 from commands.console import escape, out, progress_bar, say
 from commands.feat_extract import tell_extract
 from commands.options import Device, Seed, key_values
+from commands.outputs import check_outputs
 from commands.render import print_table, save_picture
 
 if TYPE_CHECKING:
     from featstore import Manifest, Store
     from fusion import Rows
 
+_KIND = "cer-demo"
 BACKBONES = ("vit", "manet", "resnet50")
 DATASET = "faces"
+RESULTS = ("faces.png", "faces.csv", "faces.json", "report.json", "confusion.png", "ablation.png")
+"""Files that every run makes anew, beside the folders that it goes on with."""
+MADE = "demo.json"
+"""Their digests, so that a later run replaces what a demo made and nothing else."""
 
 
 def demo(
@@ -27,6 +35,9 @@ def demo(
         typer.Option("--weights", "-w", help="BACKBONE=file or tag, repeated; random without.", show_default=False),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 16,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that are there and are no earlier demo's.")
+    ] = False,
     device: Device = "auto",
     seed: Seed = 0,
 ) -> None:
@@ -44,6 +55,7 @@ def demo(
             raise typer.BadParameter(
                 f"expected one of {', '.join(BACKBONES)}, however: {name!r}", param_hint="--weights"
             )
+    _begin(output, overwrite)
     manifest = _draw_faces(output, seed)
     store = Store.create(output / "features")
     for name in BACKBONES:
@@ -51,7 +63,35 @@ def demo(
     train, test = _rows(store, "train"), _rows(store, "test")
     _compare(train, test, output, seed)
     _ablate(train, test, output, seed)
+    _write_made(output, {name: _digest(output / name) for name in RESULTS})
     _close(output, [name for name in BACKBONES if given.get(name, "random") == "random"])
+
+
+def _begin(output: Path, overwrite: bool) -> None:
+    """Refuse files that no demo made; from here on the names of the results are this demo's, also after a kill."""
+    from fusion import ReportError
+    from fusion.files.sealed import read_sealed
+
+    made, foreign = {}, []
+    if os.path.lexists(output / MADE):
+        try:
+            made = read_sealed(output / MADE, kind=_KIND, version=1)["files"]
+        except ReportError:
+            foreign = [MADE]
+    there = [name for name in RESULTS if os.path.lexists(output / name)]
+    foreign += [name for name in there if name not in made or made[name] not in (None, _digest(output / name))]
+    check_outputs({"--output": [output / name for name in foreign]}, overwrite=overwrite)
+    _write_made(output, dict.fromkeys(RESULTS))
+
+
+def _write_made(output: Path, files: dict[str, str | None]) -> None:
+    from fusion.files.sealed import write_sealed
+
+    write_sealed(output / MADE, {"files": files}, kind=_KIND, version=1)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def _draw_faces(output: Path, seed: int) -> Manifest:
@@ -101,7 +141,8 @@ def _compare(train: Rows, test: Rows, output: Path, seed: int) -> None:
     print_table(report, "table")
     report.save(output / "report.json")
     best = max(report.columns, key=lambda column: column.scores.macro_f1)
-    save_picture(lambda: draw_confusions([(best.name, best.scores)]), None, output / "confusion.png")
+    confusions = [(best.name, best.scores)]
+    save_picture(lambda: draw_confusions(confusions), None, output / "confusion.png", overwrite=True)
 
 
 def _ablate(train: Rows, test: Rows, output: Path, seed: int) -> None:
@@ -114,7 +155,7 @@ def _ablate(train: Rows, test: Rows, output: Path, seed: int) -> None:
     grid = parse_grid(("manet.local=0:1:0.1", "manet.multi_scale=1-"), blocks)
     found = sweep(make_head("late", random_state=seed), grid, train.only(blocks), test.only(blocks), seed=seed)
     print_table(found, "table")
-    save_picture(lambda: draw_sweep(found), None, output / "ablation.png")
+    save_picture(lambda: draw_sweep(found), None, output / "ablation.png", overwrite=True)
 
 
 def _close(output: Path, random: list[str]) -> None:

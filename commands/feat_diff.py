@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.console import FAILED, out, out_json, out_table
-from commands.options import DEFAULT_STORE, Data, Json, StorePath
+from commands.forms import Form, forms, only
+from commands.options import DEFAULT_STORE, Json, StoredData, StorePath
 
 if TYPE_CHECKING:
     from featstore import FeatureSpec
@@ -19,10 +20,16 @@ if TYPE_CHECKING:
 _SHOWN_DIGITS = 12
 
 
+@forms(
+    always=("as_json",),
+    stored=Form("is for features of a store, and both are named by their paths", ("store",)),
+    unnamed=Form("is for features without a dataset's name or a path, and none is", ("data",)),
+)
 def diff(
+    ctx: typer.Context,
     a: Annotated[str, typer.Argument(metavar="A", help="manet, manet@3f9c, DATASET/FEATURE, or a feature's folder.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The same, in any store.")],
-    data: Data = None,
+    data: StoredData = None,
     store: StorePath = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
@@ -34,6 +41,8 @@ def diff(
     """
     from featstore.spec import changes, differences
 
+    inside = [text for text in (a, b) if _file_of(text) is None]
+    only(ctx, stored=inside, unnamed=any("/" not in text for text in inside))
     old, new = (_spec(text, store, data) for text in (a, b))
     equal = old.fingerprint == new.fingerprint
     fields = differences(old, new)
@@ -52,13 +61,20 @@ def _spec(text: str, store: Path, data: str | None) -> FeatureSpec:
     """A feature's spec: from its own file where a path is named, else from the store."""
     from featstore import FeatureSpec, Store
 
-    path = Path(text)
-    if path.suffix == ".json":
-        return FeatureSpec.read(path)
-    if (path / "feature.json").is_file() or path.is_absolute() or text.startswith("."):
-        return FeatureSpec.read(path / "feature.json")
+    file = _file_of(text)
+    if file is not None:
+        return FeatureSpec.read(file)
     dataset, slash, name = text.rpartition("/")
     return Store(store).feature(name, dataset if slash else data).spec
+
+
+def _file_of(text: str) -> Path | None:
+    """The file of a feature that is named by a path; None for one of the store."""
+    path = Path(text)
+    if path.suffix == ".json":
+        return path
+    outside = (path / "feature.json").is_file() or path.is_absolute() or text.startswith(".")
+    return path / "feature.json" if outside else None
 
 
 def _entries(fields: list[Change]) -> list[dict[str, Any]]:

@@ -8,20 +8,29 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from commands.console import escape, out, out_json, progress_bar, say
-from commands.options import DEFAULT_STORE, Data, Json, Missing, StorePath, features_of, missing_choice
+from commands.forms import Form, forms, only
+from commands.options import DEFAULT_STORE, Json, Missing, StoredData, StorePath, features_of, missing_choice
+from commands.outputs import Overwrite
 
 if TYPE_CHECKING:
     from featstore import Store, View
     from featstore.exchange.exporting import ExportReport
 
 
+@forms(
+    always=("to", "data", "store", "split", "form", "join", "missing", "overwrite", "as_json"),
+    npy=Form("is for --format npy; the other forms hold the sample ids", ("names",)),
+)
 def export(
-    to: Annotated[Path, typer.Option("--to", "-o", help="File (.npz, .parquet, .csv), or folder (npy, projector).")],
+    ctx: typer.Context,
+    to: Annotated[
+        Path, typer.Option("--to", "--output", "-o", help="File (.npz, .parquet, .csv), or folder (npy, projector).")
+    ],
     features: Annotated[
         list[str] | None,
         typer.Argument(help="Features or blocks: vit manet.local.", show_default="all of the dataset"),
     ] = None,
-    data: Data = None,
+    data: StoredData = None,
     store: StorePath = DEFAULT_STORE,
     split: Annotated[str | None, typer.Option("--split", help="Only samples of this split.")] = None,
     form: Annotated[
@@ -31,7 +40,7 @@ def export(
     names: Annotated[str, typer.Option("--names", help="What names the rows of npy: id or path.")] = "id",
     join: Annotated[bool, typer.Option("--join", help="All blocks side by side, as one called features.")] = False,
     missing: Missing = "error",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Write features for other tools: NumPy (npz, npy), Parquet, CSV, TensorBoard's embedding projector.
@@ -45,7 +54,8 @@ def export(
     from featstore.exchange import exporting
 
     chosen_form = exporting.form_of(to, form)
-    chosen_names = _names(names, chosen_form)
+    only(ctx, npy=chosen_form == "npy")
+    chosen_names = _names(names)
     opened = Store(store)
     dataset = opened.dataset(data)
     if data is None:
@@ -72,14 +82,12 @@ def _paths(store: Store, dataset: str, view: View) -> list[str]:
     return [path_of[sample_id] for sample_id in view.ids]
 
 
-def _names(text: str, form: str) -> Literal["id", "path"]:
+def _names(text: str) -> Literal["id", "path"]:
     if text == "id":
         return "id"
-    if text != "path":
-        raise typer.BadParameter(f"must be 'id' or 'path', however: {text!r}", param_hint="--names")
-    if form != "npy":
-        raise typer.BadParameter(f"is for --format npy; {form} holds the sample ids", param_hint="--names")
-    return "path"
+    if text == "path":
+        return "path"
+    raise typer.BadParameter(f"must be 'id' or 'path', however: {text!r}", param_hint="--names")
 
 
 def _tell(report: ExportReport, *, as_json: bool) -> None:

@@ -10,13 +10,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.console import escape, out_json, progress_bar, say, show_logs
-from commands.options import DEFAULT_STORE, Device, Json, Seed, StorePath, key_values, memory_budget
+from commands.forms import Form, forms, only
+from commands.options import DEFAULT_STORE, Device, Json, Seed, StorePath, key_values, memory_budget, names_a_file
+from commands.outputs import check_outputs
 
 if TYPE_CHECKING:
     from backbones import Backbone, FinetuneReport
 
 
+@forms(
+    always=(
+        "backbone", "data", "output", "weights", "option", "recipe", "changes", "class_set", "soft_labels", "root",
+        "device", "precision", "readers", "memory", "state_every", "max_errors", "tensorboard", "overwrite", "seed",
+        "as_json",
+    ),
+    stored=Form("is for a dataset in the store, and --data names files", ("store",)),
+    shared=Form("every manifest has a valid split of its own", ("valid_share",)),
+    resumed=Form("--overwrite starts anew", ("resume",)),
+)  # fmt: skip
 def finetune(
+    ctx: typer.Context,
     backbone: Annotated[str, typer.Option("--backbone", "-b", help="vit, manet, resnet50 or timm:<name>.")],
     data: Annotated[
         list[str],
@@ -68,6 +81,9 @@ def finetune(
         float, typer.Option(help="Share of unusable pictures at which to stop; up to ten never stop a run, unless 0.")
     ] = 0.01,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on where an earlier run was.")] = True,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start anew, and replace what an earlier run left in --output.")
+    ] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard.")] = False,
     seed: Seed = 0,
     as_json: Json = False,
@@ -83,23 +99,39 @@ def finetune(
     first = os.environ.get("RANK", "0") == "0"
     if first:
         show_logs()
+    stored = not all(names_a_file(one) for one in data)
+    only(ctx, stored=stored, shared=True, resumed=not (resume and overwrite))
+    if first:
+        _check_output(output, resume=resume, overwrite=overwrite)
     chosen = Recipe.named(recipe).changed(key_values(changes, "--set"))
     found = learning_data(
         data, store=store, root=root, class_set=class_set, soft_labels=soft_labels, valid_share=valid_share, seed=seed,
         tell=say if first else _silent,
     )  # fmt: skip
+    only(ctx, stored=stored, shared=found.held_out, resumed=not (resume and overwrite))
     options = _options(backbone, len(found.classes.labels), key_values(option, "--option"))
     made = create(backbone, weights=weights, seed=seed, device=_device(device), precision=precision, **options)
     if first:
         _tell_start(made, chosen.layer_decay, weights)
     with progress_bar() as step:
         report = run_finetune(
-            made, found.train, found.valid, classes=found.classes.labels, recipe=chosen, output=output, resume=resume,
+            made, found.train, found.valid, classes=found.classes.labels, recipe=chosen, output=output,
+            resume=resume and not overwrite,
             seed=seed, state_every=state_every, memory=memory_budget(memory), max_errors=max_errors, readers=readers,
             tensorboard=tensorboard, progress=step if first else None,
         )  # fmt: skip
     if first:
         _tell_result(report, backbone, options, data[0], as_json=as_json)
+
+
+def _check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse to start anew over what an earlier run left, unless that is asked for."""
+    from backbones.finetuning.output_folder import FILES
+
+    if output.exists() and not output.is_dir():
+        raise typer.BadParameter(f"{output} is a file, and a folder is to be written", param_hint="--output")
+    if not resume:
+        check_outputs({"--output": [output / name for name in FILES]}, overwrite=overwrite)
 
 
 def _options(name: str, k: int, given: dict[str, Any]) -> dict[str, Any]:

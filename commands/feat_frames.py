@@ -10,13 +10,23 @@ import typer
 
 from commands import face_options as face
 from commands.console import FAILED, escape, out_json, out_table, progress_bar, say, show_logs
+from commands.forms import Form, forms, only
 from commands.options import Json
 
 if TYPE_CHECKING:
     from backbones.video import FrameSettings, MadeFrames
 
 
+@forms(
+    always=("output", "faces", "every", "format", "overwrite", "as_json"),
+    found=Form(
+        "says how faces are found and cut out, and --faces none leaves that out",
+        ("size", "margin", "min_face", "min_score"),
+    ),
+    jpg=Form("is of jpg", ("quality",)),
+)
 def frames(
+    ctx: typer.Context,
     videos: Annotated[
         Path, typer.Argument(metavar="VIDEO|FOLDER", help="A video, or a folder of videos and of folders.")
     ],
@@ -52,6 +62,7 @@ def frames(
     from backbones.video.settings import Ending
 
     show_logs()
+    only(ctx, found=faces != "none", jpg=format == "jpg")
     settings = FrameSettings(
         every=every,
         faces=cast(Policy, faces),

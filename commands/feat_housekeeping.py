@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from commands.console import out, out_json, out_table, progress_bar, say, size_text
-from commands.options import DEFAULT_STORE, Data, Json, StorePath
+from commands.forms import Form, forms, only
+from commands.options import DEFAULT_STORE, Json, StoredData, StorePath
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def gc(
     store: StorePath = DEFAULT_STORE,
-    data: Data = None,
+    data: StoredData = None,
     delete: Annotated[bool, typer.Option("--delete", help="Remove it, for good; without, it is only listed.")] = False,
     unlisted: Annotated[
         bool, typer.Option("--unlisted", help="Also shards none of whose samples is in the manifest any more.")
@@ -66,11 +67,16 @@ def gc(
         )
 
 
+@forms(
+    always=("data", "store", "shard_rows", "drop_unlisted", "dry_run", "as_json"),
+    done=Form("removes old shards, and --dry-run changes nothing", ("now",)),
+)
 def compact(
+    ctx: typer.Context,
     feature: Annotated[
         str | None, typer.Argument(help="A feature's name, or name@fingerprint.", show_default="all of the dataset")
     ] = None,
-    data: Data = None,
+    data: StoredData = None,
     store: StorePath = DEFAULT_STORE,
     shard_rows: Annotated[int, typer.Option("--shard-rows", min=1, help="Samples per shard.")] = 2048,
     drop_unlisted: Annotated[
@@ -91,6 +97,7 @@ def compact(
     from featstore import Store
     from featstore.compaction import compact as run_compact
 
+    only(ctx, done=not dry_run)
     opened = Store(store)
     dataset = opened.dataset(data)
     manifest = opened.manifest(dataset)

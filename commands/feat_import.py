@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from commands.console import escape, out_json, say
+from commands.forms import Form, forms, only
 from commands.options import (
     DEFAULT_STORE,
     Data,
@@ -23,7 +24,14 @@ if TYPE_CHECKING:
     from featstore.exchange.foreign_files import ForeignRows
 
 
+@forms(
+    always=("name", "data", "store", "dataset", "root", "share_repeats", "as_json"),
+    listed=Form("names are in Parquet itself, and those of a folder's samples are its files'", ("names",)),
+    keyed=Form("is for .npz, HDF5 and .pt files", ("rows_key", "names_key")),
+    pooled=Form("is for a folder of one .npy a sample", ("frames",)),
+)
 def import_(
+    ctx: typer.Context,
     rows: Annotated[
         Path,
         typer.Argument(help=".npy, .npz, .pt, HDF5, Parquet of cer-feat export, or a folder of one .npy a sample."),
@@ -66,8 +74,17 @@ def import_(
     Example: cer-feat import hse.npy --names file_names.txt --as hse --data ferplus.csv
     """
     from featstore import Store, import_rows
+    from featstore.exchange.foreign_files import recognise
 
-    found = _read(rows, names, split_list(rows_key), names_key, frames)
+    pool = _frames(frames)
+    if names is not None and names_key is not None:
+        raise typer.BadParameter("give the names as a file or as a key, not both", param_hint="--names-key")
+    form = recognise(rows)
+    only(
+        ctx, listed=form not in ("parquet", "sample folder"), keyed=form in ("npz", "hdf5", "torch"),
+        pooled=form == "sample folder",
+    )  # fmt: skip
+    found = _read(rows, names, split_list(rows_key), names_key, pool)
     _tell_read(rows, found)
     manifest, dataset_name = manifest_and_dataset(data, store, dataset=dataset, root=root)
     report = import_rows(
@@ -92,23 +109,13 @@ def import_(
 
 
 def _read(
-    path: Path, names: Path | None, rows_keys: list[str], names_key: str | None, frames: str | None
+    path: Path, names: Path | None, rows_keys: list[str], names_key: str | None, pool: Literal["mean", "max"] | None
 ) -> ForeignRows:
-    """Open the file by the reader that fits its content, and refuse options that this form does not have."""
+    """Open the file by the reader that fits its content."""
     from commands.foreign_torch import read_torch
     from featstore.exchange.foreign_files import read_foreign, recognise
 
-    pool = _frames(frames)
-    if names is not None and names_key is not None:
-        raise typer.BadParameter("give the names as a file or as a key, not both", param_hint="--names-key")
-    form = recognise(path)
-    if pool is not None and form != "sample folder":
-        raise typer.BadParameter(f"is for a folder of one .npy a sample, not for {form}", param_hint="--frames")
-    if (rows_keys or names_key is not None) and form not in ("npz", "hdf5", "torch"):
-        raise typer.BadParameter(
-            f"is for .npz, HDF5 and .pt files, not for {form}", param_hint="--rows-key/--names-key"
-        )
-    if form == "torch":
+    if recognise(path) == "torch":
         return read_torch(path, names=names, rows_keys=rows_keys, names_key=names_key)
     return read_foreign(path, names=names, rows_keys=rows_keys, names_key=names_key, frames=pool)
 

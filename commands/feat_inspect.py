@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.console import escape, out, out_json, out_table, say, size_text
+from commands.forms import Form, forms, only
 from commands.options import Json
+from commands.outputs import Overwrite, check_outputs
 
 if TYPE_CHECKING:
     from backbones import CheckpointInfo
@@ -18,13 +20,15 @@ if TYPE_CHECKING:
 _SHOWN = 8
 
 
+@forms(always=("convert", "as_json"), converting=Form("is for the file that --convert names", ("overwrite",)))
 def inspect(
+    ctx: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="Weights: .safetensors, .pth, .pth.tar, .ckpt, .bin.")],
     convert: Annotated[
         Path | None,
         typer.Option("--convert", help="Write the weights to this .safetensors, under their public names."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that --convert names.")] = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Open a checkpoint without running code from it; say what it is, which backbone takes it, and how.
@@ -33,9 +37,8 @@ def inspect(
 
     Example: cer-feat inspect manet_rafdb.pth.tar --convert manet_rafdb.safetensors
     """
+    only(ctx, converting=convert is not None)
     if convert is None:
-        if overwrite:
-            raise typer.BadParameter("is for the file that --convert names", param_hint="--overwrite")
         from backbones import inspect_checkpoint
 
         info, conversion = inspect_checkpoint(checkpoint), None
@@ -63,8 +66,7 @@ def _check_target(checkpoint: Path, target: Path, overwrite: bool) -> None:
         raise typer.BadParameter(f"must be a file in a folder that is there, however: {target}", param_hint="--convert")
     if target.exists() and checkpoint.exists() and target.samefile(checkpoint):
         raise typer.BadParameter("is the checkpoint itself; name another file", param_hint="--convert")
-    if target.exists() and not overwrite:
-        raise typer.BadParameter(f"{target} is there already; --overwrite replaces it", param_hint="--convert")
+    check_outputs({"--convert": target}, overwrite=overwrite)
 
 
 def _write(conversion: Conversion, target: Path, overwrite: bool) -> None:

@@ -16,6 +16,7 @@ from commands.manifest_tools.split import split
 from commands.manifest_tools.talk import Output, counting, tell_left_out, tell_missing, write
 from commands.manifest_tools.union import merge, unity
 from commands.options import Json, Seed
+from commands.outputs import Overwrite, check_outputs
 
 if TYPE_CHECKING:
     from featstore import Manifest
@@ -170,6 +171,7 @@ def build(
             help="Keep about N samples, evenly over classes and splits.", show_default=False, rich_help_panel=_ROWS
         ),
     ] = None,
+    overwrite: Overwrite = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -192,8 +194,9 @@ def build(
         "id_column": id_column, "path_column": path_column, "label_column": label_column,
         "split_column": split_column, "group_column": group_column, "first_frame": first_frame,
     }  # fmt: skip
+    check_outputs({"--output": [output, output.with_suffix(".json")], "--votes": votes}, overwrite=overwrite)
     if adapters.takes(kind, "archive"):
-        options["archive"] = output.with_suffix(".pictures.zip")
+        options |= {"archive": output.with_suffix(".pictures.zip"), "overwrite": overwrite}
     given = {name: value for name, value in options.items() if value is not None}
     adapted = adapters.build(kind, root, map_to=map_to, **given)
     listed = adapted.manifest
@@ -214,9 +217,10 @@ def build(
     if votes is not None:
         from featstore.adapters.ferplus import write_votes
 
-        say(f"wrote [bold]{escape(votes)}[/]: the votes of {write_votes(root, listed, votes):,} samples")
+        count = write_votes(root, listed, votes, overwrite=overwrite)
+        say(f"wrote [bold]{escape(votes)}[/]: the votes of {count:,} samples")
     write(
-        listed, output, as_json,
+        listed, output, as_json, overwrite=overwrite,
         left_out=adapted.left_out, missing=list(adapted.missing), notes=list(adapted.notes),
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.console import FAILED, escape, out, out_json, out_table, progress_bar, say, size_text
-from commands.options import DEFAULT_STORE, Data, Json, StorePath
+from commands.options import DEFAULT_STORE, Json, StoredData, StorePath
 
 if TYPE_CHECKING:
     from featstore import Feature, Manifest
@@ -50,7 +50,7 @@ def ls(store: StorePath = DEFAULT_STORE, as_json: Json = False) -> None:
 
 def show(
     feature: Annotated[str, typer.Argument(help="A feature's name, or name@fingerprint.")],
-    data: Data = None,
+    data: StoredData = None,
     store: StorePath = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
@@ -73,7 +73,7 @@ def show(
 
 def verify(
     store: StorePath = DEFAULT_STORE,
-    data: Data = None,
+    data: StoredData = None,
     images: Annotated[bool, typer.Option("--images", help="Also compare every picture with its row's digest.")] = False,
     repair: Annotated[bool, typer.Option("--repair", help="Set damaged shards aside; nothing is deleted.")] = False,
     as_json: Json = False,

@@ -8,13 +8,41 @@ from typing import Annotated
 import typer
 
 from commands.console import escape, progress_bar, say
+from commands.forms import Form, forms, only
 from commands.fuse_train import Setting, build_head
-from commands.options import DEFAULT_STORE, Data, Features, Missing, Seed, StorePath, key_values, numbers, split_list
-from commands.render import FigurePath, ResultPath, TableFormat, check_format, print_table, save_picture
+from commands.options import (
+    DEFAULT_STORE,
+    Features,
+    Missing,
+    Seed,
+    StoredData,
+    StorePath,
+    key_values,
+    numbers,
+    split_list,
+)
+from commands.outputs import Overwrite, check_outputs
+from commands.render import (
+    FigurePath,
+    ResultPath,
+    TableFormat,
+    check_format,
+    figure_output,
+    print_table,
+    save_picture,
+)
 from commands.task import TestSplit, TrainSplit, load_task
 
 
+@forms(
+    always=(
+        "head", "weights", "simplex", "setting", "features", "data", "store", "select", "C", "seeds", "train_split",
+        "test_split", "missing", "format", "figure", "output", "overwrite", "seed",
+    ),
+    inner=Form("is for --select inner: the test rows choose without folds", ("folds",)),
+)  # fmt: skip
 def ablate(
+    ctx: typer.Context,
     head: Annotated[str, typer.Option("--head", help="late (mixes decisions) or weighted (weighs blocks).")] = "late",
     weights: Annotated[
         list[str] | None,
@@ -31,7 +59,7 @@ def ablate(
     ] = None,
     setting: Setting = None,
     features: Features = None,
-    data: Data = None,
+    data: StoredData = None,
     store: StorePath = DEFAULT_STORE,
     select: Annotated[
         str,
@@ -55,6 +83,7 @@ def ablate(
     format: TableFormat = "table",
     figure: FigurePath = None,
     output: ResultPath = None,
+    overwrite: Overwrite = False,
     seed: Seed = 0,
 ) -> None:
     """Sweep block or decision weights in one job; choose on inner folds, judge once on the held-out split.
@@ -70,6 +99,8 @@ def ablate(
     check_format(format)
     if select not in ("inner", "test"):
         raise typer.BadParameter("must be inner or test", param_hint="--select")
+    only(ctx, inner=select == "inner")
+    check_outputs({"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite)
     specs = [spec for entry in weights or [] for spec in split_list(entry)]
     if bool(specs) == bool(simplex):
         raise typer.BadParameter("give either --weights or --simplex", param_hint="--weights")
@@ -94,5 +125,6 @@ def ablate(
     print_table(found, format)
     say(f"{len(grid):,} weight vectors in {found.elapsed_s:,.1f} s")
     if output is not None:
-        say(f"kept [bold]{escape(found.save(output))}[/]")
-    save_picture(lambda: draw_sweep(found), figure, Path("runs") / f"{task.dataset}-ablate.png")
+        say(f"kept [bold]{escape(found.save(output, overwrite=overwrite))}[/]")
+    default = Path("runs") / f"{task.dataset}-ablate.png"
+    save_picture(lambda: draw_sweep(found), figure, default, overwrite=overwrite)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.console import escape, out_json, out_table, say
-from commands.options import DEFAULT_STORE, Data, Json, Missing, StorePath, missing_choice
+from commands.forms import forms, only
+from commands.options import DEFAULT_STORE, Json, Missing, StoredData, StorePath, missing_choice
+from commands.outputs import WRITTEN, Overwrite, check_outputs
 from commands.task import as_rows
 
 if TYPE_CHECKING:
@@ -19,15 +21,18 @@ if TYPE_CHECKING:
 Run = Annotated[Path, typer.Option("--head", help="A run of cer-fuse train, or the head folder in it.")]
 
 
+@forms(always=("head", "data", "split", "store", "missing", "figure", "seed", "as_json"), written=WRITTEN)
 def evaluate(
+    ctx: typer.Context,
     head: Run,
-    data: Data = None,
+    data: StoredData = None,
     split: Annotated[str | None, typer.Option(help="Split to judge on.", show_default="as the run's")] = None,
     store: StorePath = DEFAULT_STORE,
     missing: Missing = "error",
     figure: Annotated[
         Path | None, typer.Option(help="Draw the confusion matrix: .png, .pdf or .svg.", show_default=False)
     ] = None,
+    overwrite: Overwrite = False,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -39,9 +44,13 @@ def evaluate(
 
     from fusion import Rows, scores
     from fusion.confusion_figure import draw_confusion
-    from fusion.figures import save_figure
+    from fusion.figures import check_figure_name, save_figure
     from fusion.statistics.intervals import accuracy_interval, bootstrap
 
+    only(ctx, written=figure)
+    if figure is not None:
+        check_figure_name(figure)
+        check_outputs({"--figure": figure}, overwrite=overwrite)
     info, fitted, view, split = _loaded(head, store, data, split, missing)
     view = view.take(view.y >= 0)
     if not len(view):
@@ -55,7 +64,8 @@ def evaluate(
     accuracy = accuracy_interval(int(found.correct.sum()), found.n, draws, 0, independent=clusters is None)
     macro_f1 = draws.interval("macro_f1", 0)
     if figure is not None:
-        say(f"drew {escape(save_figure(draw_confusion(found, info.head), figure))}")
+        drawn = save_figure(draw_confusion(found, info.head), figure, overwrite=overwrite)
+        say(f"drew {escape(drawn)}")
     if as_json:
         out_json(
             {
@@ -99,6 +109,14 @@ def stored_predictions(head: Path, store: Path, data: str | None, split: str | N
     return Predictions(ids=view.ids, classes=view.classes, proba=_probabilities(fitted, view), labels=labels)
 
 
+def head_folder(run: Path) -> Path:
+    """The folder of a head: in a run's, or one that is named itself."""
+    from fusion.files.whole_folder import bring_back
+
+    bring_back(run)
+    return run / "head" if (run / "head").is_dir() else run
+
+
 def _loaded(
     run: Path, store: Path, data: str | None, split: str | None, missing: str, *, default_split: bool = True
 ) -> tuple[HeadInfo, Any, View, str | None]:
@@ -106,7 +124,7 @@ def _loaded(
     from featstore import Store
     from fusion import load_head, read_head_info
 
-    folder = run / "head" if (run / "head").is_dir() else run
+    folder = head_folder(run)
     info = read_head_info(folder)
     if split is None and default_split:
         split = info.extra.get("test_split")

@@ -8,11 +8,18 @@ from typing import Annotated
 import typer
 
 from commands.console import out_json, say
+from commands.forms import Form, forms, only
 from commands.options import Json, split_list
-from commands.render import TableFormat, check_format, show_table
+from commands.render import TABLE, TableFormat, check_format, show_table
 
 
+@forms(
+    always=("supports", "as_json"),
+    search=Form("is for finding the supports, which are given", ("total", "limit")),
+    table=TABLE,
+)
 def check_table(
+    ctx: typer.Context,
     file: Annotated[Path, typer.Argument(help="CSV: class,<system>,…; a row a class, percent, and a row accuracy.")],
     supports: Annotated[
         str | None,
@@ -40,6 +47,7 @@ def check_table(
     check_format(format)
     table = read_table(file)
     known = table.supports if supports is None else _numbers(supports)
+    only(ctx, search=known is None, table=not as_json)
     found = None if known is not None else find_supports(table, limit=limit, n=total)
     checked = check(table, found.supports if found is not None else known or (), found)
     if as_json:

@@ -9,11 +9,14 @@ from typing import Annotated
 import typer
 
 from commands.console import escape, out_json, say
+from commands.forms import forms, only
 from commands.options import Json
-from commands.render import TableFormat, check_format, show_table
+from commands.render import TABLE, TableFormat, check_format, show_table
 
 
+@forms(always=("template", "as_json"), table=TABLE)
 def choose(
+    ctx: typer.Context,
     candidates: Annotated[list[Path], typer.Argument(help="Two or more CSVs of predictions of the same frames.")],
     template: Annotated[
         Path | None,
@@ -32,6 +35,7 @@ def choose(
     from fusion.submission.tables import candidates_table
 
     check_format(format)
+    only(ctx, table=not as_json)
     challenge = abaw_ce()
     asked = None if template is None else read_template(template, challenge)
     answers = {}

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from commands.console import escape, progress_bar, say
-from commands.fuse_train import Setting, build_head
-from commands.kept_runs import Runs, dataset_of, read_runs, refuse_options
+from commands.forms import Form, forms, only
+from commands.fuse_train import COMPUTING, Setting, build_head, compute
+from commands.kept_runs import AS_KEPT, Runs, dataset_of, read_runs
 from commands.options import (
     DEFAULT_STORE,
-    Data,
     Device,
     Features,
     Memory,
     Missing,
     Seed,
+    StoredData,
     StorePath,
     key_values,
     memory_budget,
     split_list,
 )
-from commands.render import FigurePath, ResultPath, TableFormat, check_format, print_table, save_picture
+from commands.outputs import Overwrite, check_outputs
+from commands.render import (
+    FigurePath,
+    ResultPath,
+    TableFormat,
+    check_format,
+    figure_output,
+    print_table,
+    save_picture,
+)
 from commands.task import Task, TestSplit, TrainSplit, load_folds_task, load_task
 from commands.zero_shot_rows import TITLE, Rules, ZeroShotDataset, ZeroShotHead, load_zero_shot
 from fusion.heads import USUAL, head_names, installed_heads  # light: no head is imported before it is asked for
@@ -32,6 +43,27 @@ if TYPE_CHECKING:
     from fusion import Report
 
 
+@forms(
+    always=("baseline", "class_intervals", "format", "figure", "output", "overwrite", "seed"),
+    trained=Form(
+        AS_KEPT,
+        (
+            "heads", "features", "data", "store", "setting", "singles", "cv", "zero_shot", "train_split", "missing",
+            "memory",
+        ),
+    ),
+    alone=Form("is for the columns of single backbones, which --no-singles leaves out", ("single_head",), "trained"),
+    split=Form("--cv judges on the rows it learns from, fold by fold", ("test_split",), "trained"),
+    seeded=Form("with --cv every repeat has seeds of its own: use --repeats", ("seeds",), "trained"),
+    repeated=Form("repeats are of a cross-validation: give --cv 5 as well", ("repeats",), "trained"),
+    folded=Form(
+        "near-duplicates are kept in one fold of --cv; see cer-fuse diagnose for a test split", ("near",), "trained"
+    ),
+    elsewhere=Form(
+        "says how --zero-shot DATASET answers: name the dataset", ("zero_shot_head", "rules"), within="trained"
+    ),
+    computing=replace(COMPUTING, within="trained"),
+)  # fmt: skip
 def compare(
     ctx: typer.Context,
     runs: Runs = None,
@@ -42,7 +74,7 @@ def compare(
         ),
     ] = None,
     features: Features = None,
-    data: Data = None,
+    data: StoredData = None,
     store: StorePath = DEFAULT_STORE,
     setting: Setting = None,
     singles: Annotated[bool, typer.Option(help="A column for each single backbone as well.")] = True,
@@ -75,6 +107,7 @@ def compare(
     format: TableFormat = "table",
     figure: FigurePath = None,
     output: ResultPath = None,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     seed: Seed = 0,
 ) -> None:
@@ -93,15 +126,17 @@ def compare(
     from fusion.runs.comparison import compare_runs
 
     check_format(format)
+    chosen = named_heads(heads)
+    only(
+        ctx, trained=not runs, alone=singles, split=cv is None, seeded=cv is None, repeated=cv is not None,
+        folded=cv is not None, elsewhere=zero_shot is not None,
+        computing=not runs and compute([*chosen, *([zero_shot_head] if zero_shot and zero_shot_head else [])]),
+    )  # fmt: skip
+    check_outputs({"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite)
     if runs:
-        refuse_options(ctx, {"baseline", "class_intervals", "format", "figure", "output", "seed"})
         kept = read_runs(runs)
         name, report = dataset_of(kept), compare_runs(kept, baseline=baseline, seed=seed)
     else:
-        _check_runs(cv, repeats, seeds, near, test_split)
-        if zero_shot is None and (rules or zero_shot_head):
-            raise typer.BadParameter("says how --zero-shot DATASET answers: name the dataset", param_hint="--rules")
-        chosen = named_heads(heads)
         settings = settings_of(setting, chosen if zero_shot is None else [*chosen, TITLE])
         budget = memory_budget(memory)
         if cv is None:
@@ -116,33 +151,24 @@ def compare(
                 store, zero_shot, head, rules, task=task, train_split=train_split, missing=missing, budget=budget
             )
         name, report = task.dataset, _judged(built, task, cv, repeats, seeds, options)
-    _show(report, name, format, figure, output, class_intervals=class_intervals)
+    _show(report, name, format, figure, output, class_intervals=class_intervals, overwrite=overwrite)
 
 
 def _show(
-    report: Report, name: str, format: str, figure: Path | None, output: Path | None, *, class_intervals: bool
-) -> None:
+    report: Report, name: str, format: str, figure: Path | None, output: Path | None, *, class_intervals: bool,
+    overwrite: bool,
+) -> None:  # fmt: skip
     from fusion.confusion_figure import draw_confusions
 
     print_table(report, format, class_intervals=class_intervals)
     if output is not None:
-        say(f"kept [bold]{escape(report.save(output))}[/]")
+        say(f"kept [bold]{escape(report.save(output, overwrite=overwrite))}[/]")
     save_picture(
         lambda: draw_confusions([(c.name, c.scores) for c in report.columns]),
         figure,
         Path("runs") / f"{name}-compare.png",
+        overwrite=overwrite,
     )
-
-
-def _check_runs(cv: int | None, repeats: int, seeds: int, near: float | None, test_split: str | None) -> None:
-    if cv is None and repeats > 1:
-        raise typer.BadParameter("repeats are of a cross-validation: give --cv 5 as well", param_hint="--repeats")
-    if cv is None and near is not None:
-        raise typer.BadParameter("near-duplicates are kept in one fold of --cv; see cer-fuse diagnose for a test split")
-    if cv is not None and seeds > 1:
-        raise typer.BadParameter("with --cv every repeat has seeds of its own: use --repeats", param_hint="--seeds")
-    if cv is not None and test_split is not None:
-        raise typer.BadParameter("--cv judges on the rows it learns from, fold by fold", param_hint="--test-split")
 
 
 def _judged(heads: dict[str, Any], task: Task, cv: int | None, repeats: int, seeds: int, options: Any) -> Report:

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from commands.console import escape, out_json, progress_bar, say
-from commands.fuse_train import Setting, build_head
-from commands.options import DEFAULT_STORE, Data, Device, Features, Json, Missing, Seed, StorePath, key_values
-from commands.render import FigurePath, ResultPath, TableFormat, check_format, print_tables, save_picture
+from commands.forms import Form, forms, only
+from commands.fuse_train import COMPUTING, UNSET, Setting, build_head, compute
+from commands.options import DEFAULT_STORE, Device, Features, Json, Missing, Seed, StoredData, StorePath, key_values
+from commands.outputs import Overwrite, check_outputs
+from commands.render import (
+    TABLE,
+    FigurePath,
+    ResultPath,
+    TableFormat,
+    check_format,
+    figure_output,
+    print_tables,
+    save_picture,
+)
 from commands.task import TestSplit, TrainSplit, load_folds_task, load_task
 
 
+@forms(
+    always=(
+        "head", "features", "data", "store", "setting", "players", "cv", "near", "most", "train_split", "missing",
+        "figure", "output", "overwrite", "seed", "as_json",
+    ),
+    split=Form("--cv judges on the rows it learns from, fold by fold", ("test_split",)),
+    unset=UNSET,
+    computing=replace(COMPUTING, within="unset"),
+    table=TABLE,
+)  # fmt: skip
 def diagnose(
+    ctx: typer.Context,
     head: Annotated[str, typer.Option("--head", help="The head that is fitted on every subset.")] = "linear",
     features: Features = None,
-    data: Data = None,
+    data: StoredData = None,
     store: StorePath = DEFAULT_STORE,
     setting: Setting = None,
     players: Annotated[
@@ -38,6 +61,7 @@ def diagnose(
     format: TableFormat = "table",
     figure: FigurePath = None,
     output: ResultPath = None,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     seed: Seed = 0,
     as_json: Json = False,
@@ -56,13 +80,14 @@ def diagnose(
     check_format(format)
     if players not in ("blocks", "features"):
         raise typer.BadParameter(f"must be blocks or features, however: {players!r}", param_hint="--of")
-    if cv is not None and test_split is not None:
-        raise typer.BadParameter("--cv judges on the rows it learns from, fold by fold", param_hint="--test-split")
+    settings = key_values(setting, "--set")
+    only(ctx, split=cv is None, unset="device" not in settings, computing=compute([head]), table=not as_json)
+    check_outputs({"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite)
     if cv is None:
         task = load_task(store, data, features, missing, train_split, test_split)
     else:
         task = load_folds_task(store, data, features, missing, train_split)
-    built = build_head(head, task, key_values(setting, "--set"), device=device, seed=seed)
+    built = build_head(head, task, settings, device=device, seed=seed)
     with progress_bar() as step:
         found = run_diagnose(
             task.train,
@@ -80,5 +105,6 @@ def diagnose(
     else:
         print_tables(diagnosis_tables(found), format)
     if output is not None:
-        say(f"kept [bold]{escape(found.save(output))}[/]")
-    save_picture(lambda: draw_diagnosis(found), figure, Path("runs") / f"{task.dataset}-diagnose.png")
+        say(f"kept [bold]{escape(found.save(output, overwrite=overwrite))}[/]")
+    default = Path("runs") / f"{task.dataset}-diagnose.png"
+    save_picture(lambda: draw_diagnosis(found), figure, default, overwrite=overwrite)

@@ -11,8 +11,10 @@ import typer
 from commands import face_options as face
 from commands.console import FAILED, escape, out, out_json, say, show_logs
 from commands.feat_frames import tell_frames_from_zero
+from commands.forms import Form, forms, only
 from commands.fuse_apply import Run, stored_predictions
-from commands.options import DEFAULT_STORE, Data, Device, Json, Missing, StorePath
+from commands.options import DEFAULT_STORE, Device, Json, Missing, StoredData, StorePath
+from commands.outputs import WRITTEN, Overwrite, check_outputs
 
 if TYPE_CHECKING:
     from commands.predict_sources import Shown
@@ -22,7 +24,21 @@ _SHOWN = "Of a picture, folder or video"
 _STORED = "Of stored samples"
 
 
+@forms(
+    always=("head", "store", "output", "as_json"),
+    stored=Form("is for samples of the store, and a path is no dataset of the store", ("data", "split", "missing")),
+    shown=Form("is for a picture, folder or video", ("weights", "no_faces", "smooth", "annotate", "device")),
+    filmed=Form("is for videos", ("every", "frames"), within="shown"),
+    faces=Form(
+        "says how faces are found and cut out, and --no-faces leaves that out",
+        ("size", "margin", "min_face", "min_score"),
+        within="shown",
+    ),
+    drawn=Form("is for --annotate", ("top",), within="shown"),
+    written=WRITTEN,
+)
 def predict(
+    ctx: typer.Context,
     head: Run,
     pictures: Annotated[
         Path | None,
@@ -30,7 +46,7 @@ def predict(
             metavar="[PICTURE|FOLDER|VIDEO]", help="What to answer for.", show_default="samples of the store"
         ),
     ] = None,
-    data: Data = None,
+    data: StoredData = None,
     split: Annotated[
         str | None, typer.Option(help="Only this split.", show_default="all samples", rich_help_panel=_STORED)
     ] = None,
@@ -72,6 +88,7 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="Classes shown by --annotate.", rich_help_panel=_SHOWN)] = 3,
     device: Device = "auto",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV to write.", show_default="stdout")] = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Give every sample its probabilities: sample_id, label, predicted, one column a class.
@@ -83,14 +100,15 @@ def predict(
 
     Example: cer-fuse predict talk.mp4 --head runs/rafdb-mlp --smooth box:25 --annotate talk-annotated.mp4
     """
+    meant = {"stored": pictures is None, "shown": pictures is not None, "faces": not no_faces, "drawn": annotate}
+    meant["written"] = output or annotate or frames
+    only(ctx, **meant, filmed=True)
+    check_outputs({"--output": output}, overwrite=overwrite)
     if pictures is None:
-        _only_with_a_path(weights=weights, no_faces=no_faces, frames=frames, smooth=smooth, annotate=annotate)
         stored = stored_predictions(head, store, data, split, missing)
         tell_frames_from_zero(stored.ids)
-        _answer(stored, output, as_json)
+        _answer(stored, output, as_json, overwrite)
         return
-    if data is not None or split is not None:
-        raise typer.BadParameter(f"{pictures} is no dataset of the store", param_hint="--data" if data else "--split")
     from backbones.video import FrameSettings
     from commands.predict_sources import PictureSource, Shown, marks_of, source_of, tell_left_out
     from commands.recreated import answering
@@ -107,7 +125,13 @@ def predict(
             if setting is not None:
                 Timeline.of(source.names)  # refuses here, before the work, what cannot be smoothed after it
             tell_frames_from_zero(source.names)
-        shown = Shown(settings=settings, detector=None if no_faces else face.detector_of(min_face, min_score))
+        only(ctx, **meant, filmed=source.filmed)
+        drawn = [] if annotate is None else source.drawn_to(annotate)
+        check_outputs(
+            {"--output": output, "--annotate": drawn}, overwrite=overwrite, apart_from=(head, *source.files())
+        )
+        detector = None if no_faces else face.detector_of(min_face, min_score)
+        shown = Shown(settings=settings, detector=detector, overwrite=overwrite)
         line = answering(head, store, weights or [], device)
         found = _collected(line.answers(source.crops(shown), shown.unusable), line.classes)
         tell_left_out(shown)
@@ -119,13 +143,7 @@ def predict(
         if annotate is not None:
             count = source.annotate(annotate, marks_of(found, shown, top), shown)
             say(f"drew [bold]{escape(annotate)}[/]: {count:,} pictures")
-    _answer(found, output, as_json, shown)
-
-
-def _only_with_a_path(**options: Any) -> None:
-    for name, value in options.items():
-        if value:
-            raise typer.BadParameter("is for a picture, folder or video", param_hint=f"--{name.replace('_', '-')}")
+    _answer(found, output, as_json, overwrite, shown)
 
 
 def _collected(answers: Any, classes: tuple[str, ...]) -> Predictions:
@@ -148,12 +166,15 @@ def _smoothed(found: Predictions, setting: Any) -> Predictions:
     return smoothed(found, setting)
 
 
-def _answer(found: Predictions, output: Path | None, as_json: bool, shown: Shown | None = None) -> None:
+def _answer(
+    found: Predictions, output: Path | None, as_json: bool, overwrite: bool, shown: Shown | None = None
+) -> None:
     """Print or write the predictions."""
     from fusion.predictions import predictions_csv, write_predictions
 
     if output is not None:
-        say(f"wrote [bold]{escape(write_predictions(output, found))}[/]: {len(found.ids):,} samples")
+        write_predictions(output, found, overwrite=overwrite)
+        say(f"wrote [bold]{escape(output)}[/]: {len(found.ids):,} samples")
     if as_json:
         out_json(_json(found, shown))
     elif output is None:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from commands.console import escape, progress_bar, say
+from commands.forms import Form, forms, only
 from commands.fuse_compare import named_heads, settings_of
-from commands.fuse_train import Setting, build_head
-from commands.kept_runs import Runs, dataset_of, read_runs, refuse_options
+from commands.fuse_train import COMPUTING, Setting, build_head, compute
+from commands.kept_runs import AS_KEPT, Runs, dataset_of, read_runs
 from commands.options import (
     DEFAULT_STORE,
-    Data,
     Device,
     Features,
     Memory,
     Missing,
     Seed,
+    StoredData,
     StorePath,
     memory_budget,
 )
+from commands.outputs import Overwrite, check_outputs, put
 from commands.task import Task, TestSplit, TrainSplit, load_task
 from fusion.heads import USUAL
 
@@ -35,6 +38,18 @@ MOST_VECTORS = 300
 """Weight vectors that the page's sweep may have; its step follows from the number of blocks."""
 
 
+@forms(
+    always=("output", "overwrite", "baseline", "title", "keep", "seed"),
+    trained=Form(
+        AS_KEPT,
+        (
+            "heads", "features", "data", "store", "setting", "singles", "sweep", "diagnose", "train_split",
+            "test_split", "missing", "memory",
+        ),
+    ),
+    swept=Form("is for the sweep, which --no-sweep leaves out", ("folds",), within="trained"),
+    computing=replace(COMPUTING, within="trained"),
+)  # fmt: skip
 def report(
     ctx: typer.Context,
     runs: Runs = None,
@@ -46,7 +61,7 @@ def report(
         typer.Option("--heads", help="Comma-separated: mlp,linear,late.", show_default=f"{','.join(USUAL)}; or all"),
     ] = None,
     features: Features = None,
-    data: Data = None,
+    data: StoredData = None,
     store: StorePath = DEFAULT_STORE,
     setting: Setting = None,
     singles: Annotated[bool, typer.Option(help="A column for each single backbone as well.")] = True,
@@ -58,6 +73,7 @@ def report(
     diagnose: Annotated[bool, typer.Option(help="Say why as well: a linear head on every subset of features.")] = True,
     title: Annotated[str | None, typer.Option(help="The page's title.", show_default="says what it shows")] = None,
     keep: Annotated[Path | None, typer.Option(help="Keep the comparison as JSON as well.", show_default=False)] = None,
+    overwrite: Overwrite = False,
     train_split: TrainSplit = "train",
     test_split: TestSplit = None,
     missing: Missing = "error",
@@ -73,27 +89,32 @@ def report(
     Example: cer-fuse report --heads mlp,late -o report.html
     """
     from fusion.page import write_page
+    from fusion.page.document import check_page_name
 
+    chosen = named_heads(heads)
+    only(ctx, trained=not runs, swept=sweep, computing=not runs and compute(chosen))
+    if output is not None:
+        check_page_name(output)
+    check_outputs({"--output": output, "--keep": keep}, overwrite=overwrite)
     if runs:
-        refuse_options(ctx, {"output", "baseline", "title", "keep", "seed"})
         name, found, sections = _of_runs(runs, baseline, seed)
     else:
-        chosen = named_heads(heads)
         task = load_task(store, data, features, missing, train_split, test_split, memory_budget(memory))
         name, options = task.dataset, {"device": device, "seed": seed}
         found = _compared(task, chosen, setting, options, singles=singles, baseline=baseline)
         mixing = _mixed(task, found, options, folds=folds if sweep else None)
         why = _why(task, seed) if diagnose and len(task.train.by_feature()) > 1 else []
         sections = _pieced(found, [*mixing, *why], digests={})
-    path = write_page(
-        output or Path("runs") / f"{name}-report.html",
-        title or f"{name}: {len(found.columns)} systems compared",
-        sections,
-        subtitle=f"{len(found.ids):,} test rows, {len(found.classes)} classes; percentages with "
-        f"{100 * found.level:g} % intervals",
-    )
+    title = title or f"{name}: {len(found.columns)} systems compared"
+    level = f"{100 * found.level:g} %"
+    subtitle = f"{len(found.ids):,} test rows, {len(found.classes)} classes; percentages with {level} intervals"
+
+    def write(path: Path, overwrite: bool) -> Path:
+        return write_page(path, title, sections, subtitle=subtitle, overwrite=overwrite)
+
+    path = put(write, output, Path("runs") / f"{name}-report.html", overwrite=overwrite)
     if keep is not None:
-        say(f"kept [bold]{escape(found.save(keep))}[/]")
+        say(f"kept [bold]{escape(found.save(keep, overwrite=overwrite))}[/]")
     say(f"wrote [bold]{escape(path)}[/]: open it in a browser, or send it; it is one file")
 
 

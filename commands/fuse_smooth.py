@@ -8,15 +8,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.console import escape, out, out_json, say
+from commands.forms import Form, forms, only
 from commands.options import Json, Seed, split_list
-from commands.render import TableFormat, check_format, show_table
+from commands.outputs import WRITTEN, Overwrite, check_outputs
+from commands.render import TABLE, TableFormat, check_format, show_table
 
 if TYPE_CHECKING:
     from fusion.predictions import Predictions
     from fusion.timeline import Smoothing
 
 
+@forms(
+    always=("method", "choose_on", "output", "as_json", "seed"),
+    windows=Form("is for a method with a window, and none of these has one", ("window",)),
+    chains=Form("is for hmm and viterbi", ("stickiness",)),
+    filling=Form("is for smoothed predictions, and several settings are only scored without --output", ("fill",)),
+    table=TABLE,
+    written=WRITTEN,
+)
 def smooth(
+    ctx: typer.Context,
     predictions: Annotated[Path, typer.Argument(help="A CSV of cer-fuse predict; ids are VIDEO/00001.jpg.")],
     method: Annotated[
         str,
@@ -40,6 +51,7 @@ def smooth(
     ] = None,
     fill: Annotated[bool, typer.Option(help="Answer for frames missing inside a video as well.")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV to write.", show_default=False)] = None,
+    overwrite: Overwrite = False,
     format: TableFormat = "table",
     as_json: Json = False,
     seed: Seed = 0,
@@ -50,9 +62,16 @@ def smooth(
     """
     from fusion.predictions import predictions_csv, read_predictions, write_predictions
     from fusion.timeline import Timeline, learned_transitions, parse_windows, settings_of, smoothed, sweep_smoothing
+    from fusion.timeline.setting import CHAINS
     from fusion.timeline.sweep_table import smoothing_table
 
     check_format(format)
+    methods, sources = split_list(method), split_list(stickiness)
+    chains = [one for one in methods if one in CHAINS]
+    windowed = [one for one in methods if one not in (*CHAINS, "none")] or (chains and "window" in sources)
+    meant = {"windows": windowed, "chains": chains, "table": not as_json, "written": output}
+    only(ctx, **meant, filling=True)
+    check_outputs({"--output": output}, overwrite=overwrite)
     settings = settings_of(split_list(method), parse_windows(window) if window else (), split_list(stickiness))
     given = read_predictions(predictions)
     source = given if choose_on is None else _same_classes(read_predictions(choose_on), given, choose_on)
@@ -67,6 +86,7 @@ def smooth(
             param_hint="--choose-on",
         )
     asked = output is not None or sweep is None
+    only(ctx, **meant, filling=asked)
     report = {"setting": chosen.text, "sweep": None if sweep is None else sweep.to_dict(), "output": output}
     if as_json:
         out_json(report)
@@ -78,7 +98,8 @@ def smooth(
     answers = smoothed(given, chosen, transitions=moves, fill=fill)
     say(f"smoothing: [bold]{escape(chosen.text)}[/]. {escape(Timeline.of(given.ids).gaps_text())}")
     if output is not None:
-        say(f"wrote [bold]{escape(write_predictions(output, answers))}[/]: {len(answers.ids):,} frames")
+        write_predictions(output, answers, overwrite=overwrite)
+        say(f"wrote [bold]{escape(output)}[/]: {len(answers.ids):,} frames")
     elif not as_json:
         out(predictions_csv(answers).rstrip("\n"))
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from commands.console import FAILED, escape, out, out_json, say
+from commands.forms import Form, forms, only
 from commands.options import Json
+from commands.outputs import Overwrite, check_outputs
 from commands.render import TableFormat, check_format, show_table
 
 if TYPE_CHECKING:
@@ -18,7 +20,21 @@ if TYPE_CHECKING:
     from fusion.submission import Answers
 
 
+@forms(
+    always=("check", "diff", "as_json"),
+    answering=Form(
+        "is for answering a template, and neither for --check nor for --diff",
+        ("template", "output", "overwrite", "correct", "smooth", "fallback_class", "slack"),
+    ),
+    checking=Form("is for --check", ("template",)),
+    correcting=Form(
+        "says what --correct needs, which is not given", ("validation", "source_prior"), within="answering"
+    ),
+    videos=Form("is for a table, and --json prints none", ("videos",), within="answering"),
+    table=Form("is for a table, and neither --check nor --json prints one", ("format",)),
+)
 def submit(
+    ctx: typer.Context,
     predictions: Annotated[
         Path | None, typer.Argument(help="A CSV of cer-fuse predict or smooth; ids are VIDEO/00001.jpg.")
     ] = None,
@@ -26,6 +42,7 @@ def submit(
         Path | None, typer.Option("--template", "-t", help="The challenge's template.", show_default=False)
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to hand in.", show_default=False)] = None,
+    overwrite: Overwrite = False,
     correct: Annotated[
         str | None,
         typer.Option(help="Correct the class prior: em, bbse, or known (the challenge's).", show_default="not at all"),
@@ -71,6 +88,10 @@ def submit(
         raise typer.BadParameter(
             "give either PREDICTIONS, or --check FILE, or --diff FILE FILE", param_hint="PREDICTIONS"
         )
+    only(
+        ctx, answering=predictions is not None, checking=check is not None, correcting=correct is not None,
+        videos=not as_json, table=check is None and not as_json,
+    )  # fmt: skip
     if check is not None:
         _check(check, template, as_json)
     elif diff is not None:
@@ -85,6 +106,7 @@ def submit(
         from fusion.submission import abaw_ce, answer, read_template
         from fusion.timeline import Smoothing
 
+        check_outputs({"--output": output}, overwrite=overwrite, apart_from=(predictions, template, validation))
         challenge = abaw_ce()
         asked = read_template(template, challenge)
         given = challenge.in_order(read_predictions(predictions))
@@ -93,7 +115,7 @@ def submit(
             given = replace(given, proba=corrected.apply(given.proba))
         smoothing = None if smooth is None else Smoothing.parse(smooth)
         found = answer(asked, given, challenge, smoothing=smoothing, fallback=fallback_class, slack=slack)
-        found.submission.write(output, challenge)
+        found.submission.write(output, challenge, overwrite=overwrite)
         for note in (*found.notes, *asked.notes):
             say(escape(note))
         _report(found, corrected, output, format, as_json, videos=videos)
@@ -110,8 +132,6 @@ def _correction(
     from fusion.prior_shift import Validation, correct
     from fusion.submission import abaw_ce
 
-    if kind is None and (validation or source_prior):
-        raise typer.BadParameter("says what --correct needs, which is not given", param_hint="--validation")
     if source_prior not in (None, "uniform"):
         raise typer.BadParameter(f"must be uniform, however: {source_prior!r}", param_hint="--source-prior")
     if kind is None:

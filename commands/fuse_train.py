@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from commands.console import escape, out_json, say
+from commands.forms import Form, forms, only
 from commands.options import (
     DEFAULT_STORE,
-    Data,
     Device,
     Features,
     Json,
     Memory,
     Missing,
     Seed,
+    StoredData,
     StorePath,
     key_values,
     memory_budget,
 )
+from commands.outputs import Overwrite, put
 from commands.render import print_table
 from commands.task import Task, TestSplit, TrainSplit, load_task
 from fusion.heads import head_names  # light: no head is imported before it is asked for
@@ -38,10 +42,31 @@ Setting = Annotated[
 ]
 
 
+COMPUTING = Form("says where a head computes, and none of these has a choice", ("device",))
+UNSET = Form("--set device=… says that too: leave one of them out", ())
+"""What `COMPUTING` is within where there is one head, so that its settings are not written HEAD.key."""
+
+
+def compute(heads: Iterable[str]) -> bool:
+    """Whether any of the heads can compute on a device of the user's choice."""
+    from fusion.heads import head_settings
+
+    return any("device" in head_settings(name) for name in heads)
+
+
+@forms(
+    always=(
+        "head", "features", "data", "store", "preset", "setting", "weights", "train_split", "test_split", "missing",
+        "memory", "output", "overwrite", "seed", "as_json",
+    ),
+    unset=UNSET,
+    computing=replace(COMPUTING, within="unset"),
+)  # fmt: skip
 def train(
+    ctx: typer.Context,
     head: Annotated[str, typer.Option("--head", help=f"One of {', '.join(head_names())}.")] = "mlp",
     features: Features = None,
-    data: Data = None,
+    data: StoredData = None,
     store: StorePath = DEFAULT_STORE,
     preset: Annotated[
         str | None,
@@ -64,7 +89,7 @@ def train(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run's folder.", show_default="runs/DATASET-HEAD")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     seed: Seed = 0,
     as_json: Json = False,
@@ -76,14 +101,26 @@ def train(
     from fusion import compare as run_compare
     from fusion.runs.folder import refuse_what_is_there
 
-    task = load_task(store, data, features, missing, train_split, test_split, memory_budget(memory))
     settings = key_values(setting, "--set")
+    only(ctx, unset="device" not in settings, computing=compute([head]))
+    if output is not None:
+        _check_folder(output, overwrite)
+    task = load_task(store, data, features, missing, train_split, test_split, memory_budget(memory))
     built = build_head(head, task, settings, preset=preset, weights=weights, device=device, seed=seed)
-    folder = _folder(output, task.dataset, head, overwrite)
-    refuse_what_is_there(folder, overwrite=overwrite)
+    default = Path("runs") / f"{task.dataset}-{head}"
+    if output is None and overwrite:
+        refuse_what_is_there(default, overwrite=True)
     report = run_compare({head: built}, task.train, task.test, singles=False, seed=seed)
     config = _config(task, report, head=head, store=store, preset=preset, missing=missing)
-    run = _keep(folder, task, report, config, overwrite)
+    run: Run | None = None
+
+    def keep(folder: Path, overwrite: bool) -> Path:
+        nonlocal run
+        run = _keep(folder, task, report, config, overwrite)
+        return folder
+
+    folder = put(keep, output, default, overwrite=overwrite)
+    assert run is not None, "it was kept in the folder"
     if as_json:
         column = report.columns[0]
         out_json(
@@ -123,6 +160,7 @@ def build_head(
 
     known, presets = head_settings(name), head_presets(name)
     given = dict(settings)
+    _refuse_twice(given, weights=weights)
     if weights is not None:
         learned = name in ("late", "weighted") and weights.strip() == "learned"
         given["weights"] = "learned" if learned else parse_weights(weights, task.train.widths)
@@ -134,19 +172,25 @@ def build_head(
     return make_head(name, blocks=task.train.widths, preset=preset, random_state=seed, **given)
 
 
-def _folder(output: Path | None, dataset: str, head: str, overwrite: bool) -> Path:
-    """The run's folder: the one asked for, or the first free `runs/DATASET-HEAD`, `-2`, `-3`, …"""
-    if output is not None:
-        if output.exists() and not overwrite:
-            raise typer.BadParameter(f"{output} exists; name another folder, or --overwrite", param_hint="--output")
-        return output
-    first = Path("runs") / f"{dataset}-{head}"
-    number = 2
-    folder = first
-    while folder.exists() and not overwrite:
-        folder = first.with_name(f"{first.name}-{number}")
-        number += 1
-    return folder
+def _refuse_twice(settings: dict[str, Any], **options: object) -> None:
+    """Refuse a setting that an option says as well: one of the two would be ignored."""
+    for name, value in options.items():
+        if value is not None and name in settings:
+            raise typer.BadParameter(f"--set {name}=… says that too: leave one of them out", param_hint=f"--{name}")
+
+
+def _check_folder(output: Path, overwrite: bool) -> None:
+    """Refuse a folder that is in the way before hours are spent; an empty one is not."""
+    from fusion.files.whole_folder import bring_back
+    from fusion.runs.folder import refuse_what_is_there
+
+    bring_back(output)
+    if output.is_dir() and any(output.iterdir()) and not overwrite:
+        raise typer.BadParameter(
+            f"{output} exists already: name another folder, or replace the run in it with --overwrite",
+            param_hint="--output",
+        )
+    refuse_what_is_there(output, overwrite=overwrite)
 
 
 def _keep(folder: Path, task: Task, report: Report, config: RunConfig, overwrite: bool) -> Run:

@@ -1,4 +1,4 @@
-"""Run folders as arguments: reading them, naming their columns, and refusing options that would need a store."""
+"""Run folders as arguments: reading them, naming their columns, and why options that need a store are refused."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ Runs = Annotated[
 ]
 
 
+AS_KEPT = "runs are compared as they were kept, so this option says nothing: leave it out, or name no run"
+"""Why options that say what to train are refused beside run folders."""
+
+
 def read_runs(folders: Sequence[Path]) -> dict[str, Run]:
     """Read runs under the names of their folders, or under their whole paths where two names are equal."""
     from fusion.runs.folder import read_run
@@ -32,14 +36,3 @@ def read_runs(folders: Sequence[Path]) -> dict[str, Run]:
 def dataset_of(runs: Mapping[str, Run]) -> str:
     """The dataset that the runs are about, for titles and file names; several are joined."""
     return "-".join(dict.fromkeys(run.config.dataset for run in runs.values()))
-
-
-def refuse_options(ctx: typer.Context, allowed: set[str]) -> None:
-    """Refuse options that say what to train: kept runs are as they are."""
-    sources = {name: ctx.get_parameter_source(name) for name in ctx.params if name not in allowed | {"runs"}}
-    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
-    if given:
-        raise typer.BadParameter(
-            "runs are compared as they were kept, so this option says nothing: leave it out, or name no run",
-            param_hint=", ".join(f"--{name.replace('_', '-')}" for name in given),
-        )

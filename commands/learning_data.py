@@ -29,6 +29,8 @@ class LearningData:
     train: Examples
     valid: Examples
     classes: ClassSet
+    held_out: bool
+    """Whether a manifest had no validation part, so that a share of its training groups became it."""
 
 
 def learning_data(
@@ -58,8 +60,10 @@ def learning_data(
         )
     classes = _classes([manifest for manifest, _ in found], class_set)
     parts: dict[str, list[tuple[str, Sample, Path]]] = {"train": [], "valid": []}
+    held_out = False
     for manifest, name in found:
         usable = _mapped(manifest, classes, name, tell)
+        held_out |= "valid" not in usable.splits
         for split, samples in _split(usable, name, valid_share, seed, tell).items():
             prefix = f"{name}/" if len(found) > 1 else ""
             parts[split] += [(prefix, sample, manifest.root) for sample in samples]
@@ -69,7 +73,9 @@ def learning_data(
         f"choosing the epoch on {len(parts['valid']):,}"
     )
     train = _examples(parts["train"], classes, votes, tell)
-    return LearningData(train=train, valid=_examples(parts["valid"], classes, None, tell), classes=classes)
+    return LearningData(
+        train=train, valid=_examples(parts["valid"], classes, None, tell), classes=classes, held_out=held_out
+    )
 
 
 def _classes(manifests: Sequence[Manifest], wanted: str | None) -> ClassSet:

@@ -26,6 +26,23 @@ Data = Annotated[
     str | None,
     typer.Option("--data", "-d", help="A manifest CSV, or the name of a dataset in the store.", show_default=False),
 ]
+
+
+def _no_file(data: str | None) -> str | None:
+    """Refuse a file where a dataset of the store is named."""
+    if data is not None and (data.lower().endswith(".csv") or Path(data).name != data):
+        name = Path(data).stem.replace(".", "_")
+        raise typer.BadParameter(
+            f"{data} is a file, and a dataset of the store is named here: --data {name}\n"
+            "a file's samples become a dataset's with cer-feat extract, import or relabel"
+        )
+    return data
+
+
+StoredData = Annotated[
+    str | None,
+    typer.Option("--data", "-d", help="A dataset in the store.", show_default=False, callback=_no_file),
+]
 DatasetName = Annotated[
     str | None,
     typer.Option("--dataset", help="Name in the store.", show_default="the manifest file's name"),
@@ -154,3 +171,8 @@ def missing_choice(text: str) -> Literal["error", "drop"]:
     if text == "drop":
         return "drop"
     raise typer.BadParameter(f"must be 'error' or 'drop', however: {text!r}", param_hint="--missing")
+
+
+def names_a_file(data: str) -> bool:
+    """Whether `--data` names a manifest's file and no dataset of the store, as `manifest_and_dataset` reads it."""
+    return bool(Path(data).suffix) or Path(data).is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ class Shown:
     settings: FrameSettings
     detector: Detector | None
     """None: the pictures are crops already, or whole frames are meant."""
+    overwrite: bool = False
+    """Whether frames made otherwise, and pictures and videos that are there, may be replaced."""
     without_face: list[str] = field(default_factory=list)
     """Pictures without a face; of videos the report says it."""
     unusable: dict[str, str] = field(default_factory=dict)
@@ -48,6 +51,26 @@ class PictureSource:
     root: Path
     names: tuple[str, ...]
     """Paths from the root, with slashes; they are the sample ids."""
+    filmed = False
+
+    def files(self) -> list[Path]:
+        """What is read."""
+        return [self.root / name for name in self.names]
+
+    def drawn_to(self, target: Path) -> list[Path]:
+        """Where `annotate` writes: to a file for one picture, else below a folder; refuses a strange ending."""
+        from PIL import Image
+
+        if len(self.names) == 1 and target.suffix:
+            if target.suffix.lower() not in Image.registered_extensions():
+                raise typer.BadParameter(f"no picture ends in {target.suffix!r}", param_hint="--annotate")
+            return [target]
+        drawn = [(target / name).with_suffix(".png") for name in self.names]
+        alike = Counter(str(path).casefold() for path in drawn)  # a.jpg and a.png
+        return [
+            target / f"{name}.png" if alike[str(path).casefold()] > 1 else path
+            for name, path in zip(self.names, drawn, strict=True)
+        ]
 
     def crops(self, shown: Shown) -> Iterator[tuple[str, bytes]]:
         """Ids and bytes of the pictures, or of the largest face in each."""
@@ -82,7 +105,7 @@ class PictureSource:
             say(f"{several:,} pictures have several faces: the largest is taken")
 
     def annotate(self, target: Path, marks: dict[str, Mark], shown: Shown) -> int:
-        """Write each picture with its mark: to a file for one picture, else below a folder."""
+        """Write each picture with its mark to where `drawn_to` says."""
         import io
 
         import numpy as np
@@ -92,16 +115,12 @@ class PictureSource:
         from backbones.picture import open_picture
         from fusion.files.atomic import write_atomic
 
-        single = len(self.names) == 1 and bool(target.suffix)
+        places = dict(zip(self.names, self.drawn_to(target), strict=True))
         for name, mark in marks.items():
             picture = annotated(np.asarray(open_picture((self.root / name).read_bytes())), [mark])
-            path = target if single else (target / name).with_suffix(".png")
             out = io.BytesIO()
-            try:
-                Image.fromarray(picture).save(out, Image.registered_extensions()[path.suffix.lower()])
-            except KeyError:
-                raise typer.BadParameter(f"no picture ends in {path.suffix!r}", param_hint="--annotate") from None
-            write_atomic(path, out.getvalue())
+            Image.fromarray(picture).save(out, Image.registered_extensions()[places[name].suffix.lower()])
+            write_atomic(places[name], out.getvalue(), overwrite=shown.overwrite)
         return len(marks)
 
 
@@ -113,6 +132,20 @@ class VideoSource:
     """By name."""
     folder: Path
     """Where their frames are made."""
+    filmed = True
+
+    def files(self) -> list[Path]:
+        """What is read."""
+        return list(self.videos.values())
+
+    def drawn_to(self, target: Path) -> list[Path]:
+        """Where `annotate` writes: to a file for one video, else one a name in a folder; refuses a strange ending."""
+        from backbones.video.writing import check_video_name
+
+        if len(self.videos) > 1:
+            return [target / f"{name}.mp4" for name in self.videos]
+        check_video_name(target)
+        return [target]
 
     def crops(self, shown: Shown) -> Iterator[tuple[str, bytes]]:
         """Make the frames of each video as `cer-feat frames` does, and give ids and bytes of the pictures."""
@@ -120,7 +153,9 @@ class VideoSource:
 
         for name, path in self.videos.items():
             with progress_bar() as step:
-                made = make_frames(path, name, self.folder, shown.settings, shown.detector, progress=step)
+                made = make_frames(
+                    path, name, self.folder, shown.settings, shown.detector, overwrite=shown.overwrite, progress=step
+                )
             tell_made(made)
             for row in self._rows(name):
                 if row.picture:
@@ -129,13 +164,13 @@ class VideoSource:
                     yield row.picture, (self.folder / row.picture).read_bytes()
 
     def annotate(self, target: Path, marks: dict[str, Mark], shown: Shown) -> int:
-        """Write each video again with marks: to a file for one video, else one a name in a folder."""
+        """Write each video again with marks to where `drawn_to` says."""
         from backbones.video.writing import write_video
 
         frames = 0
-        for name in self.videos:
-            path = target if len(self.videos) == 1 else target / f"{name}.mp4"
-            frames += write_video(path, self._marked(name, marks, shown.settings.every))
+        for name, path in zip(self.videos, self.drawn_to(target), strict=True):
+            marked = self._marked(name, marks, shown.settings.every)
+            frames += write_video(path, marked, overwrite=shown.overwrite)
         return frames
 
     def _marked(

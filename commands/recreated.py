@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from commands.console import escape, say
+from commands.fuse_apply import head_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,7 +109,7 @@ def answering(run: Path, store: Path, weights: Sequence[str], device: str) -> An
     from backbones.recreating import recreate
     from fusion import load_head, read_head_info
 
-    folder = run / "head" if (run / "head").is_dir() else run
+    folder = head_folder(run)
     info = read_head_info(folder)
     head = load_head(folder, fingerprints=info.fingerprints)
     opened = _store_of(info, store)

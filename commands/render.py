@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.console import escape, out, out_json, say
+from commands.forms import Form
+from commands.outputs import NO_PICTURE, put
 
 if TYPE_CHECKING:
     from fusion.table import Table
@@ -23,6 +25,8 @@ ResultPath = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Keep the whole result as JSON.", show_default=False),
 ]
+TABLE = Form("is for a table, and --json prints none", ("format",))
+"""`--format` of a command that has `--json` too."""
 FORMATS = ("table", "markdown", "latex", "csv", "json")
 
 
@@ -69,12 +73,28 @@ def print_tables(tables: Sequence[Table], format: str) -> None:
         show_table(table, format)
 
 
-def save_picture(draw: Callable[[], Any], asked: Path | None, default: Path) -> None:
-    """Draw a figure into the file asked for, or the default one, and say where; `none` draws nothing."""
+def figure_output(asked: Path | None) -> Path | None:
+    """The file that `--figure` makes a command write, where it names one; a name that says no form is refused."""
+    from fusion.figures import check_figure_name
+
+    if asked is None or asked == NO_PICTURE:
+        return None
+    check_figure_name(asked)
+    return asked
+
+
+def save_picture(draw: Callable[[], Any], asked: Path | None, default: Path, *, overwrite: bool) -> None:
+    """Draw a figure into the file asked for, or a free one like the default, and say where; `none` draws nothing."""
     from fusion.figures import save_figure
 
-    if asked != Path("none"):
-        say(f"drew [bold]{escape(save_figure(draw(), asked or default))}[/]")
+    if asked == NO_PICTURE:
+        return
+    figure = draw()
+
+    def write(path: Path, overwrite: bool) -> Path:
+        return save_figure(figure, path, overwrite=overwrite)
+
+    say(f"drew [bold]{escape(put(write, asked, default, overwrite=overwrite))}[/]")
 
 
 def _draw(table: Table) -> None:

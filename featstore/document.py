@@ -21,11 +21,12 @@ def canonical(value: Json) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def write(path: Path, kind: str, version: int, body: dict[str, Json]) -> None:
-    """Write `body` as a document of format `kind`, replacing an older one in one step."""
+def write(path: Path, kind: str, version: int, body: dict[str, Json], *, overwrite: bool = True) -> None:
+    """Write `body` as a document of format `kind`, in one step; see `files.write_output`."""
     document = {"format": kind, "format_version": version, **body}
     document["digest"] = hashlib.sha256(canonical(document)).hexdigest()
-    files.replace(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    files.write_output(path, text.encode(), overwrite=overwrite)
 
 
 def read(path: Path, kind: str, version: int) -> dict[str, Json]:

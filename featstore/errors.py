@@ -13,6 +13,7 @@ FeatstoreError
 ├── AmbiguousFeatureError (LookupError) one name, several fingerprints
 ├── IncompleteError (LookupError)       a view over features that lack rows
 ├── TooManyErrors (RuntimeError)        more unreadable pictures than `max_errors` allows
+├── OutputExistsError (FileExistsError) the place of a result is taken, and nobody asked to replace it
 └── CommitError (OSError)               the file system refused a write
 """
 
@@ -75,6 +76,10 @@ class IncompleteError(FeatstoreError, LookupError):
 
 class TooManyErrors(FeatstoreError, RuntimeError):
     """More pictures failed than the run was told to accept."""
+
+
+class OutputExistsError(FeatstoreError, FileExistsError):
+    """The place of a result is taken, and nobody asked to replace what is there."""
 
 
 class CommitError(FeatstoreError, OSError):

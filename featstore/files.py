@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from featstore.errors import CommitError
+from featstore.errors import CommitError, OutputExistsError
 
 _TEMPORARY = ".tmp-"
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.ENOTSUP}
@@ -61,6 +61,27 @@ def replace(path: Path, data: bytes) -> None:
             _write_synced(temporary, data)
             os.replace(temporary, path)
         _sync_names(path.parent)
+
+
+def write_output(path: Path, data: bytes, *, overwrite: bool) -> None:
+    """Write a file that a user named: under a new name (`commit`), or in an older one's place (`replace`).
+
+    Raises
+    ------
+    OutputExistsError
+        Without `overwrite`, if the name is taken, however late that came about.
+    """
+    if overwrite:
+        replace(path, data)
+    elif not commit(path, data):
+        raise taken(path)
+
+
+def taken(path: Path) -> OutputExistsError:
+    """The error for a place that is taken, perhaps since its result was begun."""
+    return OutputExistsError(
+        f"{path} is there already, and is left as it is\n  name another place, or replace it with --overwrite"
+    )
 
 
 def make_folder(path: Path) -> None:

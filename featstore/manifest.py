@@ -21,7 +21,7 @@ from featstore import files
 from featstore.class_sets import ClassSet, custom
 from featstore.csv_table import many_objects, parse_table
 from featstore.errors import ClassSetError, ManifestError, nearest
-from featstore.sidecar import Sidecar, read_with_sidecar, write_with_sidecar
+from featstore.sidecar import Sidecar, read_with_sidecar, write_new_with_sidecar, write_with_sidecar
 
 COLUMNS = ("sample_id", "path", "label", "split", "group")
 log = logging.getLogger(__name__)
@@ -164,7 +164,7 @@ class Manifest:
             fields["samples"] = tuple(s._replace(group="") if s.group in crossing else s for s in fields["samples"])
         return cls(**fields), crossing
 
-    def write(self, path: Path | str, *, sealed: bool = False) -> None:
+    def write(self, path: Path | str, *, sealed: bool = False, overwrite: bool = True) -> None:
         """Write the CSV and, beside it, the JSON file with the class order and the picture root.
 
         Parameters
@@ -174,12 +174,23 @@ class Manifest:
         sealed : bool
             Bind the CSV to the JSON file, as a store does: a CSV that was changed or damaged later is then refused.
             Without it people may edit the CSV.
+        overwrite : bool
+            Replace a manifest that is there; without it, either file that is there is left as it is.
+
+        Raises
+        ------
+        OutputExistsError
+            Without `overwrite`, if either name is taken.
         """
         path = Path(path)
         files.make_folder(path.parent)
         data = self.to_csv().encode()
         root = _portable(self.root, path.parent)
-        write_with_sidecar(path, data, Sidecar(classes=self.classes, root=root, origin=self.origin), sealed=sealed)
+        beside = Sidecar(classes=self.classes, root=root, origin=self.origin)
+        if overwrite:
+            write_with_sidecar(path, data, beside, sealed=sealed)
+        else:
+            write_new_with_sidecar(path, data, beside)
 
     def to_csv(self) -> str:
         """The CSV text, with `\\n` line ends."""

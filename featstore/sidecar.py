@@ -7,6 +7,7 @@ the two writes, or after a power cut there, the old CSV is still read with its o
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -127,6 +128,27 @@ def write_with_sidecar(path: Path, data: bytes, sidecar: Sidecar, *, sealed: boo
         if written is not None and written.of(data) is not None:
             return
     raise FormatError(f"{path} is being written by others all the time: run the same command again")
+
+
+def write_new_with_sidecar(path: Path, data: bytes, sidecar: Sidecar) -> None:
+    """Write a CSV that may be edited and its JSON file under two new names; whoever takes the first has both.
+
+    Raises
+    ------
+    OutputExistsError
+        If one of the names is taken; then neither is written.
+    CommitError
+        If the disk refuses.
+    """
+    beside = _beside(path)
+    if os.path.lexists(path):
+        raise files.taken(path)
+    document.write(beside, FORMAT, FORMAT_VERSION, sidecar.to_json(), overwrite=False)
+    try:
+        files.write_output(path, data, overwrite=False)
+    except BaseException:
+        files.remove(beside)
+        raise
 
 
 def _present(path: Path) -> Sidecar | None:

@@ -12,6 +12,7 @@
     ├── PredictionsError (ValueError)    a file of predictions that cannot be read or written
     ├── PriorShiftError (ValueError)     class priors that cannot be estimated or corrected
     ├── ReportError (ValueError)         results that cannot be compared, drawn or read back
+    │   └── OutputExistsError (FileExistsError)  the place of a result is taken, and nobody asked to replace it
     ├── SavedHeadError (ValueError)      a head folder that is damaged, foreign, newer or in the way
     ├── SubmissionError (ValueError)     a template or submission that cannot be read, answered or compared
     ├── SweepError (ValueError)          a grid that cannot be read, or a sweep that cannot matter
@@ -63,6 +64,14 @@ class PriorShiftError(FusionError, ValueError):
 
 class ReportError(FusionError, ValueError):
     """Results cannot be compared, drawn or read back."""
+
+
+class OutputExistsError(ReportError, FileExistsError):
+    """The place of a result is taken, and nobody asked to replace what is there."""
+
+    def __str__(self) -> str:
+        """Return the message as it was written (`OSError` would look for a number and a file name)."""
+        return str(self.args[0]) if self.args else ""
 
 
 class SavedHeadError(FusionError, ValueError):

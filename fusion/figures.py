@@ -46,8 +46,8 @@ def new_figure(width_in: float, height_in: float) -> Figure:
     return Figure(figsize=(width_in, height_in), facecolor=PAPER, layout="constrained")
 
 
-def save_figure(figure: Figure, path: Path, *, dpi: int = 200) -> Path:
-    """Write a figure as PNG, PDF or SVG by the path's suffix, whole or not at all.
+def save_figure(figure: Figure, path: Path, *, dpi: int = 200, overwrite: bool = True) -> Path:
+    """Write a figure as PNG, PDF or SVG by the path's suffix, whole or not at all; see `write_atomic`.
 
     No date goes inside, so equal figures are equal files.
 
@@ -59,13 +59,19 @@ def save_figure(figure: Figure, path: Path, *, dpi: int = 200) -> Path:
     from matplotlib import rc_context
 
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ReportError(f"cannot draw to {path.name!r}: the name must end in {', '.join(SUFFIXES)}")
+    suffix = check_figure_name(path)
     dated = {".pdf": "CreationDate", ".svg": "Date"}
     out = BytesIO()
     with rc_context(STYLE):
         figure.savefig(
             out, format=suffix[1:], dpi=dpi, metadata={dated[suffix]: None} if suffix in dated else {"Software": None}
         )
-    return write_atomic(path, out.getvalue())
+    return write_atomic(path, out.getvalue(), overwrite=overwrite)
+
+
+def check_figure_name(path: Path) -> str:
+    """Return the suffix of a figure's name, in small letters; refuse one that says no form that we draw."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ReportError(f"cannot draw to {path.name!r}: the name must end in {', '.join(SUFFIXES)}")
+    return suffix

@@ -76,9 +76,9 @@ def predictions_csv(predictions: Predictions) -> str:
     return out.getvalue()
 
 
-def write_predictions(path: Path, predictions: Predictions) -> Path:
-    """Write `predictions_csv` as UTF-8, whole or not at all."""
-    return write_atomic(path, predictions_csv(predictions).encode())
+def write_predictions(path: Path, predictions: Predictions, *, overwrite: bool = True) -> Path:
+    """Write `predictions_csv` as UTF-8, whole or not at all; see `write_atomic`."""
+    return write_atomic(path, predictions_csv(predictions).encode(), overwrite=overwrite)
 
 
 def read_predictions(path: Path) -> Predictions:

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.errors import HeadMismatchError, SavedHeadError
+from fusion.errors import HeadMismatchError, OutputExistsError, SavedHeadError
 from fusion.files.atomic import write_synced
-from fusion.files.whole_folder import whole_folder
+from fusion.files.whole_folder import bring_back, whole_folder
 from fusion.head_info import HeadInfo, decoded, encoded, versions
 
 if TYPE_CHECKING:
@@ -92,9 +92,11 @@ def save_head(
         raise SavedHeadError(f"{INFO} would be {len(files[INFO])} bytes, above {LARGEST_INFO}: shorten extra")
     _refuse_what_is_there(target, overwrite)
     try:
-        with whole_folder(target) as built:
+        with whole_folder(target, overwrite=overwrite) as built:
             for name, data in files.items():
                 write_synced(built / name, data)
+    except OutputExistsError as error:
+        raise SavedHeadError(str(error)) from None
     except OSError as error:
         raise SavedHeadError(
             f"the head could not be written to {target}: {error.strerror or error}\n  nothing was left there"
@@ -111,6 +113,7 @@ def read_head_info(folder: str | os.PathLike[str]) -> HeadInfo:
         If `head.json` is missing, damaged, of a newer format, or no head's.
     """
     path = Path(folder) / INFO
+    bring_back(path.parent)
     data = _read(path, LARGEST_INFO)
     if len(data) > LARGEST_INFO:
         raise SavedHeadError(f"{path} is longer than any head's file: more than {LARGEST_INFO} bytes")
@@ -270,6 +273,7 @@ def _file_digest(path: Path) -> tuple[int, str]:
 
 
 def _refuse_what_is_there(target: Path, overwrite: bool) -> None:
+    bring_back(target)
     if not (target.exists() or target.is_symlink()):
         return
     if not target.is_dir() or target.is_symlink():

@@ -50,7 +50,7 @@ def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) 
     if lines:
         raise ResumeError(
             "the output folder holds another run; they differ in\n" + "\n".join(lines) + f"\n  in file: {path}\n"
-            "  write to another folder, or start anew here without resuming (--no-resume)"
+            "  write to another folder, or start anew here without resuming (--no-resume --overwrite)"
         )
 
 

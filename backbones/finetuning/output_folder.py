@@ -23,6 +23,8 @@ from backbones.weights import digest
 logger = logging.getLogger(__name__)
 
 WEIGHTS_FILE, LOG_FILE = "weights.safetensors", "log.jsonl"
+FILES = (STATE_FILE, WEIGHTS_FILE, CARD_FILE, LOG_FILE)
+"""What a run leaves, and one that starts anew removes first."""
 
 
 class OutputFolder:
@@ -52,10 +54,10 @@ class OutputFolder:
         if resume and weights.exists():
             raise ResumeError(
                 f"the output folder holds weights, and no state of a run that they could be from: {weights}\n"
-                f"  write to another folder, or have them replaced by starting without resuming (--no-resume)"
+                f"  write to another folder, or have them replaced by starting anew (--no-resume --overwrite)"
             )
         self.output.mkdir(parents=True, exist_ok=True)
-        for name in (STATE_FILE, WEIGHTS_FILE, CARD_FILE, LOG_FILE):
+        for name in FILES:
             (self.output / name).unlink(missing_ok=True)
 
     def after_step(self) -> None:

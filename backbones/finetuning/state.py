@@ -149,7 +149,7 @@ def load_state(path: Path, identity: Mapping[str, Any]) -> State | None:
     return State(tensors=tensors, numbers=content["optimizer"], scaler=content["scaler"], position=position)
 
 
-_START_ANEW = "  start anew without resuming (--no-resume)"
+_START_ANEW = "  start anew without resuming (--no-resume --overwrite)"
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -18,15 +18,17 @@ _RATE = 25.0  # frames a second where nothing tells
 SUFFIXES = (".mp4", ".mkv", ".mov")
 
 
-def write_video(path: Path, frames: Iterable[tuple[float | None, NDArray[np.uint8]]]) -> int:
+def write_video(path: Path, frames: Iterable[tuple[float | None, NDArray[np.uint8]]], *, overwrite: bool = True) -> int:
     """Write frames as H.264.
 
     Parameters
     ----------
     path : Path
-        Ends in `.mp4`, `.mkv` or `.mov`; replaced in one step when all frames are there.
+        Ends in `.mp4`, `.mkv` or `.mov`; put there in one step when all frames are there.
     frames : iterable of (time in seconds or None, (h, w, 3) uint8 RGB)
         In rising time and of one size; a side of odd length loses its last line, which the codec cannot hold.
+    overwrite : bool
+        Replace a file of that name.
 
     Returns
     -------
@@ -36,11 +38,11 @@ def write_video(path: Path, frames: Iterable[tuple[float | None, NDArray[np.uint
     Raises
     ------
     VideoError
-        If the ending is another, there is no frame, one has another size, or this FFmpeg has no H.264 encoder.
+        If the ending is another, there is no frame, one has another size, this FFmpeg has no H.264 encoder, or the
+        name is taken and not to be overwritten.
     """
     av = require_av()
-    if path.suffix.lower() not in SUFFIXES:
-        raise VideoError(f"a video is written as {', '.join(SUFFIXES)}, however: {path}")
+    check_video_name(path)
     if "libx264" not in av.codecs_available:
         raise VideoError(
             "this PyAV has no H.264 encoder (libx264)\n  install its wheel: pip install --only-binary av av"
@@ -68,7 +70,34 @@ def write_video(path: Path, frames: Iterable[tuple[float | None, NDArray[np.uint
             if not count:
                 raise VideoError(f"there is no frame to write to {path}")
             container.mux(stream.encode(None))
-        os.replace(temporary, path)
+        if overwrite:
+            os.replace(temporary, path)
+        else:
+            _name_new(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     return count
+
+
+def check_video_name(path: Path) -> None:
+    """Refuse a name whose ending says no form that is written here."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise VideoError(f"a video is written as {', '.join(SUFFIXES)}, however: {path}")
+
+
+def _name_new(temporary: Path, path: Path) -> None:
+    """Give a finished file its name unless the name is taken; the hard link is what makes sure."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        taken = True
+    except OSError:  # a file system without links: look, then rename
+        taken = os.path.lexists(path)
+        if not taken:
+            os.rename(temporary, path)
+    else:
+        taken = False
+    if taken:
+        raise VideoError(
+            f"{path} is there already, and is left as it is\n  name another place, or replace it with --overwrite"
+        )

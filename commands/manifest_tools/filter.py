@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from commands.console import say
-from commands.manifest_tools.talk import File, Output, counting, write
+from commands.manifest_tools.talk import File, Output, check_output, counting, write
 from commands.options import Json, Root
+from commands.outputs import Overwrite
 
 
 def filter_(
@@ -23,6 +24,7 @@ def filter_(
     ],
     output: Output,
     root: Root = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Keep the samples that fulfil every condition.
@@ -32,8 +34,9 @@ def filter_(
     from featstore import Manifest
     from featstore.conditions import keep_where
 
+    check_output(output, overwrite=overwrite)
     listed = Manifest.read(file, root=root)
     with counting("hashing", len(listed)) as count:
         kept = keep_where(listed, conditions, progress=count)
     say(f"kept {len(kept):,} of {len(listed):,} samples")
-    write(kept, output, as_json)
+    write(kept, output, as_json, overwrite=overwrite)

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from commands.manifest_tools.talk import File, Output, tell_left_out, write
+from commands.manifest_tools.talk import File, Output, check_output, tell_left_out, write
 from commands.options import Json
+from commands.outputs import Overwrite
 
 
 def relabel(
@@ -24,6 +25,7 @@ def relabel(
         Path | None,
         typer.Option("--map", help='JSON table of your own: {"Happy": "Happiness", "Other": null}; null leaves out.'),
     ] = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Give the samples labels of another class set; those without a counterpart are left out and counted.
@@ -35,6 +37,7 @@ def relabel(
     from featstore import Manifest, class_set
     from featstore.relabelling import read_table, relabelled, target_of
 
+    check_output(output, overwrite=overwrite)
     listed = Manifest.read(file)
     if map_to is None and table is None:
         raise typer.BadParameter("name a class set, or a table with --map", param_hint="--map-to")
@@ -44,4 +47,4 @@ def relabel(
     assert target is not None, "one of the two was given"
     done, left_out = relabelled(listed, target, goes_to)
     tell_left_out(left_out)
-    write(done, output, as_json, left_out=left_out)
+    write(done, output, as_json, overwrite=overwrite, left_out=left_out)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from commands.console import say
-from commands.manifest_tools.talk import File, Output, counting, write
+from commands.manifest_tools.talk import File, Output, check_output, counting, write
 from commands.options import Json, Root, Seed, split_list
+from commands.outputs import Overwrite
 
 if TYPE_CHECKING:
     from featstore import Manifest
@@ -25,6 +26,7 @@ def split(
     ] = "together",
     root: Root = None,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Split a manifest: the same share of every class, whole groups, no picture on two sides.
@@ -37,6 +39,7 @@ def split(
 
     if repeats not in ("together", "ignore"):
         raise typer.BadParameter("must be together or ignore", param_hint="--repeats")
+    check_output(output, overwrite=overwrite)
     listed = Manifest.read(file, root=root, forget_splits=again)
     if listed.splits != ("",):
         raise ManifestError(
@@ -44,7 +47,7 @@ def split(
         )
     together = _repeats(listed) if repeats == "together" else []
     done = split_by_shares(listed, _shares(shares), together=together, seed=seed)
-    write(done, output, as_json)
+    write(done, output, as_json, overwrite=overwrite)
     for part in done.splits:
         empty = [label for label, count in done.select(part).counts().items() if not count and done.counts()[label]]
         if empty:

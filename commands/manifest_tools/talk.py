@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.console import escape, out_json, out_table, progress_bar, say
+from commands.outputs import check_outputs
 
 if TYPE_CHECKING:
     from featstore import Manifest
@@ -72,9 +73,14 @@ def tell_missing(missing: Mapping[str, str], root: Path) -> None:
     say("  put them there (an archive may not be unpacked whole), or leave these samples out with --missing drop")
 
 
-def write(listed: Manifest, output: Path, as_json: bool, **more: Any) -> None:
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Refuse a manifest that cannot be written as asked: its CSV, and the JSON file beside it."""
+    check_outputs({"--output": [output, output.with_suffix(".json")]}, overwrite=overwrite)
+
+
+def write(listed: Manifest, output: Path, as_json: bool, *, overwrite: bool, **more: Any) -> None:
     """Write a manifest, and tell its samples per class and split; `more` goes into the JSON."""
-    listed.write(output)
+    listed.write(output, overwrite=overwrite)
     say(f"wrote [bold]{escape(output)}[/]: {len(listed):,} samples, classes {escape(listed.classes.name)}")
     tell_counts(listed, as_json, **more)
 

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from commands.console import out_table
-from commands.manifest_tools.talk import Output, read_named, tell_left_out, write
+from commands.manifest_tools.talk import Output, check_output, read_named, tell_left_out, write
 from commands.options import Json
+from commands.outputs import Overwrite
 
 Files = Annotated[list[Path], typer.Argument(help="Two manifests or more.", metavar="FILE")]
 
@@ -20,6 +21,7 @@ def merge(
     prefix: Annotated[
         bool, typer.Option("--prefix", help="Begin ids and groups with their manifest's name: rafdb/train_00001.")
     ] = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Join manifests that have the same classes.
@@ -28,7 +30,8 @@ def merge(
     """
     from featstore.union import merge as join
 
-    write(join(read_named(files), prefix=prefix), output, as_json)
+    check_output(output, overwrite=overwrite)
+    write(join(read_named(files), prefix=prefix), output, as_json, overwrite=overwrite)
 
 
 def unity(
@@ -37,6 +40,7 @@ def unity(
     map_to: Annotated[
         str, typer.Option(help="Class set that all labels are mapped onto by what they mean.")
     ] = "unity8",
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Unite manifests of different datasets on one class set: the paper's Unity is AffectNet and RAF-DB on eight.
@@ -48,11 +52,12 @@ def unity(
     from featstore import class_set
     from featstore.union import union
 
+    check_output(output, overwrite=overwrite)
     manifests = read_named(files)
     united = union(manifests, class_set(map_to))
     for name, left_out in united.left_out.items():
         tell_left_out(left_out, of=name)
-    write(united.manifest, output, as_json, sources=united.counts, left_out=united.left_out)
+    write(united.manifest, output, as_json, overwrite=overwrite, sources=united.counts, left_out=united.left_out)
     if not as_json:
         labels = united.manifest.classes.labels
         rows = [[label, *(counts[label] for counts in united.counts.values())] for label in labels]

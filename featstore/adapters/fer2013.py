@@ -39,7 +39,7 @@ class Row(NamedTuple):
         return grey_png(_square(self.pixels, f"{where}:{self.line}"))
 
 
-def read_fer2013(root: Path, *, archive: Path) -> Adapted:
+def read_fer2013(root: Path, *, archive: Path, overwrite: bool = True) -> Adapted:
     """Read FER2013 with its own labels.
 
     Parameters
@@ -48,6 +48,8 @@ def read_fer2013(root: Path, *, archive: Path) -> Adapted:
         `fer2013.csv`, or a folder or archive (compressed or not) that holds it.
     archive : Path
         The zip file that the pictures are written to; the manifest's paths start there.
+    overwrite : bool
+        Replace a file of that name.
     """
     tree = Tree(root)
     name = pixel_file(tree)
@@ -61,7 +63,7 @@ def read_fer2013(root: Path, *, archive: Path) -> Adapted:
             found.add(Sample(stem, f"{stem}.png", label or "", row.split), row.line)
             yield f"{stem}.png", row.picture(where)
 
-    write_pictures(archive, faces())
+    write_pictures(archive, faces(), overwrite=overwrite)
     return found.adapted("rows emotion,pixels,Usage in fer2013.csv", where=where, written=archive)
 
 

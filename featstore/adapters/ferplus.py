@@ -39,7 +39,9 @@ class Face(NamedTuple):
     """Where its pixels are, in the form of two CSV files."""
 
 
-def read_ferplus(root: Path, *, labels: str = "compound7", archive: Path | None = None) -> Adapted:
+def read_ferplus(
+    root: Path, *, labels: str = "compound7", archive: Path | None = None, overwrite: bool = True
+) -> Adapted:
     """Read FER+ with one of two label sets made from the votes.
 
     Parameters
@@ -52,6 +54,8 @@ def read_ferplus(root: Path, *, labels: str = "compound7", archive: Path | None 
         other four basic emotions. `basic8`: the emotion with most of the votes, at least 6 of 10. Both need NF = 0.
     archive : Path, optional
         The zip file that pictures of `fer2013.csv` are written to; must be given for that form.
+    overwrite : bool
+        Replace a zip file of that name.
     """
     if labels not in _RULES:
         raise ManifestError(f"no FER+ label set {labels!r}; {nearest(labels, _RULES)}")
@@ -75,11 +79,11 @@ def read_ferplus(root: Path, *, labels: str = "compound7", archive: Path | None 
         return found.adapted(_EXPECTED)
     if archive is None:
         raise ManifestError(f"{root} holds pixels in a CSV file: name the zip file that their pictures are written to")
-    write_pictures(archive, faces())
+    write_pictures(archive, faces(), overwrite=overwrite)
     return found.adapted(_EXPECTED, written=archive)
 
 
-def write_votes(root: Path, manifest: Manifest, path: Path) -> int:
+def write_votes(root: Path, manifest: Manifest, path: Path, *, overwrite: bool = True) -> int:
     """Write the annotators' votes for the eight emotions, `sample_id,Neutral,Happiness,…`, to learn soft labels from.
 
     Parameters
@@ -88,6 +92,10 @@ def write_votes(root: Path, manifest: Manifest, path: Path) -> int:
         As for `read_ferplus`.
     manifest : Manifest
         Whose samples get a line, in the dataset's order.
+    path : Path
+        The CSV to write.
+    overwrite : bool
+        Replace a file of that name.
 
     Returns
     -------
@@ -104,7 +112,7 @@ def write_votes(root: Path, manifest: Manifest, path: Path) -> int:
         if face.sample_id in wanted
     ]
     table.writerows(lines)
-    files.replace(path, out.getvalue().encode())
+    files.write_output(path, out.getvalue().encode(), overwrite=overwrite)
     return len(lines)
 
 

@@ -7,6 +7,7 @@ stored uncompressed (PNG, third edition, sections 5 and 10; RFC 1950 and RFC 195
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zipfile
 import zlib
@@ -36,8 +37,10 @@ def grey_png(pixels: npt.NDArray[np.uint8]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", stored) + _chunk(b"IEND", b"")
 
 
-def write_pictures(path: Path, pictures: Iterable[tuple[str, bytes]]) -> None:
-    """Write (name, bytes) into a zip file, replacing an older one in one step; equal pictures give equal bytes."""
+def write_pictures(path: Path, pictures: Iterable[tuple[str, bytes]], *, overwrite: bool = True) -> None:
+    """Write (name, bytes) into a zip file, in one step (see `files.write_output`); equal pictures give equal bytes."""
+    if not overwrite and os.path.lexists(path):  # now, and not when all is drawn
+        raise files.taken(path)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, data in pictures:
@@ -46,7 +49,7 @@ def write_pictures(path: Path, pictures: Iterable[tuple[str, bytes]]) -> None:
             member.external_attr = 0o644 << 16
             archive.writestr(member, data)
     files.make_folder(path.parent)
-    files.replace(path, buffer.getvalue())
+    files.write_output(path, buffer.getvalue(), overwrite=overwrite)
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from featstore import files
-from featstore.errors import CommitError, FeatstoreError
+from featstore.errors import CommitError, FeatstoreError, OutputExistsError
 
 NOTE_FILE = "export.json"
 
@@ -36,8 +36,8 @@ def whole_file(path: Path, *, overwrite: bool, needed: int) -> Iterator[Path]:
     """
     if path.is_dir():
         raise FeatstoreError(f"{path} is a folder; name a file that does not exist yet")
-    if path.exists() and not overwrite:
-        raise FeatstoreError(f"{path} exists already: name another file, or replace it with --overwrite")
+    if os.path.lexists(path) and not overwrite:
+        raise OutputExistsError(f"{path} exists already: name another file, or replace it with --overwrite")
     temporary = _neighbour(path)
     with _reporting(path, temporary, needed):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,11 +61,14 @@ def whole_folder(path: Path, *, overwrite: bool, needed: int) -> Iterator[Path]:
     An empty folder may be there already. With `overwrite`, an earlier export may too (it is known by its
     `export.json`); any other folder is never replaced. See `whole_file` for the rest.
     """
-    if path.exists() and not path.is_dir():
-        raise FeatstoreError(f"{path} is a file; this form is a folder of files, so name a new folder")
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
+        raise FeatstoreError(
+            f"{path} is a {'link' if path.is_symlink() else 'file'}; this form is a folder of files, so name a new "
+            "folder"
+        )
     taken = path.is_dir() and any(path.iterdir())
     if taken and not overwrite:
-        raise FeatstoreError(f"{path} exists already: name another folder, or replace it with --overwrite")
+        raise OutputExistsError(f"{path} exists already: name another folder, or replace it with --overwrite")
     if taken and not (path / NOTE_FILE).is_file():
         raise FeatstoreError(
             f"{path} is not an earlier export (it has no {NOTE_FILE}), so it is not replaced: name another"
@@ -102,10 +105,10 @@ def _rename_new(temporary: Path, path: Path) -> None:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        raise FeatstoreError(f"{path} appeared while it was being written; it was left as it is") from None
+        raise files.taken(path) from None
     except OSError:  # a file system without links
-        if path.exists():
-            raise FeatstoreError(f"{path} appeared while it was being written; it was left as it is") from None
+        if os.path.lexists(path):
+            raise files.taken(path) from None
         os.rename(temporary, path)
 
 

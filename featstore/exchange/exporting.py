@@ -6,12 +6,13 @@ appears whole or not at all. Each says which features it holds: a note with thei
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from featstore import document
+from featstore import document, files
 from featstore.errors import FeatstoreError, nearest
 from featstore.exchange import export_note
 from featstore.exchange.export_note import KEY, note_text
@@ -98,16 +99,18 @@ def export(
                 write_projector(exported, folder)
             (folder / NOTE_FILE).write_bytes(note_text(note, indent=2).encode() + b"\n")
     else:
+        beside = to.with_name(f"{to.stem}.{NOTE_FILE}")  # for CSV, the one form with no place for a note inside
         with whole_file(to, overwrite=overwrite, needed=least) as file:
+            if form == "csv" and not overwrite and os.path.lexists(beside):
+                raise files.taken(beside)
             if form == "npz":
                 write_npz(exported, file, (KEY, note_text(note)))
             elif form == "parquet":
                 write_parquet(exported, file, (KEY, note_text(note)))
             else:
                 write_csv(exported, file)
-        if form == "csv":  # the one form with no place for a note inside
-            beside = to.with_name(f"{to.stem}.{NOTE_FILE}")
-            document.write(beside, export_note.FORMAT, export_note.FORMAT_VERSION, note)
+        if form == "csv":
+            document.write(beside, export_note.FORMAT, export_note.FORMAT_VERSION, note, overwrite=overwrite)
     return ExportReport(
         path=to,
         form=form,

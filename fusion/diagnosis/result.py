@@ -115,9 +115,9 @@ class Diagnosis:
         """Rebuild a diagnosis; unknown keys and values of the wrong kind are refused."""
         return rebuilt(cls, plain, "the diagnosis")
 
-    def save(self, path: Path) -> Path:
-        """Write the diagnosis as JSON that carries its own digest, whole or not at all."""
-        return write_sealed(path, self.to_dict(), kind=FORMAT, version=FORMAT_VERSION)
+    def save(self, path: Path, *, overwrite: bool = True) -> Path:
+        """Write the diagnosis as JSON that carries its own digest, whole or not at all; see `write_atomic`."""
+        return write_sealed(path, self.to_dict(), kind=FORMAT, version=FORMAT_VERSION, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: Path) -> Diagnosis:

@@ -61,15 +61,15 @@ def unseal(text: str | bytes, *, kind: str, version: int) -> dict[str, Any]:
     return {key: value for key, value in body.items() if key not in ("format", "format_version")}
 
 
-def write_sealed(path: Path, content: dict[str, Any], *, kind: str, version: int) -> Path:
-    """Write sealed JSON, whole or not at all; refuses what could not be read back."""
+def write_sealed(path: Path, content: dict[str, Any], *, kind: str, version: int, overwrite: bool = True) -> Path:
+    """Write sealed JSON, whole or not at all; refuses what could not be read back, and as `write_atomic`."""
     data = seal(content, kind=kind, version=version).encode()
     if _memory_of(data) > MOST_MEMORY:
         raise ReportError(
             f"{path} would be larger than this program reads back: {len(data):,} bytes of JSON\n"
             f"  keep fewer columns or test rows in one {kind}"
         )
-    return write_atomic(path, data)
+    return write_atomic(path, data, overwrite=overwrite)
 
 
 def read_sealed(path: Path, *, kind: str, version: int) -> dict[str, Any]:

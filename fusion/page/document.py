@@ -18,18 +18,25 @@ SCRIPTS = ("mixing.js", "explorer.js")
 """In the order in which they run."""
 
 
-def write_page(path: Path, title: str, sections: Sequence[Section], *, subtitle: str = "") -> Path:
-    """Write `page_html` as UTF-8, whole or not at all.
+def write_page(
+    path: Path, title: str, sections: Sequence[Section], *, subtitle: str = "", overwrite: bool = True
+) -> Path:
+    """Write `page_html` as UTF-8, whole or not at all; see `write_atomic`.
 
     Raises
     ------
     ReportError
         If the name does not end in .html, or the sections cannot be shown.
     """
-    path = Path(path)
+    path = check_page_name(Path(path))
+    return write_atomic(path, page_html(title, sections, subtitle=subtitle).encode(), overwrite=overwrite)
+
+
+def check_page_name(path: Path) -> Path:
+    """Refuse a name that does not end in .html, before the page is made."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise ReportError(f"cannot write a page to {path.name!r}: the name must end in .html")
-    return write_atomic(path, page_html(title, sections, subtitle=subtitle).encode())
+    return path
 
 
 def page_html(title: str, sections: Sequence[Section], *, subtitle: str = "") -> str:

@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.errors import ReportError
+from fusion.errors import OutputExistsError, ReportError
 from fusion.files.atomic import write_atomic
 from fusion.files.sealed import read_sealed, seal_digest, write_sealed
-from fusion.files.whole_folder import whole_folder
+from fusion.files.whole_folder import bring_back, whole_folder
 from fusion.metrics import Scores, scores
 from fusion.predictions import Predictions, read_predictions, write_predictions
 from fusion.report import Report
@@ -103,19 +103,23 @@ def write_run(
 
     Raises
     ------
+    OutputExistsError
+        If a run is there that is not to be replaced, also if it came there while this one was written.
     ReportError
-        If the folder is in the way or cannot be written.
+        If the folder holds anything else, or cannot be written.
     """
     if len(report.columns) != 1 or report.columns[0].fitted is None:
         raise ReportError(f"a run keeps one fitted head, however: {len(report.columns)} columns")
     folder = Path(folder)
     refuse_what_is_there(folder, overwrite=overwrite)
     try:
-        with whole_folder(folder) as built:
+        with whole_folder(folder, overwrite=overwrite) as built:
             _write(built, config, report, groups, environment)
             found = {path.relative_to(built).as_posix(): path for path in sorted(built.rglob("*")) if path.is_file()}
             files = {name: _entry(path) for name, path in found.items()}
             write_sealed(built / INDEX, {"head": config.head, "files": files}, kind=FORMAT, version=FORMAT_VERSION)
+    except OutputExistsError:
+        raise
     except OSError as error:
         raise ReportError(f"the run could not be written to {folder}: {error.strerror or error}") from error
     return read_run(folder)
@@ -130,6 +134,7 @@ def read_run(folder: Path) -> Run:
         If it is no run, of another format version, or not as it was written.
     """
     folder = Path(folder)
+    bring_back(folder)
     if folder.is_file():
         raise ReportError(f"{folder} is a file, and a run is a folder\n  all folders of runs/ are runs/*/")
     if not (folder / INDEX).is_file():
@@ -165,6 +170,7 @@ def read_run(folder: Path) -> Run:
 
 def refuse_what_is_there(folder: Path, *, overwrite: bool) -> None:
     """Refuse a folder that is in the way: a run unless it is to be overwritten, and anything that is no run."""
+    bring_back(folder)
     if not (folder.exists() or folder.is_symlink()):
         return
     if not folder.is_dir() or folder.is_symlink():
@@ -174,7 +180,7 @@ def refuse_what_is_there(folder: Path, *, overwrite: bool) -> None:
         strange = ", ".join(sorted(names - _OURS or names)[:3])
         raise ReportError(f"{folder} holds things that are no run's ({strange}); name another")
     if names and not overwrite:
-        raise ReportError(f"{folder} holds a run already; name another folder or ask to overwrite it")
+        raise OutputExistsError(f"{folder} holds a run already\n  name another folder, or replace it with --overwrite")
 
 
 def _write(

@@ -30,9 +30,9 @@ class Submission:
         rows = (f"{name},{y}" for name, y in zip(self.names, self.y.tolist(), strict=True))
         return "\n".join((challenge.header, *rows)) + "\n"
 
-    def write(self, path: Path, challenge: Challenge) -> Path:
-        """Write the file, whole or not at all."""
-        return write_atomic(path, self.text(challenge).encode())
+    def write(self, path: Path, challenge: Challenge, *, overwrite: bool = True) -> Path:
+        """Write the file, whole or not at all; see `write_atomic`."""
+        return write_atomic(path, self.text(challenge).encode(), overwrite=overwrite)
 
 
 def read_submission(path: Path, challenge: Challenge) -> Submission:

@@ -165,9 +165,9 @@ class Sweep:
         except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
             raise ReportError(f"the sweep holds a value of the wrong kind: {error}") from None
 
-    def save(self, path: Path) -> Path:
-        """Write the sweep as JSON that carries its own digest, whole or not at all."""
-        return write_sealed(path, self.to_dict(), kind=FORMAT, version=FORMAT_VERSION)
+    def save(self, path: Path, *, overwrite: bool = True) -> Path:
+        """Write the sweep as JSON that carries its own digest, whole or not at all; see `write_atomic`."""
+        return write_sealed(path, self.to_dict(), kind=FORMAT, version=FORMAT_VERSION, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: Path) -> Sweep:

@@ -22,7 +22,7 @@ def test_manifest_prints_counts_and_writes_the_file(run, drawn, tmp_path):
     assert "Fearfully Surprised" in result.stdout
     assert "wrote faces.csv: 42 samples, classes abaw7" in result.stderr
     assert (tmp_path / "faces.csv").exists()
-    found = json.loads(run(f"cer-feat manifest rafdb-compound {drawn} -o faces.csv --json").stdout)
+    found = json.loads(run(f"cer-feat manifest rafdb-compound {drawn} -o faces.csv --overwrite --json").stdout)
     assert found["counts"]["train"]["Sadly Angry"] == 4
 
 
@@ -36,8 +36,10 @@ def test_manifest_says_which_pictures_occur_twice_and_can_drop_them(run, tmp_pat
     result = run("cer-feat manifest folder pics -o m.csv")
     assert "1 pictures occur more than once (1 repeats), 1 of them in more than one split" in result.stderr
     assert "4 samples" in result.stderr
-    assert "3 samples" in run("cer-feat manifest folder pics -o m.csv --repeats first").stderr
-    assert "occur more than once" not in run("cer-feat manifest folder pics -o m.csv --repeats ignore").stderr
+    assert "3 samples" in run("cer-feat manifest folder pics -o m.csv --overwrite --repeats first").stderr
+    assert (
+        "occur more than once" not in run("cer-feat manifest folder pics -o m.csv --overwrite --repeats ignore").stderr
+    )
 
 
 def test_an_unsplit_folder_can_be_split_and_thinned(run, tmp_path):
@@ -47,7 +49,9 @@ def test_an_unsplit_folder_can_be_split_and_thinned(run, tmp_path):
             (tmp_path / "pics" / label / f"{i}.png").write_bytes(f"{label}{i}".encode())
     found = json.loads(run("cer-feat manifest folder pics -o m.csv --hold-out 0.3 --json").stdout)
     assert found["counts"] == {"train": {"a": 7, "b": 7}, "test": {"a": 3, "b": 3}}
-    assert json.loads(run("cer-feat manifest folder pics -o m.csv --sample 6 --json").stdout)["samples"] == 6
+    assert (
+        json.loads(run("cer-feat manifest folder pics -o m.csv --overwrite --sample 6 --json").stdout)["samples"] == 6
+    )
 
 
 def test_a_picture_that_occurs_twice_is_held_out_whole_or_not_at_all(run, tmp_path):
@@ -55,7 +59,7 @@ def test_a_picture_that_occurs_twice_is_held_out_whole_or_not_at_all(run, tmp_pa
     for i in range(20):
         (tmp_path / "pics" / "a" / f"{i:02d}.png").write_bytes(f"{i // 2}".encode())
     for seed in range(5):
-        run(f"cer-feat manifest folder pics -o m.csv --hold-out 0.3 --seed {seed}")
+        run(f"cer-feat manifest folder pics -o m.csv --overwrite --hold-out 0.3 --seed {seed}")
         listed = Manifest.read(tmp_path / "m.csv")
         split = dict(zip(listed.ids, listed.split_of_each, strict=True))
         assert len(set(split.values())) == 2

@@ -90,6 +90,28 @@ def test_running_it_again_says_that_it_is_finished(cer):
     assert "recipe.lr: 0.0005 there, 0.01 now" in cer(f"{TINY} --set lr=0.01", code=1).stderr
 
 
+def test_what_an_earlier_run_left_is_replaced_only_with_overwrite(cer):
+    first = json.loads(cer(f"{TINY} --json").stdout)
+    refused = cer(f"{TINY} --no-resume --set lr=0.01", code=2).stderr
+    assert "weights.safetensors" in refused
+    assert "--overwrite" in refused
+    assert json.loads(cer(f"{TINY} --json").stdout)["weights_digest"] == first["weights_digest"]
+    assert "--overwrite starts anew" in cer(f"{TINY} --overwrite --resume", code=2).stderr
+    anew = json.loads(cer(f"{TINY} --overwrite --set lr=0.01 --json").stdout)
+    assert anew["resumed"] is False
+    assert anew["weights_digest"] != first["weights_digest"]
+
+
+def test_a_share_for_validation_is_refused_where_every_manifest_has_a_valid_split(cer):
+    cer_manifest = Manifest.read("faces.csv")
+    valid = tuple(s._replace(split="valid" if s.split == "test" else s.split) for s in cer_manifest.samples)
+    Manifest(samples=valid, classes=cer_manifest.classes, root=cer_manifest.root).write("faces.csv")
+    refused = cer(f"{TINY} --valid-share 0.2", code=2).stderr
+    assert "--valid-share" in refused
+    assert "every manifest has a valid split of its own" in refused
+    assert not Path("out").exists()
+
+
 def test_several_manifests_are_one_by_the_names_of_their_labels(cer):
     whole = Manifest.read("faces.csv")
     half = whole.keep([sample.split == "train" for sample in whole.samples])

@@ -30,7 +30,10 @@ def pics(tmp_path) -> Path:
 
 def test_kinds_come_first_wherever_options_stand(run, pics):
     plain = json.loads(run("cer-feat manifest folder pics -o a.csv --json").stdout)
-    for command in ("manifest -o a.csv --json folder pics", "manifest build folder pics -o a.csv --json"):
+    for command in (
+        "manifest -o a.csv --overwrite --json folder pics",
+        "manifest build folder pics -o a.csv --overwrite --json",
+    ):
         assert json.loads(run(f"cer-feat {command}").stdout) == plain
 
 
@@ -59,10 +62,13 @@ def test_missing_pictures_are_named_and_can_be_dropped(run, tmp_path):
     assert "pictures cannot be read" not in result.stderr
     found = json.loads(result.stdout)
     assert (found["samples"], len(found["missing"])) == (13, 12)
-    dropped = run("cer-feat manifest rafdb-compound RAF -o m.csv --missing drop")
+    dropped = run("cer-feat manifest rafdb-compound RAF -o m.csv --overwrite --missing drop")
     assert "dropped: 13 → 1 samples" in dropped.stderr
     (tmp_path / "RAF/compound/Image/aligned/train_0001_aligned.jpg").unlink()
-    assert "all 13 pictures" in run("cer-feat manifest rafdb-compound RAF -o m.csv --missing drop", code=1).stderr
+    assert (
+        "all 13 pictures"
+        in run("cer-feat manifest rafdb-compound RAF -o m.csv --overwrite --missing drop", code=1).stderr
+    )
 
 
 def test_fer2013_writes_its_pictures_beside_the_manifest_and_the_check_reads_them(run, tmp_path):
@@ -149,7 +155,7 @@ def test_split_is_stratified_seeded_and_keeps_repeats_together(run, pics):
     assert Path("t.csv").read_text() == first
     rows = "".join(f"s{i},{i}.png,{'rare' if i < 2 else 'often'}\n" for i in range(12))
     Path("few.csv").write_text("sample_id,path,label\n" + rows)
-    few = run("cer-feat manifest split few.csv -o s.csv --shares train=0.8,test=0.2 --repeats ignore")
+    few = run("cer-feat manifest split few.csv -o s.csv --overwrite --shares train=0.8,test=0.2 --repeats ignore")
     assert "split test has no sample of rare" in few.stderr
 
 
@@ -165,7 +171,7 @@ def test_filter_relabel_merge_and_unity_lead_to_one_table(run, pics, tmp_path):
     assert "left out: 10 × happy: no class of custom" in left.stderr
     united = run("cer-feat manifest unity one.csv eight.csv -o unity.csv --map-to basic7")
     assert "Samples by source" in united.stdout
-    found = json.loads(run("cer-feat manifest unity one.csv eight.csv -o unity.csv --json").stdout)
+    found = json.loads(run("cer-feat manifest unity one.csv eight.csv -o unity.csv --overwrite --json").stdout)
     assert found["sources"]["eight"]["Sadness"] == 10
     assert "20 pictures have" not in run("cer-feat manifest check unity.csv").stdout
 

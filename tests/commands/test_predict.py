@@ -123,6 +123,28 @@ def test_imported_rows_cannot_be_made_again(run, filled, tmp_path):
     assert "its rows were imported" in talk
 
 
+def test_two_pictures_of_one_stem_are_drawn_to_two_files(tmp_path):
+    from commands.predict_sources import PictureSource
+
+    source = PictureSource(root=tmp_path, names=("a.jpg", "a.png", "b.jpg", "sub/a.jpg"))
+    drawn = [path.relative_to(tmp_path).as_posix() for path in source.drawn_to(tmp_path)]
+    assert drawn == ["a.jpg.png", "a.png.png", "b.png", "sub/a.png"]
+
+
+@pytest.mark.parametrize("option", ["--every 2", "--frames kept"])
+def test_options_of_videos_are_refused_for_pictures(run, tmp_path, option):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    said = run(f"cer-fuse predict a.png --head h --no-faces {option}", code=2).stderr
+    assert option.split()[0] in said
+    assert "is for videos" in said
+
+
+def test_a_picture_s_ending_is_looked_at_before_anything_is_answered(run, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    said = run("cer-fuse predict a.png --head h --no-faces --annotate drawn.doc", code=2).stderr
+    assert "no picture ends in '.doc'" in said
+
+
 @pytest.mark.parametrize(
     ("command", "code", "words"),
     [

@@ -17,7 +17,7 @@ def test_every_command_of_the_page_runs(run, tmp_path):
     write_miniature(tmp_path)
     for line in COMMANDS:
         run(line)
-    for name in ("submission.txt", "calmer.txt", "bbse.txt", "known.txt", "em.txt"):
+    for name in ("submission.txt", "smooth.txt", "calmer.txt", "bbse.txt", "known.txt", "em.txt"):
         run(f"cer-fuse submit --check {name} --template template.csv")
     assert len(COMMANDS) >= 11
 

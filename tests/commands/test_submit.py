@@ -36,13 +36,15 @@ def test_a_submission_is_made_checked_and_reported(run, folder):
 
 
 def test_the_report_is_there_for_machines_and_in_every_format(run, folder):
-    plain = json.loads(run(f"{MAKE} -o s.txt --correct bbse --validation valid.csv --smooth box:5 --json").stdout)
+    plain = json.loads(
+        run(f"{MAKE} -o s.txt --overwrite --correct bbse --validation valid.csv --smooth box:5 --json").stdout
+    )
     assert sum(plain["histogram"].values()) == plain["rows"] == sum(LENGTHS)
     assert [one["rows"] for one in plain["videos"]] == list(LENGTHS)
     assert (plain["smoothing"], plain["correction"]["kind"]) == ("box:5", "bbse")
     for format in ("markdown", "latex", "csv", "json"):
-        assert "Sadly" in run(f"{MAKE} -o s.txt --format {format}").stdout
-    assert "longest gap" in run(f"{MAKE} -o s.txt --videos").stdout
+        assert "Sadly" in run(f"{MAKE} -o s.txt --overwrite --format {format}").stdout
+    assert "longest gap" in run(f"{MAKE} -o s.txt --overwrite --videos").stdout
 
 
 def test_the_order_is_correct_then_smooth_then_fill(run, folder):

@@ -46,3 +46,16 @@ def test_what_cannot_be_a_video_is_refused(tmp_path, name, frames, words):
     with pytest.raises(VideoError, match=words):
         write_video(tmp_path / name, frames)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_video_that_is_there_is_replaced_only_when_that_is_asked_for(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"precious")
+    with pytest.raises(VideoError, match=r"a\.mp4 is there already(.|\n)*--overwrite"):
+        write_video(path, [(None, np.zeros((50, 32, 3), np.uint8))] * 2, overwrite=False)
+    assert path.read_bytes() == b"precious"
+    assert [one.name for one in tmp_path.iterdir()] == ["a.mp4"]
+    write_video(path, [(None, np.zeros((50, 32, 3), np.uint8))] * 2)
+    assert path.read_bytes() != b"precious"
+    write_video(tmp_path / "b.mp4", [(None, np.zeros((50, 32, 3), np.uint8))] * 2, overwrite=False)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.mp4", "b.mp4"]

@@ -153,6 +153,15 @@ def test_a_folder_that_is_no_export_is_never_replaced(view):
     assert os.listdir("mine") == ["thesis.tex"]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_of_an_export_is_never_put_behind_or_in_the_place_of_a_link(view, overwrite):
+    Path("real").mkdir()
+    Path("out").symlink_to("real")
+    with pytest.raises(FeatstoreError, match="out is a link"):
+        export(view, Path("out"), form="npy", overwrite=overwrite)
+    assert os.listdir("real") == []
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_an_export_that_fails_leaves_what_was_there(view, monkeypatch, form, overwrite):

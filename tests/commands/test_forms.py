@@ -1,0 +1,247 @@
+"""An option that says nothing in the form of a command that is meant is refused, for every command and every option."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from commands import feat, fuse
+from commands.forms import Form, Forms, forms, only
+from featstore.adapters import KINDS, takes
+from tests.commands.walk import commands, kinds, options
+
+ONE_FORM = {
+    "cer-feat backbones", "cer-feat demo", "cer-feat doctor", "cer-feat extract", "cer-feat gc", "cer-feat ls",
+    "cer-feat manifest build", "cer-feat manifest check", "cer-feat manifest filter", "cer-feat manifest merge",
+    "cer-feat manifest relabel", "cer-feat manifest split", "cer-feat manifest unity", "cer-feat relabel",
+    "cer-feat show", "cer-feat verify",
+}  # fmt: skip
+"""Commands whose every option says something whatever the others are."""
+
+MEANT: dict[str, list[tuple[str, set[str]]]] = {
+    "cer-feat frames": [
+        ("cer-feat frames videos -o out --faces none", {"jpg"}),
+        ("cer-feat frames videos -o out --format png", {"found"}),
+    ],
+    "cer-feat inspect": [("cer-feat inspect w.pth", set())],
+    "cer-feat finetune": [
+        ("cer-feat finetune -b vit -d faces.csv -o out", {"shared", "resumed"}),
+        ("cer-feat finetune -b vit -d faces.csv -o out --overwrite --resume", {"shared"}),
+    ],
+    "cer-feat import": [
+        ("cer-feat import rows.npy --as x", {"listed"}),
+        ("cer-feat import rows.npz --as x", {"listed", "keyed"}),
+        ("cer-feat import samples --as x", {"pooled"}),
+        ("cer-feat import rows.parquet --as x", set()),
+    ],
+    "cer-feat export": [("cer-feat export --to x.npz", set()), ("cer-feat export --to x.csv", set())],
+    "cer-feat diff": [
+        ("cer-feat diff ./a ./b", set()),
+        ("cer-feat diff faces/a ./b", {"stored"}),
+    ],
+    "cer-feat compact": [("cer-feat compact --dry-run", set())],
+    "cer-fuse train": [
+        ("cer-fuse train --head linear", {"unset"}),
+        ("cer-fuse train --head mlp --set device=cpu", {"computing"}),
+    ],
+    "cer-fuse compare": [
+        ("cer-fuse compare runs/a", set()),
+        ("cer-fuse compare --heads linear", {"trained", "alone", "split", "seeded"}),
+        ("cer-fuse compare --heads linear --cv 3", {"trained", "alone", "repeated", "folded"}),
+        ("cer-fuse compare --heads mlp --no-singles --zero-shot basic",
+         {"trained", "split", "seeded", "elsewhere", "computing"}),
+    ],
+    "cer-fuse ablate": [("cer-fuse ablate --weights a=0:1:0.1 --select test", set())],
+    "cer-fuse diagnose": [
+        ("cer-fuse diagnose --head linear --cv 3", {"table", "unset"}),
+        ("cer-fuse diagnose --head mlp --json --set device=cpu", {"split", "computing"}),
+    ],
+    "cer-fuse evaluate": [("cer-fuse evaluate --head h", set())],
+    "cer-fuse predict": [
+        ("cer-fuse predict --head h", {"stored"}),
+        ("cer-fuse predict picture.png --head h --no-faces", {"shown"}),
+        ("cer-fuse predict picture.png --head h", {"shown", "faces"}),
+        ("cer-fuse predict picture.png --head h --no-faces --annotate drawn.png", {"shown", "drawn", "written"}),
+    ],
+    "cer-fuse report": [
+        ("cer-fuse report runs/a", set()),
+        ("cer-fuse report --heads linear --no-sweep", {"trained"}),
+    ],
+    "cer-fuse check-table": [
+        ("cer-fuse check-table table.csv --supports 2,2", {"table"}),
+        ("cer-fuse check-table table.csv --json", {"search"}),
+    ],
+    "cer-fuse smooth": [
+        ("cer-fuse smooth p.csv --method box", {"windows", "filling", "table"}),
+        ("cer-fuse smooth p.csv --method hmm --stickiness em --json", {"chains", "filling"}),
+        ("cer-fuse smooth p.csv --method none", {"filling", "table"}),
+        ("cer-fuse smooth labelled.csv --method box --window 3,5", {"windows", "table"}),
+        ("cer-fuse smooth p.csv --method box --json -o out.csv", {"windows", "filling", "written"}),
+    ],
+    "cer-fuse submit": [
+        ("cer-fuse submit p.csv -t t.csv -o s.txt", {"answering", "videos", "table"}),
+        ("cer-fuse submit p.csv -t t.csv -o s.txt --correct em --json", {"answering", "correcting"}),
+        ("cer-fuse submit --check s.txt", {"checking"}),
+        ("cer-fuse submit --diff a.txt b.txt", {"table"}),
+        ("cer-fuse submit --diff a.txt b.txt --json", set()),
+    ],
+    "cer-fuse choose": [("cer-fuse choose a.csv b.csv --json", set())],
+}  # fmt: skip
+"""Command lines, and the forms of the command that each of them means."""
+
+
+def declared(name: str) -> Forms:
+    return commands()[name].callback.forms
+
+
+def _meant(form: str | None, meant: set[str], all_forms: Forms) -> bool:
+    return form is None or (form in meant and _meant(all_forms.named[form].within, meant, all_forms))
+
+
+SEVERAL = sorted(name for name in commands() if hasattr(commands()[name].callback, "forms"))
+CASES = [
+    pytest.param(line, name, option, id=f"{line} {options(commands()[name])[option].opts[0]}")
+    for name in SEVERAL
+    for line, meant in MEANT.get(name, [])
+    for option in options(commands()[name])
+    if option not in declared(name).always
+    and not any(
+        _meant(form, meant, declared(name)) and option in one.options for form, one in declared(name).named.items()
+    )
+    and not set(options(commands()[name])[option].opts) & set(line.split())
+]
+
+
+def test_every_command_is_of_one_form_or_declares_its_forms():
+    assert ONE_FORM.isdisjoint(SEVERAL)
+    assert ONE_FORM | set(SEVERAL) == set(commands())
+    assert set(MEANT) == set(SEVERAL), "every command of several forms has command lines to try"
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_every_option_of_a_command_of_several_forms_is_declared_in_one_of_them_or_in_all(name):
+    known, found = set(options(commands()[name])), declared(name)
+    in_forms = {option for form in found.named.values() for option in form.options}
+    assert set(found.always) | in_forms == known
+    assert not set(found.always) & in_forms
+    assert {form.within for form in found.named.values()} <= {None, *found.named}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_every_form_has_a_command_line_that_means_it_and_one_that_does_not(name):
+    lines = [meant for _, meant in MEANT[name]]
+    assert set().union(*lines) <= set(declared(name).named)
+    for form in set(declared(name).named) - {"shared"}:  # finetune's, which its manifests decide: see test_finetune
+        assert any(form not in meant for meant in lines), form
+
+
+@pytest.mark.parametrize(("line", "name", "option"), CASES)
+def test_an_option_that_the_form_ignores_is_refused(run, made, line, name, option):
+    parameter = options(commands()[name])[option]
+    result = run(f"{line} {_written(parameter, kinds(commands()[name])[option])}", code=2)
+    assert parameter.opts[0] in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_option_that_a_kind_of_manifest_ignores_is_refused(run, made, kind):
+    build = options(commands()["cer-feat manifest build"])
+    of_kinds = {name for name in build if any(takes(one, name) for one in KINDS)} - {"overwrite"}
+    assert {"labels", "pictures", "partition", "columns", "id_column", "group_column"} <= of_kinds
+    for name in sorted(of_kinds - {"classes"}):
+        if not takes(kind, name):
+            said = run(f"cer-feat manifest {kind} pictures -o x.csv {_written(build[name], {str})}", code=1).stderr
+            assert f"kind {kind!r} takes no option {name!r}" in said
+    if (kind, "basic8") != ("ferplus", "basic8"):
+        assert "has votes" in run(f"cer-feat manifest {kind} pictures -o x.csv --votes v.csv", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "cer-feat verify", "cer-feat gc", "cer-feat compact", "cer-feat show one", "cer-feat export --to x.npz",
+        "cer-feat diff one two", "cer-fuse train", "cer-fuse compare", "cer-fuse ablate --simplex one,two:0.5",
+        "cer-fuse diagnose", "cer-fuse report", "cer-fuse evaluate --head h", "cer-fuse predict --head h",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("file", ["list.csv", "lists/list.csv", "./list"])
+def test_a_file_where_a_dataset_is_named_is_refused_with_the_dataset_s_name(run, line, file):
+    said = " ".join(run(f"{line} --data {file}", code=2).stderr.replace("│", " ").split())
+    assert f"{file} is a file, and a dataset of the store is named here: --data list" in said
+
+
+def test_every_command_that_names_a_dataset_refuses_a_file():
+    """Only those that read a manifest take one."""
+    read = {"cer-feat extract", "cer-feat import", "cer-feat finetune"}
+    found = {name for name, one in commands().items() if "data" in options(one)}
+    assert {name for name in found if options(commands()[name])["data"].callback is None} == read
+
+
+def test_what_an_environment_variable_says_is_never_refused(run, made, monkeypatch):
+    monkeypatch.setenv("CER_STORE", "elsewhere")
+    assert "no run folder" in run("cer-fuse compare runs/a", code=1).stderr
+
+
+@pytest.mark.parametrize(
+    "line", ["--head mlp --set device=cpu --device cpu", "--head late --set weights=learned --weights one=1"]
+)
+def test_a_setting_that_an_option_says_too_is_refused(run, filled, line):
+    said = " ".join(run(f"cer-fuse train {line}", code=2).stderr.replace("│", " ").split())
+    assert "says that too: leave one of them out" in said
+
+
+def test_the_reason_is_that_of_the_outermost_form_that_is_not_meant():
+    app = typer.Typer()
+
+    @app.command()
+    @forms(always=("name",), a=Form("no a", ("x",)), b=Form("no b", ("y", "z"), within="a"), c=Form("no c", ("z",)))
+    def toy(ctx: typer.Context, name: str = "", x: str = "", y: str = "", z: str = "", meant: str = "") -> None:
+        only(ctx, **{form: form in meant for form in "abc"})
+
+    def end(*args: str) -> str:
+        return CliRunner().invoke(app, args).output
+
+    assert end("--meant", "abc", "--x", "1", "--y", "1", "--z", "1") == ""
+    assert "--x: no a" in end("--meant", "bc", "--x", "1")
+    assert "--y: no a" in end("--meant", "bc", "--y", "1")
+    assert "--y: no b" in end("--meant", "a", "--y", "1")
+    assert end("--meant", "c", "--z", "1") == ""
+    assert end("--meant", "ab", "--z", "1") == ""
+    assert end("--name", "1") == ""
+    assert feat.app is not fuse.app
+
+
+@pytest.fixture
+def made(tmp_path) -> None:
+    """What the command lines above name, as far as it is looked at before options are."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    rows = np.ones((3, 2), dtype=np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    np.savez(tmp_path / "rows.npz", rows=rows, names=np.array(["a", "b", "c"]))
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1" + bytes(12) + b"PAR1")
+    for folder in ("samples", "pictures"):
+        (tmp_path / folder).mkdir()
+    np.save(tmp_path / "samples" / "a.npy", rows[0])
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(picture, "PNG")
+    (tmp_path / "picture.png").write_bytes(picture.getvalue())
+    lines = [f"01/{i:05d}.jpg,,a,0.75,0.25" for i in range(1, 6)]
+    (tmp_path / "p.csv").write_text("sample_id,label,predicted,a,b\n" + "\n".join(lines) + "\n")
+    labelled = [f"{v:02d}/{i:05d}.jpg,{'ab'[i % 2]},a,0.75,0.25" for v in (1, 2) for i in range(1, 6)]
+    (tmp_path / "labelled.csv").write_text("sample_id,label,predicted,a,b\n" + "\n".join(labelled) + "\n")
+    (tmp_path / "table.csv").write_text("class,x\na,50.00\nb,50.00\naccuracy,50.00\n")
+
+
+def _written(parameter: Any, kinds: set[Any]) -> str:
+    """The option with a value of its kind."""
+    if parameter.is_flag:
+        return parameter.opts[0]
+    value = "2" if int in kinds else "0.5" if float in kinds else "x"
+    return " ".join([parameter.opts[0], *[value] * (parameter.nargs if parameter.nargs > 1 else 1)])
