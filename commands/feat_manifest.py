@@ -138,6 +138,14 @@ def build(
         str | None,
         typer.Option(help="csv: column of the groups (videos, subjects).", show_default=False, rich_help_panel=_OWN),
     ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            help="Of an archive's names where it does not say, and of lists not in UTF-8: gbk, shift_jis, cp1252, …",
+            show_default=False,
+            rich_help_panel=_OWN,
+        ),
+    ] = None,
     missing: Annotated[
         str,
         typer.Option(help="Samples whose pictures are not there: keep (and say so), or drop.", rich_help_panel=_ROWS),
@@ -181,7 +189,7 @@ def build(
     options: dict[str, Any] = {
         "classes": classes, "labels": labels, "pictures": pictures, "partition": partition, "columns": columns,
         "id_column": id_column, "path_column": path_column, "label_column": label_column,
-        "split_column": split_column, "group_column": group_column,
+        "split_column": split_column, "group_column": group_column, "encoding": encoding,
     }  # fmt: skip
     if adapters.takes(kind, "archive"):
         options["archive"] = output.with_suffix(".pictures.zip")

@@ -13,14 +13,14 @@ from featstore.adapters.base import Adapted, Gathering
 from featstore.adapters.tree import Tree
 from featstore.class_sets import class_set
 from featstore.errors import ManifestError, listing
-from featstore.frames_origin import frames_origin
+from featstore.frames_origin import ENDING, frames_origin
 from featstore.manifest import Sample
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm"})
 _NOT_A_NUMBER = "picture whose name is no frame number"
 
 
-def read_frames(root: Path, *, classes: str = "abaw7") -> Adapted:
+def read_frames(root: Path, *, classes: str = "abaw7", encoding: str | None = None) -> Adapted:
     """List frames in the order of their videos and numbers.
 
     Parameters
@@ -29,8 +29,11 @@ def read_frames(root: Path, *, classes: str = "abaw7") -> Adapted:
         Folder or archive that holds folders of frames, however deep.
     classes : str
         The class set that predictions will be from; no sample has a label.
+    encoding : str, optional
+        Of an archive's names where it does not say it, and of texts that are not UTF-8.
     """
-    tree = Tree(root)
+    tree = Tree(root, encoding)
+    tree.use(name for name in tree.names if name.endswith((ENDING, ".frames.csv")))  # what cer-feat frames leaves
     found = Gathering(tree, class_set(classes))
     videos: dict[str, dict[int, str]] = {}
     folders: dict[str, str] = {}
