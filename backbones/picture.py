@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -38,6 +40,13 @@ MAX_ASPECT = 32
 
 ALPHA = "over black"
 """What transparency becomes: the picture is composited over black, the padding colour of aligned face crops."""
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_SIGNATURES = (_PNG, b"\xff\xd8\xff", b"BM", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"RIFF")
+"""What the files of `FORMATS` begin with."""
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_USED = (b"tRNS", b"eXIf", *_TEXTS)
+"""The chunks of a PNG that may be left out and still say something about how it is shown: transparency, orientation."""
 
 ORIENTATION_TAG = 0x0112
 
@@ -97,18 +106,95 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
     if not data:
         raise PictureError("the file is empty (0 bytes)")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(_without_trimmings(data)), formats=FORMATS) as image:
             check_size(*image.size)
             yield image
     except (PictureError, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise PictureError(f"not a {', '.join(FORMATS)} picture (it begins with {data[:8]!r})") from None
+        if data.startswith(_SIGNATURES):
+            raise PictureError(
+                f"the picture is damaged: its header cannot be read (it begins with {data[:8]!r})"
+            ) from None
+        raise PictureError(
+            f"not a {', '.join(FORMATS)} picture (it begins with {data[:8]!r}{_other_kind(data)})"
+        ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PictureError(f"the picture has more than {MAX_PIXELS:,} pixels") from None
     except Exception as error:  # a boundary: decoders raise nearly anything on damaged bytes, and the reason is kept
         reason = str(error).strip() or type(error).__name__
         raise PictureError(f"the picture is damaged: {reason}") from None
+
+
+def _other_kind(data: bytes) -> str:
+    """What a picture that is none of `FORMATS` is, and what to do, where its first bytes say it; empty otherwise."""
+    kind = ""
+    if data[4:8] == b"ftyp":  # ISO 14496-12: the brand of a file, of pictures and videos alike
+        brand = data[8:12]
+        kind = "an AVIF" if brand in (b"avif", b"avis") else "a HEIC" if brand[:2] in (b"he", b"mi", b"ms") else ""
+    elif data.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
+        kind = "a JPEG XL"
+    elif data.startswith((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")):
+        kind = "a JPEG 2000"
+    return f"; it is {kind} picture: convert it to PNG or JPEG" if kind else ""
+
+
+def _without_trimmings(data: bytes) -> bytes:
+    """A PNG's bytes less the chunks that no pixel depends on; any other file as it is.
+
+    Pillow refuses a whole picture for a large colour profile or text, and for a wrong checksum in either. Here such
+    chunks are left out, as the standard has it (PNG, third edition, section 13.2: an error in an ancillary chunk is no
+    reason not to show the picture): profiles, gamma and animation always, texts and EXIF, which may hold the
+    orientation, only where Pillow would stumble over them.
+
+    Raises
+    ------
+    PictureError
+        If the checksum of a chunk that pixels depend on is wrong.
+    """
+    if not data.startswith(_PNG):
+        return data
+    kept, at, texts = [_PNG], len(_PNG), 0
+    while at + 12 <= len(data):
+        (length,), kind = struct.unpack_from(">I", data, at), data[at + 4 : at + 8]
+        end = at + 12 + length
+        if end > len(data) or kind == b"IEND":
+            break  # cut short, or done: the rest is Pillow's to judge
+        chunk, at = data[at:end], end
+        sound = zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
+        if kind in _TEXTS:
+            size = _text_size(kind, chunk[8:-4])
+            if sound and size is not None and texts + size <= PngImagePlugin.MAX_TEXT_MEMORY:
+                texts += size
+                kept.append(chunk)
+        elif kind == b"eXIf":
+            kept.append(chunk if sound else chunk[:-4] + zlib.crc32(chunk[4:-4]).to_bytes(4, "big"))
+        elif kind in _USED or not kind[0] & 0x20:  # an upper-case first letter: pixels depend on it
+            if not sound:
+                raise PictureError(f"the picture is damaged: wrong checksum in its chunk {kind.decode('latin-1')}")
+            kept.append(chunk)
+    return b"".join((*kept, data[at:]))
+
+
+def _text_size(kind: bytes, body: bytes) -> int | None:
+    """Bytes of a text chunk when unpacked; None for one that Pillow would refuse the picture for."""
+    _, _, rest = body.partition(b"\0")
+    packed, method = kind == b"zTXt", rest[:1]
+    if kind == b"iTXt":
+        packed, method, rest = rest[:1] == b"\1", rest[1:2], rest[2:].partition(b"\0")[2].partition(b"\0")[2]
+    elif packed:
+        rest = rest[1:]
+    if not packed:
+        return len(body)
+    if method not in (b"", b"\0"):
+        return None
+    limit = PngImagePlugin.MAX_TEXT_CHUNK
+    unpacking = zlib.decompressobj()
+    try:
+        found = unpacking.decompress(rest, limit)
+    except zlib.error:
+        return len(body)  # Pillow passes over it
+    return None if unpacking.unconsumed_tail else len(found)
 
 
 def check_size(width: int, height: int) -> None:
@@ -144,8 +230,11 @@ def grey16_to_rgb(grey: np.ndarray) -> Image.Image:
 
 
 def orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation 1..8; 1 (upright) where there is none."""
-    value = image.getexif().get(ORIENTATION_TAG, 1)
+    """Return the EXIF orientation 1..8; 1 (upright) where there is none, or none that can be read."""
+    try:
+        value = image.getexif().get(ORIENTATION_TAG, 1)
+    except Exception:  # a boundary: Pillow raises nearly anything on damaged EXIF, and the pixels are sound
+        return 1
     return value if isinstance(value, int) else 1
 
 

@@ -148,6 +148,14 @@ def build(
             rich_help_panel=_OWN,
         ),
     ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            help="Of an archive's names where it does not say, and of lists not in UTF-8: gbk, shift_jis, cp1252, …",
+            show_default=False,
+            rich_help_panel=_OWN,
+        ),
+    ] = None,
     missing: Annotated[
         str,
         typer.Option(help="Samples whose pictures are not there: keep (and say so), or drop.", rich_help_panel=_ROWS),
@@ -192,7 +200,7 @@ def build(
     options: dict[str, Any] = {
         "classes": classes, "labels": labels, "pictures": pictures, "partition": partition, "columns": columns,
         "id_column": id_column, "path_column": path_column, "label_column": label_column,
-        "split_column": split_column, "group_column": group_column, "first_frame": first_frame,
+        "split_column": split_column, "group_column": group_column, "first_frame": first_frame, "encoding": encoding,
     }  # fmt: skip
     check_outputs({"--output": [output, output.with_suffix(".json")], "--votes": votes}, overwrite=overwrite)
     if adapters.takes(kind, "archive"):

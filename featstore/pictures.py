@@ -7,15 +7,47 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TypeVar
 
-from featstore.archives import SUFFIXES, Archive, bounded, open_archive
+from featstore.archives import Archive, bounded, inside_archive, open_archive
 from featstore.manifest import Manifest
+from featstore.places import Places
 
 T = TypeVar("T")
 _AHEAD = 4096
 """Pictures whose hashing is asked for at a time."""
+
+
+HEAD_BYTES = 32
+"""As many as `picture_kind` looks at."""
+_BMP_HEADERS = {size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124)}
+_OPENED = {
+    b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF", b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+}  # fmt: skip
+_OTHERS = {
+    b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL", b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000", b"8BPS": "Photoshop", b"\x76\x2f\x31\x01": "OpenEXR",
+}  # fmt: skip
+
+
+def picture_kind(head: bytes) -> tuple[str, bool]:
+    """What kind of picture a file is by its first bytes, empty if none, and whether backbones open that kind."""
+    for magic, kind in _OPENED.items():
+        if head.startswith(magic):
+            return kind, True
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP", True
+    if head[:2] == b"BM" and head[6:10] == bytes(4) and head[14:18] in _BMP_HEADERS:  # two letters alone say little
+        return "BMP", True
+    if head[4:8] == b"ftyp":  # ISO 14496-12: the brand, which tells pictures from videos
+        brand = head[8:12]
+        if brand in (b"avif", b"avis"):
+            return "AVIF", False
+        if brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"):
+            return "HEIC", False
+    return next((kind for magic, kind in _OTHERS.items() if head.startswith(magic)), ""), False
 
 
 class PictureSource:
@@ -29,44 +61,45 @@ class PictureSource:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._places = Places(root)
         self._local = threading.local()
 
     def read(self, path: str) -> bytes:
-        """Bytes of one picture.
+        """Bytes of one picture; where none lies under its path, of the only one that the path may mean (see `Places`).
 
         Raises
         ------
         OSError
             If it is missing, unreadable, or larger than 256 MiB.
         """
-        full = self._root / path
-        if "\0" in str(full):  # no file system has such names; the calls would raise ValueError
+        if "\0" in path:  # no file system has such names; the calls would raise ValueError
             raise OSError("its path holds a NUL character")
-        archive, member = self._inside_archive(full)
-        if archive is None:
-            if full.exists() and not full.is_file() and not full.is_dir():  # a pipe or a device has no end
-                raise OSError("is no file")
-            return bounded(full.stat().st_size, full.read_bytes)
-        return self._read_member(archive, member)
+        try:
+            return self._read(self._root / path)
+        except (FileNotFoundError, NotADirectoryError):
+            meant = self._places.find(path)
+            if meant is None or meant == path:
+                raise
+        return self._read(self._root / meant)
 
     def digest(self, path: str) -> str:
         """sha256 of the picture's bytes, in hex."""
         return hashlib.sha256(self.read(path)).hexdigest()
 
-    def _inside_archive(self, full: Path) -> tuple[Path | None, str]:
-        lower = str(full).lower()
-        if not any(suffix in lower for suffix in SUFFIXES):
-            return None, ""
-        for parent in full.parents:
-            if parent.suffix.lower() in SUFFIXES and parent.is_file():
-                return parent, PurePosixPath(full.relative_to(parent)).as_posix()
-        return None, ""
-
-    def _read_member(self, archive: Path, member: str) -> bytes:
+    def _read(self, full: Path) -> bytes:
         opened: dict[Path, Archive] = self._local.__dict__.setdefault("opened", {})
-        if archive not in opened:
-            opened[archive] = open_archive(archive)
-        return opened[archive].read(member)
+        for archive in opened.keys() & set(full.parents):
+            return opened[archive].read(full.relative_to(archive).as_posix())
+        try:
+            if full.exists() and not full.is_file() and not full.is_dir():  # a pipe or a device has no end
+                raise OSError("is no file")
+            return bounded(full.stat().st_size, full.read_bytes)
+        except (FileNotFoundError, NotADirectoryError):
+            inside = inside_archive(full)
+            if inside is None:
+                raise
+        opened[inside[0]] = open_archive(inside[0])
+        return opened[inside[0]].read(inside[1])
 
 
 def digests(

@@ -16,6 +16,7 @@ from featstore.adapters.tree import PICTURE_SUFFIXES, Tree
 from featstore.class_sets import class_set
 from featstore.errors import ManifestError
 from featstore.manifest import Sample
+from featstore.places import plain_path
 
 _LISTS = {"training.csv": "train", "validation.csv": "valid", "automatically_annotated.csv": "train"}
 _COLUMNS = (
@@ -30,15 +31,17 @@ _EXPECTED = (
 )
 
 
-def read_affectnet(root: Path) -> Adapted:
+def read_affectnet(root: Path, *, encoding: str | None = None) -> Adapted:
     """Read AffectNet, whatever its layout, with its eight classes.
 
     Parameters
     ----------
     root : Path
         Folder or archive that holds the files of one release, however deep.
+    encoding : str, optional
+        Of an archive's names where it does not say it, and of texts that are not UTF-8.
     """
-    tree = Tree(root)
+    tree = Tree(root, encoding)
     found = Gathering(tree, class_set("affectnet8"))
     annotations = [name for name in tree.names if name.lower().endswith("_exp.npy")]
     lists = [name for name in tree.names if PurePosixPath(name).name.lower() in _LISTS]
@@ -86,7 +89,9 @@ def _read_lists(tree: Tree, found: Gathering, lists: Sequence[str]) -> None:
         for line, path, number in _list_rows(tree, name):
             label = found.label(number, f"{where}:{line}")
             if label is not None:
-                candidates = [tree.picture(folder + path) for folder in folders]
+                path = plain_path(path)
+                ends = dict.fromkeys((path, tail(path, 2)))  # a list of another machine may hold whole paths
+                candidates = [tree.picture(folder + end) for end in ends for folder in folders]
                 place = next((one for one in candidates if one in tree), candidates[0])
                 found.add(Sample(path.rpartition(".")[0] or path, place, label, split))
 

@@ -18,15 +18,18 @@ _SPLITS = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
 _EXPECTED = "annotations such as EXPR_.../Train_Set/<video>.txt and frames <video>/00001.jpg"
 
 
-def read_affwild2(root: Path) -> Adapted:
+def read_affwild2(root: Path, *, encoding: str | None = None) -> Adapted:
     """Read the annotated frames; the group of a frame is its video.
 
     Parameters
     ----------
     root : Path
         Folder or archive that holds the annotations and the frames, at any depth.
+    encoding : str, optional
+        Of an archive's names where it does not say it, and of texts that are not UTF-8.
     """
-    tree = Tree(root)
+    tree = Tree(root, encoding)
+    tree.use(name for name in tree.names if name.lower().endswith(".txt"))
     classes = class_set("affwild2_expr8")
     found = Gathering(tree, classes)
     frames = _frames(tree)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from featstore.adapters.tree import Tree
 from featstore.class_sets import ClassSet, not_classes
-from featstore.errors import ClassSetError, ManifestError
+from featstore.errors import ClassSetError, ManifestError, listing
 from featstore.manifest import Manifest, Sample
 
 
@@ -86,35 +86,64 @@ class Gathering:
         written : Path, optional
             The zip file that all pictures were written to; they are looked for there.
         """
-        found = need_samples(self._samples, self._tree.root, expected, self.left_out)
+        tree = self._tree
+        left_out = {**self.left_out, **passed_over(tree)}
+        found = need_samples(self._samples, tree.root, expected, left_out, tree.notes)
+        missing = () if written else tuple(sample.sample_id for sample in found if sample.path not in tree)
+        told = [*notes, *tree.notes, *twice(tree, [sample.path for sample in found])]
+        if missing and tree.archives():
+            told.append(
+                f"{len(tree.archives()):,} archives among the files are not looked into: {listing(tree.archives())}\n"
+                f"  if they hold the missing pictures, unpack them where they are"
+            )
+        if written:
+            told.append(f"wrote the pictures to {written}")
         return Adapted(
             manifest=Manifest(
-                samples=found,
+                samples=tuple(sample._replace(path=tree.path(sample.path)) for sample in found),
                 classes=self._classes,
-                root=written or self._tree.start,
-                where=where or str(self._tree.root),
+                root=written or tree.start,
+                where=where or str(tree.root),
                 lines=tuple(self._lines) if len(self._lines) == len(found) else (),
             ),
-            left_out={**self.left_out, **passed_over(self._tree)},
-            missing=() if written else tuple(sample.sample_id for sample in found if sample.path not in self._tree),
-            notes=(*notes, f"wrote the pictures to {written}") if written else tuple(notes),
+            left_out=left_out,
+            missing=missing,
+            notes=tuple(told),
         )
 
 
 def need_samples(
-    samples: Iterable[Sample], root: Path, expected: str, left_out: dict[str, int] | None = None
+    samples: Iterable[Sample],
+    root: Path,
+    expected: str,
+    left_out: dict[str, int] | None = None,
+    notes: Iterable[str] = (),
 ) -> tuple[Sample, ...]:
     """All samples as a tuple, or an error that says what was expected."""
     found = tuple(samples)
     if not found:
         reasons = "".join(f"\n  left out: {count:,} × {reason}" for reason, count in (left_out or {}).items())
-        raise ManifestError(f"no samples under {root}\n  expected {expected}{reasons}")
+        told = "".join(f"\n  {note}" for note in notes)
+        raise ManifestError(f"no samples under {root}\n  expected {expected}{reasons}{told}")
     return found
 
 
 def passed_over(tree: Tree) -> dict[str, int]:
-    """Members of an archive that are never read, as a reason and a number."""
-    return {"link, device, or name that leads out of the archive": tree.odd} if tree.odd else {}
+    """Files that are never read, as reasons and numbers."""
+    odd = {"link, device, or name that leads out of the archive": tree.odd} if tree.odd else {}
+    return {**odd, **tree.left_out}
+
+
+def twice(tree: Tree, paths: Iterable[str]) -> list[str]:
+    """What to say where pictures are one and the same file by way of links."""
+    groups = tree.reached_twice(paths)
+    if not groups:
+        return []
+    return [
+        f"{len(groups):,} pictures are reached more than once, through links: "
+        f"{listing(' = '.join(group) for group in groups)}\n"
+        f"  keep the first of each with --repeats first; a picture in train and test makes a score too good"
+    ]
 
 
 def tail(path: str, count: int) -> str:

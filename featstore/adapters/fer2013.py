@@ -39,7 +39,7 @@ class Row(NamedTuple):
         return grey_png(_square(self.pixels, f"{where}:{self.line}"))
 
 
-def read_fer2013(root: Path, *, archive: Path, overwrite: bool = True) -> Adapted:
+def read_fer2013(root: Path, *, archive: Path, encoding: str | None = None, overwrite: bool = True) -> Adapted:
     """Read FER2013 with its own labels.
 
     Parameters
@@ -48,10 +48,12 @@ def read_fer2013(root: Path, *, archive: Path, overwrite: bool = True) -> Adapte
         `fer2013.csv`, or a folder or archive (compressed or not) that holds it.
     archive : Path
         The zip file that the pictures are written to; the manifest's paths start there.
+    encoding : str, optional
+        Of an archive's names where it does not say it, and of texts that are not UTF-8.
     overwrite : bool
         Replace a file of that name.
     """
-    tree = Tree(root)
+    tree = Tree(root, encoding)
     name = pixel_file(tree)
     where = tree.where(name)
     found = Gathering(tree, class_set("fer2013_7"))

@@ -21,6 +21,7 @@ from featstore.adapters.tree import Tree
 from featstore.class_sets import class_set
 from featstore.errors import ManifestError, nearest
 from featstore.manifest import Manifest, Sample
+from featstore.places import plain_path
 
 _FOLDERS = {"FER2013Train": "train", "FER2013Valid": "valid", "FER2013Test": "test"}
 _RULES = {"compound7": (compound7, "abaw7"), "basic8": (basic8, "basic8")}
@@ -40,7 +41,12 @@ class Face(NamedTuple):
 
 
 def read_ferplus(
-    root: Path, *, labels: str = "compound7", archive: Path | None = None, overwrite: bool = True
+    root: Path,
+    *,
+    labels: str = "compound7",
+    archive: Path | None = None,
+    encoding: str | None = None,
+    overwrite: bool = True,
 ) -> Adapted:
     """Read FER+ with one of two label sets made from the votes.
 
@@ -54,13 +60,15 @@ def read_ferplus(
         other four basic emotions. `basic8`: the emotion with most of the votes, at least 6 of 10. Both need NF = 0.
     archive : Path, optional
         The zip file that pictures of `fer2013.csv` are written to; must be given for that form.
+    encoding : str, optional
+        Of an archive's names where it does not say it, and of texts that are not UTF-8.
     overwrite : bool
         Replace a zip file of that name.
     """
     if labels not in _RULES:
         raise ManifestError(f"no FER+ label set {labels!r}; {nearest(labels, _RULES)}")
     decide, classes = _RULES[labels]
-    tree = Tree(root)
+    tree = Tree(root, encoding)
     found = Gathering(tree, class_set(classes))
     pixels = pixel_file(tree) if tree.find(_VOTES_FILE) else None
 
@@ -133,8 +141,9 @@ def _faces(tree: Tree) -> Iterator[Face]:
                         f"{where}:{line}: expected name, box and {len(VOTES)} votes, however: {len(row)} fields"
                     )
                 votes = parse_votes(row[2:], f"{where}:{line}")
-                stem = row[0].rpartition(".")[0] or row[0]
-                yield Face(stem, tree.picture(base + row[0]), split, votes, None)
+                name = plain_path(row[0]) or row[0]
+                stem = name.rpartition(".")[0] or name
+                yield Face(stem, tree.picture(base + name), split, votes, None)
 
 
 def _faces_of_pair(tree: Tree) -> Iterator[Face]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from featstore.adapters.base import Adapted, need_samples, passed_over
+from featstore.adapters.base import Adapted, need_samples, passed_over, twice
 from featstore.adapters.tree import Tree
 from featstore.class_sets import ClassSet, class_set, custom
-from featstore.errors import ManifestError
+from featstore.errors import ManifestError, listing
 from featstore.manifest import Manifest, Sample
 
+_NO_PLACE = "not in ROOT/<class>/ or ROOT/<split>/<class>/"
 _SPLITS = {
     "train": "train",
     "training": "train",
@@ -20,7 +23,7 @@ _SPLITS = {
 }
 
 
-def read_folder(root: Path, *, classes: str | None = None) -> Adapted:
+def read_folder(root: Path, *, classes: str | None = None, encoding: str | None = None) -> Adapted:
     """Read pictures whose folder names their class.
 
     Parameters
@@ -30,35 +33,76 @@ def read_folder(root: Path, *, classes: str | None = None) -> Adapted:
     classes : str, optional
         A known class set whose labels the folders carry, however they are written, or its official numbers. Default:
         the folder names in alphabetical order.
+    encoding : str, optional
+        Of an archive's names where it does not say it, and of texts that are not UTF-8.
     """
-    tree = Tree(root)
-    samples = []
-    odd = 0
-    for name in tree.pictures():
-        parts = PurePosixPath(name).parts
-        split = _SPLITS.get(parts[0].lower(), "") if len(parts) > 2 else ""
-        inner = parts[1:] if split else parts
-        if len(inner) != 2:
+    tree = Tree(root, encoding)
+    pictures = [PurePosixPath(name) for name in tree.pictures()]
+    base = _base(pictures, root)
+    samples, odd = [], 0
+    for path in pictures:
+        parts = _fitting(path.parts, base)
+        if parts is None:
             odd += 1
             continue
-        samples.append(
-            Sample(sample_id=str(PurePosixPath(name).with_suffix("")), path=name, label=inner[0], split=split)
-        )
-    found = need_samples(samples, root, "ROOT/<class>/picture.png or ROOT/<split>/<class>/picture.png")
-    found = _distinct_ids(found)
+        split = _SPLITS.get(parts[0].lower(), "") if len(parts) > 2 else ""
+        stem = PurePosixPath(*parts).with_suffix("").as_posix().strip()
+        samples.append(Sample(sample_id=stem, path=path.as_posix(), label=parts[-2].strip(), split=split))
+    left_out = {**({_NO_PLACE: odd} if odd else {}), **passed_over(tree)}
+    expected = "ROOT/<class>/picture.png or ROOT/<split>/<class>/picture.png"
+    found = need_samples(samples, root, expected, left_out, tree.notes)
+    notes = [*tree.notes, *twice(tree, [sample.path for sample in found])]
+    if base:
+        notes.insert(0, f"the classes' folders are below {'/'.join(base)}/")
+    found = _distinct_ids(found, "/".join((*base, "")))
     chosen, found = _labels(found, classes)
-    left_out = {"not in ROOT/<class>/ or ROOT/<split>/<class>/": odd} if odd else {}
     return Adapted(
-        manifest=Manifest(samples=found, classes=chosen, root=root, where=str(root)),
-        left_out={**left_out, **passed_over(tree)},
+        manifest=Manifest(
+            samples=tuple(sample._replace(path=tree.path(sample.path)) for sample in found),
+            classes=chosen,
+            root=root,
+            where=str(root),
+        ),
+        left_out=left_out,
+        notes=tuple(notes),
     )
 
 
-def _distinct_ids(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
+def _base(pictures: Sequence[PurePosixPath], root: Path) -> tuple[str, ...]:
+    """The folders that wrap the layout, as archives have them: the shallowest place that most of the pictures fit.
+
+    Raises
+    ------
+    ManifestError
+        If several folders side by side hold the layout, and together what none holds alone.
+    """
+    fits = Counter(path.parts[:-2] for path in pictures if len(path.parts) > 1)
+    fits.update(path.parts[:-3] for path in pictures if len(path.parts) > 2 and path.parts[-3].lower() in _SPLITS)
+    bases = sorted(fits, key=lambda base: (len(base), base))
+    whole = next((base for base in bases if 2 * fits[base] > len(pictures)), None)
+    if whole is not None or not bases or () in fits:
+        return whole or ()
+    beside = [base for base in bases if len(base) == len(bases[0])]
+    if len(beside) > 1:
+        raise ManifestError(
+            f"{root} holds several folders with classes in them: {listing('/'.join(base) for base in beside)}\n"
+            f"  name one, and join the manifests with: cer-feat manifest merge, or unity"
+        )
+    return beside[0]
+
+
+def _fitting(parts: tuple[str, ...], base: tuple[str, ...]) -> tuple[str, ...] | None:
+    """`(class, picture)` or `(split, class, picture)`, where a path has that form below a folder."""
+    inner = parts[len(base) :]
+    fits = parts[: len(base)] == base and (len(inner) == 2 or (len(inner) == 3 and inner[0].lower() in _SPLITS))
+    return inner if fits else None
+
+
+def _distinct_ids(samples: tuple[Sample, ...], base: str) -> tuple[Sample, ...]:
     """`a.png` beside `a.jpg` keep their suffix as ids; without such pairs the suffix is noise."""
     if len({s.sample_id for s in samples}) == len(samples):
         return samples
-    return tuple(sample._replace(sample_id=sample.path) for sample in samples)
+    return tuple(sample._replace(sample_id=sample.path.removeprefix(base)) for sample in samples)
 
 
 def _labels(samples: tuple[Sample, ...], classes: str | None) -> tuple[ClassSet, tuple[Sample, ...]]:

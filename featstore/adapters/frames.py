@@ -16,13 +16,13 @@ from featstore.adapters.base import Adapted, Gathering
 from featstore.adapters.tree import Tree
 from featstore.class_sets import class_set
 from featstore.errors import ManifestError, listing
-from featstore.frames_origin import frames_origin
+from featstore.frames_origin import ENDING, frames_origin
 from featstore.manifest import Sample
 
 VIDEO_SUFFIXES = frozenset(
     {
-        ".3gp", ".264", ".asf", ".avi", ".flv", ".gif", ".h264", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
-        ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv",
+        ".3gp", ".264", ".asf", ".avi", ".flv", ".gif", ".h264", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg",
+        ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv",
     }
 )  # fmt: skip
 _NOT_A_NUMBER = "picture whose name is no frame number"
@@ -31,7 +31,9 @@ _LAST = 9_999_999
 """The highest number taken for a frame's; what is higher is a time or an id."""
 
 
-def read_frames(root: Path, *, classes: str = "abaw7", first_frame: int | None = None) -> Adapted:
+def read_frames(
+    root: Path, *, classes: str = "abaw7", first_frame: int | None = None, encoding: str | None = None
+) -> Adapted:
     """List frames in the order of their videos and numbers.
 
     Parameters
@@ -44,13 +46,16 @@ def read_frames(root: Path, *, classes: str = "abaw7", first_frame: int | None =
     first_frame : int, optional
         The number that the first frame of a video has in the file names; ids count from 1. Left out: 1, and a frame 0
         is refused.
+    encoding : str, optional
+        Of an archive's names where it does not say it, and of texts that are not UTF-8.
 
     Raises
     ------
     ManifestError
         If there are no frames, or they are not one series of numbers a video that counts from `first_frame`.
     """
-    tree = Tree(root)
+    tree = Tree(root, encoding)
+    tree.use(name for name in tree.names if name.endswith((ENDING, ".frames.csv")))  # what cer-feat frames leaves
     found = Gathering(tree, class_set(classes))
     videos: dict[str, dict[int, str]] = {}
     folders: dict[str, str] = {}

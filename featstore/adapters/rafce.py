@@ -15,13 +15,16 @@ from featstore.adapters.tree import Tree
 from featstore.class_sets import class_set
 from featstore.errors import ManifestError, listing
 from featstore.manifest import Sample
+from featstore.places import folded, plain_path
 
 PARTITION = "0=train,1=test,2=valid"
 """What the numbers are taken to mean unless it is said otherwise."""
 _LABELS, _PARTITION = "RAFCE_emolabel.txt", "RAFCE_partition.txt"
 
 
-def read_rafce(root: Path, *, pictures: Pictures = "aligned", partition: str = PARTITION) -> Adapted:
+def read_rafce(
+    root: Path, *, pictures: Pictures = "aligned", partition: str = PARTITION, encoding: str | None = None
+) -> Adapted:
     """Read RAF-CE with all its classes.
 
     Parameters
@@ -32,10 +35,12 @@ def read_rafce(root: Path, *, pictures: Pictures = "aligned", partition: str = P
         `0001_aligned.jpg`, or `0001.jpg`.
     partition : str
         Which split each number of the partition file means.
+    encoding : str, optional
+        Of an archive's names where it does not say it, and of texts that are not UTF-8.
     """
     check_pictures(pictures)
     means = _meanings(partition)
-    tree = Tree(root)
+    tree = Tree(root, encoding)
     label_file = tree.find_one(_LABELS, f"RAF-CE: {_LABELS}, {_PARTITION} and pictures such as 0001_aligned.jpg")
     partition_file = tree.find_one(_PARTITION, f"RAF-CE's {_PARTITION} beside {_LABELS}")
     number_of = {name: number for _, name, number in _rows(tree, partition_file)}
@@ -44,6 +49,7 @@ def read_rafce(root: Path, *, pictures: Pictures = "aligned", partition: str = P
         raise ManifestError(
             f"{tree.where(partition_file)} holds the number {unknown[0]}, which --partition {partition} does not name"
         )
+    tree.use(name for name in tree.names if name.lower().endswith(".txt"))
     places = _places(tree)
     found = Gathering(tree, class_set("rafce14"))
     listed, lost = set(), []
@@ -54,7 +60,7 @@ def read_rafce(root: Path, *, pictures: Pictures = "aligned", partition: str = P
             lost.append(name)
             continue
         wanted = picture_name(name, pictures)
-        path = places.get(wanted.lower(), wanted)
+        path = places.get(folded(wanted), wanted)
         found.add(Sample(PurePosixPath(name).stem, path, label or "", means[number_of[name]]), line)
     if lost:
         raise ManifestError(f"{tree.where(partition_file)} has no line for {listing(lost)}, which {_LABELS} lists")
@@ -85,16 +91,17 @@ def _rows(tree: Tree, name: str) -> list[tuple[int, str, str]]:
         fields = text.split()
         if len(fields) != 2 or not fields[1].isdecimal() or len(fields[1]) > 3:
             raise ManifestError(f"{tree.where(name)}:{line}: expected '0001.jpg 3', however: {text!r}")
-        if fields[0] in seen:
-            raise ManifestError(f"{tree.where(name)}:{line}: {fields[0]!r} stands twice")
-        seen.add(fields[0])
-        rows.append((line, fields[0], str(int(fields[1]))))
+        picture = PurePosixPath(plain_path(fields[0])).name
+        if picture in seen:
+            raise ManifestError(f"{tree.where(name)}:{line}: {picture!r} stands twice")
+        seen.add(picture)
+        rows.append((line, picture, str(int(fields[1]))))
     return rows
 
 
 def _places(tree: Tree) -> dict[str, str]:
-    """Lower-case file name to path, the shallowest of several."""
+    """Folded file name to path, the shallowest of several."""
     places: dict[str, str] = {}
     for name in sorted(tree.pictures(), key=lambda name: (name.count("/"), name)):
-        places.setdefault(PurePosixPath(name).name.lower(), name)
+        places.setdefault(folded(PurePosixPath(name).name), name)
     return places

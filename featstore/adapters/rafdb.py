@@ -15,17 +15,18 @@ from featstore.adapters.tree import Tree
 from featstore.class_sets import ClassSet, class_set
 from featstore.errors import ManifestError
 from featstore.manifest import Sample
+from featstore.places import folded, plain_path
 
 Pictures = Literal["aligned", "original"]
 _LABELS = "EmoLabel/list_patition_label.txt"
 
 
-def read_basic(root: Path, *, pictures: Pictures = "aligned") -> Adapted:
+def read_basic(root: Path, *, pictures: Pictures = "aligned", encoding: str | None = None) -> Adapted:
     """RAF-DB's basic part: seven single expressions, 12,271 train and 3,068 test pictures in the official release."""
-    return _read(root, "basic", class_set("rafdb_basic7"), pictures)
+    return _read(root, "basic", class_set("rafdb_basic7"), pictures, encoding)
 
 
-def read_compound(root: Path, *, pictures: Pictures = "aligned") -> Adapted:
+def read_compound(root: Path, *, pictures: Pictures = "aligned", encoding: str | None = None) -> Adapted:
     """RAF-DB's compound part: eleven classes, 3,954 pictures in the official release.
 
     Parameters
@@ -34,8 +35,10 @@ def read_compound(root: Path, *, pictures: Pictures = "aligned") -> Adapted:
         Folder or archive that holds the part, however deep.
     pictures : {"aligned", "original"}
         The 100 x 100 aligned faces, or the pictures they were cut from.
+    encoding : str, optional
+        Of an archive's names where it does not say it, and of texts that are not UTF-8.
     """
-    return _read(root, "compound", class_set("rafdb_compound11"), pictures)
+    return _read(root, "compound", class_set("rafdb_compound11"), pictures, encoding)
 
 
 def check_pictures(pictures: str) -> None:
@@ -50,9 +53,9 @@ def picture_name(name: str, pictures: Pictures) -> str:
     return name if pictures == "original" else f"{stem}_aligned.{suffix}"
 
 
-def _read(root: Path, part: str, classes: ClassSet, pictures: Pictures) -> Adapted:
+def _read(root: Path, part: str, classes: ClassSet, pictures: Pictures, encoding: str | None) -> Adapted:
     check_pictures(pictures)
-    tree = Tree(root)
+    tree = Tree(root, encoding)
     expected = f"RAF-DB's {part} part: {part}/{_LABELS} and {part}/Image/aligned/"
     label_file = tree.find_one(_LABELS, expected, part)
     base = label_file[: -len(_LABELS)]
@@ -61,11 +64,20 @@ def _read(root: Path, part: str, classes: ClassSet, pictures: Pictures) -> Adapt
         where = f"{tree.where(label_file)}:{line}"
         name, number = _parse(text, where)
         label = found.label(number, where)
-        path = tree.picture(f"{base}Image/{pictures}/{picture_name(name, pictures)}")
+        path = _place(tree, f"{base}Image/", pictures, picture_name(name, pictures))
         split = name.split("_")[0].lower()
         found.add(Sample(PurePosixPath(name).stem, path, label or "", split), line)
     adapted = found.adapted(f"lines such as 'train_00001.jpg 5' in {label_file}", where=tree.where(label_file))
     return with_hint(adapted, tree, pictures, f"{base}Image/")
+
+
+def _place(tree: Tree, folder: str, pictures: Pictures, name: str) -> str:
+    """Where a picture is: in its folder, or the only one of its name below that, as some archives unpack it."""
+    official = tree.picture(f"{folder}{pictures}/{name}")
+    if official in tree:
+        return official
+    deeper = [one for one in tree.called(name) if folded(one).startswith(folded(f"{folder}{pictures}/"))]
+    return deeper[0] if len(deeper) == 1 else official
 
 
 def with_hint(adapted: Adapted, tree: Tree, pictures: Pictures, folder: str) -> Adapted:
@@ -82,6 +94,7 @@ def _parse(text: str, where: str) -> tuple[str, str]:
     fields = text.split()
     if len(fields) != 2 or not fields[1].isdecimal():
         raise ManifestError(f"{where}: expected 'train_00001.jpg 5', however: {text!r}")
-    if not fields[0].lower().startswith(("train_", "test_")):
+    name = PurePosixPath(plain_path(fields[0])).name
+    if not name.lower().startswith(("train_", "test_")):
         raise ManifestError(f"{where}: the split is the prefix 'train_' or 'test_', however: {fields[0]!r}")
-    return fields[0], fields[1]
+    return name, fields[1]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from featstore.adapters.base import Adapted, need_samples
-from featstore.archives import SUFFIXES
 from featstore.class_sets import ClassSet, class_set, custom
 from featstore.csv_table import Table, read_table
 from featstore.errors import FormatError, ManifestError, nearest
 from featstore.exchange.parquet import pyarrow
 from featstore.manifest import Manifest, Sample
+from featstore.places import Places, as_meant
 
 _OURS = {"id": "sample_id", "path": "path", "label": "label", "split": "split", "group": "group"}
 """What `--columns` calls a column, to its standard name."""
@@ -50,7 +49,8 @@ def read_csv(
     table = _read(root, names["path"])
     _check_named(root, table, names)
     chosen = class_set(classes) if classes else None
-    paths = table.column(names["path"]) or []
+    start = Path(pictures) if pictures else root.parent
+    paths, notes = as_meant(table.column(names["path"]) or [], start, where=str(root), lines=table.lines)
     blank = [""] * len(paths)
     labels = table.column(names["label"]) or blank
     if chosen:
@@ -62,9 +62,8 @@ def read_csv(
     samples = map(Sample._make, zip(ids, paths, labels, splits, groups, strict=True))
     found = need_samples(samples, root, "at least one row below the header")
     named = chosen or custom(sorted({s.label for s in found} - {""}))
-    start = Path(pictures) if pictures else root.parent
     manifest = Manifest(samples=found, classes=named, root=start, where=str(root), lines=tuple(table.lines))
-    return Adapted(manifest=manifest, missing=_missing(manifest))
+    return Adapted(manifest=manifest, missing=_missing(manifest), notes=tuple(notes))
 
 
 def _columns(text: str | None, given: dict[str, str | None]) -> dict[str, str]:
@@ -134,11 +133,6 @@ def _label(root: Path, line: int, text: str, classes: ClassSet) -> str:
 
 
 def _missing(manifest: Manifest) -> tuple[str, ...]:
-    """Ids of the samples whose files are not there; what lies inside an archive is not looked for."""
-    root = str(manifest.root)
-    return tuple(
-        sample.sample_id
-        for sample in manifest.samples
-        if not any(suffix in f"{root}/{sample.path}".lower() for suffix in SUFFIXES)
-        and not os.path.isfile(os.path.join(root, sample.path))
-    )
+    """Ids of the samples whose files are not there."""
+    places = Places(manifest.root)
+    return tuple(sample.sample_id for sample in manifest.samples if not places.has(sample.path))

@@ -2,39 +2,59 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import io
+import os
 import tarfile
+import unicodedata
 import zipfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from featstore.archives import (
     DAMAGED,
     MAX_BYTES,
-    Archive,
     TarArchive,
     ZipArchive,
     bounded,
     is_compressed_tar,
+    looks_like,
     plain_name,
+    tar_name,
 )
-from featstore.errors import ManifestError
+from featstore.errors import ManifestError, listing
+from featstore.pictures import HEAD_BYTES, picture_kind
+from featstore.places import folded
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+PICTURE_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff",
+})  # fmt: skip
+"""Endings of pictures; what ends otherwise is looked into."""
 _TEXT_SUFFIXES = frozenset({".csv", ".txt"})
+_ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+_LITTER = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin"})
+_FOLLOWED = 16
+"""So many times one link is followed: links that lead to one another in many ways must end."""
+_BAD_NAME = "file whose name a manifest cannot hold: not UTF-8, control characters, or a blank at its end"
 
 
 class Tree:
     """Files of a dataset, whatever holds them.
+
+    Links to folders and files are followed in a folder, and never inside an archive; what leads back to a folder above
+    ends there.
 
     Parameters
     ----------
     root : Path
         A folder, a zip file, a tar file, or a single `.csv` or `.txt` file. Of a compressed tar file texts can be
         read, pictures cannot: `pictures` and `picture` refuse.
+    encoding : str, optional
+        Of names in an archive that does not say it, and of texts that are not UTF-8.
 
     Raises
     ------
@@ -42,42 +62,109 @@ class Tree:
         If it is none of these, or damaged.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, encoding: str | None = None) -> None:
         self.root = root
         self.odd = 0
         """Links, devices and members whose names lead out of the archive, which are passed over."""
+        self.left_out: Counter[str] = Counter()
+        """What else is passed over: reason to number."""
+        self.notes: list[str] = []
+        """What a user should know about the files."""
+        self._encoding = _known(encoding)
         self._lone = root.is_file() and root.suffix.lower() in _TEXT_SUFFIXES
         self.start = root.parent if self._lone else root
         """Where the names start, for a manifest's root."""
-        self._archive: Archive | None = None
+        if not _is_text(str(root)):
+            raise ManifestError(
+                f"the name of {str(root)!r} is not UTF-8, so no manifest can say where it is: rename it"
+            )
+        self._archive: ZipArchive | TarArchive | None = None
         self._compressed = False
+        self._inodes: dict[str, tuple[int, int]] = {}
+        self._linked: set[str] = set()
         found = self._all_names()
         inside = [name for name in found if not _leads_out(name)]
         self.odd += len(found) - len(inside)
-        self.names = sorted(name for name in inside if not _is_litter(name))
+        kept = [name for name in inside if not self._is_litter(name)]
+        self._stored = {self._meant(name): name for name in kept if self._meant(name) != name}
+        """Names with backslashes, which some tools unpack so from archives of Windows, by what they mean."""
+        self.names = sorted({self._meant(name) for name in kept if self._is_usable(name)})
         self._present = frozenset(self.names)
-        self._by_lower = {name.lower(): name for name in self.names}
+        self._folded: dict[str, str | None] = {}
+        for name in self.names:
+            key = folded(name)
+            self._folded[key] = name if key not in self._folded else None
+        self._by_file: dict[str, list[str]] | None = None
+        self._used: set[str] = set()
+        self._tell_archive()
 
     def pictures(self) -> list[str]:
-        """Names of all picture files, sorted."""
-        found = [name for name in self.names if PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES]
+        """Names of all pictures, sorted; from now on `left_out` counts by their endings the files that are none.
+
+        What ends as a picture is one, and told by whoever opens it if it is not; of others the first bytes decide.
+        """
+        found, others = list[str](), Counter[str]()
+        for name in self.names:
+            ending = PurePosixPath(name).suffix.lower()
+            if ending in PICTURE_SUFFIXES:
+                found.append(name)
+            elif name not in self._used:
+                kind, opened = picture_kind(self._head(name))
+                what = f"{ending} file" if ending.strip(".") else "file without an ending"
+                if opened:
+                    found.append(name)
+                else:
+                    others[f"{what}: {kind}, which cannot be opened; convert it to PNG or JPEG" if kind else what] += 1
         if found and self._compressed:
             raise self._no_pictures()
+        self.left_out.update(others)
         return found
 
     def picture(self, name: str) -> str:
-        """The name of a picture as it is here, letter case aside; `name` itself where there is none."""
+        """The name of a picture as it is here, letter case and form of accents aside; `name` where there is none."""
         if self._compressed:
             raise self._no_pictures()
-        return name if name in self._present else self._by_lower.get(name.lower(), name)
+        if name in self._present:
+            return name
+        return self._folded.get(folded(name)) or name
+
+    def called(self, file: str) -> list[str]:
+        """All files of this name, in whatever folder, letter case and form of accents aside."""
+        if self._by_file is None:
+            self._by_file = {}
+            for name in self.names:
+                self._by_file.setdefault(folded(name.rpartition("/")[2]), []).append(name)
+        return self._by_file.get(folded(file), [])
+
+    def path(self, name: str) -> str:
+        """What a manifest calls the file of this name."""
+        return self._stored.get(name, name)
+
+    def use(self, names: Iterable[str]) -> None:
+        """Say that these files are no pictures, and known to be."""
+        self._used.update(names)
+
+    def reached_twice(self, names: Iterable[str]) -> list[list[str]]:
+        """Of these files, those that are one and the same by way of links."""
+        if not self._linked:
+            return []
+        same: dict[tuple[int, int], list[str]] = {}
+        for name in names:
+            if name in self._inodes:
+                same.setdefault(self._inodes[name], []).append(name)
+        return [group for group in same.values() if len(group) > 1 and not self._linked.isdisjoint(group)]
+
+    def archives(self) -> list[str]:
+        """Archives among the files, which are not looked into."""
+        return [name for name in self.names if name.lower().endswith(_ARCHIVE_SUFFIXES)]
 
     def __contains__(self, name: str) -> bool:
         return name in self._present
 
     def find(self, ending: str) -> list[str]:
         """Names that are `ending` or end with `/ending`, letter case aside; the shallowest first."""
-        wanted = "/" + ending.lower()
-        return sorted((n for n in self.names if ("/" + n.lower()).endswith(wanted)), key=lambda n: (n.count("/"), n))
+        wanted = "/" + folded(ending)
+        return sorted((n for n in self.names if ("/" + folded(n)).endswith(wanted)), key=lambda n: (n.count("/"), n))
 
     def find_one(self, ending: str, expected: str, part: str = "") -> str:
         """The one name that ends so; where there are several, the one below a folder called `part`.
@@ -99,6 +186,7 @@ class Tree:
 
     def read(self, name: str) -> bytes:
         """Bytes of one file of at most 256 MiB."""
+        self._used.add(name)
         with self._telling(name):
             if self._compressed:
                 with self.stream(name) as file:
@@ -106,15 +194,19 @@ class Tree:
                 return bounded(len(data), lambda: data)
             if self._archive is not None:
                 return self._archive.read(name)
-            path = self.start / name
+            path = self.start / self.path(name)
             return bounded(path.stat().st_size, path.read_bytes)
 
     def text(self, name: str) -> str:
-        """A small text file, whatever its byte-order mark and line ends."""
+        """A small text file, whatever its byte-order mark and line ends; UTF-16 only with that mark."""
+        data = self.read(name)
         try:
-            return self.read(name).decode("utf-8-sig")
+            return data.decode(_codec(data))
         except UnicodeDecodeError as error:
-            raise ManifestError(f"{self.where(name)} is not UTF-8 text (byte {error.start})") from None
+            with contextlib.suppress(UnicodeDecodeError):
+                if self._encoding is not None:
+                    return data.decode(self._encoding)
+            raise self._not_text(name, error) from None
 
     def lines(self, name: str) -> Iterator[tuple[int, str]]:
         """(number from 1, text) of each line that is not blank."""
@@ -126,55 +218,183 @@ class Tree:
     def stream(self, name: str) -> Iterator[IO[bytes]]:
         """Open one file of any size, to be read from its beginning on; damage found on the way is told."""
         with contextlib.ExitStack() as opened, self._telling(name):
+            self._used.add(name)
             if isinstance(self._archive, ZipArchive):
-                archive = opened.enter_context(zipfile.ZipFile(self.root))
-                yield opened.enter_context(archive.open(name))
+                yield opened.enter_context(self._archive.open(name))
             elif self._archive is not None or self._compressed:
-                tar = opened.enter_context(tarfile.open(self.root))
-                member = next(m for m in tar if m.isreg() and plain_name(m.name) == name)
+                tar = opened.enter_context(tarfile.open(self.root, encoding="utf-8", errors="surrogateescape"))
+                member = next(m for m in tar if m.isreg() and self._tar_name(m) == name)
                 file = tar.extractfile(member)
                 assert file is not None, "a regular file has content"
                 yield opened.enter_context(file)
             else:
-                yield opened.enter_context((self.start / name).open("rb"))
+                yield opened.enter_context((self.start / self.path(name)).open("rb"))
 
     def rows(self, name: str) -> Iterator[tuple[int, list[str]]]:
         """(line, cells) of each row of a CSV file of any size that is not blank, one at a time."""
-        with self.stream(name) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+        with self.stream(name) as head:
+            codec = _codec(head.read(2))
+        with self.stream(name) as file, io.TextIOWrapper(file, encoding=codec, newline="") as text:
             reader = csv.reader(text)
             try:
                 for row in reader:
                     if any(cell.strip() for cell in row):
                         yield reader.line_num, [cell.strip() for cell in row]
             except UnicodeDecodeError as error:
-                raise ManifestError(f"{self.where(name)} is not UTF-8 text (byte {error.start})") from None
+                raise self._not_text(name, error) from None
             except csv.Error as error:
                 raise ManifestError(f"{self.where(name)}:{reader.line_num}: not valid CSV: {error}") from None
 
     def where(self, name: str) -> str:
         """What error messages call a file."""
-        return str(self.start / name)
+        return str(self.start / self.path(name))
 
     def _all_names(self) -> list[str]:
         if self.root.is_dir():
-            return [p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if p.is_file()]
+            broken: list[str] = []
+            found = list(self._walk(self.root, "", (), Counter(), broken))
+            if broken:
+                self.left_out["link whose target is not there"] = len(broken)
+                self.notes.append(f"{len(broken):,} links lead nowhere: {listing(broken)}")
+            return found
         if self._lone:
             return [self.root.name]
         try:
             if zipfile.is_zipfile(self.root):
-                self._archive = ZipArchive(self.root)
+                self._archive = ZipArchive(self.root, self._encoding)
                 return list(self._archive.names)
             if is_compressed_tar(self.root):
                 self._compressed = True
-                with tarfile.open(self.root) as tar:
-                    return [plain_name(member.name) for member in tar if member.isreg()]
+                with tarfile.open(self.root, encoding="utf-8", errors="surrogateescape") as tar:
+                    return [self._tar_name(member) for member in tar if member.isreg()]
             if tarfile.is_tarfile(self.root):
-                self._archive = tar_archive = TarArchive(self.root)
-                self.odd = tar_archive.odd
-                return list(tar_archive.names)
+                self._archive = TarArchive(self.root, self._encoding)
+                return list(self._archive.names)
         except DAMAGED as error:
             raise ManifestError(f"{self.root} is a damaged archive: {error}") from None
-        raise ManifestError(f"{self.root} is neither a folder nor a zip file nor a tar file")
+        why = looks_like(self.root)
+        raise ManifestError(
+            f"{self.root} is neither a folder nor a zip file nor a tar file{why and f'{chr(10)}  {why}'}"
+        )
+
+    def _walk(
+        self,
+        folder: Path,
+        above: str,
+        path: tuple[tuple[int, int], ...],
+        followed: Counter[tuple[int, int]],
+        broken: list[str],
+    ) -> Iterator[str]:
+        """Names of the files in a folder and those in it, through links; `path` is the folders that lead here."""
+        state = folder.stat()
+        path = (*path, (state.st_dev, state.st_ino))
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except PermissionError:
+            self.left_out["folder that may not be read"] += 1
+            return
+        except OSError as error:
+            raise ManifestError(f"{folder} cannot be listed: {error}") from None
+        for entry in entries:
+            name = above + entry.name
+            link = entry.is_symlink()
+            try:
+                is_folder, is_file = entry.is_dir(), entry.is_file()
+                if link and not is_folder and not is_file:
+                    entry.stat()  # raises where the link leads nowhere
+            except OSError:
+                broken.append(name)
+                continue
+            if is_folder:
+                if link:
+                    target, own = entry.stat(), entry.stat(follow_symlinks=False)
+                    followed[own.st_dev, own.st_ino] += 1
+                    if (target.st_dev, target.st_ino) in path or followed[own.st_dev, own.st_ino] > _FOLLOWED:
+                        self.left_out["link that leads back to a folder above it"] += 1
+                        continue
+                for inner in self._walk(Path(entry.path), f"{name}/", path, followed, broken):
+                    if link:
+                        self._linked.add(inner)
+                    yield inner
+            elif is_file:
+                if link:
+                    target = entry.stat()
+                    self._inodes[name] = (target.st_dev, target.st_ino)
+                    self._linked.add(name)
+                else:
+                    self._inodes[name] = (state.st_dev, entry.inode())
+                yield name
+            else:
+                self.left_out["pipe, socket or device"] += 1
+
+    def _tar_name(self, member: tarfile.TarInfo) -> str:
+        name, raw = tar_name(member.name)
+        return plain_name(raw.decode(self._encoding or "cp437")) if name is None else name
+
+    def _head(self, name: str) -> bytes:
+        """The first bytes of a file; none where they cannot be read, or only by way of all that stands before."""
+        try:
+            if self._archive is not None:
+                return self._archive.head(name, HEAD_BYTES)
+            if not self._compressed:
+                with (self.start / self.path(name)).open("rb") as file:
+                    return file.read(HEAD_BYTES)
+        except OSError:
+            pass
+        return b""
+
+    def _meant(self, name: str) -> str:
+        """A file's name with the slashes that it means; an archive has seen to that itself."""
+        return name.replace("\\", "/") if self._archive is None else name
+
+    def _is_litter(self, name: str) -> bool:
+        """True for what operating systems leave behind, and for hidden files; hidden pictures are counted."""
+        parts = self._meant(name).split("/")
+        if any(part.lower() in _LITTER or part.startswith("._") for part in parts):
+            return True
+        hidden = any(part.startswith(".") for part in parts)
+        if hidden and PurePosixPath(parts[-1]).suffix.lower() in PICTURE_SUFFIXES:
+            self.left_out["hidden picture: its name or its folder's begins with a dot"] += 1
+        return hidden
+
+    def _is_usable(self, name: str) -> bool:
+        usable = _is_text(name) and name == name.strip() and not any(unicodedata.category(c) in _CONTROLS for c in name)
+        if not usable:
+            self.left_out[_BAD_NAME] += 1
+        return usable
+
+    def _tell_archive(self) -> None:
+        """Note what an archive holds that is not taken, or not as it is named; refuse one that cannot be read."""
+        if self._archive is None:
+            return
+        members = self._archive.members
+        self.odd += members.odd
+        if members.links:
+            self.notes.append(
+                f"{len(members.links):,} links inside the archive are not followed (first: {members.links[0]}): pack "
+                f"what they lead to (tar --dereference; zip without -y)"
+            )
+        if members.replaced:
+            self.left_out["member of an archive that a later one of its name replaces"] = members.replaced
+        if members.undecided:
+            self.notes.append(
+                f"{len(members.undecided):,} names are in a code page that the archive does not tell, shown as cp437: "
+                f"{listing(members.undecided)}\n  say it with --encoding, such as gbk, shift_jis or cp1252"
+            )
+        refused = self._archive.refused() if isinstance(self._archive, ZipArchive) else Counter[str]()
+        if refused:
+            told = ", ".join(f"{count:,} are {why}" for why, count in refused.items())
+            fault = f"of {len(members.names):,} files in {self.root} {told}: Python cannot read them"
+            if 2 * refused.total() > len(members.names):
+                raise ManifestError(
+                    f"{fault}\n  unpack it with another tool and name the folder, or pack it again as plain zip"
+                )
+            self.notes.append(fault)
+
+    def _not_text(self, name: str, error: UnicodeDecodeError) -> ManifestError:
+        return ManifestError(
+            f"{self.where(name)} is not UTF-8 text (byte {error.start}): save it as UTF-8, or name its --encoding"
+        )
 
     @contextlib.contextmanager
     def _telling(self, name: str) -> Iterator[None]:
@@ -194,5 +414,20 @@ def _leads_out(name: str) -> bool:
     return name.startswith(("/", "\\")) or ".." in name.split("/")
 
 
-def _is_litter(name: str) -> bool:
-    return any(part.startswith(".") or part in {"__MACOSX", "Thumbs.db", "desktop.ini"} for part in name.split("/"))
+_CONTROLS = ("Cc", "Cs", "Zl", "Zp")
+
+
+def _is_text(name: str) -> bool:
+    """False for a name that holds bytes which are not UTF-8."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _codec(head: bytes) -> str:
+    return "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+
+
+def _known(encoding: str | None) -> str | None:
+    try:
+        return encoding and codecs.lookup(encoding).name
+    except LookupError:
+        raise ManifestError(f"no encoding {encoding!r}; such as gbk, shift_jis, cp1252, cp437") from None

@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from backbones.errors import PictureError
-from backbones.picture import MAX_PIXELS, open_picture, picture_header
+from backbones.picture import MAX_PIXELS, open_picture, orientation, picture_header, to_rgb, upright
 from tests.backbones.conftest import Encode, ramp
 
 
@@ -197,6 +198,142 @@ def test_a_header_tells_size_and_mode_without_decoding():
 def test_bytes_without_a_picture_header_are_refused(data, message):
     with pytest.raises(PictureError, match=message):
         picture_header(data)
+
+
+def chunk(kind: bytes, body: bytes, wrong: int = 0) -> bytes:
+    """One chunk of a PNG, with a wrong checksum on request."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body) ^ wrong)
+
+
+def beside_the_pixels(data: bytes, extra: bytes, *, behind: bool = False) -> bytes:
+    """Put a chunk into a PNG: behind its header, or behind its pixels."""
+    at = data.rindex(b"IEND") - 4 if behind else 33
+    return data[:at] + extra + data[at:]
+
+
+LARGE = zlib.compress(bytes(3_000_000))
+TRIMMINGS = {
+    "a large colour profile": chunk(b"iCCP", b"sRGB\0\0" + LARGE),
+    "a colour profile with a wrong checksum": chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(b"x" * 99), 1),
+    "a colour profile packed in an unknown way": chunk(b"iCCP", b"sRGB\0\7xyz"),
+    "a large packed text": chunk(b"zTXt", b"Comment\0\0" + LARGE),
+    "a text packed in an unknown way": chunk(b"zTXt", b"Comment\0\7xyz"),
+    "a large international text": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + LARGE),
+    "a text with a wrong checksum": chunk(b"tEXt", b"Comment\0hello", 1),
+    "an international text with a wrong checksum": chunk(b"iTXt", b"Comment\0\0\0\0\0hello", 1),
+    "texts of 68 MB": chunk(b"tEXt", b"a\0" + bytes(34_000_000)) * 2,
+    "a cut gamma": chunk(b"gAMA", b"\0"),
+    "a time with a wrong checksum": chunk(b"tIME", bytes(7), 1),
+    "somebody's own chunk with a wrong checksum": chunk(b"prVt", b"?", 1),
+    "an EXIF with a wrong checksum": chunk(b"eXIf", b"II*\0\10\0\0\0\0\0\0\0\0\0", 1),
+    "an EXIF of rubbish": chunk(b"eXIf", b"rubbish"),
+}
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("what", TRIMMINGS)
+def test_a_sound_png_is_opened_whatever_stands_beside_its_pixels(encode: Encode, what: str, behind: bool) -> None:
+    plain = encode(ramp(40, 30))
+    data = beside_the_pixels(plain, TRIMMINGS[what], behind=behind)
+    assert np.array_equal(pixels(data), pixels(plain))
+    assert picture_header(data) == (40, 30, "RGB")
+
+
+def test_an_orientation_in_exif_with_a_wrong_checksum_is_still_followed(encode: Encode) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = bytearray(encode(ramp(20, 12), "PNG", exif=exif))
+    at = data.index(b"eXIf")
+    data[at + 4 + struct.unpack_from(">I", data, at - 4)[0]] ^= 1
+    assert np.array_equal(pixels(bytes(data)), np.asarray(ramp(20, 12)).transpose(1, 0, 2)[:, ::-1])
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"PLTE", b"tRNS", b"IDAT"])
+def test_a_wrong_checksum_of_what_pixels_are_made_of_is_damage(encode: Encode, kind: bytes) -> None:
+    data = bytearray(encode(ramp(16, 16).quantize(16), transparency=0))
+    at = data.index(kind)
+    data[at + 4 + struct.unpack_from(">I", data, at - 4)[0]] ^= 1
+    with pytest.raises(PictureError, match=rf"damaged: wrong checksum in its chunk {kind.decode()}"):
+        open_picture(bytes(data))
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WEBP"])
+def test_an_exif_that_cannot_be_read_does_not_make_a_sound_picture_a_damaged_one(encode: Encode, form: str) -> None:
+    plain = encode(ramp(20, 12), form)
+    data = encode(ramp(20, 12), form, exif=b"Exif\0\0rubbish of some length")
+    assert np.array_equal(pixels(data), pixels(plain))
+
+
+def test_of_moving_pictures_of_any_kind_the_first_is_taken(encode: Encode) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    for form, options in (("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {}), ("MPO", {"quality": 100})):
+        found = pixels(encode(frames[0], form, save_all=True, append_images=frames[1:], **options))
+        assert np.abs(found[0, 0].astype(int) - (255, 0, 0)).max() < 6, form
+    separate = encode(frames[0], "PNG", save_all=True, append_images=frames[1:], default_image=True)
+    assert pixels(separate)[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC picture: convert it to PNG or JPEG"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "a HEIC picture"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "an AVIF picture"),
+        (b"\xff\x0a\xfa\x7f", "a JPEG XL picture"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 picture"),
+    ],
+)
+def test_a_picture_of_another_format_is_called_by_its_name(data: bytes, kind: str) -> None:
+    with pytest.raises(PictureError, match=kind):
+        open_picture(data)
+
+
+def test_a_file_that_begins_as_a_picture_is_called_damaged_and_not_something_else() -> None:
+    for data in (b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n" + bytes(20), b"GIF89a"):
+        with pytest.raises(PictureError, match="the picture is damaged"):
+            open_picture(data)
+
+
+def test_sound_pictures_keep_the_pixels_that_pillow_alone_gives(encode: Encode) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    wide, rgb = np.random.default_rng(0).integers(0, 65536, (24, 32), dtype=np.uint16), ramp(32, 24)
+    alpha = Image.new("LA", (32, 24), (200, 90))
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="3"/></x:xmpmeta>'
+    oriented = beside_the_pixels(encode(rgb), chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp))
+    files = [
+        oriented,
+        encode(rgb, "PNG", exif=exif, icc_profile=b"profile", dpi=(72, 72)),
+        encode(Image.fromarray(wide)),
+        encode(alpha),
+        encode(rgb.convert("1"), transparency=1),
+        encode(rgb.convert("L"), transparency=90),
+        encode(rgb.quantize(8), transparency=bytes(range(0, 240, 30))),
+        encode(rgb, "JPEG", exif=exif),
+        encode(rgb.convert("CMYK"), "JPEG"),
+        encode(rgb, "JPEG") + b"junk behind",
+        encode(rgb, "WEBP", exif=exif),
+        encode(rgb, "TIFF", exif=exif),
+        encode(alpha.convert("RGBA"), "WEBP"),
+    ]
+    for number, data in enumerate(files):
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            expected = upright(to_rgb(image), orientation(image))
+        assert np.array_equal(pixels(data), np.asarray(expected)), number
+    assert np.array_equal(pixels(oriented), np.asarray(rgb)[::-1, ::-1])
+
+
+PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "footage" / "photos"
+
+
+@pytest.mark.skipif(not PHOTOS.exists(), reason="../shared with real photos is not here")
+def test_real_photos_keep_the_pixels_that_pillow_alone_gives() -> None:
+    for path in (path for path in sorted(PHOTOS.rglob("*")) if path.suffix in (".jpg", ".png")):
+        with Image.open(path) as image:
+            image.load()
+            expected = upright(to_rgb(image), orientation(image))
+        assert np.array_equal(pixels(path.read_bytes()), np.asarray(expected)), path.name
 
 
 def test_a_header_of_a_picture_that_is_too_large_is_refused():
