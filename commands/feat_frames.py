@@ -107,6 +107,8 @@ def tell_made(made: MadeFrames) -> None:
         notes.append(f"turned upright, as the file says (stored {facts['turned_degrees']} degrees off)")
     if facts["mirrored"]:
         notes.append("mirrored, as the file says")
+    if facts["pixel_aspect"] != 1:
+        notes.append(f"pixels that are {facts['pixel_aspect']:g} times as wide as high are made square")
     if facts["stream_choice"]:
         notes.append(facts["stream_choice"])
     if facts["interlaced"]:

@@ -123,6 +123,7 @@ class VideoReader:
             **self._promised,
             "frames": self._count,
             "stream_choice": self._choice,
+            "pixel_aspect": round(self._pixel_aspect, 4),
             "turned_degrees": sorted(self._turns),
             "mirrored": self._mirrored,
             "interlaced": self._interlaced,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 
 import pytest
 
@@ -112,6 +113,11 @@ def test_videos_of_all_folders_are_made_and_what_is_left_out_is_counted(run, tmp
 def test_a_mirrored_video_is_made_and_it_is_told(run, tmp_path):
     write_clip(tmp_path / "1.mp4", counted(2), matrix=[-(1 << 16), 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30])
     assert "mirrored, as the file says" in run("cer-feat frames 1.mp4 -o f --faces none").stderr
+
+
+def test_pixels_that_are_not_square_are_told(run, tmp_path):
+    write_clip(tmp_path / "1.mp4", counted(2), pixel_aspect=Fraction(3, 2))
+    assert "1.5 times as wide as high" in run("cer-feat frames 1.mp4 -o f --faces none").stderr
 
 
 def test_frames_counted_from_zero_are_told_when_listed_and_when_extracted(run, drawn, tmp_path):

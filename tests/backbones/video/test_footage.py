@@ -15,8 +15,8 @@ FACTS = {  # frames, (height, width) where the README says it, degrees counter-c
     "asl_school_fullrange.mkv": (72, None, 0, 0),
     "asl_sister_fullrange.mkv": (87, None, 0, 0),
     "asl_yes_fullrange.mkv": (65, None, 0, 0),
-    "carphone_qcif.mp4": (120, (144, 176), 0, 0),
-    "carphone_qcif_distorted.mp4": (120, (144, 176), 0, 0),
+    "carphone_qcif.mp4": (120, (144, 193), 0, 0),  # stored 176 wide; a pixel is 128:117
+    "carphone_qcif_distorted.mp4": (120, (144, 193), 0, 0),
     "cartoon_bunny_vp8.webm": (24, None, 0, 0),
     "cartoon_no_face.mp4": (95, None, 0, 1),
     "chaplin_bw_small_faces.mp4": (241, None, 0, 0),
