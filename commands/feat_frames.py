@@ -49,6 +49,7 @@ def frames(
     from backbones import FramesError, VideoError
     from backbones.faces import Policy
     from backbones.video import FrameSettings, held_by, make_frames, named_videos
+    from backbones.video.naming import printable
     from backbones.video.settings import Ending
 
     show_logs()
@@ -74,7 +75,7 @@ def frames(
             except (VideoError, FramesError) as error:
                 if len(found) == 1:
                     raise
-                failed[name] = str(error)
+                failed[name] = printable(str(error))
                 say(f"[bold red]{escape(name)}:[/] {escape(error)}")
             else:
                 made.append(one)

@@ -134,3 +134,16 @@ def test_frames_counted_from_zero_are_told_when_listed_and_when_extracted(run, d
     Manifest(samples=(sample,), classes=class_set("abaw7"), root=tmp_path).write(tmp_path / "old.csv")
     line = "cer-feat extract --backbone timm:resnet18 --weights random --option img_size=64 --device cpu --data"
     assert "have a frame 0 (first: '01/00000.jpg')" in run(f"{line} old.csv").stderr
+
+
+def test_a_name_that_is_no_text_is_made_and_told_in_text(run, tmp_path):
+    (tmp_path / "v").mkdir()
+    try:
+        write_clip(tmp_path / "made.mp4", counted(2)).rename(tmp_path / "v" / "caf\udce9.mp4")
+        (tmp_path / "v" / "b\udce9.mp4").write_text("this is no video")
+    except (OSError, UnicodeError) as error:
+        pytest.skip(f"this file system holds no such name: {error}")
+    found = json.loads(run("cer-feat frames v -o f --faces none --json", code=1).stdout)
+    assert [(one["video"], one["file"]) for one in found["videos"]] == [("caf%E9", "caf%E9.mp4")]
+    assert "b%E9.mp4 cannot be opened" in found["failed"]["b%E9"]
+    assert (tmp_path / "f" / "caf%E9" / "00002.jpg").is_file()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -46,3 +48,11 @@ def test_what_cannot_be_a_video_is_refused(tmp_path, name, frames, words):
     with pytest.raises(VideoError, match=words):
         write_video(tmp_path / name, frames)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["12:30.mp4", "pipe:1.mov", "take %d.mkv", "-i.mp4"])
+def test_a_name_is_a_name_whatever_ffmpeg_would_read_in_it(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    assert write_video(Path(name), [(None, picture) for picture in counted(3)]) == 3
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert sum(1 for _ in VideoReader(Path(name)).frames()) == 3
