@@ -59,6 +59,7 @@ def frames(
     from backbones import FramesError, VideoError
     from backbones.faces import Policy
     from backbones.video import FrameSettings, held_by, make_frames, named_videos
+    from backbones.video.naming import printable
     from backbones.video.settings import Ending
 
     show_logs()
@@ -85,7 +86,7 @@ def frames(
             except (VideoError, FramesError) as error:
                 if len(found) == 1:
                     raise
-                failed[name] = str(error)
+                failed[name] = printable(str(error))
                 say(f"[bold red]{escape(name)}:[/] {escape(error)}")
             else:
                 made.append(one)
@@ -118,6 +119,8 @@ def tell_made(made: MadeFrames) -> None:
         notes.append(f"turned upright, as the file says (stored {facts['turned_degrees']} degrees off)")
     if facts["mirrored"]:
         notes.append("mirrored, as the file says")
+    if facts["pixel_aspect"] != 1:
+        notes.append(f"pixels that are {facts['pixel_aspect']:g} times as wide as high are made square")
     if facts["stream_choice"]:
         notes.append(facts["stream_choice"])
     if facts["interlaced"]:

@@ -92,7 +92,7 @@ class VideoReader:
             stream, self._choice = moving_pictures(container, self.path)
             self._promised = _promised(container, stream)
             self._pixel_aspect = float(stream.sample_aspect_ratio or 1)
-            self._tag = stream.metadata.get("rotate", "0")
+            self._tag = _tag(stream, "rotate") or "0"
             for raw in self._decoded(container, stream):
                 self._count += 1
                 self._interlaced += bool(raw.interlaced_frame)
@@ -123,6 +123,7 @@ class VideoReader:
             **self._promised,
             "frames": self._count,
             "stream_choice": self._choice,
+            "pixel_aspect": round(self._pixel_aspect, 4),
             "turned_degrees": sorted(self._turns),
             "mirrored": self._mirrored,
             "interlaced": self._interlaced,
@@ -278,11 +279,16 @@ def _promised(container: InputContainer, stream: VideoStream) -> dict[str, Any]:
     }
 
 
+def _tag(stream: VideoStream, name: str) -> str:
+    """What stands in a stream's metadata under a name, however that is capitalised there."""
+    return next((value for key, value in stream.metadata.items() if key.lower() == name), "")
+
+
 def _duration(container: InputContainer, stream: VideoStream) -> float | None:
     """Seconds, of the pictures themselves where the file says it: sound may go on after them."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))  # Matroska
+    tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", _tag(stream, "duration"))  # Matroska
     if tag:
         return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
     return None if container.duration is None else container.duration / 1_000_000

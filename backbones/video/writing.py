@@ -15,7 +15,8 @@ from backbones.video.opening import require_av
 
 _CLOCK = 90_000  # ticks a second, as MPEG counts time
 _RATE = 25.0  # frames a second where nothing tells
-SUFFIXES = (".mp4", ".mkv", ".mov")
+_FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
+SUFFIXES = tuple(_FORMATS)
 
 
 def write_video(path: Path, frames: Iterable[tuple[float | None, NDArray[np.uint8]]], *, overwrite: bool = True) -> int:
@@ -51,7 +52,8 @@ def write_video(path: Path, frames: Iterable[tuple[float | None, NDArray[np.uint
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     count, last, size = 0, -1, None
     try:
-        with av.open(str(temporary), "w") as container:
+        # as an open file: in a name FFmpeg would read `12:30.mp4` as a protocol
+        with temporary.open("w+b") as file, av.open(file, "w", format=_FORMATS[path.suffix.lower()]) as container:
             stream = container.add_stream("libx264", rate=round(_RATE), options={"crf": "20", "preset": "veryfast"})
             for time_s, picture in frames:
                 height, width = (side - side % 2 for side in picture.shape[:2])

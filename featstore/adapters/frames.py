@@ -142,9 +142,7 @@ def _notes(
     if others:
         notes.append(f"{len(others):,} folders are called otherwise than the challenge calls videos: {listing(others)}")
     if first != 1:
-        none = (
-            "" if any(first in frames for frames in videos.values()) else f"; no video has a frame {first}: is that so?"
-        )
+        none = "" if any(first in frames for frames in videos.values()) else "; no video has a frame of that number"
         notes.append(f"frames are counted from {first} in the file names; ids count from 1, so {first} is 00001{none}")
     lengths = {video: max(frames) - first + 1 for video, frames in sorted(videos.items())}
     gaps = {video: length - len(videos[video]) for video, length in lengths.items() if length > len(videos[video])}

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 
 import pytest
 
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
 from featstore import Manifest
+from featstore.class_sets import class_set
+from featstore.manifest import Sample
 from tests.backbones.video.clips import busy, counted, shots, write_clip
 
 FACES_AND_CUTS = [(4, [(0, 60, 30)]), (3, []), (4, [(3, 20, 40), (5, 180, 30)])]
@@ -93,3 +96,54 @@ def test_a_video_in_which_nobody_is_seen_is_an_error(run, detector, tmp_path):
 )
 def test_what_cannot_be_done_is_said(run, videos, command, code, words):
     assert words in run(command, code=code).stderr
+
+
+def test_videos_of_all_folders_are_made_and_what_is_left_out_is_counted(run, tmp_path):
+    for path in ("videos/1.mp4", "videos/deeper/2.asf", "videos/deeper/3.bin"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        write_clip(tmp_path / "made.mkv", counted(2)).rename(tmp_path / path)
+    (tmp_path / "videos" / "notes.txt").write_text("hello")
+    result = run("cer-feat frames videos -o videos/frames --faces none --json")
+    found = json.loads(result.stdout)
+    assert [one["video"] for one in found["videos"]] == ["01", "02", "03"]
+    assert found["left_out"] == {".txt": 1}
+    assert "3 videos; left out: 1 × .txt" in result.stderr
+
+
+def test_a_mirrored_video_is_made_and_it_is_told(run, tmp_path):
+    write_clip(tmp_path / "1.mp4", counted(2), matrix=[-(1 << 16), 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30])
+    assert "mirrored, as the file says" in run("cer-feat frames 1.mp4 -o f --faces none").stderr
+
+
+def test_pixels_that_are_not_square_are_told(run, tmp_path):
+    write_clip(tmp_path / "1.mp4", counted(2), pixel_aspect=Fraction(3, 2))
+    assert "1.5 times as wide as high" in run("cer-feat frames 1.mp4 -o f --faces none").stderr
+
+
+def test_frames_counted_from_zero_are_told_when_listed_and_when_extracted(run, drawn, tmp_path):
+    import shutil
+
+    picture = next(drawn.rglob("*.jpg"))
+    (tmp_path / "shots" / "01").mkdir(parents=True)
+    for i in range(2):
+        shutil.copy(picture, tmp_path / "shots" / "01" / f"{i:05d}.jpg")
+    assert "say --first-frame 0" in run("cer-feat manifest frames shots -o z.csv", code=1).stderr
+    run("cer-feat manifest frames shots -o z.csv --first-frame 0 --repeats ignore")
+    assert Manifest.read(tmp_path / "z.csv").ids == ("01/00001.jpg", "01/00002.jpg")
+    sample = Sample("01/00000.jpg", "shots/01/00000.jpg", "", "", "01")
+    Manifest(samples=(sample,), classes=class_set("abaw7"), root=tmp_path).write(tmp_path / "old.csv")
+    line = "cer-feat extract --backbone timm:resnet18 --weights random --option img_size=64 --device cpu --data"
+    assert "have a frame 0 (first: '01/00000.jpg')" in run(f"{line} old.csv").stderr
+
+
+def test_a_name_that_is_no_text_is_made_and_told_in_text(run, tmp_path):
+    (tmp_path / "v").mkdir()
+    try:
+        write_clip(tmp_path / "made.mp4", counted(2)).rename(tmp_path / "v" / "caf\udce9.mp4")
+        (tmp_path / "v" / "b\udce9.mp4").write_text("this is no video")
+    except (OSError, UnicodeError) as error:
+        pytest.skip(f"this file system holds no such name: {error}")
+    found = json.loads(run("cer-feat frames v -o f --faces none --json", code=1).stdout)
+    assert [(one["video"], one["file"]) for one in found["videos"]] == [("caf%E9", "caf%E9.mp4")]
+    assert "b%E9.mp4 cannot be opened" in found["failed"]["b%E9"]
+    assert (tmp_path / "f" / "caf%E9" / "00002.jpg").is_file()

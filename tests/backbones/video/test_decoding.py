@@ -10,6 +10,7 @@ pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
 from backbones import VideoError
 from backbones.video import VideoReader
+from backbones.video.decoding import quarter_turns
 from tests.backbones.video.clips import SIZE, busy, counted, grey, write_clip
 
 # ISO/IEC 14496-12, 6.2.2: what phones write for a picture to be turned 90 degrees clockwise, in FFmpeg's fixed point
@@ -149,3 +150,144 @@ def test_sound_alone_gives_no_frame(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(VideoError, match="there is no video"):
         list(VideoReader(tmp_path / "none.mp4").frames())
+
+
+STORED = np.kron(np.random.default_rng(0).integers(0, 255, (12, 20, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8))
+ONE = 1 << 16
+UPRIGHT = {  # a, b, c, d of the matrix, and what a player shows: x' = a x + c y, y' = b x + d y
+    "as stored": ((1, 0, 0, 1), lambda p: p),
+    "mirrored": ((-1, 0, 0, 1), lambda p: p[:, ::-1]),
+    "upside down mirrored": ((1, 0, 0, -1), lambda p: p[::-1]),
+    "half turn": ((-1, 0, 0, -1), lambda p: p[::-1, ::-1]),
+    "clockwise": ((0, 1, -1, 0), lambda p: np.rot90(p, -1)),
+    "counter-clockwise": ((0, -1, 1, 0), lambda p: np.rot90(p)),
+    "transposed": ((0, 1, 1, 0), lambda p: p.swapaxes(0, 1)),
+    "transversed": ((0, -1, -1, 0), lambda p: p[::-1, ::-1].swapaxes(0, 1)),
+}
+
+
+@pytest.mark.parametrize("name", UPRIGHT)
+def test_every_turn_and_mirroring_of_a_display_matrix_is_applied(tmp_path, name):
+    (a, b, c, d), shown = UPRIGHT[name]
+    plain = next(iter(VideoReader(write_clip(tmp_path / "plain.mp4", [STORED])).frames())).picture
+    matrix = [a * ONE, b * ONE, 0, c * ONE, d * ONE, 0, 0, 0, 1 << 30]
+    reader = VideoReader(write_clip(tmp_path / "turned.mp4", [STORED], matrix=matrix))
+    (frame,) = reader.frames()
+    assert (frame.picture == shown(plain)).all()
+    assert reader.facts()["mirrored"] == (a * d - b * c < 0)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "found"),
+    [
+        ((0, 0, 0, 0), (0, False)),
+        ((2, 0, 0, 3), (0, False)),
+        ((65535, 300, -300, 65535), (0, False)),
+        ((46341, 46341, -46341, 46341), None),
+        ((65536, 0, 65536, 65536), None),
+    ],
+    ids=["zeros", "scaled", "a quarter degree", "45 degrees", "slanted"],
+)
+def test_what_is_no_quarter_turn_is_told_from_what_nearly_is(matrix, found):
+    assert quarter_turns(*matrix) == found
+
+
+def test_a_slanted_picture_is_refused_by_its_angle(tmp_path):
+    matrix = [46341, 46341, 0, -46341, 46341, 0, 0, 0, 1 << 30]
+    path = write_clip(tmp_path / "a.mp4", counted(2), matrix=matrix)
+    with pytest.raises(VideoError, match="turned by 45 degrees clockwise"):
+        list(VideoReader(path).frames())
+
+
+@pytest.mark.parametrize(("full", "values"), [(True, (0, 128, 255)), (False, (16, 126, 235))])
+def test_full_and_limited_range_give_the_same_grey(tmp_path, full, values):
+    """ITU-R BT.601: limited range holds black at 16 and white at 235."""
+    import av
+
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = "yuv444p"
+        stream.codec_context.color_range = 2 if full else 1
+        for value in values:
+            planes = np.full((3, *SIZE), 128, np.uint8)
+            planes[0] = value
+            frame = av.VideoFrame.from_ndarray(planes, format="yuv444p")
+            frame.color_range = 2 if full else 1
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    seen = [int(frame.picture.mean().round()) for frame in VideoReader(tmp_path / "a.mkv").frames()]
+    assert np.allclose(seen, (0, 128, 255), atol=1)
+
+
+@pytest.mark.parametrize("format", ["gray", "yuv444p10le", "yuv420p", "yuv422p", "gray10le", "bgra"])
+def test_every_layout_of_pixels_becomes_rgb(tmp_path, format):
+    import av
+
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width = 37, 51
+        stream.pix_fmt = format
+        picture = av.VideoFrame.from_ndarray(np.full((37, 51, 3), 200, np.uint8), format="rgb24")
+        container.mux(stream.encode(picture.reformat(format=format)))
+        container.mux(stream.encode(None))
+    (frame,) = VideoReader(tmp_path / "a.mkv").frames()
+    assert frame.picture.shape == (37, 51, 3)
+    assert abs(frame.picture.astype(int) - 200).max() <= 2
+
+
+def test_what_is_transparent_lies_over_black_as_in_pictures(tmp_path):
+    import av
+
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = "bgra"
+        picture = np.full((*SIZE, 4), 200, np.uint8)
+        picture[:, :80, 3], picture[:, 80:, 3] = 0, 255
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgra")))
+        container.mux(stream.encode(None))
+    (frame,) = VideoReader(tmp_path / "a.mkv").frames()
+    assert (frame.picture[:, :80] == 0).all()
+    assert (frame.picture[:, 80:] == 200).all()
+
+
+def test_sound_that_goes_on_after_the_pictures_is_no_fault(tmp_path):
+    import av
+
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream, sound = container.add_stream("libx264", rate=25), container.add_stream("pcm_s16le", rate=8000)
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = "yuv420p"
+        sound.layout = "mono"
+        for picture in counted(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 24000), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(sound.encode(frame))
+    reader = VideoReader(tmp_path / "a.mkv")
+    assert len(list(reader.frames())) == 5
+    assert reader.facts()["faults"] == []
+
+
+def test_a_transport_stream_that_does_not_begin_at_zero_is_whole(tmp_path):
+    reader = VideoReader(write_clip(tmp_path / "a.ts", counted(30)))
+    assert len(list(reader.frames())) == 30
+    assert reader.facts()["faults"] == []
+
+
+def test_a_tag_that_tells_another_turn_than_the_matrix_is_told(tmp_path):
+    import av
+
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.metadata["rotate"] = "90"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(grey(), format="rgb24")))
+        container.mux(stream.encode(None))
+    reader = VideoReader(tmp_path / "a.mkv")
+    (frame,) = reader.frames()
+    assert frame.picture.shape == (*SIZE, 3)
+    assert "says 90 degrees" in reader.facts()["faults"][0]

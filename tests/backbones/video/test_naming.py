@@ -31,3 +31,7 @@ def test_a_folder_without_videos_says_what_it_holds(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(VideoError, match=r"it holds notes\.txt"):
         named_videos(tmp_path)
+
+
+def test_bytes_that_are_no_text_are_written_out_in_a_name():
+    assert video_name(Path("caf\udce9.mp4")) == "caf%E9"

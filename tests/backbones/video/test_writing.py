@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -59,3 +61,11 @@ def test_a_video_that_is_there_is_replaced_only_when_that_is_asked_for(tmp_path)
     assert path.read_bytes() != b"precious"
     write_video(tmp_path / "b.mp4", [(None, np.zeros((50, 32, 3), np.uint8))] * 2, overwrite=False)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a.mp4", "b.mp4"]
+
+
+@pytest.mark.parametrize("name", ["12:30.mp4", "pipe:1.mov", "take %d.mkv", "-i.mp4"])
+def test_a_name_is_a_name_whatever_ffmpeg_would_read_in_it(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    assert write_video(Path(name), [(None, picture) for picture in counted(3)]) == 3
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert sum(1 for _ in VideoReader(Path(name)).frames()) == 3

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion.errors import TimelineError
-from fusion.timeline import Frame, frame_name, parse_frame
+from fusion.timeline import Frame, counted_from_zero, frame_name, parse_frame
 
 videos = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 
@@ -40,3 +40,11 @@ def test_an_id_that_names_no_frame_is_refused_with_the_reason(sample_id, message
     with pytest.raises(TimelineError, match=message.replace("\\", "\\\\")) as error:
         parse_frame(sample_id)
     assert repr(sample_id) in str(error.value)
+
+
+def test_frames_counted_from_zero_are_told_with_the_way_to_list_them_again():
+    note = counted_from_zero(["01/00000.jpg", "01/00001.jpg", "02/000.png"])
+    assert note is not None
+    assert "2 videos have a frame 0 (first: '01/00000.jpg')" in note
+    assert "--first-frame 0" in note
+    assert counted_from_zero(["01/00001.jpg", "plain.jpg", "10/00010.jpg", "00000.jpg"]) is None
