@@ -72,6 +72,8 @@ def _begin(output: Path, overwrite: bool) -> None:
     from fusion import ReportError
     from fusion.files.sealed import read_sealed
 
+    if output.exists() and not output.is_dir():
+        raise typer.BadParameter(f"{output} is a file, and a folder is to be written", param_hint="--output")
     made, foreign = {}, []
     if os.path.lexists(output / MADE):
         try:

@@ -21,7 +21,7 @@ from commands.options import (
     numbers,
     split_list,
 )
-from commands.outputs import Overwrite, check_outputs
+from commands.outputs import NO_PICTURE, WRITTEN, Overwrite, check_outputs
 from commands.render import (
     FigurePath,
     ResultPath,
@@ -37,9 +37,10 @@ from commands.task import TestSplit, TrainSplit, load_task
 @forms(
     always=(
         "head", "weights", "simplex", "setting", "features", "data", "store", "select", "C", "seeds", "train_split",
-        "test_split", "missing", "format", "figure", "output", "overwrite", "seed",
+        "test_split", "missing", "format", "figure", "output", "seed",
     ),
     inner=Form("is for --select inner: the test rows choose without folds", ("folds",)),
+    written=WRITTEN,
 )  # fmt: skip
 def ablate(
     ctx: typer.Context,
@@ -99,7 +100,7 @@ def ablate(
     check_format(format)
     if select not in ("inner", "test"):
         raise typer.BadParameter("must be inner or test", param_hint="--select")
-    only(ctx, inner=select == "inner")
+    only(ctx, inner=select == "inner", written=output or figure != NO_PICTURE)
     check_outputs({"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite)
     specs = [spec for entry in weights or [] for spec in split_list(entry)]
     if bool(specs) == bool(simplex):

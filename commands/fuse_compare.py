@@ -25,7 +25,7 @@ from commands.options import (
     memory_budget,
     split_list,
 )
-from commands.outputs import Overwrite, check_outputs
+from commands.outputs import NO_PICTURE, WRITTEN, Overwrite, check_outputs
 from commands.render import (
     FigurePath,
     ResultPath,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 @forms(
-    always=("baseline", "class_intervals", "format", "figure", "output", "overwrite", "seed"),
+    always=("baseline", "class_intervals", "format", "figure", "output", "seed"),
     trained=Form(
         AS_KEPT,
         (
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         "says how --zero-shot DATASET answers: name the dataset", ("zero_shot_head", "rules"), within="trained"
     ),
     computing=replace(COMPUTING, within="trained"),
+    written=WRITTEN,
 )  # fmt: skip
 def compare(
     ctx: typer.Context,
@@ -131,6 +132,7 @@ def compare(
         ctx, trained=not runs, alone=singles, split=cv is None, seeded=cv is None, repeated=cv is not None,
         folded=cv is not None, elsewhere=zero_shot is not None,
         computing=not runs and compute([*chosen, *([zero_shot_head] if zero_shot and zero_shot_head else [])]),
+        written=output or figure != NO_PICTURE,
     )  # fmt: skip
     check_outputs({"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite)
     if runs:

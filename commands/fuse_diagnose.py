@@ -12,7 +12,7 @@ from commands.console import escape, out_json, progress_bar, say
 from commands.forms import Form, forms, only
 from commands.fuse_train import COMPUTING, UNSET, Setting, build_head, compute
 from commands.options import DEFAULT_STORE, Device, Features, Json, Missing, Seed, StoredData, StorePath, key_values
-from commands.outputs import Overwrite, check_outputs
+from commands.outputs import NO_PICTURE, WRITTEN, Overwrite, check_outputs
 from commands.render import (
     TABLE,
     FigurePath,
@@ -29,12 +29,13 @@ from commands.task import TestSplit, TrainSplit, load_folds_task, load_task
 @forms(
     always=(
         "head", "features", "data", "store", "setting", "players", "cv", "near", "most", "train_split", "missing",
-        "figure", "output", "overwrite", "seed", "as_json",
+        "figure", "output", "seed", "as_json",
     ),
     split=Form("--cv judges on the rows it learns from, fold by fold", ("test_split",)),
     unset=UNSET,
     computing=replace(COMPUTING, within="unset"),
     table=TABLE,
+    written=WRITTEN,
 )  # fmt: skip
 def diagnose(
     ctx: typer.Context,
@@ -81,7 +82,10 @@ def diagnose(
     if players not in ("blocks", "features"):
         raise typer.BadParameter(f"must be blocks or features, however: {players!r}", param_hint="--of")
     settings = key_values(setting, "--set")
-    only(ctx, split=cv is None, unset="device" not in settings, computing=compute([head]), table=not as_json)
+    only(
+        ctx, split=cv is None, unset="device" not in settings, computing=compute([head]), table=not as_json,
+        written=output or figure != NO_PICTURE,
+    )  # fmt: skip
     check_outputs({"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite)
     if cv is None:
         task = load_task(store, data, features, missing, train_split, test_split)

@@ -59,8 +59,10 @@ def whole_folder(path: Path, *, overwrite: bool, needed: int) -> Iterator[Path]:
     """Give a temporary neighbouring folder to fill; if all goes well it is synced and renamed to `path`.
 
     An empty folder may be there already. With `overwrite`, an earlier export may too (it is known by its
-    `export.json`); any other folder is never replaced. See `whole_file` for the rest.
+    `export.json`); any other folder is never replaced. A kill between its two renames leaves the earlier one aside, and
+    the next run gives it its name back first. See `whole_file` for the rest.
     """
+    _bring_back(path)
     if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
         raise FeatstoreError(
             f"{path} is a {'link' if path.is_symlink() else 'file'}; this form is a folder of files, so name a new "
@@ -73,7 +75,7 @@ def whole_folder(path: Path, *, overwrite: bool, needed: int) -> Iterator[Path]:
         raise FeatstoreError(
             f"{path} is not an earlier export (it has no {NOTE_FILE}), so it is not replaced: name another"
         )
-    temporary, old = _neighbour(path), _neighbour(path)
+    temporary, old = _neighbour(path), path.with_name(f"{_aside(path)}{secrets.token_hex(8)}")
     with _reporting(path, temporary, needed):
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_room(path.parent, needed)
@@ -94,6 +96,20 @@ def whole_folder(path: Path, *, overwrite: bool, needed: int) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
         files.sync_folder(path.parent)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _bring_back(path: Path) -> None:
+    """Rename an earlier export back that a killed replacement left aside, if its name is free."""
+    if os.path.lexists(path) or not path.parent.is_dir():
+        return
+    found = (old for old in sorted(path.parent.iterdir()) if old.name.startswith(_aside(path)))
+    old = next((old for old in found if (old / NOTE_FILE).is_file()), None)
+    if old is not None:
+        os.rename(old, path)
+
+
+def _aside(path: Path) -> str:
+    return f".{path.name}.old."
 
 
 def _neighbour(path: Path) -> Path:

@@ -315,6 +315,10 @@ def test_a_demo_goes_on_in_the_folder_that_a_demo_made_and_replaces_nobody_else_
     with pytest.raises(typer.BadParameter, match=r"report\.json exists already.*--overwrite"):
         _begin(folder, False)
     _begin(folder, True)
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(typer.BadParameter, match="file is a file, and a folder is to be written"):
+        _begin(tmp_path / "file", True)
+    assert (tmp_path / "file").read_text() == "precious"
 
 
 @pytest.fixture

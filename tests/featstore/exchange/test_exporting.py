@@ -153,6 +153,26 @@ def test_a_folder_that_is_no_export_is_never_replaced(view):
     assert os.listdir("mine") == ["thesis.tex"]
 
 
+def test_a_kill_between_the_renames_of_a_replacement_loses_no_export(view, monkeypatch):
+    export(view, Path("out"), form="npy")
+    before = {path.name: path.read_bytes() for path in Path("out").iterdir()}
+    rename = os.rename
+
+    def killed(source, target):
+        if Path(target) == Path("out"):
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("featstore.exchange.export_target.os.rename", killed)  # its way back is cut off too
+        with pytest.raises(KeyboardInterrupt):
+            export(view, Path("out"), form="npy", overwrite=True)
+    assert not Path("out").exists()
+    with pytest.raises(FeatstoreError, match="out exists already"):
+        export(view, Path("out"), form="npy")
+    assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == before
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_folder_of_an_export_is_never_put_behind_or_in_the_place_of_a_link(view, overwrite):
     Path("real").mkdir()
