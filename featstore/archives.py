@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import lzma
 import tarfile
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -28,7 +29,7 @@ DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipf
 
 
 class Archive(Protocol):
-    """A file of files. One object serves one thread."""
+    """A file of files, read by any number of threads; a forked process opens its own."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,6 +98,7 @@ class TarArchive:
         self._path = path
         self._index = tar_index(path)
         self._file = path.open("rb")
+        self._lock = threading.Lock()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -114,8 +116,9 @@ class TarArchive:
             raise FileNotFoundError(2, "no such member", f"{self._path}/{member}") from None
 
         def take() -> bytes:
-            self._file.seek(offset)
-            data = self._file.read(size)
+            with self._lock:
+                self._file.seek(offset)
+                data = self._file.read(size)
             if len(data) != size:
                 raise OSError(f"{self._path}/{member} cannot be read: the archive is cut short")
             return data

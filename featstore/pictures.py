@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ _AHEAD = 4096
 
 
 class PictureSource:
-    """Reads the pictures of a manifest; safe to use from several threads.
+    """Reads the pictures of a manifest; safe to use from several threads, and from processes forked meanwhile.
 
     Parameters
     ----------
@@ -63,7 +64,8 @@ class PictureSource:
         return None, ""
 
     def _read_member(self, archive: Path, member: str) -> bytes:
-        opened: dict[Path, Archive] = self._local.__dict__.setdefault("opened", {})
+        by_process: dict[int, dict[Path, Archive]] = self._local.__dict__.setdefault("opened", {})
+        opened = by_process.setdefault(os.getpid(), {})  # a forked process would share each file's position
         if archive not in opened:
             opened[archive] = open_archive(archive)
         return opened[archive].read(member)
