@@ -19,6 +19,7 @@ import re
 import stat
 import struct
 import tarfile
+import threading
 import zipfile
 import zlib
 from collections import Counter
@@ -46,7 +47,7 @@ T = TypeVar("T")
 
 
 class Archive(Protocol):
-    """A file of files. One object serves one thread."""
+    """A file of files, read by any number of threads; a forked process opens its own."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -261,6 +262,7 @@ class TarArchive:
         self._path = path
         self._index = _indexed(path, encoding, files.state(path))
         self._file = path.open("rb")
+        self._lock = threading.Lock()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -286,8 +288,9 @@ class TarArchive:
         return place
 
     def _take(self, member: str, offset: int, size: int) -> bytes:
-        self._file.seek(offset)
-        data = self._file.read(size)
+        with self._lock:
+            self._file.seek(offset)
+            data = self._file.read(size)
         if len(data) != size:
             raise OSError(f"{self._path}/{member} cannot be read: the archive is cut short")
         return data

@@ -141,9 +141,10 @@ class Feature:
         Read again only when the folder's shards changed since the last time.
         """
         state = files.state(*self.shard_paths())
-        if self._indexed is None or self._indexed[0] != state:
-            self._indexed = (state, _index(self.indexed_shards()))
-        return self._indexed[1]
+        known = self._indexed  # looked at once: another thread may put a newer one there
+        if known is None or known[0] != state:
+            known = self._indexed = (state, _index(self.indexed_shards()))
+        return known[1]
 
     def _indexed_shard(self, path: Path) -> IndexedShard:
         state = files.state(path)

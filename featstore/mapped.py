@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from featstore.errors import IncompleteError
 from featstore.mapping import map_file
-from featstore.shard_reader import ShardHeader, verify_chunk
+from featstore.shard_reader import ShardHeader, damaged, verify_chunk
 
 FloatArray = npt.NDArray[np.float32]
 _PIECE_ROWS = 2048
@@ -43,7 +43,13 @@ class MappedBlock:
         self._dataset = dataset
         self._shard = shard
         self._row = row
+        self._places, self._chunks = dataset.places(shard, row)
+        self._breaks = np.flatnonzero(np.diff(self._places) != dataset.step)
+        """Positions whose next row does not follow in the file."""
         self.shape = (len(row), dataset.width)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MappedBlock, (self._dataset, self._shard, self._row)  # places are this process's alone
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -53,18 +59,17 @@ class MappedBlock:
             rows, *columns = key
             found: FloatArray = self[rows][(*(() if isinstance(rows, int | np.integer) else (slice(None),)), *columns)]
             return found
-        places, chunks = self._places
-        chunk = chunks[key]  # raises IndexError as an array does
+        chunk = self._chunks[key]  # raises IndexError as an array does
         if isinstance(key, int | np.integer):
             if not self._dataset.intact[chunk]:
                 self._dataset.verify(np.array([chunk]))
-            return self._dataset.rows_at(places[key])
+            return self._dataset.rows_at(self._places[key])
         intact = self._dataset.intact[chunk]
         if not intact.all():
             self._dataset.verify(np.unique(chunk[~intact]))
         if isinstance(key, slice) and (beside := self._side_by_side(key)) is not None:
             return beside
-        return self._dataset.rows_at(places[key])
+        return self._dataset.rows_at(self._places[key])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         if copy is False:
@@ -83,16 +88,6 @@ class MappedBlock:
         """The block of these rows alone, still mapped; what was verified stays so."""
         return MappedBlock(self._dataset, self._shard[rows], self._row[rows])
 
-    @functools.cached_property
-    def _places(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Of each row, its place in the dataset's memory and its chunk."""
-        return self._dataset.places(self._shard, self._row)
-
-    @functools.cached_property
-    def _breaks(self) -> npt.NDArray[np.int64]:
-        """Positions whose next row does not follow in the file."""
-        return np.flatnonzero(np.diff(self._places[0]) != self._dataset.step)
-
     def _side_by_side(self, key: slice) -> FloatArray | None:
         """The rows of a slice as they lie in the file, if they lie there one after the other as float32."""
         start, stop, step = key.indices(len(self))
@@ -101,7 +96,7 @@ class MappedBlock:
         first_break = np.searchsorted(self._breaks, start)
         if first_break < len(self._breaks) and self._breaks[first_break] < stop - 1:
             return None
-        return self._dataset.run(self._places[0][start], stop - start)
+        return self._dataset.run(self._places[start], stop - start)
 
 
 class MappedDataset:
@@ -111,10 +106,12 @@ class MappedDataset:
     shards are rows of one strided array that starts at the lowest address, with a step that divides every distance:
     gathering rows from many shards is then one indexing operation. Only addresses inside the maps are ever used.
 
+    Threads share it without a lock: all of it is made here, once, but for `intact`, whose flags only ever turn true.
+
     Parameters
     ----------
     headers : sequence of ShardHeader
-        Of all shards, verified.
+        Of all shards, verified; every one has rows.
     name : str
         `blocks/<name>`.
     files : MappedFiles
@@ -128,22 +125,27 @@ class MappedDataset:
         chunks = [len(header.segments[name].digests) for header in headers]
         self._first_chunk = np.cumsum([0, *chunks])
         self.intact = np.zeros(self._first_chunk[-1], dtype=bool)
+        """Of each chunk, whether it was found to match its digest."""
         segment = headers[0].segments[name]
         self.stored = np.dtype(segment.dtype)
         self.width = segment.shape[1]
-
-    @functools.cached_property
-    def step(self) -> int:
+        self._segments = [files.segment(number, name) for number in range(len(headers))]
+        addresses = np.array([part.ctypes.data for part in self._segments], dtype=np.int64)
+        self._memory = _one_array(self._segments, addresses)
+        self._starts = (addresses - addresses.min()) // self._memory.strides[0]
+        """Of each shard's first row, its place in `_memory`."""
+        self.step = self.width * self.stored.itemsize // self._memory.strides[0]
         """Distance of two rows that lie side by side, in rows of `_memory`."""
-        return self.width * self.stored.itemsize // self._memory.strides[0]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MappedDataset, (self.headers, self.name, self._files)  # addresses are this process's alone
 
     def places(
         self, shard: npt.NDArray[np.int64], row: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Of rows of shards: their places in memory, and their chunks."""
-        starts = (self._addresses - self._lowest) // self._memory.strides[0]
         chunk_rows = np.array([header.chunk_rows for header in self.headers])
-        return starts[shard] + row * self.step, self._first_chunk[shard] + row // chunk_rows[shard]
+        return self._starts[shard] + row * self.step, self._first_chunk[shard] + row // chunk_rows[shard]
 
     def rows_at(self, places: npt.NDArray[np.int64]) -> FloatArray:
         """Rows at these places; a copy, but for a single float32 row."""
@@ -168,31 +170,15 @@ class MappedDataset:
             verify_chunk(self.headers[shard], self.name, chunk - int(self._first_chunk[shard]), self._segments[shard])
             self.intact[chunk] = True
 
-    @functools.cached_property
-    def _segments(self) -> list[npt.NDArray[Any]]:
-        return [self._files.segment(number, self.name) for number in range(len(self.headers))]
 
-    @functools.cached_property
-    def _addresses(self) -> npt.NDArray[np.int64]:
-        """Of each shard's first row; of a shard without rows, some other shard's."""
-        found = [part.ctypes.data if part.size else 0 for part in self._segments]
-        return np.array([address or max(found) for address in found], dtype=np.int64)
-
-    @property
-    def _lowest(self) -> int:
-        return int(self._addresses.min())
-
-    @functools.cached_property
-    def _memory(self) -> npt.NDArray[Any]:
-        """All rows of all shards as rows of one read-only array, with a step that divides every distance."""
-        parts = [part for part in self._segments if part.size]
-        if not parts:
-            return np.empty((0, self.width), dtype=self.stored)
-        row_bytes = self.width * self.stored.itemsize
-        step = math.gcd(row_bytes, *(self._addresses - self._lowest).tolist())
-        end = max(part.ctypes.data + part.nbytes for part in parts)
-        shape = ((end - self._lowest - row_bytes) // step + 1, self.width)
-        return np.asarray(_Memory(parts, self._lowest, shape, (step, self.stored.itemsize)))
+def _one_array(parts: Sequence[npt.NDArray[Any]], addresses: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """All rows of all parts as rows of one read-only array, with a step that divides every distance."""
+    row_bytes = parts[0].strides[0]
+    lowest = int(addresses.min())
+    step = math.gcd(row_bytes, *(addresses - lowest).tolist())
+    end = max(int(address) + part.nbytes for address, part in zip(addresses, parts, strict=True))
+    shape = ((end - lowest - row_bytes) // step + 1, parts[0].shape[1])
+    return np.asarray(_Memory(parts, lowest, shape, (step, parts[0].dtype.itemsize)))
 
 
 class _Memory:
@@ -212,32 +198,51 @@ class _Memory:
 
 
 class MappedFiles:
-    """The shards' files, each mapped once, when it is first needed."""
+    """The shards' files, each mapped once, when the view is opened: what threads find later never changes.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a shard was compacted away since the headers were read.
+    """
 
     def __init__(self, headers: Sequence[ShardHeader]) -> None:
         self._headers = headers
-        self._maps: dict[int, npt.NDArray[np.uint8]] = {}
+        self._maps = [map_file(header.path) for header in headers]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _mapped_again, (self._headers,)
 
     def segment(self, number: int, name: str) -> npt.NDArray[Any]:
         """One dataset of one shard, unverified.
 
         Raises
         ------
-        IncompleteError
-            If the shard was compacted away since the headers were read.
+        DamagedShardError
+            If the file was cut short since its header was read.
         """
         header = self._headers[number]
         segment = header.segments[name]
-        if not segment.nbytes:
-            return np.empty(segment.shape, dtype=segment.dtype)
-        if number not in self._maps:
-            try:
-                self._maps[number] = map_file(header.path)
-            except FileNotFoundError:
-                raise IncompleteError(
-                    f"shard {header.path.name} went away since this view was opened: its rows were compacted\n"
-                    f"  in folder: {header.path.parent}\n"
-                    f"  open the view again"
-                ) from None
         found: npt.NDArray[Any] = self._maps[number][segment.offset : segment.offset + segment.nbytes]
+        if found.nbytes != segment.nbytes:
+            raise damaged(header.path, f"it ends inside its dataset /{name}")
         return found.view(segment.dtype).reshape(segment.shape)
+
+
+def _mapped_again(headers: Sequence[ShardHeader]) -> MappedFiles:
+    """The maps of a block that was sent to another process, or copied.
+
+    Raises
+    ------
+    IncompleteError
+        If a shard was compacted away since the view was opened.
+    """
+    try:
+        return MappedFiles(headers)
+    except FileNotFoundError as error:
+        path = Path(error.filename)
+        raise IncompleteError(
+            f"shard {path.name} went away since this view was opened: its rows were compacted\n"
+            f"  in folder: {path.parent}\n"
+            f"  open the view again"
+        ) from None

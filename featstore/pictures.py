@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -51,7 +52,7 @@ def picture_kind(head: bytes) -> tuple[str, bool]:
 
 
 class PictureSource:
-    """Reads the pictures of a manifest; safe to use from several threads.
+    """Reads the pictures of a manifest; safe to use from several threads, and from processes forked meanwhile.
 
     Parameters
     ----------
@@ -87,7 +88,8 @@ class PictureSource:
         return hashlib.sha256(self.read(path)).hexdigest()
 
     def _read(self, full: Path) -> bytes:
-        opened: dict[Path, Archive] = self._local.__dict__.setdefault("opened", {})
+        by_process: dict[int, dict[Path, Archive]] = self._local.__dict__.setdefault("opened", {})
+        opened = by_process.setdefault(os.getpid(), {})  # a forked process would share each file's position
         for archive in opened.keys() & set(full.parents):
             return opened[archive].read(full.relative_to(archive).as_posix())
         try:

@@ -92,14 +92,15 @@ class Store:
         name = self.dataset(dataset)
         path = self.path / name / "manifest.csv"
         state = files.state(path, path.with_suffix(".json"))
-        if name not in self._manifests or self._manifests[name][0] != state:
+        known = self._manifests.get(name)  # looked at once: another thread may put a newer one there
+        if known is None or known[0] != state:
             if path.exists() and not path.with_suffix(".json").exists():
                 raise FormatError(
                     f"{path.with_suffix('.json')} is missing: without it the order of the classes would be guessed\n"
                     f"  bring it back with: cer-feat relabel with the manifest it was made from"
                 )
-            self._manifests[name] = (state, Manifest.read(path))
-        return self._manifests[name][1]
+            known = self._manifests[name] = (state, Manifest.read(path))
+        return known[1]
 
     def readable_manifest(self, dataset: str) -> Manifest | None:
         """The dataset's manifest, or None if it is damaged; for those who are about to replace it."""
@@ -229,9 +230,10 @@ class Store:
 
     def _feature(self, folder: Path) -> Feature:
         state = files.state(folder / "feature.json")
-        if folder not in self._features or self._features[folder][0] != state:
-            self._features[folder] = (state, Feature(folder))
-        return self._features[folder][1]
+        known = self._features.get(folder)
+        if known is None or known[0] != state:
+            known = self._features[folder] = (state, Feature(folder))
+        return known[1]
 
     def _folder(self, dataset: str) -> Path:
         if not valid_name(dataset):

@@ -107,12 +107,12 @@ def build_view(
         shard, row = index.locate(found[keep])
         used, shard = np.unique(shard, return_inverse=True)
         headers = [index.headers[number] for number in used]  # superseded shards may be compacted away any time
-        files = MappedFiles(headers)
+        files = MappedFiles(headers) if mapped else None
         names = [request.block] if request.block else list(request.feature.spec.blocks)
         for name in names:
             key = request.key if len(request.feature.spec.blocks) == 1 else f"{request.key}.{name}"
             dataset = f"blocks/{name}"
-            if mapped:
+            if files is not None:
                 blocks[key] = MappedBlock(MappedDataset(headers, dataset, files), shard, row)
             else:
                 blocks[key] = load_rows(headers, dataset, shard, row, verify=verify)

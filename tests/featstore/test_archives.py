@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import tarfile
 import threading
+import time
+import warnings
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,7 +20,7 @@ from featstore.adapters import build
 from featstore.adapters.tree import Tree
 from featstore.errors import ManifestError
 from featstore.pictures import PictureSource
-from tests.featstore.adapters.layouts import fill, tarred, tarred_and_gzipped
+from tests.featstore.adapters.layouts import fill, tarred, tarred_and_gzipped, zipped
 
 
 def member(
@@ -84,6 +88,56 @@ def test_a_tar_file_is_read_from_several_threads_and_along_a_path(tmp_path):
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_one_open_tar_file_serves_several_threads(tmp_path):
+    members = {f"a/{i:03d}.png": b"picture %d" % i * (i + 1) for i in range(60)}
+    archive = archives.TarArchive(tarred(fill(tmp_path / "faces", members)))
+    archive._file = Slow(archive._file)
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(archive.read, members)) == list(members.values())
+
+
+class Slow:
+    """A file whose other users run between finding a place and reading there."""
+
+    def __init__(self, file) -> None:
+        self._file = file
+
+    def seek(self, offset: int) -> None:
+        self._file.seek(offset)
+        time.sleep(0.001)
+
+    def read(self, size: int) -> bytes:
+        return self._file.read(size)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forked processes here")
+@pytest.mark.parametrize("packed", [tarred, zipped])
+def test_a_forked_process_reads_an_archive_through_a_file_of_its_own(tmp_path, packed):
+    """A file that was open before has one position for both: each would read at the other's place."""
+    path = packed(fill(tmp_path / "faces", {"a/1.png": b"one", "a/2.png": b"two"}))
+    source = PictureSource(path)
+    assert source.read("a/1.png") == b"one"
+    (mine,) = opened_by(source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads, as loaders of pictures do
+        child = os.fork()
+    if not child:
+        status = 1
+        try:
+            status = 0 if source.read("a/2.png") == b"two" and mine not in opened_by(source) else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert opened_by(source) == [mine]
+
+
+def opened_by(source) -> list:
+    return list(source._local.opened[os.getpid()].values())
 
 
 def test_a_tar_file_that_is_cut_short_says_so(tmp_path):

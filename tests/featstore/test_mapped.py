@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
+import threading
 
 import numpy as np
 import pytest
 
-from featstore import extract
-from featstore.errors import DamagedShardError
+from featstore import extract, mapped
+from featstore.errors import DamagedShardError, IncompleteError
 
 from .conftest import ToyEmbedder
 
@@ -69,11 +72,11 @@ def test_taking_rows_keeps_them_mapped_and_asarray_loads_them(filled):
 
 def test_float32_rows_side_by_side_in_a_shard_are_not_copied(store, make_manifest):
     extract(WideEmbedder(), make_manifest(20), store, dataset="d", shard_rows=10)
-    mapped = both(store)[1]
-    assert not mapped[2:9].flags.owndata
-    assert np.shares_memory(mapped[2:9], mapped[4])
-    assert not mapped[2:9].flags.writeable
-    assert not np.shares_memory(mapped[8:12], mapped[8])  # two shards: a copy
+    block = both(store)[1]
+    assert not block[2:9].flags.owndata
+    assert np.shares_memory(block[2:9], block[4])
+    assert not block[2:9].flags.writeable
+    assert not np.shares_memory(block[8:12], block[8])  # two shards: a copy
 
 
 def test_a_row_in_use_keeps_the_file_mapped_when_all_else_is_gone(filled):
@@ -114,3 +117,82 @@ def test_more_shards_can_be_mapped_than_files_may_be_open(store, make_manifest):
         np.testing.assert_array_equal(np.asarray(mapped), loaded)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def in_many_pieces(monkeypatch):
+    """Eight threads with a few rows each."""
+    monkeypatch.setattr(mapped, "_PIECE_ROWS", 2)
+    monkeypatch.setattr(mapped.os, "cpu_count", lambda: 8)
+
+
+def test_every_shard_is_mapped_once_before_any_thread_asks_for_a_row(filled, in_many_pieces, monkeypatch):
+    """Threads that find a map in the making took rows of one map at the addresses of another."""
+    mappings = []
+    real = mapped.map_file
+
+    def noted(path):
+        mappings.append((path.name, threading.current_thread() is threading.main_thread()))
+        return real(path)
+
+    monkeypatch.setattr(mapped, "map_file", noted)
+    loaded, block = both(filled)
+    np.testing.assert_array_equal(np.asarray(block), loaded)
+    assert sorted(mappings) == [(path.name, True) for path in filled.feature("toy").shard_paths()]
+
+
+def test_rows_are_right_for_whoever_touches_a_block_first_however_many_do_at_once(filled):
+    loaded, block = both(filled)
+    gate, wrong = threading.Barrier(12), []
+
+    def look(first):
+        gate.wait()
+        for row in range(first, 40, 3):
+            if not (np.array_equal(block[row], loaded[row]) and np.array_equal(block[[row, 0]], loaded[[row, 0]])):
+                wrong.append(row)
+
+    threads = [threading.Thread(target=look, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_a_thread_that_fails_fails_the_whole_load(filled, in_many_pieces, monkeypatch):
+    block = both_mapped(filled)
+    real = mapped.verify_chunk
+
+    def failing(header, name, number, rows):
+        if header.index == 3:
+            raise MemoryError("no room for this piece")
+        real(header, name, number, rows)
+
+    monkeypatch.setattr(mapped, "verify_chunk", failing)
+    with pytest.raises(MemoryError, match="this piece"):
+        np.asarray(block)
+
+
+@pytest.mark.parametrize("again", [lambda block: pickle.loads(pickle.dumps(block)), copy.deepcopy, copy.copy])
+def test_a_block_that_was_touched_is_copied_and_sent_to_other_processes(filled, again):
+    loaded, block = both(filled)
+    assert block[5:30].shape == (25, 512)
+    np.testing.assert_array_equal(np.asarray(again(block)), loaded)
+    np.testing.assert_array_equal(again(block).take(np.array([39, 1]))[:], loaded[[39, 1]])
+
+
+def test_a_block_that_arrives_after_its_shard_was_compacted_away_says_so(filled):
+    block = both_mapped(filled)
+    sent = pickle.dumps(block)
+    gone = filled.feature("toy").shard_paths()[2]
+    gone.unlink()
+    with pytest.raises(IncompleteError, match=rf"{gone.name} went away.*\n.*\n  open the view again"):
+        pickle.loads(sent)
+    np.testing.assert_array_equal(block[15], np.asarray(block)[15])  # an open view keeps what it has mapped
+
+
+def test_a_shard_that_is_cut_short_between_its_header_and_its_rows_is_damaged(filled, monkeypatch):
+    real = mapped.map_file
+    monkeypatch.setattr(mapped, "map_file", lambda path: real(path)[:5000])
+    with pytest.raises(DamagedShardError, match="ends inside its dataset"):
+        both_mapped(filled)
