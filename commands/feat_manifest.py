@@ -78,7 +78,7 @@ def build(
     classes: Annotated[
         str | None,
         typer.Option(
-            help="Class set that the labels are of: abaw7, rafdb_compound11, basic8, …",
+            help="Class set that the labels are of: abaw7, rafdb_compound11, basic8, …; or your own, a,b,c.",
             show_default=False,
             rich_help_panel=_LABELS,
         ),
@@ -138,6 +138,10 @@ def build(
         str | None,
         typer.Option(help="csv: column of the groups (videos, subjects).", show_default=False, rich_help_panel=_OWN),
     ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="csv: what its text is in: cp1252, mac_roman, …", show_default="UTF-8", rich_help_panel=_OWN),
+    ] = None,
     missing: Annotated[
         str,
         typer.Option(help="Samples whose pictures are not there: keep (and say so), or drop.", rich_help_panel=_ROWS),
@@ -181,7 +185,7 @@ def build(
     options: dict[str, Any] = {
         "classes": classes, "labels": labels, "pictures": pictures, "partition": partition, "columns": columns,
         "id_column": id_column, "path_column": path_column, "label_column": label_column,
-        "split_column": split_column, "group_column": group_column,
+        "split_column": split_column, "group_column": group_column, "encoding": encoding,
     }  # fmt: skip
     if adapters.takes(kind, "archive"):
         options["archive"] = output.with_suffix(".pictures.zip")

@@ -91,8 +91,8 @@ def ablate(
             seed=seed,
             progress=lambda done, total: step("steps", done, total),
         )
-    print_table(found, format)
     say(f"{len(grid):,} weight vectors in {found.elapsed_s:,.1f} s")
     if output is not None:
         say(f"kept [bold]{escape(found.save(output))}[/]")
     save_picture(lambda: draw_sweep(found), figure, Path("runs") / f"{task.dataset}-ablate.png")
+    print_table(found, format)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands import face_options as face
-from commands.console import FAILED, escape, out, out_json, say, show_logs
+from commands.console import FAILED, escape, out_data, out_json, say, show_logs
 from commands.fuse_apply import Run, stored_predictions
 from commands.options import DEFAULT_STORE, Data, Device, Json, Missing, StorePath
 
@@ -150,7 +150,7 @@ def _answer(found: Predictions, output: Path | None, as_json: bool, shown: Shown
     if as_json:
         out_json(_json(found, shown))
     elif output is None:
-        out(predictions_csv(found).rstrip("\n"))
+        out_data(predictions_csv(found).rstrip("\n"))
 
 
 def _json(found: Predictions, shown: Shown | None) -> dict[str, Any]:

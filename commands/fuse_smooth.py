@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.console import escape, out, out_json, say
+from commands.console import escape, out_data, out_json, say
 from commands.options import Json, Seed, split_list
 from commands.render import TableFormat, check_format, show_table
 
@@ -80,7 +80,7 @@ def smooth(
     if output is not None:
         say(f"wrote [bold]{escape(write_predictions(output, answers))}[/]: {len(answers.ids):,} frames")
     elif not as_json:
-        out(predictions_csv(answers).rstrip("\n"))
+        out_data(predictions_csv(answers).rstrip("\n"))
 
 
 def _learns_elsewhere(chosen: Smoothing, choose_on: Path | None) -> bool:

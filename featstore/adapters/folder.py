@@ -6,18 +6,10 @@ from pathlib import Path, PurePosixPath
 
 from featstore.adapters.base import Adapted, need_samples, passed_over
 from featstore.adapters.tree import Tree
-from featstore.class_sets import ClassSet, class_set, custom
+from featstore.class_sets import ClassSet, declared_classes, found_classes
 from featstore.errors import ManifestError
 from featstore.manifest import Manifest, Sample
-
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "valid": "valid",
-    "val": "valid",
-    "validation": "valid",
-    "test": "test",
-}
+from featstore.typed_cells import SPLIT_WORDS, alike_notes
 
 
 def read_folder(root: Path, *, classes: str | None = None) -> Adapted:
@@ -36,7 +28,7 @@ def read_folder(root: Path, *, classes: str | None = None) -> Adapted:
     odd = 0
     for name in tree.pictures():
         parts = PurePosixPath(name).parts
-        split = _SPLITS.get(parts[0].lower(), "") if len(parts) > 2 else ""
+        split = SPLIT_WORDS.get(parts[0].lower(), "") if len(parts) > 2 else ""
         inner = parts[1:] if split else parts
         if len(inner) != 2:
             odd += 1
@@ -44,13 +36,13 @@ def read_folder(root: Path, *, classes: str | None = None) -> Adapted:
         samples.append(
             Sample(sample_id=str(PurePosixPath(name).with_suffix("")), path=name, label=inner[0], split=split)
         )
-    found = need_samples(samples, root, "ROOT/<class>/picture.png or ROOT/<split>/<class>/picture.png")
-    found = _distinct_ids(found)
-    chosen, found = _labels(found, classes)
+    listed = _distinct_ids(need_samples(samples, root, "ROOT/<class>/picture.png or ROOT/<split>/<class>/picture.png"))
+    chosen, listed = _labels(listed, classes)
     left_out = {"not in ROOT/<class>/ or ROOT/<split>/<class>/": odd} if odd else {}
     return Adapted(
-        manifest=Manifest(samples=found, classes=chosen, root=root, where=str(root)),
+        manifest=Manifest(samples=listed, classes=chosen, root=root, where=str(root)),
         left_out={**left_out, **passed_over(tree)},
+        notes=tuple(alike_notes([sample.label for sample in listed], "label", "classes")),
     )
 
 
@@ -64,8 +56,8 @@ def _distinct_ids(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
 def _labels(samples: tuple[Sample, ...], classes: str | None) -> tuple[ClassSet, tuple[Sample, ...]]:
     folders = sorted({s.label for s in samples})
     if classes is None:
-        return custom(folders), samples
-    chosen = class_set(classes)
+        return found_classes(folders), samples
+    chosen = declared_classes(classes)
     meant = {folder: chosen.match_or_id(folder) for folder in folders}
     for folder, label in meant.items():
         if label is None:
