@@ -81,7 +81,9 @@ def _declaring(kept: Manifest, whole: Manifest, conditions: Sequence[str], class
     gone = {label for label, count in left.items() if not count}
     if classes == "asked":
         words = (*_WORDS, *_READING)
-        asked = [_mask(whole, whole, text) for text in conditions if text not in words and _parse(text).column == "label"]
+        asked = [
+            _mask(whole, whole, text) for text in conditions if text not in words and _parse(text).column == "label"
+        ]
         passed = {sample.label for sample, *each in zip(whole.samples, *asked, strict=True) if all(each)}
         gone &= {sample.label for sample in whole.samples} - passed
     if not gone:

@@ -66,8 +66,8 @@ def tell_without(listed: Manifest, remedy: str = "") -> None:
     empty = [label for label, count in listed.counts().items() if not count]
     if empty and len(empty) < len(listed.classes.labels):
         say(
-            f"[yellow]no sample of {escape(', '.join(empty))}[/], which stay declared: a class without samples counts as 0 "
-            f"in macro F1{'; ' + remedy if remedy else ''}"
+            f"[yellow]no sample of {escape(', '.join(empty))}[/], which stay declared: a class without samples counts "
+            f"as 0 in macro F1{'; ' + remedy if remedy else ''}"
         )
 
 

@@ -65,7 +65,10 @@ def test_a_class_that_a_label_condition_removed_is_no_class_any_more(listed):
     abaw = listed.classes.labels
     kept = keep_where(listed, ["label!=Sadly Angry", "has-label"])
     assert kept.classes.labels == tuple(label for label in abaw if label != "Sadly Angry")
-    assert kept.y.tolist() == [kept.classes.labels.index("Sadly Fearful"), kept.classes.labels.index("Happily Surprised")]
+    assert kept.y.tolist() == [
+        kept.classes.labels.index("Sadly Fearful"),
+        kept.classes.labels.index("Happily Surprised"),
+    ]
     kept = keep_where(listed, ["label=Sadly*"])
     assert "Happily Surprised" not in kept.classes.labels
     assert "Angrily Surprised" in kept.classes.labels  # it had no sample before either: nobody asked for it to go
