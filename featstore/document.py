@@ -18,14 +18,19 @@ _MAX_MEMORY = 320 * 1024 * 1024
 
 def canonical(value: Json) -> bytes:
     """One spelling for equal values: sorted keys, no spaces, UTF-8, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(
+        "utf-8", "backslashreplace"
+    )
 
 
 def write(path: Path, kind: str, version: int, body: dict[str, Json]) -> None:
     """Write `body` as a document of format `kind`, replacing an older one in one step."""
     document = {"format": kind, "format_version": version, **body}
     document["digest"] = hashlib.sha256(canonical(document)).hexdigest()
-    files.replace(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+    files.replace(
+        path,
+        json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n",
+    )
 
 
 def read(path: Path, kind: str, version: int) -> dict[str, Json]:

@@ -9,7 +9,7 @@ import logging
 import operator
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -268,6 +268,8 @@ def _check_samples(manifest: Manifest) -> None:
         if not sample.sample_id.isprintable():
             raise ManifestError(f"{_place(manifest, i)}: sample_id {sample.sample_id!r} holds control characters")
     for name, column in zip(COLUMNS, zip(*samples, strict=True), strict=False):
+        if not "".join(column).isascii():
+            _check_text(manifest, name, column)
         if any(map(operator.ne, column, map(str.strip, column))):
             i = next(i for i, cell in enumerate(column) if cell != cell.strip())
             raise ManifestError(
@@ -282,6 +284,16 @@ def _check_samples(manifest: Manifest) -> None:
             except ClassSetError as error:
                 raise ManifestError(f"{_place(manifest, i)}: {error}") from None
     _check_groups(manifest)
+
+
+def _check_text(manifest: Manifest, name: str, column: Sequence[str]) -> None:
+    """Refuse bytes that are no text, as a file name of another system may hold: no CSV file brings them back."""
+    for i, cell in enumerate(column):
+        if any("\ud800" <= letter <= "\udfff" for letter in cell):
+            raise ManifestError(
+                f"{_place(manifest, i)}: {name} {cell!r} holds bytes that are no UTF-8 text\n"
+                f"  rename the file, for a whole folder: convmv -f cp1252 -t utf-8 -r --notest FOLDER"
+            )
 
 
 def _check_groups(manifest: Manifest) -> None:

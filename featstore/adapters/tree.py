@@ -21,6 +21,7 @@ from featstore.archives import (
     is_compressed_tar,
     plain_name,
 )
+from featstore.csv_table import decoded
 from featstore.errors import ManifestError
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
@@ -111,10 +112,7 @@ class Tree:
 
     def text(self, name: str) -> str:
         """A small text file, whatever its byte-order mark and line ends."""
-        try:
-            return self.read(name).decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ManifestError(f"{self.where(name)} is not UTF-8 text (byte {error.start})") from None
+        return decoded(self.read(name), Path(self.where(name)))
 
     def lines(self, name: str) -> Iterator[tuple[int, str]]:
         """(number from 1, text) of each line that is not blank."""

@@ -240,7 +240,7 @@ def _look(blocks: Mapping[str, RowSource], names: Sequence[str], blank: Blank) -
         seen: set[str] = set()
         twice = [n for n in names if n in seen or seen.add(n)]  # type: ignore[func-returns-value]
         raise ManifestError(f"{len(twice)} names stand twice: {listing(twice)}")
-    digest.update("\0".join(names).encode())
+    digest.update("\0".join(names).encode("utf-8", "backslashreplace"))
     return _Look(
         content=digest.hexdigest(),
         blank=frozenset(said_nothing),

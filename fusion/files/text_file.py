@@ -32,7 +32,8 @@ def read_text(path: Path, error: type[FusionError]) -> str:
     except UnicodeDecodeError as problem:
         line = len(re.findall(rb"\r\n|\r|\n", data[: problem.start])) + 1
         raise error(
-            f"{path}:{line}: not UTF-8 text\n  save it as CSV UTF-8, or convert it: iconv -f CP1252 -t UTF-8 FILE > NEW"
+            f"{path} is not UTF-8 text (line {line})\n"
+            f"  save it as CSV UTF-8, or convert it: iconv -f CP1252 -t UTF-8 FILE > NEW"
         ) from None
 
 

@@ -29,7 +29,7 @@ def write_page(path: Path, title: str, sections: Sequence[Section], *, subtitle:
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise ReportError(f"cannot write a page to {path.name!r}: the name must end in .html")
-    return write_atomic(path, page_html(title, sections, subtitle=subtitle).encode())
+    return write_atomic(path, page_html(title, sections, subtitle=subtitle).encode("utf-8", "backslashreplace"))
 
 
 def page_html(title: str, sections: Sequence[Section], *, subtitle: str = "") -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import io
 import json
 import os
@@ -188,3 +189,32 @@ def test_no_command_prints_past_the_console() -> None:
     for path in sources:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"rich\.console|typer\.echo|click\.echo|sys\.stdout|[^.]\bprint\(", text), path
+
+
+def _in_the_machines_encoding(call: ast.Call) -> bool:
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    words = {keyword.arg for keyword in call.keywords}
+    texts = [one.value for one in call.args if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    if name in ("read_text", "write_text"):
+        return "encoding" not in words and not (name == "read_text" and call.args)  # ours takes a path
+    if name in ("open", "fdopen"):
+        modes = [text for text in texts if set(text) <= set("rwxabt+")]
+        modes += [k.value.value for k in call.keywords if k.arg == "mode" and isinstance(k.value, ast.Constant)]
+        return ("newline" in words and not words & {"encoding"}) or (
+            any("b" not in mode for mode in modes) and "encoding" not in words
+        )
+    return "text" in words or "universal_newlines" in words
+
+
+def test_no_text_is_read_or_written_in_the_machines_own_encoding() -> None:
+    """On Windows, and in a plain C locale, that is not UTF-8."""
+    elsewhere = {"tarfile", "zipfile", "av", "archive"}
+    sources = [path for folder in ("featstore", "backbones", "fusion", "demofaces", "commands", "benchmarks")
+               for path in (_TREE / folder).rglob("*.py")]  # fmt: skip
+    assert len(sources) > 300
+    for path in sources:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and _in_the_machines_encoding(node):
+                of = node.func.value.id if isinstance(node.func, ast.Attribute) and isinstance(
+                    node.func.value, ast.Name) else ""  # fmt: skip
+                assert of in elsewhere, f"{path}:{node.lineno}"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -192,3 +193,23 @@ def test_what_a_store_has_sealed_is_read_to_the_letter(tmp_path: Path) -> None:
     sealed.write(tmp_path / "manifest.csv", sealed=True)
     found = Manifest.read(tmp_path / "manifest.csv")
     assert (found.samples, found.classes) == (sealed.samples, sealed.classes)
+
+
+def test_a_file_name_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
+    from featstore.adapters import build
+
+    (tmp_path / "faces" / "happy").mkdir(parents=True)
+    (tmp_path / "faces" / "happy" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"1")
+    with pytest.raises(ManifestError, match=r"caf.udce9(?s:.*)holds bytes that are no UTF-8|control characters"):
+        build("folder", tmp_path / "faces")
+    samples = (Sample("a", os.fsdecode(b"caf\xe9.png")),)
+    with pytest.raises(ManifestError, match=r"path 'caf.udce9\.png' holds bytes that are no UTF-8 text"):
+        Manifest(samples=samples, classes=ClassSet(name="custom", labels=()), root=tmp_path)
+
+
+def test_a_document_that_names_such_a_file_is_read_back(tmp_path: Path) -> None:
+    from featstore import document
+
+    body = {"source": os.fsdecode(b"caf\xe9.npy")}
+    document.write(tmp_path / "d.json", "kind", 1, body)
+    assert document.read(tmp_path / "d.json", "kind", 1) == body
