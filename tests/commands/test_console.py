@@ -193,17 +193,17 @@ def test_no_command_prints_past_the_console() -> None:
 
 def _in_the_machines_encoding(call: ast.Call) -> bool:
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    words = {keyword.arg for keyword in call.keywords}
-    texts = [one.value for one in call.args if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    words = {keyword.arg: keyword.value for keyword in call.keywords}
+    if "encoding" in words:
+        return False
     if name in ("read_text", "write_text"):
-        return "encoding" not in words and not (name == "read_text" and call.args)  # ours takes a path
+        return not (name == "read_text" and call.args)  # ours takes a path
     if name in ("open", "fdopen"):
-        modes = [text for text in texts if set(text) <= set("rwxabt+")]
-        modes += [k.value.value for k in call.keywords if k.arg == "mode" and isinstance(k.value, ast.Constant)]
-        return ("newline" in words and not words & {"encoding"}) or (
-            any("b" not in mode for mode in modes) and "encoding" not in words
-        )
-    return "text" in words or "universal_newlines" in words
+        given = [*call.args, *([words["mode"]] if "mode" in words else [])]
+        texts = [one.value for one in given if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+        modes = [text for text in texts if text and set(text) <= set("rwxabt+")]
+        return "newline" in words or any("b" not in mode for mode in modes)
+    return name in ("run", "Popen", "check_output") and bool({"text", "universal_newlines"} & set(words))
 
 
 def test_no_text_is_read_or_written_in_the_machines_own_encoding() -> None:
