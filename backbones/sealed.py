@@ -15,7 +15,10 @@ def write_sealed(path: Path, body: Mapping[str, Any], *, kind: str, version: int
     """Write `body` and seal it with the sha256 of its content, whole or not at all."""
     document = {"format": kind, "format_version": version, **body}
     document["digest"] = hashlib.sha256(_canonical(document)).hexdigest()
-    write_whole(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+    write_whole(
+        path,
+        json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n",
+    )
 
 
 def read_sealed(path: Path, *, kind: str, version: int, error: type[Exception]) -> dict[str, Any]:
@@ -39,4 +42,6 @@ def read_sealed(path: Path, *, kind: str, version: int, error: type[Exception]) 
 
 
 def _canonical(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(
+        "utf-8", "backslashreplace"
+    )

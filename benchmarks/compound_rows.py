@@ -27,7 +27,7 @@ def compound_rows() -> tuple[Rows, Rows, str]:
 
 
 def _real() -> tuple[Rows, Rows]:
-    names = (SHARED / "features" / "file_names.txt").read_text().split()
+    names = (SHARED / "features" / "file_names.txt").read_text(encoding="utf-8").split()
     labels = _labels(SHARED / "data" / "ferplus.zip")
     blocks = {block: np.load(SHARED / "features" / f"{file}.npy").astype(np.float32) for block, file in FILES.items()}
     classes = tuple(sorted({labels[name] for name in names}))

@@ -34,10 +34,10 @@ def rows_of(shared: Path) -> tuple[dict[str, Rows], dict[str, list[str]]]:
     manifest = build("ferplus", shared / "data" / "ferplus.zip", labels="compound7").manifest
     with tempfile.TemporaryDirectory() as folder:
         write_votes(shared / "data" / "ferplus.zip", manifest, Path(folder) / "votes.csv")
-        with (Path(folder) / "votes.csv").open(newline="") as file:
+        with (Path(folder) / "votes.csv").open(encoding="utf-8", newline="") as file:
             votes = {line["sample_id"]: line for line in csv.DictReader(file)}
     samples = {sample.path.rpartition("ferplus.zip")[2].strip("/!:"): sample for sample in manifest.samples}
-    names = (shared / "features" / "file_names.txt").read_text().split()
+    names = (shared / "features" / "file_names.txt").read_text(encoding="utf-8").split()
     chosen = [samples[name] for name in names]
     blocks = {name: np.load(shared / "features" / f"{file}.npy") for name, file in FEATURES.items()}
     y = np.array([manifest.classes.index(sample.label) for sample in chosen])

@@ -52,7 +52,7 @@ class Group:
         """Highest use since it was made, in bytes."""
         name = "memory.max_usage_in_bytes" if self.version == 1 else "memory.peak"
         with contextlib.suppress(FileNotFoundError):  # memory.peak came with Linux 5.19
-            return int((self.folder / name).read_text())
+            return int((self.folder / name).read_text(encoding="utf-8"))
         return 0
 
 
@@ -64,11 +64,11 @@ def run_limited(command: Sequence[str], limit: int) -> Outcome:
             if group is None:
                 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
             else:
-                (group.folder / "cgroup.procs").write_text("0")
+                (group.folder / "cgroup.procs").write_text("0", encoding="utf-8")
 
         started = time.monotonic()
         with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=enter
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", preexec_fn=enter
         ) as process:
             anonymous = resident = 0
             while True:
@@ -129,9 +129,9 @@ def _make(parent: Path, version: int, limit: int) -> Group | None:
     except OSError:
         return None
     try:
-        (folder / limits[0]).write_text(str(limit))
+        (folder / limits[0]).write_text(str(limit), encoding="utf-8")
         with contextlib.suppress(OSError):  # no swap accounting: then there is no swap to fear, or no way to stop it
-            (folder / limits[1]).write_text(str(limit) if version == 1 else "0")
+            (folder / limits[1]).write_text(str(limit) if version == 1 else "0", encoding="utf-8")
     except OSError:
         _remove(folder)
         return None

@@ -49,7 +49,7 @@ def faces(shared: Path) -> Rows:
     """Return the 3,520 faces with their labels; crops of one photograph form a group."""
     manifest = build("ferplus", shared / "data" / "ferplus.zip", labels="compound7").manifest
     of_path = {sample.path: sample for sample in manifest.samples}
-    names = (shared / "features" / "file_names.txt").read_text().split()
+    names = (shared / "features" / "file_names.txt").read_text(encoding="utf-8").split()
     blocks = {name: np.load(shared / "features" / f"{file}.npy").astype(np.float32) for name, file in FILES.items()}
     rows = Rows(
         blocks=blocks,

@@ -1,8 +1,14 @@
-"""How the commands talk: results to stdout, everything else to stderr, errors without tracebacks."""
+"""How the commands talk: results to stdout, everything else to stderr, errors without tracebacks.
+
+Data (JSON, CSV, markdown, LaTeX) is UTF-8 whatever the terminal is. What is laid out for people goes out in the
+stream's own encoding, with look-alikes for what that lacks, and nothing of what users wrote is read as markup.
+"""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -10,7 +16,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
@@ -23,7 +29,25 @@ PROGRESS_VARIABLE, PROGRESS_LINE = "CER_PROGRESS", "\x1eprogress "
 """A process that works for another tells its progress as lines, not as a bar."""
 _OURS = {"FeatstoreError", "BackbonesError", "FusionError", "DemoFacesError", "WorkerError"}
 
+_PLAIN = "cer-plain"
+"""The name of our error handler among Python's codecs."""
+_LOOK_ALIKES = {
+    "\u2212": "-", "\u2013": "-", "\u2014": "-", "×": "x", "…": "...", "→": "->", "≥": ">=", "≤": "<=", "✗": "x",
+    "Δ": "d", "λ": "lambda", "α": "alpha", "β": "beta", "κ": "kappa", "±": "+-", "²": "2", "·": ".", "✓": "v",
+}  # fmt: skip
+"""What a terminal without these letters shows; a minus that became a question mark would turn a result around."""
+_OPENING, _BACKSLASH = "\U000f005b", "\U000f005c"
+"""Stand for `[` and a backslash of a user's text until markup has been read."""
+_CONTROLS = {n: f"\\x{n:02x}" for n in (*range(32), *range(127, 160)) if chr(n) not in "\n\t"}
+"""What would steer a terminal, shown instead."""
+_ESCAPES = {**{n: shown.replace("\\", _BACKSLASH) for n, shown in _CONTROLS.items()},
+            ord("["): _OPENING, ord("\\"): _BACKSLASH}  # fmt: skip
+
 Progress = Callable[[str, int, int], None]
+
+
+class ReaderGone(Exception):
+    """Nobody reads stdout any more, which is no fault: `cer-feat ls | head`."""
 
 
 class Front(later.Front):
@@ -32,6 +56,11 @@ class Front(later.Front):
     A user's mistake is told in words; a fault of ours keeps its traceback.
     """
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Parse the command line and run the command; whatever is said, every terminal can show."""
+        _show_everywhere()
+        return super().main(*args, **extra)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command, and turn what goes wrong into words and an exit status."""
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
@@ -39,13 +68,15 @@ class Front(later.Front):
         try:
             answer = super().invoke(ctx)
             _settled(ctx)
+            with _stdout() as stdout:  # here, where it can still be told that nobody reads, or that the disk is full
+                stdout.flush()
             return answer
         except KeyboardInterrupt:
             _settled(ctx)
             say("[bold]interrupted.[/] Nothing is half-written; run the same command again to go on.")
             raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:  # `cer-feat ls | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except ReaderGone:  # `cer-feat ls | head`
+            _hush(sys.stdout)
             raise typer.Exit(0) from None
         except Exception as error:  # the boundary: our own errors are told, all others are raised again
             code = _told(error)
@@ -70,14 +101,39 @@ def app(help_text: str, commands: Mapping[str, tuple[str, str]] | None = None) -
 
 def say(markup: str) -> None:
     """Talk: progress, choices made, hints. Goes to stderr."""
-    _stderr().print(markup, highlight=False, soft_wrap=True)
+    from rich.text import Text
+
+    text = Text.from_markup(markup, emoji=False)
+    text.plain = text.plain.replace(_OPENING, "[").replace(_BACKSLASH, "\\")
+    console(stderr=True).print(text, highlight=False, soft_wrap=True)
 
 
 def escape(text: object) -> str:
-    """Text that must not be read as markup."""
-    from rich.markup import escape as escape_markup
+    """Text that is shown as it is in what `say` is given: neither markup nor codes that steer a terminal."""
+    return str(text).translate(_ESCAPES)
 
-    return escape_markup(str(text))
+
+def console(*, stderr: bool = False, width: int | None = None, soft_wrap: bool = False) -> Any:
+    """rich's console for one of the two streams; it takes no word in colons for a picture.
+
+    What is printed on it comes as `rich.text.Text` (see `plain`), not as str, which rich would read as markup.
+    """
+    from rich.console import Console
+
+    class Ours(Console):
+        def on_broken_pipe(self) -> None:  # rich would end the process with 1
+            if not stderr:
+                raise ReaderGone
+            _hush(sys.stderr)  # a run is worth more than what is said of it
+
+    return Ours(stderr=stderr, width=width, soft_wrap=soft_wrap, emoji=False, markup=False)
+
+
+def plain(text: object, style: str = "") -> Any:
+    """A text for a cell, a title or a line of `console`, as it is."""
+    from rich.text import Text
+
+    return Text(str(text).translate(_CONTROLS), style=style)
 
 
 def size_text(nbytes: float) -> str:
@@ -89,32 +145,48 @@ def size_text(nbytes: float) -> str:
     return f"{nbytes:,.1f} TB"
 
 
-def out(text: str) -> None:
-    """A result, as it is, to stdout."""
-    typer.echo(text)
+def out(text: object) -> None:
+    """A result for people, as it is, to stdout."""
+    with _stdout() as stdout:
+        stdout.write(f"{str(text).translate(_CONTROLS)}\n")
+
+
+def out_data(text: str) -> None:
+    """A result for machines to stdout, in UTF-8 whatever the stream's encoding is."""
+    data = f"{text}\n".encode("utf-8", "backslashreplace")  # in JSON, what that makes of a file name is its escape
+    with _stdout() as stdout:
+        buffer = getattr(stdout, "buffer", None)
+        if buffer is None:  # a stream of texts that a program put there
+            stdout.write(data.decode("utf-8"))
+            return
+        stdout.flush()
+        buffer.write(data)
+        buffer.flush()
 
 
 def out_json(value: Any) -> None:
     """A result for machines, to stdout."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str))
+    out_data(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str))
 
 
 def out_table(
     columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "", caption: str = "", left: int = 1
 ) -> None:
     """A table to stdout; all but the first `left` columns are right-aligned."""
-    from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title or None, caption=caption or None, title_justify="left", caption_justify="left")
+    table = Table(
+        title=plain(title) if title else None, caption=plain(caption) if caption else None,
+        title_justify="left", caption_justify="left",
+    )  # fmt: skip
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < left else "right", overflow="fold")
+        table.add_column(plain(column), justify="left" if number < left else "right", overflow="fold")
     for row in rows:
-        table.add_row(*map(escape, row))
-    console = Console()
-    if not console.is_terminal:  # a pipe has no width: never fold or cut what somebody will parse
-        console = Console(width=max(80, console.measure(table, options=console.options.update(width=500)).maximum))
-    console.print(table)
+        table.add_row(*map(plain, row))
+    stdout = console()
+    if not stdout.is_terminal:  # a pipe has no width: never fold or cut what somebody will parse
+        stdout = console(width=max(80, stdout.measure(table, options=stdout.options.update(width=500)).maximum))
+    stdout.print(table)
 
 
 @contextlib.contextmanager
@@ -137,15 +209,15 @@ def progress_bar(
     from rich.progress import Progress as Bar
 
     columns = (
-        TextColumn("{task.description:>10}"),
+        TextColumn("{task.description:>10}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[rate]}", markup=False),
         TimeRemainingColumn(),
     )
     told = rate or (lambda stage, speed: f"{speed:,.1f}/s" if speed else "")
-    console = _stderr()
-    with Bar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    stderr = console(stderr=True)
+    with Bar(*columns, console=stderr, disable=not stderr.is_terminal, transient=True) as bar:
         tasks: dict[str, Any] = {}
 
         def step(stage: str, done: int, total: int) -> None:
@@ -168,10 +240,39 @@ def show_logs() -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def _stderr() -> Any:
-    from rich.console import Console
+def _show_everywhere() -> None:
+    """Let both streams take any text: a table of a finished run must not end in an encoding error."""
+    codecs.register_error(_PLAIN, _shown_plainly)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors=_PLAIN)
 
-    return Console(stderr=True)
+
+def _shown_plainly(error: UnicodeError) -> tuple[str, int]:
+    """Look-alikes for letters that an encoding lacks, escapes for bytes of file names that are no text, else `?`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    shown = "".join(
+        _LOOK_ALIKES.get(letter) or (f"\\x{ord(letter) - 0xDC00:02x}" if "\udc80" <= letter <= "\udcff" else "?")
+        for letter in error.object[error.start : error.end]
+    )
+    return shown, error.end
+
+
+@contextlib.contextmanager
+def _stdout() -> Iterator[TextIO]:
+    """The stream of results; whoever read it may have gone away."""
+    try:
+        yield sys.stdout
+    except BrokenPipeError:
+        raise ReaderGone from None
+
+
+def _hush(stream: TextIO) -> None:
+    """Send what is still to be said into nothing: whoever read it has gone away."""
+    with contextlib.suppress(OSError, ValueError):  # a stream without a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _interrupt_on_signals() -> None:
@@ -200,7 +301,8 @@ def _told(error: Exception) -> int | None:
     if kinds & _OURS:
         say(f"[bold red]error:[/] {escape(error)}")
         return TOO_MANY_ERRORS if "TooManyErrors" in kinds else getattr(error, "exit_code", FAILED)
-    if isinstance(error, OSError) and error.filename:
-        say(f"[bold red]error:[/] {escape(error.strerror or error)}: {escape(error.filename)}")
+    if isinstance(error, OSError) and (error.filename or error.errno == errno.ENOSPC):
+        where = error.filename or "what stdout leads to"
+        say(f"[bold red]error:[/] {escape(error.strerror or error)}: {escape(where)}")
         return FAILED
     return None

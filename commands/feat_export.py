@@ -99,4 +99,4 @@ def _tell(report: ExportReport, *, as_json: bool) -> None:
     if as_json:
         out_json(vars(report))
     else:
-        out(str(report.path))
+        out(report.path)

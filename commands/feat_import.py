@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -67,6 +68,11 @@ def import_(
     share_repeats: Annotated[
         bool, typer.Option(help="Give a sample without a row the row of an identical picture.")
     ] = True,
+    blank: Annotated[
+        str,
+        typer.Option(help="Rows of one number throughout, as for a face not found: error, drop, or keep them."),
+    ] = "error",
+    extra: Annotated[str, typer.Option(help="Names that no sample has: error, or drop their rows.")] = "error",
     as_json: Json = False,
 ) -> None:
     """Import embeddings of another tool; they are marked foreign and identified by their content.
@@ -76,6 +82,10 @@ def import_(
     from featstore import Store, import_rows
     from featstore.exchange.foreign_files import recognise
 
+    if blank not in ("error", "drop", "keep"):
+        raise typer.BadParameter("must be error, drop or keep", param_hint="--blank")
+    if extra not in ("error", "drop"):
+        raise typer.BadParameter("must be error or drop", param_hint="--extra")
     pool = _frames(frames)
     if names is not None and names_key is not None:
         raise typer.BadParameter("give the names as a file or as a key, not both", param_hint="--names-key")
@@ -97,15 +107,28 @@ def import_(
         source=rows.name,
         described=found.described,
         share_repeats=share_repeats,
+        blank=blank,  # type: ignore[arg-type]
+        extra=extra,  # type: ignore[arg-type]
     )
     say(
         f"[bold]{escape(report.feature)}[/]: {report.samples:,} samples, {report.matched:,} matched by "
         f"{report.matched_by}, {report.shared:,} shared with an identical picture"
     )
+    if report.extra:
+        say(f"[yellow]left out {len(report.extra):,} rows[/] of names that no sample has: {_few(report.extra)}")
+    if report.blank:
+        done = "left out" if blank == "drop" else "kept"
+        say(f"[yellow]{done} {len(report.blank):,} rows of one number throughout[/]: {_few(report.blank)}")
+    for note in report.notes:
+        say(f"[yellow]note:[/] {escape(note)}")
     if report.missing:
         say(f"[yellow]{len(report.missing):,} samples have no row[/], first: {escape(', '.join(report.missing[:3]))}")
     if as_json:
         out_json(vars(report))
+
+
+def _few(names: Sequence[str]) -> str:
+    return escape(", ".join(names[:3]) + (", …" if len(names) > 3 else ""))
 
 
 def _read(

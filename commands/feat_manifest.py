@@ -79,7 +79,7 @@ def build(
     classes: Annotated[
         str | None,
         typer.Option(
-            help="Class set that the labels are of: abaw7, rafdb_compound11, basic8, …",
+            help="Class set that the labels are of: abaw7, rafdb_compound11, basic8, …; or your own, a,b,c.",
             show_default=False,
             rich_help_panel=_LABELS,
         ),
@@ -151,7 +151,7 @@ def build(
     encoding: Annotated[
         str | None,
         typer.Option(
-            help="Of an archive's names where it does not say, and of lists not in UTF-8: gbk, shift_jis, cp1252, …",
+            help="Of texts that are not UTF-8, and of an archive's names where it does not say: cp1252, gbk, …",
             show_default=False,
             rich_help_panel=_OWN,
         ),

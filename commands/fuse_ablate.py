@@ -123,9 +123,9 @@ def ablate(
             seed=seed,
             progress=lambda done, total: step("steps", done, total),
         )
-    print_table(found, format)
     say(f"{len(grid):,} weight vectors in {found.elapsed_s:,.1f} s")
     if output is not None:
         say(f"kept [bold]{escape(found.save(output, overwrite=overwrite))}[/]")
     default = Path("runs") / f"{task.dataset}-ablate.png"
     save_picture(lambda: draw_sweep(found), figure, default, overwrite=overwrite)
+    print_table(found, format)

@@ -16,6 +16,7 @@ from commands.task import as_rows
 if TYPE_CHECKING:
     from featstore import View
     from fusion import HeadInfo
+    from fusion.metrics import Scores
     from fusion.predictions import Predictions
 
 Run = Annotated[Path, typer.Option("--head", help="A run of cer-fuse train, or the head folder in it.")]
@@ -76,6 +77,8 @@ def evaluate(
                 "accuracy_interval": [accuracy.low, accuracy.high],
                 "macro_f1": found.macro_f1,
                 "macro_f1_interval": [macro_f1.low, macro_f1.high],
+                "macro_f1_supported": found.macro_f1_supported,
+                "unsupported": list(found.unsupported),
                 "confusion": found.confusion.tolist(),
                 "classes": list(found.classes),
             }
@@ -96,7 +99,17 @@ def evaluate(
             "Wilson for accuracy, stratified bootstrap for macro F1)."
             if clusters is None
             else "bootstrap over groups)."
-        ),
+        )
+        + _lacking(found),
+    )
+
+
+def _lacking(found: Scores) -> str:
+    if not found.unsupported:
+        return ""
+    return (
+        f" No row of {', '.join(found.unsupported)}: each counts as 0 in macro F1; over the classes with rows it is "
+        f"{100 * found.macro_f1_supported:.2f} %."
     )
 
 

@@ -162,8 +162,7 @@ def _show(
 ) -> None:  # fmt: skip
     from fusion.confusion_figure import draw_confusions
 
-    print_table(report, format, class_intervals=class_intervals)
-    if output is not None:
+    if output is not None:  # before the table: whoever reads that may go away
         say(f"kept [bold]{escape(report.save(output, overwrite=overwrite))}[/]")
     save_picture(
         lambda: draw_confusions([(c.name, c.scores) for c in report.columns]),
@@ -171,6 +170,7 @@ def _show(
         Path("runs") / f"{name}-compare.png",
         overwrite=overwrite,
     )
+    print_table(report, format, class_intervals=class_intervals)
 
 
 def _judged(heads: dict[str, Any], task: Task, cv: int | None, repeats: int, seeds: int, options: Any) -> Report:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands import face_options as face
-from commands.console import FAILED, escape, out, out_json, say, show_logs
+from commands.console import FAILED, escape, out_data, out_json, say, show_logs
 from commands.feat_frames import tell_frames_from_zero
 from commands.forms import Form, forms, only
 from commands.fuse_apply import Run, stored_predictions
@@ -178,7 +178,7 @@ def _answer(
     if as_json:
         out_json(_json(found, shown))
     elif output is None:
-        out(predictions_csv(found).rstrip("\n"))
+        out_data(predictions_csv(found).rstrip("\n"))
 
 
 def _json(found: Predictions, shown: Shown | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.console import escape, out, out_json, say
+from commands.console import escape, out_data, out_json, say
 from commands.forms import Form, forms, only
 from commands.options import Json, Seed, split_list
 from commands.outputs import WRITTEN, Overwrite, check_outputs
@@ -101,7 +101,7 @@ def smooth(
         write_predictions(output, answers, overwrite=overwrite)
         say(f"wrote [bold]{escape(output)}[/]: {len(answers.ids):,} frames")
     elif not as_json:
-        out(predictions_csv(answers).rstrip("\n"))
+        out_data(predictions_csv(answers).rstrip("\n"))
 
 
 def _learns_elsewhere(chosen: Smoothing, choose_on: Path | None) -> bool:

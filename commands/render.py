@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.console import escape, out, out_json, say
+from commands.console import console, escape, out, out_data, out_json, plain, say
 from commands.forms import Form
 from commands.outputs import NO_PICTURE, put
 
@@ -57,7 +57,7 @@ def show_table(table: Table, format: str) -> None:
     if format == "table":
         _draw(table)
     else:
-        out(render(table, format).rstrip("\n"))  # type: ignore[arg-type]
+        out_data(render(table, format).rstrip("\n"))  # type: ignore[arg-type]
 
 
 def print_tables(tables: Sequence[Table], format: str) -> None:
@@ -69,7 +69,7 @@ def print_tables(tables: Sequence[Table], format: str) -> None:
         return
     for number, table in enumerate(tables):
         if number:
-            out("")
+            out("") if format == "table" else out_data("")
         show_table(table, format)
 
 
@@ -98,20 +98,19 @@ def save_picture(draw: Callable[[], Any], asked: Path | None, default: Path, *, 
 
 
 def _draw(table: Table) -> None:
-    from rich.console import Console
     from rich.table import Table as RichTable
 
-    drawn = RichTable(title=escape(table.title), title_justify="left", title_style="bold")
+    drawn = RichTable(title=plain(table.title), title_justify="left", title_style="bold")
     for number, title in enumerate(table.header):
-        drawn.add_column(escape(title), justify="left" if number == 0 else "right", no_wrap=number == 0)
+        drawn.add_column(plain(title), justify="left" if number == 0 else "right", no_wrap=number == 0)
     for number, row in enumerate(table.rows):
         if number in table.rules:
             drawn.add_section()
-        drawn.add_row(*(f"[bold]{escape(cell.text)}[/]" if cell.best else escape(cell.text) for cell in row))
-    console = Console()
-    needed = console.measure(drawn, options=console.options.update(width=500))
-    if not console.is_terminal or needed.minimum > console.width:  # cells may fold in a terminal, but not be cut
-        console = Console(width=max(80, needed.maximum), soft_wrap=True)
-    console.print(drawn)
+        drawn.add_row(*(plain(cell.text, "bold" if cell.best else "") for cell in row))
+    stdout = console()
+    needed = stdout.measure(drawn, options=stdout.options.update(width=500))
+    if not stdout.is_terminal or needed.minimum > stdout.width:  # cells may fold in a terminal, but not be cut
+        stdout = console(width=max(80, needed.maximum), soft_wrap=True)
+    stdout.print(drawn)
     for note in table.notes:
-        console.print(escape(note), style="dim", soft_wrap=True, highlight=False)
+        stdout.print(plain(note), style="dim", soft_wrap=True, highlight=False)

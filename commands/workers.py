@@ -124,7 +124,7 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=dict(environment),
-            text=True,
+            encoding="utf-8",
             errors="replace",
         )
         self._total = total
@@ -176,4 +176,4 @@ class _Worker:
 def _environment(number: int, count: int) -> dict[str, str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = {"OMP_NUM_THREADS": str(max(1, cores // count))}
-    return {**threads, **os.environ, PROGRESS_VARIABLE: "lines", "LOCAL_RANK": str(number)}
+    return {**threads, **os.environ, PROGRESS_VARIABLE: "lines", "PYTHONIOENCODING": "utf-8", "LOCAL_RANK": str(number)}

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 from featstore.errors import ClassSetError, nearest
+
+CUSTOM = "custom"
+"""The name of somebody's own class set."""
+_WHOLE = re.compile(r"[+-]?[0-9]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +67,11 @@ class ClassSet:
         return next((label for label in self.labels if _meaning(label) == meant), None)
 
     def match_or_id(self, text: str) -> str | None:
-        """As `match`; also the dataset's own number of a class, written in digits."""
-        if text.isascii() and text.isdigit() and 0 <= int(text) - self.first_id < len(self.labels):
+        """As `match`; also the dataset's own number of a class, written in digits (somebody's own set has none)."""
+        if text in self.labels:
+            return text
+        numbered = self.name != CUSTOM and text.isascii() and text.isdigit()
+        if numbered and 0 <= int(text) - self.first_id < len(self.labels):
             return self.from_id(int(text))
         return self.match(text)
 
@@ -100,7 +108,21 @@ def custom(labels: Sequence[str]) -> ClassSet:
     for name in class_set_names():
         if class_set(name).labels == tuple(labels):
             return class_set(name)
-    return ClassSet(name="custom", labels=tuple(labels))
+    return ClassSet(name=CUSTOM, labels=tuple(labels))
+
+
+def found_classes(labels: Iterable[str]) -> ClassSet:
+    """The class set of labels that nobody has declared: whole numbers by their size, all others by the alphabet."""
+    distinct = set(labels) - {""}
+    if all(_WHOLE.fullmatch(label) for label in distinct):
+        return custom(sorted(distinct, key=lambda label: (int(label), label)))
+    return custom(sorted(distinct))
+
+
+def declared_classes(text: str) -> ClassSet:
+    """A class set as a user names it: one that the package knows, or the labels of one's own, `happy,sad,none`."""
+    labels = [label.strip() for label in text.split(",")]
+    return custom(labels) if len(labels) > 1 else class_set(text)
 
 
 def mapping(source: ClassSet, target: ClassSet) -> dict[str, str | None]:

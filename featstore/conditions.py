@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Literal, NamedTuple
 
 from featstore import pictures
+from featstore.class_sets import custom
 from featstore.errors import ManifestError, nearest
 from featstore.manifest import COLUMNS, Manifest
 from featstore.splitting import keep_first
@@ -14,6 +16,7 @@ from featstore.splitting import keep_first
 _WORDS = tuple(f"{has}-{column}" for has in ("has", "no") for column in ("label", "split", "group"))
 _READING = ("distinct", "readable")
 """Words for which every picture is read."""
+Classes = Literal["asked", "all", "present"]
 
 
 class Condition(NamedTuple):
@@ -25,9 +28,16 @@ class Condition(NamedTuple):
 
 
 def keep_where(
-    manifest: Manifest, conditions: Sequence[str], *, progress: Callable[[int], None] | None = None
+    manifest: Manifest,
+    conditions: Sequence[str],
+    *,
+    classes: Classes = "asked",
+    progress: Callable[[int], None] | None = None,
 ) -> Manifest:
     """The samples that fulfil every condition, in order.
+
+    A class that a condition on labels has removed is no class any more: it would count as 0 in macro F1 for ever. One
+    that lost its samples to another condition (a small split of the challenge's seven) keeps its place in the order.
 
     Parameters
     ----------
@@ -37,6 +47,8 @@ def keep_where(
         values may be patterns with `*` and `?`, labels may be written as the class set's `match` takes them.
         `has-label`, `no-label` and likewise for `split` and `group`. `readable`: the picture can be read. `distinct`:
         the first sample of every picture, and readable. These two are looked at last.
+    classes : {"asked", "all", "present"}
+        Which classes stay declared: all but those that a condition on labels has removed, all, or those with samples.
     progress : callable, optional
         Called with 1 for each picture read.
 
@@ -58,7 +70,25 @@ def keep_where(
             kept = kept.keep([sample.sample_id not in failed for sample in kept.samples])
     if not len(kept):
         raise ManifestError(f"no sample of {manifest.where} fulfils: {' '.join(conditions)}")
-    return kept
+    return _declaring(kept, manifest, conditions, classes)
+
+
+def _declaring(kept: Manifest, whole: Manifest, conditions: Sequence[str], classes: Classes) -> Manifest:
+    """The samples kept, with the classes that stay."""
+    if classes == "all":
+        return kept
+    left = kept.counts()
+    gone = {label for label, count in left.items() if not count}
+    if classes == "asked":
+        words = (*_WORDS, *_READING)
+        asked = [
+            _mask(whole, whole, text) for text in conditions if text not in words and _parse(text).column == "label"
+        ]
+        passed = {sample.label for sample, *each in zip(whole.samples, *asked, strict=True) if all(each)}
+        gone &= {sample.label for sample in whole.samples} - passed
+    if not gone:
+        return kept
+    return replace(kept, classes=custom([label for label in left if label not in gone]))
 
 
 def _mask(kept: Manifest, whole: Manifest, text: str) -> list[bool]:

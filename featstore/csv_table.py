@@ -1,11 +1,18 @@
-"""CSV files as people write them: BOM, CRLF and blank lines are handled, ragged rows and unknown columns refused."""
+"""CSV files as people and spreadsheets write them, read as they mean them; what cannot be is refused with its line.
+
+Taken: a byte-order mark, UTF-16 with one, any line ends, the separators `,` `;` tab and `|` (and the line `sep=;`),
+blank lines, rows and columns of nothing, and column names in other letter case. Refused: bytes that are no UTF-8 unless
+their encoding is named, ragged rows, quotes that never close, unknown columns.
+"""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import gc
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,39 +36,69 @@ class Table:
         return [row[at].strip() for row in self.rows]
 
 
-def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str] = (), others: bool = False) -> Table:
+def read_table(
+    path: Path,
+    *,
+    required: Sequence[str],
+    optional: Sequence[str] = (),
+    others: bool = False,
+    encoding: str | None = None,
+) -> Table:
     """Read a CSV file with a header; see `parse_table`."""
-    return parse_table(read_csv(path), path, required=required, optional=optional, others=others)
+    return parse_table(
+        read_csv(path), path, required=required, optional=optional, others=others, encoding=encoding
+    )  # fmt: skip
 
 
 def parse_table(
-    data: bytes, path: Path, *, required: Sequence[str], optional: Sequence[str] = (), others: bool = False
+    data: bytes,
+    path: Path,
+    *,
+    required: Sequence[str],
+    optional: Sequence[str] = (),
+    others: bool = False,
+    encoding: str | None = None,
 ) -> Table:
     """Take the rows of a CSV file with a header from its bytes; `path` is for messages.
+
+    Parameters
+    ----------
+    data : bytes
+    path : Path
+    required, optional : sequence of str
+        Columns that are known; one whose name differs in letter case, blanks, `_` or `-` alone is taken for it.
+    others : bool
+        Allow columns that are not known.
+    encoding : str, optional
+        What the bytes are, where they are neither UTF-8 nor UTF-16 with a byte-order mark.
 
     Raises
     ------
     ManifestError
         With file and line; also for columns that are not known, unless `others` allows them.
     """
-    reader = csv.reader(io.StringIO(_decoded(data, path), newline=""))
+    text = decoded(data, path, encoding)
+    known = (*required, *optional)
+    separator, start, before = _separator(text, known)
+    reader = csv.reader(io.StringIO(text[start:], newline=""), delimiter=separator, strict=True)
     rows: list[list[str]] = []
     lines: list[int] = []
+    begun = 1
     try:
         with many_objects():
             for row in reader:
                 if row and any(map(str.strip, row)):
                     rows.append(row)
-                    lines.append(reader.line_num)
+                    lines.append(reader.line_num + before)
+                begun = reader.line_num + 1
     except csv.Error as error:
-        raise ManifestError(f"{path}:{reader.line_num}: not valid CSV: {error}") from None
+        wrong = "a quote is never closed" if "end of data" in str(error) else f"not valid CSV: {error}"
+        raise ManifestError(f"{path}:{begun + before}: {wrong}") from None
     if not rows:
         raise ManifestError(f"{path} is empty: expected a header with {', '.join(required)}")
-    header = [cell.strip() for cell in rows[0]]
-    _check_header(header, path, required, (*required, *optional), others)
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(header):
-            raise ManifestError(f"{path}:{line}: expected {len(header)} fields, however: {len(row)}")
+    rows = _without_blank_columns(rows, lines, path)
+    header = _meant([cell.strip(_AROUND) for cell in rows[0]], known, path)
+    _check_header(header, path, required, known, others)
     return Table(header=header, rows=rows[1:], lines=lines[1:])
 
 
@@ -87,11 +124,114 @@ def read_csv(path: Path) -> bytes:
         raise ManifestError(f"{path} is a folder, a manifest is a CSV file: cer-feat manifest folder {path}") from None
 
 
-def _decoded(data: bytes, path: Path) -> str:
+def decoded(data: bytes, path: Path, encoding: str | None = None) -> str:
+    """The text of a file: UTF-8, UTF-16 or UTF-32 with a byte-order mark, or in the encoding that is named.
+
+    Raises
+    ------
+    ManifestError
+        With the line that cannot be read, and how to convert the file.
+    """
+    if encoding is None:
+        encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
+    if encoding == "utf-8" and 4 * data.count(b"\0", 0, _SNIFFED) > min(len(data), _SNIFFED):
+        raise ManifestError(
+            f"{path} is not UTF-8 text: {_CONVERT.format('utf-16-le')}\n  it holds many NUL bytes, as UTF-16 does"
+        )
     try:
-        return data.decode("utf-8-sig")
+        return data.decode(encoding).removeprefix("\ufeff")
+    except LookupError:
+        raise ManifestError(f"there is no encoding {encoding!r}; usual ones are cp1252, mac_roman, utf-16-le") from None
     except UnicodeDecodeError as error:
-        raise ManifestError(f"{path} is not UTF-8 text (byte {error.start}): save it as CSV UTF-8") from None
+        at = error.start
+        line = len(_LINE_END.findall(data[:at])) + 1
+        begin = max(data.rfind(b"\n", 0, at), data.rfind(b"\r", 0, at)) + 1
+        shown = _LINE_END.split(data[begin : at + 40])[0][-60:]
+        name, hint = encoding, ""
+        if encoding == "utf-8":
+            name = "UTF-8"
+            windows, mac = shown.decode("cp1252", "replace"), shown.decode("mac_roman")
+            hint = f"\n  there Windows' cp1252 reads {windows!r}, an old Mac's mac_roman {mac!r}"
+        raise ManifestError(f"{path}:{line}: not {name} text (byte {at}): {_CONVERT.format('cp1252')}{hint}") from None
+
+
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_CONVERT = (
+    "save it as CSV UTF-8, or convert it with iconv -f {0} -t UTF-8; cer-feat manifest csv reads a table of your own "
+    "with --encoding {0}"
+)
+_SEPARATORS = ",;\t|"
+_SNIFFED = 1 << 16
+"""Bytes or letters at the beginning that tell what a file is."""
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_AROUND = " \t\xa0\ufeff\u200b\"'"
+"""What stands around a column's name without belonging to it."""
+
+
+def _separator(text: str, known: Sequence[str]) -> tuple[str, int, int]:
+    """What parts the cells, where the table begins, and how many lines stand before it (`sep=;` is Excel's).
+
+    It is the one under which most of the known columns stand in the header; of equals the one that gives more columns.
+    """
+    if match := re.match(r"\"?sep=(.)\"?[ \t]*(\r\n|\r|\n)", text, re.IGNORECASE):
+        return match[1], match.end(), 1
+    best, most = ",", (-1, 0)
+    for candidate in _SEPARATORS:
+        header: list[str] = []
+        with contextlib.suppress(csv.Error):
+            rows = csv.reader(io.StringIO(text[:_SNIFFED], newline=""), delimiter=candidate)
+            header = next((row for row in rows if any(cell.strip(_AROUND) for cell in row)), [])
+        found = {_plain(cell) for cell in header} & {_plain(name) for name in known}
+        if (len(found), len(header)) > most:
+            best, most = candidate, (len(found), len(header))
+    return best, 0, 0
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_\-]+", "", name.strip(_AROUND)).casefold()
+
+
+def _meant(header: list[str], known: Sequence[str], path: Path) -> list[str]:
+    """The header with known names for those that differ in spelling alone; two for one name are refused."""
+    for name in known:
+        if name in header:
+            continue
+        alike = [i for i, cell in enumerate(header) if cell not in known and _plain(cell) == _plain(name)]
+        if len(alike) > 1:
+            shown = " and ".join(repr(header[i]) for i in alike)
+            raise ManifestError(f"{path}:1: columns {shown} both look like {name!r}: rename one")
+        for i in alike:
+            header[i] = name
+    return header
+
+
+def _without_blank_columns(rows: list[list[str]], lines: list[int], path: Path) -> list[list[str]]:
+    """Rows as long as the header; a column without a name is left out if it is empty or merely numbers the rows."""
+    width = len(rows[0])
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != width:
+            raise ManifestError(f"{path}:{line}: expected {width} fields, however: {len(row)}")
+    drop: set[int] = set()
+    for at, name in enumerate(rows[0]):
+        if name.strip(_AROUND) and not (at == 0 and name.strip() == "Unnamed: 0"):
+            continue
+        cells = [row[at].strip() for row in rows[1:]]
+        numbers = at == 0 and any(cells == [str(i) for i in range(k, k + len(cells))] for k in (0, 1))
+        filled = next((line for cell, line in zip(cells, lines[1:], strict=True) if cell), None)
+        if filled is not None and not numbers:
+            if name.strip(_AROUND):
+                continue
+            raise ManifestError(f"{path}:{filled}: column {at + 1} has a cell here, but no name in the header")
+        drop.add(at)
+    if not drop:
+        return rows
+    return [[cell for at, cell in enumerate(row) if at not in drop] for row in rows]
 
 
 def _check_header(header: list[str], path: Path, required: Sequence[str], known: Sequence[str], others: bool) -> None:

@@ -18,7 +18,9 @@ _MAX_MEMORY = 320 * 1024 * 1024
 
 def canonical(value: Json) -> bytes:
     """One spelling for equal values: sorted keys, no spaces, UTF-8, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(
+        "utf-8", "backslashreplace"
+    )
 
 
 def write(path: Path, kind: str, version: int, body: dict[str, Json], *, overwrite: bool = True) -> None:
@@ -26,7 +28,7 @@ def write(path: Path, kind: str, version: int, body: dict[str, Json], *, overwri
     document = {"format": kind, "format_version": version, **body}
     document["digest"] = hashlib.sha256(canonical(document)).hexdigest()
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    files.write_output(path, text.encode(), overwrite=overwrite)
+    files.write_output(path, text.encode("utf-8", "backslashreplace"), overwrite=overwrite)
 
 
 def read(path: Path, kind: str, version: int) -> dict[str, Json]:

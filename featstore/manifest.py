@@ -9,7 +9,7 @@ import logging
 import operator
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from featstore import files
-from featstore.class_sets import ClassSet, custom
+from featstore.class_sets import ClassSet, found_classes
 from featstore.csv_table import many_objects, parse_table
 from featstore.errors import ClassSetError, ManifestError, nearest
 from featstore.sidecar import Sidecar, read_with_sidecar, write_new_with_sidecar, write_with_sidecar
+from featstore.typed_cells import id_notes, looks_rounded, read_groups, read_labels, read_splits
 
 COLUMNS = ("sample_id", "path", "label", "split", "group")
 log = logging.getLogger(__name__)
@@ -211,10 +212,12 @@ def _read_fields(path: Path, root: Path | str | None) -> dict[str, Any]:
     """What a manifest is made of, not yet checked."""
     data, sidecar = read_with_sidecar(path)
     samples, lines = _parse_rows(data, path)
+    if sidecar is None or not sidecar.csv_sha256:  # people may have written it
+        samples = _as_meant(samples, lines, path, None if sidecar is None else sidecar.classes)
     if sidecar is not None:
         classes = sidecar.classes
     else:
-        classes = custom(sorted({s.label for s in samples} - {""}))
+        classes = found_classes(s.label for s in samples)
         if classes.labels:
             log.info("%s has no class list beside it: classes are its labels in alphabetical order", path)
     stored_root = path.parent / sidecar.root if sidecar is not None else path.parent
@@ -226,6 +229,24 @@ def _read_fields(path: Path, root: Path | str | None) -> dict[str, Any]:
         "where": str(path),
         "lines": lines,
     }
+
+
+def _as_meant(
+    samples: tuple[Sample, ...], lines: tuple[int, ...], path: Path, declared: ClassSet | None
+) -> tuple[Sample, ...]:
+    """Samples as whoever wrote the table means their cells; what is not taken literally is told."""
+    labels, notes = read_labels([s.label for s in samples], declared, lines, ours=declared is not None)
+    splits, groups = [s.split for s in samples], [s.group for s in samples]
+    if declared is None:  # a list beside the CSV is of ours, and so are the words in it
+        splits, of_splits = read_splits(splits, lines, others=False)
+        groups, of_groups = read_groups(groups, lines)
+        notes += [*of_splits, *of_groups, *id_notes([s.sample_id for s in samples], lines)]
+    for note in notes:
+        log.warning("%s: %s", path, note)
+    return tuple(
+        s if (s.label, s.split, s.group) == cells else s._replace(label=cells[0], split=cells[1], group=cells[2])
+        for s, cells in zip(samples, zip(labels, splits, groups, strict=True), strict=True)
+    )
 
 
 def _parse_rows(data: bytes, path: Path) -> tuple[tuple[Sample, ...], tuple[int, ...]]:
@@ -248,13 +269,18 @@ def _check_samples(manifest: Manifest) -> None:
         for i, sample_id in enumerate(ids):
             if first.setdefault(sample_id, i) != i:
                 other = _place(manifest, first[sample_id])
-                raise ManifestError(f"{_place(manifest, i)}: sample_id {sample_id!r} stands twice, first at {other}")
+                hint = "\n  a spreadsheet rounded it: import ids as text there" if looks_rounded(sample_id) else ""
+                raise ManifestError(
+                    f"{_place(manifest, i)}: sample_id {sample_id!r} stands twice, first at {other}{hint}"
+                )
     for i, sample in enumerate(samples):
         if not sample.sample_id or not sample.path:
             raise ManifestError(f"{_place(manifest, i)}: sample_id and path must not be empty")
         if not sample.sample_id.isprintable():
             raise ManifestError(f"{_place(manifest, i)}: sample_id {sample.sample_id!r} holds control characters")
     for name, column in zip(COLUMNS, zip(*samples, strict=True), strict=False):
+        if not "".join(column).isascii():
+            _check_text(manifest, name, column)
         if any(map(operator.ne, column, map(str.strip, column))):
             i = next(i for i, cell in enumerate(column) if cell != cell.strip())
             raise ManifestError(
@@ -269,6 +295,16 @@ def _check_samples(manifest: Manifest) -> None:
             except ClassSetError as error:
                 raise ManifestError(f"{_place(manifest, i)}: {error}") from None
     _check_groups(manifest)
+
+
+def _check_text(manifest: Manifest, name: str, column: Sequence[str]) -> None:
+    """Refuse bytes that are no text, as a file name of another system may hold: no CSV file brings them back."""
+    for i, cell in enumerate(column):
+        if any("\ud800" <= letter <= "\udfff" for letter in cell):
+            raise ManifestError(
+                f"{_place(manifest, i)}: {name} {cell!r} holds bytes that are no UTF-8 text\n"
+                f"  rename the file, for a whole folder: convmv -f cp1252 -t utf-8 -r --notest FOLDER"
+            )
 
 
 def _check_groups(manifest: Manifest) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -60,7 +61,7 @@ def read_table(path: Path, source: ClassSet) -> Table:
         If it is no such object, names a label that `source` does not have, or says nothing about one that it has.
     """
     try:
-        table = document.parse(path.read_bytes(), str(path))
+        table = document.parse(path.read_bytes().removeprefix(codecs.BOM_UTF8), str(path))
     except FileNotFoundError:
         raise ManifestError(f"no such file: {path}\n  expected a JSON object such as {_example(source)}") from None
     for label, other in table.items():

@@ -182,11 +182,13 @@ def _no_constant(word: str) -> None:
 
 
 def _canonical(body: Mapping[str, Any]) -> bytes:
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode(
+        "utf-8", "backslashreplace"
+    )
 
 
 def _rendered(body: Mapping[str, Any]) -> bytes:
-    return json.dumps(body, indent=2, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+    return json.dumps(body, indent=2, allow_nan=False, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def _checked(body: dict[str, Any], where: str) -> dict[str, Any]:

@@ -72,6 +72,11 @@ class Scores:
         return float(self.f1.mean())
 
     @property
+    def macro_f1_supported(self) -> float:
+        """Mean of the F1 of the classes that have rows, 0-1: what macro F1 is without those that nothing can win."""
+        return float(self.f1[self.supports > 0].mean())
+
+    @property
     def mean_recall(self) -> float:
         """Mean per-class accuracy over the classes that have rows, 0-1."""
         return float(np.nanmean(self.recall))

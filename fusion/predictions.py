@@ -82,7 +82,7 @@ def write_predictions(path: Path, predictions: Predictions, *, overwrite: bool =
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Read a file written by `write_predictions`.
+    """Read a file written by `write_predictions`, or saved again by a spreadsheet with other separators.
 
     Raises
     ------
@@ -90,9 +90,10 @@ def read_predictions(path: Path) -> Predictions:
         Naming file and line, if it is no such file or its ``predicted`` column disagrees with the probabilities.
     """
     text = read_text(path, PredictionsError)
-    lines = csv.reader(StringIO(text, newline=""), strict=True)
+    separator = next((one for one in ";\t|" if text.startswith((f"sample_id{one}", f'"sample_id"{one}'))), ",")
+    lines = csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
-        return _parsed(path, lines)
+        return _parsed(path, lines, decimal_comma=separator != ",")
     except csv.Error as error:
         raise PredictionsError(f"{path}:{lines.line_num}: {error}") from None
 
@@ -105,7 +106,7 @@ class _Reader(Protocol):
     def __iter__(self) -> Iterator[list[str]]: ...
 
 
-def _parsed(path: Path, lines: _Reader) -> Predictions:
+def _parsed(path: Path, lines: _Reader, *, decimal_comma: bool) -> Predictions:
     header = next(lines, [])
     if tuple(header[:3]) != FIXED or len(header) < 4:
         raise PredictionsError(f"{path}:1: expected the columns {', '.join(FIXED)}, <class>, …, however: {header}")
@@ -119,7 +120,7 @@ def _parsed(path: Path, lines: _Reader) -> Predictions:
         labels.append(cells[1] or None)
         stated.append((where, cells[2]))
         try:
-            proba.append([float(cell) for cell in cells[3:]])
+            proba.append([float(cell.replace(",", ".") if decimal_comma else cell) for cell in cells[3:]])
         except ValueError as error:
             raise PredictionsError(f"{where}: {error}") from None
     table = np.array(proba, dtype=np.float64).reshape(len(ids), len(classes))

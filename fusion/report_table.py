@@ -123,6 +123,13 @@ def _notes(report: Report, columns: Sequence[Column], supports: list[int], class
         f"In brackets: {percent} intervals ({for_accuracy}percentiles of {report.resamples} {drawn}{of_f1}, "
         f"seed {report.seed}); they do not cover the variation from training.",
     ]
+    lacking = columns[0].scores.unsupported
+    if lacking:
+        shown = ", ".join(f"{column.name} {100 * column.scores.macro_f1_supported:.2f}" for column in columns)
+        notes.append(
+            f"No row of {', '.join(lacking)} to judge on: each counts as 0 in macro F1. Over the "
+            f"{len(report.classes) - len(lacking)} classes with rows it is {shown} (%)."
+        )
     if report.baseline is not None:
         test = (
             "no McNemar test, because rows share groups"

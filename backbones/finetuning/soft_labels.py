@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,13 +34,18 @@ def read_soft_labels(path: Path, classes: Sequence[str]) -> dict[str, NDArray[np
     ExamplesError
         With file and line.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ExamplesError(f"{path} is not UTF-8 text (byte {error.start}): save it as CSV UTF-8") from None
+    separator = next((one for one in ";\t|" if text.startswith((f"sample_id{one}", f'"sample_id"{one}'))), ",")
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
         header = next(rows, [])
         columns = _columns(header, classes, path)
         found: dict[str, NDArray[np.float32]] = {}
         for row in rows:
-            if not row:
+            if not any(map(str.strip, row)):
                 continue
             where = f"{path}:{rows.line_num}"
             if len(row) != len(header):
@@ -47,6 +53,8 @@ def read_soft_labels(path: Path, classes: Sequence[str]) -> dict[str, NDArray[np
             if row[0] in found:
                 raise ExamplesError(f"{where}: sample_id {row[0]!r} stands twice")
             found[row[0]] = _shares(row, columns, len(classes), where)
+    except csv.Error as error:
+        raise ExamplesError(f"{path}:{rows.line_num}: not valid CSV: {error}") from None
     return found
 
 
@@ -69,7 +77,7 @@ def _shares(row: Sequence[str], columns: dict[int, int], k: int, where: str) -> 
     votes = np.zeros(k, dtype=np.float64)
     for column, position in columns.items():
         try:
-            votes[position] = float(row[column] or 0)
+            votes[position] = float(row[column].replace(",", ".") or 0)
         except ValueError:
             raise ExamplesError(f"{where}: votes must be numbers, however: {row[column]!r}") from None
     total = float(votes.sum())

@@ -79,7 +79,7 @@ def _driver_sees() -> str:
         return ""
     query = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
-        told = subprocess.run(query, capture_output=True, text=True, timeout=5, check=False)
+        told = subprocess.run(query, capture_output=True, encoding="utf-8", errors="replace", timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     lines = told.stdout.strip().splitlines()
@@ -124,7 +124,7 @@ def _memory() -> Check:
 def _first_line(path: Path, starts: tuple[str, ...]) -> str:
     """The rest of the first line that begins with one of some words."""
     try:
-        for line in path.read_text(errors="replace").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             for start in starts:
                 if line.startswith(start):
                     return line.removeprefix(start).lstrip("\t :")

@@ -83,7 +83,7 @@ def _kind(place: Path) -> Check:
 def mounted(place: Path) -> tuple[str, str]:
     """Mount point and type of the file system that a folder is on; empty where that cannot be known."""
     try:
-        lines = Path("/proc/mounts").read_text(errors="replace").splitlines()
+        lines = Path("/proc/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return "", ""
     found, real = ("", ""), place.resolve()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from commands.console import say
-from commands.manifest_tools.talk import File, Output, check_output, counting, write
+from commands.manifest_tools.talk import File, Output, check_output, counting, tell_classes, write
 from commands.options import Json, Root
 from commands.outputs import Overwrite
 
@@ -23,20 +23,32 @@ def filter_(
         ),
     ],
     output: Output,
+    classes: Annotated[
+        str,
+        typer.Option(
+            help="Classes that stay declared: asked (all but those that a label condition removed), all, or present "
+            "(those with samples)."
+        ),
+    ] = "asked",
     root: Root = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Keep the samples that fulfil every condition.
 
+    A declared class without samples counts as 0 in macro F1: it is told whether such classes stay.
+
     Example: cer-feat manifest filter faces.csv split=train,valid label!=Neutral distinct -o part.csv
     """
     from featstore import Manifest
     from featstore.conditions import keep_where
 
+    if classes not in ("asked", "all", "present"):
+        raise typer.BadParameter("must be asked, all or present", param_hint="--classes")
     check_output(output, overwrite=overwrite)
     listed = Manifest.read(file, root=root)
     with counting("hashing", len(listed)) as count:
-        kept = keep_where(listed, conditions, progress=count)
+        kept = keep_where(listed, conditions, classes=classes, progress=count)  # type: ignore[arg-type]
     say(f"kept {len(kept):,} of {len(listed):,} samples")
+    tell_classes(listed, kept, "leave such classes out with --classes present")
     write(kept, output, as_json, overwrite=overwrite)

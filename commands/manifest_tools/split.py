@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commands.console import say
+from commands.console import escape, say
 from commands.manifest_tools.talk import File, Output, check_output, counting, write
 from commands.options import Json, Root, Seed, split_list
 from commands.outputs import Overwrite
@@ -51,7 +51,8 @@ def split(
     for part in done.splits:
         empty = [label for label, count in done.select(part).counts().items() if not count and done.counts()[label]]
         if empty:
-            say(f"[yellow]note: split {part} has no sample of {', '.join(empty)}[/]: too few groups for its share")
+            told = f"split {escape(part)} has no sample of {escape(', '.join(empty))}"
+            say(f"[yellow]note: {told}[/]: too few groups for its share")
 
 
 def _shares(text: str) -> dict[str, float]:

@@ -54,6 +54,24 @@ def tell_left_out(left_out: Mapping[str, int], of: str = "") -> None:
         say(f"left out{f' of {escape(of)}' if of else ''}: {count:,} × {escape(reason)}")
 
 
+def tell_classes(before: Manifest, after: Manifest, remedy: str = "") -> None:
+    """Say which classes are no longer declared, and which are although they have no sample."""
+    gone = [label for label in before.classes.labels if label not in after.classes.labels]
+    if gone:
+        say(f"no class any more: {escape(', '.join(gone))}; {len(after.classes.labels)} classes are left")
+    tell_without(after, remedy)
+
+
+def tell_without(listed: Manifest, remedy: str = "") -> None:
+    """Say which declared classes have no sample at all."""
+    empty = [label for label, count in listed.counts().items() if not count]
+    if empty and len(empty) < len(listed.classes.labels):
+        say(
+            f"[yellow]no sample of {escape(', '.join(empty))}[/], which stay declared: a class without samples counts "
+            f"as 0 in macro F1{'; ' + remedy if remedy else ''}"
+        )
+
+
 def tell_missing(missing: Mapping[str, str], root: Path) -> None:
     """Name samples whose pictures are not there, and say what to do.
 

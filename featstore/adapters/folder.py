@@ -8,19 +8,12 @@ from pathlib import Path, PurePosixPath
 
 from featstore.adapters.base import Adapted, need_samples, passed_over, twice
 from featstore.adapters.tree import Tree
-from featstore.class_sets import ClassSet, class_set, custom
+from featstore.class_sets import ClassSet, declared_classes, found_classes
 from featstore.errors import ManifestError, listing
 from featstore.manifest import Manifest, Sample
+from featstore.typed_cells import SPLIT_WORDS, alike_notes
 
 _NO_PLACE = "not in ROOT/<class>/ or ROOT/<split>/<class>/"
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "valid": "valid",
-    "val": "valid",
-    "validation": "valid",
-    "test": "test",
-}
 
 
 def read_folder(root: Path, *, classes: str | None = None, encoding: str | None = None) -> Adapted:
@@ -45,7 +38,7 @@ def read_folder(root: Path, *, classes: str | None = None, encoding: str | None 
         if parts is None:
             odd += 1
             continue
-        split = _SPLITS.get(parts[0].lower(), "") if len(parts) > 2 else ""
+        split = SPLIT_WORDS.get(parts[0].lower(), "") if len(parts) > 2 else ""
         stem = PurePosixPath(*parts).with_suffix("").as_posix().strip()
         samples.append(Sample(sample_id=stem, path=path.as_posix(), label=parts[-2].strip(), split=split))
     left_out = {**({_NO_PLACE: odd} if odd else {}), **passed_over(tree)}
@@ -64,7 +57,7 @@ def read_folder(root: Path, *, classes: str | None = None, encoding: str | None 
             where=str(root),
         ),
         left_out=left_out,
-        notes=tuple(notes),
+        notes=(*notes, *alike_notes([sample.label for sample in found], "label", "classes")),
     )
 
 
@@ -77,7 +70,7 @@ def _base(pictures: Sequence[PurePosixPath], root: Path) -> tuple[str, ...]:
         If several folders side by side hold the layout, and together what none holds alone.
     """
     fits = Counter(path.parts[:-2] for path in pictures if len(path.parts) > 1)
-    fits.update(path.parts[:-3] for path in pictures if len(path.parts) > 2 and path.parts[-3].lower() in _SPLITS)
+    fits.update(path.parts[:-3] for path in pictures if len(path.parts) > 2 and path.parts[-3].lower() in SPLIT_WORDS)
     bases = sorted(fits, key=lambda base: (len(base), base))
     whole = next((base for base in bases if 2 * fits[base] > len(pictures)), None)
     if whole is not None or not bases or () in fits:
@@ -94,7 +87,7 @@ def _base(pictures: Sequence[PurePosixPath], root: Path) -> tuple[str, ...]:
 def _fitting(parts: tuple[str, ...], base: tuple[str, ...]) -> tuple[str, ...] | None:
     """`(class, picture)` or `(split, class, picture)`, where a path has that form below a folder."""
     inner = parts[len(base) :]
-    fits = parts[: len(base)] == base and (len(inner) == 2 or (len(inner) == 3 and inner[0].lower() in _SPLITS))
+    fits = parts[: len(base)] == base and (len(inner) == 2 or (len(inner) == 3 and inner[0].lower() in SPLIT_WORDS))
     return inner if fits else None
 
 
@@ -108,8 +101,8 @@ def _distinct_ids(samples: tuple[Sample, ...], base: str) -> tuple[Sample, ...]:
 def _labels(samples: tuple[Sample, ...], classes: str | None) -> tuple[ClassSet, tuple[Sample, ...]]:
     folders = sorted({s.label for s in samples})
     if classes is None:
-        return custom(folders), samples
-    chosen = class_set(classes)
+        return found_classes(folders), samples
+    chosen = declared_classes(classes)
     meant = {folder: chosen.match_or_id(folder) for folder in folders}
     for folder, label in meant.items():
         if label is None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from featstore.adapters.base import Adapted, need_samples
-from featstore.class_sets import ClassSet, class_set, custom
+from featstore.class_sets import ClassSet, declared_classes, found_classes
 from featstore.csv_table import Table, read_table
 from featstore.errors import FormatError, ManifestError, nearest
 from featstore.exchange.parquet import pyarrow
 from featstore.manifest import Manifest, Sample
 from featstore.places import Places, as_meant
+from featstore.typed_cells import id_notes, read_groups, read_labels, read_splits
 
 _OURS = {"id": "sample_id", "path": "path", "label": "label", "split": "split", "group": "group"}
 """What `--columns` calls a column, to its standard name."""
@@ -27,6 +28,7 @@ def read_csv(
     label_column: str | None = None,
     split_column: str | None = None,
     group_column: str | None = None,
+    encoding: str | None = None,
 ) -> Adapted:
     """Read samples from a CSV file with a header, or from a Parquet file.
 
@@ -35,33 +37,41 @@ def read_csv(
     root : Path
         The file.
     classes : str, optional
-        A known class set: labels are its names, or its official ids. Default: the labels found, in alphabetical order.
+        A known class set: labels are its names, or its official ids; or labels of one's own in their order,
+        `happy,sad,none`. Default: the labels found, numbers by size, others in alphabetical order.
     pictures : str, optional
         Folder that the paths start at. Default: the folder of the file.
     columns : str, optional
         Names of the columns in one text: `path=file,label=emotion,split=part,group=video,id=name`.
     id_column, path_column, label_column, split_column, group_column : str, optional
         The same, one by one. Only the column of the paths must exist. Without an id column, the path is the id.
+    encoding : str, optional
+        What a CSV file's text is in, where it is no UTF-8: `cp1252`, `mac_roman`, …
     """
     names = _columns(columns, {
         "id": id_column, "path": path_column, "label": label_column, "split": split_column, "group": group_column,
     })  # fmt: skip
-    table = _read(root, names["path"])
+    table = _read(root, names, encoding)
     _check_named(root, table, names)
-    chosen = class_set(classes) if classes else None
+    chosen = declared_classes(classes) if classes else None
     start = Path(pictures) if pictures else root.parent
-    paths, notes = as_meant(table.column(names["path"]) or [], start, where=str(root), lines=table.lines)
+    paths, of_paths = as_meant(table.column(names["path"]) or [], start, where=str(root), lines=table.lines)
     blank = [""] * len(paths)
-    labels = table.column(names["label"]) or blank
+    labels, notes = read_labels(table.column(names["label"]) or blank, chosen, table.lines)
+    if names["label"] not in table.header:
+        notes.append(f"no column {names['label']!r}, so no labels; name it with --columns label=…, one of: "
+                     f"{', '.join(table.header)}")  # fmt: skip
     if chosen:
         labels = [
             _label(root, line, text, chosen) if text else "" for line, text in zip(table.lines, labels, strict=True)
         ]
     ids = [sample_id or path for sample_id, path in zip(table.column(names["id"]) or paths, paths, strict=True)]
-    splits, groups = table.column(names["split"]) or blank, table.column(names["group"]) or blank
+    splits, of_splits = read_splits(table.column(names["split"]) or blank, table.lines, others=True)
+    groups, of_groups = read_groups(table.column(names["group"]) or blank, table.lines)
+    notes += [*of_paths, *of_splits, *of_groups, *id_notes(ids, table.lines)]
     samples = map(Sample._make, zip(ids, paths, labels, splits, groups, strict=True))
     found = need_samples(samples, root, "at least one row below the header")
-    named = chosen or custom(sorted({s.label for s in found} - {""}))
+    named = chosen or found_classes(labels)
     manifest = Manifest(samples=found, classes=named, root=start, where=str(root), lines=tuple(table.lines))
     return Adapted(manifest=manifest, missing=_missing(manifest), notes=tuple(notes))
 
@@ -83,12 +93,15 @@ def _columns(text: str | None, given: dict[str, str | None]) -> dict[str, str]:
     return names
 
 
-def _read(root: Path, path_column: str) -> Table:
+def _read(root: Path, names: dict[str, str], encoding: str | None) -> Table:
     with root.open("rb") as file:
         is_parquet = file.read(4) == b"PAR1"
     if is_parquet or root.suffix.lower() == ".parquet":
-        return _read_parquet(root, path_column)
-    return read_table(root, required=(path_column,), others=True)
+        if encoding is not None:
+            raise ManifestError(f"{root} is a Parquet file, whose texts are UTF-8: leave --encoding out")
+        return _read_parquet(root, names["path"])
+    optional = [name for word, name in names.items() if word != "path"]
+    return read_table(root, required=(names["path"],), optional=optional, others=True, encoding=encoding)
 
 
 def _read_parquet(root: Path, path_column: str) -> Table:

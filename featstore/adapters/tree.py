@@ -26,6 +26,7 @@ from featstore.archives import (
     plain_name,
     tar_name,
 )
+from featstore.csv_table import decoded
 from featstore.errors import ManifestError, listing
 from featstore.pictures import HEAD_BYTES, picture_kind
 from featstore.places import folded
@@ -198,15 +199,14 @@ class Tree:
             return bounded(path.stat().st_size, path.read_bytes)
 
     def text(self, name: str) -> str:
-        """A small text file, whatever its byte-order mark and line ends; UTF-16 only with that mark."""
-        data = self.read(name)
+        """A small text file, whatever its mark and line ends; in the tree's encoding where it is not UTF-8."""
+        data, where = self.read(name), Path(self.where(name))
         try:
-            return data.decode(_codec(data))
-        except UnicodeDecodeError as error:
-            with contextlib.suppress(UnicodeDecodeError):
-                if self._encoding is not None:
-                    return data.decode(self._encoding)
-            raise self._not_text(name, error) from None
+            return decoded(data, where)
+        except ManifestError:
+            if self._encoding is None:
+                raise
+        return decoded(data, where, self._encoding)
 
     def lines(self, name: str) -> Iterator[tuple[int, str]]:
         """(number from 1, text) of each line that is not blank."""

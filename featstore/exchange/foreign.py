@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from featstore import pictures
 from featstore.errors import ManifestError, RowsError, listing
@@ -21,12 +23,20 @@ from featstore.store import Store
 
 PIECE_BYTES = 32 * 1024 * 1024
 """Rows are checked and hashed in pieces of about this size, so that a mapped file is never in memory as a whole."""
-_KEYS: dict[str, Callable[[Sample], str]] = {
-    "sample_id": lambda s: s.sample_id,
-    "path": lambda s: s.path,
-    "file name": lambda s: PurePosixPath(s.path).name,
-    "file stem": lambda s: PurePosixPath(s.path).stem,
+_WIDE = 5
+"""From so many columns on, a number other than zero in all of them is no coincidence."""
+Blank = Literal["error", "drop", "keep"]
+Extra = Literal["error", "drop"]
+_KEYS: dict[str, tuple[Callable[[Sample], str], Callable[[str], str]]] = {
+    "sample_id": (lambda s: s.sample_id, lambda name: name),
+    "path": (lambda s: s.path, lambda name: name),
+    "file name": (lambda s: PurePosixPath(s.path).name, lambda name: name),
+    "file stem": (lambda s: PurePosixPath(s.path).stem, lambda name: name),
+    "sample_id, but for its ending": (lambda s: s.sample_id, lambda name: str(_posix(name).with_suffix(""))),
+    "file name without folders": (lambda s: PurePosixPath(s.path).name, lambda name: _posix(name).name),
+    "file stem without folders": (lambda s: PurePosixPath(s.path).stem, lambda name: _posix(name).stem),
 }
+"""What names may be: of a sample, and of a name, what must be equal. The stricter come first."""
 
 
 class RowSource(Protocol):
@@ -63,6 +73,12 @@ class ImportReport:
     """Samples that got the row of an identical picture."""
     missing: tuple[str, ...]
     """Sample ids without a row."""
+    extra: tuple[str, ...] = ()
+    """Names that no sample has, whose rows were left out."""
+    blank: tuple[str, ...] = ()
+    """Sample ids whose rows say nothing, and were left out or kept as asked."""
+    notes: tuple[str, ...] = field(default=())
+    """What is odd about the rows, in sentences."""
 
 
 def import_rows(
@@ -76,6 +92,8 @@ def import_rows(
     source: str = "",
     described: Mapping[str, Any] | None = None,
     share_repeats: bool = True,
+    blank: Blank = "error",
+    extra: Extra = "error",
     shard_rows: int = 2048,
     workers: int = 2,
 ) -> ImportReport:
@@ -98,28 +116,43 @@ def import_rows(
         For people: more about where the rows came from, JSON values.
     share_repeats : bool
         Give a sample without a row the row of an identical picture (equal bytes), where the pictures can be read.
+    blank : {"error", "drop", "keep"}
+        Rows of one number throughout a block, as tools write for a face that they did not find (zeros, -1, NaN): refuse
+        them, leave them out (their samples then have no row), or keep them (NaN never).
+    extra : {"error", "drop"}
+        Names that no sample of the manifest has: refuse them, or leave their rows out.
 
     Raises
     ------
     RowsError
-        Wrong shapes, NaN or Inf.
+        Wrong shapes, NaN or Inf, blank rows, or rows that are all the same.
     ManifestError
         Names that repeat or match no sample.
     """
     blocks: dict[str, RowSource] = dict(rows) if isinstance(rows, Mapping) else {"rows": rows}
-    content = _checked_digest(blocks, names)
+    looked = _look(blocks, names, blank)
     dtype: Dtype = "float16" if all(block.dtype == np.float16 for block in blocks.values()) else "float32"
-    matched_by, position = _match(names, manifest)
+    matched_by, position = _match(names, manifest, extra)
+    found = {i: at for i, at in enumerate(position) if at >= 0}
+    blank_rows = [i for i in sorted(looked.blank) if i in found]
+    _check_blank(blank_rows, names, len(found), blank)
+    notes = _notes(looked, found, names)
+    if looked.all_alike and blank != "keep":
+        raise RowsError(
+            f"all {len(names):,} rows are the same, so nothing can be learned from them\n"
+            f"  look at what made them; --blank keep takes them as they are"
+        )
     spec = FeatureSpec(
         name=name,
-        identity={"architecture": "foreign", "content": content},
+        identity={"architecture": "foreign", "content": looked.content},
         blocks={block: source_rows.shape[1] for block, source_rows in blocks.items()},
         dtype=dtype,
         described={"source": source, **(described or {})},
     )
     feature = store.create_feature(dataset, spec)
     digests, _ = pictures.digests(manifest, workers=workers)
-    row_of = {manifest.ids[at]: i for i, at in enumerate(position)}
+    left_out = set(blank_rows) if blank == "drop" else set()
+    row_of = {manifest.ids[at]: i for i, at in found.items() if i not in left_out}
     matched = len(row_of)
     if share_repeats:
         _share(row_of, manifest, digests)
@@ -143,32 +176,109 @@ def import_rows(
         matched_by=matched_by,
         shared=len(row_of) - matched,
         missing=tuple(sample_id for sample_id in manifest.ids if sample_id not in row_of),
+        extra=tuple(name for i, name in enumerate(names) if i not in found),
+        blank=tuple(manifest.ids[found[i]] for i in blank_rows),
+        notes=notes,
     )
 
 
-def _checked_digest(blocks: Mapping[str, RowSource], names: Sequence[str]) -> str:
-    """sha256 of all rows, block after block, and of the names; refuses what must not enter the store."""
+@dataclass(frozen=True, kw_only=True)
+class _Look:
+    """What the rows are like, all read once."""
+
+    content: str
+    """sha256 of all rows, block after block, and of the names."""
+    blank: frozenset[int]
+    """Rows of one number throughout a block."""
+    hashes: npt.NDArray[np.uint64]
+    """Of each row, to find those that repeat."""
+    constant: int
+    """Columns that are the same in all rows."""
+    columns: int
+
+    @property
+    def all_alike(self) -> bool:
+        """Whether every row is like the first."""
+        return len(self.hashes) > 1 and self.constant == self.columns
+
+
+def _look(blocks: Mapping[str, RowSource], names: Sequence[str], blank: Blank) -> _Look:
+    """Read every row, and refuse what must not enter the store."""
     if not blocks:
         raise RowsError("no block of rows is given: name at least one array")
     digest = hashlib.sha256()
+    hashes = np.zeros(len(names), dtype=np.uint64)
+    said_nothing: set[int] = set()
+    constant = 0
     for block, rows in blocks.items():
         _check_shape(rows, names, "" if len(blocks) == 1 else f" in block {block!r}")
     for block, rows in blocks.items():
         bad: list[int] = []
+        first: npt.NDArray[Any] = np.empty((0, rows.shape[1]))
+        same = np.ones(rows.shape[1], dtype=bool)
         for start, piece in _pieces(rows):
             with np.errstate(over="ignore"):  # an overflow is Inf, and is refused below by name
                 stored = piece.astype(np.float32, copy=False)
-            bad += (start + np.flatnonzero(~np.isfinite(stored).all(axis=1))).tolist()
+            empty = np.isnan(stored).all(axis=1) if blank == "drop" else np.zeros(len(stored), dtype=bool)
+            bad += (start + np.flatnonzero(~np.isfinite(stored).all(axis=1) & ~empty)).tolist()
+            flat = (stored == stored[:, :1]).all(axis=1) & ((stored.shape[1] >= _WIDE) | (stored[:, 0] == 0))
+            said_nothing.update((start + np.flatnonzero(flat | empty)).tolist())
+            first = first if len(first) else stored[:1].copy()
+            same &= (stored == first).all(axis=0)
             digest.update(piece.data.cast("B") if piece.size else b"")
+            for number, row in enumerate(piece, start):
+                hashes[number] = xxhash.xxh3_64_intdigest(row.tobytes(), seed=int(hashes[number]))
+        constant += int(same.sum())
         if bad:
             where = "" if len(blocks) == 1 else f" of block {block!r}"
-            raise RowsError(f"NaN or Inf in {len(bad)} of {len(names)} rows{where}: {listing(names[i] for i in bad)}")
+            raise RowsError(
+                f"NaN or Inf in {len(bad)} of {len(names)} rows{where}: {listing(names[i] for i in bad)}\n"
+                f"  rows of NaN alone, as some tools write for a face that they did not find, are left out with: "
+                f"--blank drop"
+            )
     if len(set(names)) != len(names):
         seen: set[str] = set()
         twice = [n for n in names if n in seen or seen.add(n)]  # type: ignore[func-returns-value]
         raise ManifestError(f"{len(twice)} names stand twice: {listing(twice)}")
-    digest.update("\0".join(names).encode())
-    return digest.hexdigest()
+    digest.update("\0".join(names).encode("utf-8", "backslashreplace"))
+    return _Look(
+        content=digest.hexdigest(),
+        blank=frozenset(said_nothing),
+        hashes=hashes,
+        constant=constant,
+        columns=sum(rows.shape[1] for rows in blocks.values()),
+    )
+
+
+def _check_blank(blank_rows: Sequence[int], names: Sequence[str], matched: int, blank: Blank) -> None:
+    if blank_rows and blank == "error":
+        raise RowsError(
+            f"{len(blank_rows):,} of {matched:,} rows say nothing, one number throughout (such as zeros for a face not "
+            f"found): {listing(names[i] for i in blank_rows)}\n"
+            f"  leave them out with --blank drop (their samples then have no row), or take them with --blank keep"
+        )
+    if blank == "drop" and len(blank_rows) == matched:
+        raise RowsError(f"all {matched:,} rows say nothing, one number throughout: nothing is left to import")
+
+
+def _notes(looked: _Look, found: Mapping[int, int], names: Sequence[str]) -> tuple[str, ...]:
+    """What is odd without being wrong: rows that repeat, columns that never change."""
+    notes = []
+    of_hash: dict[int, list[int]] = {}
+    for i in found:
+        if i not in looked.blank:
+            of_hash.setdefault(int(looked.hashes[i]), []).append(i)
+    repeated = [rows for rows in of_hash.values() if len(rows) > 1]
+    if repeated:
+        most = max(repeated, key=len)
+        extra = sum(len(rows) - 1 for rows in repeated)
+        notes.append(
+            f"{extra:,} rows repeat another one to the last bit, the most frequent {len(most):,} times "
+            f"({listing(names[i] for i in most)})"
+        )
+    if looked.constant and not looked.all_alike and len(names) > 1:
+        notes.append(f"{looked.constant:,} of {looked.columns:,} columns are the same in all rows")
+    return tuple(notes)
 
 
 def _check_shape(rows: RowSource, names: Sequence[str], where: str) -> None:
@@ -195,26 +305,51 @@ def _pieces(rows: RowSource) -> Iterator[tuple[int, npt.NDArray[Any]]]:
         yield start, np.ascontiguousarray(rows[start : start + step])
 
 
-def _match(names: Sequence[str], manifest: Manifest) -> tuple[str, list[int]]:
-    """What kind of name these are, and each one's position in the manifest."""
-    best: tuple[str, list[str]] | None = None
+def _match(names: Sequence[str], manifest: Manifest, extra: Extra) -> tuple[str, list[int]]:
+    """What kind of name these are, and each one's position in the manifest; -1 for one that is to be left out."""
+    best: tuple[str, list[int]] | None = None
     ambiguous = ""
-    for kind, key in _KEYS.items():
-        places: Mapping[str, int] = {key(s): i for i, s in enumerate(manifest.samples)}
-        unknown = [n for n in names if n not in places]
+    for kind, (of_sample, of_name) in _KEYS.items():
+        places: Mapping[str, int] = {of_sample(s): i for i, s in enumerate(manifest.samples)}
+        keys = [of_name(name) for name in names]
+        position = [places.get(key, -1) for key in keys]
         if len(places) != len(manifest):  # ambiguous as names
-            ambiguous = ambiguous or ("" if unknown else kind)
+            ambiguous = ambiguous or ("" if -1 in position else kind)
             continue
-        if not unknown:
-            return kind, [places[n] for n in names]
-        if best is None or len(unknown) < len(best[1]):
-            best = (kind, unknown)
-    kind, unknown = best or ("sample_id", list(names))
+        if len(set(keys)) != len(keys):  # two names would be one sample's
+            continue
+        if -1 not in position:
+            return kind, position
+        if best is None or position.count(-1) < best[1].count(-1):
+            best = (kind, position)
+    kind, position = best or ("sample_id", [-1] * len(names))
+    unknown = [name for name, at in zip(names, position, strict=True) if at < 0]
+    if extra == "drop" and len(unknown) < len(names):
+        return kind, position
     hint = f"\n  they are {ambiguous}s, but several samples share one: use sample ids or paths" if ambiguous else ""
+    if not hint and len(unknown) < len(names):
+        hint = "\n  leave the rows of names that no sample has out with: --extra drop"
+    hint += _written_otherwise(unknown, manifest)
     raise ManifestError(
         f"{len(unknown)} of {len(names)} names are no {kind} of {manifest.where} (first: {listing(unknown)})\n"
         f"  a sample there: id {manifest.ids[0]!r}, path {manifest.samples[0].path!r}{hint}"
     )
+
+
+def _posix(name: str) -> PurePosixPath:
+    return PurePosixPath(name.replace("\\", "/"))
+
+
+def _written_otherwise(unknown: Sequence[str], manifest: Manifest) -> str:
+    """A hint, if names are ids whose leading zeros a spreadsheet cut, or whose accents a Mac wrote apart."""
+    numbers = {str(int(text)): text for text in manifest.ids if text.isascii() and text.isdigit() and text[:1] == "0"}
+    composed = {unicodedata.normalize("NFC", text): text for text in manifest.ids}
+    for name in unknown:
+        if name in numbers:
+            return f"\n  {name!r} may be {numbers[name]!r}, whose zeros a spreadsheet cuts: import names as text there"
+        if unicodedata.normalize("NFC", name) in composed:
+            return f"\n  {name!r} looks like an id, but one of them writes its accents as a Mac does: write both alike"
+    return ""
 
 
 def _share(row_of: dict[str, int], manifest: Manifest, digests: Sequence[str]) -> None:

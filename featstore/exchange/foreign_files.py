@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ from typing import Any, Literal
 import numpy.typing as npt
 
 from featstore import document
-from featstore.errors import FormatError
+from featstore.csv_table import decoded
+from featstore.errors import FormatError, ManifestError
 from featstore.exchange import export_note
 from featstore.exchange.foreign import RowSource
 from featstore.exchange.foreign_choice import block_names, choose_names, choose_rows
@@ -141,14 +143,15 @@ def read_array(path: Path) -> npt.NDArray[Any]:
 
 
 def read_names(path: Path) -> list[str]:
-    """One name a line; blank lines at the end are passed over."""
+    """One name a line, blanks around it aside; blank lines at the end are passed over."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = decoded(path.read_bytes(), path)
     except FileNotFoundError:
         raise FormatError(f"no such file: {path}") from None
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path} is not UTF-8 text (byte {error.start})") from None
-    return text.rstrip().splitlines()
+    except ManifestError as error:
+        raise FormatError(str(error)) from None
+    # not splitlines(), which would part a name at letters such as U+2028 and U+0085 too
+    return [line.strip(" \t\xa0") for line in re.split(r"\r\n|\r|\n", text.rstrip())]
 
 
 def _read_npy(path: Path, names: Path | None) -> ForeignRows:

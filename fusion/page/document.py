@@ -29,7 +29,8 @@ def write_page(
         If the name does not end in .html, or the sections cannot be shown.
     """
     path = check_page_name(Path(path))
-    return write_atomic(path, page_html(title, sections, subtitle=subtitle).encode(), overwrite=overwrite)
+    page = page_html(title, sections, subtitle=subtitle).encode("utf-8", "backslashreplace")
+    return write_atomic(path, page, overwrite=overwrite)
 
 
 def check_page_name(path: Path) -> Path:

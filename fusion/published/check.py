@@ -204,8 +204,8 @@ def _within(cell: Decimal, bounds: tuple[Fraction, Fraction]) -> bool:
 
 
 def _unit(cell: Decimal) -> Fraction:
-    """One in the last decimal that was printed, in percent."""
+    """One in the last digit that was printed, in percent: 10 of a fraction with one decimal."""
     exponent = cell.as_tuple().exponent
     if not isinstance(exponent, int):
         raise ReportError(f"a cell must be a number of percent, however: {cell}")
-    return Fraction(10) ** min(exponent, 0)
+    return Fraction(10) ** exponent

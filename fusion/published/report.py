@@ -27,6 +27,8 @@ class CheckedTable:
     """How they were found; None when they were given."""
     columns: tuple[ColumnCheck, ...]
     """One check a system."""
+    notes: tuple[str, ...] = ()
+    """What of the table was not read to the letter."""
 
     @property
     def consistent(self) -> bool:
@@ -40,6 +42,7 @@ class CheckedTable:
             "supports": dict(zip(self.classes, self.supports, strict=True)),
             "supports_found": self.found is not None,
             "n": sum(self.supports),
+            "notes": list(self.notes),
             "columns": {column.name: _column_to_dict(self.classes, column) for column in self.columns},
         }
 
@@ -64,6 +67,7 @@ def check_table(table: PublishedTable, supports: Sequence[int], found: FoundSupp
             )
             for name, cells in table.columns.items()
         ),
+        notes=table.notes,
     )
 
 
@@ -80,7 +84,7 @@ def check_report(checked: CheckedTable) -> Table:
         title=f"Whole numbers behind the table, {n} rows: {words}",
         header=("Right rows", "rows", *(column.name for column in checked.columns)),
         rows=tuple(rows),
-        notes=(*_origin(checked), *(note for column in checked.columns for note in _notes(column))),
+        notes=(*checked.notes, *_origin(checked), *(note for column in checked.columns for note in _notes(column))),
         rules=(len(checked.classes),),
     )
 

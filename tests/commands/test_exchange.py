@@ -165,3 +165,19 @@ def test_a_plain_pickle_is_refused_unopened(run, faces):
     Path("x.pkl").write_bytes(pickle.dumps({"features": Bomb()}))
     assert "no PyTorch checkpoint" in words(run("cer-feat import x.pkl --as x --data faces.csv", code=1))
     assert not Path("ran").exists()
+
+
+def test_import_tells_what_it_left_out_of_names_and_rows(run, faces, ids, rows):
+    rows[0] = 0
+    np.save("r.npy", np.concatenate([rows, rows[1:2] + 1]))
+    Path("n.txt").write_text("\n".join([*ids, "somebody_else"]), encoding="utf-8")
+    command = "cer-feat import r.npy --names n.txt --as r --data faces.csv --no-share-repeats"
+    assert f"1 of {len(ids) + 1} names are no" in words(run(command, code=1))
+    told = words(run(f"{command} --extra drop", code=1))
+    assert f"1 of {len(ids)} rows say nothing" in told
+    assert ids[0] in told
+    told = words(run(f"{command} --extra drop --blank drop"))
+    assert "left out 1 rows of names that no sample has: somebody_else" in told
+    assert f"left out 1 rows of one number throughout: {ids[0]}" in told
+    run(f"{command} --extra some", code=2)
+    run(f"{command} --blank some", code=2)

@@ -212,3 +212,20 @@ def test_the_check_finds_the_faces_that_stand_in_both_folders_of_ferplus(run):
     run("cer-feat manifest filter fer.csv distinct -o distinct.csv")
     clean = Manifest.read("distinct.csv")
     assert (len(clean.select("train")), len(clean.select("valid"))) == (3165, 355)
+
+
+def test_filter_tells_which_classes_go_and_which_stay_without_samples(run, pics, tmp_path):
+    (tmp_path / "m.csv").write_text(
+        "sample_id,path,label,split\na,a.png,x,train\nb,b.png,y,train\nc,c.png,z,test\n", encoding="utf-8"
+    )
+    told = run("cer-feat manifest filter m.csv label!=y -o part.csv").stderr
+    assert "no class any more: y; 2 classes are left" in told
+    assert Manifest.read(tmp_path / "part.csv").classes.labels == ("x", "z")
+    told = run("cer-feat manifest filter m.csv split=train -o small.csv").stderr
+    assert "no sample of z, which stay declared" in told
+    assert "--classes present" in told
+    assert Manifest.read(tmp_path / "small.csv").classes.labels == ("x", "y", "z")
+    told = run("cer-feat manifest filter m.csv split=train --classes present -o less.csv").stderr
+    assert "no class any more: z" in told
+    assert Manifest.read(tmp_path / "less.csv").classes.labels == ("x", "y")
+    run("cer-feat manifest filter m.csv split=train --classes some -o less.csv", code=2)

@@ -59,3 +59,26 @@ def test_samples_that_fulfil_every_condition_are_kept_in_order(listed, condition
 def test_conditions_that_cannot_hold_are_refused(listed, conditions, message):
     with pytest.raises(ManifestError, match=message):
         keep_where(listed, conditions)
+
+
+def test_a_class_that_a_label_condition_removed_is_no_class_any_more(listed):
+    abaw = listed.classes.labels
+    kept = keep_where(listed, ["label!=Sadly Angry", "has-label"])
+    assert kept.classes.labels == tuple(label for label in abaw if label != "Sadly Angry")
+    assert kept.y.tolist() == [
+        kept.classes.labels.index("Sadly Fearful"),
+        kept.classes.labels.index("Happily Surprised"),
+    ]
+    kept = keep_where(listed, ["label=Sadly*"])
+    assert "Happily Surprised" not in kept.classes.labels
+    assert "Angrily Surprised" in kept.classes.labels  # it had no sample before either: nobody asked for it to go
+
+
+def test_a_class_that_a_small_split_lacks_keeps_its_place(listed):
+    for conditions in (["split=test"], ["group=03"], ["no-label"], ["distinct", "split=train"]):
+        assert keep_where(listed, conditions).classes == listed.classes
+
+
+def test_classes_stay_or_go_as_asked(listed):
+    assert keep_where(listed, ["label!=Sadly Angry"], classes="all").classes == listed.classes
+    assert keep_where(listed, ["split=test"], classes="present").classes.labels == ("Sadly Angry",)

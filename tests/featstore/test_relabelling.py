@@ -59,3 +59,8 @@ def test_faulty_tables_are_refused(tmp_path, text, error, message):
 def test_nothing_left_is_an_error_and_not_an_empty_manifest():
     with pytest.raises(ManifestError, match="no label of manifest is a class of 'abaw7': Sad"):
         relabelled(manifest("Sad"), class_set("abaw7"))
+
+
+def test_a_table_that_windows_wrote_is_read_past_its_byte_order_mark(tmp_path):
+    (tmp_path / "t.json").write_bytes(b'\xef\xbb\xbf{"a": "b"}\r\n')
+    assert read_table(tmp_path / "t.json", ClassSet(name="custom", labels=("a",))) == {"a": "b"}

@@ -83,6 +83,7 @@ def test_scores_do_not_depend_on_the_order_of_rows_nor_of_classes(pairs, random)
 def test_a_class_without_rows_counts_as_zero_and_is_named():
     found = scores([0, 0, 1], [0, 2, 1], ("a", "b", "c", "d"))
     assert found.macro_f1 == pytest.approx((2 / 3 + 1 + 0 + 0) / 4)
+    assert found.macro_f1_supported == pytest.approx((2 / 3 + 1) / 2)
     assert found.unsupported == ("c", "d")
     assert found.absent == ("d",)
     assert np.isnan(found.recall[2:]).all()

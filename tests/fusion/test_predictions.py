@@ -110,3 +110,12 @@ def test_a_missing_or_binary_file_is_named(tmp_path):
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(PredictionsError, match=r"b\.csv is not UTF-8"):
         read_predictions(tmp_path / "b.csv")
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_predictions_that_a_spreadsheet_saved_again_are_read(tmp_path, separator):
+    text = "sample_id,label,predicted,a,b\n1,b,a,0.75,0.25\n2,,b,1E-05,0.99999\n"
+    (tmp_path / "p.csv").write_text(text, encoding="utf-8")
+    (tmp_path / "s.csv").write_bytes(text.replace(",", separator).replace(".", ",").encode("utf-16"))
+    first, again = read_predictions(tmp_path / "p.csv"), read_predictions(tmp_path / "s.csv")
+    assert (again.ids, again.labels, again.proba.tolist()) == (first.ids, first.labels, first.proba.tolist())

@@ -152,6 +152,9 @@ def test_a_class_without_rows_has_no_figure():
     table = report_table(report(columns=(empty,), baseline=None))
     assert table.rows[6][1].text == EN_DASH
     assert table.rows[6][1].value is None
+    told = next(note for note in table.notes if note.startswith("No row of "))
+    assert f"No row of {CLASSES[6]} to judge on: each counts as 0 in macro F1" in told
+    assert f"Over the {len(CLASSES) - 1} classes with rows it is vit 100.00 (%)" in told
 
 
 @pytest.mark.parametrize(("p", "text"), [(0.5, "0.500"), (0.00099, "<0.001"), (0.001, "0.001"), (1.0, "1.000")])

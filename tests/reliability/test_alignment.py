@@ -43,7 +43,7 @@ def test_any_order_of_samples_gives_the_same_rows_by_id(tmp_path, scaled, figure
             )
         names = shuffled(manifest, draw)
         outside = np.array([fingered(s.path) for s in names.samples], dtype=np.float32)
-        import_rows(outside, names.ids, shuffled(manifest, draw), store, dataset="d", name="hse")
+        import_rows(outside, names.ids, shuffled(manifest, draw), store, dataset="d", name="hse", blank="keep")
         store.put_manifest("d", shuffled(manifest, draw))
         for mapped in (False, True):
             view = Store(store.path).view(["toy2", "hse", "toy1"], dataset="d", mapped=mapped)
@@ -95,7 +95,7 @@ def test_an_id_that_only_looks_like_another_has_no_row(tmp_path, stored, asked):
         store.view(["toy"])
     assert asked in str(caught.value)
     with pytest.raises(ManifestError, match="1 of 3 names are no sample_id") as caught:
-        import_rows(np.ones((3, 2), np.float32), ["c", stored, "b"], renamed, store, dataset="d", name="hse")
+        import_rows(np.eye(3, dtype=np.float32), ["c", stored, "b"], renamed, store, dataset="d", name="hse")
     assert stored in str(caught.value)
 
 

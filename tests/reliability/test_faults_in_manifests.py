@@ -45,20 +45,17 @@ FAULTS: dict[str, tuple[str | bytes, int | None, str]] = {
     "too many fields": (PLAIN + "c,c.png,,,,\n", 4, "expected 5 fields, however: 6"),
     "too few fields": (PLAIN + "c,c.png\n", 4, "expected 5 fields, however: 2"),
     "comma in a path without quotes": (PLAIN + "c,my, c.png,,,\n", 4, "expected 5 fields, however: 6"),
-    "semicolons": (PLAIN.replace(",", ";"), 1, "no column 'sample_id'(.|\n)*--id-column"),
-    "tabs": (PLAIN.replace(",", "\t"), 1, "no column 'sample_id'(.|\n)*--id-column"),
     "no header": (GOOD, 1, "no column 'sample_id'(.|\n)*--id-column"),
     "another name for the id": (PLAIN.replace("sample_id", "id"), 1, "no column 'sample_id'(.|\n)*--id-column"),
     "no path column": ("sample_id,label\na,\n", 1, "no column 'path'(.|\n)*--path-column"),
     "misspelt column": (PLAIN.replace("split", "spilt"), 1, "unknown column 'spilt'; did you mean 'split'"),
-    "column in upper case": (PLAIN.replace("label", "Label"), 1, "unknown column 'Label'; did you mean 'label'"),
     "column twice": (PLAIN.replace("group", "split"), 1, "a column stands twice"),
-    "quote never closed": (PLAIN + 'c,"c.png,,,\n', 4, "fields"),
+    "quote never closed": (PLAIN + 'c,"c.png,,,\n', 4, "a quote is never closed"),
     "empty file": ("", None, "is empty: expected a header .*sample_id, ?path"),
     "blank lines alone": ("\n\n\n", None, "is empty: expected a header"),
     "header alone": (HEAD, None, "no samples"),
-    "not UTF-8": (PLAIN.encode() + b"\xe4,c.png,,,\n", None, r"not UTF-8 text \(byte \d+\): save it as CSV UTF-8"),
-    "UTF-16": (PLAIN.encode("utf-16"), None, "not UTF-8 text(.|\n)*save it as CSV UTF-8"),
+    "not UTF-8": (PLAIN.encode() + b"\xe4,c.png,,,\n", 4, r"not UTF-8 text \(byte \d+\): save it as CSV UTF-8"),
+    "UTF-16 without a mark": (PLAIN.encode("utf-16-le"), None, "not UTF-8 text(.|\n)*save it as CSV UTF-8"),
 }
 
 # what is no fault: the same samples as in PLAIN
@@ -66,6 +63,11 @@ HARMLESS: dict[str, str | bytes] = {
     "byte order mark": b"\xef\xbb\xbf" + PLAIN.encode(),
     "CRLF": PLAIN.replace("\n", "\r\n"),
     "CR": PLAIN.replace("\n", "\r"),
+    "UTF-16": PLAIN.encode("utf-16"),
+    "semicolons": PLAIN.replace(",", ";"),
+    "semicolons, and a line that says so": "sep=;\n" + PLAIN.replace(",", ";"),
+    "tabs": PLAIN.replace(",", "\t"),
+    "column in upper case": PLAIN.replace("label", "Label"),
     "blank lines": PLAIN.replace("\n", "\n\n") + "\n\n",
     "lines of commas": PLAIN + ",,,,\n",
     "no line end": PLAIN.rstrip("\n"),
@@ -150,11 +152,11 @@ def test_a_faulty_class_list_is_refused_even_with_a_right_digest(change, place):
         Manifest.read(place)
 
 
-def test_without_a_class_list_float_labels_are_classes_of_their_own(tmp_path):
-    """Only a class list can tell; the labels are shown as they stand, none is rounded or dropped."""
+def test_without_a_class_list_whole_numbers_are_classes_without_their_decimals(tmp_path):
+    """pandas writes whole numbers as 1.0 as soon as one cell of the column is empty; 1.5 is rounded by nobody."""
     path = put(tmp_path / "m.csv", "sample_id,path,label\na,a.png,1.0\nb,b.png,1\nc,c.png,\n")
     manifest = Manifest.read(path)
-    assert manifest.classes.labels == ("1", "1.0")
-    assert manifest.y.tolist() == [1, 0, -1]
-    with pytest.raises(ManifestError, match=r"m\.csv:2: label '1\.0' is not in class set"):
+    assert manifest.classes.labels == ("1",)
+    assert manifest.y.tolist() == [0, 0, -1]
+    with pytest.raises(ManifestError, match=r"m\.csv:2: label '1' is not in class set"):
         dataclasses.replace(manifest, classes=class_set("abaw7"))

@@ -148,7 +148,9 @@ def test_a_csv_of_ones_own_is_mapped_by_its_column_names(tmp_path):
     with pytest.raises(ManifestError, match=r"t.csv:1: no column 'emotion' \(--label-column\)"):
         build("csv", path, path_column="file", label_column="emotion")
     path.write_text("path,label\na.png,1.0\n")
-    with pytest.raises(ManifestError, match=r"t.csv:2: label '1.0' is not in the class set"):
+    assert build("csv", path, classes="abaw7").manifest.samples[0].label == "Happily Surprised"
+    path.write_text("path,label\na.png,1.5\n")
+    with pytest.raises(ManifestError, match=r"t.csv:2: label '1.5' is not in the class set"):
         build("csv", path, classes="abaw7")
 
 

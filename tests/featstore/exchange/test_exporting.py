@@ -236,7 +236,8 @@ def test_names_that_a_form_cannot_hold_are_refused(view, store, make_manifest):
     with pytest.raises(FeatstoreError, match="a name holds a line break"):
         export(view, Path("out"), form="npy", names="path", paths=["a\nb.png", *view.ids[1:]])
     manifest = store.manifest("d")
-    import_rows(np.ones((12, 2), np.float32), manifest.ids, manifest, store, dataset="d", name="labels")
+    rows = np.arange(24, dtype=np.float32).reshape(12, 2)
+    import_rows(rows, manifest.ids, manifest, store, dataset="d", name="labels")
     with pytest.raises(FeatstoreError, match="a block is called 'labels', which this form uses"):
         export(store.view(["labels"]), Path("out.npz"), form="npz")
     assert files_here() == []

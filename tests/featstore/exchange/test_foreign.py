@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -95,3 +97,118 @@ def test_names_that_several_samples_share_are_called_ambiguous(store, make_manif
     manifest = type(manifest)(samples=tuple(twins), classes=manifest.classes, root=manifest.root)
     with pytest.raises(ManifestError, match="they are file stems, but several samples share one"):
         import_rows(rows[:6], [str(i) for i in range(6)], manifest, store, dataset="d", name="hse")
+
+
+@pytest.mark.parametrize("number", [0.0, -1.0])
+def test_rows_of_one_number_are_refused_unless_they_are_asked_for(store, make_manifest, rows, number):
+    manifest = make_manifest()
+    rows[[3, 7]] = number
+
+    def imported(name, **options):
+        return import_rows(rows, manifest.ids, manifest, store, dataset="d", name=name, share_repeats=False, **options)
+
+    with pytest.raises(RowsError, match=rf"2 of 12 rows say nothing(.|\n)*{manifest.ids[3]}(.|\n)*--blank drop"):
+        imported("hse")
+    kept = imported("kept", blank="keep")
+    assert (kept.blank, kept.missing) == ((manifest.ids[3], manifest.ids[7]), ())
+    dropped = imported("dropped", blank="drop")
+    assert dropped.blank == dropped.missing == (manifest.ids[3], manifest.ids[7])
+    assert len(store.view(["dropped"], missing="drop")) == 10
+    rows[:] = number
+    with pytest.raises(RowsError, match="nothing is left to import"):
+        imported("none", blank="drop")
+
+
+def test_a_blank_row_in_one_block_of_several_counts(store, make_manifest, rows):
+    manifest = make_manifest()
+    rows[5, :2] = 0
+    with pytest.raises(RowsError, match="1 of 12 rows say nothing"):
+        import_rows({"a": rows[:, :2], "b": rows[:, 2:]}, manifest.ids, manifest, store, dataset="d", name="hse")
+
+
+def test_a_number_throughout_a_narrow_block_is_no_blank_row(store, make_manifest):
+    manifest = make_manifest()
+    rows = np.arange(1, 13, dtype=np.float32)[:, None]
+    assert import_rows(rows, manifest.ids, manifest, store, dataset="d", name="age").blank == ()
+
+
+def test_rows_of_nan_alone_may_be_left_out_and_never_kept(store, make_manifest, rows):
+    manifest = make_manifest()
+    rows[2] = np.nan
+    for blank in ("error", "keep"):
+        with pytest.raises(RowsError, match=r"NaN or Inf in 1 of 12 rows(.|\n)*--blank drop"):
+            import_rows(rows, manifest.ids, manifest, store, dataset="d", name="hse", blank=blank)
+    report = import_rows(
+        rows, manifest.ids, manifest, store, dataset="d", name="hse", blank="drop", share_repeats=False
+    )
+    assert report.missing == (manifest.ids[2],)
+    rows[3, 0] = np.nan
+    with pytest.raises(RowsError, match="NaN or Inf in 1 of 12 rows"):
+        import_rows(rows, manifest.ids, manifest, store, dataset="d", name="hse", blank="drop")
+
+
+def test_rows_that_are_all_the_same_are_refused(store, make_manifest, rows, monkeypatch):
+    monkeypatch.setattr("featstore.exchange.foreign.PIECE_BYTES", 50)
+    manifest = make_manifest()
+    rows[:] = rows[0]
+    with pytest.raises(RowsError, match="all 12 rows are the same"):
+        import_rows(rows, manifest.ids, manifest, store, dataset="d", name="hse")
+    assert import_rows(rows, manifest.ids, manifest, store, dataset="d", name="hse", blank="keep").matched == 12
+
+
+def test_rows_that_repeat_and_columns_that_never_change_are_told(store, make_manifest, rows):
+    manifest = make_manifest()
+    rows[[4, 9, 11]] = rows[1]
+    rows[:, 3] = 0.5
+    report = import_rows(rows, manifest.ids, manifest, store, dataset="d", name="hse")
+    ids = manifest.ids
+    assert report.notes == (
+        f"3 rows repeat another one to the last bit, the most frequent 4 times ({ids[1]}, {ids[4]}, {ids[9]}, … "
+        "(4 in all))",
+        "1 of 5 columns are the same in all rows",
+    )
+
+
+def test_more_names_than_the_manifest_has_may_be_left_out(store, make_manifest, rows):
+    manifest = make_manifest()
+    part = manifest.keep([i < 9 for i in range(12)])
+    rows[11] = 0  # of no sample, so it is nobody's fault
+    with pytest.raises(ManifestError, match=r"3 of 12 names are no sample_id(.|\n)*--extra drop"):
+        import_rows(rows, manifest.ids, part, store, dataset="d", name="hse")
+    report = import_rows(rows, manifest.ids, part, store, dataset="d", name="hse", extra="drop")
+    assert (report.matched, report.extra, report.missing) == (9, manifest.ids[9:], ())
+    np.testing.assert_array_equal(store.view(["hse"]).blocks["hse"], rows[:9].astype(np.float32))
+    with pytest.raises(ManifestError, match="12 of 12 names are no"):
+        import_rows(rows, [f"x{i}" for i in range(12)], part, store, dataset="d", name="hse", extra="drop")
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ("/data/faces/{path}", "file name without folders"),
+        ("C:\\faces\\{path}", "file name without folders"),
+        ("crops/{stem}.npy", "file stem without folders"),
+        ("{id}.jpg", "sample_id, but for its ending"),
+    ],
+)
+def test_names_are_matched_but_for_folders_and_endings(store, make_manifest, rows, change, kind):
+    manifest = make_manifest()
+    names = [change.format(path=s.path, id=s.sample_id, stem=s.path.removesuffix(".png")) for s in manifest.samples]
+    report = import_rows(rows, names, manifest, store, dataset="d", name="hse")
+    assert (report.matched, report.matched_by) == (12, kind)
+
+
+def test_a_name_whose_accents_a_mac_wrote_is_refused_and_recognised(store, make_manifest, rows):
+    manifest = make_manifest()
+    samples = tuple(s._replace(sample_id=f"\xe9{s.sample_id}") for s in manifest.samples)
+    names = [f"e\u0301{sample_id}" for sample_id in manifest.ids]
+    with pytest.raises(ManifestError, match="looks like an id, but one of them writes its accents as a Mac does"):
+        import_rows(rows, names, replace(manifest, samples=samples), store, dataset="d", name="hse")
+
+
+def test_names_whose_zeros_a_spreadsheet_cut_are_recognised(store, make_manifest, rows):
+    manifest = make_manifest()
+    samples = (s._replace(sample_id=f"{i:05d}", path=f"{i:05d}.png") for i, s in enumerate(manifest.samples, 1))
+    numbered = replace(manifest, samples=tuple(samples))
+    with pytest.raises(ManifestError, match="'1' may be '00001', whose zeros a spreadsheet cuts"):
+        import_rows(rows, [str(i) for i in range(1, 13)], numbered, store, dataset="d", name="hse")

@@ -237,3 +237,14 @@ def test_a_member_whose_bytes_changed_is_refused(here, compression):
     Path("n.txt").write_text("\n".join(NAMES))
     with pytest.raises(FormatError, match=r"not a usable \.npz archive"):
         read_foreign(Path("f.npz"), names=Path("n.txt"))
+
+
+def test_names_are_parted_by_line_ends_alone_and_read_in_what_they_say_they_are(here):
+    names = ["a\u2028b.png", "c\x85d.png", "é.png"]
+    for line_end in ("\n", "\r\n", "\r"):
+        for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+            Path("n.txt").write_bytes((line_end.join([f" {name} " for name in names]) + line_end).encode(encoding))
+            assert read_names(Path("n.txt")) == names
+    Path("n.txt").write_bytes("ä.png\né.png".encode("cp1252"))
+    with pytest.raises(FormatError, match=r"n\.txt:1: not UTF-8 text(.|\n)*'ä\.png'"):
+        read_names(Path("n.txt"))
