@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 def feat_main() -> None:
     """Run `cer-feat`."""
+    _choose_threads()
     from commands.feat import app
 
     _run(app, "cer-feat")
@@ -18,9 +19,21 @@ def feat_main() -> None:
 
 def fuse_main() -> None:
     """Run `cer-fuse`."""
+    _choose_threads()
     from commands.fuse import app
 
     _run(app, "cer-fuse")
+
+
+def _choose_threads() -> None:
+    """Say how threads wait for each other, before any library that starts some is loaded: each looks once."""
+    from commands import threads
+
+    threads.choose()
+    if threads.came_late:
+        from commands.console import say
+
+        say(f"[dim]{threads.late_text()}[/]")
 
 
 def _run(app: Callable[..., object], name: str) -> None:

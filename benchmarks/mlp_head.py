@@ -3,7 +3,7 @@
 5,000 x 2304 -> 512 -> 7, batch 128, 30 epochs, Adam 1e-3, float32. Prints one JSON line: medians over the runs, their
 ratio, and held-out macro F1 of both. Each pair of runs is made back to back, so that a busy machine slows both.
 
-    python benchmarks/mlp_head.py [--runs 3] [--threads 2] [--precision auto]
+    python -m benchmarks.mlp_head [--runs 3] [--threads 2] [--precision auto]
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ RUNS = (
     ("extraction", "--backbone", "resnet50", "--batch-sizes", "4", "8", "16", "32"),
     ("extraction", "--backbone", "manet", "--batch-sizes", "8", "16", "32", "--pictures", "128"),
     ("one_pass",),
+    ("contention",),
 )
 LONG_RUNS = (("bounded_memory",), ("face_detectors",), ("video_line",))
 

@@ -10,7 +10,9 @@ import threading
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import IO, Any
 
+from commands import threads
 from commands.console import PROGRESS_LINE, PROGRESS_VARIABLE, Progress, escape, say
+from fusion.cores import whole_cores
 
 _CODE = "import sys; from cli import feat_main; sys.argv[0] = 'cer-feat'; feat_main()"
 
@@ -32,8 +34,9 @@ def run_workers(
 ) -> list[Any]:
     """Run `cer-feat` with `arguments(j)` for j = 0 … count - 1, all at once.
 
-    Each gets its share of the CPU's threads (unless `OMP_NUM_THREADS` says otherwise) and its number as `LOCAL_RANK`,
-    from which `--device auto` picks a GPU. What they say is passed on with their number; their progress is summed.
+    Each gets its share of the CPU's threads (unless `OMP_NUM_THREADS` says otherwise), lets them wait as this process
+    does, and has its number as `LOCAL_RANK`, from which `--device auto` picks a GPU. What they say is passed on with
+    their number; their progress is summed.
 
     Parameters
     ----------
@@ -174,6 +177,6 @@ class _Worker:
 
 
 def _environment(number: int, count: int) -> dict[str, str]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = {"OMP_NUM_THREADS": str(max(1, cores // count))}
-    return {**threads, **os.environ, PROGRESS_VARIABLE: "lines", "PYTHONIOENCODING": "utf-8", "LOCAL_RANK": str(number)}
+    own = {name: value for name, value in os.environ.items() if name != threads.NUMBER or name not in threads.chosen}
+    share = {threads.NUMBER: str(max(1, whole_cores() // count))}
+    return {**share, **own, PROGRESS_VARIABLE: "lines", "PYTHONIOENCODING": "utf-8", "LOCAL_RANK": str(number)}

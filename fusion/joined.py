@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.blocks import FloatArray, slices
+from fusion.cores import whole_cores
 from fusion.errors import BlockError
 
 CHUNK: Final = 256
@@ -23,7 +23,7 @@ PIECE_BYTES: Final = 2**23
 LARGEST_PIECE: Final = 8192
 """Rows of a piece at most, however narrow they are."""
 
-WORKERS: Final = min(4, os.cpu_count() or 1)
+WORKERS: Final = min(4, whole_cores())
 """Threads that read pieces; no more, so that memory does not grow with the machine."""
 
 T = TypeVar("T")

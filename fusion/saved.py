@@ -138,7 +138,7 @@ def load_head(
     HeadMismatchError
         If the head learned from other blocks, features or classes than asked about.
     """
-    from fusion.heads import head_class
+    from fusion.heads import head_class, todays
 
     folder = Path(folder)
     info = read_head_info(folder)
@@ -158,7 +158,7 @@ def load_head(
 
         arrays = _arrays(data.pop(ARRAYS))
         state = HeadState(arrays=arrays, values=info.values, files=data)
-        params = _BEFORE.get(info.head, {}) | decoded(info.params)
+        params = {**_BEFORE.get(info.head, {}), **todays(decoded(info.params))}
         head = head_class(info.head)(blocks=dict(info.blocks), random_state=info.seed, **params)
         return head.restore(
             state,

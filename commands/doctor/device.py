@@ -10,9 +10,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from commands import machine
+from commands import machine, threads
 from commands.console import size_text
 from commands.doctor.check import Check, guarded, ok, one_line, warn
+from fusion.cores import bound_cores, cores, whole_cores
 
 _LITTLE_MEMORY = 2 * 10**9
 
@@ -22,6 +23,7 @@ def checks() -> list[Check]:
     return [
         *guarded("gpu", _gpu),
         *guarded("threads", _threads),
+        *guarded("waiting threads", _waiting),
         *guarded("bfloat16", _bfloat16),
         *guarded("memory", _memory),
     ]
@@ -88,12 +90,44 @@ def _driver_sees() -> str:
 
 def _threads() -> Check:
     torch = importlib.import_module("torch")
-    usable, threads = machine.cores(), torch.get_num_threads()
-    text = f"torch uses {threads} threads; this process may use {usable:g} cores"
-    allowed = max(1, int(usable))
-    if threads > allowed:
-        return warn("threads", text, f"more threads than cores slow each other down: set OMP_NUM_THREADS={allowed}")
+    usable = cores()
+    pools = {"torch": torch.get_num_threads()}
+    for library in importlib.import_module("threadpoolctl").threadpool_info():
+        if library["user_api"] == "blas":
+            pools["BLAS"] = max(pools.get("BLAS", 1), int(library["num_threads"]))
+    used = ", ".join(f"{name} {count}" for name, count in pools.items())
+    text = f"threads: {used}; this process may use {usable:g} cores"
+    if max(pools.values()) > whole_cores():
+        advice = f"more threads than cores slow each other down: set {threads.NUMBER}={whole_cores()}"
+        return warn("threads", text, advice)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > bound_cores():
+        return ok("threads", f"{text}, which {load:.1f} threads compete for", "other work slows this one down")
     return ok("threads", text)
+
+
+def _waiting() -> Check:
+    """How threads of OpenMP wait, and who says so."""
+    found = threads.settings()
+    own = {name: value for name, value in found.items() if name not in threads.chosen}
+    told = ", ".join(f"{name}={value} ({'yours' if name in own else 'this command'})" for name, value in found.items())
+    if threads.came_late:
+        return warn("waiting threads", told, threads.late_text())
+    if not found:
+        text = "spin for as long as OpenMP likes: this program did not come through cer-feat, which says for how long"
+        return warn("waiting threads", text, f"set {threads.advice()} before Python starts")
+    if any(_is_long(name, value) for name, value in own.items()):
+        return warn("waiting threads", f"spin for long: {told}", "beside other work that slows both down: unset it")
+    how = f"in programs of your own, set {threads.advice()} before Python starts"
+    return ok("waiting threads", f"{'wait as you say' if own else 'spin briefly, then sleep'}: {told}", how)
+
+
+def _is_long(name: str, value: str) -> bool:
+    """Whether a thread spins for as long as it would unless told otherwise, or longer."""
+    if name == threads.RULES_ALL:
+        return value.strip().upper() == "ACTIVE"
+    usual = {"GOMP_SPINCOUNT": 300_000, "KMP_BLOCKTIME": 200}[name]
+    return value.strip().lower().startswith("inf") or (value.strip().isdigit() and int(value) >= usual)
 
 
 def _bfloat16() -> Check:

@@ -48,6 +48,7 @@ _HEADS = {
     "tabm": "fusion.heads.tabm:TabMHead",
 }
 _EXTRAS = {"lightgbm": "lightgbm", "catboost": "catboost"}  # heads whose library is an extra, and that library
+_FORMERLY = {"n_jobs": "threads"}  # what a setting was called, and is called
 _IN_PIECES = ("mlp", "linear", "gated", "bilinear", "tokens", "tabm")  # as their classes say; not imported to ask
 
 USUAL = ("mlp", "linear", "weighted", "late", "xgboost", "histgb")
@@ -91,12 +92,20 @@ def make_head(
     if preset is not None and preset not in cls.presets:
         raise HeadConfigError(f"head {name!r} has no preset {preset!r}; {nearest(str(preset), cls.presets)}")
     advised = {} if preset is None else cls.presets[preset]
-    settings = {**advised, **(asdict(config) if config is not None else {}), **params}
+    settings = {**advised, **(asdict(config) if config is not None else {}), **todays(params)}
     known = head_settings(name)
     for setting in settings:
         if setting not in known:
             raise HeadConfigError(f"head {name!r} has no setting {setting!r}; {nearest(setting, known)}")
     return cls(blocks=blocks, **settings)
+
+
+def todays(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by the names that they have today: the number of threads was `n_jobs` in heads of trees."""
+    for former, today in _FORMERLY.items():
+        if former in params and today in params:
+            raise HeadConfigError(f"{former!r} is the former name of {today!r}, however: both are set; set {today!r}")
+    return {_FORMERLY.get(setting, setting): value for setting, value in params.items()}
 
 
 def head_settings(name: str) -> tuple[str, ...]:

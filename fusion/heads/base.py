@@ -17,7 +17,7 @@ from fusion.blocks import FloatArray, checked_widths
 from fusion.errors import HeadDataError
 from fusion.heads.entering import entered, entered_with_labels, refuse_unfinite, refuse_unfinite_piece
 from fusion.heads.state import HeadState
-from fusion.heads.thread_counts import library_threads
+from fusion.heads.thread_counts import check_threads, libraries_limited, library_threads
 from fusion.joined import each_piece
 
 Proba: TypeAlias = NDArray[np.float64]
@@ -49,6 +49,10 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     """Whether `_fit` takes `JoinedRows` too; all heads are asked about them in pieces."""
 
     blocks: Mapping[str, int] | None
+    threads: int | None
+    """CPU threads while fitting and answering. None: as many as the libraries beneath are set to, but no more than this
+    process may use cores; the heads of trees grow them with fewer. The numbers used are kept in `fit_threads_`."""
+
     random_state: Any
 
     def fit(self, X: Any, y: Any) -> Self:
@@ -60,9 +64,12 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         ------
         BlockError
             If the blocks' widths do not sum to D.
+        HeadConfigError
+            If a setting is none that this head can have.
         HeadDataError
             If X holds NaN or infinity, or y one class only; if X stays on the disk and this head needs it in memory.
         """
+        check_threads(self.threads)
         X, y = entered_with_labels(self, X, y)
         self.blocks_ = checked_widths(self.blocks, X.shape[1])
         refuse_unfinite(self, X)
@@ -75,8 +82,9 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
             )
         state = self.random_state
         self.seed_ = int(state) if isinstance(state, (int, np.integer)) else int(_drawn(state))
-        threads = library_threads()
-        self._fit(X, codes.astype(np.int64))
+        with libraries_limited(self.threads):
+            threads = library_threads()
+            self._fit(X, codes.astype(np.int64))
         self.fit_threads_ = threads | self._own_threads()
         return self
 
@@ -113,6 +121,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         KeyError, ValueError, TypeError
             If the state is not one of this kind of head.
         """
+        check_threads(self.threads)
         self.classes_ = classes
         self.blocks_ = dict(widths)
         self.n_features_in_ = sum(self.blocks_.values())
@@ -129,7 +138,8 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         def checked(start: int, piece: FloatArray) -> FloatArray:
             return refuse_unfinite_piece(self, start, piece)
 
-        parts = [answer(piece) for piece in each_piece(rows, checked)]
+        with libraries_limited(self.threads):
+            parts = [answer(piece) for piece in each_piece(rows, checked)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=axis)
 
     def _own_threads(self) -> dict[str, int]:

@@ -15,7 +15,7 @@ from fusion.heads.class_weights import factors
 from fusion.heads.pca import BlockPCA
 from fusion.heads.state import HeadState
 from fusion.heads.symmetric_trees import SymmetricTrees
-from fusion.heads.thread_counts import check_threads
+from fusion.heads.thread_counts import tree_threads
 
 
 class CatBoostHead(Head):
@@ -41,8 +41,10 @@ class CatBoostHead(Head):
         Borders a column.
     class_weight : None, "balanced" or dict
         Factor on each class's rows.
-    n_jobs : int
-        Threads.
+    threads : int, optional
+        CPU threads. None grows trees with one: the sums, and so the trees, depend on the number, and a fixed one gives
+        the same trees on all machines. Trees this small gain little from more. The components before are computed with
+        as many as the libraries are set to, but no more than a core each.
     random_state : int, RandomState or None
         Seed of the row and column draws.
 
@@ -70,7 +72,7 @@ class CatBoostHead(Head):
         column_share: float = 0.2,
         max_bin: int = 64,
         class_weight: Any = None,
-        n_jobs: int = 1,
+        threads: int | None = None,
         random_state: Any = 0,
     ) -> None:
         self.blocks = blocks
@@ -83,11 +85,10 @@ class CatBoostHead(Head):
         self.column_share = column_share
         self.max_bin = max_bin
         self.class_weight = class_weight
-        self.n_jobs = n_jobs
+        self.threads = threads
         self.random_state = random_state
 
     def _fit(self, X: FloatArray, codes: Codes) -> None:
-        check_threads(self.n_jobs)
         catboost = _library()
         self.pca_ = BlockPCA(self.pca, self.blocks_).fit(X)
         model = catboost.CatBoost(
@@ -102,7 +103,7 @@ class CatBoostHead(Head):
                 "subsample": self.row_share,
                 "rsm": self.column_share,
                 "border_count": self.max_bin,
-                "thread_count": self.n_jobs,
+                "thread_count": tree_threads(self.threads),
                 "random_seed": self.seed_,
                 "boost_from_average": False,
                 "allow_writing_files": False,
@@ -120,10 +121,9 @@ class CatBoostHead(Head):
         return HeadState(arrays={**self.pca_.state(), **self.trees_.state()})
 
     def _own_threads(self) -> dict[str, int]:
-        return {"catboost": self.n_jobs}
+        return {"catboost": tree_threads(self.threads)}
 
     def _restore(self, state: HeadState) -> None:
-        check_threads(self.n_jobs)
         self.pca_ = BlockPCA(self.pca, self.blocks_).restore(state.arrays)
         self.trees_ = SymmetricTrees.restored(state.arrays, columns=self.pca_.outputs(), k=len(self.classes_))
 

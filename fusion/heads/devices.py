@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from fusion.errors import HeadConfigError
+from fusion.heads.thread_counts import threads_of
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +47,13 @@ def chosen_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 @contextmanager
 def threads_set_to(threads: int | None) -> Iterator[int]:
-    """Compute with so many threads inside the block, and with as many as before after it."""
+    """Compute with so many threads inside the block, and with as many as before after it.
+
+    None leaves PyTorch's number, unless this process may use fewer cores.
+    """
     before = torch.get_num_threads()
-    if threads is not None:
-        torch.set_num_threads(threads)
+    if threads_of(threads, before) != before:
+        torch.set_num_threads(threads_of(threads, before))
     try:
         yield torch.get_num_threads()
     finally:

@@ -13,6 +13,7 @@ from fusion.heads.base import Codes, Head, Proba, softmax
 from fusion.heads.class_weights import by_code
 from fusion.heads.pca import BlockPCA
 from fusion.heads.state import HeadState
+from fusion.heads.thread_counts import libraries_limited, tree_threads
 from fusion.heads.trees import Trees
 
 
@@ -39,6 +40,10 @@ class HistGBHead(Head):
         Histogram bins a column, at most 255.
     class_weight : None, "balanced" or dict
         Factor on each class's rows.
+    threads : int, optional
+        CPU threads. None grows trees with one: the sums, and so the trees, depend on the number, and a fixed one gives
+        the same trees on all machines. The components before are computed with as many as the libraries are set to, but
+        no more than a core each.
     random_state : int, RandomState or None
         Seed of the column draws.
 
@@ -62,6 +67,7 @@ class HistGBHead(Head):
         column_share: float = 0.3,
         max_bin: int = 63,
         class_weight: Any = None,
+        threads: int | None = None,
         random_state: Any = 0,
     ) -> None:
         self.blocks = blocks
@@ -74,6 +80,7 @@ class HistGBHead(Head):
         self.column_share = column_share
         self.max_bin = max_bin
         self.class_weight = class_weight
+        self.threads = threads
         self.random_state = random_state
 
     def _fit(self, X: FloatArray, codes: Codes) -> None:
@@ -91,7 +98,9 @@ class HistGBHead(Head):
             categorical_features=None,
             random_state=self.seed_,
         )
-        model.fit(self.pca_.transform(X), codes)
+        rows = self.pca_.transform(X)
+        with libraries_limited(tree_threads(self.threads)):
+            model.fit(rows, codes)
         self.trees_ = Trees.joined(
             [[tree.nodes for tree in one] for one in model._predictors], model._baseline_prediction
         )
@@ -105,6 +114,9 @@ class HistGBHead(Head):
 
     def _state(self) -> HeadState:
         return HeadState(arrays={**self.pca_.state(), **self.trees_.state()}, values={"rounds": self.n_iter_})
+
+    def _own_threads(self) -> dict[str, int]:
+        return {"openmp": tree_threads(self.threads)}
 
     def _restore(self, state: HeadState) -> None:
         self.pca_ = BlockPCA(self.pca, self.blocks_).restore(state.arrays)

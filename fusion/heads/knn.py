@@ -38,6 +38,8 @@ class KNNHead(Head):
         Cosines less than this apart count about alike.
     normalize : {"power", "l2", "none"}
         What happens to each block first (`fusion.heads.normalizing`); then whole rows get unit length.
+    threads : int, optional
+        CPU threads while fitting and answering; None takes what the libraries are set to, but no more than a core each.
     random_state : int, RandomState or None
         Not used. Here so that every head takes it.
 
@@ -58,12 +60,14 @@ class KNNHead(Head):
         neighbours: int = 50,
         temperature: float = 0.07,
         normalize: Normalize = "power",
+        threads: int | None = None,
         random_state: Any = 0,
     ) -> None:
         self.blocks = blocks
         self.neighbours = neighbours
         self.temperature = temperature
         self.normalize = normalize
+        self.threads = threads
         self.random_state = random_state
 
     def _fit(self, X: FloatArray, codes: Codes) -> None:

@@ -53,6 +53,8 @@ class LateHead(HeadOfMembers):
         Folds for the calibration and for learned weights.
     objective : {"log_loss", "macro_f1"}
         What learned weights are best at.
+    threads : int, optional
+        CPU threads while fitting and answering; None takes what the libraries are set to, but no more than a core each.
     random_state : int, RandomState or None
         Seed of members and folds.
 
@@ -76,6 +78,7 @@ class LateHead(HeadOfMembers):
         calibrate: bool = False,
         folds: int = 3,
         objective: str = "log_loss",
+        threads: int | None = None,
         random_state: Any = 0,
     ) -> None:
         self.blocks = blocks
@@ -86,6 +89,7 @@ class LateHead(HeadOfMembers):
         self.calibrate = calibrate
         self.folds = folds
         self.objective = objective
+        self.threads = threads
         self.random_state = random_state
 
     def member_proba(self, X: Any) -> NDArray[np.float64]:

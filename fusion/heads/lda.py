@@ -48,6 +48,8 @@ class LDAHead(Head):
         Fit the temperature; costs `folds` more fits.
     folds : int
         Folds for the calibration.
+    threads : int, optional
+        CPU threads while fitting and answering; None takes what the libraries are set to, but no more than a core each.
     random_state : int, RandomState or None
         Seed of the folds.
 
@@ -71,6 +73,7 @@ class LDAHead(Head):
         standardize: Standardize = "power",
         calibrate: bool = True,
         folds: int = 3,
+        threads: int | None = None,
         random_state: Any = 0,
     ) -> None:
         self.blocks = blocks
@@ -79,6 +82,7 @@ class LDAHead(Head):
         self.standardize = standardize
         self.calibrate = calibrate
         self.folds = folds
+        self.threads = threads
         self.random_state = random_state
 
     def _fit(self, X: FloatArray, codes: Codes) -> None:

@@ -13,7 +13,7 @@ from fusion.heads.base import Codes, Head, Proba
 from fusion.heads.class_weights import factors
 from fusion.heads.pca import BlockPCA
 from fusion.heads.state import HeadState
-from fusion.heads.thread_counts import check_threads
+from fusion.heads.thread_counts import tree_threads
 
 try:
     import lightgbm
@@ -46,8 +46,10 @@ class LightGBMHead(Head):
         Histogram bins a column.
     class_weight : None, "balanced" or dict
         Factor on each class's rows.
-    n_jobs : int
-        Threads.
+    threads : int, optional
+        CPU threads. None grows trees with one: the sums, and so the trees, depend on the number, and a fixed one gives
+        the same trees on all machines. Trees this small gain little from more. The components before are computed with
+        as many as the libraries are set to, but no more than a core each.
     random_state : int, RandomState or None
         Seed of the row and column draws.
     """
@@ -72,7 +74,7 @@ class LightGBMHead(Head):
         column_share: float = 0.1,
         max_bin: int = 63,
         class_weight: Any = None,
-        n_jobs: int = 1,
+        threads: int | None = None,
         random_state: Any = 0,
     ) -> None:
         self.blocks = blocks
@@ -86,11 +88,10 @@ class LightGBMHead(Head):
         self.column_share = column_share
         self.max_bin = max_bin
         self.class_weight = class_weight
-        self.n_jobs = n_jobs
+        self.threads = threads
         self.random_state = random_state
 
     def _fit(self, X: FloatArray, codes: Codes) -> None:
-        check_threads(self.n_jobs)
         self.pca_ = BlockPCA(self.pca, self.blocks_).fit(X)
         settings = {
             "objective": "multiclass",
@@ -103,7 +104,7 @@ class LightGBMHead(Head):
             "bagging_freq": 1,
             "feature_fraction": self.column_share,
             "max_bin": self.max_bin,
-            "num_threads": self.n_jobs,
+            "num_threads": tree_threads(self.threads),
             "seed": self.seed_,
             "deterministic": True,
             "force_col_wise": True,  # no trial of both layouts, which would depend on the clock
@@ -119,7 +120,7 @@ class LightGBMHead(Head):
         self.booster_ = lightgbm.train(settings, rows, num_boost_round=self.trees)
 
     def _proba(self, X: FloatArray) -> Proba:
-        found = self.booster_.predict(self.pca_.transform(X), num_threads=self.n_jobs)
+        found = self.booster_.predict(self.pca_.transform(X), num_threads=tree_threads(self.threads))
         proba = np.asarray(found, np.float64).reshape(len(X), len(self.classes_))
         return np.asarray(proba / proba.sum(axis=1, keepdims=True))
 
@@ -127,10 +128,9 @@ class LightGBMHead(Head):
         return HeadState(arrays=self.pca_.state(), files={FILE: self.booster_.model_to_string().encode()})
 
     def _own_threads(self) -> dict[str, int]:
-        return {"lightgbm": self.n_jobs}
+        return {"lightgbm": tree_threads(self.threads)}
 
     def _restore(self, state: HeadState) -> None:
-        check_threads(self.n_jobs)
         self.pca_ = BlockPCA(self.pca, self.blocks_).restore(state.arrays)
         try:
             booster = lightgbm.Booster(model_str=state.files[FILE].decode())

@@ -42,6 +42,8 @@ class LinearHead(Head):
         this head changes nothing (`l2` and `power` keep directions only, `standard` undoes it).
     max_iter : int
         Upper limit on L-BFGS iterations.
+    threads : int, optional
+        CPU threads while fitting and answering; None takes what the libraries are set to, but no more than a core each.
     random_state : int, RandomState or None
         Not used: the optimum is unique. Here so that every head takes it.
 
@@ -63,6 +65,7 @@ class LinearHead(Head):
         class_weight: Any = None,
         standardize: Standardize = "power",
         max_iter: int = 1000,
+        threads: int | None = None,
         random_state: Any = 0,
     ) -> None:
         self.blocks = blocks
@@ -70,6 +73,7 @@ class LinearHead(Head):
         self.class_weight = class_weight
         self.standardize = standardize
         self.max_iter = max_iter
+        self.threads = threads
         self.random_state = random_state
 
     def _fit(self, X: Matrix, codes: Codes) -> None:

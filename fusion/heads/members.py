@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fusion.blocks import FloatArray, slices
 from fusion.errors import HeadConfigError, nearest
-from fusion.heads import make_head
+from fusion.heads import make_head, todays
 from fusion.heads.base import Codes, Head
 from fusion.heads.out_of_fold import out_of_fold
 from fusion.heads.state import HeadState
@@ -63,7 +63,8 @@ class HeadOfMembers(Head):
         name, params = self._choice(block)
         if name in OF_MEMBERS:
             raise HeadConfigError(f"a member of {self.name!r} cannot be {name!r} itself; name another head")
-        return make_head(name, blocks={block: self.blocks_[block]}, **{"random_state": self.seed_, **params})
+        shared = {"random_state": self.seed_, "threads": self.threads}
+        return make_head(name, blocks={block: self.blocks_[block]}, **{**shared, **todays(params)})
 
     def _choice(self, block: str) -> tuple[str, Mapping[str, Any]]:
         params = self.member_params or {}

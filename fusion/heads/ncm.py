@@ -28,6 +28,8 @@ class NCMHead(Head):
         In column order; None is one block.
     normalize : {"power", "l2", "none"}
         What happens to each block first (`fusion.heads.normalizing`); then whole rows get unit length.
+    threads : int, optional
+        CPU threads while fitting and answering; None takes what the libraries are set to, but no more than a core each.
     random_state : int, RandomState or None
         Not used. Here so that every head takes it.
 
@@ -45,10 +47,12 @@ class NCMHead(Head):
         blocks: Mapping[str, int] | None = None,
         *,
         normalize: Normalize = "power",
+        threads: int | None = None,
         random_state: Any = 0,
     ) -> None:
         self.blocks = blocks
         self.normalize = normalize
+        self.threads = threads
         self.random_state = random_state
 
     def _fit(self, X: FloatArray, codes: Codes) -> None:

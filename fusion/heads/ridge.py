@@ -50,6 +50,8 @@ class RidgeHead(Head):
         answers a rare class that weighs little: on real features `balanced` raised macro F1 by 0.03.
     standardize : {"none", "standard", "l2", "power"}
         What happens to each block first (`fusion.heads.scaling`).
+    threads : int, optional
+        CPU threads while fitting and answering; None takes what the libraries are set to, but no more than a core each.
     random_state : int, RandomState or None
         Not used: the optimum is unique. Here so that every head takes it.
 
@@ -73,6 +75,7 @@ class RidgeHead(Head):
         C: float | None = None,
         class_weight: Any = "balanced",
         standardize: Standardize = "power",
+        threads: int | None = None,
         random_state: Any = 0,
     ) -> None:
         self.blocks = blocks
@@ -80,6 +83,7 @@ class RidgeHead(Head):
         self.C = C
         self.class_weight = class_weight
         self.standardize = standardize
+        self.threads = threads
         self.random_state = random_state
 
     def _fit(self, X: FloatArray, codes: Codes) -> None:

@@ -46,6 +46,8 @@ class StackingHead(HeadOfMembers):
         Factor on each class's loss; the members have settings of their own.
     folds : int
         Folds that members are held out of; each costs one more fit of every member.
+    threads : int, optional
+        CPU threads while fitting and answering; None takes what the libraries are set to, but no more than a core each.
     random_state : int, RandomState or None
         Seed of members and folds.
 
@@ -69,6 +71,7 @@ class StackingHead(HeadOfMembers):
         C: float = 1.0,
         class_weight: Any = None,
         folds: int = 5,
+        threads: int | None = None,
         random_state: Any = 0,
     ) -> None:
         self.blocks = blocks
@@ -77,6 +80,7 @@ class StackingHead(HeadOfMembers):
         self.C = C
         self.class_weight = class_weight
         self.folds = folds
+        self.threads = threads
         self.random_state = random_state
 
     def _fit(self, X: FloatArray, codes: Codes) -> None:

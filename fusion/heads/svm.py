@@ -49,6 +49,8 @@ class SVMHead(Head):
         What happens to each block first (`fusion.heads.scaling`).
     folds : int
         Folds for the temperature.
+    threads : int, optional
+        CPU threads while fitting and answering; None takes what the libraries are set to, but no more than a core each.
     random_state : int, RandomState or None
         Seed of the folds.
 
@@ -74,6 +76,7 @@ class SVMHead(Head):
         class_weight: Any = None,
         standardize: Standardize = "power",
         folds: int = 3,
+        threads: int | None = None,
         random_state: Any = 0,
     ) -> None:
         self.blocks = blocks
@@ -82,6 +85,7 @@ class SVMHead(Head):
         self.class_weight = class_weight
         self.standardize = standardize
         self.folds = folds
+        self.threads = threads
         self.random_state = random_state
 
     def _fit(self, X: FloatArray, codes: Codes) -> None:

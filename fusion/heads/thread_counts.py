@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral
 from pathlib import PurePath
 from typing import Final
 
-from threadpoolctl import threadpool_info
+from threadpoolctl import ThreadpoolController, threadpool_info
 
+from fusion.cores import whole_cores
 from fusion.errors import HeadConfigError
 
 MOST_THREADS: Final = 256
@@ -29,7 +33,42 @@ def library_threads() -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
-def check_threads(n_jobs: object) -> None:
-    """Refuse a number of threads that is none."""
-    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or not 1 <= n_jobs <= MOST_THREADS:
-        raise HeadConfigError(f"n_jobs must be a whole number from 1 to {MOST_THREADS}, got {n_jobs!r}")
+def check_threads(threads: object) -> None:
+    """Refuse a number of threads that is none; None leaves the number to the head."""
+    if threads is None:
+        return
+    if isinstance(threads, bool) or not isinstance(threads, Integral) or not 1 <= int(threads) <= MOST_THREADS:
+        raise HeadConfigError(f"threads must be a whole number from 1 to {MOST_THREADS}, or None, got {threads!r}")
+
+
+def threads_of(threads: int | None, found: int) -> int:
+    """Return how many to compute with: what is asked for, else as many as the library has, with a core each."""
+    return min(found, whole_cores()) if threads is None else int(threads)
+
+
+@contextmanager
+def libraries_limited(threads: int | None) -> Iterator[None]:
+    """Let BLAS and OpenMP compute with so many threads inside the block, and with as many as before after it.
+
+    None leaves them as they are, but for those that have more threads than this process may use cores: threads without
+    a core hold up the ones that wait for them. Libraries do see which cores are a process's own, but not what share of
+    their time a control group allows.
+    """
+    pools = ThreadpoolController()
+    if threads is None:
+        many = [library["filepath"] for library in pools.info() if library["num_threads"] > whole_cores()]
+        if not many:
+            yield
+            return
+        pools = pools.select(filepath=many)
+    with pools.limit(limits=threads_of(threads, whole_cores())):
+        yield
+
+
+def tree_threads(threads: int | None) -> int:
+    """Return how many threads grow trees: one unless told otherwise, whatever the machine.
+
+    Sums over rows, and so the trees, depend on the number. Trees of the size that heads grow gain little from more, and
+    beside other work threads that wait for each other after every histogram lose a lot.
+    """
+    return 1 if threads is None else int(threads)

@@ -40,6 +40,8 @@ class WeightedHead(Head):
         The head on top.
     head_params : dict, optional
         Its settings beyond the defaults.
+    threads : int, optional
+        CPU threads while fitting and answering; None takes what the libraries are set to, but no more than a core each.
     random_state : int, RandomState or None
         Seed of the head on top.
 
@@ -62,6 +64,7 @@ class WeightedHead(Head):
         normalize: Normalize = "power",
         head: str = "linear",
         head_params: Mapping[str, Any] | None = None,
+        threads: int | None = None,
         random_state: Any = 0,
     ) -> None:
         self.blocks = blocks
@@ -70,6 +73,7 @@ class WeightedHead(Head):
         self.normalize = normalize
         self.head = head
         self.head_params = head_params
+        self.threads = threads
         self.random_state = random_state
 
     def _fit(self, X: FloatArray, codes: Codes) -> None:
@@ -107,7 +111,7 @@ class WeightedHead(Head):
         if "standardize" in (self.head_params or {}):
             raise HeadConfigError("the head on weighed blocks must not standardise them: that would undo the weights")
         own = RIDGE if self.head == "ridge" else {}
-        fixed = {"standardize": "none", "random_state": self.seed_}
+        fixed = {"standardize": "none", "random_state": self.seed_, "threads": self.threads}
         return make_head(self.head, **{**fixed, **own, **(self.head_params or {})})
 
     def _top_width(self) -> int:

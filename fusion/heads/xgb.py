@@ -13,7 +13,7 @@ from fusion.heads.base import Codes, Head, Proba
 from fusion.heads.class_weights import factors
 from fusion.heads.pca import BlockPCA
 from fusion.heads.state import HeadState
-from fusion.heads.thread_counts import check_threads
+from fusion.heads.thread_counts import tree_threads
 
 try:
     import xgboost
@@ -48,9 +48,10 @@ class XGBoostHead(Head):
         Histogram bins a column.
     class_weight : None, "balanced" or dict
         Factor on each class's rows.
-    n_jobs : int
-        Threads. XGBoost's sums, and so its trees, depend on it: a fixed number keeps results the same on all machines.
-        Trees this small gain little from more, and on a busy machine threads that wait for each other lose a lot.
+    threads : int, optional
+        CPU threads. None grows trees with one: the sums, and so the trees, depend on the number, and a fixed one gives
+        the same trees on all machines. Trees this small gain little from more. The components before are computed with
+        as many as the libraries are set to, but no more than a core each.
     random_state : int, RandomState or None
         Seed of the row and column draws.
     """
@@ -75,7 +76,7 @@ class XGBoostHead(Head):
         column_share: float = 0.2,
         max_bin: int = 64,
         class_weight: Any = None,
-        n_jobs: int = 1,
+        threads: int | None = None,
         random_state: Any = 0,
     ) -> None:
         self.blocks = blocks
@@ -89,11 +90,10 @@ class XGBoostHead(Head):
         self.column_share = column_share
         self.max_bin = max_bin
         self.class_weight = class_weight
-        self.n_jobs = n_jobs
+        self.threads = threads
         self.random_state = random_state
 
     def _fit(self, X: FloatArray, codes: Codes) -> None:
-        check_threads(self.n_jobs)
         self.pca_ = BlockPCA(self.pca, self.blocks_).fit(X)
         settings = {
             "objective": "multi:softprob",
@@ -106,33 +106,31 @@ class XGBoostHead(Head):
             "subsample": self.row_share,
             "colsample_bytree": self.column_share,
             "max_bin": self.max_bin,
-            "nthread": self.n_jobs,
+            "nthread": tree_threads(self.threads),
             "seed": self.seed_,
             "verbosity": 0,
         }
         weights = factors(self.class_weight, self.classes_, codes)[codes]
-        rows = xgboost.DMatrix(self.pca_.transform(X), label=codes, weight=weights, nthread=self.n_jobs)
+        rows = xgboost.DMatrix(self.pca_.transform(X), label=codes, weight=weights, nthread=tree_threads(self.threads))
         self.booster_ = xgboost.train(settings, rows, num_boost_round=self.trees)
 
     def _proba(self, X: FloatArray) -> Proba:
-        rows = xgboost.DMatrix(self.pca_.transform(X), nthread=self.n_jobs)
+        rows = xgboost.DMatrix(self.pca_.transform(X), nthread=tree_threads(self.threads))
         proba = np.asarray(self.booster_.predict(rows), np.float64).reshape(len(X), len(self.classes_))
         return np.asarray(proba / proba.sum(axis=1, keepdims=True))
 
     def _state(self) -> HeadState:
         return HeadState(
             arrays=self.pca_.state(),
-            values={"n_jobs": self.n_jobs},
             files={FILE: bytes(self.booster_.save_raw("ubj"))},
         )
 
     def _own_threads(self) -> dict[str, int]:
-        return {"xgboost": self.n_jobs}
+        return {"xgboost": tree_threads(self.threads)}
 
     def _restore(self, state: HeadState) -> None:
-        check_threads(self.n_jobs)
         self.pca_ = BlockPCA(self.pca, self.blocks_).restore(state.arrays)
-        booster = xgboost.Booster({"nthread": self.n_jobs, "verbosity": 0})
+        booster = xgboost.Booster({"nthread": tree_threads(self.threads), "verbosity": 0})
         try:
             booster.load_model(bytearray(state.files[FILE]))
         except xgboost.core.XGBoostError as error:

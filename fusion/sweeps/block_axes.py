@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.products import one_blas_thread_each
+
 FloatArray = NDArray[np.float32]
 
 
@@ -26,7 +28,10 @@ class BlockAxes:
     """
 
     def __init__(self, parts: Sequence[FloatArray], centres: Sequence[FloatArray]) -> None:
-        self.axes = [_axes(part, centre) for part, centre in zip(parts, centres, strict=True)]
+        if len(parts) != len(centres):
+            raise ValueError(f"each of {len(parts)} blocks needs a centre, however: {len(centres)}")
+        with one_blas_thread_each() as pool:
+            self.axes = list(pool.map(_axes, parts, centres))
 
     def turned(self, parts: Sequence[FloatArray]) -> list[FloatArray]:
         """Return the blocks (n, r_b) of rows in the new coordinates."""

@@ -14,6 +14,7 @@ from fusion.answers import Classifier
 from fusion.blocks import split
 from fusion.errors import SweepError
 from fusion.grid import Grid
+from fusion.heads.thread_counts import check_threads, libraries_limited
 from fusion.rows import Rows
 from fusion.sweeps.block_axes import BlockAxes
 from fusion.sweeps.logistic_batch import TOLERANCE, Solved, batch_size, fit_batch
@@ -51,6 +52,8 @@ class BlockBatch:
         from fusion.heads import make_head
 
         params: Any = head.get_params(deep=False)
+        self.threads: int | None = params["threads"]
+        check_threads(self.threads)
         self.top: Any = make_head("linear", **(params["head_params"] or {}))
         self.blocks = WeighedBlocks(head, train)
         strengths = np.array([self.top.C if penalty is None else penalty for penalty in penalties], dtype=np.float64)
@@ -66,6 +69,10 @@ class BlockBatch:
         return len(self._batches(n))
 
     def decide(self, learn: Rows, ask: Rows, seed: int, step: Callable[[], None]) -> Decisions:
+        with libraries_limited(self.threads):
+            return self._decided(learn, ask, step)
+
+    def _decided(self, learn: Rows, ask: Rows, step: Callable[[], None]) -> Decisions:
         seen, codes = np.unique(learn.y, return_inverse=True)
         normalizer = self.blocks.normalizer(learn)
         asked = np.concatenate(self.axes.turned(self.blocks.parts(normalizer, ask)), axis=1)

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.products import divided_product, one_blas_thread_each
 from fusion.sweeps.logistic_problems import Problems
 from fusion.sweeps.quasi_newton import MEMORY, Curvature, dots
 
@@ -86,8 +87,12 @@ def fit_batch(
     tol, max_iter
         Where to stop; stopping at `max_iter` is a `ConvergenceWarning`.
     """
-    problems = Problems(parts, codes, scales, C, class_weights)
-    p, width = len(scales), problems.width
+    with one_blas_thread_each() as pool:
+        return _fitted(Problems(parts, codes, scales, C, class_weights, divided_product(pool)), tol, max_iter)
+
+
+def _fitted(problems: Problems, tol: float, max_iter: int) -> Solved:
+    p, width = len(problems.scales), problems.width
     coef, gradients = np.zeros((p, problems.k * width), np.float32), np.zeros(p)
     iterations = np.zeros(p, np.int64)
     state = _State(problems)
@@ -227,5 +232,5 @@ def _say_if_unfinished(gradients: Scalars, tol: float, max_iter: int) -> None:
             f"{late} of {len(gradients)} heads of the sweep did not converge within {max_iter} iterations: gradient "
             f"norm up to {gradients.max():.1e}, wanted {tol:.0e}\n  raise max_iter, lower C, or normalise the blocks",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

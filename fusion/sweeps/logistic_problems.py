@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,20 @@ class Problems:
     ----------
     parts, codes, scales, C, class_weights
         As for `fusion.sweeps.logistic_batch.fit_batch`.
+    product : callable
+        Multiplies matrices.
     """
 
     def __init__(
-        self, parts: Sequence[FloatArray], codes: IntArray, scales: Scalars, C: Scalars, class_weights: Scalars
+        self,
+        parts: Sequence[FloatArray],
+        codes: IntArray,
+        scales: Scalars,
+        C: Scalars,
+        class_weights: Scalars,
+        product: Callable[[FloatArray, FloatArray], FloatArray] = np.matmul,
     ) -> None:
+        self.product = product
         n, self.k = len(codes), len(class_weights)
         self.rows = np.concatenate([*parts, np.ones((n, 1), np.float32)], axis=1)  # (n, D + 1)
         self.columns = np.ascontiguousarray(self.rows.T)
@@ -55,7 +64,7 @@ class Problems:
         scaled = coef[:, :-1] * self.scales[:, None, :]
         p, free, width = scaled.shape
         out = np.empty((p, self.k, len(self.codes)), coef.dtype)
-        out[:, :-1] = (scaled.reshape(p * free, width) @ self.columns).reshape(p, free, -1)
+        out[:, :-1] = self.product(scaled.reshape(p * free, width), self.columns).reshape(p, free, -1)
         np.negative(out[:, :-1].sum(axis=1), out=out[:, -1])
         return out
 
@@ -64,7 +73,7 @@ class Problems:
         p, _, n = residuals.shape
         out = np.empty((p, self.k, self.width), residuals.dtype)
         free = np.ascontiguousarray(residuals[:, :-1]).reshape(-1, n)
-        out[:, :-1] = (free @ self.rows).reshape(p, self.k - 1, -1) * self.scales[:, None, :]
+        out[:, :-1] = self.product(free, self.rows).reshape(p, self.k - 1, -1) * self.scales[:, None, :]
         np.negative(out[:, :-1].sum(axis=1), out=out[:, -1])
         return out
 

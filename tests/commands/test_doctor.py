@@ -151,7 +151,7 @@ def test_little_memory_is_warned_of(monkeypatch):
 
 def test_more_threads_than_cores_are_warned_of(monkeypatch):
     monkeypatch.setattr("torch.get_num_threads", lambda: 64)
-    monkeypatch.setattr(machine, "cpu_quota", lambda: 1.5)
+    monkeypatch.setattr("fusion.cores.cpu_quota", lambda: 1.5)
     found = device._threads()
     assert (found.status, "OMP_NUM_THREADS=1" in found.advice) == ("warn", True)
 

@@ -68,6 +68,21 @@ def test_equal_runs_leave_equal_head_files(run, filled, tmp_path):
     assert {p.name: p.read_bytes() for p in first.iterdir()} == {p.name: p.read_bytes() for p in second.iterdir()}
 
 
+@pytest.mark.parametrize("head", ["linear", "histgb"])
+def test_the_number_of_threads_is_a_setting_of_every_head_and_kept_with_it(head, run, filled, tmp_path):
+    found = json.loads(run(f"cer-fuse train --head {head} --set threads=2 --json").stdout)
+    assert found["params"]["threads"] == 2
+    kept = json.loads((tmp_path / "runs" / f"faces-{head}" / "head" / "head.json").read_text())
+    assert set(kept["threads"].values()) == {2}
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "1.5", "many"])
+def test_a_number_of_threads_that_is_none_is_told_in_words(threads, run, filled, tmp_path):
+    told = run(f"cer-fuse train --head histgb --set threads={threads}", code=1).stderr
+    assert "threads must be a whole number from 1 to 256" in told
+    assert not (tmp_path / "runs").exists()
+
+
 def test_the_papers_recipe_is_a_preset(run, filled):
     found = json.loads(run("cer-fuse train --head mlp --preset paper --set epochs=2 --json").stdout)
     assert (found["params"]["hidden"], found["params"]["lr"], found["params"]["epochs"]) == ([1152], 5e-5, 2)

@@ -108,7 +108,8 @@ def fit_threads(name: str) -> dict[str, int]:
     for pool in threadpoolctl.threadpool_info():
         if not any(name in pool["filepath"] for name in ("torch", "xgboost", "lightgbm", "catboost")):
             found[pool["user_api"]] = pool["num_threads"]
-    own = {"torch": 1} if "threads" in head_settings(name) else {name: 1} if "n_jobs" in QUICK[name] else {}
+    own = {"torch": 1} if "epochs" in head_settings(name) else {name: 1} if "n_jobs" in QUICK[name] else {}
+    own |= {"openmp": 1} if name == "histgb" else {}
     return found | own
 
 

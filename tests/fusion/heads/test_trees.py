@@ -59,7 +59,7 @@ def test_a_number_of_components_that_is_none_is_refused(pca, faces):
 
 @pytest.mark.parametrize("n_jobs", [0, -1, 10**9, "2"])
 def test_a_number_of_threads_that_is_none_is_refused(n_jobs, faces):
-    with pytest.raises(HeadConfigError, match="n_jobs must be"):
+    with pytest.raises(HeadConfigError, match="threads must be"):
         make_head("xgboost", n_jobs=n_jobs).fit(faces.X, faces.y)
 
 

@@ -1,0 +1,87 @@
+"""What the libraries' threads are told before OpenMP is loaded: how to wait for each other, and how many may run.
+
+Unless told otherwise, a thread of OpenMP that waits for another spins for milliseconds. On idle cores that costs
+nothing; beside other work it burns the time that the other thread needs, and a fit takes several times as long. So the
+commands let threads spin for a short while only, which still bridges most gaps of a busy program; not at all would make
+ResNet-50 slower on idle cores (`benchmarks/contention.py`).
+The libraries read these variables once, when they are loaded: they are set before anything else is imported, and the
+processes that a command starts inherit them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Final
+
+WAITING: Final = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
+"""Turns that libgomp spins (a turn is about 50 ns) and milliseconds that LLVM's and Intel's OpenMP spin before a thread
+sleeps. Theirs are 300,000 and 200."""
+
+RULES_ALL: Final = "OMP_WAIT_POLICY"
+"""Says it for every OpenMP, and would be overruled by the two above."""
+
+NUMBER: Final = "OMP_NUM_THREADS"
+"""Threads of every OpenMP, and of OpenBLAS and MKL too."""
+
+chosen: dict[str, str] = {}
+"""What `choose` has set in this process: all else in the environment is the user's own."""
+
+came_late: list[str] = []
+"""OpenMP libraries that had been loaded before `choose` was called, which know nothing of what it chose."""
+
+
+def choose(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Set how threads wait, and how many there are where a control group allows less than the libraries would take.
+
+    What the user has set stays as it is. Call it before anything that loads OpenMP is imported.
+    """
+    if chosen:
+        return
+    wanted = {} if environment.get(RULES_ALL) else dict(WAITING)
+    if environment.get("KMP_LIBRARY"):
+        wanted.pop("KMP_BLOCKTIME", None)
+    if (allowed := _fewer_than_seen()) is not None:
+        wanted[NUMBER] = str(allowed)
+    chosen.update({name: value for name, value in wanted.items() if not environment.get(name)})
+    environment.update(chosen)
+    if chosen:
+        came_late.extend(loaded())
+
+
+def settings() -> dict[str, str]:
+    """Return the variables in force that say how threads wait: the user's, or what `choose` has set."""
+    return {name: os.environ[name] for name in (RULES_ALL, *WAITING) if os.environ.get(name)}
+
+
+def late_text() -> str:
+    """Say which libraries `choose` came too late for, and what to do."""
+    return (
+        f"{', '.join(came_late)} had been loaded before this command could say how threads wait, and spins as it "
+        f"likes; set {advice()} before Python starts"
+    )
+
+
+def advice() -> str:
+    """The settings to make in programs of one's own."""
+    return " ".join(f"{name}={value}" for name, value in WAITING.items())
+
+
+def loaded() -> list[str]:
+    """Return the names of the OpenMP libraries in this process; where it does not list them, of what brings one."""
+    try:
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return [name for name in ("torch", "sklearn", "xgboost", "lightgbm") if name in sys.modules]
+    return sorted(set(re.findall(r"/(lib(?:gomp|omp|iomp5)[-.][^/\n]*)$", lines, flags=re.MULTILINE)))
+
+
+def _fewer_than_seen() -> int | None:
+    """Threads for the share that a control group allows, where libraries would take more: they see whole cores only."""
+    from fusion.cores import bound_cores, whole_cores
+
+    allowed = whole_cores()
+    return allowed if allowed < bound_cores() else None
