@@ -124,14 +124,16 @@ def _show(
 ) -> None:
     from fusion.confusion_figure import draw_confusions
 
-    if output is not None:  # before the table: whoever reads that may go away
-        say(f"kept [bold]{escape(report.save(output))}[/]")
-    save_picture(
-        lambda: draw_confusions([(c.name, c.scores) for c in report.columns]),
-        figure,
-        Path("runs") / f"{name}-compare.png",
-    )
-    print_table(report, format, class_intervals=class_intervals)
+    try:  # files first, as whoever reads the table may go away; and the table even where a file cannot be written
+        if output is not None:
+            say(f"kept [bold]{escape(report.save(output))}[/]")
+        save_picture(
+            lambda: draw_confusions([(c.name, c.scores) for c in report.columns]),
+            figure,
+            Path("runs") / f"{name}-compare.png",
+        )
+    finally:
+        print_table(report, format, class_intervals=class_intervals)
 
 
 def _check_runs(cv: int | None, repeats: int, seeds: int, near: float | None, test_split: str | None) -> None:

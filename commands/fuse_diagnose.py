@@ -75,10 +75,12 @@ def diagnose(
             seed=seed,
             progress=lambda done, total: step("fits", done, total),
         )
-    if output is not None:
-        say(f"kept [bold]{escape(found.save(output))}[/]")
-    save_picture(lambda: draw_diagnosis(found), figure, Path("runs") / f"{task.dataset}-diagnose.png")
-    if as_json:
-        out_json(found.to_dict())
-    else:
-        print_tables(diagnosis_tables(found), format)
+    try:  # files first, as whoever reads the tables may go away; and the tables even where a file cannot be written
+        if output is not None:
+            say(f"kept [bold]{escape(found.save(output))}[/]")
+        save_picture(lambda: draw_diagnosis(found), figure, Path("runs") / f"{task.dataset}-diagnose.png")
+    finally:
+        if as_json:
+            out_json(found.to_dict())
+        else:
+            print_tables(diagnosis_tables(found), format)

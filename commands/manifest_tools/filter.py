@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from commands.console import say
-from commands.manifest_tools.talk import File, Output, counting, tell_classes, write
+from commands.console import escape, say
+from commands.manifest_tools.talk import File, Output, counting, write
 from commands.options import Json, Root
 
 
@@ -47,5 +47,7 @@ def filter_(
     with counting("hashing", len(listed)) as count:
         kept = keep_where(listed, conditions, classes=classes, progress=count)  # type: ignore[arg-type]
     say(f"kept {len(kept):,} of {len(listed):,} samples")
-    tell_classes(listed, kept, "leave such classes out with --classes present")
-    write(kept, output, as_json)
+    gone = [label for label in listed.classes.labels if label not in kept.classes.labels]
+    if gone:
+        say(f"no class any more: {escape(', '.join(gone))}; {len(kept.classes.labels)} classes are left")
+    write(kept, output, as_json, remedy="leave such classes out with --classes present", no_class_any_more=gone)

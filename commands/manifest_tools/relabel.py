@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from commands.manifest_tools.talk import File, Output, tell_left_out, tell_without, write
+from commands.manifest_tools.talk import File, Output, tell_left_out, write
 from commands.options import Json
 
 
@@ -44,5 +44,4 @@ def relabel(
     assert target is not None, "one of the two was given"
     done, left_out = relabelled(listed, target, goes_to)
     tell_left_out(left_out)
-    tell_without(done)
     write(done, output, as_json, left_out=left_out)
