@@ -243,6 +243,9 @@ def show_logs() -> None:
 def _show_everywhere() -> None:
     """Let both streams take any text: a table of a finished run must not end in an encoding error."""
     codecs.register_error(_PLAIN, _shown_plainly)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed: `cer-feat ls >&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

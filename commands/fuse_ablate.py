@@ -124,8 +124,10 @@ def ablate(
             progress=lambda done, total: step("steps", done, total),
         )
     say(f"{len(grid):,} weight vectors in {found.elapsed_s:,.1f} s")
-    if output is not None:
-        say(f"kept [bold]{escape(found.save(output, overwrite=overwrite))}[/]")
     default = Path("runs") / f"{task.dataset}-ablate.png"
-    save_picture(lambda: draw_sweep(found), figure, default, overwrite=overwrite)
-    print_table(found, format)
+    try:  # files first, as whoever reads the table may go away; and the table even where a file cannot be written
+        if output is not None:
+            say(f"kept [bold]{escape(found.save(output, overwrite=overwrite))}[/]")
+        save_picture(lambda: draw_sweep(found), figure, default, overwrite=overwrite)
+    finally:
+        print_table(found, format)

@@ -162,15 +162,17 @@ def _show(
 ) -> None:  # fmt: skip
     from fusion.confusion_figure import draw_confusions
 
-    if output is not None:  # before the table: whoever reads that may go away
-        say(f"kept [bold]{escape(report.save(output, overwrite=overwrite))}[/]")
-    save_picture(
-        lambda: draw_confusions([(c.name, c.scores) for c in report.columns]),
-        figure,
-        Path("runs") / f"{name}-compare.png",
-        overwrite=overwrite,
-    )
-    print_table(report, format, class_intervals=class_intervals)
+    try:  # files first, as whoever reads the table may go away; and the table even where a file cannot be written
+        if output is not None:
+            say(f"kept [bold]{escape(report.save(output, overwrite=overwrite))}[/]")
+        save_picture(
+            lambda: draw_confusions([(c.name, c.scores) for c in report.columns]),
+            figure,
+            Path("runs") / f"{name}-compare.png",
+            overwrite=overwrite,
+        )
+    finally:
+        print_table(report, format, class_intervals=class_intervals)
 
 
 def _judged(heads: dict[str, Any], task: Task, cv: int | None, repeats: int, seeds: int, options: Any) -> Report:

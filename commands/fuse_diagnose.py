@@ -104,11 +104,13 @@ def diagnose(
             seed=seed,
             progress=lambda done, total: step("fits", done, total),
         )
-    if output is not None:
-        say(f"kept [bold]{escape(found.save(output, overwrite=overwrite))}[/]")
     default = Path("runs") / f"{task.dataset}-diagnose.png"
-    save_picture(lambda: draw_diagnosis(found), figure, default, overwrite=overwrite)
-    if as_json:
-        out_json(found.to_dict())
-    else:
-        print_tables(diagnosis_tables(found), format)
+    try:  # files first, as whoever reads the tables may go away; and the tables even where a file cannot be written
+        if output is not None:
+            say(f"kept [bold]{escape(found.save(output, overwrite=overwrite))}[/]")
+        save_picture(lambda: draw_diagnosis(found), figure, default, overwrite=overwrite)
+    finally:
+        if as_json:
+            out_json(found.to_dict())
+        else:
+            print_tables(diagnosis_tables(found), format)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from commands.console import say
-from commands.manifest_tools.talk import File, Output, check_output, counting, tell_classes, write
+from commands.console import escape, say
+from commands.manifest_tools.talk import File, Output, check_output, counting, write
 from commands.options import Json, Root
 from commands.outputs import Overwrite
 
@@ -50,5 +50,8 @@ def filter_(
     with counting("hashing", len(listed)) as count:
         kept = keep_where(listed, conditions, classes=classes, progress=count)  # type: ignore[arg-type]
     say(f"kept {len(kept):,} of {len(listed):,} samples")
-    tell_classes(listed, kept, "leave such classes out with --classes present")
-    write(kept, output, as_json, overwrite=overwrite)
+    gone = [label for label in listed.classes.labels if label not in kept.classes.labels]
+    if gone:
+        say(f"no class any more: {escape(', '.join(gone))}; {len(kept.classes.labels)} classes are left")
+    remedy = "leave such classes out with --classes present"
+    write(kept, output, as_json, overwrite=overwrite, remedy=remedy, no_class_any_more=gone)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from commands.manifest_tools.talk import File, Output, check_output, tell_left_out, tell_without, write
+from commands.manifest_tools.talk import File, Output, check_output, tell_left_out, write
 from commands.options import Json
 from commands.outputs import Overwrite
 
@@ -47,5 +47,4 @@ def relabel(
     assert target is not None, "one of the two was given"
     done, left_out = relabelled(listed, target, goes_to)
     tell_left_out(left_out)
-    tell_without(done)
     write(done, output, as_json, overwrite=overwrite, left_out=left_out)

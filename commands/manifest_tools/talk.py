@@ -54,14 +54,6 @@ def tell_left_out(left_out: Mapping[str, int], of: str = "") -> None:
         say(f"left out{f' of {escape(of)}' if of else ''}: {count:,} × {escape(reason)}")
 
 
-def tell_classes(before: Manifest, after: Manifest, remedy: str = "") -> None:
-    """Say which classes are no longer declared, and which are although they have no sample."""
-    gone = [label for label in before.classes.labels if label not in after.classes.labels]
-    if gone:
-        say(f"no class any more: {escape(', '.join(gone))}; {len(after.classes.labels)} classes are left")
-    tell_without(after, remedy)
-
-
 def tell_without(listed: Manifest, remedy: str = "") -> None:
     """Say which declared classes have no sample at all."""
     empty = [label for label, count in listed.counts().items() if not count]
@@ -96,10 +88,11 @@ def check_output(output: Path, *, overwrite: bool) -> None:
     check_outputs({"--output": [output, output.with_suffix(".json")]}, overwrite=overwrite)
 
 
-def write(listed: Manifest, output: Path, as_json: bool, *, overwrite: bool, **more: Any) -> None:
+def write(listed: Manifest, output: Path, as_json: bool, *, overwrite: bool, remedy: str = "", **more: Any) -> None:
     """Write a manifest, and tell its samples per class and split; `more` goes into the JSON."""
     listed.write(output, overwrite=overwrite)
     say(f"wrote [bold]{escape(output)}[/]: {len(listed):,} samples, classes {escape(listed.classes.name)}")
+    tell_without(listed, remedy)
     tell_counts(listed, as_json, **more)
 
 

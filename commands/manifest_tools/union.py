@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from commands.console import out_table
-from commands.manifest_tools.talk import Output, check_output, read_named, tell_left_out, tell_without, write
+from commands.manifest_tools.talk import Output, check_output, read_named, tell_left_out, write
 from commands.options import Json
 from commands.outputs import Overwrite
 
@@ -57,7 +57,6 @@ def unity(
     united = union(manifests, class_set(map_to))
     for name, left_out in united.left_out.items():
         tell_left_out(left_out, of=name)
-    tell_without(united.manifest)
     write(united.manifest, output, as_json, overwrite=overwrite, sources=united.counts, left_out=united.left_out)
     if not as_json:
         labels = united.manifest.classes.labels

@@ -130,6 +130,22 @@ def test_a_full_disk_behind_stdout_is_told_in_words(filled: Path, tmp_path: Path
     assert b"Traceback" not in stderr
 
 
+def test_a_comparison_is_shown_even_if_its_picture_cannot_be_written(run: Run, filled: Path) -> None:
+    result = run("cer-fuse compare --heads ncm --features one --figure out.txt --format csv", code=1)
+    assert "Macro F1 (%)" in result.stdout
+    assert "cannot draw to 'out.txt'" in result.stderr
+
+
+def test_a_closed_stdout_is_no_traceback(tmp_path: Path) -> None:
+    code = "import os, sys; os.close(1); os.execv(sys.executable, [sys.executable, '-c', sys.argv[1], 'backbones'])"
+    front = "from cli import feat_main; feat_main()"
+    env = {**os.environ, "PYTHONPATH": str(_TREE)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, front], cwd=tmp_path, env=env, stderr=subprocess.PIPE, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_talk_that_nobody_reads_does_not_end_a_run(filled: Path, tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)

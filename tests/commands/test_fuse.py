@@ -354,3 +354,12 @@ def test_options_that_do_not_go_together_are_refused(run, filled, options, messa
     assert message in " ".join(
         run(f"cer-fuse compare --heads linear {options}", code=2).stderr.replace("│", "").split()
     )
+
+
+def test_evaluate_names_the_classes_that_it_could_not_judge():
+    from commands.fuse_apply import _lacking
+    from fusion import scores
+
+    assert _lacking(scores([0, 1], [0, 1], ("a", "b"))) == ""
+    told = _lacking(scores([0, 1], [0, 1], ("a", "b", "c")))
+    assert told == " No row of c: each counts as 0 in macro F1; over the classes with rows it is 100.00 %."
