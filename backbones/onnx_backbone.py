@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,29 @@ import PIL
 from numpy.typing import NDArray
 
 from backbones.backbone import CPU_PIECE, Backbone
+from backbones.device_memory import or_does_not_fit
 from backbones.errors import DeviceError, MissingExtraError, OptionError, WeightsError, listed, nearest
+from backbones.onnx_file import OnnxFile, read_onnx
+from backbones.onnx_session import check_device, device_number, open_session, reason
 from backbones.transform import Transform
 
+logger = logging.getLogger(__name__)
+
 LAYOUTS = ("NCHW", "NHWC")
+
+INPUT_TYPES: dict[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(double)": np.dtype(np.float64),
+    "tensor(uint8)": np.dtype(np.uint8),
+}
+"""What a model may take; integers only where the recipe leaves pictures as they are."""
+
+NUMBERS = re.compile(r"tensor\((float|float16|double|bool|u?int(8|16|32|64))\)")
+"""Types of outputs that rows can be made of."""
+
+SAME = 1e-4
+"""By how much of the largest value a row may change when another picture of its batch does: rounding on a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,22 +89,25 @@ class OnnxRecipe:
 class OnnxBackbone(Backbone):
     """An ONNX model; one block, ``output``."""
 
-    def __init__(self, path: Path, session: Any, content: bytes, recipe: OnnxRecipe, device: str) -> None:
+    def __init__(self, file: OnnxFile, session: Any, recipe: OnnxRecipe, device: str) -> None:
+        self.path = file.path
+        self.name = f"onnx:{self.path.stem}"
+        self.file = file.digest
+        self.data_files = file.data_files
         layout, size_px = input_shape(session, recipe)
-        self.name = f"onnx:{path.stem}"
-        self.path = path
         self.session = session
         self.recipe = recipe
         self.layout = layout
+        self.input = session.get_inputs()[0]
+        self.input_type = input_type(self.input, recipe)
         self.output = choose_output(session, recipe.output)
         self.architecture = "onnx"
         self.options = {"layout": layout, "output": self.output}
+        if self.input_type != np.float32:
+            self.options["input"] = str(self.input_type)
         self.precision = "float32"
         self.device = device
         self.code = 1
-        batch = session.get_inputs()[0].shape[0]  # a number where the model fixes it, else a name or None
-        self.piece = batch if isinstance(batch, int) and batch > 0 else CPU_PIECE if device == "cpu" else 0
-        self.file_digest = hashlib.sha256(content).hexdigest()
         self.transform = Transform(
             size_px=size_px,
             resize=recipe.resize,  # type: ignore[arg-type]
@@ -94,30 +117,105 @@ class OnnxBackbone(Backbone):
             colour=recipe.colour,  # type: ignore[arg-type]
             scale=recipe.scale,  # type: ignore[arg-type]
         )
-        black = np.zeros((self.piece or 1, size_px, size_px, 3), np.uint8)
-        self.blocks = {"output": self.compute(black)["output"].shape[1]}
+        fixed = self.input.shape[0]  # a number where the model fixes it, else a name or None
+        if isinstance(fixed, int) and fixed > 0:
+            self.piece = fixed
+            self.blocks = {"output": self.tried(fixed)}
+            return
+        self.piece = CPU_PIECE if device == "cpu" else 0
+        try:
+            self.blocks = {"output": self.tried(2)}
+        except OptionError as several:
+            try:
+                self.blocks = {"output": self.tried(1)}
+            except OptionError:
+                raise several from None
+            self.piece = 1
+            logger.info("%s: computes one picture at a time: %s", self.name, str(several).partition("\n")[0])
+
+    def tried(self, count: int) -> int:
+        """Run the model on `count` pictures and again with another first one: d, if it gives a row a picture.
+
+        A row is its picture's alone. In a model that mixes the pictures of a batch (by quantising all of them by the
+        largest value, by taking its mean over them, or because its output is turned) another row changes too.
+        """
+        side = self.transform.size_px
+        noise = np.random.default_rng(0)
+        pictures = noise.integers(96, 160, (count, side, side, 3)).astype(np.uint8)
+        before = self.compute(pictures)["output"]
+        pictures[0] = noise.integers((160, 0, 0), (256, 256, 96), (side, side, 3))  # brighter, darker and rougher
+        after = self.compute(pictures)["output"]
+        if before.shape[0] != count or before.shape != after.shape:
+            raise OptionError(
+                f"output {self.output!r} of {self.path.name} must have one row a picture, ({count}, d), however: "
+                f"{before.shape} for {self.fed(count)}\n  {self.other_outputs()}"
+            )
+        largest = np.abs(before, where=np.isfinite(before), out=np.zeros_like(before)).max(initial=0)
+        if not np.allclose(before[1:], after[1:], rtol=0, atol=SAME * largest, equal_nan=True):
+            raise OptionError(
+                f"a row of output {self.output!r} of {self.path.name} depends on the other pictures of its batch, so "
+                f"it is no feature of its own picture; tried with {self.fed(count)}\n"
+                "  export the model with an open batch size (it is then run on one picture at a time)"
+            )
+        return int(before.shape[1])
 
     def compute(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """Embed a batch that has been checked."""
+        """Embed a batch that has been checked.
+
+        Raises
+        ------
+        DeviceMemoryError
+            If it does not fit on the device.
+        """
         x = self.transform.to_array(pictures)
         if self.layout == "NHWC":
             x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))  # (b, 3, h, w) -> (b, h, w, 3)
-        return {"output": self.run(x)}
+        return {"output": self.run(x.astype(self.input_type, copy=False))}
 
-    def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run the model: (b, 3, h, w) -> (b, d); an output of shape (b, d, 1, 1) loses its ones."""
-        (rows,) = self.session.run([self.output], {self.session.get_inputs()[0].name: x})
-        rows = np.asarray(rows, dtype=np.float32)
+    def run(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        """Run the model: (b, 3, h, w) -> (b, d); an output of shape (b, d, 1, 1) loses its ones.
+
+        Raises
+        ------
+        OptionError
+            If the model cannot be run on such an input, or gives no rows.
+        """
+        try:
+            (found,) = or_does_not_fit(
+                lambda: self.session.run([self.output], {self.input.name: x}),
+                pictures=len(x),
+                name=self.name,
+                device=self.device,
+            )
+        except MemoryError:
+            raise
+        except Exception as error:  # a boundary: onnxruntime raises its own C++ errors, and the text is kept
+            raise OptionError(
+                f"{self.path.name} cannot be run on {self.fed(len(x))}: {reason(error)}\n"
+                f"  its input is declared as {self.input.type} {self.input.shape}; a size that it was not made for, or "
+                "an export that fixed one inside, fails so: say its own size_px, or export it again"
+            ) from None
+        rows = np.asarray(found, dtype=np.float32)
         if rows.ndim < 2 or any(size != 1 for size in rows.shape[2:]):
             raise OptionError(
                 f"output {self.output!r} of {self.path.name} must have shape (b, d), however: {rows.shape}\n"
-                f"  take another with output=NAME: {listed(o.name for o in self.session.get_outputs())}"
+                f"  {self.other_outputs()}"
             )
         return np.ascontiguousarray(rows.reshape(rows.shape[0], rows.shape[1]))
 
+    def fed(self, count: int) -> str:
+        """Say what the model is given: name, type and shape."""
+        side = self.transform.size_px
+        shape = (count, 3, side, side) if self.layout == "NCHW" else (count, side, side, 3)
+        return f"input {self.input.name!r}, {self.input_type} {shape}"
+
+    def other_outputs(self) -> str:
+        """Say which output could be taken instead."""
+        return f"take another with output=NAME: {listed(o.name for o in self.session.get_outputs())}"
+
     def weights_digest(self) -> str:
-        """Return the digest of the file: graph and weights are one."""
-        return self.file_digest
+        """Return the digest of the file, graph and weights in one, and of the data files that it names."""
+        return self.file
 
     def describe(self) -> dict[str, Any]:
         """Return source, versions, device; no part of the identity."""
@@ -127,6 +225,7 @@ class OnnxBackbone(Backbone):
             "name": self.name,
             "blocks": dict(self.blocks),
             "weights_source": self.path.name,
+            **({"data_files": list(self.data_files)} if self.data_files else {}),
             "parameters": None,
             "device": self.device,
             "versions": {
@@ -142,12 +241,20 @@ def create_onnx(
 ) -> OnnxBackbone:
     """Open an ONNX file as a backbone.
 
+    Parameters
+    ----------
+    file : str or Path
+        Data files that it names are read from its own folder.
+    device : str
+        "cpu", "cuda", "cuda:1" or "auto", which logs its choice. Others are not taken: onnxruntime's provider for
+        Apple's devices computes in float16 as it sees fit, and those for AMD's are untried here.
+
     Raises
     ------
     MissingExtraError
         If onnxruntime is not installed.
     WeightsError
-        If the file is missing, damaged, or keeps its weights in other files.
+        If the file is missing or damaged, or names data files that are not beside it.
     DeviceError
         If onnxruntime cannot use the device.
     OptionError
@@ -164,37 +271,44 @@ def create_onnx(
     path = Path(file).expanduser()
     if not path.is_file():
         raise WeightsError(f"there is no ONNX file: {path}")
-    device, providers = choose_providers(device, onnxruntime.get_available_providers())
-    content = path.read_bytes()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # its warnings about unused initialisers are about the file, not about the user
-    try:  # from bytes: weights in further files, which the digest would miss, are then refused by onnxruntime
-        session = onnxruntime.InferenceSession(content, options, providers=providers)
-    except Exception as error:  # a boundary: onnxruntime raises its own C++ errors, and the text is kept
-        raise WeightsError(f"the ONNX file cannot be opened ({str(error)[:200]}): {path}") from None
-    return OnnxBackbone(path, session, content, recipe, device)
-
-
-def choose_providers(device: str, available: Sequence[str]) -> tuple[str, list[str]]:
-    """Translate a device for onnxruntime; never replace one by another."""
-    has_cuda = "CUDAExecutionProvider" in available
+    number = device_number(device, onnxruntime.get_available_providers())
+    model = read_onnx(path)
+    try:
+        session = open_session(model, number)
+        if number is not None:
+            check_device(session, device, number)
+    except DeviceError as error:
+        if device != "auto":
+            raise
+        logger.info("device auto: no CUDA: %s", str(error).partition("\n")[0])
+        session, number = open_session(model, None), None
     if device == "auto":
-        device = "cuda" if has_cuda else "cpu"
-    if device == "cpu":
-        return device, ["CPUExecutionProvider"]
-    if device.startswith("cuda") and has_cuda:
-        return device, ["CUDAExecutionProvider"]
-    raise DeviceError(
-        f"onnxruntime cannot use device {device!r}; it has {', '.join(available)}\n"
-        f"  say device='cpu', or install onnxruntime-gpu"
-    )
+        device = "cpu" if number is None else "cuda"
+        logger.info("device auto: onnxruntime computes on %s", device)
+    return OnnxBackbone(model, session, recipe, device)
+
+
+def input_type(declared: Any, recipe: OnnxRecipe) -> np.dtype[Any]:
+    """Choose what pictures become; whole numbers only hold pictures that the recipe leaves as they are."""
+    found = INPUT_TYPES.get(declared.type)
+    said = f"input {declared.name!r} is {declared.type} {declared.shape}"
+    if found is None:
+        raise OptionError(f"{said}, which no pictures are made of; a model must take {', '.join(INPUT_TYPES)}")
+    plain = (recipe.scale, recipe.mean, recipe.std) == ("0-255", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    if found.kind == "u" and not plain:
+        raise OptionError(
+            f"{said}: it takes pixels as they are, so say mean=0,0,0 std=1,1,1 scale=0-255, however: "
+            f"mean={recipe.mean} std={recipe.std} scale={recipe.scale}"
+        )
+    return found
 
 
 def input_shape(session: Any, recipe: OnnxRecipe) -> tuple[str, int]:
     """Read layout and size off the model, as far as it fixes them, and check the recipe against it."""
     inputs = session.get_inputs()
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
-        raise OptionError(f"the model must take one batch of pictures, however: {[(i.name, i.shape) for i in inputs]}")
+        found = ", ".join(f"{i.name!r} {i.type} {i.shape}" for i in inputs) or "none"
+        raise OptionError(f"the model must take one batch of pictures, however its inputs are: {found}")
     shape = inputs[0].shape
     fits = [layout for layout, channels in zip(LAYOUTS, (shape[1], shape[3]), strict=True) if channels in (3, None)]
     fixed = [layout for layout, channels in zip(LAYOUTS, (shape[1], shape[3]), strict=True) if channels == 3]
@@ -206,6 +320,10 @@ def input_shape(session: Any, recipe: OnnxRecipe) -> tuple[str, int]:
     if isinstance(channels, int) and channels != 3:
         raise OptionError(f"the model takes {channels} channels as {layout}, expected 3; its input is {shape}")
     known = {side for side in sides if isinstance(side, int) and side > 0}
+    if len(known) == 2:
+        raise OptionError(
+            f"the model takes pictures of {sides[0]} x {sides[1]}, expected squares; its input is {shape}"
+        )
     if recipe.size_px is not None:
         known.add(recipe.size_px)
     if len(known) != 1:
@@ -216,7 +334,10 @@ def input_shape(session: Any, recipe: OnnxRecipe) -> tuple[str, int]:
 
 def choose_output(session: Any, wanted: str | None) -> str:
     """Find the output by name, or take the first."""
-    outputs = [output.name for output in session.get_outputs()]
+    outputs = [output.name for output in session.get_outputs() if NUMBERS.fullmatch(output.type)]
+    if not outputs:
+        found = ", ".join(f"{output.name!r} {output.type}" for output in session.get_outputs()) or "none"
+        raise OptionError(f"the model must have an output of numbers, however its outputs are: {found}")
     if wanted is None:
         return str(outputs[0])
     if wanted not in outputs:

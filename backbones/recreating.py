@@ -50,6 +50,8 @@ def recreate(
     given, kind = _weights(name, kind, source, weights)
     stated = {**described, **identity["transform"], **identity["options"]}
     options = {option: stated[option] for option in options_of(kind) if stated.get(option) is not None}
+    if "replace_heads" in options_of(kind) and "logits" not in identity["options"].get("extra", ()):
+        options["replace_heads"] = True  # no row depends on the heads, so a file with others is as good
     seed = re.fullmatch(r"random\(seed=(\d+)\)", source)
     made = create(
         kind,
@@ -60,8 +62,22 @@ def recreate(
         **options,
     )
     made.take_views(identity["options"].get("views", "none"))
+    if "compile" in identity["options"]:
+        _compile(name, made, identity["options"]["compile"])
     _check(name, identity, made.spec(), source, weights)
     return made
+
+
+def _compile(name: str, made: Backbone, backend: str) -> None:
+    """Compile as the rows' network was: compiled code may give other last bits, so nothing else stands in for it."""
+    from backbones.torch_backbone import TorchBackbone
+
+    if not isinstance(made, TorchBackbone):
+        raise OptionError(
+            f"the rows of {name!r} were made by compiled code, and {made.name} is no torch network: there is nothing "
+            "to compile\n  extract the feature again and train a head on it"
+        )
+    made.compile_network(backend=backend)
 
 
 def _weights(name: str, kind: str, source: str, weights: str | Path | None) -> tuple[str | Path | None, str]:

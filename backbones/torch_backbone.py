@@ -59,6 +59,9 @@ class TorchBackbone(Backbone):
         side = self.transform.size_px
         try:
             self.compute(np.zeros((self.piece or 1, side, side, 3), np.uint8))
+        except MemoryError:
+            self.network = before
+            raise
         except Exception as error:  # a boundary: compilers raise nearly anything, and the reason is kept
             self.network = before
             raise DeviceError(
@@ -133,17 +136,61 @@ class TorchBackbone(Backbone):
 
 @contextmanager
 def _no_tf32() -> Iterator[None]:
-    """Keep GPUs from computing float32 in TF32, as PyTorch lets convolutions do: the precision is what it is called."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = matmul.allow_tf32
-    matmul.allow_tf32 = False
+    """Keep float32 from being computed in TF32 or bfloat16, which PyTorch lets convolutions do, and users matrices.
+
+    PyTorch has an old set of settings for that and, from 2.9, a new one; read while the two disagree, the old one
+    raises an error. So the new one is made strict first, then the old one is read and made strict too, for whoever
+    reads it while the network runs. Afterwards both are as before, and so is what follows the setting above it.
+    """
+    cudnn, levels = torch.backends.cudnn, _precision_levels()
+    shown = [level.fp32_precision for level, _ in levels]
+    before = [(level, _stated(level, above)) for level, above in levels]
+    strict = [(level, "ieee") for level, _ in levels]
+    _state(strict)
+    matrices = torch.get_float32_matmul_precision()
     try:
-        with cudnn.flags(
-            enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
-        ):
-            yield
+        convolutions = cudnn.allow_tf32
+    except RuntimeError:  # "a mix of the legacy and new APIs": the new one says no, so the old one says yes
+        convolutions = True
+    torch.set_float32_matmul_precision("highest")
+    cudnn.allow_tf32 = False
+    _state(strict)
+    try:
+        yield
     finally:
-        matmul.allow_tf32 = before
+        torch.set_float32_matmul_precision(matrices)
+        cudnn.allow_tf32 = convolutions
+        _state(before)
+        for (level, _), wanted in zip(before, shown, strict=True):
+            if level.fp32_precision != wanted:  # cuDNN's are "tf32" until something is said
+                level.fp32_precision = wanted
+
+
+def _precision_levels() -> list[tuple[Any, Any]]:
+    """Every setting of PyTorch's newer kind with the one that it follows, general ones first; none before 2.9."""
+    every: Any = torch.backends
+    if not hasattr(every.cudnn, "conv"):
+        return []
+    cuda, mkldnn = every.cudnn, every.mkldnn
+    under = {cuda: (every.cuda.matmul, cuda.conv, cuda.rnn), mkldnn: (mkldnn.matmul, mkldnn.conv, mkldnn.rnn)}
+    backends = [(every, None), *((backend, every) for backend in under)]
+    return backends + [(level, backend) for backend, levels in under.items() for level in levels]
+
+
+def _stated(level: Any, above: Any) -> str:
+    """What was said of a setting itself, "none" where nothing was: it moves with the one above, which is left moved."""
+    if above is None:
+        return str(level.fp32_precision)
+    shown = []
+    for moved in ("ieee", "tf32"):
+        above.fp32_precision = moved
+        shown.append(level.fp32_precision)
+    return "none" if shown == ["ieee", "tf32"] else str(shown[0])
+
+
+def _state(wanted: list[tuple[Any, str]]) -> None:
+    for level, precision in wanted:
+        level.fp32_precision = precision
 
 
 def choose_device(device: str) -> str:

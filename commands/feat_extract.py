@@ -149,7 +149,7 @@ def extract(
         tell_extracts(_extract_with(workers, part, ctx), opened, dataset_name, as_json=as_json)
         return
     embedders = [
-        one.create(seed=seed, device=_device(device), precision=precision, views=views, compiled=compiled)
+        one.create(seed=seed, device=_device(device, one.backbone), precision=precision, views=views, compiled=compiled)
         for one in chosen
     ]
     for embedder in embedders:
@@ -245,11 +245,16 @@ def _tell_siblings(feature: Feature, features: list[Feature]) -> None:
             say(f"note: {escape(other.label)} is there too; they differ in {escape(fields)}")
 
 
-def _device(device: str) -> str:
+def _device(device: str, backbone: str) -> str:
     """For `auto` in one of several processes on a machine with several GPUs: a GPU of its own, by `LOCAL_RANK`."""
     number = os.environ.get("LOCAL_RANK", "")
     if device != "auto" or not number.isdecimal():
         return device
+    if backbone.startswith("onnx:"):
+        from backbones.onnx_session import build_has_cuda
+
+        if not build_has_cuda():  # torch's GPUs are none of an onnxruntime that knows only the CPU
+            return device
     import torch
 
     count = torch.cuda.device_count()

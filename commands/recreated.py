@@ -42,12 +42,25 @@ class Recreated:
         """Blocks by the names that the head knows, as a view of the store would give them: (b, d) float32."""
         import numpy as np
 
-        found = self.backbone.embed(pictures)
+        found = self._embedded(pictures)
         single = len(self.spec.blocks) == 1
         return {
             self.name if single else f"{self.name}.{block}": rows.astype(self.spec.dtype).astype(np.float32)
             for block, rows in found.items()
         }
+
+    def _embedded(self, pictures: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+        """Embed in halves where the device has no memory for all at once."""
+        import numpy as np
+
+        try:
+            return self.backbone.embed(pictures)
+        except MemoryError:
+            if len(pictures) == 1:
+                raise
+        middle = len(pictures) // 2
+        first, second = self._embedded(pictures[:middle]), self._embedded(pictures[middle:])
+        return {block: np.concatenate([first[block], second[block]]) for block in first}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,21 +7,20 @@ so that nothing is downloaded when a detector is made. The code here runs them w
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from backbones.errors import MissingExtraError, OptionError, ShapeError
+from backbones.errors import MissingExtraError, OptionError, ShapeError, WeightsError
 from backbones.faces.face import Face
 from backbones.faces.suppression import suppress
-
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+from backbones.onnx_file import OnnxFile, read_onnx
+from backbones.onnx_session import open_session
 
 FloatArray = NDArray[np.float32]
 
@@ -75,7 +74,7 @@ class MTCNN:
     def __init__(self, settings: MTCNNSettings | None = None, *, threads: int = 1) -> None:
         self.settings = settings or MTCNNSettings()
         self._weights = packaged_weights()
-        self._sessions = {name: _session(data, threads) for name, data in self._weights.items()}
+        self._sessions = {name: open_session(model, None, threads=threads) for name, model in self._weights.items()}
 
     def identity(self) -> dict[str, Any]:
         """Method, code version, settings and the weights' sha256; JSON values."""
@@ -83,7 +82,7 @@ class MTCNN:
             "detector": "mtcnn",
             "code": CODE,
             "settings": {**asdict(self.settings), "thresholds": list(self.settings.thresholds)},
-            "weights": {name: hashlib.sha256(data).hexdigest() for name, data in self._weights.items()},
+            "weights": {name: model.digest for name, model in self._weights.items()},
         }
 
     def versions(self) -> dict[str, str]:
@@ -163,7 +162,7 @@ class MTCNN:
         return found
 
 
-def packaged_weights() -> dict[str, bytes]:
+def packaged_weights() -> dict[str, OnnxFile]:
     """The three ONNX files of the installed package, which itself is not imported (it would want OpenCV)."""
     from importlib.metadata import PackageNotFoundError, distribution
 
@@ -178,25 +177,14 @@ def packaged_weights() -> dict[str, bytes]:
         ) from None
     found = {}
     for name, file in FILES.items():
-        path = package.locate_file(f"{FOLDER}/{file}")
         try:
-            with open(str(path), "rb") as opened:
-                found[name] = opened.read()
-        except OSError as error:
+            found[name] = read_onnx(Path(str(package.locate_file(f"{FOLDER}/{file}"))))
+        except WeightsError as error:
             raise MissingExtraError(
-                f"{DISTRIBUTION} {package.version} is installed without {FOLDER}/{file}: {error.strerror}\n"
+                f"{DISTRIBUTION} {package.version} is installed without {FOLDER}/{file}: {error}\n"
                 f"  install it again: pip install --force-reinstall {DISTRIBUTION}"
             ) from None
     return found
-
-
-def _session(data: bytes, threads: int) -> InferenceSession:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
 def _normalised(image: Image.Image) -> FloatArray:

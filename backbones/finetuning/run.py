@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from backbones.device_memory import DeviceMemoryError
+from backbones.device_memory import DeviceMemoryError, is_short_of_memory
 from backbones.errors import DivergedError, RecipeError, listed
 from backbones.finetuning.augmentation import DRAWS, augment
 from backbones.finetuning.classifier import Classifier, classifier_of
@@ -221,9 +221,7 @@ def _memory_errors(recipe: Recipe) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        text = str(error).lower()
-        short = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
-        if not short and not ("allocate" in text and "memory" in text):
+        if not is_short_of_memory(error):
             raise
         raise DeviceMemoryError(
             f"out of memory with batch_size={recipe.batch_size} in {recipe.accumulation} parts: "

@@ -31,9 +31,9 @@ def build(
     Parameters
     ----------
     target : str
-        The file.
+        The file; data files that it names are read from its own folder.
     device, precision : str
-        "cpu" or "cuda"; "float32".
+        "cpu", "cuda", "cuda:1" or "auto"; "float32", which is what the model was saved in.
     mean, std : three floats
         In the model's channel order, on its value scale. Required: a file does not tell.
     colour : "RGB" or "BGR"

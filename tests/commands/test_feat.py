@@ -275,6 +275,27 @@ def test_an_onnx_model_is_not_compiled_again(run, faces, monkeypatch):
     assert "there is nothing to compile" in " ".join(said.split())
 
 
+def test_changed_data_beside_an_onnx_model_is_never_there_already(run, faces, tmp_path):
+    onnx = pytest.importorskip("onnx", reason="the extra [onnx] is not installed")
+    pytest.importorskip("onnxruntime", reason="the extra [onnx] is not installed")
+    from tests.backbones.conftest import write_onnx
+
+    model = onnx.load(str(write_onnx(onnx, tmp_path / "m.onnx", ["b", 3, 16, 16])))
+    onnx.save(model, "m.onnx", save_as_external_data=True, location="m.onnx.data", size_threshold=0)
+    recipe = "-O mean=0,0,0 -O std=1,1,1 -O colour=RGB -O scale=0-255 --device cpu"
+    line = f"cer-feat extract --backbone onnx:m.onnx --data faces.csv {recipe}"
+    run(line)
+    assert "42 there already" in run(line).stderr
+    data = tmp_path / "m.onnx.data"
+    data.write_bytes((2 * np.frombuffer(data.read_bytes(), np.float32)).tobytes())
+    talk = run(line).stderr
+    assert " 0 there already" in talk
+    assert "they differ in weights" in talk
+    (tmp_path / "elsewhere").mkdir()
+    data.rename(tmp_path / "elsewhere" / data.name)
+    assert "data file is missing: m.onnx.data" in run(line, code=1).stderr
+
+
 def test_the_bar_tells_rate_and_how_busy_the_model_is():
     assert rate_text("embed", 85.31, 0.934) == "85.3 pictures/s, model 93% busy"
     assert rate_text("hash", 1200.0, 0.0) == "1,200.0 pictures/s"

@@ -116,6 +116,39 @@ def test_weights_of_a_file_must_be_named_and_be_those(run, faces, tmp_path):
     assert read_predictions(tmp_path / "p.csv").ids == ("face.png",)
 
 
+def test_a_head_on_rows_of_compiled_code_answers(run, faces, tmp_path, monkeypatch):
+    import torch
+
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda module, backend: asked.append(backend) or module.forward)
+    run(f"{EXTRACT} --weights random --data faces.csv --compile")
+    run("cer-fuse train --head linear --features r18")
+    Image.fromarray(canvas((0, 90, 30))[0]).save(tmp_path / "face.png")
+    run("cer-fuse predict face.png --head runs/faces-linear --no-faces --device cpu -o p.csv")
+    assert read_predictions(tmp_path / "p.csv").ids == ("face.png",)
+    assert asked == ["inductor", "inductor"]
+
+
+def test_what_does_not_fit_into_memory_at_once_is_embedded_in_halves():
+    from types import SimpleNamespace
+
+    from commands.recreated import Recreated
+
+    sizes = []
+
+    def embed(pictures):
+        sizes.append(len(pictures))
+        if len(pictures) > 2:
+            raise MemoryError("they do not fit")
+        return {"a": pictures.mean((1, 2, 3), keepdims=True)[:, :, 0, 0]}
+
+    spec = SimpleNamespace(blocks={"a": 1}, dtype="float32")
+    one = Recreated(name="f", backbone=SimpleNamespace(embed=embed), spec=spec)
+    pictures = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
+    assert one.rows(pictures)["f"].tolist() == [[0], [1], [2], [3], [4]]
+    assert sizes == [5, 2, 3, 1, 2]
+
+
 def test_imported_rows_cannot_be_made_again(run, filled, tmp_path):
     run("cer-fuse train --head linear --features one")
     Image.fromarray(canvas((0, 90, 30))[0]).save(tmp_path / "face.png")

@@ -1,0 +1,96 @@
+"""What is torch's own: the precision of float32, and memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import backbones
+
+NEW = pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="this torch has no newer precision settings")
+
+LEGACY = [
+    "pass",
+    "B.cuda.matmul.allow_tf32 = True",
+    "B.cudnn.allow_tf32 = False",
+    "torch.set_float32_matmul_precision('high')",
+    "torch.set_float32_matmul_precision('medium')",
+]
+NEWER = [
+    "B.fp32_precision = 'tf32'",
+    "B.fp32_precision = 'ieee'",
+    "B.fp32_precision = 'bf16'",
+    "B.cudnn.fp32_precision = 'tf32'",
+    "B.cuda.matmul.fp32_precision = 'tf32'",
+    "B.cuda.matmul.fp32_precision = 'ieee'",
+    "B.cudnn.conv.fp32_precision = 'ieee'",
+    "B.cudnn.rnn.fp32_precision = 'none'",
+    "B.mkldnn.matmul.fp32_precision = 'bf16'",
+    "torch.set_float32_matmul_precision('high'); B.fp32_precision = 'ieee'",
+    "B.fp32_precision = 'tf32'; B.cuda.matmul.allow_tf32 = False",
+    "B.cudnn.allow_tf32 = False; B.cudnn.conv.fp32_precision = 'tf32'",
+]
+
+CHECK = """
+import os, sys, torch
+from backbones.torch_backbone import _no_tf32
+B = torch.backends
+LEVELS = [B, B.cudnn, B.mkldnn, B.cuda.matmul, B.cudnn.conv, B.cudnn.rnn, B.mkldnn.matmul] if NEW else []
+
+def legacy(read):
+    try:
+        return read()
+    except RuntimeError:
+        return "mixed"
+
+def state():
+    return [l.fp32_precision for l in LEVELS] + [
+        legacy(lambda: B.cuda.matmul.allow_tf32), legacy(lambda: B.cudnn.allow_tf32),
+        legacy(torch.get_float32_matmul_precision)]
+
+for setting in CASES:
+    if os.fork():  # settings cannot be made unsaid
+        assert os.wait()[1] == 0, setting
+        continue
+    try:
+        exec(setting)
+        before = state()
+        for _ in range(2):
+            with _no_tf32():
+                assert state() == ["ieee"] * len(LEVELS) + [False, False, "highest"], state()
+            assert state() == before, (before, state())
+        if NEW and setting.startswith("B.fp32_precision = 'tf32'"):
+            B.fp32_precision = "ieee"  # what followed it before follows it still
+            assert B.mkldnn.matmul.fp32_precision == B.cudnn.fp32_precision == "ieee"
+        status = 0
+    except BaseException as error:
+        print(setting, repr(error), file=sys.stderr)
+        status = 1
+    os._exit(status)
+"""
+
+
+@pytest.mark.parametrize("cases", [LEGACY, pytest.param(NEWER, marks=NEW)], ids=["legacy", "newer"])
+def test_float32_is_float32_whatever_was_set_before_and_that_is_put_back(cases: list[str]) -> None:
+    code = f"NEW, CASES = {hasattr(torch.backends.cudnn, 'conv')}, {cases!r}\n{CHECK}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@NEW
+def test_a_network_computes_where_the_newer_settings_were_used() -> None:
+    made = backbones.create("timm:test_resnet", weights="random")
+    pictures = np.zeros((2, made.transform.size_px, made.transform.size_px, 3), np.uint8)
+    wanted = made.embed(pictures)["pooled"]
+    settings = torch.backends.cuda.matmul
+    before = settings.fp32_precision
+    settings.fp32_precision = "tf32"
+    try:
+        assert np.array_equal(made.embed(pictures)["pooled"], wanted)
+        assert settings.fp32_precision == "tf32"
+    finally:
+        settings.fp32_precision = before
