@@ -8,6 +8,7 @@ import io
 import logging
 import operator
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from featstore.errors import ClassSetError, ManifestError, nearest
 from featstore.sidecar import Sidecar, read_with_sidecar, write_with_sidecar
 
 COLUMNS = ("sample_id", "path", "label", "split", "group")
+_CONTROLS = ("Cc", "Cs", "Zl", "Zp")
 log = logging.getLogger(__name__)
 
 
@@ -190,9 +192,16 @@ class Manifest:
         return out.getvalue()
 
 
+def has_controls(text: str) -> bool:
+    """True for a text that holds control characters, line separators, or bytes that are not UTF-8."""
+    return not text.isprintable() and any(unicodedata.category(letter) in _CONTROLS for letter in text)
+
+
 def _portable(root: Path, folder: Path) -> str:
     """The root relative to the manifest's folder when it lies inside, so that both can move together."""
     root, folder = root.absolute(), folder.absolute()
+    if not _is_utf8(str(root)):
+        raise ManifestError(f"the pictures' folder {str(root)!r} has a name that is not UTF-8: rename it")
     return os.path.relpath(root, folder) if root.is_relative_to(folder) else str(root)
 
 
@@ -241,9 +250,12 @@ def _check_samples(manifest: Manifest) -> None:
     for i, sample in enumerate(samples):
         if not sample.sample_id or not sample.path:
             raise ManifestError(f"{_place(manifest, i)}: sample_id and path must not be empty")
-        if not sample.sample_id.isprintable():
+        if has_controls(sample.sample_id):
             raise ManifestError(f"{_place(manifest, i)}: sample_id {sample.sample_id!r} holds control characters")
     for name, column in zip(COLUMNS, zip(*samples, strict=True), strict=False):
+        if not _is_utf8("".join(column)):
+            i = next(i for i, cell in enumerate(column) if not _is_utf8(cell))
+            raise ManifestError(f"{_place(manifest, i)}: {name} {column[i]!r} is not UTF-8 text: rename it")
         if any(map(operator.ne, column, map(str.strip, column))):
             i = next(i for i, cell in enumerate(column) if cell != cell.strip())
             raise ManifestError(
@@ -258,6 +270,14 @@ def _check_samples(manifest: Manifest) -> None:
             except ClassSetError as error:
                 raise ManifestError(f"{_place(manifest, i)}: {error}") from None
     _check_groups(manifest)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # bytes of a file's name that are no text
+        return False
+    return True
 
 
 def _check_groups(manifest: Manifest) -> None:
