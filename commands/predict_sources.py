@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from backbones.video import FrameSettings, Row
     from fusion.predictions import Predictions
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
-"""What marks a file as a picture in a folder."""
-
 
 @dataclass(kw_only=True)
 class Shown:
@@ -170,7 +167,7 @@ def source_of(path: Path, frames: Path | None, keep: ExitStack) -> PictureSource
     from backbones.video import SUFFIXES as VIDEO_SUFFIXES
     from backbones.video import named_videos
 
-    pictures, videos = _listed(path, SUFFIXES), _listed(path, VIDEO_SUFFIXES)
+    pictures, videos = _pictures(path), _listed(path, VIDEO_SUFFIXES)
     if pictures and videos:
         raise typer.BadParameter(
             f"{path} holds pictures ({pictures[0]}) and videos ({videos[0]}): name one kind", param_hint="PICTURE"
@@ -207,13 +204,35 @@ def tell_left_out(shown: Shown) -> None:
         say(f"  and {len(shown.unusable) - 3:,} more unusable pictures")
 
 
+def _pictures(path: Path) -> list[str]:
+    """The pictures that a path means, as paths from the folder: by content, and through links, as manifests do."""
+    from commands.manifest_tools.talk import tell_left_out as tell_files_left_out
+    from featstore.adapters.tree import PICTURE_SUFFIXES, Tree
+    from featstore.pictures import HEAD_BYTES, picture_kind
+
+    if path.is_dir():
+        tree = Tree(path)
+        found = [tree.path(name) for name in tree.pictures()]
+        if found:
+            tell_files_left_out(tree.left_out)
+            for note in tree.notes:
+                say(escape(note))
+        return found
+    if not path.is_file():
+        return []
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    is_container = head[4:8] == b"ftyp"  # of pictures and of videos, and its brand says which
+    named_so = path.suffix.lower() in PICTURE_SUFFIXES and not is_container
+    return [path.name] if picture_kind(head)[0] or named_so else []
+
+
 def _listed(path: Path, suffixes: tuple[str, ...]) -> list[Any]:
-    """Files with these endings, as paths from the folder; videos are looked for in the folder itself only."""
+    """Files with these endings in the folder itself."""
     if path.is_file():
-        return [path.name] if path.suffix.lower() in suffixes else []
-    every = path.rglob("*") if suffixes is SUFFIXES else path.glob("*")
+        return [path.name] if path.suffix.lower() in suffixes and not _pictures(path) else []
     return sorted(
         one.relative_to(path).as_posix()
-        for one in every
+        for one in path.glob("*")
         if one.suffix.lower() in suffixes and not any(part.startswith(".") for part in one.relative_to(path).parts)
     )
