@@ -15,6 +15,7 @@ from featstore import pictures
 from featstore.errors import ManifestError, RowsError, listing
 from featstore.extract import plan
 from featstore.manifest import Manifest, Sample
+from featstore.places import folded, plain_path, starts
 from featstore.shard import Rows
 from featstore.spec import Dtype, FeatureSpec
 from featstore.store import Store
@@ -199,9 +200,15 @@ def _match(names: Sequence[str], manifest: Manifest) -> tuple[str, list[int]]:
     """What kind of name these are, and each one's position in the manifest."""
     best: tuple[str, list[str]] | None = None
     ambiguous = ""
+    spelt = [_spelt(name) for name in names]
     for kind, key in _KEYS.items():
         places: Mapping[str, int] = {key(s): i for i, s in enumerate(manifest.samples)}
         unknown = [n for n in names if n not in places]
+        if unknown and len(set(spelt)) == len(names):  # as other systems write the same names
+            alike = {_spelt(key(s)): i for i, s in enumerate(manifest.samples)}
+            for start in ("", *(starts(spelt) if kind == "path" else ())):  # whole paths of another machine
+                if len(alike) == len(manifest) and all(n[len(start) :] in alike for n in spelt):
+                    return kind, [alike[n[len(start) :]] for n in spelt]
         if len(places) != len(manifest):  # ambiguous as names
             ambiguous = ambiguous or ("" if unknown else kind)
             continue
@@ -215,6 +222,11 @@ def _match(names: Sequence[str], manifest: Manifest) -> tuple[str, list[int]]:
         f"{len(unknown)} of {len(names)} names are no {kind} of {manifest.where} (first: {listing(unknown)})\n"
         f"  a sample there: id {manifest.ids[0]!r}, path {manifest.samples[0].path!r}{hint}"
     )
+
+
+def _spelt(name: str) -> str:
+    """A name as it is compared where systems differ: slashes, `./`, quotes, letter case and the form of accents."""
+    return folded(plain_path(name))
 
 
 def _share(row_of: dict[str, int], manifest: Manifest, digests: Sequence[str]) -> None:

@@ -141,14 +141,14 @@ def read_array(path: Path) -> npt.NDArray[Any]:
 
 
 def read_names(path: Path) -> list[str]:
-    """One name a line; blank lines at the end are passed over."""
+    """One name a line, as any editor ends them; blank lines at the end are passed over."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise FormatError(f"no such file: {path}") from None
     except UnicodeDecodeError as error:
         raise FormatError(f"{path} is not UTF-8 text (byte {error.start})") from None
-    return text.rstrip().splitlines()
+    return [line.strip() for line in text.rstrip().replace("\r\n", "\n").replace("\r", "\n").split("\n")]
 
 
 def _read_npy(path: Path, names: Path | None) -> ForeignRows:

@@ -95,3 +95,19 @@ def test_names_that_several_samples_share_are_called_ambiguous(store, make_manif
     manifest = type(manifest)(samples=tuple(twins), classes=manifest.classes, root=manifest.root)
     with pytest.raises(ManifestError, match="they are file stems, but several samples share one"):
         import_rows(rows[:6], [str(i) for i in range(6)], manifest, store, dataset="d", name="hse")
+
+
+@pytest.mark.parametrize("form", ["./{}", ".\\{}", '"{}"', "C:\\data\\faces\\{}", "/mnt/old/{}", "file:///mnt/{}"])
+def test_names_are_the_paths_of_the_manifest_as_another_system_writes_them(store, make_manifest, rows, form):
+    manifest = make_manifest()
+    names = [form.format(sample.path.upper()) for sample in manifest.samples]
+    report = import_rows(rows, names, manifest, store, dataset="d", name="hse")
+    assert (report.matched, report.matched_by) == (12, "path")
+    np.testing.assert_array_equal(store.view(["hse"]).blocks["hse"], rows.astype(np.float32))
+
+
+def test_names_of_two_folders_of_another_machine_are_not_taken_for_one(store, make_manifest, rows):
+    manifest = make_manifest()
+    names = [f"/old/{'train' if i % 2 else 'test'}/{sample.path}" for i, sample in enumerate(manifest.samples)]
+    with pytest.raises(ManifestError, match="12 of 12 names are no"):
+        import_rows(rows, names, manifest, store, dataset="d", name="hse")
