@@ -163,8 +163,8 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _CONVERT = (
-    "save it as CSV UTF-8, or convert it with iconv -f {0} -t UTF-8; cer-feat manifest csv reads a table of your own "
-    "with --encoding {0}"
+    "save it as CSV UTF-8, or convert it with iconv -f {0} -t UTF-8; cer-feat manifest reads such lists with "
+    "--encoding {0}"
 )
 _SEPARATORS = ",;\t|"
 _SNIFFED = 1 << 16

@@ -8,8 +8,9 @@ import io
 import logging
 import operator
 import os
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from featstore.sidecar import Sidecar, read_with_sidecar, write_new_with_sidecar
 from featstore.typed_cells import id_notes, looks_rounded, read_groups, read_labels, read_splits
 
 COLUMNS = ("sample_id", "path", "label", "split", "group")
+_CONTROLS = ("Cc", "Cf", "Cs", "Zl", "Zp")
 log = logging.getLogger(__name__)
 
 
@@ -202,9 +204,16 @@ class Manifest:
         return out.getvalue()
 
 
+def has_controls(text: str) -> bool:
+    """True for a text that holds control or invisible characters, line separators, or bytes that are not UTF-8."""
+    return not text.isprintable() and any(unicodedata.category(letter) in _CONTROLS for letter in text)
+
+
 def _portable(root: Path, folder: Path) -> str:
     """The root relative to the manifest's folder when it lies inside, so that both can move together."""
     root, folder = root.absolute(), folder.absolute()
+    if not _is_utf8(str(root)):
+        raise ManifestError(f"the pictures' folder {str(root)!r} has a name that is not UTF-8: rename it")
     return os.path.relpath(root, folder) if root.is_relative_to(folder) else str(root)
 
 
@@ -276,11 +285,15 @@ def _check_samples(manifest: Manifest) -> None:
     for i, sample in enumerate(samples):
         if not sample.sample_id or not sample.path:
             raise ManifestError(f"{_place(manifest, i)}: sample_id and path must not be empty")
-        if not sample.sample_id.isprintable():
+        if has_controls(sample.sample_id):
             raise ManifestError(f"{_place(manifest, i)}: sample_id {sample.sample_id!r} holds control characters")
     for name, column in zip(COLUMNS, zip(*samples, strict=True), strict=False):
-        if not "".join(column).isascii():
-            _check_text(manifest, name, column)
+        if not _is_utf8("".join(column)):
+            i = next(i for i, cell in enumerate(column) if not _is_utf8(cell))
+            raise ManifestError(
+                f"{_place(manifest, i)}: {name} {column[i]!r} holds bytes that are no UTF-8 text\n"
+                f"  rename the file, for a whole folder: convmv -f cp1252 -t utf-8 -r --notest FOLDER"
+            )
         if any(map(operator.ne, column, map(str.strip, column))):
             i = next(i for i, cell in enumerate(column) if cell != cell.strip())
             raise ManifestError(
@@ -297,14 +310,12 @@ def _check_samples(manifest: Manifest) -> None:
     _check_groups(manifest)
 
 
-def _check_text(manifest: Manifest, name: str, column: Sequence[str]) -> None:
-    """Refuse bytes that are no text, as a file name of another system may hold: no CSV file brings them back."""
-    for i, cell in enumerate(column):
-        if any("\ud800" <= letter <= "\udfff" for letter in cell):
-            raise ManifestError(
-                f"{_place(manifest, i)}: {name} {cell!r} holds bytes that are no UTF-8 text\n"
-                f"  rename the file, for a whole folder: convmv -f cp1252 -t utf-8 -r --notest FOLDER"
-            )
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # bytes of a file's name that are no text
+        return False
+    return True
 
 
 def _check_groups(manifest: Manifest) -> None:

@@ -6,7 +6,6 @@ import os
 import re
 import threading
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -195,14 +194,18 @@ def _is_absolute(path: str) -> bool:
     return path.startswith("/") or bool(_DRIVE.match(path))
 
 
-def _start_of(paths: Sequence[str], places: Places) -> str | None:
-    """What to leave out at the beginning of all these absolute paths, so that most of them lie below the root."""
+def starts(paths: Sequence[str]) -> list[str]:
+    """What all these paths begin with and could be left out of them, the shortest first: whole folders, to a slash."""
     columns = zip(*(path.split("/")[:-1] for path in paths), strict=False)
     common = [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
+    return ["/".join(common[:count]) + "/" for count in range(1, len(common) + 1)]
+
+
+def _start_of(paths: Sequence[str], places: Places) -> str | None:
+    """What to leave out at the beginning of all these absolute paths, so that most of them lie below the root."""
     some = paths[:: max(1, len(paths) // 100)]
-    there = Counter[str]()
-    for count in range(1, len(common) + 1):
-        start = "/".join(common[:count])
-        there[start] = sum(places.find(path[len(start) :].lstrip("/")) is not None for path in some)
+    there = {
+        start: sum(places.find(path[len(start) :].lstrip("/")) is not None for path in some) for start in starts(paths)
+    }
     best = max(there, key=lambda start: (there[start], -len(start)), default="")
-    return best if there[best] else None
+    return best if there.get(best) else None

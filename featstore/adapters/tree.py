@@ -8,7 +8,6 @@ import csv
 import io
 import os
 import tarfile
-import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -28,6 +27,7 @@ from featstore.archives import (
 )
 from featstore.csv_table import decoded
 from featstore.errors import ManifestError, listing
+from featstore.manifest import has_controls
 from featstore.pictures import HEAD_BYTES, picture_kind
 from featstore.places import folded
 
@@ -75,9 +75,10 @@ class Tree:
         self._lone = root.is_file() and root.suffix.lower() in _TEXT_SUFFIXES
         self.start = root.parent if self._lone else root
         """Where the names start, for a manifest's root."""
-        if not _is_text(str(root)):
+        if has_controls(str(root)):
             raise ManifestError(
-                f"the name of {str(root)!r} is not UTF-8, so no manifest can say where it is: rename it"
+                f"the name of {str(root)!r} is not UTF-8 text or holds control characters, which no manifest can say: "
+                f"rename it"
             )
         self._archive: ZipArchive | TarArchive | None = None
         self._compressed = False
@@ -358,7 +359,7 @@ class Tree:
         return hidden
 
     def _is_usable(self, name: str) -> bool:
-        usable = _is_text(name) and name == name.strip() and not any(unicodedata.category(c) in _CONTROLS for c in name)
+        usable = name == name.strip() and not has_controls(name)
         if not usable:
             self.left_out[_BAD_NAME] += 1
         return usable
@@ -412,14 +413,6 @@ class Tree:
 
 def _leads_out(name: str) -> bool:
     return name.startswith(("/", "\\")) or ".." in name.split("/")
-
-
-_CONTROLS = ("Cc", "Cs", "Zl", "Zp")
-
-
-def _is_text(name: str) -> bool:
-    """False for a name that holds bytes which are not UTF-8."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _codec(head: bytes) -> str:

@@ -17,6 +17,7 @@ from featstore import pictures
 from featstore.errors import ManifestError, RowsError, listing
 from featstore.extract import plan
 from featstore.manifest import Manifest, Sample
+from featstore.places import folded, plain_path, starts
 from featstore.shard import Rows
 from featstore.spec import Dtype, FeatureSpec
 from featstore.store import Store
@@ -27,6 +28,8 @@ _WIDE = 5
 """From so many columns on, a number other than zero in all of them is no coincidence."""
 Blank = Literal["error", "drop", "keep"]
 Extra = Literal["error", "drop"]
+
+
 _KEYS: dict[str, tuple[Callable[[Sample], str], Callable[[str], str]]] = {
     "sample_id": (lambda s: s.sample_id, lambda name: name),
     "path": (lambda s: s.path, lambda name: name),
@@ -309,10 +312,15 @@ def _match(names: Sequence[str], manifest: Manifest, extra: Extra) -> tuple[str,
     """What kind of name these are, and each one's position in the manifest; -1 for one that is to be left out."""
     best: tuple[str, list[int]] | None = None
     ambiguous = ""
+    spelt = [_spelt(name) for name in names]
     for kind, (of_sample, of_name) in _KEYS.items():
         places: Mapping[str, int] = {of_sample(s): i for i, s in enumerate(manifest.samples)}
         keys = [of_name(name) for name in names]
         position = [places.get(key, -1) for key in keys]
+        if kind == "path" and -1 in position and len(places) == len(manifest):
+            otherwise = _spelt_otherwise(spelt, places)
+            if otherwise is not None:
+                return f"{kind}, spelt otherwise", otherwise
         if len(places) != len(manifest):  # ambiguous as names
             ambiguous = ambiguous or ("" if -1 in position else kind)
             continue
@@ -350,6 +358,28 @@ def _written_otherwise(unknown: Sequence[str], manifest: Manifest) -> str:
         if unicodedata.normalize("NFC", name) in composed:
             return f"\n  {name!r} looks like an id, but one of them writes its accents as a Mac does: write both alike"
     return ""
+
+
+def _spelt_otherwise(spelt: Sequence[str], places: Mapping[str, int]) -> list[int] | None:
+    """Positions of paths that another system writes otherwise, if all are found so and no two are one sample's.
+
+    They may begin with folders of another machine. Ids are never compared so: one that only looks alike is another.
+    """
+    if len(set(spelt)) < len(spelt):
+        return None
+    alike = {_spelt(key): position for key, position in places.items()}
+    if len(alike) < len(places):
+        return None
+    for start in ("", *starts(spelt)):
+        found = [alike.get(name[len(start) :], -1) for name in spelt]
+        if -1 not in found:
+            return found
+    return None
+
+
+def _spelt(name: str) -> str:
+    """A name as it is compared where systems differ: slashes, `./`, quotes, letter case and the form of accents."""
+    return folded(plain_path(name))
 
 
 def _share(row_of: dict[str, int], manifest: Manifest, digests: Sequence[str]) -> None:

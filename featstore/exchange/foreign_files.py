@@ -143,7 +143,7 @@ def read_array(path: Path) -> npt.NDArray[Any]:
 
 
 def read_names(path: Path) -> list[str]:
-    """One name a line, blanks around it aside; blank lines at the end are passed over."""
+    """One name a line, as any editor ends them, blanks around it aside; blank lines at the end are passed over."""
     try:
         text = decoded(path.read_bytes(), path)
     except FileNotFoundError:

@@ -170,3 +170,13 @@ def test_holding_out_refuses_what_cannot_be_split(make_manifest):
 def test_keep_first_drops_all_but_the_first_of_each_repeat(make_manifest):
     manifest = keep_first(make_manifest(6), [[1, 4], [2, 3, 5]])
     assert manifest.ids == ("s0000", "s0001", "s0002")
+
+
+def test_a_path_that_is_not_utf8_is_refused_in_words_and_not_when_it_is_written(tmp_path):
+    with pytest.raises(
+        ManifestError, match=r"sample 0: path 'caf\\udce9.png' holds bytes that are no UTF-8 text\n  rename the file"
+    ):
+        Manifest(samples=(Sample("a", "caf\udce9.png"),), classes=class_set("abaw7"), root=tmp_path)
+    manifest = Manifest(samples=(Sample("a", "a.png"),), classes=class_set("abaw7"), root=tmp_path / "caf\udce9")
+    with pytest.raises(ManifestError, match="has a name that is not UTF-8"):
+        manifest.write(tmp_path / "m.csv")

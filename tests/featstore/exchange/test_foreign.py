@@ -185,8 +185,8 @@ def test_more_names_than_the_manifest_has_may_be_left_out(store, make_manifest, 
 @pytest.mark.parametrize(
     ("change", "kind"),
     [
-        ("/data/faces/{path}", "file name without folders"),
-        ("C:\\faces\\{path}", "file name without folders"),
+        ("/data/faces/{path}", "path, spelt otherwise"),
+        ("C:\\faces\\{path}", "path, spelt otherwise"),
         ("crops/{stem}.npy", "file stem without folders"),
         ("{id}.jpg", "sample_id, but for its ending"),
     ],
@@ -212,3 +212,19 @@ def test_names_whose_zeros_a_spreadsheet_cut_are_recognised(store, make_manifest
     numbered = replace(manifest, samples=tuple(samples))
     with pytest.raises(ManifestError, match="'1' may be '00001', whose zeros a spreadsheet cuts"):
         import_rows(rows, [str(i) for i in range(1, 13)], numbered, store, dataset="d", name="hse")
+
+
+@pytest.mark.parametrize("form", ["./{}", ".\\{}", '"{}"', "C:\\data\\faces\\{}", "/mnt/old/{}", "file:///mnt/{}"])
+def test_names_are_the_paths_of_the_manifest_as_another_system_writes_them(store, make_manifest, rows, form):
+    manifest = make_manifest()
+    names = [form.format(sample.path.upper()) for sample in manifest.samples]
+    report = import_rows(rows, names, manifest, store, dataset="d", name="hse")
+    assert (report.matched, report.matched_by) == (12, "path, spelt otherwise")
+    np.testing.assert_array_equal(store.view(["hse"]).blocks["hse"], rows.astype(np.float32))
+
+
+def test_names_of_two_folders_of_another_machine_are_not_taken_for_one(store, make_manifest, rows):
+    manifest = make_manifest()
+    names = [f"/old/{'train' if i % 2 else 'test'}/{manifest.samples[i // 2].path}" for i in range(12)]
+    with pytest.raises(ManifestError, match="12 of 12 names are no"):
+        import_rows(rows, names, manifest, store, dataset="d", name="hse")
