@@ -1,27 +1,25 @@
 """A checkpoint: a file of weights that somebody else wrote, opened without running any code from it.
 
-Three doors, tried in this order: safetensors (holds nothing but tensors); ``torch.load(weights_only=True)``; and for
-files that this refuses, because a training script pickled its own objects beside the weights, the stub unpickler of
-`backbones.unpickle`. The content decides which, not the file name: ``.pth.tar`` is no tar archive.
+Two doors: safetensors, which holds nothing but tensors, and for PyTorch's own files the stub unpickler of
+`backbones.unpickle`. ``torch.load`` is none of them, not even with ``weights_only=True``: it runs no code, but takes
+whatever memory a file asks for. The content decides which, not the file name: ``.pth.tar`` is no tar archive.
 """
 
 from __future__ import annotations
 
 import logging
 import tarfile
-import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from backbones.errors import CheckpointError, listed
-from backbones.torch_file import read_legacy, read_zip
-from backbones.unpickle import TensorRecord, Unpickled
+from backbones.torch_file import check_directory, read_legacy, read_zip
+from backbones.unpickle import REPEATED, ArrayRecord, NoArray, TensorRecord, Unpickled
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +29,12 @@ ENTRIES = (
     "state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict", "module", "net", "network", "weights",
 )  # fmt: skip
 """Where training scripts put the weights, in order of preference (averaged ones first, as timm does)."""
+
+MAX_HEADER = 8 << 20
+"""Bytes of a safetensors header; the largest models have some hundred thousand."""
+
+MOST_ELEMENTS = 1 << 29
+"""Elements that all tensors may have together where a file holds far fewer: repetitions, or windows on one storage."""
 
 PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.", "trunk.", "net.", "network.")
 """What wrappers put before every name; stripped, one after another, while all names begin with it."""
@@ -47,7 +51,7 @@ class Checkpoint:
     form: str
     """"safetensors", "torch zip" or "torch legacy"."""
     opened_by: str
-    """"safetensors", "weights_only" or "stub unpickler"."""
+    """"safetensors" or "stub unpickler"."""
     entry: str | None
     """Key of the file's dictionary that held the weights; None where the file is the dictionary."""
     prefix: str
@@ -77,10 +81,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     content: Any
     if form == "safetensors":
         content, opened_by = read_safetensors(path), "safetensors"
-    elif (read := torch_weights_only(path)) is not None:
-        content, opened_by = read.content, "weights_only"
     else:
-        unpickled = read_stubbed(path, form)
+        unpickled = read_torch(path, form)
         content, stubs, opened_by = unpickled.content, tuple(unpickled.stubs), "stub unpickler"
         if stubs:
             logger.info("%s names code, none of it was run: %s", path.name, listed(stubs))
@@ -91,12 +93,23 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         tensors, entry, extras = pick(content, path)
     except CheckpointError as error:
         raise CheckpointError(f"{str(error).removesuffix(f': {path}')}: {path}") from None
+    check_elements(tensors, path)
     state, prefix = strip(tensors)
     if entry or prefix:
         logger.info("%s: took entry %r, stripped %r", path.name, entry or "", prefix)
     return Checkpoint(
         path=path, state=state, form=form, opened_by=opened_by, entry=entry, prefix=prefix, extras=extras, stubs=stubs
     )
+
+
+def check_elements(tensors: State, path: Path) -> None:
+    """Refuse a small file whose tensors, spelt out, would fill memory or never end."""
+    claimed = sum(tensor.numel() for tensor in tensors.values())
+    if claimed > max(MOST_ELEMENTS, 8 * path.stat().st_size):
+        raise CheckpointError(
+            f"the tensors have {claimed:,} elements, and the file {path.stat().st_size:,} bytes: {path}\n"
+            f"  they repeat what is stored; save them spelt out, with tensor.clone()"
+        )
 
 
 def sniff(path: Path) -> str:
@@ -108,6 +121,7 @@ def sniff(path: Path) -> str:
     if not head:
         raise CheckpointError(f"the weights file is empty (0 bytes): {path}")
     if head.startswith(b"PK\x03\x04"):
+        check_directory(path)
         if is_torchscript(path):
             raise CheckpointError(f"the file is a TorchScript program, not weights; save its state_dict(): {path}")
         return "torch zip"
@@ -142,39 +156,23 @@ def read_safetensors(path: Path) -> State:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > MAX_HEADER:
+        raise CheckpointError(f"the safetensors header takes {length:,} bytes, more than {MAX_HEADER:,}: {path}")
     try:
         return dict(load_file(path))
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"the safetensors file is damaged ({error}): {path}") from None
 
 
-@dataclass(frozen=True)
-class Opened:
-    """What ``weights_only`` read."""
-
-    content: Any
-
-
-def torch_weights_only(path: Path) -> Opened | None:
-    """Try PyTorch's own safe reader; None where it refuses or fails, which the stub unpickler then explains."""
+def read_torch(path: Path, form: str) -> Unpickled:
+    """Read a file of PyTorch's without running code from it, and without taking more memory than it has bytes for."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns of pickle protocols before it refuses them
-            return Opened(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # a boundary: damaged files raise nearly anything; the next reader says what is wrong
-        logger.debug("torch.load(weights_only=True) refused %s: %s", path.name, error)
-        return None
-
-
-def read_stubbed(path: Path, form: str) -> Unpickled:
-    """Read with the stub unpickler."""
-    try:
-        if form == "torch zip":
-            return read_zip(path)
-        return read_legacy(path)
+        return read_zip(path) if form == "torch zip" else read_legacy(path)
     except CheckpointError as error:
         raise CheckpointError(f"{str(error).removesuffix(f': {path}')}: {path}") from None
-    except (zipfile.BadZipFile, OSError, KeyError, ValueError) as error:
+    except Exception as error:  # a boundary: archives that are damaged, encrypted or lie raise nearly anything
         raise CheckpointError(f"the file is damaged or cut short ({error}): {path}") from None
 
 
@@ -197,17 +195,13 @@ def tensors_of(candidate: Any) -> State:
         return {}
     found: State = {}
     for name, value in candidate.items():
-        if isinstance(name, str) and isinstance(value, Tensor | TensorRecord):
-            found[name] = _plain(name, (value.tensor() if isinstance(value, TensorRecord) else value).detach())
+        if isinstance(name, str) and isinstance(value, NoArray):
+            raise CheckpointError(
+                f"{name} is no plain tensor ({value.kind}); save it as model.float().cpu().state_dict()"
+            )
+        if isinstance(name, str) and isinstance(value, Tensor | TensorRecord | ArrayRecord):
+            found[name] = value if isinstance(value, Tensor) else value.tensor(repeated=REPEATED)
     return found if len(found) * 2 > len(candidate) else {}
-
-
-def _plain(name: str, tensor: Tensor) -> Tensor:
-    """Refuse tensors that are not an array of numbers, which no backbone has."""
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
-        kind = "quantized" if tensor.is_quantized else f"{tensor.layout} on {tensor.device}".removeprefix("torch.")
-        raise CheckpointError(f"{name} is no plain tensor ({kind}); save it as model.float().cpu().state_dict()")
-    return tensor
 
 
 def beside(content: Mapping[Any, Any], tensors: State, where: str = "") -> dict[str, str]:
@@ -217,8 +211,8 @@ def beside(content: Mapping[Any, Any], tensors: State, where: str = "") -> dict[
 
 def described(value: Any) -> str:
     """Say in a word or two what lay beside the weights; scores and epochs in full."""
-    if isinstance(value, TensorRecord):
-        value = value.tensor()
+    if isinstance(value, TensorRecord | ArrayRecord):
+        value = value.tensor(repeated=REPEATED)
     if isinstance(value, Tensor):
         return str(value.item()) if value.numel() == 1 else f"tensor {tuple(value.shape)}"
     if isinstance(value, int) and value.bit_length() > 64:

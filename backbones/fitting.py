@@ -25,6 +25,11 @@ PART = 1 / 3
 """A wrapper's attribute is looked into when at least this share of the names begin with it."""
 
 
+CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4", "9": "fc"}
+"""A ResNet's layers by their place among its children, as ``nn.Sequential(*resnet.children())`` numbers them: what has
+no weights (2 and 3, 8) leaves no trace in a file. torchvision and timm have the same order."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fit:
     """How the tensors of a file meet an encoder."""
@@ -79,6 +84,18 @@ def parts(state: Mapping[str, Tensor]) -> Iterator[tuple[str, dict[str, Tensor]]
             yield from ((prefix + inner, deeper) for inner, deeper in parts(part))
 
 
+def by_name(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give the layers of a ResNet kept as a ``Sequential`` their names back; other networks stay as they are."""
+    stem, norm = state.get("0.weight"), state.get("1.running_mean")
+    if stem is None or stem.ndim != 4 or norm is None or not {"4.0.conv1.weight", "7.0.conv1.weight"} <= state.keys():
+        return dict(state)
+    renamed = {}
+    for key, tensor in state.items():
+        place, dot, rest = key.partition(".")
+        renamed[CHILDREN.get(place, place) + dot + rest] = tensor
+    return renamed if len(renamed) == len(state) else dict(state)
+
+
 def compare(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
     """List how `state` differs from `expected`; a batch norm's step counter may be missing, as in old files."""
     faults = [f"{key} is missing" for key in expected if key not in state and not key.endswith("num_batches_tracked")]
@@ -110,8 +127,9 @@ def _fit_one(encoder: Encoder, state: Mapping[str, Tensor], prefix: str, beside:
     expected: dict[str, Tensor] = dict(encoder.trunk.state_dict())
     useless = tuple(layer for layer in PRETRAINING if not any(under(key, (layer,)) for key in expected))
     foreign = (*encoder.foreign_heads, *useless)
-    taken, dropped = _without(state, foreign)
-    faults, is_adapted, refusal = compare(taken, expected), False, None
+    named = by_name(state)
+    taken, dropped = _without(named, foreign)
+    faults, is_adapted, refusal = compare(taken, expected), named.keys() != state.keys(), None
     if faults and encoder.adapt is not None:
         try:
             adapted, dropped_then = _without(encoder.adapt(dict(taken)), foreign)

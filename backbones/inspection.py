@@ -38,7 +38,7 @@ class CheckpointInfo:
     form: str
     """"safetensors", "torch zip" or "torch legacy"."""
     opened_by: str
-    """Which reader opened it: "safetensors", "weights_only" or "stub unpickler"."""
+    """Which reader opened it: "safetensors" or "stub unpickler"."""
     entry: str | None
     """Key of the file's dictionary that held the weights."""
     prefix: str

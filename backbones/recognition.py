@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from backbones.errors import listed
+from backbones.fitting import by_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +51,7 @@ def looks_like(state: Mapping[str, Tensor], found: Sequence[Candidate] | None = 
     for each in candidates(state) if found is None else found:
         if each.fits and each.backbone in TITLES:
             return TITLES[each.backbone]
+    state = by_name(state)
     if _is_vit(state):
         width, _, _, patch = state["patch_embed.proj.weight"].shape
         return f"a ViT of width {width}, depth {count_of(state, 'blocks')}, patch {patch}"
@@ -67,6 +69,7 @@ def looks_like(state: Mapping[str, Tensor], found: Sequence[Candidate] | None = 
 
 def timm_names(state: Mapping[str, Tensor]) -> tuple[str, ...]:
     """List what timm may call the network: ``timm:resnet18``; the likeliest first, none where nothing is known."""
+    state = by_name(state)
     if _is_vit(state):
         found = _vits(state)
     elif "layer4.0.conv1.weight" in state:

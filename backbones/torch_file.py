@@ -5,8 +5,7 @@ Every size a file claims is checked against the bytes it has before memory is ta
 
 from __future__ import annotations
 
-import io
-import pickletools
+import mmap
 import sys
 import zipfile
 from collections.abc import Callable
@@ -16,15 +15,22 @@ from typing import Any
 import torch
 
 from backbones.errors import CheckpointError
-from backbones.unpickle import Dtype, Storage, Unpickled, unpickle
+from backbones.unpickle import MAX_PICKLE_BYTES, Dtype, Storage, Unpickled, opcodes, unpickle
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 """First pickle of a file that PyTorch before 1.6 wrote."""
 
+MAX_DIRECTORY = 8 << 20
+"""Bytes of an archive's directory, a hundred thousand storages: ten times as much memory is taken to read it."""
+
+_ENDS = 1 << 17
+"""Where the end of an archive is looked for: it may be followed by 64 KiB of comment, and preceded by a longer form."""
+
 
 def read_zip(path: Path) -> Unpickled:
     """Read a checkpoint in PyTorch's zip format."""
-    stubs: list[str] = []
+    stubs: dict[str, None] = {}
+    check_directory(path)
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         pickles = [name for name in names if name.endswith("data.pkl") and name.count("/") <= 1]
@@ -43,20 +49,58 @@ def read_zip(path: Path) -> Unpickled:
         def storage(pid: Any) -> Storage:
             dtype, key, count = described(pid)
             if key not in known:
-                flat = torch.frombuffer(bytearray(archive.read(f"{root}data/{key}")) or bytearray(16), dtype=dtype)
+                held = _whole(archive, archive.getinfo(f"{root}data/{key}"))
+                flat = torch.frombuffer(held or bytearray(16), dtype=dtype)
                 if flat.numel() < count:
                     raise CheckpointError(f"storage {key!r} holds {flat.numel()} of {count} elements: {path}")
                 known[key] = Storage(flat)
             return same_dtype(known[key], dtype)
 
-        return Unpickled(unpickle(archive.read(pickles[0]), storage, stubs), stubs)
+        return Unpickled(unpickle(archive.read(pickles[0]), storage, stubs), list(stubs))
+
+
+def check_directory(path: Path) -> None:
+    """Refuse a zip archive whose directory would take much memory to read, before anybody reads it.
+
+    Every place that looks like the end of an archive counts, in both its forms: readers differ in which they believe.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - _ENDS))
+        tail = file.read()
+        at = tail.find(b"PK\x05\x06")
+        while at >= 0:
+            claimed = [int.from_bytes(tail[at + 12 : at + 16], "little")]
+            if tail[at - 20 : at - 16] == b"PK\x06\x07":
+                file.seek(min(size, int.from_bytes(tail[at - 12 : at - 4], "little")))
+                claimed.append(int.from_bytes(file.read(56)[40:48], "little"))
+            if any(MAX_DIRECTORY < each <= size for each in claimed):  # what exceeds the file is no directory
+                raise CheckpointError(f"the archive lists more parts than any checkpoint has: {path}")
+            at = tail.find(b"PK\x05\x06", at + 1)
+
+
+def _whole(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytearray:
+    """Bytes of one member, in memory once."""
+    held = bytearray(entry.file_size)
+    with archive.open(entry) as file, memoryview(held) as view:
+        at = 0
+        while at < len(held):
+            piece = file.read(1 << 24)
+            if not piece:
+                raise CheckpointError(f"the archive ends within its part {entry.filename}: {archive.filename}")
+            view[at : at + len(piece)] = piece
+            at += len(piece)
+    return held
 
 
 def read_legacy(path: Path) -> Unpickled:
     """Read a checkpoint of PyTorch before 1.6: five pickles, then the storages' bytes in the order of their keys."""
-    data = path.read_bytes()
-    stream = io.BytesIO(data)
-    stubs: list[str] = []
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
+        return _read_legacy(path, stream)
+
+
+def _read_legacy(path: Path, stream: mmap.mmap) -> Unpickled:
+    stubs: dict[str, None] = {}
     known: dict[str, Storage] = {}
     claimed = 0
 
@@ -70,15 +114,17 @@ def read_legacy(path: Path) -> Unpickled:
             raise CheckpointError(f"storages that are views of others are not read; save it again: {path}")
         if key not in known:
             claimed += count * dtype.itemsize
-            if claimed > len(data):
+            if claimed > len(stream):
                 raise CheckpointError(f"the storages are larger than the file: {path}")
             known[key] = Storage(torch.zeros(count, dtype=dtype))
         return same_dtype(known[key], dtype)
 
     def part(reader: Callable[[Any], Storage]) -> Any:
         start = stream.tell()
-        stream.seek(start + pickle_length(data, start))
-        return unpickle(data[start : stream.tell()], reader, stubs)
+        for _ in opcodes(stream):
+            if stream.tell() - start > MAX_PICKLE_BYTES:
+                break  # which `unpickle` says
+        return unpickle(stream[start : stream.tell()], reader, stubs)
 
     if part(nothing) != LEGACY_MAGIC:
         raise CheckpointError(f"the file is a pickle, but no PyTorch checkpoint: {path}")
@@ -99,7 +145,7 @@ def read_legacy(path: Path) -> Unpickled:
             raise CheckpointError(f"the file is cut short within storage {key!r}: {path}")
         if body:
             flat.copy_(torch.frombuffer(body, dtype=flat.dtype))
-    return Unpickled(content, stubs)
+    return Unpickled(content, list(stubs))
 
 
 def described(pid: Any) -> tuple[torch.dtype, str, int]:
@@ -119,15 +165,3 @@ def same_dtype(storage: Storage, dtype: torch.dtype) -> Storage:
     if storage.flat.dtype != dtype:
         raise CheckpointError("two tensors read the same bytes as different element types; save it as safetensors")
     return storage
-
-
-def pickle_length(data: bytes, start: int) -> int:
-    """Return how many bytes the pickle that begins at `start` takes, without executing it."""
-    stream = io.BytesIO(data)
-    stream.seek(start)
-    try:
-        for _ in pickletools.genops(stream):  # ends after STOP
-            pass
-    except Exception as error:  # a boundary: what lies here need not be a pickle
-        raise CheckpointError(f"the pickle is damaged or cut short: {error}") from None
-    return stream.tell() - start

@@ -92,7 +92,7 @@ def _converted(conversion: Conversion | None, target: Path | None) -> dict[str, 
 
 
 def _print_info(info: CheckpointInfo) -> None:
-    reader = {"weights_only": "torch.load(weights_only=True)", "stub unpickler": "a reader that runs no code"}
+    reader = {"stub unpickler": "a reader that runs no code"}
     named = ", ".join(info.code[:_SHOWN]) + (f" and {len(info.code) - _SHOWN} more" if len(info.code) > _SHOWN else "")
     rows = [
         ("is", info.looks_like),

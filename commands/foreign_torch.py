@@ -43,14 +43,12 @@ def read_torch(
 
 def _opened(path: Path) -> Any:
     """What the file holds: tensors (or records of tensors), containers, numbers, text."""
-    from backbones.checkpoint import read_safetensors, read_stubbed, sniff, torch_weights_only
+    from backbones.checkpoint import read_safetensors, read_torch, sniff
 
     form = sniff(path)
     if form == "safetensors":
         return read_safetensors(path)
-    if (read := torch_weights_only(path)) is not None:
-        return read.content
-    return read_stubbed(path, form).content
+    return read_torch(path, form).content
 
 
 def _sorted_out(content: Any) -> tuple[dict[str, npt.NDArray[Any]], dict[str, list[str]]]:
@@ -69,14 +67,11 @@ def _sorted_out(content: Any) -> tuple[dict[str, npt.NDArray[Any]], dict[str, li
 def _as_array(value: Any) -> npt.NDArray[Any] | None:
     import torch
 
-    from backbones.unpickle import TensorRecord
+    from backbones.unpickle import ArrayRecord, TensorRecord
 
-    tensor = value.tensor() if isinstance(value, TensorRecord) else value
+    tensor = value.tensor() if isinstance(value, TensorRecord | ArrayRecord) else value
     if not isinstance(tensor, torch.Tensor):
         return None
-    tensor = tensor.detach().cpu()
-    if tensor.layout != torch.strided:
-        tensor = tensor.to_dense()
     if tensor.is_floating_point() and tensor.dtype not in (torch.float16, torch.float32, torch.float64):
         tensor = tensor.float()  # NumPy has no bfloat16; float32 holds each of its numbers exactly
     array: npt.NDArray[Any] = tensor.contiguous().numpy()

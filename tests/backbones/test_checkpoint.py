@@ -7,6 +7,7 @@ import collections
 import io
 import sys
 import tarfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,36 @@ def test_the_stub_unpickler_reads_every_element_type_as_torch_does(
     assert all(found[name].dtype == dtype for name in state)
 
 
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_numpy_arrays_are_read_as_tensors(protocol: int, tmp_path: Path) -> None:
+    arrays = {
+        "a": np.arange(12, dtype=np.float32).reshape(3, 4),
+        "b": np.asfortranarray(np.arange(24.0).reshape(2, 3, 4)),
+        "c": np.arange(5),
+        "d": np.zeros((0, 4), np.float16),
+        "e": np.float64(2.5),
+    }
+    torch.save({"state_dict": arrays, "epoch": 3}, tmp_path / "x.pth", pickle_protocol=protocol)
+    assert same(load_state(tmp_path / "x.pth"), {name: torch.from_numpy(np.array(one)) for name, one in arrays.items()})
+
+
+def test_parameters_subclasses_and_the_newer_element_types_are_read_as_torch_reads_them(tmp_path: Path) -> None:
+    parameter = nn.Parameter(torch.ones(3))
+    parameter.note = "kept beside the values"  # type: ignore[attr-defined]
+    state = {
+        "a": parameter,
+        "b": torch.ones(4).to(torch.float8_e4m3fn),
+        "c": torch.ones(2, dtype=torch.complex64),
+        "d": torch.tensor([1, 2], dtype=torch.uint16),
+        "e": nn.Buffer(torch.ones(2)),
+    }
+    torch.save(state, tmp_path / "x.pth")
+    found = load_state(tmp_path / "x.pth")
+    expected = torch.load(tmp_path / "x.pth", weights_only=False)
+    assert all(torch.equal(found[name].to(torch.complex64), expected[name].to(torch.complex64)) for name in state)
+    assert all(found[name].dtype == expected[name].dtype for name in state)
+
+
 def test_tensors_that_share_storage_keep_their_own_windows(tmp_path: Path) -> None:
     whole = torch.arange(10.0)
     state = {"whole": whole, "tail": whole[6:], "again": whole}
@@ -167,6 +198,23 @@ def script(path: Path) -> None:
         archive.writestr("m/data.pkl", b"\x80\x02}.")
 
 
+def quantized(path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are going out of use
+        torch.save({"a": torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)}, path)
+
+
+def packed_again(path: Path) -> None:
+    import zipfile
+
+    torch.save(small(), path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in parts.items():
+            archive.writestr(name, data)
+
+
 FAULTY: dict[str, tuple[Any, str]] = {
     "missing": (lambda path: None, "no weights file"),
     "empty": (lambda path: path.write_bytes(b""), "empty"),
@@ -181,6 +229,11 @@ FAULTY: dict[str, tuple[Any, str]] = {
         lambda path: torch.save({"state_dict": {"a": torch.ones(2).to_sparse()}}, path),
         "a is no plain tensor",
     ),
+    "quantized tensors": (
+        quantized,
+        r"a is no plain tensor \(quantized\)",
+    ),
+    "an archive that was packed again": (packed_again, "compressed"),
     "a list": (lambda path: torch.save([1, 2], path), "a list"),
     "no tensors": (lambda path: torch.save({"epoch": 3, "state_dict": {"a": 1}}, path), "it holds 'epoch'"),
     "a pickle of something else": (lambda path: path.write_bytes(b"\x80\x02}q\x00."), "no PyTorch checkpoint"),

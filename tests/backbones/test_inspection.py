@@ -12,6 +12,7 @@ from torch import nn
 import backbones
 from backbones import CheckpointError, CheckpointInfo, inspect_checkpoint
 from backbones.candidates import Candidate
+from backbones.fitting import CHILDREN
 from tests.backbones.checkpoint_files import (
     FER2013_FORMS,
     fer2013,
@@ -202,3 +203,27 @@ def test_what_inspecting_promises_loading_does(tmp_path: Path) -> None:
         assert inspect_checkpoint(path).fits == name
         loaded = backbones.create(name, weights=path).state()  # type: ignore[attr-defined]
         assert all(torch.equal(loaded[key], value) for key, value in thin(name).items())
+
+
+@pytest.mark.parametrize("name", ["resnet50", "timm:resnet18", "timm:resnet34"])
+@pytest.mark.parametrize("wrapper", ["", "module.", "backbone.", "features."])
+@pytest.mark.parametrize("has_head", [False, True])
+def test_a_resnet_kept_as_a_sequential_is_taken_for_what_it_is(
+    name: str, wrapper: str, has_head: bool, tmp_path: Path
+) -> None:
+    """As ``nn.Sequential(*list(resnet.children())[:-1])`` numbers it, alone or beside a classifier of its own."""
+    if wrapper == "features." and name != "resnet50":
+        pytest.skip("timm's names are told from the names of a whole file")
+    places = {layer: place for place, layer in CHILDREN.items()}
+    state = {}
+    for key, value in thin(name).items():
+        layer, _, rest = key.partition(".")
+        if layer in places and layer != "fc":
+            state[f"{wrapper}{places[layer]}.{rest}"] = value
+    if has_head:
+        state |= {f"{wrapper}9.weight": tensor(7, 64), f"{wrapper}9.bias": tensor(7)}
+    torch.save({"state_dict": state}, tmp_path / "x.pth")
+    found = inspect_checkpoint(tmp_path / "x.pth")
+    assert found.fits == name
+    assert any("names or position embeddings are changed" in note for note in found.notes)
+    assert found.looks_like.startswith(("ResNet-50", "a ResNet with"))
