@@ -123,6 +123,9 @@ def extract(
     assume_unchanged: Annotated[
         bool, typer.Option("--assume-unchanged", help="Do not re-read pictures to see whether they changed.")
     ] = False,
+    retry_quarantined: Annotated[
+        bool, typer.Option("--retry-quarantined", help="Try all pictures in quarantine again, changed or not.")
+    ] = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -171,6 +174,7 @@ def extract(
             reader_processes=reader_processes,
             part=part,
             assume_unchanged=assume_unchanged,
+            retry_quarantined=retry_quarantined,
             progress=step,
             meter=meter,
         )
@@ -227,6 +231,11 @@ def tell_extract(report: ExtractReport, store: Store, dataset: str, *, bound: bo
         say(f"[yellow]{len(report.quarantined):,} pictures in quarantine[/]: {escape(folder / 'quarantine.csv')}")
         for sample_id, reason in list(report.quarantined.items())[:3]:
             say(f"  {escape(sample_id)}: {escape(reason)}")
+    if report.unread:
+        say(
+            f"[yellow]{len(report.unread):,} of them could not be read[/], first: {escape(report.unread[0])}; run the "
+            f"same command again to try them again"
+        )
     if report.repeated_across_splits:
         say(f"[yellow]{report.repeated_across_splits:,} pictures are in more than one split[/], so scores flatter")
     _tell_siblings(store.feature(report.feature, dataset), store.features(dataset))

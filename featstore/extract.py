@@ -1,9 +1,10 @@
 """Embed every sample of a manifest once, and never twice.
 
 The samples are dealt into shards by their place in the manifest alone (`plan`). What is there already is left alone: a
-sample is settled when the store holds a row, or a quarantine entry, made from the picture's present bytes. A shard is
-committed whole or not at all, while pictures of the next one are read. Any number of runs may work on one feature at
-once: each takes its `part` of the shards, or all of them, and leaves out what another has committed meanwhile.
+sample is settled when the store holds a row, or a quarantine entry, made from the picture's present bytes; a picture
+that could not be read is tried again by every run, one that is no usable picture is not. A shard is committed whole or
+not at all, while pictures of the next one are read. Any number of runs may work on one feature at once: each takes its
+`part` of the shards, or all of them, and leaves out what another has committed meanwhile.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def extract(
     reader_processes: int = ...,
     part: tuple[int, int] = ...,
     assume_unchanged: bool = ...,
+    retry_quarantined: bool = ...,
     progress: Progress | None = ...,
     meter: Meter | None = ...,
 ) -> ExtractReport: ...
@@ -71,6 +73,7 @@ def extract(
     reader_processes: int = ...,
     part: tuple[int, int] = ...,
     assume_unchanged: bool = ...,
+    retry_quarantined: bool = ...,
     progress: Progress | None = ...,
     meter: Meter | None = ...,
 ) -> list[ExtractReport]: ...
@@ -91,6 +94,7 @@ def extract(
     reader_processes: int = 0,
     part: tuple[int, int] = (0, 1),
     assume_unchanged: bool = False,
+    retry_quarantined: bool = False,
     progress: Progress | None = None,
     meter: Meter | None = None,
 ) -> ExtractReport | list[ExtractReport]:
@@ -126,6 +130,8 @@ def extract(
         samples have is embedded once a run.
     assume_unchanged : bool
         Do not read the pictures of samples that have a row to see whether their bytes changed.
+    retry_quarantined : bool
+        Try every picture in quarantine again. Without it only those whose bytes changed, or that could not be read.
     progress : callable (stage, done, total), optional
         Called from the main thread; stage is `hash` or `embed`. Of several embedders the samples of all are counted.
     meter : Meter, optional
@@ -155,7 +161,15 @@ def extract(
     # may escape both
     mine = [i // shard_rows % part[1] == part[0] for i in range(len(manifest))]
     with meter.waiting():
-        found = surveys(manifest, indexes, mine, readers=readers, assume_unchanged=assume_unchanged, progress=say)
+        found = surveys(
+            manifest,
+            indexes,
+            mine,
+            readers=readers,
+            assume_unchanged=assume_unchanged,
+            retry_quarantined=retry_quarantined,
+            progress=say,
+        )
     advance = _Advance(say, sum(sum(one.pending) for one in found))
     todo = [(number, positions) for number, positions in plan(len(manifest), shard_rows) if number % part[1] == part[0]]
     with (

@@ -66,7 +66,12 @@ class PictureSource:
         opened: dict[Path, Archive] = self._local.__dict__.setdefault("opened", {})
         if archive not in opened:
             opened[archive] = open_archive(archive)
-        return opened[archive].read(member)
+        try:
+            return opened[archive].read(member)
+        except OSError as error:
+            if error.errno is not None and not isinstance(error, FileNotFoundError):
+                del opened[archive]  # its file handle may be stale for good (ESTALE); the next read opens it anew
+            raise
 
 
 def digests(
@@ -108,7 +113,7 @@ def each(
         sample = manifest.samples[i]
         try:
             return use(source.read(sample.path))
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             failed[sample.sample_id] = reason_of(error)
             return None
 
@@ -145,4 +150,16 @@ def reason_of(error: Exception) -> str:
         return "permission denied"
     if isinstance(error, IsADirectoryError):
         return "is a folder"
+    if isinstance(error, MemoryError):
+        return f"memory did not suffice {error}".strip()
     return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def tells_of_reading(reason: str) -> bool:
+    """True for what `reason_of` says of a picture that could not be read.
+
+    Stores of before keep such an entry under the picture's digest where only its second read failed: it says nothing
+    about the picture.
+    """
+    plain = reason in {"missing", "permission denied", "is a folder", "is no file"}
+    return plain or reason.startswith("[Errno ") or " cannot be read: " in reason
