@@ -238,7 +238,7 @@ def tell_extract(report: ExtractReport, store: Store, dataset: str, *, bound: bo
         )
     if report.repeated_across_splits:
         say(f"[yellow]{report.repeated_across_splits:,} pictures are in more than one split[/], so scores flatter")
-    _tell_siblings(store.feature(report.feature, dataset), store.features(dataset))
+    _tell_siblings(store.feature(report.feature, dataset), store.usable_features(dataset))
 
 
 def _tell_siblings(feature: Feature, features: list[Feature]) -> None:

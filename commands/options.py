@@ -120,7 +120,7 @@ def features_of(store: Store, dataset: str, features: str | None) -> list[str]:
     chosen = split_list(features)
     if chosen:
         return chosen
-    known = store.features(dataset)
+    known = store.usable_features(dataset)
     if not known:
         raise FeatstoreError(
             f"dataset {dataset!r} in {store.path} has no features yet\n"

@@ -82,11 +82,14 @@ def make_folder(path: Path) -> None:
             _sync_names(folder.parent)
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a damaged file so that it is out of the way but not lost."""
+def set_aside(path: Path) -> Path | None:
+    """Rename a damaged file so that it is out of the way but not lost; None if it is gone already."""
     aside = path.with_name(f"damaged-{path.name}")
     with _reporting("rename", path):
-        os.replace(path, aside)
+        try:
+            os.replace(path, aside)
+        except FileNotFoundError:
+            return None
         _sync_names(path.parent)
     return aside
 

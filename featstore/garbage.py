@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import re
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ import numpy as np
 
 from featstore import files
 from featstore.errors import DamagedShardError, FeatstoreError, FormatError
-from featstore.feature import Feature, RowIndex
+from featstore.feature import Feature, RowIndex, is_feature_folder
 from featstore.manifest import Manifest
 from featstore.shard import parse_name
 from featstore.shard_reader import ShardHeader, damaged, read_header, read_strings
@@ -23,7 +23,7 @@ from featstore.store import Store
 
 GRACE_S = 3600.0
 """For so long a temporary file may have a living writer, and a superseded shard readers that opened it before."""
-_FEATURE_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*@[0-9a-f]{12}")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +65,18 @@ def find_garbage(
     found = list(_leftovers(store.path)) if dataset is None else []
     for folder in _dataset_folders(store.path) if dataset is None else [store.path / known[0]]:
         found += _leftovers(folder)
-        for inner in sorted(filter(_is_feature_folder, folder.iterdir())):
+        for inner in sorted(filter(is_feature_folder, folder.iterdir())):
             found += _leftovers(inner)
             found += _abandoned(inner)
         if folder.name in known:
-            manifest = store.manifest(folder.name)
-            for feature in store.features(folder.name):
+            try:
+                manifest = store.manifest(folder.name)
+            except (FeatstoreError, OSError) as error:
+                if dataset is not None:
+                    raise
+                log.warning("dataset %s is left alone: %s", folder.name, error)
+                continue
+            for feature in store.usable_features(folder.name):
                 found += feature_garbage(feature, manifest, unlisted=unlisted, now=now)
     return found
 
@@ -98,6 +104,9 @@ def feature_garbage(
             if relies_on is not None:
                 why = "a damaged shard that was set aside; its rows are back"
                 found.append(Garbage(path=path, nbytes=path.stat().st_size, why=why, relies_on=relies_on))
+        elif path.name == "damaged-feature.json" and path.is_file():
+            why = "a damaged feature.json that was set aside; it was written anew"
+            found.append(Garbage(path=path, nbytes=path.stat().st_size, why=why))
     return found
 
 
@@ -151,12 +160,8 @@ def _dataset_folders(root: Path) -> Iterator[Path]:
     for path in sorted(root.iterdir()):
         if valid_name(path.name) and path.is_dir():
             begun = (path / "manifest.csv").exists() or (path / "manifest.json").exists()
-            if begun or any(map(_is_feature_folder, path.iterdir())):
+            if begun or any(map(is_feature_folder, path.iterdir())):
                 yield path
-
-
-def _is_feature_folder(path: Path) -> bool:
-    return _FEATURE_FOLDER.fullmatch(path.name) is not None and path.is_dir()
 
 
 def _leftovers(folder: Path) -> Iterator[Garbage]:
