@@ -16,10 +16,12 @@ from commands.options import (
     DatasetName,
     Device,
     Json,
+    ReplaceManifest,
     Root,
     Seed,
     StorePath,
     manifest_and_dataset,
+    tell_change,
 )
 from commands.part import part_of
 from commands.workers import arguments_again, run_workers
@@ -126,6 +128,7 @@ def extract(
     retry_quarantined: Annotated[
         bool, typer.Option("--retry-quarantined", help="Try all pictures in quarantine again, changed or not.")
     ] = False,
+    replace_manifest: ReplaceManifest = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -145,6 +148,7 @@ def extract(
     manifest, dataset_name = manifest_and_dataset(data, store, dataset=dataset, root=root)
     part = part_of(shard_index, num_shards, os.environ)
     opened = Store.create(store)
+    tell_change(opened, dataset_name, manifest, replace_manifest=replace_manifest)
     if workers > 1:
         tell_extracts(_extract_with(workers, part, ctx), opened, dataset_name, as_json=as_json)
         return
@@ -175,6 +179,7 @@ def extract(
             part=part,
             assume_unchanged=assume_unchanged,
             retry_quarantined=retry_quarantined,
+            replace_manifest=replace_manifest,
             progress=step,
             meter=meter,
         )

@@ -52,6 +52,7 @@ def extract(
     part: tuple[int, int] = ...,
     assume_unchanged: bool = ...,
     retry_quarantined: bool = ...,
+    replace_manifest: bool = ...,
     progress: Progress | None = ...,
     meter: Meter | None = ...,
 ) -> ExtractReport: ...
@@ -74,6 +75,7 @@ def extract(
     part: tuple[int, int] = ...,
     assume_unchanged: bool = ...,
     retry_quarantined: bool = ...,
+    replace_manifest: bool = ...,
     progress: Progress | None = ...,
     meter: Meter | None = ...,
 ) -> list[ExtractReport]: ...
@@ -95,6 +97,7 @@ def extract(
     part: tuple[int, int] = (0, 1),
     assume_unchanged: bool = False,
     retry_quarantined: bool = False,
+    replace_manifest: bool = True,
     progress: Progress | None = None,
     meter: Meter | None = None,
 ) -> ExtractReport | list[ExtractReport]:
@@ -132,6 +135,9 @@ def extract(
         Do not read the pictures of samples that have a row to see whether their bytes changed.
     retry_quarantined : bool
         Try every picture in quarantine again. Without it only those whose bytes changed, or that could not be read.
+    replace_manifest : bool
+        False refuses a manifest that removes samples of the dataset, or looks like another dataset's, before anything
+        is done.
     progress : callable (stage, done, total), optional
         Called from the main thread; stage is `hash` or `embed`. Of several embedders the samples of all are counted.
     meter : Meter, optional
@@ -143,6 +149,8 @@ def extract(
 
     Raises
     ------
+    ManifestError
+        If the manifest may not take the place of the dataset's, or none of its pictures can be read.
     TooManyErrors
         What was embedded before is kept.
     RowsError
@@ -151,6 +159,8 @@ def extract(
         If the disk refuses; what was committed before stays.
     """
     _check(manifest, shard_rows, readers, reader_processes, part, max_errors)
+    if not replace_manifest:
+        store.manifest_change(dataset, manifest).check()
     meter = meter or Meter()
     say = progress or _quiet
     several = isinstance(embedder, Sequence)
@@ -200,7 +210,7 @@ def extract(
         ]
         for run in runs:
             run.check_errors()
-        store.put_manifest(dataset, manifest)
+        store.put_manifest(dataset, manifest, replace_manifest=replace_manifest)
         extraction = Extraction(
             manifest=manifest,
             runs=runs,

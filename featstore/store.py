@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +14,14 @@ from featstore.errors import (
     FeatstoreError,
     FormatError,
     ManifestError,
+    NewerFormatError,
     UnknownDatasetError,
     UnknownFeatureError,
     nearest,
 )
 from featstore.feature import Feature, is_feature_folder, shard_paths, while_shards_change
 from featstore.manifest import Manifest
+from featstore.manifest_change import ManifestChange, change_of
 from featstore.spec import FeatureSpec, differences, valid_name
 from featstore.view import Request, View, build_view
 
@@ -94,11 +97,6 @@ class Store:
         path = self.path / name / "manifest.csv"
         state = files.state(path, path.with_suffix(".json"))
         if name not in self._manifests or self._manifests[name][0] != state:
-            if path.exists() and not path.with_suffix(".json").exists():
-                raise FormatError(
-                    f"{path.with_suffix('.json')} is missing: without it the order of the classes would be guessed\n"
-                    f"  bring it back with: cer-feat relabel with the manifest it was made from"
-                )
             self._manifests[name] = (state, Manifest.read(path))
         return self._manifests[name][1]
 
@@ -110,9 +108,39 @@ class Store:
             log.warning("%s", error)
             return None
 
-    def put_manifest(self, dataset: str, manifest: Manifest) -> None:
-        """Make `manifest` the dataset's; rows stay, so a changed label or split costs nothing."""
-        manifest.write(self._folder(dataset) / "manifest.csv", sealed=True)
+    def manifest_change(self, dataset: str, manifest: Manifest) -> ManifestChange:
+        """What it would change to make `manifest` the dataset's."""
+        if dataset not in self.datasets():
+            return change_of(dataset, None, manifest, made_from=dict)
+        try:
+            present = self.manifest(dataset)
+        except NewerFormatError:
+            raise
+        except (FormatError, ManifestError) as error:
+            return ManifestChange(
+                dataset=dataset, given=manifest.where, before=None, after=len(manifest), unreadable=str(error)
+            )
+        return change_of(dataset, present, manifest, made_from=lambda: self._made_from(dataset))
+
+    def put_manifest(self, dataset: str, manifest: Manifest, *, replace_manifest: bool = True) -> ManifestChange:
+        """Make `manifest` the dataset's; rows stay, so a changed label or split costs nothing.
+
+        Parameters
+        ----------
+        replace_manifest : bool
+            False refuses one that looks like another dataset, or like a part of this one (`ManifestChange.check`).
+            Of several writers at once each is compared with what the one before it wrote.
+        """
+        folder = self._folder(dataset)
+        files.make_folder(folder)
+        with files.alone(folder):
+            change = self.manifest_change(dataset, manifest)
+            if not replace_manifest:
+                change.check()
+            manifest.write(folder / "manifest.csv", sealed=True)
+        if change.text:
+            log.debug("dataset %s: %s samples now; %s", dataset, f"{len(manifest):,}", change.text)
+        return change
 
     def features(self, dataset: str | None = None) -> list[Feature]:
         """All features of a dataset, by name.
@@ -269,6 +297,14 @@ class Store:
         for sample_id, digest in second.items():
             by_digest.setdefault(digest, []).append(sample_id)
         return [(one, other) for one, digest in first.items() if digest for other in by_digest.get(digest, ())]
+
+    def _made_from(self, dataset: str) -> dict[str, str]:
+        """sample_id to the digest of the picture that a row of some feature was made from."""
+        found: dict[str, str] = {}
+        for feature in self.opened_features(dataset)[0]:
+            with contextlib.suppress(FeatstoreError, OSError):  # a damaged feature says nothing here
+                found.update({i: digest for i, digest in feature.index().image_digests().items() if digest})
+        return found
 
     def _feature(self, folder: Path) -> Feature:
         state = files.state(folder / "feature.json")

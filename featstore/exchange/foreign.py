@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
@@ -63,6 +63,8 @@ class ImportReport:
     """Samples that got the row of an identical picture."""
     missing: tuple[str, ...]
     """Sample ids without a row."""
+    unread: dict[str, str] = field(default_factory=dict)
+    """sample_id to reason, for pictures that could not be read: whether they repeat others is not known."""
 
 
 def import_rows(
@@ -76,6 +78,8 @@ def import_rows(
     source: str = "",
     described: Mapping[str, Any] | None = None,
     share_repeats: bool = True,
+    replace_manifest: bool = True,
+    need_pictures: bool = False,
     shard_rows: int = 2048,
     workers: int = 2,
 ) -> ImportReport:
@@ -98,14 +102,20 @@ def import_rows(
         For people: more about where the rows came from, JSON values.
     share_repeats : bool
         Give a sample without a row the row of an identical picture (equal bytes), where the pictures can be read.
+    replace_manifest : bool
+        False refuses a manifest that removes samples of the dataset, or looks like another dataset's.
+    need_pictures : bool
+        Refuse to import if not one picture can be read, since then no leak can be seen.
 
     Raises
     ------
     RowsError
         Wrong shapes, NaN or Inf.
     ManifestError
-        Names that repeat or match no sample.
+        Names that repeat or match no sample; a manifest that may not take the place of the dataset's.
     """
+    if not replace_manifest:
+        store.manifest_change(dataset, manifest).check()
     blocks: dict[str, RowSource] = dict(rows) if isinstance(rows, Mapping) else {"rows": rows}
     content = _checked_digest(blocks, names)
     dtype: Dtype = "float16" if all(block.dtype == np.float16 for block in blocks.values()) else "float32"
@@ -117,13 +127,21 @@ def import_rows(
         dtype=dtype,
         described={"source": source, **(described or {})},
     )
+    digests, unread = pictures.digests(manifest, workers=workers)
+    if need_pictures and len(unread) == len(manifest):
+        first = manifest.samples[0]
+        raise ManifestError(
+            f"none of the {len(manifest)} pictures of {manifest.where} can be read "
+            f"(first: {first.path}: {unread[first.sample_id]})\n"
+            f"  looked under: {manifest.root}\n"
+            f"  say where the pictures are with --root, or leave it out to import rows without pictures"
+        )
     feature = store.create_feature(dataset, spec)
-    digests, _ = pictures.digests(manifest, workers=workers)
     row_of = {manifest.ids[at]: i for i, at in enumerate(position)}
     matched = len(row_of)
     if share_repeats:
         _share(row_of, manifest, digests)
-    store.put_manifest(dataset, manifest)
+    store.put_manifest(dataset, manifest, replace_manifest=replace_manifest)
     done = feature.index().place
     for index, positions in plan(len(manifest), shard_rows):
         chosen = [i for i in positions if manifest.ids[i] in row_of and manifest.ids[i] not in done]
@@ -143,6 +161,7 @@ def import_rows(
         matched_by=matched_by,
         shared=len(row_of) - matched,
         missing=tuple(sample_id for sample_id in manifest.ids if sample_id not in row_of),
+        unread=unread,
     )
 
 
