@@ -90,7 +90,10 @@ def alone(folder: Path) -> Iterator[None]:
                 break
         yield
     finally:
-        os.close(fd)
+        with contextlib.suppress(
+            OSError
+        ):  # the lock ends with the descriptor, whatever close says; nothing was written
+            os.close(fd)
 
 
 def make_folder(path: Path) -> None:
