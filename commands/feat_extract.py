@@ -17,10 +17,12 @@ from commands.options import (
     DatasetName,
     Device,
     Json,
+    ReplaceManifest,
     Root,
     Seed,
     StorePath,
     manifest_and_dataset,
+    tell_change,
 )
 from commands.part import part_of
 from commands.workers import arguments_again, run_workers
@@ -124,6 +126,10 @@ def extract(
     assume_unchanged: Annotated[
         bool, typer.Option("--assume-unchanged", help="Do not re-read pictures to see whether they changed.")
     ] = False,
+    retry_quarantined: Annotated[
+        bool, typer.Option("--retry-quarantined", help="Try all pictures in quarantine again, changed or not.")
+    ] = False,
+    replace_manifest: ReplaceManifest = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -145,6 +151,7 @@ def extract(
         tell_frames_from_zero(manifest.ids)
     part = part_of(shard_index, num_shards, os.environ)
     opened = Store.create(store)
+    tell_change(opened, dataset_name, manifest, replace_manifest=replace_manifest)
     if workers > 1:
         tell_extracts(_extract_with(workers, part, ctx), opened, dataset_name, as_json=as_json)
         return
@@ -174,6 +181,8 @@ def extract(
             reader_processes=reader_processes,
             part=part,
             assume_unchanged=assume_unchanged,
+            retry_quarantined=retry_quarantined,
+            replace_manifest=replace_manifest,
             progress=step,
             meter=meter,
         )
@@ -230,9 +239,14 @@ def tell_extract(report: ExtractReport, store: Store, dataset: str, *, bound: bo
         say(f"[yellow]{len(report.quarantined):,} pictures in quarantine[/]: {escape(folder / 'quarantine.csv')}")
         for sample_id, reason in list(report.quarantined.items())[:3]:
             say(f"  {escape(sample_id)}: {escape(reason)}")
+    if report.unread:
+        say(
+            f"[yellow]{len(report.unread):,} of them could not be read[/], first: {escape(report.unread[0])}; run the "
+            f"same command again to try them again"
+        )
     if report.repeated_across_splits:
         say(f"[yellow]{report.repeated_across_splits:,} pictures are in more than one split[/], so scores flatter")
-    _tell_siblings(store.feature(report.feature, dataset), store.features(dataset))
+    _tell_siblings(store.feature(report.feature, dataset), store.usable_features(dataset))
 
 
 def _tell_siblings(feature: Feature, features: list[Feature]) -> None:

@@ -102,7 +102,7 @@ def compact(
     dataset = opened.dataset(data)
     manifest = opened.manifest(dataset)
     entries = []
-    for found in opened.features(dataset) if feature is None else [opened.feature(feature, dataset)]:
+    for found in opened.usable_features(dataset) if feature is None else [opened.feature(feature, dataset)]:
         with progress_bar() as step:
             report = run_compact(
                 found,

@@ -15,10 +15,12 @@ from commands.options import (
     Data,
     DatasetName,
     Json,
+    ReplaceManifest,
     Root,
     StorePath,
     manifest_and_dataset,
     split_list,
+    tell_change,
 )
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ def import_(
         typer.Option(help="Rows of one number throughout, as for a face not found: error, drop, or keep them."),
     ] = "error",
     extra: Annotated[str, typer.Option(help="Names that no sample has: error, or drop their rows.")] = "error",
+    replace_manifest: ReplaceManifest = False,
     as_json: Json = False,
 ) -> None:
     """Import embeddings of another tool; they are marked foreign and identified by their content.
@@ -97,11 +100,13 @@ def import_(
     found = _read(rows, names, split_list(rows_key), names_key, pool)
     _tell_read(rows, found)
     manifest, dataset_name = manifest_and_dataset(data, store, dataset=dataset, root=root)
+    opened = Store.create(store)
+    tell_change(opened, dataset_name, manifest, replace_manifest=replace_manifest)
     report = import_rows(
         found.blocks,
         found.names,
         manifest,
-        Store.create(store),
+        opened,
         dataset=dataset_name,
         name=name,
         source=rows.name,
@@ -109,6 +114,8 @@ def import_(
         share_repeats=share_repeats,
         blank=blank,  # type: ignore[arg-type]
         extra=extra,  # type: ignore[arg-type]
+        replace_manifest=replace_manifest,
+        need_pictures=root is not None,
     )
     say(
         f"[bold]{escape(report.feature)}[/]: {report.samples:,} samples, {report.matched:,} matched by "
@@ -123,6 +130,13 @@ def import_(
         say(f"[yellow]note:[/] {escape(note)}")
     if report.missing:
         say(f"[yellow]{len(report.missing):,} samples have no row[/], first: {escape(', '.join(report.missing[:3]))}")
+    if report.unread:
+        first, reason = next(iter(report.unread.items()))
+        say(
+            f"[yellow]{len(report.unread):,} of {report.samples:,} pictures could not be read[/] under "
+            f"{escape(manifest.root)} (first: {escape(first)}: {escape(reason)}): whether they repeat others, and leak "
+            f"from one split into another, cannot be seen for them; say where they are with --root and import again"
+        )
     if as_json:
         out_json(vars(report))
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from commands.console import escape, out, out_json, say
 from commands.options import DEFAULT_STORE, DatasetName, Json, Root, StorePath
-
-if TYPE_CHECKING:
-    from featstore import Manifest
 
 
 def relabel(
@@ -32,29 +29,15 @@ def relabel(
 
     opened = Store(store)
     name = opened.dataset(dataset or manifest.stem.replace(".", "_"))
-    new = Manifest.read(manifest, root=root)
-    changes = _changes(opened.readable_manifest(name), new)
-    if not dry_run:
-        opened.put_manifest(name, new)
+    new = Manifest.read(manifest).at(root)
+    change = opened.manifest_change(name, new) if dry_run else opened.put_manifest(name, new)
+    if change.unreadable:
+        say(f"[yellow]what it changes is not known:[/] {escape(change.unreadable)}")
     if as_json:
-        out_json({"dataset": name, "samples": len(new), **changes, "dry_run": dry_run})
+        out_json({"dataset": name, "samples": len(new), **change.counts(), "dry_run": dry_run})
         return
-    what = [f"{count:,} {kind.replace('_', ' ')}" for kind, count in changes.items() if count]
     verb = "would become" if dry_run else "is now"
-    out(f"{manifest} {verb} the manifest of {name}, {len(new):,} samples: {', '.join(what) or 'nothing changed'}")
-    if changes["added"]:
+    what = change.text or ("what it changes is not known" if change.unreadable else "nothing changed")
+    out(f"{manifest} {verb} the manifest of {name}, {len(new):,} samples: {what}")
+    if change.added:
         say(f"embed the new samples with: cer-feat extract --backbone … --data {escape(name)} --store {escape(store)}")
-
-
-def _changes(old: Manifest | None, new: Manifest) -> dict[str, Any]:
-    """How many samples came, went, or changed, by column."""
-    before = {sample.sample_id: sample for sample in old.samples} if old is not None else {}
-    pairs = [(before[s.sample_id], s) for s in new.samples if s.sample_id in before]
-    return {
-        "added": len(new) - len(pairs),
-        "removed": len(before) - len(pairs),
-        "other_labels": sum(a.label != b.label for a, b in pairs),
-        "other_splits": sum(a.split != b.split for a, b in pairs),
-        "other_groups": sum(a.group != b.group for a, b in pairs),
-        "other_paths": sum(a.path != b.path for a, b in pairs),
-    }

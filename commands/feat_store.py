@@ -11,7 +11,7 @@ from commands.console import FAILED, escape, out, out_json, out_table, progress_
 from commands.options import DEFAULT_STORE, Json, StoredData, StorePath
 
 if TYPE_CHECKING:
-    from featstore import Feature, Manifest
+    from featstore import Feature, Manifest, Store
 
 
 def ls(store: StorePath = DEFAULT_STORE, as_json: Json = False) -> None:
@@ -22,23 +22,21 @@ def ls(store: StorePath = DEFAULT_STORE, as_json: Json = False) -> None:
     from featstore import Store
 
     opened = Store(store)
-    entries = []
-    for dataset in opened.datasets():
-        manifest = opened.manifest(dataset)
-        features = opened.features(dataset)
-        entries += [{"dataset": dataset, **_summary(feature, manifest)} for feature in features]
-        if not features:
-            entries.append({"dataset": dataset, "feature": None, "samples": len(manifest)})
+    entries = [entry for dataset in opened.datasets() for entry in _of_dataset(opened, dataset)]
+    for entry in entries:
+        if "unusable" in entry:
+            label = "/".join(filter(None, (entry["dataset"], entry["feature"])))
+            say(f"[bold red]{escape(label)} cannot be used:[/] {escape(entry['unusable'])}")
     if as_json:
         out_json(entries)
         return
     rows = [
         [
             e["dataset"],
-            e["feature"] or "(none yet)",
+            e["feature"] or ("" if "unusable" in e else "(none yet)"),
             ", ".join(f"{name} {width}" for name, width in e.get("blocks", {}).items()),
             e.get("dtype", ""),
-            f"{e.get('rows', 0):,}/{e['samples']:,}",
+            "unusable" if "unusable" in e else f"{e.get('rows', 0):,}/{e['samples']:,}",
             f"{e.get('quarantined', 0):,}",
             size_text(e.get("nbytes", 0)),
             _age(e["newest_s"]) if e.get("newest_s") else "",
@@ -46,6 +44,27 @@ def ls(store: StorePath = DEFAULT_STORE, as_json: Json = False) -> None:
         for e in entries
     ]
     out_table(["dataset", "feature", "blocks", "dtype", "rows", "quarantine", "size", "age"], rows, left=4)
+
+
+def _of_dataset(opened: Store, dataset: str) -> list[dict[str, Any]]:
+    """Its features; where something is damaged, what that is, and the others all the same."""
+    from featstore import FeatstoreError
+
+    try:
+        manifest = opened.manifest(dataset)
+        features, unopened = opened.opened_features(dataset)
+    except (FeatstoreError, OSError) as error:
+        return [{"dataset": dataset, "feature": None, "samples": None, "unusable": str(error)}]
+    entries: list[dict[str, Any]] = []
+    for feature in features:
+        try:
+            entries.append({"dataset": dataset, **_summary(feature, manifest)})
+        except (FeatstoreError, OSError) as error:
+            unopened[feature.label] = error
+    for label, why in unopened.items():
+        entries.append({"dataset": dataset, "feature": label, "samples": len(manifest), "unusable": str(why)})
+    none = {"dataset": dataset, "feature": None, "samples": len(manifest)}
+    return sorted(entries, key=lambda entry: entry["feature"]) or [none]
 
 
 def show(
@@ -75,7 +94,9 @@ def verify(
     store: StorePath = DEFAULT_STORE,
     data: StoredData = None,
     images: Annotated[bool, typer.Option("--images", help="Also compare every picture with its row's digest.")] = False,
-    repair: Annotated[bool, typer.Option("--repair", help="Set damaged shards aside; nothing is deleted.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Set damaged shards aside, mend feature.json; nothing is deleted.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Read every byte of the store and compare it with its digests; exit status 1 if something is wrong.
@@ -95,6 +116,8 @@ def verify(
         looked = f"{report.shards:,} shards, {report.rows:,} rows, {size_text(report.nbytes)}"
         looked += f", {report.pictures:,} pictures" if images else ""
         out(f"{looked}: {len(report.problems):,} problems" if report.problems else f"{looked}: all as written")
+    for path in report.mended:
+        say(f"wrote {escape(path)} anew; the damaged one is beside it as damaged-{escape(path.name)}")
     if report.set_aside:
         say(f"set aside {len(report.set_aside)} shards; run the same cer-feat extract again to bring their rows back")
     if report.problems:

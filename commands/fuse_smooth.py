@@ -87,21 +87,42 @@ def smooth(
         )
     asked = output is not None or sweep is None
     only(ctx, **meant, filling=asked)
-    report = {"setting": chosen.text, "sweep": None if sweep is None else sweep.to_dict(), "output": output}
+    report: dict[str, Any] = {
+        "setting": chosen.text,
+        "sweep": None if sweep is None else sweep.to_dict(),
+        "output": output,
+    }
+    if sweep is not None and not as_json:
+        show_table(smoothing_table(sweep), format)
+    if asked:
+        moves = learned_transitions(source, chosen.stickiness) if _learns_elsewhere(chosen, choose_on) else None
+        answers = smoothed(given, chosen, transitions=moves, fill=fill)
+        say(f"smoothing: [bold]{escape(chosen.text)}[/]. {escape(Timeline.of(given.ids).gaps_text())}")
+        if output is not None:
+            write_predictions(output, answers, overwrite=overwrite)
+            say(f"wrote [bold]{escape(output)}[/]: {len(answers.ids):,} frames")
+        elif as_json:
+            report["answers"] = _answers(answers)
+        else:
+            out_data(predictions_csv(answers).rstrip("\n"))
     if as_json:
         out_json(report)
-    elif sweep is not None:
-        show_table(smoothing_table(sweep), format)
-    if not asked:
-        return
-    moves = learned_transitions(source, chosen.stickiness) if _learns_elsewhere(chosen, choose_on) else None
-    answers = smoothed(given, chosen, transitions=moves, fill=fill)
-    say(f"smoothing: [bold]{escape(chosen.text)}[/]. {escape(Timeline.of(given.ids).gaps_text())}")
-    if output is not None:
-        write_predictions(output, answers, overwrite=overwrite)
-        say(f"wrote [bold]{escape(output)}[/]: {len(answers.ids):,} frames")
-    elif not as_json:
-        out_data(predictions_csv(answers).rstrip("\n"))
+
+
+def _answers(answers: Predictions) -> list[dict[str, Any]]:
+    """What the CSV says, a frame an object: id, its own label, the class answered, and every class's probability."""
+    labels = answers.labels or (None,) * len(answers.ids)
+    return [
+        {
+            "sample_id": sample_id,
+            "label": label,
+            "predicted": answers.classes[y],
+            "probabilities": dict(zip(answers.classes, row, strict=True)),
+        }
+        for sample_id, label, y, row in zip(
+            answers.ids, labels, answers.y_pred.tolist(), answers.proba.tolist(), strict=True
+        )
+    ]
 
 
 def _learns_elsewhere(chosen: Smoothing, choose_on: Path | None) -> bool:

@@ -125,7 +125,14 @@ def _split(manifest: Manifest, name: str, share: float, seed: int, tell: Tell) -
         tell(f"{escape(name)} has no splits: all of it is learnt from")
     if "valid" not in manifest.splits:
         unsplit = replace(manifest, samples=tuple(sample._replace(split="") for sample in manifest.samples))
-        repeated = pictures.repeats(unsplit, pictures.digests(unsplit)[0])
+        digests, unread = pictures.digests(unsplit)
+        if unread:
+            first, reason = next(iter(unread.items()))
+            tell(
+                f"[yellow]{len(unread):,} pictures of {escape(name)} cannot be read[/] (first: {escape(first)}: "
+                f"{escape(reason)}): whether they repeat others across the two parts is not known"
+            )
+        repeated = pictures.repeats(unsplit, digests)
         manifest = hold_out(unsplit, share, seed=seed, split="valid", together=repeated)
         tell(f"{escape(name)} has no valid split: {share:.0%} of its training groups choose the epoch")
     return {

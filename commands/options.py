@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from commands.console import escape, say
+from commands.console import PROGRESS_VARIABLE, escape, say
 
 if TYPE_CHECKING:
     from featstore import Manifest, Store, View
@@ -50,6 +51,13 @@ DatasetName = Annotated[
 Root = Annotated[
     Path | None,
     typer.Option("--root", help="Where the pictures' paths start.", show_default="as the manifest says"),
+]
+ReplaceManifest = Annotated[
+    bool,
+    typer.Option(
+        "--replace-manifest",
+        help="Let the manifest take the place of the dataset's even if it removes samples or lists other pictures.",
+    ),
 ]
 Missing = Annotated[str, typer.Option("--missing", help="Samples without a row: error, or drop them.")]
 Features = Annotated[
@@ -119,15 +127,39 @@ def manifest_and_dataset(
 ) -> tuple[Manifest, str]:
     """The manifest that `--data` names (a file, or a dataset in the store), and the dataset's name."""
     from featstore import Manifest, Store
+    from featstore.sidecar import in_store
 
     if data is not None and (Path(data).suffix or Path(data).is_file()):
-        return Manifest.read(data, root=root), dataset or Path(data).stem.replace(".", "_")
+        file = Path(data)
+        name = file.absolute().parent.name if in_store(file) else file.stem.replace(".", "_")
+        return Manifest.read(file).at(root), dataset or name
     opened = Store(store)
     name = opened.dataset(data)
     if data is None:
         say(f"dataset: [bold]{escape(name)}[/], the only one in {escape(store)}")
-    folder = opened.path / name
-    return Manifest.read(folder / "manifest.csv", root=root), dataset or name
+    return opened.manifest(name).at(root), dataset or name
+
+
+def tell_change(store: Store, dataset: str, manifest: Manifest, *, replace_manifest: bool) -> None:
+    """Say in numbers what a manifest changes in a dataset that it is to become the manifest of.
+
+    Raises
+    ------
+    ManifestError
+        If it looks like an accident, and `--replace-manifest` was not given.
+    """
+    change = store.manifest_change(dataset, manifest)
+    if not replace_manifest:
+        change.check()
+    if os.environ.get(PROGRESS_VARIABLE) == "lines":  # a worker: the one that it works for has said it
+        return
+    if change.text:
+        say(
+            f"dataset [bold]{escape(dataset)}[/]: {change.before:,} samples before, {change.after:,} now: "
+            f"{escape(change.text)}"
+        )
+    elif change.unreadable:
+        say(f"[yellow]what changes in dataset {escape(dataset)} is not known:[/] {escape(change.unreadable)}")
 
 
 def features_of(store: Store, dataset: str, features: str | None) -> list[str]:
@@ -137,7 +169,7 @@ def features_of(store: Store, dataset: str, features: str | None) -> list[str]:
     chosen = split_list(features)
     if chosen:
         return chosen
-    known = store.features(dataset)
+    known = store.usable_features(dataset)
     if not known:
         raise FeatstoreError(
             f"dataset {dataset!r} in {store.path} has no features yet\n"

@@ -151,10 +151,15 @@ def _store_of(info: HeadInfo, store: Path) -> Store:
 def _spec_of(store: Store, name: str, fingerprint: str) -> FeatureSpec:
     from featstore import FeatstoreError
 
+    damaged = []
     for dataset in store.datasets():
-        for feature in store.features(dataset):
+        features, unopened = store.opened_features(dataset)
+        for feature in features:
             if feature.spec.fingerprint == fingerprint:
                 return feature.spec
+        damaged += [error for label, error in unopened.items() if label.endswith(f"@{fingerprint[:12]}")]
+    if damaged:
+        raise damaged[0]
     raise FeatstoreError(
         f"{store.path} has no feature {name}@{fingerprint[:12]}, so nothing says how its rows were made\n"
         "  name the store that the head learned from with --store"

@@ -77,7 +77,22 @@ def run_workers(
     for worker in running:
         if worker.failed:
             raise WorkerError(f"worker {worker.number} of {count} failed; what it said is above", worker.exit_code)
-    return [json.loads(output) for output in outputs]
+        if worker.unheard:
+            say(f"[yellow]not all that worker {worker.number} said could be shown[/]: {escape(worker.unheard)}")
+    return [_result(number, output) for number, output in enumerate(outputs)]
+
+
+def _result(number: int, output: str) -> Any:
+    """The JSON that a worker ended with; libraries may have printed something before."""
+    try:
+        return json.loads(output)
+    except ValueError:
+        shown = " ".join(output.split())[:200] or "nothing"
+        raise WorkerError(
+            f"worker {number} ended well, but what it printed is no result: {shown}\n"
+            f"  what it finished is kept: run the same command again",
+            1,
+        ) from None
 
 
 def arguments_again(ctx: Any, **changed: Any) -> list[str]:
@@ -132,6 +147,8 @@ class _Worker:
         )
         self._total = total
         self._stopped = False
+        self.unheard = ""
+        """Why something that it said could not be shown."""
         self._output: list[str] = []
         self._threads = [
             threading.Thread(target=self._listen, args=(self.process.stderr,), daemon=True),
@@ -170,10 +187,28 @@ class _Worker:
     def _listen(self, stream: IO[str]) -> None:
         with stream:
             for line in stream:
-                if line.startswith(PROGRESS_LINE):
-                    self._total.step(self.number, *json.loads(line[len(PROGRESS_LINE) :]))
-                elif line.strip():
-                    say(f"[dim]worker {self.number}:[/] {escape(line.rstrip())}")
+                said, mark, rest = line.partition(PROGRESS_LINE)  # others may have written without an end of line
+                step = _progress_of(rest) if mark else None
+                if step is None:
+                    said = line.replace(PROGRESS_LINE, "progress ")
+                try:
+                    if said.strip():
+                        say(f"[dim]worker {self.number}:[/] {escape(said.rstrip())}")
+                    if step is not None:
+                        self._total.step(self.number, *step)
+                except Exception as error:  # a boundary: who stops listening blocks the worker once its pipe is full
+                    self.unheard = self.unheard or f"{type(error).__name__}: {error}"
+
+
+def _progress_of(text: str) -> tuple[str, int, int, float] | None:
+    """What a line of progress says; None for one that is garbled."""
+    try:
+        stage, done, total, *busy = json.loads(text)
+        if type(stage) is str and type(done) is int and type(total) is int and len(busy) < 2:
+            return stage, done, total, float(busy[0]) if busy else 0.0
+    except (ValueError, TypeError, RecursionError):
+        pass
+    return None
 
 
 def _environment(number: int, count: int) -> dict[str, str]:

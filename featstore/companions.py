@@ -49,9 +49,14 @@ class Companions:
         self._seen.add(name)
 
     def settled(self, sample_id: str, digest: str) -> Settled | None:
-        """What another run made of this sample from the same picture, if it did."""
+        """What another run made of this sample from the same picture, if it did.
+
+        Without a digest the picture could not be read here: then a row counts that another run made, from whatever.
+        """
         found = self._settled.get(sample_id)
-        return found if found is not None and found.digest == digest else None
+        if found is None:
+            return None
+        return found if found.digest == digest or (not digest and found.row is not None) else None
 
     def generation_after(self, ids: Iterable[str]) -> int:
         """Generation above every new shard that holds one of these samples; 0 if none does."""

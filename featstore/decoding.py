@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
@@ -24,6 +25,8 @@ class Unusable:
 
     reason: str
     """One line for the quarantine."""
+    unread: bool = False
+    """True if its bytes could not be had, which may pass; False if they are no usable picture, which stays so."""
 
 
 Decoded = dict[int, Picture | Unusable]
@@ -52,9 +55,9 @@ class Decoder:
         for number in wanted:
             opens, prepares = self._steps[number]
             if opens not in opened:
-                opened[opens] = _or_reason(opens, data)
+                opened[opens] = _made(opens, data)
             picture = opened[opens]
-            found[number] = picture if isinstance(picture, Unusable) else _or_reason(prepares, picture)
+            found[number] = picture if isinstance(picture, Unusable) else _made(prepares, picture)
         return found
 
 
@@ -72,10 +75,19 @@ class PictureReader:
         self._source = pictures.PictureSource(root)
         self._decoder = decoder
 
-    def __call__(self, path: str, wanted: Sequence[int]) -> Decoded:
-        """Read one picture for the embedders of these numbers; one that cannot be read is unusable for all."""
-        data = _or_reason(self._source.read, path)
-        return dict.fromkeys(wanted, data) if isinstance(data, Unusable) else self._decoder(data, wanted)
+    def __call__(self, path: str, wanted: Sequence[int], digest: str) -> Decoded:
+        """Read one picture for the embedders of these numbers; one that cannot be read is unusable for all.
+
+        Bytes of another sha256 than `digest` are not decoded: the file is being written, or a read fell short, and what
+        is made of them would stand under the digest of others.
+        """
+        try:
+            data = self._source.read(path)
+        except (OSError, MemoryError) as error:
+            return dict.fromkeys(wanted, Unusable(pictures.reason_of(error), unread=True))
+        if hashlib.sha256(data).hexdigest() != digest:
+            return dict.fromkeys(wanted, Unusable("its bytes changed while it was read", unread=True))
+        return self._decoder(data, wanted)
 
 
 def decode_ahead(
@@ -97,15 +109,17 @@ def decode_ahead(
             future.cancel()
 
 
-def _or_reason(step: Callable[[Any], T], given: Any) -> T | Unusable:
-    """The step's result, or why there is none: not a picture (ValueError) or not readable (OSError).
+def _made(step: Callable[[Any], T], given: Any) -> T | Unusable:
+    """The step's result, or why there is none; what is no fault of the picture's bytes may pass. Others are raised.
 
-    Anything else is a fault and raised.
+    Decoders raise ValueError, and OSError of their own (without a number), for what is no picture. An OSError with a
+    number is the system's, and memory may suffice another time.
     """
     try:
         return step(given)
-    except (ValueError, OSError) as error:
-        return Unusable(pictures.reason_of(error))
+    except (ValueError, OSError, MemoryError) as error:
+        passing = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None)
+        return Unusable(pictures.reason_of(error), unread=passing)
 
 
 def _as_it_is(data: bytes) -> bytes:

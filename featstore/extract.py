@@ -1,9 +1,10 @@
 """Embed every sample of a manifest once, and never twice.
 
 The samples are dealt into shards by their place in the manifest alone (`plan`). What is there already is left alone: a
-sample is settled when the store holds a row, or a quarantine entry, made from the picture's present bytes. A shard is
-committed whole or not at all, while pictures of the next one are read. Any number of runs may work on one feature at
-once: each takes its `part` of the shards, or all of them, and leaves out what another has committed meanwhile.
+sample is settled when the store holds a row, or a quarantine entry, made from the picture's present bytes; a picture
+that could not be read is tried again by every run, one that is no usable picture is not. A shard is committed whole or
+not at all, while pictures of the next one are read. Any number of runs may work on one feature at once: each takes its
+`part` of the shards, or all of them, and leaves out what another has committed meanwhile.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ def extract(
     reader_processes: int = ...,
     part: tuple[int, int] = ...,
     assume_unchanged: bool = ...,
+    retry_quarantined: bool = ...,
+    replace_manifest: bool = ...,
     progress: Progress | None = ...,
     meter: Meter | None = ...,
 ) -> ExtractReport: ...
@@ -71,6 +74,8 @@ def extract(
     reader_processes: int = ...,
     part: tuple[int, int] = ...,
     assume_unchanged: bool = ...,
+    retry_quarantined: bool = ...,
+    replace_manifest: bool = ...,
     progress: Progress | None = ...,
     meter: Meter | None = ...,
 ) -> list[ExtractReport]: ...
@@ -91,6 +96,8 @@ def extract(
     reader_processes: int = 0,
     part: tuple[int, int] = (0, 1),
     assume_unchanged: bool = False,
+    retry_quarantined: bool = False,
+    replace_manifest: bool = True,
     progress: Progress | None = None,
     meter: Meter | None = None,
 ) -> ExtractReport | list[ExtractReport]:
@@ -126,6 +133,11 @@ def extract(
         samples have is embedded once a run.
     assume_unchanged : bool
         Do not read the pictures of samples that have a row to see whether their bytes changed.
+    retry_quarantined : bool
+        Try every picture in quarantine again. Without it only those whose bytes changed, or that could not be read.
+    replace_manifest : bool
+        False refuses a manifest that removes samples of the dataset, or looks like another dataset's, before anything
+        is done.
     progress : callable (stage, done, total), optional
         Called from the main thread; stage is `hash` or `embed`. Of several embedders the samples of all are counted.
     meter : Meter, optional
@@ -137,6 +149,8 @@ def extract(
 
     Raises
     ------
+    ManifestError
+        If the manifest may not take the place of the dataset's, or none of its pictures can be read.
     TooManyErrors
         What was embedded before is kept.
     RowsError
@@ -145,6 +159,8 @@ def extract(
         If the disk refuses; what was committed before stays.
     """
     _check(manifest, shard_rows, readers, reader_processes, part, max_errors)
+    if not replace_manifest:
+        store.manifest_change(dataset, manifest).check()
     meter = meter or Meter()
     say = progress or _quiet
     several = isinstance(embedder, Sequence)
@@ -155,7 +171,15 @@ def extract(
     # may escape both
     mine = [i // shard_rows % part[1] == part[0] for i in range(len(manifest))]
     with meter.waiting():
-        found = surveys(manifest, indexes, mine, readers=readers, assume_unchanged=assume_unchanged, progress=say)
+        found = surveys(
+            manifest,
+            indexes,
+            mine,
+            readers=readers,
+            assume_unchanged=assume_unchanged,
+            retry_quarantined=retry_quarantined,
+            progress=say,
+        )
     advance = _Advance(say, sum(sum(one.pending) for one in found))
     todo = [(number, positions) for number, positions in plan(len(manifest), shard_rows) if number % part[1] == part[0]]
     with (
@@ -186,7 +210,7 @@ def extract(
         ]
         for run in runs:
             run.check_errors()
-        store.put_manifest(dataset, manifest)
+        store.put_manifest(dataset, manifest, replace_manifest=replace_manifest)
         extraction = Extraction(
             manifest=manifest,
             runs=runs,

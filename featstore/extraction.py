@@ -35,6 +35,8 @@ class ExtractReport:
     """Rows taken over from an identical picture."""
     quarantined: dict[str, str] = field(default_factory=dict)
     """sample_id to reason, for every sample of the part that has no row because its picture cannot be used."""
+    unread: list[str] = field(default_factory=list)
+    """Those of `quarantined` whose picture could not be read, which may pass: the next run tries them again."""
     repeated_across_splits: int = 0
     """Pictures (by content) that stand in more than one split of the manifest, as far as they were read so far."""
     elapsed_s: float = 0.0
@@ -56,6 +58,7 @@ class ExtractReport:
             embedded=sum(part.embedded for part in parts),
             shared=sum(part.shared for part in parts),
             quarantined={key: reason for part in parts for key, reason in part.quarantined.items()},
+            unread=sorted(sample_id for part in parts for sample_id in part.unread),
             repeated_across_splits=max(part.repeated_across_splits for part in parts),  # the last one saw all
             elapsed_s=longest.elapsed_s,
             compute_s=longest.compute_s,
@@ -114,7 +117,9 @@ class Extraction:
 
     def _embed(self, wanted: dict[int, list[int]]) -> None:
         def submit(position: int) -> Future[Decoded]:
-            return self.readers.submit(self.manifest.samples[position].path, wanted[position])
+            numbers = wanted[position]
+            digest = self.runs[numbers[0]].found.digests[position]
+            return self.readers.submit(self.manifest.samples[position].path, numbers, digest)
 
         with contextlib.closing(decode_ahead(wanted, submit, ahead=self.ahead)) as pictures_in_order:
             for position, decoded in self.meter.waiting_for(pictures_in_order):
@@ -137,6 +142,7 @@ class Extraction:
             embedded=run.embedded,
             shared=run.shared,
             quarantined=dict(sorted(run.failed.items())),
+            unread=sorted(run.unread),
             repeated_across_splits=leaking(self.manifest, digests),
             elapsed_s=self.meter.elapsed_s,
             compute_s=run.compute_s,

@@ -6,6 +6,8 @@ import contextlib
 import csv
 import io
 import itertools
+import logging
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from featstore import files
-from featstore.errors import FingerprintError, FormatError
+from featstore.errors import FingerprintError, FormatError, NewerFormatError
 from featstore.shard import Rows, encode, parse_name
 from featstore.shard_reader import ShardHeader, read_header, read_strings
 from featstore.spec import FeatureSpec
 
 _ATTEMPTS = 5
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*@[0-9a-f]{12}")
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -83,7 +87,16 @@ class Feature:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.spec = FeatureSpec.read(folder / "feature.json")
+        try:
+            self.spec = FeatureSpec.read(folder / "feature.json")
+        except NewerFormatError:
+            raise
+        except FormatError as error:
+            raise FormatError(
+                f"{error}\n"
+                f"  mend it with: cer-feat verify --repair, or run the same cer-feat extract (or import) again, which "
+                f"writes it anew; its rows stay, and other features are not affected"
+            ) from None
         if not folder.name.endswith(f"@{self.spec.fingerprint[:12]}"):
             raise FormatError(
                 f"{folder} holds the feature.json of {self.spec.fingerprint[:12]}: it was moved here by hand"
@@ -93,11 +106,31 @@ class Feature:
 
     @classmethod
     def create(cls, dataset: Path, spec: FeatureSpec) -> Feature:
-        """Open the feature of this identity, making its folder if it is new."""
+        """Open the feature of this identity, making its folder if it is new; a damaged `feature.json` is written anew.
+
+        Raises
+        ------
+        NewerFormatError
+            If a newer release wrote the one that is there.
+        """
         folder = dataset / spec.folder
         if not (folder / "feature.json").exists():
             files.make_folder(folder)
             spec.write(folder / "feature.json")
+        try:
+            return cls(folder)
+        except NewerFormatError:
+            raise
+        except FormatError as error:
+            log.warning("%s", str(error).partition("\n")[0])
+            return cls.write_anew(folder, spec)
+
+    @classmethod
+    def write_anew(cls, folder: Path, spec: FeatureSpec) -> Feature:
+        """Set a damaged `feature.json` aside and put that of `spec`, which the folder's name must be of, in place."""
+        files.set_aside(folder / "feature.json")
+        spec.write(folder / "feature.json")
+        log.warning("%s was written anew; the damaged one is beside it", folder / "feature.json")
         return cls(folder)
 
     @property
@@ -112,7 +145,7 @@ class Feature:
 
     def shard_paths(self) -> list[Path]:
         """The committed shards, by name."""
-        return sorted(path for path in self.folder.iterdir() if parse_name(path.name))
+        return shard_paths(self.folder)
 
     def headers(self) -> list[ShardHeader]:
         """Verified headers of all shards.
@@ -183,6 +216,16 @@ class Feature:
                 f"  move it out of this folder; rows of two features are never mixed"
             )
         return header
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """The committed shards in a feature's folder, by name."""
+    return sorted(path for path in folder.iterdir() if parse_name(path.name))
+
+
+def is_feature_folder(path: Path) -> bool:
+    """True for a folder with the name of a feature's, whatever is inside."""
+    return _FOLDER.fullmatch(path.name) is not None and path.is_dir()
 
 
 def while_shards_change(read: Callable[[], T]) -> T:

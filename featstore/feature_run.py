@@ -55,6 +55,8 @@ class FeatureRun:
 
     def __post_init__(self) -> None:
         self.failed = dict(self.found.failed)
+        self.unread = set(self.found.unread)
+        """Those of `failed` that the next run tries again."""
         self.pending = sum(self.found.pending)
         self._places: dict[str, tuple[ShardHeader, int]] = {}
         """Digest of a repeated picture to its row, once that is committed."""
@@ -87,7 +89,7 @@ class FeatureRun:
     def take(self, position: int, picture: Picture | Unusable) -> None:
         """Embed this picture as soon as a batch is full; an unusable one is noted and passed over."""
         if isinstance(picture, Unusable):
-            self.failed[self._id(position)] = picture.reason
+            self._fail(self._id(position), picture.reason, unread=picture.unread)
             self.advance(1)
             self.check_errors()
             return
@@ -108,20 +110,21 @@ class FeatureRun:
                 self._rows[i] = self._rows[first]
                 self.shared += 1
             else:
-                self.failed[self._id(i)] = self.failed[self._id(first)]
+                known = self._id(first)
+                self._fail(self._id(i), self.failed[known], unread=known in self.unread)
         self.check_errors()
 
     def job(self, number: int, *, whole: bool) -> list[Job]:
         """What commits the shard under way: all of it, or only the rows there are; nothing if there is nothing."""
         if whole:
             theirs = self._settled_by_others(self._todo)
-            entries = [i for i in self._todo if i not in theirs]
+            entries = [i for i in self._todo if i not in theirs and not self._keeps_its_row(i)]
         else:
             entries = [i for i in self._todo if i in self._rows]
         if not entries:
             return []
         good = [i for i in entries if i in self._rows]
-        bad = [(self._id(i), self.found.digests[i], self.failed[self._id(i)]) for i in entries if i not in self._rows]
+        bad = [(self._id(i), self._digest(i), self.failed[self._id(i)]) for i in entries if i not in self._rows]
         ids = [self._id(i) for i in entries]
         generation = max(self.index.generation_after(ids), self.companions.generation_after(ids))
         rows = [self._rows[i] for i in good]
@@ -134,21 +137,38 @@ class FeatureRun:
             raise TooManyErrors(
                 f"{len(self.failed)} of {self.samples} pictures cannot be used, "
                 f"more than the {self.allowed} allowed (first: {', '.join(some)})\n"
-                f"  what was embedded is kept; mend the pictures, or accept more with --max-errors"
+                + (f"  {len(self.unread)} of them could not be read\n" if self.unread else "")
+                + "  what was embedded is kept; mend the pictures, or accept more with --max-errors"
             )
+
+    def _fail(self, sample_id: str, reason: str, *, unread: bool) -> None:
+        self.failed[sample_id] = reason
+        (self.unread.add if unread else self.unread.discard)(sample_id)
+
+    def _digest(self, position: int) -> str:
+        """sha256 of the picture that a sample's entry is about; empty where it could not be read."""
+        return "" if self._id(position) in self.unread else self.found.digests[position]
+
+    def _keeps_its_row(self, position: int) -> bool:
+        """True for a sample whose picture could not be read just now, and that has a row of before: it stays."""
+        return self._id(position) in self.unread and self._id(position) in self.index.place
 
     def _settled_by_others(self, pending: Sequence[int]) -> set[int]:
         """Those of the samples that another run has settled meanwhile; what it found is taken over."""
         self.companions.look()
         theirs = set()
         for i in pending:
-            settled = self.companions.settled(self._id(i), self.found.digests[i])
+            sample_id = self._id(i)
+            settled = self.companions.settled(sample_id, self._digest(i))
             if settled is None:
                 continue
             theirs.add(i)
             if settled.row is None:
-                self.failed[self._id(i)] = settled.reason
-            elif settled.digest in self.found.repeated:
+                self._fail(sample_id, settled.reason, unread=not settled.digest)
+                continue
+            self.failed.pop(sample_id, None)
+            self.unread.discard(sample_id)
+            if settled.digest in self.found.repeated:
                 self._places[settled.digest] = (settled.header, settled.row)
         return theirs
 

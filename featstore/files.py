@@ -13,6 +13,7 @@ import errno
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from featstore.errors import CommitError, OutputExistsError
 _TEMPORARY = ".tmp-"
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.ENOTSUP}
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.EBADF, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTSUP}
+_PATIENCE_S = 10.0
 _ADVICE = {
     errno.ENOSPC: "make room",
     errno.EDQUOT: "the limit is your quota, not the disk: make room in it",
@@ -84,6 +86,35 @@ def taken(path: Path) -> OutputExistsError:
     )
 
 
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time do this in a folder, where the file system has such locks; a killed one holds none.
+
+    Who has waited for `_PATIENCE_S` goes on: one that was stopped in there must not stop all others.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with _reporting("lock", folder / "manifest.csv"):
+        fd = os.open(folder, os.O_RDONLY)
+    try:
+        until = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < until:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.02)
+            except OSError:  # some network mounts have no locks for folders
+                break
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # the lock ends with the descriptor, and nothing was written
+            os.close(fd)
+
+
 def make_folder(path: Path) -> None:
     """Create a folder and its parents, each name durable before anything is put inside.
 
@@ -103,11 +134,14 @@ def make_folder(path: Path) -> None:
             _sync_names(folder.parent)
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a damaged file so that it is out of the way but not lost."""
+def set_aside(path: Path) -> Path | None:
+    """Rename a damaged file so that it is out of the way but not lost; None if it is gone already."""
     aside = path.with_name(f"damaged-{path.name}")
     with _reporting("rename", path):
-        os.replace(path, aside)
+        try:
+            os.replace(path, aside)
+        except FileNotFoundError:
+            return None
         _sync_names(path.parent)
     return aside
 
@@ -133,7 +167,7 @@ def remove_temporaries(folder: Path, older_than_s: float) -> list[Path]:
     removed: list[Path] = []
     found = sorted(path for path in folder.iterdir() if is_temporary(path.name))
     with _reporting("clean up", folder / _TEMPORARY):
-        now = _now_on(folder) if found else 0.0
+        now = now_on(folder) if found else 0.0
         for path in found:
             with contextlib.suppress(FileNotFoundError):
                 if now - os.stat(path).st_mtime >= older_than_s:
@@ -222,7 +256,7 @@ def _unlink_quietly(path: Path) -> None:
         os.unlink(path)
 
 
-def _now_on(folder: Path) -> float:
+def now_on(folder: Path) -> float:
     """The file system's own clock, which on a network mount need not be ours."""
     with _temporary(folder / "clock") as probe:
         _write_synced(probe, b"")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import re
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ import numpy as np
 
 from featstore import files
 from featstore.errors import DamagedShardError, FeatstoreError, FormatError
-from featstore.feature import Feature, RowIndex
+from featstore.feature import Feature, RowIndex, is_feature_folder
 from featstore.manifest import Manifest
 from featstore.shard import parse_name
 from featstore.shard_reader import ShardHeader, damaged, read_header, read_strings
@@ -23,7 +23,7 @@ from featstore.store import Store
 
 GRACE_S = 3600.0
 """For so long a temporary file may have a living writer, and a superseded shard readers that opened it before."""
-_FEATURE_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*@[0-9a-f]{12}")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +62,22 @@ def find_garbage(
         If a shard's header is damaged: what counts is then not known.
     """
     known = store.datasets() if dataset is None else [store.dataset(dataset)]
-    found = list(_leftovers(store.path)) if dataset is None else []
+    found = list(_leftovers(store.path, _Clock(store.path))) if dataset is None else []
     for folder in _dataset_folders(store.path) if dataset is None else [store.path / known[0]]:
-        found += _leftovers(folder)
-        for inner in sorted(filter(_is_feature_folder, folder.iterdir())):
-            found += _leftovers(inner)
-            found += _abandoned(inner)
+        clock = _Clock(folder)
+        found += _leftovers(folder, clock)
+        for inner in sorted(filter(is_feature_folder, folder.iterdir())):
+            found += _leftovers(inner, clock)
+            found += _abandoned(inner, clock)
         if folder.name in known:
-            manifest = store.manifest(folder.name)
-            for feature in store.features(folder.name):
+            try:
+                manifest = store.manifest(folder.name)
+            except (FeatstoreError, OSError) as error:
+                if dataset is not None:
+                    raise
+                log.warning("dataset %s is left alone: %s", folder.name, error)
+                continue
+            for feature in store.usable_features(folder.name):
                 found += feature_garbage(feature, manifest, unlisted=unlisted, now=now)
     return found
 
@@ -83,11 +90,16 @@ def feature_garbage(
     owner = owners(index)
     listed = frozenset(manifest.ids)
     needed = {number for sample_id, number in owner.items() if not unlisted or sample_id in listed}
-    needed.update(number for claimants in index.disputed.values() for number in claimants)
     gone: dict[int, list[str]] = {}
+    clock = _Clock(feature.folder.parent)
+    needed.update(number for claimants in index.disputed.values() for number in claimants)
+    for sample_id, (claimant, _) in index.disputed.items():
+        owner[sample_id] = claimant  # whichever of the two it is, both stay, and older shards have given way to them
     for number in set(range(len(index.headers))) - needed:
         ids = _ids(index.headers[number])
-        if now or _superseded_since(number, ids, index, owner) <= time.time() - GRACE_S:
+        if any(_claims(number, sample_id, index) for sample_id in ids):
+            continue
+        if now or clock.is_stale(_superseded_since(number, ids, index, owner)):
             gone[number] = ids
     if unlisted:
         _spare_what_hides_older_rows(gone, index, owner)
@@ -98,7 +110,16 @@ def feature_garbage(
             if relies_on is not None:
                 why = "a damaged shard that was set aside; its rows are back"
                 found.append(Garbage(path=path, nbytes=path.stat().st_size, why=why, relies_on=relies_on))
+        elif path.name == "damaged-feature.json" and path.is_file():
+            why = "a damaged feature.json that was set aside; it was written anew"
+            found.append(Garbage(path=path, nbytes=path.stat().st_size, why=why))
     return found
+
+
+def _claims(number: int, sample_id: str, index: RowIndex) -> bool:
+    """True for a third shard of the generation in which two dispute a sample."""
+    claimants = index.disputed.get(sample_id)
+    return claimants is not None and index.headers[number].generation >= index.headers[claimants[0]].generation
 
 
 def owners(index: RowIndex) -> dict[str, int]:
@@ -146,33 +167,51 @@ def remove_garbage(found: Sequence[Garbage], *, progress: Callable[[str, int, in
     return freed
 
 
+class _Clock:
+    """The clock of the file system that a folder is on, which stamps its files: that of this machine may be another.
+
+    It is asked only once there is something to judge, by a file that is made and removed. In a store that cannot be
+    written nothing can be removed either, and this machine's clock does for the list.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._now: float | None = None
+
+    def is_stale(self, mtime_s: float) -> bool:
+        """True if a file was last written so long ago that nobody can be at it."""
+        if self._now is None:
+            try:
+                self._now = files.now_on(self._folder)
+            except OSError:
+                self._now = time.time()
+        return mtime_s <= self._now - GRACE_S
+
+
 def _dataset_folders(root: Path) -> Iterator[Path]:
     """Folders of datasets, and of those that a killed first run began."""
     for path in sorted(root.iterdir()):
         if valid_name(path.name) and path.is_dir():
             begun = (path / "manifest.csv").exists() or (path / "manifest.json").exists()
-            if begun or any(map(_is_feature_folder, path.iterdir())):
+            if begun or any(map(is_feature_folder, path.iterdir())):
                 yield path
 
 
-def _is_feature_folder(path: Path) -> bool:
-    return _FEATURE_FOLDER.fullmatch(path.name) is not None and path.is_dir()
-
-
-def _leftovers(folder: Path) -> Iterator[Garbage]:
+def _leftovers(folder: Path, clock: _Clock) -> Iterator[Garbage]:
     """Temporary files whose writer must be dead."""
     for path in sorted(path for path in folder.iterdir() if files.is_temporary(path.name)):
         with contextlib.suppress(FileNotFoundError):
             stat = path.lstat()
-            if stat.st_mtime <= time.time() - GRACE_S and not path.is_dir():
+            if not path.is_dir() and clock.is_stale(stat.st_mtime):
                 yield Garbage(path=path, nbytes=stat.st_size, why="a write that never finished")
 
 
-def _abandoned(folder: Path) -> Iterator[Garbage]:
+def _abandoned(folder: Path, clock: _Clock) -> Iterator[Garbage]:
     """A feature's folder that was made, and then nothing was."""
     with contextlib.suppress(FileNotFoundError):
-        stale = {item.path for item in _leftovers(folder)}
-        if folder.stat().st_mtime <= time.time() - GRACE_S and stale == set(folder.iterdir()):
+        changed = folder.stat().st_mtime
+        stale = {item.path for item in _leftovers(folder, clock)}
+        if stale == set(folder.iterdir()) and clock.is_stale(changed):
             yield Garbage(path=folder, nbytes=0, why="a feature's folder without feature.json and without shards")
 
 

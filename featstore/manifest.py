@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featstore import files
+from featstore.archives import inside_archive
 from featstore.class_sets import ClassSet, found_classes
 from featstore.csv_table import many_objects, parse_table
 from featstore.errors import ClassSetError, ManifestError, nearest
@@ -98,6 +99,16 @@ class Manifest:
     def splits(self) -> tuple[str, ...]:
         """The splits that occur, in order of first appearance."""
         return tuple(dict.fromkeys(self.split_of_each))
+
+    def at(self, root: Path | str | None) -> Manifest:
+        """The same samples with paths that start at `root`; itself for None.
+
+        Raises
+        ------
+        ManifestError
+            If there is nothing at that place.
+        """
+        return self if root is None else replace(self, root=_existing(root))
 
     def counts(self, split: str | None = None) -> dict[str, int]:
         """Samples per class, in class order."""
@@ -256,6 +267,17 @@ def _as_meant(
         s if (s.label, s.split, s.group) == cells else s._replace(label=cells[0], split=cells[1], group=cells[2])
         for s, cells in zip(samples, zip(labels, splits, groups, strict=True), strict=True)
     )
+
+
+def _existing(root: Path | str) -> Path:
+    """A root that was named: a folder, an archive, or a place inside one."""
+    root = Path(root)
+    if not root.exists() and inside_archive(root) is None:
+        raise ManifestError(
+            f"there is nothing at {root}, where the paths of the pictures are to start\n"
+            f"  name their folder or archive with --root"
+        )
+    return root
 
 
 def _parse_rows(data: bytes, path: Path) -> tuple[tuple[Sample, ...], tuple[int, ...]]:

@@ -91,7 +91,7 @@ class PictureSource:
         by_process: dict[int, dict[Path, Archive]] = self._local.__dict__.setdefault("opened", {})
         opened = by_process.setdefault(os.getpid(), {})  # a forked process would share each file's position
         for archive in opened.keys() & set(full.parents):
-            return opened[archive].read(full.relative_to(archive).as_posix())
+            return self._member(opened, archive, full.relative_to(archive).as_posix())
         try:
             if full.exists() and not full.is_file() and not full.is_dir():  # a pipe or a device has no end
                 raise OSError("is no file")
@@ -101,7 +101,16 @@ class PictureSource:
             if inside is None:
                 raise
         opened[inside[0]] = open_archive(inside[0])
-        return opened[inside[0]].read(inside[1])
+        return self._member(opened, *inside)
+
+    @staticmethod
+    def _member(opened: dict[Path, Archive], archive: Path, member: str) -> bytes:
+        try:
+            return opened[archive].read(member)
+        except OSError as error:
+            if error.errno is not None and not isinstance(error, FileNotFoundError):
+                del opened[archive]  # its file handle may be stale for good (ESTALE); the next read opens it anew
+            raise
 
 
 def digests(
@@ -143,7 +152,7 @@ def each(
         sample = manifest.samples[i]
         try:
             return use(source.read(sample.path))
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             failed[sample.sample_id] = reason_of(error)
             return None
 
@@ -180,4 +189,16 @@ def reason_of(error: Exception) -> str:
         return "permission denied"
     if isinstance(error, IsADirectoryError):
         return "is a folder"
+    if isinstance(error, MemoryError):
+        return f"memory did not suffice {error}".strip()
     return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def tells_of_reading(reason: str) -> bool:
+    """True for what `reason_of` says of a picture that could not be read.
+
+    Stores of before keep such an entry under the picture's digest where only its second read failed: it says nothing
+    about the picture.
+    """
+    plain = reason in {"missing", "permission denied", "is a folder", "is no file"}
+    return plain or reason.startswith("[Errno ") or " cannot be read: " in reason

@@ -62,14 +62,14 @@ class Readers:
         self._end_processes()  # first, so that no thread goes on waiting for one
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def submit(self, path: str, wanted: Sequence[int]) -> Future[Decoded]:
-        """Have one picture read for the embedders of these numbers."""
-        return self._pool.submit(self._ask if self._processes else self._read, path, wanted)
+    def submit(self, path: str, wanted: Sequence[int], digest: str) -> Future[Decoded]:
+        """Have one picture, of this sha256, read for the embedders of these numbers."""
+        return self._pool.submit(self._ask if self._processes else self._read, path, wanted, digest)
 
-    def _ask(self, path: str, wanted: Sequence[int]) -> Decoded:
+    def _ask(self, path: str, wanted: Sequence[int], digest: str) -> Decoded:
         process = self._idle.get()
         try:
-            return process.ask(path, wanted)
+            return process.ask(path, wanted, digest)
         finally:
             self._idle.put(process)
 
@@ -100,10 +100,10 @@ class _ReaderProcess:
         finally:
             theirs.close()
 
-    def ask(self, path: str, wanted: Sequence[int]) -> Decoded:
+    def ask(self, path: str, wanted: Sequence[int], digest: str) -> Decoded:
         """Have the process read one picture."""
         try:
-            self._connection.send((path, wanted))
+            self._connection.send((path, wanted, digest))
             answer, fault = self._connection.recv()
         except (EOFError, OSError):
             self._process.join(timeout=1)
@@ -130,13 +130,13 @@ def _serve(connection: Connection[Any, Any], root: Path, decoder: Decoder) -> No
     read = PictureReader(root, decoder)
     with contextlib.suppress(EOFError, OSError):
         while True:
-            path, wanted = connection.recv()
-            connection.send(_answer(read, path, wanted))
+            path, wanted, digest = connection.recv()
+            connection.send(_answer(read, path, wanted, digest))
 
 
-def _answer(read: PictureReader, path: str, wanted: Sequence[int]) -> tuple[Decoded | None, str]:
+def _answer(read: PictureReader, path: str, wanted: Sequence[int], digest: str) -> tuple[Decoded | None, str]:
     try:
-        return read(path, wanted), ""
+        return read(path, wanted, digest), ""
     except Exception as error:  # the boundary of the process: a fault is told to the one who asked, and raised there
         return None, f"{type(error).__name__}: {error}"
 

@@ -16,7 +16,7 @@ from typing import Any
 from featstore import document, files
 from featstore.class_sets import ClassSet
 from featstore.csv_table import read_csv
-from featstore.errors import FormatError, NewerFormatError
+from featstore.errors import FormatError, ManifestError, NewerFormatError
 
 FORMAT, FORMAT_VERSION = "cer-manifest", 1
 _ATTEMPTS = 5
@@ -88,35 +88,68 @@ def read_with_sidecar(path: Path) -> tuple[bytes, Sidecar | None]:
     ManifestError
         If there is no CSV.
     """
-    for _ in range(_ATTEMPTS):  # a writer may be between its two files
+    if path.suffix.lower() == ".json":
+        raise ManifestError(f"{path} is the JSON file beside a manifest: name the CSV, {path.with_suffix('.csv').name}")
+    ours = in_store(path)
+    if ours and path.exists() and not path.is_file():  # reading a named pipe would wait for ever
+        raise FormatError(f"{path} is not a file: this is not a complete dataset")
+    for _ in range(_ATTEMPTS):  # a writer may be between its files
         sidecar = _read(path)
         data = read_csv(path)
-        if sidecar is None:
-            return data, None
-        found = sidecar.of(data)
-        if found is not None:
+        if sidecar is None and ours:
+            raise FormatError(
+                f"{_beside(path)} is missing: without it the order of the classes would be guessed\n"
+                f"  bring it back with: cer-feat relabel with the manifest it was made from"
+            )
+        found = None if sidecar is None else sidecar.of(data)
+        if found is not None and found.csv_sha256:
             return data, found
+        if (found is not None or sidecar is None) and _read(path) == sidecar:  # nothing else binds the two
+            return data, found
+    if ours:
+        advice = (
+            "to change labels or splits, edit a manifest of your own and give it to: cer-feat relabel\n"
+            "  to bring this one back, run: cer-feat relabel with the manifest it was made from"
+        )
+    else:
+        advice = (
+            "the command that wrote it was interrupted: run it again\n"
+            f"  or remove {_beside(path).name}, and its classes are its labels in alphabetical order"
+        )
     raise FormatError(
         f"{path} was changed or damaged after it was written: its digest is not the one in {_beside(path).name}\n"
-        f"  to change labels or splits, edit a manifest of your own and give it to: cer-feat relabel\n"
-        f"  to bring this one back, run: cer-feat relabel with the manifest it was made from"
+        f"  {advice}"
     )
+
+
+def in_store(path: Path) -> bool:
+    """True for the `manifest.csv` of a dataset in a store."""
+    return path.name == "manifest.csv" and (path.absolute().parent.parent / "store.json").exists()
 
 
 def write_with_sidecar(path: Path, data: bytes, sidecar: Sidecar, *, sealed: bool) -> None:
     """Write a CSV and its JSON file; an older pair is replaced, and at every moment one whole pair can be read.
 
+    Without a seal the JSON file binds both CSVs by their digests as long as the writing goes on, and none afterwards.
+
     Raises
     ------
     FormatError
         If a JSON file is there that is not ours, or is of a newer release. In a store a damaged one is replaced.
+    ManifestError
+        If the CSV's own name is that of a JSON file.
     CommitError
         If the disk refuses.
     """
+    if path.suffix.lower() == ".json":
+        raise ManifestError(
+            f"{path}: a manifest is a CSV file, and the JSON file beside it has that name\n"
+            f"  write it to: {path.with_suffix('.csv')}"
+        )
     if not sealed:
         _read(path)  # never overwrite somebody else's file
+        write_with_sidecar(path, data, sidecar, sealed=True)
         document.write(_beside(path), FORMAT, FORMAT_VERSION, sidecar.to_json())
-        files.replace(path, data)
         return
     new = replace(sidecar, csv_sha256=hashlib.sha256(data).hexdigest())
     if _present(path) == new:  # nothing to do, which works in a read-only store too

@@ -77,7 +77,7 @@ class FeatureSpec:
         try:
             fingerprint = body.pop("fingerprint")
             spec = cls(**{**body, "blocks": dict(body["blocks"])})
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, FeatstoreError) as error:
             raise FormatError(f"{path} does not hold the fields of a {FORMAT}: {error}") from None
         if spec.fingerprint != fingerprint:
             raise FormatError(f"{path} names fingerprint {fingerprint}, but its fields give {spec.fingerprint}")

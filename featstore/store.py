@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +14,14 @@ from featstore.errors import (
     FeatstoreError,
     FormatError,
     ManifestError,
+    NewerFormatError,
     UnknownDatasetError,
     UnknownFeatureError,
     nearest,
 )
-from featstore.feature import Feature, while_shards_change
+from featstore.feature import Feature, is_feature_folder, shard_paths, while_shards_change
 from featstore.manifest import Manifest
+from featstore.manifest_change import ManifestChange, change_of
 from featstore.spec import FeatureSpec, differences, valid_name
 from featstore.view import Request, View, build_view
 
@@ -52,6 +55,7 @@ class Store:
         document.read(self.path / "store.json", FORMAT, FORMAT_VERSION)
         self._manifests: dict[str, tuple[object, Manifest]] = {}
         self._features: dict[Path, tuple[object, Feature]] = {}
+        self._told: set[str] = set()
 
     @classmethod
     def create(cls, path: Path | str) -> Store:
@@ -67,7 +71,7 @@ class Store:
 
     def datasets(self) -> list[str]:
         """Names of the datasets, sorted."""
-        return sorted(p.name for p in self.path.iterdir() if (p / "manifest.csv").exists())
+        return sorted(p.name for p in self.path.iterdir() if _holds(p, "manifest.csv"))
 
     def dataset(self, name: str | None = None) -> str:
         """The dataset of that name; for None, the only one there is.
@@ -94,11 +98,6 @@ class Store:
         state = files.state(path, path.with_suffix(".json"))
         known = self._manifests.get(name)  # looked at once: another thread may put a newer one there
         if known is None or known[0] != state:
-            if path.exists() and not path.with_suffix(".json").exists():
-                raise FormatError(
-                    f"{path.with_suffix('.json')} is missing: without it the order of the classes would be guessed\n"
-                    f"  bring it back with: cer-feat relabel with the manifest it was made from"
-                )
             known = self._manifests[name] = (state, Manifest.read(path))
         return known[1]
 
@@ -110,14 +109,76 @@ class Store:
             log.warning("%s", error)
             return None
 
-    def put_manifest(self, dataset: str, manifest: Manifest) -> None:
-        """Make `manifest` the dataset's; rows stay, so a changed label or split costs nothing."""
-        manifest.write(self._folder(dataset) / "manifest.csv", sealed=True)
+    def manifest_change(self, dataset: str, manifest: Manifest) -> ManifestChange:
+        """What it would change to make `manifest` the dataset's."""
+        if dataset not in self.datasets():
+            return change_of(dataset, None, manifest, made_from=dict)
+        try:
+            present = self.manifest(dataset)
+        except NewerFormatError:
+            raise
+        except (FormatError, ManifestError) as error:
+            return ManifestChange(
+                dataset=dataset, given=manifest.where, before=None, after=len(manifest), unreadable=str(error)
+            )
+        return change_of(dataset, present, manifest, made_from=lambda: self._made_from(dataset))
+
+    def put_manifest(self, dataset: str, manifest: Manifest, *, replace_manifest: bool = True) -> ManifestChange:
+        """Make `manifest` the dataset's; rows stay, so a changed label or split costs nothing.
+
+        Parameters
+        ----------
+        replace_manifest : bool
+            False refuses one that looks like another dataset, or like a part of this one (`ManifestChange.check`).
+            Of several writers at once each is compared with what the one before it wrote.
+        """
+        folder = self._folder(dataset)
+        files.make_folder(folder)
+        with files.alone(folder):
+            change = self.manifest_change(dataset, manifest)
+            if not replace_manifest:
+                change.check()
+            manifest.write(folder / "manifest.csv", sealed=True)
+        if change.text:
+            log.debug("dataset %s: %s samples now; %s", dataset, f"{len(manifest):,}", change.text)
+        return change
 
     def features(self, dataset: str | None = None) -> list[Feature]:
-        """All features of a dataset, by name."""
-        folder = self.path / self.dataset(dataset)
-        return [self._feature(p) for p in sorted(folder.iterdir()) if "@" in p.name and (p / "feature.json").exists()]
+        """All features of a dataset, by name.
+
+        Raises
+        ------
+        FormatError
+            If one of them cannot be opened; `usable_features` gives the others.
+        """
+        known, unopened = self.opened_features(dataset)
+        for error in unopened.values():
+            raise error
+        return known
+
+    def usable_features(self, dataset: str | None = None) -> list[Feature]:
+        """The features of a dataset that can be opened, by name; of each that cannot there is one warning."""
+        known, unopened = self.opened_features(dataset)
+        for label, error in unopened.items():
+            if (told := f"{self.path}/{label}: {error}") not in self._told:
+                self._told.add(told)
+                log.warning("feature %s is left out: %s", label, error)
+        return known
+
+    def opened_features(self, dataset: str | None = None) -> tuple[list[Feature], dict[str, FeatstoreError | OSError]]:
+        """The features of a dataset that can be opened, by name, and label and fault of those that cannot.
+
+        A fault is a `feature.json` that is damaged, missing beside shards, unreadable, or of a newer release.
+        """
+        known: list[Feature] = []
+        unopened: dict[str, FeatstoreError | OSError] = {}
+        for folder in sorted(p for p in (self.path / self.dataset(dataset)).iterdir() if "@" in p.name):
+            try:
+                if (folder / "feature.json").exists() or (is_feature_folder(folder) and shard_paths(folder)):
+                    known.append(self._feature(folder))
+            except (FeatstoreError, OSError) as error:
+                unopened[folder.name] = error
+        return known, unopened
 
     def feature(self, name: str, dataset: str | None = None) -> Feature:
         """The feature called `manet`, or `manet@3f9c` where several fingerprints of it are there.
@@ -127,9 +188,19 @@ class Store:
         UnknownFeatureError, AmbiguousFeatureError
         """
         dataset = self.dataset(dataset)
-        known = self.features(dataset)
+        known, unopened = self.opened_features(dataset)
         plain, _, prefix = name.partition("@")
         found = [f for f in known if f.name == plain and f.spec.fingerprint.startswith(prefix)]
+        lost = [label for label in unopened if label.startswith(f"{plain}@{prefix[:12]}")]
+        if lost and found:
+            raise AmbiguousFeatureError(
+                f"{name!r} stands for {len(found) + len(lost)} features: "
+                f"{', '.join([*(f.label for f in found), *lost])}\n"
+                f"  {lost[0]} cannot be opened: {unopened[lost[0]]}\n"
+                f"  say which, for instance: {found[0].label}"
+            )
+        if lost:
+            raise unopened[lost[0]]
         if not found:
             names = {f.name for f in known} | {f.label for f in known}
             raise UnknownFeatureError(
@@ -228,6 +299,14 @@ class Store:
             by_digest.setdefault(digest, []).append(sample_id)
         return [(one, other) for one, digest in first.items() if digest for other in by_digest.get(digest, ())]
 
+    def _made_from(self, dataset: str) -> dict[str, str]:
+        """sample_id to the digest of the picture that a row of some feature was made from."""
+        found: dict[str, str] = {}
+        for feature in self.opened_features(dataset)[0]:
+            with contextlib.suppress(FeatstoreError, OSError):  # a damaged feature says nothing here
+                found.update({i: digest for i, digest in feature.index().image_digests().items() if digest})
+        return found
+
     def _feature(self, folder: Path) -> Feature:
         state = files.state(folder / "feature.json")
         known = self._features.get(folder)
@@ -255,16 +334,27 @@ class Store:
         return Request(key=key, feature=feature, block=block or None)
 
     def _exactly(self, name: str, fingerprint: str, dataset: str) -> Feature:
-        known = self.features(dataset)
+        known, unopened = self.opened_features(dataset)
         for feature in known:
             if feature.spec.fingerprint == fingerprint:
                 return feature
+        for label, error in unopened.items():
+            if label.endswith(f"@{fingerprint[:12]}"):
+                raise error
         plain = name.partition("@")[0]
         there = ", ".join(f.label for f in known if f.name == plain) or "none of that name"
         raise UnknownFeatureError(
             f"dataset {dataset!r} of {self.path} has no {plain}@{fingerprint[:12]}; it has {there}\n"
             f"  extract it with the same weights and options, or train on what is there"
         )
+
+
+def _holds(folder: Path, name: str) -> bool:
+    """True if a folder holds that file; False for one that we may not look into, such as `lost+found`."""
+    try:
+        return (folder / name).exists()
+    except PermissionError:
+        return False
 
 
 def _ambiguous(name: str, found: Sequence[Feature]) -> str:

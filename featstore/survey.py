@@ -22,6 +22,8 @@ class Survey:
     """True for samples of this run that still need a row or a quarantine entry."""
     failed: dict[str, str]
     """sample_id to reason, for samples known to have no usable picture."""
+    unread: frozenset[str]
+    """Those of `failed` whose picture could not be read, which is tried again by every run."""
     repeated: frozenset[str] = field(repr=False)
     """Digests that more than one sample has."""
     stored: dict[str, str] = field(repr=False)
@@ -35,6 +37,7 @@ def surveys(
     *,
     readers: int,
     assume_unchanged: bool,
+    retry_quarantined: bool = False,
     progress: Callable[[str, int, int], None],
 ) -> list[Survey]:
     """Hash the pictures of the samples that are `mine`, once, and compare with what each feature's rows were made from.
@@ -61,7 +64,7 @@ def surveys(
             f"  say where the pictures are with --root"
         )
     return [
-        _survey(manifest, mine, index, made, of_feature, found, missing)
+        _survey(manifest, mine, index, made, of_feature, found, missing, retry_quarantined=retry_quarantined)
         for index, made, of_feature in zip(indexes, made_from, known, strict=True)
     ]
 
@@ -74,6 +77,8 @@ def _survey(
     known: dict[str, str],
     found: dict[str, str],
     missing: dict[str, str],
+    *,
+    retry_quarantined: bool,
 ) -> Survey:
     """State of one feature, whose rows' own digests (`known`) count before those that were read for others."""
     digests = [
@@ -83,10 +88,11 @@ def _survey(
     pending: list[bool] = []
     failed: dict[str, str] = {}
     for sample_id, digest, own in zip(manifest.ids, digests, mine, strict=True):
-        settled = not own or _is_settled(sample_id, digest, index, made_from)
+        again = retry_quarantined and sample_id in index.quarantined and bool(digest)
+        settled = not own or (not again and _is_settled(sample_id, digest, index, made_from))
         pending.append(not settled)
         if own and settled and sample_id in index.quarantined:
-            failed[sample_id] = index.quarantined[sample_id][1]
+            failed[sample_id] = missing.get(sample_id) or index.quarantined[sample_id][1]
         elif not settled and sample_id in missing:
             failed[sample_id] = missing[sample_id]
     wanted = {digest for digest, todo in zip(digests, pending, strict=True) if todo and digest}
@@ -94,6 +100,7 @@ def _survey(
         digests=digests,
         pending=pending,
         failed=failed,
+        unread=frozenset(failed.keys() & missing.keys()),
         repeated=frozenset(digest for digest, count in Counter(digests).items() if digest and count > 1),
         stored={digest: sample_id for sample_id, digest in made_from.items() if digest in wanted},
     )
@@ -120,7 +127,8 @@ def _digests(
 
 def _is_settled(sample_id: str, digest: str, index: RowIndex, made_from: dict[str, str]) -> bool:
     if sample_id in index.quarantined:
-        return index.quarantined[sample_id][0] == digest
+        known, reason = index.quarantined[sample_id]
+        return known == digest and not (digest and pictures.tells_of_reading(reason))
     if sample_id in made_from:  # a picture that is gone does not unsettle its row; verify --images reports it
         return not digest or made_from[sample_id] == digest
     return False

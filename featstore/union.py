@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from featstore.class_sets import ClassSet
 from featstore.errors import ManifestError, listing
 from featstore.manifest import Manifest, Sample
 from featstore.relabelling import relabelled
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +94,42 @@ def merge(manifests: Mapping[str, Manifest], classes: ClassSet | None = None, *,
             s._replace(sample_id=begin + s.sample_id, path=start + s.path, group=s.group and begin + s.group)
             for s in manifest.samples
         ]
-    return Manifest(samples=tuple(samples), classes=chosen, root=root, where=" + ".join(names))
+    origin = _joined_origin({name: manifest.origin for name, manifest in manifests.items()})
+    return Manifest(samples=tuple(samples), classes=chosen, root=root, origin=origin, where=" + ".join(names))
+
+
+def _joined_origin(origins: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What made the pictures of all: frames made in the same way are one entry; what differs otherwise is told."""
+    joined: dict[str, Any] = {}
+    for name, origin in origins.items():
+        for key, value in origin.items():
+            if key == "frames" and isinstance(value, list) and isinstance(joined.get(key, []), list):
+                joined[key] = _joined_ways([*joined.get(key, []), *value])
+            elif key not in joined:
+                joined[key] = value
+            elif joined[key] != value:
+                log.warning("the origins of the manifests differ in %r; that of %s is left out", key, name)
+    without = [name for name, origin in origins.items() if not origin]
+    if joined and without:
+        log.warning("what made the pictures of %s is not known; the origin is that of the others", ", ".join(without))
+    return joined
+
+
+def _joined_ways(ways: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Ways of making frames, those that differ only in their videos as one, unless they disagree on a video."""
+    found: list[dict[str, Any]] = []
+    for way in ways:
+        videos = way.get("videos", {})
+        for known in found:
+            others = known.get("videos", {})
+            if {**known, "videos": None} == {**way, "videos": None} and all(
+                others[video] == videos[video] for video in others.keys() & videos.keys()
+            ):
+                known["videos"] = {**others, **videos}
+                break
+        else:
+            found.append(dict(way))
+    return found
 
 
 def _common(roots: list[Path]) -> Path:

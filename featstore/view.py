@@ -138,6 +138,9 @@ def _incomplete(
     ]
     if bad:
         lines.append(f"  {len(bad)} of them are in quarantine: {listing(bad)}")
+    unread = [i for i in absent if i in index.quarantined and not index.quarantined[i][0]]
+    if unread:
+        lines.append(f"  {len(unread)} of these could not be read then: the same cer-feat extract tries them again")
     disputed = [sample_id for sample_id in absent if sample_id in index.disputed]
     if disputed:
         lines.append(

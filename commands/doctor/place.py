@@ -45,10 +45,11 @@ def _store(path: Path) -> list[Check]:
         return [ok("store", f"none at {path} yet", f"cer-feat extract … --store {path} makes one")]
     try:
         opened = Store(path)
-        features = [feature for dataset in opened.datasets() for feature in opened.features(dataset)]
+        features = []
         for dataset in opened.datasets():
             opened.manifest(dataset)
-    except FeatstoreError as error:
+            features += opened.features(dataset)
+    except (FeatstoreError, OSError) as error:
         return [fail("store", one_line(error), "cer-feat verify says what is damaged")]
     counted = f"{len(opened.datasets())} datasets, {len(features)} features"
     found = [ok("store", f"{path}: {counted}, of a format this release reads")]

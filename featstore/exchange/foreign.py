@@ -82,6 +82,8 @@ class ImportReport:
     """Sample ids whose rows say nothing, and were left out or kept as asked."""
     notes: tuple[str, ...] = field(default=())
     """What is odd about the rows, in sentences."""
+    unread: dict[str, str] = field(default_factory=dict)
+    """sample_id to reason, for pictures that could not be read: whether they repeat others is not known."""
 
 
 def import_rows(
@@ -97,6 +99,8 @@ def import_rows(
     share_repeats: bool = True,
     blank: Blank = "error",
     extra: Extra = "error",
+    replace_manifest: bool = True,
+    need_pictures: bool = False,
     shard_rows: int = 2048,
     workers: int = 2,
 ) -> ImportReport:
@@ -124,14 +128,20 @@ def import_rows(
         them, leave them out (their samples then have no row), or keep them (NaN never).
     extra : {"error", "drop"}
         Names that no sample of the manifest has: refuse them, or leave their rows out.
+    replace_manifest : bool
+        False refuses a manifest that removes samples of the dataset, or looks like another dataset's.
+    need_pictures : bool
+        Refuse to import if not one picture can be read, since then no leak can be seen.
 
     Raises
     ------
     RowsError
         Wrong shapes, NaN or Inf, blank rows, or rows that are all the same.
     ManifestError
-        Names that repeat or match no sample.
+        Names that repeat or match no sample; a manifest that may not take the place of the dataset's.
     """
+    if not replace_manifest:
+        store.manifest_change(dataset, manifest).check()
     blocks: dict[str, RowSource] = dict(rows) if isinstance(rows, Mapping) else {"rows": rows}
     looked = _look(blocks, names, blank)
     dtype: Dtype = "float16" if all(block.dtype == np.float16 for block in blocks.values()) else "float32"
@@ -152,14 +162,22 @@ def import_rows(
         dtype=dtype,
         described={"source": source, **(described or {})},
     )
+    digests, unread = pictures.digests(manifest, workers=workers)
+    if need_pictures and len(unread) == len(manifest):
+        first = manifest.samples[0]
+        raise ManifestError(
+            f"none of the {len(manifest)} pictures of {manifest.where} can be read "
+            f"(first: {first.path}: {unread[first.sample_id]})\n"
+            f"  looked under: {manifest.root}\n"
+            f"  say where the pictures are with --root, or leave it out to import rows without pictures"
+        )
     feature = store.create_feature(dataset, spec)
-    digests, _ = pictures.digests(manifest, workers=workers)
     left_out = set(blank_rows) if blank == "drop" else set()
     row_of = {manifest.ids[at]: i for i, at in found.items() if i not in left_out}
     matched = len(row_of)
     if share_repeats:
         _share(row_of, manifest, digests)
-    store.put_manifest(dataset, manifest)
+    store.put_manifest(dataset, manifest, replace_manifest=replace_manifest)
     done = feature.index().place
     for index, positions in plan(len(manifest), shard_rows):
         chosen = [i for i in positions if manifest.ids[i] in row_of and manifest.ids[i] not in done]
@@ -182,6 +200,7 @@ def import_rows(
         extra=tuple(name for i, name in enumerate(names) if i not in found),
         blank=tuple(manifest.ids[found[i]] for i in blank_rows),
         notes=notes,
+        unread=unread,
     )
 
 

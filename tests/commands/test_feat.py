@@ -300,3 +300,32 @@ def test_the_bar_tells_rate_and_how_busy_the_model_is():
     assert rate_text("embed", 85.31, 0.934) == "85.3 pictures/s, model 93% busy"
     assert rate_text("hash", 1200.0, 0.0) == "1,200.0 pictures/s"
     assert rate_text("embed", None, 0.5) == ""
+
+
+def test_one_damaged_feature_json_is_named_by_ls_and_the_others_are_listed(run, filled):
+    path = next(filled.glob("faces/one@*/feature.json"))
+    path.write_bytes(path.read_bytes()[:-30])
+    result = run("cer-feat ls --json")
+    one, two = json.loads(result.stdout)
+    assert "unusable" in one
+    assert (one["feature"], two["rows"]) == (path.parent.name, 42)
+    assert "cannot be used" in result.stderr
+    assert "unusable" in run("cer-feat ls").stdout
+    run("cer-feat show two")
+    run("cer-feat compact")
+    run("cer-feat gc")
+    run("cer-feat export two --format npy -o rows")
+    assert "is left out" not in run("cer-fuse train -f two --head linear").stderr
+    assert "nothing in the store says what it said" in run("cer-feat verify --repair", code=1).stdout
+    again = run("cer-feat import one.npy --names names.txt --as one --data faces.csv")
+    assert "42 matched" in again.stderr
+    assert json.loads(run("cer-feat ls --json").stdout)[0]["rows"] == 42
+
+
+def test_one_damaged_dataset_is_named_by_ls_and_the_others_are_listed(run, filled):
+    run("cer-feat import one.npy --names names.txt --as one --data faces.csv --dataset more")
+    path = filled / "more" / "manifest.csv"
+    path.write_bytes(path.read_bytes()[:-5])
+    entries = json.loads(run("cer-feat ls --json").stdout)
+    assert [("unusable" in e, e["dataset"]) for e in entries] == [(False, "faces"), (False, "faces"), (True, "more")]
+    assert "more" in run("cer-feat ls").stdout

@@ -202,3 +202,20 @@ def test_a_signal_ends_a_run_in_words_and_the_next_one_goes_on(cer, tmp_path, ca
     assert "run the same command again to go on" in found.stderr
     cer(TINY)
     assert "going on after epoch 0, step 1" in caplog.text
+
+
+def test_pictures_that_cannot_be_compared_across_the_two_parts_are_told(tmp_path):
+    from commands.learning_data import _split
+    from featstore import Manifest, Sample, class_set
+
+    for i in range(8):
+        (tmp_path / f"{i}.png").write_bytes(b"picture %d" % i)
+    classes = class_set("abaw7")
+    samples = tuple(
+        Sample(sample_id=f"s{i}", path=f"{i if i else 'none'}.png", label=classes.labels[i % 2], split="train")
+        for i in range(8)
+    )
+    said = []
+    _split(Manifest(samples=samples, classes=classes, root=tmp_path), "faces", 0.25, 0, said.append)
+    assert "1 pictures of faces cannot be read" in said[0]
+    assert "s0: missing" in said[0]

@@ -90,3 +90,14 @@ def test_predictions_of_another_head_are_no_guide(run, folder):
     write_predictions(folder / "other.csv", fewer)
     result = run("cer-fuse smooth predictions.csv --choose-on other.csv --window 5", code=2)
     assert "both must be of one head" in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_json_holds_the_answers_that_would_go_to_stdout(run, folder):
+    run("cer-fuse smooth predictions.csv --window 9 -o out.csv")
+    written = read_predictions(folder / "out.csv")
+    found = json.loads(run("cer-fuse smooth predictions.csv --window 9 --json").stdout)["answers"]
+    assert [answer["sample_id"] for answer in found] == list(written.ids)
+    assert [list(answer["probabilities"].values()) for answer in found] == written.proba.tolist()
+    assert found[0]["predicted"] == written.classes[int(written.proba[0].argmax())]
+    kept = json.loads(run("cer-fuse smooth predictions.csv --window 9 --json -o again.csv").stdout)
+    assert ("answers" in kept, kept["output"]) == (False, "again.csv")

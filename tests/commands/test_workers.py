@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from commands import workers
+from commands.console import PROGRESS_LINE
 from commands.workers import WorkerError, _Sum, run_workers
 from featstore import Store
 
@@ -42,6 +44,42 @@ def test_how_busy_each_workers_model_is_comes_with_its_progress():
     total.step(0, "hash", 1, 2)
     assert seen == [("embed", 3, 10), ("embed", 7, 30), ("hash", 1, 2)]
     assert busy == {0: 0.0, 1: 0.75}
+
+
+MUCH = "[print('later', i, 'x' * 100, file=sys.stderr) for i in range(3000)]"
+"""More than a pipe holds: who has stopped listening would block the worker."""
+GARBLED = ["", "not json", "[1, 2", '["embed", 1]', '["embed", "1", 2]', "[" * 5000, '["embed", 1, 2, 3, 4]', "null"]
+
+
+def test_a_garbled_line_of_progress_neither_ends_nor_blocks_the_listener(monkeypatch, capfd):
+    lines = [PROGRESS_LINE + text for text in GARBLED]
+    lines += ["half a line" + PROGRESS_LINE + '["embed", 3, 4]', PROGRESS_LINE + '["embed", 4, 4]']
+    code = f"import sys; sys.stderr.write({chr(10).join(lines)!r} + chr(10)); {MUCH}; print('[]')"
+    monkeypatch.setattr(workers, "_CODE", code)
+    seen = []
+    assert run_workers(lambda j: [], 1, lambda *step: seen.append(step)) == [[]]
+    assert seen == [("embed", 3, 4), ("embed", 4, 4)]
+    said = capfd.readouterr().err
+    assert "half a line" in said
+    assert "later 2999" in said
+
+
+def test_a_bar_that_fails_does_not_block_the_worker(monkeypatch, capfd):
+    line = PROGRESS_LINE + '["embed", 3, 4]'
+    monkeypatch.setattr(workers, "_CODE", f"import sys; print({line!r}, file=sys.stderr); {MUCH}; print('[]')")
+
+    def fail(*step):
+        raise UnicodeEncodeError("ascii", "é", 0, 1, "cannot be shown")
+
+    assert run_workers(lambda j: [], 1, fail) == [[]]
+    assert "not all that worker 0 said could be shown" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("printed", ["", "Downloading…", "[1, 2"])
+def test_a_worker_whose_result_is_garbled_is_named(monkeypatch, printed):
+    monkeypatch.setattr(workers, "_CODE", f"import sys; sys.stdout.reconfigure(encoding='utf-8'); print({printed!r})")
+    with pytest.raises(WorkerError, match="worker 0 ended well, but what it printed is no result"):
+        run_workers(lambda j: [], 1, quiet)
 
 
 @pytest.mark.slow

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import threading
+import zipfile
 
 import numpy as np
 import pytest
 
-from featstore import Manifest, extract
-from featstore.errors import CommitError, FeatstoreError, ManifestError, RowsError, TooManyErrors
+from featstore import Manifest, Store, extract
+from featstore.errors import CommitError, FeatstoreError, IncompleteError, ManifestError, RowsError, TooManyErrors
 from featstore.extract import plan
+from featstore.extraction import ExtractReport
+from featstore.pictures import PictureSource
+from featstore.shard import Rows
 
 from .conftest import ToyEmbedder
 
@@ -270,3 +276,228 @@ def test_progress_ends_at_the_total(store, make_manifest, embedder):
     )
     assert ("hash", 12, 12) in seen
     assert seen[-1] == ("embed", 12, 12)
+
+
+@pytest.fixture
+def reading(monkeypatch):
+    """Make the n-th read of a picture give something else: an error to raise, or a function of its bytes."""
+    read, faults, counts = PictureSource.read, {}, {}
+
+    def disturbed(self, path):
+        counts[path] = counts.get(path, 0) + 1
+        fault = faults.get((path, counts[path]))
+        if isinstance(fault, BaseException):
+            raise fault
+        data = read(self, path)
+        return fault(data) if fault is not None else data
+
+    monkeypatch.setattr(PictureSource, "read", disturbed)
+
+    def on(path, nth, fault):
+        faults[(path, counts.get(path, 0) + nth)] = fault
+
+    return on
+
+
+CODES = [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EACCES, errno.ENOENT, errno.ENOMEM, errno.EISDIR]
+
+
+@pytest.mark.parametrize("nth", [1, 2], ids=["hashing", "decoding"])
+@pytest.mark.parametrize("code", CODES, ids=lambda code: errno.errorcode[code])
+def test_a_passing_read_error_is_tried_again_by_the_next_run(store, make_manifest, reading, code, nth):
+    manifest = make_manifest(12)
+    reading("3.png", nth, OSError(code, os.strerror(code), "3.png"))
+    report = extract(ToyEmbedder(), manifest, store, dataset="d")
+    assert (list(report.quarantined), report.unread, report.embedded) == (["s0003"], ["s0003"], 11)
+    assert store.feature("toy").index().quarantined["s0003"][0] == "", "no digest: its bytes were not had"
+    with pytest.raises(IncompleteError, match="1 of these could not be read then: the same cer-feat extract tries"):
+        store.view(["toy"])
+    report = extract(ToyEmbedder(), manifest, store, dataset="d")
+    assert (report.quarantined, report.unread, report.embedded) == ({}, [], 1)
+    assert len(store.view(["toy"])) == 12
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda data: data[:5],
+        lambda data: b"",
+        lambda data: b"BAD" + data,
+        MemoryError(),
+        OSError("cannot be read: CRC"),
+    ],
+    ids=["short", "empty", "changed", "memory", "archive"],
+)
+def test_what_is_not_what_was_hashed_is_neither_embedded_nor_kept_in_quarantine(store, make_manifest, reading, fault):
+    manifest = make_manifest(12)
+    reading("3.png", 2, fault)
+    first = ToyEmbedder()
+    assert extract(first, manifest, store, dataset="d").unread == ["s0003"]
+    assert len(first.embedded) == 11
+    assert extract(ToyEmbedder(), manifest, store, dataset="d").embedded == 1
+    assert len(store.view(["toy"])) == 12
+
+
+def test_reader_processes_tell_a_read_error_apart_from_no_picture(store, make_manifest):
+    """Their reads cannot be disturbed from here, but a picture can change between the hash and the decoding."""
+    from .openers import OpeningEmbedder
+
+    manifest = make_manifest(4, contents={1: b"BAD"})
+
+    def change(stage, done, total):
+        if stage == "hash" and done == total:
+            (manifest.root / "2.png").write_bytes(b"changed")
+
+    report = extract(OpeningEmbedder(), manifest, store, dataset="d", reader_processes=1, progress=change)
+    assert report.quarantined == {"s0001": "not a picture", "s0002": "its bytes changed while it was read"}
+    assert report.unread == ["s0002"]
+
+
+def test_memory_that_does_not_suffice_for_one_picture_is_tried_again(store, make_manifest):
+    class Short(ToyEmbedder):
+        def decode(self, data):
+            if data == b"picture 0003":
+                raise MemoryError
+            return super().decode(data)
+
+    report = extract(Short(), make_manifest(6), store, dataset="d")
+    assert (report.quarantined, report.unread) == ({"s0003": "memory did not suffice"}, ["s0003"])
+    assert extract(ToyEmbedder(), make_manifest(6), store, dataset="d").embedded == 1
+
+
+def test_a_decoders_own_error_stays_and_the_systems_passes(store, make_manifest):
+    class Odd(ToyEmbedder):
+        def decode(self, data):
+            if data == b"picture 0003":
+                raise OSError("image file is truncated")
+            if data == b"picture 0004":
+                raise OSError(errno.ENOSPC, "No space left on device", "/tmp/decoded")
+            return super().decode(data)
+
+    report = extract(Odd(), make_manifest(6), store, dataset="d")
+    assert (sorted(report.quarantined), report.unread) == (["s0003", "s0004"], ["s0004"])
+    assert sorted(extract(ToyEmbedder(), make_manifest(6), store, dataset="d").quarantined) == ["s0003"]
+
+
+def test_a_picture_that_is_none_stays_in_quarantine_until_all_are_tried_again(store, make_manifest):
+    class Older(ToyEmbedder):
+        def decode(self, data):
+            if data.startswith(b"NEW"):
+                raise ValueError("a kind of picture that this decoder does not know")
+            return super().decode(data)
+
+    manifest = make_manifest(12, contents={2: b"NEW kind", 5: b"BAD"})
+    assert len(extract(Older(), manifest, store, dataset="d").quarantined) == 2
+    assert extract(ToyEmbedder(), manifest, store, dataset="d").already == 12
+    report = extract(ToyEmbedder(), manifest, store, dataset="d", retry_quarantined=True)
+    assert (report.already, report.embedded, report.quarantined) == (10, 1, {"s0005": "not a picture"})
+    assert set(store.feature("toy").index().quarantined) == {"s0005"}
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "[Errno 5] Input/output error: '/data/3.png'",
+        "missing",
+        "permission denied",
+        "a.zip/3.png cannot be read: Bad CRC",
+    ],
+)
+def test_a_read_error_that_an_older_release_quarantined_with_its_digest_is_tried_again(
+    store, make_manifest, monkeypatch, reason
+):
+    import hashlib
+
+    from featstore.made_features import make_features
+
+    manifest = make_manifest(4)
+    (feature,) = make_features([ToyEmbedder()], [None], store, "d", "float32")
+    digest = hashlib.sha256(b"picture 0003").hexdigest()
+    empty = {name: np.empty((0, width), np.float32) for name, width in feature.spec.blocks.items()}
+    feature.commit(
+        Rows(ids=[], image_digests=[], blocks=empty, quarantined=[("s0003", digest, reason)]), index=0, generation=0
+    )
+    assert extract(ToyEmbedder(), manifest, store, dataset="d").embedded == 4
+    assert len(store.view(["toy"])) == 4
+
+
+def test_a_row_stays_when_its_changed_picture_cannot_be_read_just_now(store, make_manifest, reading):
+    manifest = make_manifest(4)
+    extract(ToyEmbedder(), manifest, store, dataset="d")
+    before = store.view(["toy"]).join()
+    reading("3.png", 1, lambda data: data[:4])  # a hash of half the file: it seems to have changed
+    report = extract(ToyEmbedder(), manifest, store, dataset="d")
+    assert (report.quarantined, report.unread) == ({"s0003": "its bytes changed while it was read"}, ["s0003"])
+    np.testing.assert_array_equal(store.view(["toy"]).join(), before)
+    assert extract(ToyEmbedder(), manifest, store, dataset="d").already == 4
+
+
+@pytest.mark.parametrize("nth", [1, 2], ids=["hashing", "decoding"])
+def test_a_row_that_another_run_made_meanwhile_outlives_our_read_error(store, make_manifest, reading, nth):
+    manifest = make_manifest(4)
+    reading("3.png", nth, OSError(errno.EACCES, "Permission denied"))
+    met = []
+
+    class Slow(ToyEmbedder):
+        def embed(self, pictures):
+            if not met:
+                met.append(extract(ToyEmbedder(), manifest, Store(store.path), dataset="d"))
+            return super().embed(pictures)
+
+    report = extract(Slow(), manifest, store, dataset="d")
+    assert (met[0].embedded, report.quarantined, report.unread) == (4, {}, [])
+    assert len(store.view(["toy"])) == 4
+
+
+def test_a_repeated_picture_whose_first_could_not_be_read_is_tried_again(store, make_manifest, reading):
+    manifest = make_manifest(6, contents={1: b"same face", 4: b"same face"})
+    reading("1.png", 2, OSError(errno.EIO, "Input/output error"))
+    assert extract(ToyEmbedder(), manifest, store, dataset="d").unread == ["s0001", "s0004"]
+    report = extract(ToyEmbedder(), manifest, store, dataset="d")
+    assert (report.embedded, report.shared, report.quarantined) == (1, 1, {})
+
+
+def test_pictures_that_cannot_be_read_count_as_errors_too(store, make_manifest, reading):
+    manifest = make_manifest(30)
+    for i in range(15):
+        reading(f"{i}.png", 2, OSError(errno.EIO, "Input/output error"))
+    with pytest.raises(TooManyErrors, match=r"11 of 30 pictures cannot be used(.|\n)*11 of them could not be read"):
+        extract(ToyEmbedder(), manifest, store, dataset="d")
+    assert extract(ToyEmbedder(), manifest, store, dataset="d").quarantined == {}
+
+
+def test_the_reason_that_is_told_is_the_present_one(store, make_manifest):
+    manifest = make_manifest(12)
+    (manifest.root / "3.png").unlink()
+    assert extract(ToyEmbedder(), manifest, store, dataset="d").quarantined == {"s0003": "missing"}
+    (manifest.root / "3.png").mkdir()
+    report = extract(ToyEmbedder(), manifest, store, dataset="d")
+    assert (report.quarantined, report.unread) == ({"s0003": "is a folder"}, ["s0003"])
+
+
+def test_a_stale_archive_is_opened_anew_for_the_next_picture(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "faces.zip", "w") as file:
+        file.writestr("a.png", b"a picture")
+    source, read, failing = PictureSource(tmp_path), zipfile.ZipFile.read, []
+
+    def stale(self, *args):
+        if not failing:
+            failing.append(self)
+        if self is failing[0]:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return read(self, *args)
+
+    monkeypatch.setattr(zipfile.ZipFile, "read", stale)
+    with pytest.raises(OSError, match=r"[Ss]tale"):
+        source.read("faces.zip/a.png")
+    assert source.read("faces.zip/a.png") == b"a picture"
+
+
+def test_the_reports_of_several_runs_are_one_with_all_that_was_not_read():
+    def part(*unread):
+        return ExtractReport(
+            feature="toy@0", samples=2, already=0, by_others=0, embedded=1, shared=0,
+            quarantined=dict.fromkeys(unread, "missing"), unread=list(unread),
+        )  # fmt: skip
+
+    assert ExtractReport.merged([part("b"), part("a"), part()]).unread == ["a", "b"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from featstore import extract, verify
+from featstore import FeatureSpec, extract, files, verify
 from featstore.errors import CommitError, DamagedShardError
 from featstore.garbage import find_garbage, remove_garbage
 from featstore.shard import Rows
@@ -16,6 +17,8 @@ from featstore.shard_reader import read_strings
 
 from .conftest import ToyEmbedder
 from .history import HOUR_S, histories, holdings, lived, make_older
+
+ToySpec = FeatureSpec(name="toy", identity=ToyEmbedder().spec(), blocks={"left": 4, "right": 3})
 
 
 @pytest.fixture
@@ -242,3 +245,54 @@ def test_only_the_dataset_asked_for_is_looked_at(filled, make_manifest):
     for name in ("d", "e"):
         os.utime(filled.path / name / ".tmp-1", (old, old))
     assert [item.path for item in find_garbage(filled, dataset="e")] == [filled.path / "e" / ".tmp-1"]
+
+
+def commit(feature, ids, pictures, *, index=0, generation=0):
+    blocks = {name: np.full((len(ids), width), 1.0, "float32") for name, width in feature.spec.blocks.items()}
+    digests = [picture * 64 for picture in pictures]
+    return feature.commit(Rows(ids=ids, image_digests=digests, blocks=blocks), index=index, generation=generation)
+
+
+def test_a_disputed_sample_that_also_stands_in_a_superseded_shard_is_no_fault(store, make_manifest):
+    store.put_manifest("d", make_manifest(3))
+    feature = store.create_feature("d", ToySpec)
+    third = commit(feature, ["s0000", "s0001"], "aa", index=7)
+    commit(feature, ["s0001"], "c", index=8, generation=1)
+    claimants = [commit(feature, ["s0000"], picture, generation=1) for picture in "de"]
+    assert set(feature.index().disputed) == {"s0000"}
+    (found,) = find_garbage(store, now=True)
+    assert found.path == third
+    assert set(found.relies_on) & set(claimants)
+    assert find_garbage(store) == []
+    remove_garbage([found])
+    assert set(feature.index().disputed) == {"s0000"}
+    assert find_garbage(store, now=True, unlisted=True) == []
+
+
+def test_a_third_shard_of_a_dispute_stays(store, make_manifest):
+    store.put_manifest("d", make_manifest(3))
+    feature = store.create_feature("d", ToySpec)
+    for picture in "abc":
+        commit(feature, ["s0000"], picture)
+    assert find_garbage(store, now=True) == []
+
+
+@pytest.mark.parametrize("ahead_s", [-2 * HOUR_S, 2 * HOUR_S])
+def test_what_is_stale_is_told_by_the_file_systems_clock(filled, monkeypatch, ahead_s):
+    """As on a machine whose own clock is two hours off that of the server which stamps the files."""
+    (filled.path / "d" / ".tmp-1").write_bytes(b"")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + ahead_s)
+    assert find_garbage(filled) == []
+    make_older(filled.path)
+    assert {item.path.name for item in find_garbage(filled)} == {".tmp-1", superseded(filled).name}
+
+
+def test_garbage_of_a_store_that_cannot_be_written_is_listed_all_the_same(filled, monkeypatch):
+    make_older(filled.path)
+
+    def refuse(folder):
+        raise OSError(errno.EROFS, "Read-only file system", str(folder))
+
+    monkeypatch.setattr(files, "now_on", refuse)
+    assert [item.path for item in find_garbage(filled)] == [superseded(filled)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import pytest
 
 from featstore import Manifest, Store, class_set, files
-from featstore.errors import CommitError, FormatError
+from featstore.errors import CommitError, FormatError, ManifestError
 
 
 @pytest.fixture
@@ -76,6 +77,7 @@ def test_a_writer_whose_json_was_overtaken_writes_again(kept, monkeypatch):
         replace(to, data)
 
     monkeypatch.setattr(files, "replace", meet)
+    monkeypatch.setattr(files, "_PATIENCE_S", 0.0)  # as on a file system without locks
     store.put_manifest("d", other)
     assert Store(store.path).manifest("d").ids == other.ids
 
@@ -93,3 +95,75 @@ def test_a_damaged_json_is_refused_and_can_be_replaced_but_not_one_of_a_newer_re
     beside.write_text(text.replace('"format_version": 1', '"format_version": 2'))
     with pytest.raises(FormatError, match="newer"):
         store.put_manifest("d", manifest)
+
+
+@pytest.mark.parametrize("present", ["a pair", "only the CSV", "nothing"])
+def test_an_interrupt_at_any_point_never_pairs_old_rows_with_new_classes(kept, tmp_path, monkeypatch, present):
+    """Outside a store too, where the CSV may be edited and no digest binds the two for good."""
+    store, _, other = kept
+    old, path = store.manifest("d"), tmp_path / "mine.csv"
+    replace, seen = files.replace, []
+    for dies_at in range(1, 8):
+        for file in (path, path.with_suffix(".json")):
+            file.unlink(missing_ok=True)
+        if present != "nothing":
+            old.write(path)
+        if present == "only the CSV":
+            path.with_suffix(".json").unlink()
+        calls = []
+
+        def die(to, data, calls=calls, dies_at=dies_at):
+            calls.append(to.suffix)
+            if len(calls) == dies_at:
+                raise KeyboardInterrupt
+            replace(to, data)
+
+        monkeypatch.setattr(files, "replace", die)
+        with contextlib.suppress(KeyboardInterrupt):
+            other.write(path)
+        monkeypatch.setattr(files, "replace", replace)
+        try:
+            found = Manifest.read(path)
+        except (FormatError, ManifestError):
+            seen.append("refused")
+            continue
+        whole = [(m.samples, m.classes) for m in (old, other)]
+        if present == "only the CSV" and dies_at == 1:
+            continue  # as it was: its classes are its labels in alphabetical order
+        assert (found.samples, found.classes) in whole
+        seen.append(found.classes.name)
+        if len(calls) < dies_at:
+            text = path.read_text()
+            path.write_text(text.replace("s0001", "s9999"))
+            assert "s9999" in Manifest.read(path).ids, "a CSV that was written to the end may be edited"
+    assert seen[-1] == other.classes.name
+    assert ("refused" in seen) == (present != "a pair")
+
+
+def test_a_reader_that_meets_a_writer_between_its_two_files_reads_one_whole_pair(kept, tmp_path, monkeypatch):
+    from featstore import sidecar
+
+    store, _, other = kept
+    old, path = store.manifest("d"), tmp_path / "mine.csv"
+    old.write(path)
+    read, met = sidecar.read_csv, []
+
+    def meet(of):
+        if not met:
+            met.append(True)
+            other.write(path)
+        return read(of)
+
+    monkeypatch.setattr(sidecar, "read_csv", meet)
+    found = Manifest.read(path)
+    assert (found.samples, found.classes) == (other.samples, other.classes)
+
+
+def test_a_manifest_does_not_overwrite_its_own_json_file(kept, tmp_path):
+    store, _, _ = kept
+    with pytest.raises(ManifestError, match=r"part\.json: a manifest is a CSV file(.|\n)*write it to: .*part\.csv"):
+        store.manifest("d").write(tmp_path / "part.json")
+    assert list(tmp_path.glob("part*")) == []
+    store.manifest("d").write(tmp_path / "part.csv")
+    with pytest.raises(ManifestError, match=r"name the CSV, part\.csv"):
+        Manifest.read(tmp_path / "part.json")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from featstore import Manifest, Sample, class_set
@@ -81,3 +83,35 @@ def test_a_group_that_two_parts_have_in_different_splits_is_refused(two):
     }
     with pytest.raises(ManifestError, match=r"a \+ b, sample 1: group 'v' stands in two splits"):
         merge(parts)
+
+
+def way(identity, **videos):
+    return {"identity": {"fps": identity}, "versions": {"av": "1"}, "videos": videos}
+
+
+def test_merging_keeps_what_made_the_pictures(make_manifest):
+    def named(prefix, origin):
+        manifest = make_manifest(2)
+        samples = tuple(s._replace(sample_id=prefix + s.sample_id) for s in manifest.samples)
+        return dataclasses.replace(manifest, samples=samples, origin=origin)
+
+    one, two = way(5, a={"sha256": "1"}), way(5, b={"sha256": "2"})
+    merged = merge({"x": named("x", {"frames": [one]}), "y": named("y", {"frames": [two]})})
+    assert merged.origin == {"frames": [way(5, a={"sha256": "1"}, b={"sha256": "2"})]}
+    assert one["videos"] == {"a": {"sha256": "1"}}, "what was given is as before"
+    assert merge({"x": named("x", {"frames": [one]}), "y": named("y", {"frames": [one]})}).origin == {"frames": [one]}
+    other, clash = way(25, a={"sha256": "1"}), way(5, a={"sha256": "9"})
+    for second in (other, clash):
+        both = {"x": named("x", {"frames": [one]}), "y": named("y", {"frames": [second]})}
+        assert merge(both).origin == {"frames": [one, second]}
+
+
+def test_origins_that_cannot_be_one_are_told(make_manifest, caplog):
+    first = dataclasses.replace(make_manifest(2), origin={"tool": "a"})
+    samples = tuple(s._replace(sample_id="y" + s.sample_id) for s in first.samples)
+    second = dataclasses.replace(first, samples=samples, origin={"tool": "b"})
+    assert merge({"x": first, "y": second}).origin == {"tool": "a"}
+    assert "the origins of the manifests differ in 'tool'; that of y is left out" in caplog.text
+    third = dataclasses.replace(second, origin={})
+    merge({"x": first, "z": third})
+    assert "what made the pictures of z is not known" in caplog.text
