@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 
 
 @forms(
-    always=("name", "data", "store", "dataset", "root", "share_repeats", "as_json"),
+    always=(
+        "name", "data", "store", "dataset", "root", "share_repeats", "blank", "extra", "replace_manifest", "as_json",
+    ),
     listed=Form("names are in Parquet itself, and those of a folder's samples are its files'", ("names",)),
     keyed=Form("is for .npz, HDF5 and .pt files", ("rows_key", "names_key")),
     pooled=Form("is for a folder of one .npy a sample", ("frames",)),
-)
+)  # fmt: skip
 def import_(
     ctx: typer.Context,
     rows: Annotated[
