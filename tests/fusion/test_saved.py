@@ -110,6 +110,8 @@ def fit_threads(name: str) -> dict[str, int]:
             found[pool["user_api"]] = pool["num_threads"]
     own = {"torch": 1} if "epochs" in head_settings(name) else {name: 1} if "n_jobs" in QUICK[name] else {}
     own |= {"openmp": 1} if name == "histgb" else {}
+    if QUICK[name].keys() & {"threads", "n_jobs"}:  # all that computes in it has the one
+        found = dict.fromkeys(found, 1)
     return found | own
 
 
