@@ -10,7 +10,7 @@ demo: $(STAMP)  ## draw faces, embed them with the three backbones, train and co
 	$(BIN)/cer-feat demo --output demo-out
 
 test: $(STAMP)  ## the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-pythons:  ## store, fusion and reliability on every other CPython from 3.11 up that is found, one after another
 	$(PYTHON) tests/environments.py pythons

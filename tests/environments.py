@@ -74,7 +74,7 @@ def run_suite(python: Python, tests: Sequence[str], *, constraints: Path | None 
             status = subprocess.run(command, cwd=ROOT).returncode
             if status:
                 return status, f"{title}: the environment could not be made"
-        suite = [inside, "-m", "pytest", "-p", "no:cacheprovider", *tests]
+        suite = [inside, "-m", "pytest", "-n", "auto", "--dist", "loadfile", "-p", "no:cacheprovider", *tests]
         with subprocess.Popen(suite, cwd=ROOT, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
             last = ""
             assert process.stdout is not None

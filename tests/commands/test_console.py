@@ -15,6 +15,7 @@ import pytest
 from typer.testing import Result
 
 from commands import console, feat, fuse
+from fusion import ReportError
 
 Run = Callable[..., Result]
 _TREE = Path(__file__).resolve().parents[2]
@@ -130,10 +131,19 @@ def test_a_full_disk_behind_stdout_is_told_in_words(filled: Path, tmp_path: Path
     assert b"Traceback" not in stderr
 
 
-def test_a_comparison_is_shown_even_if_its_picture_cannot_be_written(run: Run, filled: Path) -> None:
-    result = run("cer-fuse compare --heads ncm --features one --figure out.txt --format csv", code=1)
+def test_a_comparison_is_shown_even_if_its_picture_cannot_be_written(
+    run: Run, filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = run("cer-fuse compare --heads ncm --features one --figure out.txt --format csv", code=1)
+    assert "cannot draw to 'out.txt'" in refused.stderr
+
+    def full(*_: object) -> None:
+        raise ReportError("the disk is full")
+
+    monkeypatch.setattr("fusion.confusion_figure.draw_confusions", full)
+    result = run("cer-fuse compare --heads ncm --features one --figure out.png --format csv", code=1)
     assert "Macro F1 (%)" in result.stdout
-    assert "cannot draw to 'out.txt'" in result.stderr
+    assert "the disk is full" in result.stderr
 
 
 def test_a_closed_stdout_is_no_traceback(tmp_path: Path) -> None:

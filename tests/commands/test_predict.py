@@ -199,21 +199,19 @@ def test_what_cannot_be_meant_is_refused(run, tmp_path, command, code, words):
 def test_content_and_not_the_ending_tells_a_picture_from_a_video(tmp_path):
     from contextlib import ExitStack
 
-    from commands.predict_sources import PictureSource, VideoSource, source_of
+    from commands.predict_sources import PictureSource, source_of
 
     picture = io.BytesIO()
     Image.new("RGB", (40, 40)).save(picture, "JPEG")
     (tmp_path / "linked").mkdir()
     for name in ("x.jfif", "x", "x.mp4", "linked/y.jpe"):
         (tmp_path / name).write_bytes(picture.getvalue())
-    (tmp_path / "video.jpg").write_bytes(b"\0\0\0\x18ftypisom" + bytes(40))
     (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
     with ExitStack() as keep:
         for name in ("x.jfif", "x", "x.mp4", "phone.heic"):
             source = source_of(tmp_path / name, None, keep)
             assert isinstance(source, PictureSource)
             assert source.names == (name,)
-        assert isinstance(source_of(tmp_path / "video.jpg", None, keep), VideoSource)
         folder = tmp_path / "folder"
         folder.mkdir()
         (folder / "more").symlink_to(tmp_path / "linked")

@@ -51,7 +51,7 @@ def test_paths_of_a_table_are_read_as_they_are_meant(tmp_path, monkeypatch):
     meant = ["a/b/1.jpg", "a/2.jpg", "A/3.JPG", f"a/{NFD}", "a/5 .jpg", "a/b/1.jpg", "a/2.jpg", "a/2.jpg", "a/2.jpg"]
     for one, other in zip(written, meant, strict=True):
         assert listed(root, one) == [other]
-    adapted = build("csv", fill(root, {"n.csv": "path\na\\b\\1.jpg\na/2.jpg\n"}) / "n.csv")
+    adapted = build("csv", fill(root, {"n.csv": "path,label\na\\b\\1.jpg,x\na/2.jpg,y\n"}) / "n.csv")
     assert adapted.notes == (r"1 paths are read otherwise than they are written: 'a\\b\\1.jpg' as 'a/b/1.jpg'",)
 
 

@@ -10,7 +10,7 @@ import pytest
 FULL = 10_000
 """`CER_FUZZ_N` of a full run: the case counts of `docs/reliability.md`."""
 CASES = int(os.environ.get("CER_FUZZ_N", "500"))
-_FIGURES = pytest.StashKey[dict[str, list[str]]]()
+_FIGURE = "promise"
 
 
 @pytest.fixture
@@ -28,14 +28,18 @@ def figure(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     """Note a promise's figure for the table: `figure("P1", "200 kills: 0 wrong, 0 unreadable")`."""
 
     def note(promise: str, text: str) -> None:
-        request.config.stash.setdefault(_FIGURES, {}).setdefault(promise, []).append(text)
+        request.node.user_properties.append((_FIGURE, (promise, text)))  # goes with the report, from workers too
 
     return note
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print every promise's figures in order."""
-    figures = config.stash.get(_FIGURES, {})
+    figures: dict[str, list[str]] = {}
+    for report in (report for reports in terminalreporter.stats.values() for report in reports):
+        for name, value in getattr(report, "user_properties", ()):
+            if name == _FIGURE and report.when == "call":
+                figures.setdefault(value[0], []).append(value[1])
     if not figures:
         return
     terminalreporter.section(f"promises (CER_FUZZ_N={CASES})")
