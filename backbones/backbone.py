@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,8 +80,16 @@ class Backbone(ABC):
 
     @property
     def auto_batch(self) -> int:
-        """What an automatic batch size starts from: whole pieces on a CPU, many on a GPU."""
-        return -(-AUTO_BATCH_CPU // self.piece) * self.piece if self.piece else AUTO_BATCH_GPU
+        """What an automatic batch size starts from: whole pieces on a CPU, one a thread; many on a GPU."""
+        if not self.piece:
+            return AUTO_BATCH_GPU
+        pieces = -(-AUTO_BATCH_CPU // self.piece)
+        return -(-pieces // self.at_once) * self.at_once * self.piece
+
+    @property
+    def at_once(self) -> int:
+        """How many pieces are computed side by side."""
+        return 1
 
     @property
     def open(self) -> Callable[[bytes], Image.Image]:
@@ -157,14 +165,20 @@ class Backbone(ABC):
         CPU libraries choose a kernel, and with it the order of additions, by the size of the batch. With one size for
         all, a picture's row has the same bits whatever it is embedded together with.
         """
-        rows: dict[str, list[NDArray[np.float32]]] = {block: [] for block in self.blocks}
-        for start in range(0, len(pictures), self.piece):
-            part = pictures[start : start + self.piece]
-            full = np.zeros((self.piece, *pictures.shape[1:]), np.uint8)
-            full[: len(part)] = part
-            for block, values in self.compute(full).items():
-                rows[block].append(values[: len(part)])
-        return {block: np.concatenate(parts) for block, parts in rows.items()}
+        starts = range(0, len(pictures), self.piece)
+        computed = self.compute_each([self._filled_up(pictures[start : start + self.piece]) for start in starts])
+        return {block: np.concatenate([rows[block] for rows in computed])[: len(pictures)] for block in self.blocks}
+
+    def _filled_up(self, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if len(pictures) == self.piece:
+            return pictures
+        full = np.zeros((self.piece, *pictures.shape[1:]), np.uint8)
+        full[: len(pictures)] = pictures
+        return full
+
+    def compute_each(self, pieces: Sequence[NDArray[np.uint8]]) -> list[dict[str, NDArray[np.float32]]]:
+        """Embed pieces that are filled up, each by itself."""
+        return [self.compute(piece) for piece in pieces]
 
     @abstractmethod
     def compute(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
