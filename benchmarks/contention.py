@@ -201,7 +201,7 @@ class Child:
 
 def serve(job: str, way: str) -> None:
     """Make a job ready, and run it for every line on stdin."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
     run = JOBS[job](way)
     for _ in sys.stdin:
