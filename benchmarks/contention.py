@@ -179,7 +179,7 @@ class Child:
         self.name = f"{job} ({way})"
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.contention", "--job", job, "--way", way],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=environment,
         )  # fmt: skip
 
     def seconds(self) -> float:
