@@ -42,8 +42,24 @@ ALPHA = "over black"
 """What transparency becomes: the picture is composited over black, the padding colour of aligned face crops."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_SIGNATURES = (_PNG, b"\xff\xd8\xff", b"BM", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"RIFF")
-"""What the files of `FORMATS` begin with."""
+HEAD_BYTES = 32
+"""As many as `picture_kind` looks at."""
+_SIGNATURES = {
+    b"\xff\xd8\xff": "JPEG", _PNG: "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF", b"II*\0": "TIFF", b"MM\0*": "TIFF",
+    b"II+\0": "TIFF", b"MM\0+": "TIFF",
+}  # fmt: skip
+_BMP_HEADERS = {size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124)}
+_OTHERS = {
+    b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL", b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000", b"8BPS": "Photoshop", b"\x76\x2f\x31\x01": "OpenEXR",
+}  # fmt: skip
+_BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), "HEIC"),
+    **dict.fromkeys((b"mif1", b"mif2", b"msf1", b"miaf"), "HEIC"),
+    b"crx ": "Canon raw",
+}
+"""Of ISO 14496-12, which videos are of, too: ISO/IEC 23008-12, AV1 image format, Canon's CR3."""
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _USED = (b"tRNS", b"eXIf", *_TEXTS)
 """The chunks of a PNG that may be left out and still say something about how it is shown: transparency, orientation."""
@@ -112,31 +128,43 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
     except (PictureError, MemoryError):
         raise
     except UnidentifiedImageError:
-        if data.startswith(_SIGNATURES):
+        if picture_kind(data[:HEAD_BYTES])[1]:
             raise PictureError(
                 f"the picture is damaged: its header cannot be read (it begins with {data[:8]!r})"
             ) from None
-        raise PictureError(
-            f"not a {', '.join(FORMATS)} picture (it begins with {data[:8]!r}{_other_kind(data)})"
-        ) from None
+        raise _no_picture(data) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PictureError(f"the picture has more than {MAX_PIXELS:,} pixels") from None
     except Exception as error:  # a boundary: decoders raise nearly anything on damaged bytes, and the reason is kept
+        if data.startswith(b"BM") and not picture_kind(data[:HEAD_BYTES])[0]:  # text that begins so
+            raise _no_picture(data) from None
         reason = str(error).strip() or type(error).__name__
         raise PictureError(f"the picture is damaged: {reason}") from None
 
 
+def _no_picture(data: bytes) -> PictureError:
+    return PictureError(f"not a {', '.join(FORMATS)} picture (it begins with {data[:8]!r}{_other_kind(data)})")
+
+
+def picture_kind(head: bytes) -> tuple[str, bool]:
+    """What kind of picture a file is by its first bytes, empty if none, and whether `open_picture` opens that kind."""
+    for magic, kind in _SIGNATURES.items():
+        if head.startswith(magic):
+            return kind, True
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP", True
+    if head[:2] == b"BM" and head[6:10] == bytes(4) and head[14:18] in _BMP_HEADERS:  # two letters alone say little
+        return "BMP", True
+    if head[4:8] == b"ftyp":
+        return _BRANDS.get(head[8:12], ""), False
+    return next((kind for magic, kind in _OTHERS.items() if head.startswith(magic)), ""), False
+
+
 def _other_kind(data: bytes) -> str:
     """What a picture that is none of `FORMATS` is, and what to do, where its first bytes say it; empty otherwise."""
-    kind = ""
-    if data[4:8] == b"ftyp":  # ISO 14496-12: the brand of a file, of pictures and videos alike
-        brand = data[8:12]
-        kind = "an AVIF" if brand in (b"avif", b"avis") else "a HEIC" if brand[:2] in (b"he", b"mi", b"ms") else ""
-    elif data.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
-        kind = "a JPEG XL"
-    elif data.startswith((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")):
-        kind = "a JPEG 2000"
-    return f"; it is {kind} picture: convert it to PNG or JPEG" if kind else ""
+    kind, _ = picture_kind(data[:HEAD_BYTES])
+    article = "an" if kind[:1] in ("A", "O") else "a"
+    return f"; it is {article} {kind} picture: convert it to PNG or JPEG" if kind else ""
 
 
 def _without_trimmings(data: bytes) -> bytes:

@@ -59,7 +59,18 @@ class Front(later.Front):
     def main(self, *args: Any, **extra: Any) -> Any:
         """Parse the command line and run the command; whatever is said, every terminal can show."""
         _show_everywhere()
-        return super().main(*args, **extra)
+        try:
+            return super().main(*args, **extra)
+        except SystemExit as end:  # help and usage errors are written outside `invoke`, where rich and click end with 1
+            gone = end.__context__
+            if not isinstance(gone, BrokenPipeError):
+                raise
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(BrokenPipeError):
+                    stream.flush()
+                    continue
+                _hush(stream)
+            raise SystemExit(getattr(gone.__context__, "exit_code", 0)) from None
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, and turn what goes wrong into words and an exit status."""

@@ -225,7 +225,7 @@ def build(
     if votes is not None:
         from featstore.adapters.ferplus import write_votes
 
-        count = write_votes(root, listed, votes, overwrite=overwrite)
+        count = write_votes(root, listed, votes, encoding=encoding, overwrite=overwrite)
         say(f"wrote [bold]{escape(votes)}[/]: the votes of {count:,} samples")
     write(
         listed, output, as_json, overwrite=overwrite,

@@ -106,6 +106,10 @@ def _check_place(option: str, path: Path, inputs: Iterable[Path]) -> None:
     above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
     if not above.is_dir():
         raise typer.BadParameter(f"{path} cannot be written: {above} is no folder", param_hint=option)
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise typer.BadParameter(
+            f"{path} cannot be written: {above} is read-only for you: name another place", param_hint=option
+        )
     for one in inputs:
         if path.exists() and path.samefile(one):
             raise typer.BadParameter(f"{path} is what this reads ({one}): name another file", param_hint=option)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -58,19 +58,54 @@ class PictureSource:
         return [self.root / name for name in self.names]
 
     def drawn_to(self, target: Path) -> list[Path]:
-        """Where `annotate` writes: to a file for one picture, else below a folder; refuses a strange ending."""
-        from PIL import Image
-
+        """Where `annotate` writes: to a file for one picture, else below a folder; refuses what cannot be written."""
         if len(self.names) == 1 and target.suffix:
-            if target.suffix.lower() not in Image.registered_extensions():
-                raise typer.BadParameter(f"no picture ends in {target.suffix!r}", param_hint="--annotate")
+            self._try(target)
             return [target]
+        _need_folder(target, len(self.names), "pictures")
         drawn = [(target / name).with_suffix(".png") for name in self.names]
         alike = Counter(str(path).casefold() for path in drawn)  # a.jpg and a.png
         return [
             target / f"{name}.png" if alike[str(path).casefold()] > 1 else path
             for name, path in zip(self.names, drawn, strict=True)
         ]
+
+    def _try(self, target: Path) -> None:
+        """Write an empty picture of the same size into memory: whether its form can be told before the work."""
+        import io
+
+        from PIL import Image
+
+        from backbones import PictureError
+        from backbones.picture import picture_header
+
+        form = Image.registered_extensions().get(target.suffix.lower(), "")
+        if form not in Image.SAVE:
+            raise typer.BadParameter(
+                f"no picture ends in {target.suffix!r}: a picture is drawn as one, such as .png or .jpg",
+                param_hint="--annotate",
+            )
+        try:
+            size = picture_header((self.root / self.names[0]).read_bytes())[:2]
+        except PictureError:
+            return  # told when it is its turn
+        out = io.BytesIO()
+        try:
+            Image.new("RGB", size).save(out, form)
+            written = size
+            if form in Image.OPEN:
+                with Image.open(out, formats=(form,)) as again:
+                    written = again.size
+        except Exception as error:  # a boundary: each form has its own limits, and its own errors for them
+            raise typer.BadParameter(
+                f"a picture of {size[0]} x {size[1]} pixels cannot be written as {form}: {error}\n  name one in .png",
+                param_hint="--annotate",
+            ) from None
+        if written != size:
+            raise typer.BadParameter(
+                f"{form} would make {written[0]} x {written[1]} of {size[0]} x {size[1]} pixels: name one in .png",
+                param_hint="--annotate",
+            )
 
     def crops(self, shown: Shown) -> Iterator[tuple[str, bytes]]:
         """Ids and bytes of the pictures, or of the largest face in each."""
@@ -139,10 +174,12 @@ class VideoSource:
         return list(self.videos.values())
 
     def drawn_to(self, target: Path) -> list[Path]:
-        """Where `annotate` writes: to a file for one video, else one a name in a folder; refuses a strange ending."""
-        from backbones.video.writing import check_video_name
+        """Where `annotate` writes: to a file for one video, else one a name in a folder; refuses what cannot be."""
+        from backbones.video.writing import check_encoder, check_video_name
 
+        check_encoder()
         if len(self.videos) > 1:
+            _need_folder(target, len(self.videos), "videos")
             return [target / f"{name}.mp4" for name in self.videos]
         check_video_name(target)
         return [target]
@@ -192,6 +229,17 @@ class VideoSource:
         return read_table(table_path(self.folder, name))
 
 
+def _need_folder(target: Path, count: int, what: str) -> None:
+    """Refuse a place for several that is called as one picture or video is."""
+    from backbones.video.finding import PICTURE_SUFFIXES, SUFFIXES
+
+    if count > 1 and not target.is_dir() and target.suffix.lower() in (*PICTURE_SUFFIXES, *SUFFIXES):
+        raise typer.BadParameter(
+            f"{count:,} {what} are drawn into a folder, and {target} is called as one file: name a folder",
+            param_hint="--annotate",
+        )
+
+
 def source_of(path: Path, frames: Path | None, keep: ExitStack) -> PictureSource | VideoSource:
     """What a path shows; frames of videos are made in `frames`, or in a folder that `keep` removes at its end.
 
@@ -202,13 +250,26 @@ def source_of(path: Path, frames: Path | None, keep: ExitStack) -> PictureSource
     """
     from backbones import VideoError
     from backbones.video import held_by, named_videos
-    from backbones.video.finding import PICTURE_SUFFIXES
+    from backbones.video.finding import PICTURE_SUFFIXES, is_moving_webp
 
     try:
         held = held_by(path, apart_from=frames)
     except VideoError:
         raise typer.BadParameter(f"no picture and no video at {path}", param_hint="PICTURE") from None
-    pictures, videos = held.pictures, held.videos
+    pictures, videos = (_with_names(found, held.root) for found in (held.pictures, held.videos))
+    if (held.pictures or held.videos) and not (pictures or videos):
+        raise typer.BadParameter(
+            f"the name of {path} is not UTF-8 text, and no table of answers can say it: rename it"
+            if path.is_file()
+            else f"no name of a picture or video in {path} is UTF-8 text: rename them",
+            param_hint="PICTURE",
+        )
+    unplayed = [picture for picture in pictures if is_moving_webp(picture)]
+    if unplayed:
+        say(
+            f"{len(unplayed):,} WebP pictures move (first: {escape(unplayed[0].name)}), which FFmpeg does not play: "
+            f"their first frame is taken"
+        )
     moving = [video for video in videos if video.suffix.lower() in PICTURE_SUFFIXES]
     if pictures and len(moving) == len(videos) > 0:
         say(f"{len(moving):,} of the pictures move (first: {escape(moving[0].name)}): their first frame is taken")
@@ -224,10 +285,30 @@ def source_of(path: Path, frames: Path | None, keep: ExitStack) -> PictureSource
         )
     if videos:
         folder = frames or Path(keep.enter_context(TemporaryDirectory(prefix="cer-frames-")))
-        return VideoSource(videos=named_videos(path, held), folder=folder)
+        return VideoSource(videos=named_videos(path, replace(held, videos=videos)), folder=folder)
     if not pictures:
         raise typer.BadParameter(f"no picture and no video at {path}{_instead(path)}", param_hint="PICTURE")
     return PictureSource(root=held.root, names=tuple(picture.relative_to(held.root).as_posix() for picture in pictures))
+
+
+def _with_names(paths: tuple[Path, ...], root: Path) -> tuple[Path, ...]:
+    """Those whose names are text, which ids must be; others are told."""
+    kept = tuple(path for path in paths if _is_text(str(path.relative_to(root))))
+    left = [path for path in paths if path not in set(kept)]
+    if left:
+        say(
+            f"[yellow]left out: {len(left):,} whose names are not UTF-8 text[/] (first: {escape(left[0].name)}): "
+            f"rename them"
+        )
+    return kept
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _instead(path: Path) -> str:

@@ -13,9 +13,11 @@ import csv
 import gc
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from featstore.errors import ManifestError, nearest
 
@@ -92,14 +94,119 @@ def parse_table(
                     lines.append(reader.line_num + before)
                 begun = reader.line_num + 1
     except csv.Error as error:
-        wrong = "a quote is never closed" if "end of data" in str(error) else f"not valid CSV: {error}"
-        raise ManifestError(f"{path}:{begun + before}: {wrong}") from None
+        raise ManifestError(f"{path}:{begun + before}: {_wrong(error)}") from None
     if not rows:
         raise ManifestError(f"{path} is empty: expected a header with {', '.join(required)}")
     rows = _without_blank_columns(rows, lines, path)
     header = _meant([cell.strip(_AROUND) for cell in rows[0]], known, path)
     _check_header(header, path, required, known, others)
     return Table(header=header, rows=rows[1:], lines=lines[1:])
+
+
+def stream_table(
+    opened: Callable[[], AbstractContextManager[IO[bytes]]],
+    path: Path,
+    *,
+    columns: Sequence[str],
+    wanted: Sequence[str],
+    headless: bool = False,
+    fields: str = "",
+    encoding: str | None = None,
+) -> Iterator[tuple[int, list[str]]]:
+    """Read a CSV file of any size as `parse_table` would, one row at a time.
+
+    Parameters
+    ----------
+    opened : callable
+        Opens the file at its beginning.
+    path : Path
+        For messages.
+    columns : sequence of str
+        Those of the official file, in its order.
+    wanted : sequence of str
+        The columns whose cells are given, in this order; others may be there or not.
+    headless : bool
+        The header may be missing; then the columns are the official ones.
+    fields : str
+        What messages call the fields of an official row.
+    encoding : str, optional
+        What the bytes are, where they are neither UTF-8 nor UTF-16 with a byte-order mark.
+
+    Yields
+    ------
+    (line, cells)
+        Of each row that is not blank.
+
+    Raises
+    ------
+    ManifestError
+        With file and line.
+    """
+    with opened() as file:
+        head = file.read(_SNIFFED)
+    codec = _marked(head)
+    if codec is None:
+        codec = encoding if encoding and not _is_utf8(opened) else "utf-8-sig"
+    if codec == "utf-8-sig":
+        _refuse_utf16(head, path)
+    separator, _, before = _separator(
+        head.decode(codec, "ignore").removeprefix("\ufeff"), columns, len(columns) if headless else 0
+    )
+    places = [columns.index(name) for name in wanted] if headless else []
+    width, header, begun = len(columns), list[str](), 1
+    with opened() as file, io.TextIOWrapper(file, encoding=codec, newline="") as text:
+        if before:
+            text.readline()
+        reader = csv.reader(text, delimiter=separator, strict=True)
+        try:
+            for row in reader:
+                begun, line = reader.line_num + 1, reader.line_num + before
+                cells = [cell.strip() for cell in row]
+                if not any(cells) or cells == header:  # lists that were joined repeat it
+                    continue
+                if not header:
+                    if names := _header(cells, columns, wanted, headless, path, line):
+                        places, width, header = [names.index(name) for name in wanted], len(names), cells
+                        continue
+                    header, cells[0] = [""], cells[0].removeprefix("\ufeff")
+                while len(cells) > width and not cells[-1]:
+                    cells.pop()
+                if len(cells) != width:
+                    expected = fields if fields and width == len(columns) else f"{width} fields"
+                    raise ManifestError(f"{path}:{line}: expected {expected}, however: {len(cells)} fields")
+                yield line, [cells[place] for place in places]
+        except UnicodeDecodeError:
+            raise _first_undecodable(opened, codec, path) from None
+        except csv.Error as error:
+            raise ManifestError(f"{path}:{begun + before}: {_wrong(error)}") from None
+
+
+def _header(
+    cells: list[str], columns: Sequence[str], wanted: Sequence[str], headless: bool, path: Path, line: int
+) -> list[str]:
+    """The columns' names that a first row gives; none where it is one of cells already, as it may be."""
+    names = [cell.strip(_AROUND) for cell in cells]
+    while names and not names[-1]:
+        names.pop()
+    if headless and not {_plain(name) for name in names} & {_plain(name) for name in wanted}:
+        return []
+    names = _meant(names, columns, path)
+    for name in wanted:
+        if names.count(name) != 1:
+            wrong = "stands twice" if name in names else f"no column {name!r}"
+            raise ManifestError(
+                f"{path}:{line}: {wrong} in the header: expected the columns {','.join(columns)}, "
+                f"however: {', '.join(names)}"
+            )
+    return names
+
+
+def _wrong(error: csv.Error) -> str:
+    if "end of data" in str(error):
+        return "a quote is never closed"
+    if "field limit" in str(error):
+        return f"a cell of more than {csv.field_size_limit():,} letters begins here: is a quote never closed?"
+    return f"not valid CSV: {error}"
 
 
 @contextlib.contextmanager
@@ -133,11 +240,9 @@ def decoded(data: bytes, path: Path, encoding: str | None = None) -> str:
         With the line that cannot be read, and how to convert the file.
     """
     if encoding is None:
-        encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
-    if encoding == "utf-8" and 4 * data.count(b"\0", 0, _SNIFFED) > min(len(data), _SNIFFED):
-        raise ManifestError(
-            f"{path} is not UTF-8 text: {_CONVERT.format('utf-16-le')}\n  it holds many NUL bytes, as UTF-16 does"
-        )
+        encoding = _marked(data) or "utf-8"
+    if encoding == "utf-8":
+        _refuse_utf16(data, path)
     try:
         return data.decode(encoding).removeprefix("\ufeff")
     except LookupError:
@@ -145,14 +250,80 @@ def decoded(data: bytes, path: Path, encoding: str | None = None) -> str:
     except UnicodeDecodeError as error:
         at = error.start
         line = len(_LINE_END.findall(data[:at])) + 1
-        begin = max(data.rfind(b"\n", 0, at), data.rfind(b"\r", 0, at)) + 1
-        shown = _LINE_END.split(data[begin : at + 40])[0][-60:]
-        name, hint = encoding, ""
-        if encoding == "utf-8":
-            name = "UTF-8"
-            windows, mac = shown.decode("cp1252", "replace"), shown.decode("mac_roman")
-            hint = f"\n  there Windows' cp1252 reads {windows!r}, an old Mac's mac_roman {mac!r}"
-        raise ManifestError(f"{path}:{line}: not {name} text (byte {at}): {_CONVERT.format('cp1252')}{hint}") from None
+        raise _undecodable(data, at, encoding, f"{path}:{line}", at) from None
+
+
+def first_line(head: bytes) -> str:
+    """The first line of a file, as far as it is among these bytes, whatever it is; for a look at what the file is."""
+    text = head.decode(_marked(head) or "utf-8", "replace").replace("\0", "").removeprefix("\ufeff")
+    if match := _TOLD.match(text):
+        text = text[match.end() :]
+    return lines_of(text)[0]
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text: not `splitlines`, which would part one at letters such as U+2028 and U+0085 too."""
+    return re.split(r"\r\n|\r|\n", text)
+
+
+def is_told_separator(line: str) -> bool:
+    """True for Excel's line `sep=;`, which is no row."""
+    return _TOLD.fullmatch(line + "\n") is not None
+
+
+def _marked(data: bytes) -> str | None:
+    return next((name for mark, name in _MARKS.items() if data.startswith(mark)), None)
+
+
+def _refuse_utf16(data: bytes, path: Path) -> None:
+    if 4 * data.count(b"\0", 0, _SNIFFED) > min(len(data), _SNIFFED):
+        raise ManifestError(
+            f"{path} is not UTF-8 text: {_CONVERT.format('utf-16-le')}\n  it holds many NUL bytes, as UTF-16 does"
+        )
+
+
+def _is_utf8(opened: Callable[[], AbstractContextManager[IO[bytes]]]) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with opened() as file:
+            while piece := file.read(_SNIFFED):
+                decoder.decode(piece)
+            decoder.decode(b"", True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _first_undecodable(
+    opened: Callable[[], AbstractContextManager[IO[bytes]]], codec: str, path: Path
+) -> ManifestError:
+    """The error of a file that is read piece by piece, with the line and byte that the pieces do not tell."""
+    decoder, line, before, last = codecs.getincrementaldecoder(codec)(), 1, 0, b""
+    with opened() as file:
+        while True:
+            piece = file.read(_SNIFFED)
+            try:
+                decoder.decode(piece, not piece)
+            except UnicodeDecodeError as error:
+                data, at = error.object, error.start
+                joined = last.endswith(b"\r") and data.startswith(b"\n")
+                line += len(_LINE_END.findall(data[:at])) - joined
+                byte = before + len(piece) - len(data) + at
+                return _undecodable(data, at, codec.removesuffix("-sig"), f"{path}:{line}", byte)
+            assert piece, "what cannot be decoded comes before the end"
+            line += len(_LINE_END.findall(piece)) - (last.endswith(b"\r") and piece.startswith(b"\n"))
+            before, last = before + len(piece), piece
+
+
+def _undecodable(data: bytes, at: int, encoding: str, where: str, byte: int) -> ManifestError:
+    begin = max(data.rfind(b"\n", 0, at), data.rfind(b"\r", 0, at)) + 1
+    shown = _LINE_END.split(data[begin : at + 40])[0][-60:]
+    name, hint = encoding, ""
+    if encoding == "utf-8":
+        name = "UTF-8"
+        windows, mac = shown.decode("cp1252", "replace"), shown.decode("mac_roman")
+        hint = f"\n  there Windows' cp1252 reads {windows!r}, an old Mac's mac_roman {mac!r}"
+    return ManifestError(f"{where}: not {name} text (byte {byte}): {_CONVERT.format('cp1252')}{hint}")
 
 
 _MARKS = {
@@ -174,22 +345,27 @@ _AROUND = " \t\xa0\ufeff\u200b\"'"
 """What stands around a column's name without belonging to it."""
 
 
-def _separator(text: str, known: Sequence[str]) -> tuple[str, int, int]:
+_TOLD = re.compile(r"\"?sep=(.)\"?[ \t]*(\r\n|\r|\n)", re.IGNORECASE)
+
+
+def _separator(text: str, known: Sequence[str], width: int = 0) -> tuple[str, int, int]:
     """What parts the cells, where the table begins, and how many lines stand before it (`sep=;` is Excel's).
 
-    It is the one under which most of the known columns stand in the header; of equals the one that gives more columns.
+    It is the one under which most of the known columns stand in the header; of equals the one that gives as many
+    columns as a row without a header should have, then the one that gives more.
     """
-    if match := re.match(r"\"?sep=(.)\"?[ \t]*(\r\n|\r|\n)", text, re.IGNORECASE):
+    if match := _TOLD.match(text):
         return match[1], match.end(), 1
-    best, most = ",", (-1, 0)
+    best, most = ",", (-1, False, 0)
     for candidate in _SEPARATORS:
         header: list[str] = []
         with contextlib.suppress(csv.Error):
             rows = csv.reader(io.StringIO(text[:_SNIFFED], newline=""), delimiter=candidate)
             header = next((row for row in rows if any(cell.strip(_AROUND) for cell in row)), [])
         found = {_plain(cell) for cell in header} & {_plain(name) for name in known}
-        if (len(found), len(header)) > most:
-            best, most = candidate, (len(found), len(header))
+        fit = (len(found), len(header) == width, len(header))
+        if fit > most:
+            best, most = candidate, fit
     return best, 0, 0
 
 

@@ -25,7 +25,7 @@ HEAD_BYTES = 32
 _BMP_HEADERS = {size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124)}
 _OPENED = {
     b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF", b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
+    b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF",
 }  # fmt: skip
 _OTHERS = {
     b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL", b"\0\0\0\x0cjP  ": "JPEG 2000",
@@ -33,8 +33,14 @@ _OTHERS = {
 }  # fmt: skip
 
 
+_HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1", b"miaf"}
+
+
 def picture_kind(head: bytes) -> tuple[str, bool]:
-    """What kind of picture a file is by its first bytes, empty if none, and whether backbones open that kind."""
+    """What kind of picture a file is by its first bytes, empty if none, and whether backbones open that kind.
+
+    They have the same of their own; a test holds the two together.
+    """
     for magic, kind in _OPENED.items():
         if head.startswith(magic):
             return kind, True
@@ -46,8 +52,10 @@ def picture_kind(head: bytes) -> tuple[str, bool]:
         brand = head[8:12]
         if brand in (b"avif", b"avis"):
             return "AVIF", False
-        if brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"):
+        if brand in _HEIC:
             return "HEIC", False
+        if brand == b"crx ":
+            return "Canon raw", False
     return next((kind for magic, kind in _OTHERS.items() if head.startswith(magic)), ""), False
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from featstore import document, files
-from featstore.class_sets import ClassSet
+from featstore.class_sets import ClassSet, found_classes
 from featstore.csv_table import read_csv
 from featstore.errors import FormatError, ManifestError, NewerFormatError
 
@@ -36,6 +36,8 @@ class Sidecar:
     """What made the pictures, where that is known; JSON values."""
     previous: Sidecar | None = None
     """The entry before it, without its own previous one."""
+    bare: bool = False
+    """Stands for a CSV that had no JSON file beside it, and is read as such."""
 
     def of(self, data: bytes) -> Sidecar | None:
         """The entry that belongs to a CSV of these bytes; None if none does."""
@@ -55,6 +57,8 @@ class Sidecar:
             body["csv_sha256"] = self.csv_sha256
         if self.origin:
             body["origin"] = dict(self.origin)
+        if self.bare:
+            body["bare"] = True
         if self.previous is not None:
             body["previous"] = self.previous.to_json()
         return body
@@ -75,6 +79,7 @@ class Sidecar:
             csv_sha256=body.get("csv_sha256", ""),
             origin=origin,
             previous=cls.from_json(body["previous"]) if "previous" in body else None,
+            bare=body.get("bare") is True,
         )
 
 
@@ -103,7 +108,7 @@ def read_with_sidecar(path: Path) -> tuple[bytes, Sidecar | None]:
             )
         found = None if sidecar is None else sidecar.of(data)
         if found is not None and found.csv_sha256:
-            return data, found
+            return data, None if found.bare else found
         if (found is not None or sidecar is None) and _read(path) == sidecar:  # nothing else binds the two
             return data, found
     if ours:
@@ -166,6 +171,9 @@ def write_with_sidecar(path: Path, data: bytes, sidecar: Sidecar, *, sealed: boo
 def write_new_with_sidecar(path: Path, data: bytes, sidecar: Sidecar) -> None:
     """Write a CSV that may be edited and its JSON file under two new names; whoever takes the first has both.
 
+    As long as the writing goes on, the JSON file is bound to this CSV: one that somebody else puts there meanwhile, or
+    after a kill, is not read with these classes.
+
     Raises
     ------
     OutputExistsError
@@ -176,26 +184,32 @@ def write_new_with_sidecar(path: Path, data: bytes, sidecar: Sidecar) -> None:
     beside = _beside(path)
     if os.path.lexists(path):
         raise files.taken(path)
-    document.write(beside, FORMAT, FORMAT_VERSION, sidecar.to_json(), overwrite=False)
+    bound = replace(sidecar, csv_sha256=hashlib.sha256(data).hexdigest())
+    document.write(beside, FORMAT, FORMAT_VERSION, bound.to_json(), overwrite=False)
     try:
         files.write_output(path, data, overwrite=False)
     except BaseException:
-        files.remove(beside)
+        if not (path.is_file() and path.read_bytes() == data):  # else it came after the CSV had got its name
+            files.remove(beside)
         raise
+    document.write(beside, FORMAT, FORMAT_VERSION, sidecar.to_json())
 
 
 def _present(path: Path) -> Sidecar | None:
-    """The entry of the CSV that is there now, sealed; None if there is none, or either file is damaged."""
+    """The entry of the CSV that is there now, sealed; None if there is none, or either file is damaged.
+
+    A CSV without a JSON file has a bare one, but for stores, where the JSON file must be there.
+    """
     try:
         sidecar = _read(path)
     except NewerFormatError:
         raise
     except FormatError:
         return None
-    if sidecar is None or not path.exists():
+    if not path.exists() or (sidecar is None and in_store(path)):
         return None
     data = path.read_bytes()
-    found = sidecar.of(data)
+    found = Sidecar(classes=found_classes(()), root=".", bare=True) if sidecar is None else sidecar.of(data)
     return None if found is None else replace(found, csv_sha256=hashlib.sha256(data).hexdigest(), previous=None)
 
 

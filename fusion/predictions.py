@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.errors import PredictionsError
 from fusion.files.atomic import write_atomic
-from fusion.files.text_file import read_text
+from fusion.files.text_file import read_cells
 
 FIXED = ("sample_id", "label", "predicted")
 
@@ -89,38 +88,23 @@ def read_predictions(path: Path) -> Predictions:
     PredictionsError
         Naming file and line, if it is no such file or its ``predicted`` column disagrees with the probabilities.
     """
-    text = read_text(path, PredictionsError)
-    separator = next((one for one in ";\t|" if text.startswith((f"sample_id{one}", f'"sample_id"{one}'))), ",")
-    lines = csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True)
-    try:
-        return _parsed(path, lines, decimal_comma=separator != ",")
-    except csv.Error as error:
-        raise PredictionsError(f"{path}:{lines.line_num}: {error}") from None
-
-
-class _Reader(Protocol):
-    line_num: int
-
-    def __next__(self) -> list[str]: ...
-
-    def __iter__(self) -> Iterator[list[str]]: ...
-
-
-def _parsed(path: Path, lines: _Reader, *, decimal_comma: bool) -> Predictions:
-    header = next(lines, [])
+    rows = read_cells(path, PredictionsError, known=FIXED, strip=False)
+    first, header = rows[0] if rows else (1, [])
     if tuple(header[:3]) != FIXED or len(header) < 4:
-        raise PredictionsError(f"{path}:1: expected the columns {', '.join(FIXED)}, <class>, …, however: {header}")
+        raise PredictionsError(
+            f"{path}:{first}: expected the columns {', '.join(FIXED)}, <class>, …, however: {', '.join(header)}"
+        )
     classes = tuple(header[3:])
     ids, labels, stated, proba = [], [], [], []
-    for cells in lines:
-        where = f"{path}:{lines.line_num}"
+    for line, cells in rows[1:]:
+        where = f"{path}:{line}"
         if len(cells) != len(header):
             raise PredictionsError(f"{where}: expected {len(header)} cells, however: {len(cells)}")
         ids.append(cells[0])
         labels.append(cells[1] or None)
         stated.append((where, cells[2]))
         try:
-            proba.append([float(cell.replace(",", ".") if decimal_comma else cell) for cell in cells[3:]])
+            proba.append([float(cell.replace(",", ".")) for cell in cells[3:]])
         except ValueError as error:
             raise PredictionsError(f"{where}: {error}") from None
     table = np.array(proba, dtype=np.float64).reshape(len(ids), len(classes))

@@ -16,6 +16,7 @@ from typing import Literal
 from PIL import Image
 
 from backbones.errors import MissingExtraError, VideoError
+from backbones.picture import picture_kind
 from backbones.video.opening import list_kind, moving_pictures, opened
 
 SUFFIXES = (
@@ -31,9 +32,9 @@ PICTURE_SUFFIXES = (
 Kind = Literal["video", "picture", "list", "other"]
 
 _HEAD = 4096
-_PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*")
 _MAY_MOVE = (b"\x89PNG", b"GIF8")
-_STILL_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif", b"jxl "}  # ISO/IEC 23008-12, AV1 image format
+_SEQUENCES = (b"avis", b"hevc", b"hevx", b"hevm", b"hevs", b"msf1")
+"""Brands of what moves in a picture format: FFmpeg may play it."""
 _FRAMES_OF_JPEG = (".mjpg", ".mjpeg")
 
 
@@ -105,7 +106,21 @@ def kind_of(path: Path) -> Kind:
         return "list"
     if _is_text(head):
         return "other" if ending == ".ts" else meant  # TypeScript has that ending, too
-    return "video" if ending in SUFFIXES or _decodes(path) else meant
+    film = meant == "picture" and head[4:8] == b"ftyp"  # a film that is called as a picture, whole or not
+    return "video" if ending in SUFFIXES or film or _decodes(path) else meant
+
+
+def is_moving_webp(path: Path) -> bool:
+    """Whether a file is a WebP picture that moves: none for FFmpeg, so that it is a picture and its first frame counts.
+
+    The flag is the second bit of the header of its extended form (WebP container specification).
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(21)
+    except OSError:
+        return False
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and head[20:21] != b"" and bool(head[20] & 2)
 
 
 def _files(folder: Path, apart_from: Path | None, left_out: Counter[str]) -> Iterator[Path]:
@@ -145,13 +160,8 @@ def _files(folder: Path, apart_from: Path | None, left_out: Counter[str]) -> Ite
 
 
 def _is_picture(head: bytes) -> bool:
-    if head.startswith(b"BM"):  # two letters only: the header's length and the reserved zeros make sure
-        return len(head) > 18 and head[6:10] == bytes(4) and head[14] in (12, 40, 52, 56, 64, 108, 124)
-    if head[:4] == b"RIFF":
-        return head[8:12] == b"WEBP"
-    if head[4:8] == b"ftyp":
-        return head[8:12] in _STILL_BRANDS
-    return head.startswith(_PICTURES)
+    """True for pictures of every kind, also those that are not opened here: whoever opens them tells what they are."""
+    return bool(picture_kind(head)[0]) and not (head[4:8] == b"ftyp" and head[8:12] in _SEQUENCES)
 
 
 def _moves(path: Path) -> bool:

@@ -44,10 +44,7 @@ def write_video(path: Path, frames: Iterable[tuple[float | None, NDArray[np.uint
     """
     av = require_av()
     check_video_name(path)
-    if "libx264" not in av.codecs_available:
-        raise VideoError(
-            "this PyAV has no H.264 encoder (libx264)\n  install its wheel: pip install --only-binary av av"
-        )
+    check_encoder()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     count, last, size = 0, -1, None
@@ -79,6 +76,14 @@ def write_video(path: Path, frames: Iterable[tuple[float | None, NDArray[np.uint
     finally:
         temporary.unlink(missing_ok=True)
     return count
+
+
+def check_encoder() -> None:
+    """Refuse a PyAV that cannot write H.264."""
+    if "libx264" not in require_av().codecs_available:
+        raise VideoError(
+            "this PyAV has no H.264 encoder (libx264)\n  install its wheel: pip install --only-binary av av"
+        )
 
 
 def check_video_name(path: Path) -> None:

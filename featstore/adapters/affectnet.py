@@ -108,17 +108,8 @@ def _picture_folders(tree: Tree) -> list[str]:
 
 def _list_rows(tree: Tree, name: str) -> Iterator[tuple[int, str, str]]:
     """(line, picture's path, number of the expression) of each row; the header may be missing."""
-    where = tree.where(name)
-    columns: Sequence[str] = [column.lower() for column in _COLUMNS]
-    for line, row in tree.rows(name):
-        if row[0].lower() == columns[0]:
-            columns = [cell.lower() for cell in row]
-            if "expression" not in columns:
-                raise ManifestError(f"{where}:{line}: no column 'expression' in the header: {', '.join(row)}")
-            continue
-        if len(row) != len(columns):
-            raise ManifestError(f"{where}:{line}: expected {len(columns)} fields, however: {len(row)}")
-        yield line, row[0], row[columns.index("expression")]
+    for line, (path, expression_id) in tree.rows(name, _COLUMNS, (_COLUMNS[0], "expression"), headless=True):
+        yield line, path, expression_id
 
 
 def _read_folders(tree: Tree, found: Gathering) -> None:

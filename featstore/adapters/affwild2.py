@@ -6,11 +6,13 @@ found have no picture in the official crops, and invalid ones the number -1: bot
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath
 
 from featstore.adapters.base import Adapted, Gathering
 from featstore.adapters.tree import Tree
 from featstore.class_sets import class_set
+from featstore.csv_table import is_told_separator, lines_of
 from featstore.errors import ManifestError, listing
 from featstore.manifest import Sample
 
@@ -29,25 +31,26 @@ def read_affwild2(root: Path, *, encoding: str | None = None) -> Adapted:
         Of an archive's names where it does not say it, and of texts that are not UTF-8.
     """
     tree = Tree(root, encoding)
-    tree.use(name for name in tree.names if name.lower().endswith(".txt"))
+    texts = _texts(tree)
+    tree.use(texts)
     classes = class_set("affwild2_expr8")
     found = Gathering(tree, classes)
     frames = _frames(tree)
     without: list[str] = []
     notes: list[str] = []
-    for name in tree.names:
-        if not name.lower().endswith(".txt"):
-            continue
-        lines = tree.text(name).splitlines()
-        if not lines or [cell.strip().lower() for cell in lines[0].split(",")] != [c.lower() for c in classes.labels]:
+    header = [label.lower() for label in classes.labels]
+    for name in texts:
+        if _words(tree.first_line(name)) != header:  # before it is read whole: a licence may be in any encoding
             found.left_out["text file that is no annotation of expressions"] += 1
             continue
+        lines = lines_of(tree.text(name))
+        above = 1 + is_told_separator(lines[0])
         video = PurePosixPath(name).stem
         split = _split(name, tree)
         here = frames.get(video.lower(), {})
         if not here:
             without.append(video)
-        labelled = _add(found, lines[1:], tree.where(name), video, split, here)
+        labelled = _add(found, lines[above:], above, tree.where(name), video, split, here)
         beyond = sum(number > labelled for number in here)
         if beyond:
             found.left_out["frame after the last line of its annotation"] += beyond
@@ -59,12 +62,27 @@ def read_affwild2(root: Path, *, encoding: str | None = None) -> Adapted:
     return found.adapted(_EXPECTED, notes=notes)
 
 
-def _add(found: Gathering, lines: list[str], where: str, video: str, split: str, here: dict[int, str]) -> int:
+def _texts(tree: Tree) -> list[str]:
+    """Names of what may be annotations: text files, and those that a spreadsheet saved as CSV."""
+    texts = [name for name in tree.names if name.lower().endswith(".txt")]
+    stems = {name.lower().removesuffix(".txt") for name in texts}
+    saved = [name for name in tree.names if name.lower().endswith(".csv") and name.lower()[:-4] not in stems]
+    return sorted((*texts, *saved))
+
+
+def _words(line: str) -> list[str]:
+    return [word for word in re.split(r"[\s,;|\"']+", line.lower()) if word]
+
+
+def _add(
+    found: Gathering, lines: list[str], above: int, where: str, video: str, split: str, here: dict[int, str]
+) -> int:
     """Take the frames of one video that have a valid label and a picture; return how many lines there are."""
-    while lines and not lines[-1].strip():
-        lines = lines[:-1]
+    lines = [line.strip(" \t,;|\"'") for line in lines]
+    while lines and not lines[-1]:
+        lines.pop()
     for number, text in enumerate(lines, 1):
-        label = found.label(text.strip(), f"{where}:{number + 1}")
+        label = found.label(text, f"{where}:{number + above}")
         if label is None:
             continue
         if number not in here:

@@ -54,9 +54,10 @@ class Gathering:
         ManifestError
             For anything else, with the place.
         """
-        if not re.fullmatch(r"-?[0-9]{1,3}", text):  # int() would take 1_0 and ٣ too
+        match = re.fullmatch(r"(-?[0-9]{1,3})(?:[.,]0+)?", text)  # int() would take 1_0 and ٣ too
+        if match is None:
             raise ManifestError(f"{where}: expected the number of a class, however: {text[:40]!r}")
-        number = int(text)
+        number = int(match[1])
         if number in self._not_classes:
             self.left_out[f"{self._not_classes[number]} ({number})"] += 1
             return None
@@ -144,6 +145,22 @@ def twice(tree: Tree, paths: Iterable[str]) -> list[str]:
         f"{listing(' = '.join(group) for group in groups)}\n"
         f"  keep the first of each with --repeats first; a picture in train and test makes a score too good"
     ]
+
+
+def named_number(text: str) -> tuple[str, str] | None:
+    """The name and the whole number of a line of a list, `0001.jpg 3`; None for any other line.
+
+    Between them stand blanks, tabs, a comma, a semicolon or a bar; either may be quoted, the number be `3.0`, and what
+    separates may stand at the end too.
+    """
+    match = _NAMED_NUMBER.fullmatch(text.strip())
+    return None if match is None else (match["quoted"] or match["name"], match["number"] or match["other"])
+
+
+_NAMED_NUMBER = re.compile(
+    r"""(?:"(?P<quoted>[^"]+)"|(?P<name>[^\s,;|"]+))"""
+    r"""(?:\s*,\s*"?(?P<number>[0-9]{1,3})(?:\.0+)?|(?:\s*[;|]\s*|\s+)"?(?P<other>[0-9]{1,3})(?:[.,]0+)?)"?[\s,;|]*"""
+)
 
 
 def tail(path: str, count: int) -> str:

@@ -23,7 +23,7 @@ from featstore.manifest import Sample
 SIDE_PX = 48
 USAGES = {"training": "train", "publictest": "valid", "privatetest": "test"}
 """What FER2013 calls its splits, in lower case."""
-_COLUMNS = ("emotion", "pixels", "usage")
+_COLUMNS = ("emotion", "pixels", "Usage")
 
 
 class Row(NamedTuple):
@@ -85,15 +85,8 @@ def read_rows(tree: Tree, name: str) -> Iterator[Row]:
         With file and line.
     """
     where = tree.where(name)
-    rows = tree.rows(name)
-    header = [cell.lower() for cell in next(rows, (0, []))[1]]
-    if any(column not in header for column in _COLUMNS):
-        raise ManifestError(f"{where}:1: expected the columns emotion,pixels,Usage, however: {', '.join(header)}")
-    emotion, pixels, usage = (header.index(column) for column in _COLUMNS)
-    for line, row in rows:
-        if len(row) != len(header):
-            raise ManifestError(f"{where}:{line}: expected {len(header)} fields, however: {len(row)}")
-        yield Row(line, row[emotion], usage_split(row[usage], f"{where}:{line}"), row[pixels])
+    for line, (emotion, pixels, usage) in tree.rows(name, _COLUMNS, _COLUMNS):
+        yield Row(line, emotion, usage_split(usage, f"{where}:{line}"), pixels)
 
 
 def usage_split(text: str, where: str) -> str:

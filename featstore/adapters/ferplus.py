@@ -91,7 +91,9 @@ def read_ferplus(
     return found.adapted(_EXPECTED, written=archive)
 
 
-def write_votes(root: Path, manifest: Manifest, path: Path, *, overwrite: bool = True) -> int:
+def write_votes(
+    root: Path, manifest: Manifest, path: Path, *, encoding: str | None = None, overwrite: bool = True
+) -> int:
     """Write the annotators' votes for the eight emotions, `sample_id,Neutral,Happiness,…`, to learn soft labels from.
 
     Parameters
@@ -102,6 +104,8 @@ def write_votes(root: Path, manifest: Manifest, path: Path, *, overwrite: bool =
         Whose samples get a line, in the dataset's order.
     path : Path
         The CSV to write.
+    encoding : str, optional
+        As for `read_ferplus`.
     overwrite : bool
         Replace a file of that name.
 
@@ -116,7 +120,7 @@ def write_votes(root: Path, manifest: Manifest, path: Path, *, overwrite: bool =
     table.writerow(["sample_id", *(emotion.capitalize() for emotion in VOTES[:8])])
     lines = [
         [face.sample_id, *(face.votes[emotion] for emotion in VOTES[:8])]
-        for face in _faces(Tree(root))
+        for face in _faces(Tree(root, encoding))
         if face.sample_id in wanted
     ]
     table.writerows(lines)
@@ -133,15 +137,11 @@ def _faces(tree: Tree) -> Iterator[Face]:
         for label_file in tree.find(f"{folder}/label.csv")[:1]:
             base = label_file.removesuffix(label_file.rpartition("/")[2])
             where = tree.where(label_file)
-            for line, row in tree.rows(label_file):
-                if row[0].lower() in {"image name", "image_name"}:
-                    continue
-                if len(row) != 2 + len(VOTES):
-                    raise ManifestError(
-                        f"{where}:{line}: expected name, box and {len(VOTES)} votes, however: {len(row)} fields"
-                    )
-                votes = parse_votes(row[2:], f"{where}:{line}")
-                name = plain_path(row[0]) or row[0]
+            columns, wanted = ("Image name", "box", *VOTES), ("Image name", *VOTES)
+            fields = f"name, box and {len(VOTES)} votes"
+            for line, (called, *cells) in tree.rows(label_file, columns, wanted, headless=True, fields=fields):
+                votes = parse_votes(cells, f"{where}:{line}")
+                name = plain_path(called) or called
                 stem = name.rpartition(".")[0] or name
                 yield Face(stem, tree.picture(base + name), split, votes, None)
 
@@ -151,14 +151,9 @@ def _faces_of_pair(tree: Tree) -> Iterator[Face]:
     pixels_file = pixel_file(tree)
     where = tree.where(votes_file)
     pixels = read_rows(tree, pixels_file)
-    number = 0
-    for line, row in tree.rows(votes_file):
-        if row[0].lower() == "usage":
-            continue
-        if len(row) != 2 + len(VOTES):
-            raise ManifestError(
-                f"{where}:{line}: expected Usage, Image name and {len(VOTES)} votes, however: {len(row)} fields"
-            )
+    columns, fields = ("Usage", "Image name", *VOTES), f"Usage, Image name and {len(VOTES)} votes"
+    rows = tree.rows(votes_file, columns, columns, headless=True, fields=fields)
+    for number, (line, row) in enumerate(rows):
         beside = next(pixels, None)
         if beside is None or beside.split != usage_split(row[0], f"{where}:{line}"):
             found = "no row" if beside is None else f"a row of its {beside.split} split"
@@ -167,7 +162,6 @@ def _faces_of_pair(tree: Tree) -> Iterator[Face]:
                 f"order, however: {row[0]} stands beside {found}"
             )
         name = row[1] or f"row{number:05d}.png"  # FER+ gives no name to what most say is no face
-        number += 1
         stem = name.rpartition(".")[0] or name
         yield Face(stem, name, beside.split, parse_votes(row[2:], f"{where}:{line}"), beside)
     if next(pixels, None) is not None:

@@ -49,7 +49,9 @@ def parse_votes(cells: Sequence[str], where: str) -> dict[str, int]:
         With the place.
     """
     try:
-        votes = [int(float(cell)) for cell in cells]
-    except (ValueError, OverflowError):
+        votes = [float(cell.replace(",", ".")) for cell in cells]  # 4,0 where the comma is the decimal mark
+    except ValueError:
         raise ManifestError(f"{where}: votes must be numbers, however: {list(cells)}") from None
-    return dict(zip(VOTES, votes, strict=True))
+    if not all(vote.is_integer() and vote >= 0 for vote in votes):
+        raise ManifestError(f"{where}: votes must be whole numbers from 0 up, however: {list(cells)}")
+    return dict(zip(VOTES, map(int, votes), strict=True))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
-from featstore.adapters.base import Adapted, Gathering
+from featstore.adapters.base import Adapted, Gathering, named_number
 from featstore.adapters.rafdb import Pictures, check_pictures, picture_name
 from featstore.adapters.tree import Tree
 from featstore.class_sets import class_set
@@ -88,14 +88,14 @@ def _meanings(partition: str) -> dict[str, str]:
 def _rows(tree: Tree, name: str) -> list[tuple[int, str, str]]:
     rows, seen = [], set()
     for line, text in tree.lines(name):
-        fields = text.split()
-        if len(fields) != 2 or not fields[1].isdecimal() or len(fields[1]) > 3:
+        pair = named_number(text)
+        if pair is None:
             raise ManifestError(f"{tree.where(name)}:{line}: expected '0001.jpg 3', however: {text!r}")
-        picture = PurePosixPath(plain_path(fields[0])).name
+        picture = PurePosixPath(plain_path(pair[0])).name
         if picture in seen:
             raise ManifestError(f"{tree.where(name)}:{line}: {picture!r} stands twice")
         seen.add(picture)
-        rows.append((line, picture, str(int(fields[1]))))
+        rows.append((line, picture, str(int(pair[1]))))
     return rows
 
 

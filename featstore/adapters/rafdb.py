@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from featstore.adapters.base import Adapted, Gathering
+from featstore.adapters.base import Adapted, Gathering, named_number
 from featstore.adapters.tree import Tree
 from featstore.class_sets import ClassSet, class_set
 from featstore.errors import ManifestError
@@ -91,10 +91,10 @@ def with_hint(adapted: Adapted, tree: Tree, pictures: Pictures, folder: str) -> 
 
 
 def _parse(text: str, where: str) -> tuple[str, str]:
-    fields = text.split()
-    if len(fields) != 2 or not fields[1].isdecimal():
+    found = named_number(text)
+    if found is None:
         raise ManifestError(f"{where}: expected 'train_00001.jpg 5', however: {text!r}")
-    name = PurePosixPath(plain_path(fields[0])).name
+    name = PurePosixPath(plain_path(found[0])).name
     if not name.lower().startswith(("train_", "test_")):
-        raise ManifestError(f"{where}: the split is the prefix 'train_' or 'test_', however: {fields[0]!r}")
-    return name, fields[1]
+        raise ManifestError(f"{where}: the split is the prefix 'train_' or 'test_', however: {found[0]!r}")
+    return name, found[1]

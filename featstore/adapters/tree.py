@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import csv
-import io
 import os
 import tarfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -25,7 +23,7 @@ from featstore.archives import (
     plain_name,
     tar_name,
 )
-from featstore.csv_table import decoded
+from featstore.csv_table import decoded, first_line, is_told_separator, lines_of, stream_table
 from featstore.errors import ManifestError, listing
 from featstore.manifest import has_controls
 from featstore.pictures import HEAD_BYTES, picture_kind
@@ -40,6 +38,8 @@ _ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"
 _LITTER = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin"})
 _FOLLOWED = 16
 """So many times one link is followed: links that lead to one another in many ways must end."""
+_FIRST_LINE = 4096
+"""Bytes that are looked at for a text's first line."""
 _BAD_NAME = "file whose name a manifest cannot hold: not UTF-8, control characters, or a blank at its end"
 
 
@@ -177,6 +177,8 @@ class Tree:
             If there is none, or still several; says what was expected.
         """
         found = self.find(ending)
+        if not found and ending.endswith(".txt"):  # as a spreadsheet saves it
+            found = self.find(ending.removesuffix("txt") + "csv")
         if len(found) > 1 and part:
             found = [name for name in found if part in name.lower().split("/")]
         if len(found) != 1:
@@ -210,10 +212,15 @@ class Tree:
         return decoded(data, where, self._encoding)
 
     def lines(self, name: str) -> Iterator[tuple[int, str]]:
-        """(number from 1, text) of each line that is not blank."""
-        for number, line in enumerate(self.text(name).splitlines(), 1):
-            if line.strip():
+        """(number from 1, text) of each line that is not blank; Excel's `sep=;` is none."""
+        for number, line in enumerate(lines_of(self.text(name)), 1):
+            if line.strip() and not (number == 1 and is_told_separator(line)):
                 yield number, line.strip()
+
+    def first_line(self, name: str) -> str:
+        """The first line of a file of any kind and size; for a look at what it is."""
+        with self.stream(name) as file:
+            return first_line(file.read(_FIRST_LINE))
 
     @contextlib.contextmanager
     def stream(self, name: str) -> Iterator[IO[bytes]]:
@@ -231,20 +238,19 @@ class Tree:
             else:
                 yield opened.enter_context((self.start / self.path(name)).open("rb"))
 
-    def rows(self, name: str) -> Iterator[tuple[int, list[str]]]:
-        """(line, cells) of each row of a CSV file of any size that is not blank, one at a time."""
-        with self.stream(name) as head:
-            codec = _codec(head.read(2))
-        with self.stream(name) as file, io.TextIOWrapper(file, encoding=codec, newline="") as text:
-            reader = csv.reader(text)
-            try:
-                for row in reader:
-                    if any(cell.strip() for cell in row):
-                        yield reader.line_num, [cell.strip() for cell in row]
-            except UnicodeDecodeError as error:
-                raise self._not_text(name, error) from None
-            except csv.Error as error:
-                raise ManifestError(f"{self.where(name)}:{reader.line_num}: not valid CSV: {error}") from None
+    def rows(
+        self, name: str, columns: Sequence[str], wanted: Sequence[str], *, headless: bool = False, fields: str = ""
+    ) -> Iterator[tuple[int, list[str]]]:
+        """(line, cells of the wanted columns) of each row of a CSV file of any size; see `stream_table`."""
+        return stream_table(
+            lambda: self.stream(name),
+            Path(self.where(name)),
+            columns=columns,
+            wanted=wanted,
+            headless=headless,
+            fields=fields,
+            encoding=self._encoding,
+        )
 
     def where(self, name: str) -> str:
         """What error messages call a file."""
@@ -392,11 +398,6 @@ class Tree:
                 )
             self.notes.append(fault)
 
-    def _not_text(self, name: str, error: UnicodeDecodeError) -> ManifestError:
-        return ManifestError(
-            f"{self.where(name)} is not UTF-8 text (byte {error.start}): save it as UTF-8, or name its --encoding"
-        )
-
     @contextlib.contextmanager
     def _telling(self, name: str) -> Iterator[None]:
         try:
@@ -413,10 +414,6 @@ class Tree:
 
 def _leads_out(name: str) -> bool:
     return name.startswith(("/", "\\")) or ".." in name.split("/")
-
-
-def _codec(head: bytes) -> str:
-    return "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
 
 
 def _known(encoding: str | None) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import re
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def read_text(path: Path, error: type[FusionError]) -> str:
         raise error(f"cannot read {path}: {problem.strerror}") from None
     encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
     try:
-        return data.decode(encoding)
+        return data.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as problem:
         line = len(re.findall(rb"\r\n|\r|\n", data[: problem.start])) + 1
         raise error(
@@ -37,35 +38,46 @@ def read_text(path: Path, error: type[FusionError]) -> str:
         ) from None
 
 
-def read_cells(path: Path, error: type[FusionError]) -> list[tuple[int, list[str]]]:
+def read_cells(
+    path: Path, error: type[FusionError], *, known: Sequence[str] = (), strip: bool = True
+) -> list[tuple[int, list[str]]]:
     """Return (line, cells) of each row that is not blank, from a CSV file separated by ``,``, ``;``, tabs or ``|``.
 
-    The separator is what a first line ``sep=;`` says, else the one that gives all rows equally many cells, and most.
-    Columns without a title and without a cell are left out.
+    The separator is what a first line ``sep=;`` says, else the one under which the first row holds most of the `known`
+    titles; of equals the one that gives all rows equally many cells, and most. Columns without a title and without a
+    cell are left out. Titles that differ from a known one in letter case, blanks, `_` or `-` alone are taken for it.
     """
     text = read_text(path, error)
     told = re.match(r'"?sep=(.)"?[ \t]*(\r\n|\r|\n)', text, re.IGNORECASE)
-    start, separator = (told.end(), told[1]) if told else (0, max(",;\t|", key=lambda one: _fit(text, one)))
+    start, separator = (told.end(), told[1]) if told else (0, max(",;\t|", key=lambda one: _fit(text, one, known)))
     reader = csv.reader(StringIO(text[start:], newline=""), delimiter=separator, strict=True)
     try:
         rows = [
-            (reader.line_num + (1 if told else 0), [cell.strip() for cell in row])
+            (reader.line_num + (1 if told else 0), [cell.strip() for cell in row] if strip else row)
             for row in reader
             if any(map(str.strip, row))
         ]
     except csv.Error as problem:
-        raise error(f"{path}:{reader.line_num}: {problem}") from None
+        raise error(f"{path}:{reader.line_num + (1 if told else 0)}: {problem}") from None
+    meant = {_plain(name): name for name in known}
+    rows[:1] = [(line, [meant.get(_plain(cell), cell) for cell in cells]) for line, cells in rows[:1]]
     width = max((len(cells) for _, cells in rows), default=0)
     empty = {at for at in range(width) if not any(cells[at : at + 1] not in ([], [""]) for _, cells in rows)}
     return [(line, [cell for at, cell in enumerate(cells) if at not in empty]) for line, cells in rows]
 
 
-def _fit(text: str, separator: str) -> tuple[bool, int]:
+def _fit(text: str, separator: str, known: Sequence[str]) -> tuple[int, bool, int]:
     try:
         rows = csv.reader(StringIO(text[:_SNIFFED], newline=""), delimiter=separator)
-        widths = [len(row) for row in rows if any(map(str.strip, row))]
+        filled = [row for row in rows if any(map(str.strip, row))]
     except csv.Error:
-        return False, 0
+        return 0, False, 0
+    widths = [len(row) for row in filled]
+    found = len({_plain(cell) for cell in (filled or [[]])[0]} & {_plain(name) for name in known})
     if len(text) > _SNIFFED:
         widths = widths[:-1]  # cut off
-    return len(set(widths)) == 1 and widths[0] > 1, widths[0] if widths else 0
+    return found, len(set(widths)) == 1 and widths[0] > 1, widths[0] if widths else 0
+
+
+def _plain(title: str) -> str:
+    return re.sub(r"[\s_\-]+", "", title).casefold()

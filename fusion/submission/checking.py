@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -54,11 +55,12 @@ def check(
     tuple of Fault
         By line; empty when there is nothing wrong.
     """
-    lines = data.split(b"\n")
+    meant, saved = _as_meant(data, challenge)
+    lines = meant.split(b"\n")
     ended = lines[-1] == b""
     if ended:
         lines.pop()
-    faults = [*_bytes_faults(lines)]
+    faults = [*(Fault(1, max(1, len(lines)), text) for text in saved), *_bytes_faults(lines)]
     text = [line.removeprefix(_BOM if i == 0 else b"").decode("utf-8", "replace") for i, line in enumerate(lines)]
     text = [line.removesuffix("\r") for line in text]
     blank = len(text)
@@ -84,6 +86,23 @@ def check(
                 Fault(blank, blank, f"the official template has {challenge.rows:,} frames, however: {len(found):,}")
             )
     return tuple(sorted(_runs(faults)))
+
+
+def _as_meant(data: bytes, challenge: Challenge) -> tuple[bytes, list[str]]:
+    """The file with what spoils every line of it put right, so that each is told once, and what that was."""
+    told = []
+    for mark, codec in ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
+        if data.startswith(mark):
+            told.append("is UTF-16 text: expected UTF-8, which spreadsheets call CSV UTF-8")
+            data = data.decode(codec, "replace").encode()
+    if b"\r" in data and b"\n" not in data:
+        told.append("lines end in a carriage return (CR): expected a line feed alone")
+        data = data.replace(b"\r", b"\n")
+    for separator in (b";", b"\t", b"|"):
+        if data.removeprefix(_BOM).startswith(challenge.header.encode().replace(b",", separator)):
+            told.append(f"cells are separated by {separator.decode()!r}: expected a comma")
+            data = data.replace(separator, b",")
+    return data, told
 
 
 def _bytes_faults(lines: list[bytes]) -> Iterator[Fault]:

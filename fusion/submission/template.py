@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from fusion.errors import SubmissionError
+from fusion.files.text_file import read_text
 from fusion.submission.challenge import Challenge
 from fusion.submission.row import location
 from fusion.timeline.track import Timeline
@@ -47,27 +49,33 @@ class Template:
 def read_template(path: Path, challenge: Challenge) -> Template:
     """Read a template: the challenge's header, then a frame a row; what follows a comma is ignored.
 
+    It may have been saved again by a spreadsheet, with any mark, line ends, quotes and one of the
+    separators `,`, `;`, `|` and tab.
+
     Raises
     ------
     SubmissionError
         Naming file and line: another header, a row that is no frame, a video the challenge does not have, a frame that
         stands twice, or an empty line between rows.
     """
-    lines = read_text(path).split("\n")
-    while lines and not lines[-1].strip():
+    lines = re.split("\r\n|\r|\n", read_text(path, SubmissionError))
+    above = 1 if re.fullmatch(r'"?sep=.?"?[ \t]*', lines[0], re.IGNORECASE) else 0  # Excel's first line
+    lines = [re.sub(r"[;\t|]", ",", line.replace('"', "")).strip() for line in lines[above:]]
+    while lines and not lines[-1].strip(", "):
         lines.pop()
-    if not lines or lines[0].strip() != challenge.header:
-        found = repr(lines[0].strip()) if lines else "an empty file"
-        raise SubmissionError(f"{path}:1: expected the header {challenge.header}\n  however: {found}")
+    header = re.sub(r"\s*,\s*", ",", lines[0]).rstrip(",") if lines else ""
+    if header.casefold() != challenge.header.casefold():
+        found = repr(lines[0]) if lines else "an empty file"
+        raise SubmissionError(f"{path}:{1 + above}: expected the header {challenge.header}\n  however: {found}")
     if len(lines) == 1:
-        raise SubmissionError(f"{path}:1: the template has a header and no row")
-    return Template(names=_frames(path, lines[1:], challenge.video_names))
+        raise SubmissionError(f"{path}:{1 + above}: the template has a header and no row")
+    return Template(names=_frames(path, lines[1:], 2 + above, challenge.video_names))
 
 
-def _frames(path: Path, rows: Iterable[str], videos: tuple[str, ...]) -> tuple[str, ...]:
+def _frames(path: Path, rows: Iterable[str], first: int, videos: tuple[str, ...]) -> tuple[str, ...]:
     seen: dict[str, int] = {}
-    for number, row in enumerate(rows, start=2):
-        name = row.strip().partition(",")[0]
+    for number, row in enumerate(rows, start=first):
+        name = row.partition(",")[0].strip()
         frame = location(name)
         if isinstance(frame, str):
             raise SubmissionError(f"{path}:{number}: {frame if name else 'an empty line between rows'}")
@@ -79,13 +87,3 @@ def _frames(path: Path, rows: Iterable[str], videos: tuple[str, ...]) -> tuple[s
             raise SubmissionError(f"{path}:{number}: {name} stands in line {seen[name]} already")
         seen[name] = number
     return tuple(seen)
-
-
-def read_text(path: Path) -> str:
-    """Return a file as text with plain line feeds; a byte order mark is taken off."""
-    try:
-        return Path(path).read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
-    except OSError as error:
-        raise SubmissionError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise SubmissionError(f"{path} is not UTF-8 text") from None

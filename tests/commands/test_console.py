@@ -121,6 +121,29 @@ def test_a_reader_that_has_gone_away_ends_a_command_quietly(filled: Path, tmp_pa
     assert "compare" not in command or (tmp_path / "runs" / "faces-compare.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "stream", "code"),
+    [
+        ("cer-feat --help", "stdout", 0),
+        ("cer-fuse compare --help", "stdout", 0),
+        ("cer-feat manifest csv --help", "stdout", 0),
+        ("cer-feat backbones", "stdout", 0),
+        ("cer-feat --nonsense", "stderr", 2),
+        ("cer-feat manifest check --nonsense", "stderr", 2),
+    ],
+)
+def test_help_and_usage_that_nobody_reads_end_quietly_with_their_own_status(
+    tmp_path: Path, command: str, stream: str, code: int
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    other = "stderr" if stream == "stdout" else "stdout"
+    process = started(command.split(), folder=tmp_path, **{stream: writing, other: subprocess.PIPE})
+    os.close(writing)
+    told = b"".join(out for out in process.communicate() if out)
+    assert (process.returncode, told) == (code, b"")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_behind_stdout_is_told_in_words(filled: Path, tmp_path: Path) -> None:
     with open("/dev/full", "wb") as full:

@@ -8,7 +8,9 @@ import dataclasses
 import pytest
 
 from featstore import Manifest, Store, class_set, files
-from featstore.errors import CommitError, FormatError, ManifestError
+from featstore.class_sets import found_classes
+from featstore.errors import CommitError, FormatError, ManifestError, OutputExistsError
+from tests.reliability.power import Killed, RecordingOs
 
 
 @pytest.fixture
@@ -128,8 +130,8 @@ def test_an_interrupt_at_any_point_never_pairs_old_rows_with_new_classes(kept, t
             seen.append("refused")
             continue
         whole = [(m.samples, m.classes) for m in (old, other)]
-        if present == "only the CSV" and dies_at == 1:
-            continue  # as it was: its classes are its labels in alphabetical order
+        if present == "only the CSV":  # as it was: its classes are its labels in alphabetical order
+            whole.append((old.samples, found_classes(s.label for s in old.samples)))
         assert (found.samples, found.classes) in whole
         seen.append(found.classes.name)
         if len(calls) < dies_at:
@@ -137,7 +139,116 @@ def test_an_interrupt_at_any_point_never_pairs_old_rows_with_new_classes(kept, t
             path.write_text(text.replace("s0001", "s9999"))
             assert "s9999" in Manifest.read(path).ids, "a CSV that was written to the end may be edited"
     assert seen[-1] == other.classes.name
-    assert ("refused" in seen) == (present != "a pair")
+    assert ("refused" in seen) == (present == "nothing")
+
+
+class Interrupting(RecordingOs):
+    """Interrupts a process once, as Ctrl-C does: what it does to clean up has its effect."""
+
+    def _live(self) -> None:
+        if self.dies_after is not None and len(self.log) >= self.dies_after:
+            self.dies_after = None
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize("present", ["a pair", "only the CSV", "only the JSON", "nothing"])
+@pytest.mark.parametrize("end", [RecordingOs, Interrupting])
+def test_whatever_operation_an_interrupt_hits_the_same_command_can_be_run_again(
+    kept, tmp_path, monkeypatch, present, overwrite, end
+):
+    """And what was there can be read all the time: it may be what the command reads itself."""
+    store, _, other = kept
+    old, met = store.manifest("d"), set()
+    new = (other.samples, other.classes)
+    bare = (old.samples, found_classes(s.label for s in old.samples))
+    for dies_at in range(60):
+        path = tmp_path / str(dies_at) / "mine.csv"
+        if present != "nothing":
+            old.write(path)
+        else:
+            path.parent.mkdir()
+        if present == "only the CSV":
+            path.with_suffix(".json").unlink()
+        if present == "only the JSON":
+            path.unlink()
+        before = {"a pair": (old.samples, old.classes), "only the CSV": bare}.get(present)
+        with monkeypatch.context() as patch:
+            recorded = end(tmp_path)
+            recorded.dies_after = dies_at
+            patch.setattr(files, "os", recorded)
+            try:
+                other.write(path, overwrite=overwrite)
+            except (Killed, KeyboardInterrupt):
+                ended = False
+            except OutputExistsError:
+                assert not overwrite
+                assert present != "nothing"
+                break
+            else:
+                ended = True
+        if before is not None or path.exists():
+            read = Manifest.read(path)
+            assert (read.samples, read.classes) in [new, before]
+            met.add(read.classes.name)
+        if before is not None:
+            path.write_text(path.read_text())  # by a people's editor, which changes nothing
+        if not overwrite and (path.exists() or path.with_suffix(".json").exists()):
+            with pytest.raises(OutputExistsError, match="replace it with --overwrite"):
+                other.write(path, overwrite=False)
+            other.write(path)
+        else:
+            other.write(path, overwrite=overwrite)
+        path.write_text(path.read_text().replace("s0001", "s9999"))
+        again = Manifest.read(path)
+        assert again.classes == other.classes
+        assert "s9999" in again.ids, "a CSV that was written to the end may be edited"
+        if ended:
+            break
+    else:
+        raise AssertionError("it never came to its end")
+    assert met or not overwrite
+
+
+def test_a_csv_that_comes_after_a_kill_is_not_read_with_the_classes_of_the_one_that_never_came(
+    kept, tmp_path, monkeypatch
+):
+    store, _, other = kept
+    path = tmp_path / "mine.csv"
+
+    write = files.write_output
+
+    def die(to, data, *, overwrite):
+        if to == path:
+            raise Killed
+        write(to, data, overwrite=overwrite)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_output", die)
+        patch.setattr(files, "remove", lambda path: None)
+        with pytest.raises(Killed):
+            other.write(path, overwrite=False)
+    path.write_text(store.manifest("d").to_csv())
+    with pytest.raises(FormatError, match=r"was interrupted: run it again\n  or remove mine\.json"):
+        Manifest.read(path)
+
+
+def test_a_name_that_another_took_meanwhile_keeps_its_own_meaning(kept, tmp_path, monkeypatch):
+    store, _, other = kept
+    path = tmp_path / "mine.csv"
+    text = store.manifest("d").to_csv()
+    write = files.write_output
+
+    def overtaken(to, data, *, overwrite):
+        if to == path:
+            path.write_text(text)
+        write(to, data, overwrite=overwrite)
+
+    monkeypatch.setattr(files, "write_output", overtaken)
+    with pytest.raises(OutputExistsError):
+        other.write(path, overwrite=False)
+    assert path.read_text() == text
+    assert not path.with_suffix(".json").exists()
 
 
 def test_a_reader_that_meets_a_writer_between_its_two_files_reads_one_whole_pair(kept, tmp_path, monkeypatch):

@@ -119,3 +119,28 @@ def test_predictions_that_a_spreadsheet_saved_again_are_read(tmp_path, separator
     (tmp_path / "s.csv").write_bytes(text.replace(",", separator).replace(".", ",").encode("utf-16"))
     first, again = read_predictions(tmp_path / "p.csv"), read_predictions(tmp_path / "s.csv")
     assert (again.ids, again.labels, again.proba.tolist()) == (first.ids, first.labels, first.proba.tolist())
+
+
+@pytest.mark.parametrize(
+    "save",
+    [
+        lambda text: b"sep=;\r\n" + text.replace(",", ";").replace(".", ",").replace("\n", "\r\n").encode(),
+        lambda text: text.replace(",", "\t").encode("utf-16"),
+        lambda text: text.replace("\n", ",,\r").encode("utf-8-sig"),
+        lambda text: text.replace("sample_id,label,predicted", "Sample ID,Label,PREDICTED").encode() + b",,,,\n\n",
+        lambda text: text.replace(",", ";").replace("a/1", '"a,1"').encode(),
+    ],
+)
+def test_predictions_are_read_however_a_spreadsheet_saved_them(path, save):
+    text = write_predictions(path, small(ids=("a/1", "b2"))).read_text()
+    path.write_bytes(save(text))
+    found = read_predictions(path)
+    assert found.ids in {("a/1", "b2"), ("a,1", "b2")}
+    assert (found.classes, found.labels) == (small().classes, small().labels)
+    assert (found.proba == small().proba).all()
+
+
+def test_the_line_of_a_fault_counts_excels_first_line(path):
+    write_predictions(path, small()).write_text("sep=,\nsample_id,label,predicted,x\na,,x,much\n")
+    with pytest.raises(PredictionsError, match=r"predictions\.csv:3: could not convert"):
+        read_predictions(path)

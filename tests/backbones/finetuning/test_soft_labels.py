@@ -47,3 +47,24 @@ def test_votes_that_a_spreadsheet_saved_are_read_and_others_refused_in_words(tmp
     path.write_text('sample_id,happy,sad\n"1,1,0\n2,1,0\n', encoding="utf-8")
     with pytest.raises(ExamplesError, match=r"votes\.csv:3: not valid CSV"):
         read_soft_labels(path, ["happy", "sad"])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "sample_id\thappy\tsad\r\n1\t1,5\t0,5\r\n".encode("utf-16"),
+        b"sep=;\r\nsample_id;happy;sad\r\n1;1,5;0,5\r\n",
+        b"Sample ID, Happy ,SAD,,\r1,1.5,0.5,,\r",
+        b'"sample_id"|"happy"|"sad"\n"1"|"1.5"|"0.5"\n',
+    ],
+)
+def test_votes_are_read_however_they_were_saved(tmp_path, data):
+    (tmp_path / "votes.csv").write_bytes(data)
+    found = read_soft_labels(tmp_path / "votes.csv", ["happy", "sad"])
+    assert {name: shares.tolist() for name, shares in found.items()} == {"1": [0.75, 0.25]}
+
+
+def test_the_line_of_a_fault_counts_excels_first_line(tmp_path):
+    (tmp_path / "votes.csv").write_bytes(b"sep=;\nsample_id;happy\n1;x\n")
+    with pytest.raises(ExamplesError, match=r"votes\.csv:3: votes must be numbers"):
+        read_soft_labels(tmp_path / "votes.csv", ["happy", "sad"])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,3 +56,24 @@ def _tar(root: Path, suffix: str, mode: str) -> Path:
     with tarfile.open(archive, mode) as out:
         out.add(root, arcname=".")
     return archive
+
+
+SAVED: dict[str, Callable[[list[list[str]]], bytes]] = {
+    "semicolons, decimal commas, a mark": lambda rows: b"\xef\xbb\xbf" + _csv(_decimal(rows), ";", "\r\n").encode(),
+    "tabs in UTF-16": lambda rows: _csv(rows, "\t", "\r\n").encode("utf-16"),
+    "an old Mac's line ends": lambda rows: _csv(rows, ",", "\r").encode(),
+    "Excel's sep line": lambda rows: b"sep=;\r\n" + _csv(rows, ";", "\r\n").encode(),
+    "bars and everything quoted": lambda rows: _csv(rows, "|", "\n", csv.QUOTE_ALL).encode(),
+    "empty columns and rows at the end": lambda rows: _csv([*([*row, "", ""] for row in rows), [""] * 9]).encode(),
+}
+"""How people and spreadsheets save the rows of a table."""
+
+
+def _csv(rows: Sequence[Sequence[str]], separator: str = ",", end: str = "\n", quoting: int = csv.QUOTE_MINIMAL) -> str:
+    out = io.StringIO()
+    csv.writer(out, delimiter=separator, lineterminator=end, quoting=quoting).writerows(rows)  # type: ignore[arg-type]
+    return out.getvalue()
+
+
+def _decimal(rows: list[list[str]]) -> list[list[str]]:
+    return [[f"{cell},0" if cell.isdecimal() else cell for cell in row] for row in rows]

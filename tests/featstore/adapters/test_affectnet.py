@@ -7,7 +7,7 @@ import pytest
 
 from featstore.adapters import build
 from featstore.errors import ManifestError
-from tests.featstore.adapters.layouts import as_folder, fill, npy, tarred, zipped
+from tests.featstore.adapters.layouts import SAVED, as_folder, fill, npy, tarred, zipped
 
 HEADER = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal\r\n"
 
@@ -130,3 +130,21 @@ def test_no_layout_at_all_names_all_three(tmp_path):
         build("affectnet", fill(tmp_path / "a", {"readme.txt": "x"}))
     with pytest.raises(ManifestError, match="lies in no set"):
         build("affectnet", fill(tmp_path / "b", {"annotations/3_exp.npy": npy("1")}))
+
+
+@pytest.mark.parametrize("how", SAVED)
+@pytest.mark.parametrize("header", [HEADER, HEADER.replace("subDirectory_filePath", "Subdirectory file path"), ""])
+def test_lists_are_read_however_a_spreadsheet_saved_them(tmp_path, how, header):
+    text = header + listed("689/aa.jpg", 1) + listed("1/dd.JPG", 7)
+    rows = [line.split(",") for line in text.splitlines()]
+    adapted = build("affectnet", fill(tmp_path / "a", {"training.csv": SAVED[how](rows)}))
+    assert [(s.sample_id, s.label) for s in adapted.manifest.samples] == [("689/aa", "Happiness"), ("1/dd", "Contempt")]
+
+
+def test_a_quote_that_never_closes_is_told_where_it_opens(tmp_path):
+    root = fill(tmp_path / "a", {"training.csv": HEADER + '"1/a.jpg,1\r\n' + listed("1/dd.JPG", 7) * 9})
+    with pytest.raises(ManifestError, match=r"training.csv:2: a quote is never closed"):
+        build("affectnet", root)
+    fill(root, {"training.csv": HEADER + '"1/a.jpg,1\r\n' + listed("1/dd.JPG", 7) * 9999})
+    with pytest.raises(ManifestError, match=r"training.csv:2: a cell of more than 131,072 letters .* never closed\?"):
+        build("affectnet", root)

@@ -66,3 +66,35 @@ def test_faulty_annotations_are_refused_with_file_and_line(tmp_path, name, text,
     root = fill(tmp_path / "a", {name: text, "a/00001.jpg": b"1"})
     with pytest.raises(ManifestError, match=message):
         build("affwild2", root)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        HEADER.replace(",", ";").encode("utf-16") + '3.0\r\n"4"\r\n'.encode("utf-16-le"),
+        b"\xef\xbb\xbf" + HEADER.replace(",", "\t").encode() + b"3,0  \t\n 4 ;;;\n;;;\n",
+        (HEADER.replace(",", ", ") + "3\n4\n\n \n").replace("\n", "\r").encode(),
+        b"sep=;\r\n" + HEADER.replace(",", ";").encode() + b"3;;;;;;;\r\n4;;;;;;;\r\n",
+    ],
+)
+@pytest.mark.parametrize("ending", ["txt", "csv"])
+def test_annotations_are_read_however_they_were_saved(tmp_path, data, ending):
+    root = fill(tmp_path / "a", {f"Train_Set/v.{ending}": data, "v/00001.jpg": b"1", "v/00002.jpg": b"2"})
+    adapted = build("affwild2", root)
+    assert [(s.sample_id, s.label) for s in adapted.manifest.samples] == [("v/00001", "Fear"), ("v/00002", "Happiness")]
+    assert adapted.left_out == {}
+
+
+@pytest.mark.parametrize("data", ["für alle\n".encode("cp1252"), "Read me\n".encode("utf-16-le"), b"", b"\0" * 99])
+def test_texts_that_are_no_annotations_are_counted_whatever_their_encoding(affwild2, data):
+    fill(affwild2, {"readme.txt": data})
+    assert build("affwild2", affwild2).left_out["text file that is no annotation of expressions"] == 2
+
+
+def test_an_annotation_that_cannot_be_read_is_refused_and_not_left_out(affwild2):
+    fill(affwild2, {"Train_Set/v.txt": HEADER.encode() + b"1\n\xe9\n"})
+    with pytest.raises(ManifestError, match=r"v\.txt:3: not UTF-8 text"):
+        build("affwild2", affwild2)
+    fill(affwild2, {"Train_Set/v.txt": (HEADER + "1\n").encode("utf-16-le")})
+    with pytest.raises(ManifestError, match=r"v\.txt is not UTF-8 text: .*utf-16-le"):
+        build("affwild2", affwild2)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ from PIL import Image
 
 from featstore import Manifest, pictures
 from featstore.adapters import build
+from featstore.adapters.fer2013 import read_rows
 from featstore.adapters.ferplus import write_votes
 from featstore.adapters.grey_png import grey_png
+from featstore.adapters.tree import Tree
 from featstore.errors import ManifestError
-from tests.featstore.adapters.layouts import as_folder, fill, tarred_and_gzipped, zipped
+from tests.featstore.adapters.layouts import SAVED, as_folder, fill, tarred_and_gzipped, zipped
 
 FACES = (np.arange(5 * 48 * 48) * 7919 % 251).astype(np.uint8).reshape(5, 48, 48)
 USAGE = ("Training", "Training", "PublicTest", "PrivateTest", "Training")
@@ -174,3 +177,60 @@ def test_two_files_that_do_not_belong_together_are_refused(tmp_path, pair, edit,
         build("ferplus", pair, archive=tmp_path / "p.zip")
     with pytest.raises(ManifestError, match="name the zip file"):
         build("ferplus", pair)
+
+
+@pytest.mark.parametrize("how", SAVED)
+def test_lists_of_faces_are_read_however_a_spreadsheet_saved_them(tmp_path, how):
+    texts = {"fer2013.csv": fer2013_csv(), "fer2013new.csv": NEW}
+    rows = {name: [line.split(",") for line in text.splitlines()] for name, text in texts.items()}
+    plain = fill(tmp_path / "plain", texts)
+    root = fill(tmp_path / "f", {name: SAVED[how](table) for name, table in rows.items()})
+    for kind in ("fer2013", "ferplus"):
+        wanted = build(kind, plain, archive=tmp_path / "p.zip").manifest
+        assert build(kind, root, archive=tmp_path / "a.zip").manifest.samples == wanted.samples
+        assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "p.zip").read_bytes()
+    headless = fill(
+        tmp_path / "h", {"fer2013.csv": fer2013_csv(), "fer2013new.csv": SAVED[how](rows["fer2013new.csv"][1:])}
+    )
+    assert build("ferplus", headless, archive=tmp_path / "b.zip").manifest.samples == wanted.samples
+
+
+def test_columns_in_another_order_and_spelling_are_found_by_their_names(tmp_path):
+    text = "Emotion, usage ,Pixels,source\n0,Training," + pixels(FACES[0]) + ",web\n"
+    (tmp_path / "fer2013.csv").write_text(text)
+    assert len(build("fer2013", tmp_path / "fer2013.csv", archive=tmp_path / "a.zip").manifest) == 1
+    (tmp_path / "fer2013.csv").write_text(text.replace("source", "usage"))
+    with pytest.raises(ManifestError, match=r"fer2013.csv:1: columns 'usage' and 'usage' both look like 'Usage'"):
+        build("fer2013", tmp_path / "fer2013.csv", archive=tmp_path / "b.zip")
+
+
+def test_a_list_of_faces_that_is_not_utf8_is_told_with_its_line_and_read_in_the_encoding_that_is_named(tmp_path):
+    row = "0," + pixels(FACES[0]) + ",Training,{}\r\n"
+    data = ("emotion,pixels,Usage,note\r\n" + row.format("a") * 20 + row.format("é")).encode("cp1252")
+    (tmp_path / "fer2013.csv").write_bytes(data)
+    with pytest.raises(ManifestError, match=r"fer2013\.csv:22: not UTF-8 text \(byte " + str(data.index(0xE9))):
+        build("fer2013", tmp_path / "fer2013.csv", archive=tmp_path / "a.zip")
+    found = build("fer2013", tmp_path / "fer2013.csv", archive=tmp_path / "a.zip", encoding="cp1252")
+    assert len(found.manifest) == 21
+
+
+@pytest.mark.parametrize("cell", ["0.4", "-1", "inf"])
+def test_votes_that_are_no_counts_are_refused(tmp_path, pair, cell):
+    (pair / "fer2013new.csv").write_text(NEW.replace(",4,0\n", f",{cell},0\n", 1))
+    with pytest.raises(ManifestError, match=r"new.csv:2: votes must be whole numbers from 0 up"):
+        build("ferplus", pair, archive=tmp_path / "p.zip")
+
+
+def test_a_list_of_any_size_is_read_a_row_at_a_time(tmp_path):
+    row = "0," + pixels(FACES[0]) + ",Training\n"
+    with (tmp_path / "fer2013.csv").open("w") as file:
+        file.write("emotion,pixels,Usage\n")
+        for _ in range(3000):
+            file.write(row)
+    tree = Tree(tmp_path / "fer2013.csv", "cp1252")
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in read_rows(tree, "fer2013.csv")) == 3000
+        assert tracemalloc.get_traced_memory()[1] < 3 << 20, "of a file of more than 20 MB"
+    finally:
+        tracemalloc.stop()

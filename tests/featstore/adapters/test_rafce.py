@@ -80,3 +80,38 @@ def test_a_missing_partition_file_says_what_was_expected(rafce):
         ManifestError, match=r"no RAFCE_partition.txt under .*\n  expected RAF-CE's RAFCE_partition.txt"
     ):
         build("raf-ce", rafce)
+
+
+LISTS = {
+    "tabs, a mark, CRLF": lambda text: b"\xef\xbb\xbf" + text.replace(" ", "\t").replace("\n", "\r\n").encode(),
+    "several blanks, some at the end": lambda text: text.replace(" ", "   ").replace("\n", "  \t\n").encode(),
+    "commas in UTF-16": lambda text: text.replace(" ", ",").encode("utf-16"),
+    "semicolons, decimal commas": lambda text: ("sep=;\n" + text.replace(" ", ";").replace("\n", ",0;;\n")).encode(),
+    "floats, an old Mac's line ends": lambda text: text.replace("\n", ".0\r").encode(),
+    "quotes": lambda text: text.replace(" ", '","').replace("\n", '"\n"').join(('"', "")).removesuffix('"').encode(),
+}
+
+
+@pytest.mark.parametrize("ending", ["txt", "csv"])
+@pytest.mark.parametrize("how", LISTS)
+def test_lists_are_read_however_they_were_saved(tmp_path, how, ending):
+    save = LISTS[how]
+    rafce = fill(
+        tmp_path / "e",
+        {
+            f"RAFCE_emolabel.{ending}": save("0001.jpg 3\n0002.jpg 4\n"),
+            f"RAFCE_partition.{ending}": save("0001.jpg 0\n0002.jpg 1\n"),
+        },
+    )
+    rafdb = fill(tmp_path / "d", {f"EmoLabel/list_patition_label.{ending}": save("train_1.jpg 3\ntest_2.jpg 4\n")})
+    plain = fill(tmp_path / "p", {"EmoLabel/list_patition_label.txt": "train_1.jpg 3\ntest_2.jpg 4\n"})
+    assert [s.split for s in build("raf-ce", rafce).manifest.samples] == ["train", "test"]
+    wanted = build("rafdb-compound", plain).manifest.samples
+    assert build("rafdb-compound", rafdb).manifest.samples == wanted
+
+
+@pytest.mark.parametrize("line", ["0001.jpg 3 4", "0001.jpg", "0001.jpg 3.5", "0001.jpg,3,5", "0001.jpg 3000"])
+def test_a_line_that_can_be_read_in_two_ways_is_refused(tmp_path, line):
+    root = fill(tmp_path / "e", {"RAFCE_emolabel.txt": f"{line}\n", "RAFCE_partition.txt": "0001.jpg 0\n"})
+    with pytest.raises(ManifestError, match=r"emolabel\.txt:1: expected '0001\.jpg 3', however"):
+        build("raf-ce", root)

@@ -73,6 +73,23 @@ def test_windows_line_ends_and_byte_order_marks_are_told_once(template):
     assert "CRLF" in found[1][1]
 
 
+@pytest.mark.parametrize(
+    ("save", "told"),
+    [
+        (lambda text: text.encode("utf-16"), "is UTF-16 text: expected UTF-8"),
+        (lambda text: text.replace("\n", "\r").encode(), "lines end in a carriage return (CR)"),
+        (lambda text: text.replace(",", ";").encode(), "cells are separated by ';': expected a comma"),
+        (lambda text: text.replace(",", "\t").encode(), "cells are separated by '\\t': expected a comma"),
+    ],
+)
+def test_what_spoils_every_line_is_told_once_and_does_not_hide_the_rest(template, save, told):
+    found = check(save("\n".join([HEADER, *ROWS]) + "\n"), CHALLENGE, template)
+    assert [(fault.where, told in fault.text) for fault in found] == [("lines 1-8", True)]
+    found = check(save("\n".join(changed(2, "01/00002.jpg,7")) + "\n"), CHALLENGE, template)
+    assert [told in fault.text for fault in found].count(True) == 1
+    assert ("line 3", "expected a class id 0 to 6, however: '7'") in [(fault.where, fault.text) for fault in found]
+
+
 def test_a_file_without_header_is_told_so_and_its_first_row_counts(template):
     found = faults(ROWS, template)
     assert len(found) == 1

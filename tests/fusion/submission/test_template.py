@@ -15,10 +15,14 @@ HEADER = CHALLENGE.header
         f"{HEADER}\n02/00001.jpg\n01/00001.jpg\n",
         f"{HEADER}\r\n02/00001.jpg,\r\n01/00001.jpg,\r\n\r\n",
         f"\ufeff{HEADER}\n02/00001.jpg,0,0,0,0,0,0,0\n01/00001.jpg,3",
+        f"{HEADER}\r02/00001.jpg\r01/00001.jpg\r",
+        f"sep=;\r\n{HEADER.replace(',', ';')}\r\n02/00001.jpg;3;;\r\n01/00001.jpg;;;\r\n;;;\r\n",
+        '"' + HEADER.replace(",", '","') + '"\n"02/00001.jpg","3"\n"01/00001.jpg",""\n',
     ],
 )
-def test_only_the_first_cell_of_a_row_counts_and_the_order_is_kept(tmp_path, text):
-    (tmp_path / "t.csv").write_bytes(text.encode())
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_only_the_first_cell_of_a_row_counts_and_the_order_is_kept(tmp_path, text, encoding):
+    (tmp_path / "t.csv").write_bytes(text.encode(encoding))
     found = read_template(tmp_path / "t.csv", CHALLENGE)
     assert found.names == ("02/00001.jpg", "01/00001.jpg")
     assert found.video_names == ("02", "01")
@@ -48,7 +52,7 @@ def test_a_template_with_a_fault_is_refused_with_its_line(tmp_path, text, messag
 def test_a_missing_or_binary_template_is_named(tmp_path):
     with pytest.raises(SubmissionError, match=r"cannot read .*t\.csv"):
         read_template(tmp_path / "t.csv", CHALLENGE)
-    (tmp_path / "t.csv").write_bytes(b"\xff\xfe")
+    (tmp_path / "t.csv").write_bytes(b"\xff\xfa")
     with pytest.raises(SubmissionError, match=r"t\.csv is not UTF-8"):
         read_template(tmp_path / "t.csv", CHALLENGE)
 
