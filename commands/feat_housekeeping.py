@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commands.console import out, out_json, out_table, progress_bar, say, size_text
+from commands.console import FAILED, escape, out, out_json, out_table, progress_bar, say, size_text
 from commands.forms import Form, forms, only
 from commands.options import DEFAULT_STORE, Json, StoredData, StorePath
 
@@ -96,30 +96,40 @@ def compact(
     """
     from featstore import Store
     from featstore.compaction import compact as run_compact
+    from featstore.errors import DamagedShardError
 
     only(ctx, done=not dry_run)
     opened = Store(store)
     dataset = opened.dataset(data)
     manifest = opened.manifest(dataset)
-    entries = []
+    entries, left = [], 0
     for found in opened.usable_features(dataset) if feature is None else [opened.feature(feature, dataset)]:
-        with progress_bar() as step:
-            report = run_compact(
-                found,
-                manifest,
-                shard_rows=shard_rows,
-                drop_unlisted=drop_unlisted,
-                dry_run=dry_run,
-                progress=step,
-            )
+        try:
+            with progress_bar() as step:
+                report = run_compact(
+                    found,
+                    manifest,
+                    shard_rows=shard_rows,
+                    drop_unlisted=drop_unlisted,
+                    dry_run=dry_run,
+                    progress=step,
+                )
+        except DamagedShardError as error:
+            if feature is not None:
+                raise
+            left += 1
+            say(f"[bold red]{escape(found.label)} is left alone:[/] {escape(str(error))}")
+            continue
         freed = _remove_replaced(found, manifest, report, drop_unlisted) if now and not dry_run else 0
         entries.append({**vars(report), "replaced": [path.name for path in report.replaced], "freed": freed})
         if not as_json:
             _print_compact(report, freed, dry_run=dry_run, drop_unlisted=drop_unlisted)
     if as_json:
         out_json([{**entry, "dry_run": dry_run} for entry in entries])
-    elif not entries:
+    elif not entries and not left:
         out(f"dataset {dataset} has no features")
+    if left:
+        raise typer.Exit(FAILED)
 
 
 def _print_garbage(found: list[Garbage], root: Path) -> None:

@@ -20,9 +20,11 @@ def ls(store: StorePath = DEFAULT_STORE, as_json: Json = False) -> None:
     Example: cer-feat ls --store features
     """
     from featstore import Store
+    from featstore.store import lacks_manifest
 
     opened = Store(store)
-    entries = [entry for dataset in opened.datasets() for entry in _of_dataset(opened, dataset)]
+    known = {*opened.datasets(), *(path.name for path in opened.path.iterdir() if lacks_manifest(path))}
+    entries = [entry for dataset in sorted(known) for entry in _of_dataset(opened, dataset)]
     for entry in entries:
         if "unusable" in entry:
             label = "/".join(filter(None, (entry["dataset"], entry["feature"])))

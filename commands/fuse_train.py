@@ -160,6 +160,9 @@ def build_head(
 
     known, presets = head_settings(name), head_presets(name)
     given = dict(settings)
+    for setting, why in (("random_state", "is chosen with --seed"), ("blocks", "are those of --features")):
+        if setting in given:
+            raise typer.BadParameter(f"{setting} {why}", param_hint="--set")
     _refuse_twice(given, weights=weights)
     if weights is not None:
         learned = name in ("late", "weighted") and weights.strip() == "learned"

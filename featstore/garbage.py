@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,6 @@ from featstore.store import Store
 
 GRACE_S = 3600.0
 """For so long a temporary file may have a living writer, and a superseded shard readers that opened it before."""
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +54,10 @@ def find_garbage(
     list of Garbage
         In an order in which they can be removed.
 
-    Raises
-    ------
-    DamagedShardError
-        If a shard's header is damaged: what counts is then not known.
+    Notes
+    -----
+    Where a shard's header is damaged, or a manifest, what counts is not known: that feature, or that dataset, is left
+    alone with a warning.
     """
     known = store.datasets() if dataset is None else [store.dataset(dataset)]
     found = list(_leftovers(store.path, _Clock(store.path))) if dataset is None else []
@@ -75,10 +73,13 @@ def find_garbage(
             except (FeatstoreError, OSError) as error:
                 if dataset is not None:
                     raise
-                log.warning("dataset %s is left alone: %s", folder.name, error)
+                store.tell_once(f"dataset {folder.name} is left alone: {error}")
                 continue
             for feature in store.usable_features(folder.name):
-                found += feature_garbage(feature, manifest, unlisted=unlisted, now=now)
+                try:
+                    found += feature_garbage(feature, manifest, unlisted=unlisted, now=now)
+                except (FeatstoreError, OSError) as error:
+                    store.tell_once(f"feature {feature.label} of dataset {folder.name} is left alone: {error}")
     return found
 
 

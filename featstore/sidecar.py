@@ -99,31 +99,37 @@ def read_with_sidecar(path: Path) -> tuple[bytes, Sidecar | None]:
     if ours and path.exists() and not path.is_file():  # reading a named pipe would wait for ever
         raise FormatError(f"{path} is not a file: this is not a complete dataset")
     for _ in range(_ATTEMPTS):  # a writer may be between its files
-        sidecar = _read(path)
+        try:
+            sidecar = _read(path)
+        except NewerFormatError:
+            raise
+        except FormatError as error:
+            raise FormatError(f"{error}\n  {_advice(path)}") from None
         data = read_csv(path)
         if sidecar is None and ours:
             raise FormatError(
-                f"{_beside(path)} is missing: without it the order of the classes would be guessed\n"
-                f"  bring it back with: cer-feat relabel with the manifest it was made from"
+                f"{_beside(path)} is missing: without it the order of the classes would be guessed\n  {_advice(path)}"
             )
         found = None if sidecar is None else sidecar.of(data)
         if found is not None and found.csv_sha256:
             return data, None if found.bare else found
         if (found is not None or sidecar is None) and _read(path) == sidecar:  # nothing else binds the two
             return data, found
-    if ours:
-        advice = (
-            "to change labels or splits, edit a manifest of your own and give it to: cer-feat relabel\n"
-            "  to bring this one back, run: cer-feat relabel with the manifest it was made from"
-        )
-    else:
-        advice = (
-            "the command that wrote it was interrupted: run it again\n"
-            f"  or remove {_beside(path).name}, and its classes are its labels in alphabetical order"
-        )
+    edit = "to change labels or splits, edit a manifest of your own and give it to: cer-feat relabel\n  "
     raise FormatError(
         f"{path} was changed or damaged after it was written: its digest is not the one in {_beside(path).name}\n"
-        f"  {advice}"
+        f"  {edit if ours else ''}{_advice(path)}"
+    )
+
+
+def _advice(path: Path) -> str:
+    """How a pair that does not hold together is brought back."""
+    if in_store(path):
+        first = f"move {_beside(path)} away, then " if _beside(path).is_dir() else ""
+        return f"{first}bring it back with: cer-feat relabel with the manifest it was made from"
+    return (
+        "run the command that wrote it again\n"
+        f"  or remove {_beside(path).name}, and its classes are its labels in alphabetical order"
     )
 
 

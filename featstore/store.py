@@ -27,6 +27,7 @@ from featstore.view import Request, View, build_view
 
 FORMAT, FORMAT_VERSION = "cer-store", 1
 log = logging.getLogger(__name__)
+_COPY = "bring it back with a copy of any other store's store.json, a new one's too: it only says what format this is"
 Missing = Literal["error", "drop"]
 
 
@@ -47,12 +48,19 @@ class Store:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         if not (self.path / "store.json").exists():
+            if was_here(self.path):
+                raise FormatError(_without_store_json(self.path))
             raise FormatError(
                 f"no feature store at {self.path}\n"
                 f"  make one with: cer-feat extract --backbone … --data … --store {self.path}, "
                 f"or name another with --store or CER_STORE"
             )
-        document.read(self.path / "store.json", FORMAT, FORMAT_VERSION)
+        try:
+            document.read(self.path / "store.json", FORMAT, FORMAT_VERSION)
+        except NewerFormatError:
+            raise
+        except FormatError as error:
+            raise FormatError(f"{error}\n  {_COPY}" if was_here(self.path) else str(error)) from None
         self._manifests: dict[str, tuple[object, Manifest]] = {}
         self._features: dict[Path, tuple[object, Feature]] = {}
         self._told: set[str] = set()
@@ -64,6 +72,8 @@ class Store:
         if not (path / "store.json").exists():
             strange = path.is_dir() and not all(files.is_temporary(p.name) for p in path.iterdir())
             if strange and not (path / "store.json").exists():  # another process may have made it meanwhile
+                if was_here(path):
+                    raise FormatError(_without_store_json(path))
                 raise FormatError(f"{path} is neither empty nor a feature store: name a new folder with --store")
             files.make_folder(path)
             document.write(path / "store.json", FORMAT, FORMAT_VERSION, {})
@@ -88,6 +98,8 @@ class Store:
                 raise UnknownDatasetError(f"which dataset? store {self.path} {have}")
             return known[0]
         if name not in known:
+            if lacks_manifest(self.path / name):
+                raise FormatError(f"{self.path / name}: {without_manifest_text(name)}")
             raise UnknownDatasetError(f"no dataset {name!r} in store {self.path}; {nearest(name, known)}")
         return name
 
@@ -160,10 +172,14 @@ class Store:
         """The features of a dataset that can be opened, by name; of each that cannot there is one warning."""
         known, unopened = self.opened_features(dataset)
         for label, error in unopened.items():
-            if (told := f"{self.path}/{label}: {error}") not in self._told:
-                self._told.add(told)
-                log.warning("feature %s is left out: %s", label, error)
+            self.tell_once(f"feature {label} is left out: {error}")
         return known
+
+    def tell_once(self, text: str) -> None:
+        """Warn of something in the store that is passed over, however often this object comes by it."""
+        if text not in self._told:
+            self._told.add(text)
+            log.warning("%s", text)
 
     def opened_features(self, dataset: str | None = None) -> tuple[list[Feature], dict[str, FeatstoreError | OSError]]:
         """The features of a dataset that can be opened, by name, and label and fault of those that cannot.
@@ -347,6 +363,33 @@ class Store:
             f"dataset {dataset!r} of {self.path} has no {plain}@{fingerprint[:12]}; it has {there}\n"
             f"  extract it with the same weights and options, or train on what is there"
         )
+
+
+def lacks_manifest(folder: Path) -> bool:
+    """True for a folder with rows whose list of samples is gone."""
+    return (
+        valid_name(folder.name)
+        and folder.is_dir()
+        and not _holds(folder, "manifest.csv")
+        and any(shard_paths(path) for path in folder.iterdir() if is_feature_folder(path))
+    )
+
+
+def without_manifest_text(name: str) -> str:
+    """What to do about such a folder."""
+    return (
+        "manifest.csv is missing, so its features belong to no dataset: bring it back by running "
+        f"cer-feat extract (or import) again with the manifest it was made from and --dataset {name}"
+    )
+
+
+def was_here(path: Path) -> bool:
+    """True if a folder has datasets of a store in it: a copy, or a clean-up, may have left its `store.json` out."""
+    return path.is_dir() and any(_holds(p, "manifest.csv") and _holds(p, "manifest.json") for p in path.iterdir())
+
+
+def _without_store_json(path: Path) -> str:
+    return f"{path} holds datasets of a feature store, but its store.json is missing: it is not opened\n  {_COPY}"
 
 
 def _holds(folder: Path, name: str) -> bool:

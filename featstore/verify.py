@@ -16,8 +16,8 @@ from featstore.feature import Feature, is_feature_folder, shard_paths
 from featstore.manifest import Manifest
 from featstore.shard import parse_name
 from featstore.shard_reader import damaged, read_header, read_segment
-from featstore.spec import FeatureSpec, valid_name
-from featstore.store import Store
+from featstore.spec import FeatureSpec
+from featstore.store import Store, lacks_manifest, without_manifest_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,17 +182,10 @@ def _unread(error: OSError) -> str:
 
 def _without_manifest(store: Store) -> Iterator[Problem]:
     """Folders with rows whose list of samples is gone."""
-    known = set(store.datasets())
     for folder in sorted(store.path.iterdir()):
-        if folder.name in known or not valid_name(folder.name) or not folder.is_dir():
-            continue
         try:
-            if any(shard_paths(path) for path in folder.iterdir() if is_feature_folder(path)):
-                what = (
-                    "manifest.csv is missing, so its features belong to no dataset: bring it back by running cer-feat "
-                    f"extract again with the manifest it was made from and --dataset {folder.name}"
-                )
-                yield Problem(where=str(folder), what=what)
+            if lacks_manifest(folder):
+                yield Problem(where=str(folder), what=without_manifest_text(folder.name))
         except OSError as error:
             yield _problem(folder, error)
 

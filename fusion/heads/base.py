@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from fusion.blocks import FloatArray, checked_widths
-from fusion.errors import HeadDataError
+from fusion.errors import HeadConfigError, HeadDataError
 from fusion.heads.entering import entered, entered_with_labels, refuse_unfinite, refuse_unfinite_piece
+from fusion.heads.ranges import check_kinds
 from fusion.heads.state import HeadState
 from fusion.heads.thread_counts import check_threads, libraries_limited, library_threads
 from fusion.joined import each_piece
@@ -70,6 +72,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
             If X holds NaN or infinity, or y one class only; if X stays on the disk and this head needs it in memory.
         """
         check_threads(self.threads)
+        check_kinds(self)
         X, y = entered_with_labels(self, X, y)
         self.blocks_ = checked_widths(self.blocks, X.shape[1])
         refuse_unfinite(self, X)
@@ -84,7 +87,10 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         self.seed_ = int(state) if isinstance(state, (int, np.integer)) else int(_drawn(state))
         with libraries_limited(self.threads):
             threads = library_threads()
-            self._fit(X, codes.astype(np.int64))
+            try:
+                self._fit(X, codes.astype(np.int64))
+            except InvalidParameterError as error:  # scikit-learn's own check of a setting that was handed on to it
+                raise HeadConfigError(f"a setting of head {self.name!r} is out of its range: {error}") from error
         self.fit_threads_ = threads | self._own_threads()
         return self
 

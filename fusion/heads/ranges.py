@@ -2,7 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from inspect import signature
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
 from fusion.errors import HeadConfigError
+
+_KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
+    "float": (Real, "a number"),
+    "int": (Integral, "a whole number"),
+    "bool": ((bool, np.bool_), "true or false"),
+    "str": (str, "a name"),
+    "Mapping": (Mapping, 'settings, {"name": value}'),
+}
+
+
+def check_kinds(head: Any) -> None:
+    """Refuse settings that are of another kind than the head declares: a word for a number, a number for yes or no.
+
+    Settings of kinds that are the head's own, such as `batch_size: int | Literal["auto"]`, it checks itself.
+
+    Raises
+    ------
+    HeadConfigError
+        Naming the setting, the value and the kind.
+    """
+    for name, parameter in signature(type(head)).parameters.items():
+        kinds = [kind.partition("[")[0] for kind in str(parameter.annotation).split(" | ")]
+        if name == "blocks" or not set(kinds) <= {*_KINDS, "None"}:
+            continue
+        value = getattr(head, name)
+        is_flag = isinstance(value, bool) and "bool" not in kinds
+        fits = value is None if "None" in kinds else False
+        fits = fits or any(isinstance(value, _KINDS[kind][0]) for kind in kinds if kind != "None")
+        if not fits or is_flag:
+            expected = " or ".join(_KINDS[kind][1] for kind in kinds if kind != "None")
+            raise HeadConfigError(f"{name} must be {expected}, got {value!r}")
 
 
 def whole(name: str, value: object, *, most: int | None = None) -> None:

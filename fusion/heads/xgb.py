@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from fusion.blocks import FloatArray
-from fusion.errors import MissingExtraError
+from fusion.errors import HeadConfigError, MissingExtraError
 from fusion.heads.base import Codes, Head, Proba
 from fusion.heads.class_weights import factors
 from fusion.heads.pca import BlockPCA
+from fusion.heads.ranges import whole
 from fusion.heads.state import HeadState
 from fusion.heads.thread_counts import tree_threads
 
@@ -94,6 +95,7 @@ class XGBoostHead(Head):
         self.random_state = random_state
 
     def _fit(self, X: FloatArray, codes: Codes) -> None:
+        whole("trees", self.trees)
         self.pca_ = BlockPCA(self.pca, self.blocks_).fit(X)
         settings = {
             "objective": "multi:softprob",
@@ -112,7 +114,10 @@ class XGBoostHead(Head):
         }
         weights = factors(self.class_weight, self.classes_, codes)[codes]
         rows = xgboost.DMatrix(self.pca_.transform(X), label=codes, weight=weights, nthread=tree_threads(self.threads))
-        self.booster_ = xgboost.train(settings, rows, num_boost_round=self.trees)
+        try:
+            self.booster_ = xgboost.train(settings, rows, num_boost_round=self.trees)
+        except xgboost.core.XGBoostError as error:  # it checks the ranges of its settings itself
+            raise HeadConfigError(f"xgboost refuses a setting: {str(error).strip().splitlines()[-1]}") from error
 
     def _proba(self, X: FloatArray) -> Proba:
         rows = xgboost.DMatrix(self.pca_.transform(X), nthread=tree_threads(self.threads))

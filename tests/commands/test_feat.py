@@ -329,3 +329,22 @@ def test_one_damaged_dataset_is_named_by_ls_and_the_others_are_listed(run, fille
     entries = json.loads(run("cer-feat ls --json").stdout)
     assert [("unusable" in e, e["dataset"]) for e in entries] == [(False, "faces"), (False, "faces"), (True, "more")]
     assert "more" in run("cer-feat ls").stdout
+
+
+def test_a_dataset_without_its_list_is_named_by_ls(run, filled):
+    (filled / "faces" / "manifest.csv").unlink()
+    result = run("cer-feat ls --json")
+    assert [entry["dataset"] for entry in json.loads(result.stdout)] == ["faces"]
+    assert "manifest.csv is missing" in result.stderr
+    run("cer-feat import one.npy --names names.txt --as one --data faces.csv --dataset faces")
+    assert [entry["rows"] for entry in json.loads(run("cer-feat ls --json").stdout)] == [42, 42]
+
+
+def test_one_damaged_shard_keeps_no_other_feature_from_gc_and_compact(run, filled, caplog):
+    next(filled.glob("faces/one@*/shard-*")).write_bytes(b"no shard")
+    run("cer-feat gc")
+    assert "is left alone" in caplog.text
+    result = run("cer-feat compact", code=1)
+    assert "two@" in result.stdout
+    assert "is left alone" in result.stderr
+    assert "is left alone" not in run("cer-feat compact one", code=1).stderr

@@ -363,3 +363,31 @@ def test_evaluate_names_the_classes_that_it_could_not_judge():
     assert _lacking(scores([0, 1], [0, 1], ("a", "b"))) == ""
     told = _lacking(scores([0, 1], [0, 1], ("a", "b", "c")))
     assert told == " No row of c: each counts as 0 in macro F1; over the classes with rows it is 100.00 %."
+
+
+@pytest.mark.parametrize(
+    ("head", "setting", "code", "message"),
+    [
+        ("linear", "C=abc", 1, "C must be a number, got 'abc'"),
+        ("linear", "max_iter=-1", 1, "a setting of head 'linear' is out of its range"),
+        ("linear", "C=true", 1, "C must be a number, got True"),
+        ("linear", "random_state=1", 2, "random_state is chosen with --seed"),
+        ("linear", "blocks=one", 2, "blocks are those of --features"),
+        ("lda", "calibrate=abc", 1, "calibrate must be true or false, got 'abc'"),
+        ("late", "member=-1", 1, "member must be a name or settings"),
+        ("weighted", "head_params=abc", 1, "head_params must be settings"),
+        ("histgb", "leaves=abc", 1, "leaves must be a whole number, got 'abc'"),
+        ("histgb", "l2=-1", 1, "a setting of head 'histgb' is out of its range"),
+        ("mlp", "lr=abc", 1, "lr must be a number, got 'abc'"),
+        ("gated", "dropout=abc", 1, "dropout must be a number, got 'abc'"),
+    ],
+)
+def test_a_setting_of_another_kind_is_told_in_a_line(run, filled, head, setting, code, message):
+    result = run(f"cer-fuse train -f one,two --head {head} --set {setting}", code=code)
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("setting", ["trees=-1", "depth=-1", "row_share=-1", "trees=abc"])
+def test_what_xgboost_refuses_is_told_in_a_line(run, filled, setting):
+    pytest.importorskip("xgboost")
+    assert "error: " in run(f"cer-fuse train -f one,two --head xgboost --set {setting}", code=1).stderr

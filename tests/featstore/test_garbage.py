@@ -296,3 +296,13 @@ def test_garbage_of_a_store_that_cannot_be_written_is_listed_all_the_same(filled
 
     monkeypatch.setattr(files, "now_on", refuse)
     assert [item.path for item in find_garbage(filled)] == [superseded(filled)]
+
+
+def test_a_feature_with_a_damaged_shard_is_left_alone_and_garbage_of_the_others_is_found(filled, caplog):
+    extract(ToyEmbedder(tap=2), filled.manifest("d"), filled, dataset="d")
+    other = next(f for f in filled.features("d") if len(f.shard_paths()) == 1)
+    other.shard_paths()[0].write_bytes(b"no shard")
+    for _ in range(2):
+        (found,) = find_garbage(filled, now=True)
+        assert found.path.parent != other.folder
+    assert caplog.text.count(f"feature {other.label} of dataset d is left alone") == 1

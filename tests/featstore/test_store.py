@@ -212,3 +212,39 @@ def test_a_read_only_store_can_be_read(filled):
     before = sorted(p for p in filled.path.rglob("*"))
     assert len(Store(filled.path).view(["toy", "other"])) == 30
     assert sorted(p for p in filled.path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", '{"name": "another tool"}'])
+def test_a_store_without_its_store_json_is_brought_back_with_that_of_another(store, make_manifest, tmp_path, text):
+    store.put_manifest("d", make_manifest(3))
+    path = store.path / "store.json"
+    path.unlink() if text is None else path.write_text(text)
+    for opening in (Store, Store.create):
+        with pytest.raises(FormatError, match=r"store\.json(.|\n)*copy of any other store's"):
+            opening(store.path)
+    Store.create(tmp_path / "another")
+    path.write_bytes((tmp_path / "another" / "store.json").read_bytes())
+    assert len(Store(store.path).manifest("d")) == 3
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": "cer-manifest"}', "\0", None])
+def test_a_damaged_manifest_json_is_brought_back_as_its_message_says(store, make_manifest, text):
+    manifest = make_manifest(3)
+    store.put_manifest("d", manifest)
+    path = store.path / "d" / "manifest.json"
+    path.unlink()
+    path.mkdir() if text is None else path.write_text(text)
+    away = "move .* away, then " if text is None else ""
+    with pytest.raises(FormatError, match=f"\n  {away}bring it back with: cer-feat relabel"):
+        store.manifest("d")
+    if text is None:
+        path.rmdir()
+    store.put_manifest("d", manifest)
+    assert store.manifest("d").ids == manifest.ids
+
+
+def test_a_dataset_whose_list_is_gone_is_not_said_to_be_unknown(store, make_manifest):
+    extract(ToyEmbedder(), make_manifest(3), store, dataset="d")
+    (store.path / "d" / "manifest.csv").unlink()
+    with pytest.raises(FormatError, match=r"manifest\.csv is missing(.|\n)*--dataset d"):
+        store.manifest("d")

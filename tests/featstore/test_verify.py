@@ -281,8 +281,8 @@ def test_one_damaged_manifest_blocks_no_other_dataset(filled, make_manifest, fai
     (filled.path / "e" / "manifest.csv").write_text("sample_id,path\n")
     assert [p.where for p in verify(filled).problems] == [str(filled.path / "e" / "manifest.csv")]
     with caplog.at_level(logging.WARNING):
-        assert find_garbage(filled, now=True) == []
-    assert "dataset e is left alone" in caplog.text
+        assert find_garbage(filled, now=True) == find_garbage(filled, now=True) == []
+    assert caplog.text.count("dataset e is left alone") == 1
     with pytest.raises(FormatError):
         find_garbage(filled, dataset="e")
     failing(filled.path / "d" / "manifest.json", errno.EIO)
