@@ -66,6 +66,8 @@ def resnet50(way: str) -> Callable[[], Any]:
     write_dataset(folder / "faces")
     manifest = build("rafdb-compound", folder / "faces").manifest
     manifest = manifest.keep([i < PICTURES for i in range(len(manifest))])
+    if way == BEFORE:  # all threads shared every piece
+        type(backbone).at_once = 1  # type: ignore[assignment,method-assign]
 
     def run() -> None:
         with tempfile.TemporaryDirectory(dir=folder) as name:
@@ -87,7 +89,11 @@ def fit(name: str, rows: int | None = None, **settings: Any) -> Callable[[], Any
 
 
 def mlp(way: str) -> Callable[[], Any]:
-    """The default head."""
+    """The default head; before, all threads shared every network."""
+    if way == BEFORE:
+        from fusion.heads import mlp as head
+
+        head.side_by_side = lambda fit, parts, threads: [fit(part) for part in parts]  # type: ignore[assignment]
     return fit("mlp", epochs=EPOCHS)
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from numpy.typing import NDArray
 
 from fusion.errors import HeadConfigError
 from fusion.heads.thread_counts import threads_of
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +62,30 @@ def threads_set_to(threads: int | None) -> Iterator[int]:
         yield torch.get_num_threads()
     finally:
         torch.set_num_threads(before)
+
+
+def side_by_side(fit: Callable[[A], B], parts: Sequence[A], *, threads: int) -> list[B]:
+    """Return what `fit` makes of each part: rounds of as many parts as there are threads, then the rest share them.
+
+    Threads that share every product wait for each other thousands of times a fit, and beside other work on the machine
+    for whichever the system holds up; threads with a part of their own wait once. Parts of a round should be of a size.
+    """
+    made: list[B] = []
+    while len(made) < len(parts):
+        together = parts[len(made) : len(made) + threads]
+        made += _at_once(fit, together, threads // len(together)) if len(together) > 1 else [fit(together[0])]
+    return made
+
+
+def _at_once(fit: Callable[[A], B], parts: Sequence[A], threads: int) -> list[B]:
+    """Fit all of these parts at the same time, each with so many of PyTorch's threads."""
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(len(parts), initializer=torch.set_num_threads, initargs=(threads,))
+    try:
+        return list(pool.map(fit, parts))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # who interrupts does not wait for the fits under way
+        torch.set_num_threads(before)  # what a thread sets for itself, threads to come begin with too
 
 
 def _cpu_multiplies_bfloat16() -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fusion.blocks import FloatArray
 from fusion.heads.base import Codes, Head, Proba, expect_shape
 from fusion.heads.class_weights import factors
-from fusion.heads.devices import chosen_device, chosen_dtype, threads_set_to
+from fusion.heads.devices import chosen_device, chosen_dtype, side_by_side, threads_set_to
 from fusion.heads.holdout import left_out_rows
 from fusion.heads.log_pool import learned_factors, pooled
 from fusion.heads.mlp_config import Fusion, MLPConfig, Norm, Standardize
@@ -130,14 +130,18 @@ class MLPHead(Head):
         left_out = None
         if len(parts) > 1 and self.pool_share:
             left_out = left_out_rows(codes, self.members, self.pool_share, seed=self.seed_)
+
+        def fitted(part: Mapping[str, int]) -> Perceptrons:
+            return Perceptrons.fit(
+                self._columns(X, part), codes, part, config, weights,
+                seed=self.seed_, device=device, dtype=dtype, left_out=left_out,
+            )  # fmt: skip
+
         with threads_set_to(self.threads) as self.threads_:
-            self.networks_ = [
-                Perceptrons.fit(
-                    self._columns(X, part), codes, part, config, weights,
-                    seed=self.seed_, device=device, dtype=dtype, left_out=left_out,
-                )
-                for part in parts
-            ]  # fmt: skip
+            apart = device.type == "cpu" and isinstance(X, np.ndarray)  # rows on the disk need the memory for one part
+            largest_first = sorted(range(len(parts)), key=lambda i: -sum(parts[i].values()))
+            made = side_by_side(fitted, [parts[i] for i in largest_first], threads=self.threads_ if apart else 1)
+            self.networks_ = [made[largest_first.index(i)] for i in range(len(parts))]
         self.factors_ = np.full(len(parts), 1 / len(parts))
         if left_out is not None and left_out.any():
             self.factors_ = self._learned_factors(X, codes, left_out)
