@@ -112,6 +112,8 @@ def build_trunk(
     """Build a network for another input size; only one whose parameters depend on the size is told."""
     check_model(name)
     cfg = timm.get_pretrained_cfg(f"{name}.{tag}" if tag else name)
+    if img_size is not None and img_size < 1:
+        raise OptionError(f"img_size must be a positive image size in pixels, however: img_size={img_size}")
     if img_size is not None and cfg is not None and cfg.fixed_input_size:
         arguments["img_size"] = img_size
     return create_trunk(name, tag=tag, pretrained=pretrained, **arguments)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -156,9 +157,36 @@ class TorchBackbone(Backbone):
         }
 
 
+_strictness = threading.Lock()
+_computing = 0
+"""Computations under way that rely on the strict settings, which are the process's."""
+_settings = ExitStack()
+"""Puts the settings back as the first of them found them."""
+
+
 @contextmanager
 def _no_tf32() -> Iterator[None]:
     """Keep float32 from being computed in TF32 or bfloat16, which PyTorch lets convolutions do, and users matrices.
+
+    The settings are the process's: the first of several threads makes them strict, and the last puts them back.
+    """
+    global _computing
+    with _strictness:
+        if not _computing:
+            _settings.enter_context(_strict())
+        _computing += 1
+    try:
+        yield
+    finally:
+        with _strictness:
+            _computing -= 1
+            if not _computing:
+                _settings.close()
+
+
+@contextmanager
+def _strict() -> Iterator[None]:
+    """Make PyTorch's settings strict, and put them back.
 
     PyTorch has an old set of settings for that and, from 2.9, a new one; read while the two disagree, the old one
     raises an error. So the new one is made strict first, then the old one is read and made strict too, for whoever
@@ -174,10 +202,10 @@ def _no_tf32() -> Iterator[None]:
         convolutions = cudnn.allow_tf32
     except RuntimeError:  # "a mix of the legacy and new APIs": the new one says no, so the old one says yes
         convolutions = True
-    torch.set_float32_matmul_precision("highest")
-    cudnn.allow_tf32 = False
-    _state(strict)
     try:
+        torch.set_float32_matmul_precision("highest")
+        cudnn.allow_tf32 = False
+        _state(strict)
         yield
     finally:
         torch.set_float32_matmul_precision(matrices)

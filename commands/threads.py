@@ -17,7 +17,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Final
 
-WAITING: Final = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
+WAITING: Final = {"GOMP_SPINCOUNT": "3000", "KMP_BLOCKTIME": "1"}
 """Turns that libgomp spins (a turn is about 50 ns) and milliseconds that LLVM's and Intel's OpenMP spin before a thread
 sleeps. Theirs are 300,000 and 200."""
 

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 
 from fusion.blocks import FloatArray
 from fusion.errors import HeadConfigError
@@ -147,7 +146,7 @@ class RidgePath:
         n, d = rows.shape
         # The smaller of rows x rows and columns x columns: their eigenvalues are the same.
         gram = self.centred @ self.centred.T if n <= d else self.centred.T @ self.centred
-        values, vectors = eigh(gram, overwrite_a=True, check_finite=False, driver="evd")
+        values, vectors = np.linalg.eigh(gram)
         kept = values > ROUNDING * max(float(values[-1]), np.finfo(float).tiny)
         self.values, vectors = values[kept], vectors[:, kept]
         self.scores = vectors * np.sqrt(self.values) if n <= d else self.centred @ vectors  # (n, r)

@@ -98,7 +98,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_ones(name: str, said: str)
         ("timm:test_vit", {"pooling": "cls_mea"}, "nearest: 'cls_mean'"),
         ("timm:test_vit2", {"pooling": "cls"}, "needs a class token"),
         ("timm:test_vit", {"img_size": 0}, "positive image size"),
-        ("timm:test_resnet", {"img_size": -4}, "size_px"),
+        ("timm:test_resnet", {"img_size": -4}, "positive image size"),
         ("manet", {"num_classes": 0}, "num_classes"),
     ],
 )

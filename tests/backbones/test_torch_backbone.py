@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 import torch
 
 import backbones
+from backbones.torch_backbone import _no_tf32
 
 NEW = pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="this torch has no newer precision settings")
 
@@ -94,3 +97,62 @@ def test_a_network_computes_where_the_newer_settings_were_used() -> None:
         assert settings.fp32_precision == "tf32"
     finally:
         settings.fp32_precision = before
+
+
+def test_computations_at_once_share_the_strict_settings_and_the_last_puts_them_back():
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")
+        first, second = _no_tf32(), _no_tf32()
+        first.__enter__()
+        second.__enter__()
+        with contextlib.suppress(KeyError):
+            first.__exit__(KeyError, KeyError(), None)
+        assert torch.get_float32_matmul_precision() == "highest"
+        second.__exit__(None, None, None)
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_pieces_are_computed_side_by_side_with_one_thread_each(three_threads):
+    backbone = backbones.create("timm:test_resnet", weights="random", device="cpu")
+    meet = threading.Barrier(3, timeout=60)  # passed only if three pieces are under way at once
+    seen = []
+
+    def look(*_):
+        meet.wait()
+        seen.append((threading.get_ident(), torch.get_num_threads(), torch.get_float32_matmul_precision()))
+
+    pictures = np.random.default_rng(0).integers(0, 256, (3 * backbone.piece, 160, 160, 3), np.uint8)
+    side = backbone.transform.size_px
+    handle = backbone.module.register_forward_pre_hook(look)
+    together = backbone.embed(pictures[:, :side, :side])
+    handle.remove()
+    assert len({thread for thread, _, _ in seen}) == 3
+    assert {(count, precision) for _, count, precision in seen} == {(1, "highest")}
+    assert torch.get_num_threads() == 3
+    alone = backbone.embed(pictures[:1, :side, :side])
+    for block, rows in alone.items():
+        np.testing.assert_array_equal(rows, together[block][:1])
+
+
+def test_a_piece_that_fails_fails_the_batch_and_leaves_the_threads_as_they_were(three_threads):
+    backbone = backbones.create("timm:test_resnet", weights="random", device="cpu")
+
+    def fail(*_):
+        raise RuntimeError("not enough memory: you tried to allocate 9 bytes.")
+
+    backbone.module.register_forward_pre_hook(fail)
+    side = backbone.transform.size_px
+    with pytest.raises(MemoryError, match="smaller batch"):
+        backbone.embed(np.zeros((2 * backbone.piece, side, side, 3), np.uint8))
+    assert torch.get_num_threads() == 3

@@ -164,7 +164,7 @@ def test_doctor_says_how_threads_wait_and_who_says_so(unsaid, monkeypatch):
     monkeypatch.setattr("fusion.cores.cpu_quota", lambda: None)
     threads.choose()
     ours = device._waiting()
-    assert (ours.status, "GOMP_SPINCOUNT=10000 (this command)" in ours.found) == ("ok", True)
+    assert (ours.status, "GOMP_SPINCOUNT=3000 (this command)" in ours.found) == ("ok", True)
     assert "in programs of your own" in ours.advice
     monkeypatch.setattr(threads, "came_late", ["libgomp.so.1"])
     late = device._waiting()
