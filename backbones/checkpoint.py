@@ -176,8 +176,11 @@ def read_torch(path: Path, form: str) -> Unpickled:
         raise CheckpointError(f"the file is damaged or cut short ({error}): {path}") from None
 
 
-def pick(content: Mapping[Any, Any], path: Path) -> tuple[State, str | None, dict[str, str]]:
-    """Find the dictionary of tensors: one of the well-known entries, or the content itself."""
+def pick(content: Mapping[Any, Any], path: Path, *, deep: int = 2) -> tuple[State, str | None, dict[str, str]]:
+    """Find the dictionary of tensors: one of the well-known entries, the content itself, or an entry of such an entry.
+
+    `deep` says how many dictionaries may lie around it.
+    """
     texts = {key: described(value) for key, value in content.items() if isinstance(key, str)}
     for entry in ENTRIES:
         if tensors := tensors_of(content.get(entry)):
@@ -185,6 +188,12 @@ def pick(content: Mapping[Any, Any], path: Path) -> tuple[State, str | None, dic
             return tensors, entry, texts | beside(content[entry], tensors, f"{entry}.")
     if tensors := tensors_of(content):
         return tensors, None, beside(content, tensors)
+    for entry in ENTRIES if deep else ():
+        inner = content.get(entry)
+        if isinstance(inner, Mapping) and any(isinstance(inner.get(deeper), Mapping) for deeper in ENTRIES):
+            tensors, deeper, rest = pick(inner, path, deep=deep - 1)
+            texts.pop(entry)
+            return tensors, f"{entry}.{deeper}", texts | {f"{entry}.{key}": text for key, text in rest.items()}
     held = listed([repr(key) for key in texts], count=6)
     raise CheckpointError(f"no dictionary of tensors in the file; it holds {held or 'nothing'}: {path}")
 

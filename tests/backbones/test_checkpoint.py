@@ -162,6 +162,22 @@ def test_the_weights_are_found_under_their_usual_names(entry: str, tmp_path: Pat
     assert opened.entry == entry
 
 
+@pytest.mark.parametrize(
+    "around", [("model", "state_dict"), ("state_dict", "model"), ("model", "module", "state_dict")]
+)
+def test_weights_within_an_entry_of_an_entry_are_found_and_what_lay_around_is_listed(
+    around: tuple[str, ...], tmp_path: Path
+) -> None:
+    content: dict[str, object] = small(1)
+    for entry in reversed(around):
+        content = {entry: content, "epoch": 7}
+    torch.save(content, tmp_path / "x.pth")
+    opened = open_checkpoint(tmp_path / "x.pth")
+    assert opened.entry == ".".join(around)
+    assert opened.state.keys() == small(1).keys()
+    assert opened.extras[f"{around[0]}.epoch"] == "7"
+
+
 def test_averaged_weights_come_before_the_last_ones(tmp_path: Path) -> None:
     torch.save({"state_dict": small(1), "state_dict_ema": small(2)}, tmp_path / "x.pth")
     assert same(load_state(tmp_path / "x.pth"), small(2))
