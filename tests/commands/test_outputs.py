@@ -174,7 +174,7 @@ def test_places_that_no_file_can_take_are_refused_before_the_work(run, made, tmp
     more = "" if said == "exists already" else " --overwrite"
     before = sorted(tmp_path.rglob("*"))
     result = run(f"cer-fuse smooth p.csv --window 3 -o {output}{more}", code=2)
-    assert said in " ".join(result.stderr.replace("│", " ").split())
+    assert said.replace(" ", "") in "".join(result.stderr.replace("│", " ").split())  # a long path is broken anywhere
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -229,7 +229,7 @@ def test_a_csv_that_comes_after_a_kill_is_not_read_with_the_classes_of_the_one_t
         with pytest.raises(Killed):
             other.write(path, overwrite=False)
     path.write_text(store.manifest("d").to_csv())
-    with pytest.raises(FormatError, match=r"was interrupted: run it again\n  or remove mine\.json"):
+    with pytest.raises(FormatError, match=r"run the command that wrote it again\n  or remove mine\.json"):
         Manifest.read(path)
 
 
