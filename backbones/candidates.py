@@ -118,6 +118,7 @@ def candidate(state: Mapping[str, Tensor], name: str, variant: int = 0) -> Candi
 @lru_cache(maxsize=32)
 def encoder_of(name: str, variant: int = 0) -> Encoder | None:
     """Build a backbone's network on no device; None where the library cannot do that."""
+    import timm  # noqa: F401  # out of the context below: importing it computes, which old PyTorch cannot in there
     import torch
 
     from backbones.registry import recipe_of
