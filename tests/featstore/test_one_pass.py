@@ -230,6 +230,7 @@ def test_a_failed_commit_is_told_before_the_next_shard_is_done(store, make_manif
     assert len(embedder.embedded) <= 8
 
 
+@pytest.mark.filterwarnings("ignore:unclosed scandir iterator:ResourceWarning")  # it may hit pathlib's glob anywhere
 def test_an_interrupt_waits_for_the_shard_that_is_being_written(store, make_manifest, monkeypatch):
     commit = Feature.commit
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
