@@ -46,4 +46,5 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	mkdir -p $(VENV)/names && ln -sfn ../.. $(VENV)/names/cer_fusion
 	touch $(STAMP)

@@ -13,9 +13,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from backbones.backbone import Backbone
-    from backbones.checkpoint import load_state
-    from backbones.errors import (
+    from cer_fusion.backbones.backbone import Backbone
+    from cer_fusion.backbones.checkpoint import load_state
+    from cer_fusion.backbones.errors import (
         BackbonesError,
         CardError,
         CheckpointError,
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
         VideoError,
         WeightsError,
     )
-    from backbones.finetuning.card import read_card
-    from backbones.finetuning.examples import Examples
-    from backbones.finetuning.recipe import Recipe
-    from backbones.finetuning.scores import EpochScores, FinetuneReport
-    from backbones.finetuning.soft_labels import read_soft_labels
-    from backbones.finetuning.training import finetune
-    from backbones.inspection import CheckpointInfo, inspect_checkpoint
-    from backbones.registry import catalogue, create, names, options_of
-    from backbones.transform import Transform
+    from cer_fusion.backbones.finetuning.card import read_card
+    from cer_fusion.backbones.finetuning.examples import Examples
+    from cer_fusion.backbones.finetuning.recipe import Recipe
+    from cer_fusion.backbones.finetuning.scores import EpochScores, FinetuneReport
+    from cer_fusion.backbones.finetuning.soft_labels import read_soft_labels
+    from cer_fusion.backbones.finetuning.training import finetune
+    from cer_fusion.backbones.inspection import CheckpointInfo, inspect_checkpoint
+    from cer_fusion.backbones.registry import catalogue, create, names, options_of
+    from cer_fusion.backbones.transform import Transform
 
 __all__ = [
     "Backbone",
@@ -98,12 +98,12 @@ HOME = {
     "read_card": "finetuning.card",
     "read_soft_labels": "finetuning.soft_labels",
 }
-"""Where each public name lives; errors live in `backbones.errors`."""
+"""Where each public name lives; errors live in `cer_fusion.backbones.errors`."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'backbones' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"backbones.{HOME.get(name, 'errors')}"), name)
+    value = getattr(importlib.import_module(f"cer_fusion.backbones.{HOME.get(name, 'errors')}"), name)
     globals()[name] = value
     return value

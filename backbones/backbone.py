@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from cer_fusion.backbones.errors import OptionError, ShapeError
+from cer_fusion.backbones.picture import open_picture
+from cer_fusion.backbones.transform import Transform
+from cer_fusion.backbones.views import Views, crops_of, each_view, transform_for, views_named
 from numpy.typing import NDArray
-
-from backbones.errors import OptionError, ShapeError
-from backbones.picture import open_picture
-from backbones.transform import Transform
-from backbones.views import Views, crops_of, each_view, transform_for, views_named
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -60,7 +59,7 @@ class Backbone(ABC):
         Parameters
         ----------
         views : "none", "flip", "five-crop" or "five-crop+flip"
-            See `backbones.views.Views`; they cost 1, 2, 5 and 10 forward passes a picture.
+            See `cer_fusion.backbones.views.Views`; they cost 1, 2, 5 and 10 forward passes a picture.
 
         Raises
         ------

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from backbones.encoder import Encoder
-from backbones.errors import CheckpointError, OptionError
-from backbones.fitting import Fit, fit, in_heads
+from cer_fusion.backbones.encoder import Encoder
+from cer_fusion.backbones.errors import CheckpointError, OptionError
+from cer_fusion.backbones.fitting import Fit, fit, in_heads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,7 +74,7 @@ def candidates(state: Mapping[str, Tensor], also: tuple[str, ...] = ()) -> list[
 
     Backbones that the file hardly resembles are not listed.
     """
-    from backbones.registry import names
+    from cer_fusion.backbones.registry import names
 
     found = [candidate(state, name, number) for name in names() for number in range(len(VARIANTS.get(name, ({},))))]
     for name in also:
@@ -120,8 +120,7 @@ def encoder_of(name: str, variant: int = 0) -> Encoder | None:
     """Build a backbone's network on no device; None where the library cannot do that."""
     import timm  # noqa: F401  # out of the context below: importing it computes, which old PyTorch cannot in there
     import torch
-
-    from backbones.registry import recipe_of
+    from cer_fusion.backbones.registry import recipe_of
 
     recipe, target = recipe_of(name)
     given = {"target": target} if target else {}

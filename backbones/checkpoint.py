@@ -1,7 +1,7 @@
 """A checkpoint: a file of weights that somebody else wrote, opened without running any code from it.
 
 Two doors: safetensors, which holds nothing but tensors, and for PyTorch's own files the stub unpickler of
-`backbones.unpickle`. ``torch.load`` is none of them, not even with ``weights_only=True``: it runs no code, but takes
+`cer_fusion.backbones.unpickle`. ``torch.load`` is none of them, not even with ``weights_only=True``: it runs no code, but takes
 whatever memory a file asks for. The content decides which, not the file name: ``.pth.tar`` is no tar archive.
 """
 
@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cer_fusion.backbones.errors import CheckpointError, listed
+from cer_fusion.backbones.torch_file import check_directory, read_legacy, read_zip
+from cer_fusion.backbones.unpickle import REPEATED, ArrayRecord, NoArray, TensorRecord, Unpickled
 from torch import Tensor
-
-from backbones.errors import CheckpointError, listed
-from backbones.torch_file import check_directory, read_legacy, read_zip
-from backbones.unpickle import REPEATED, ArrayRecord, NoArray, TensorRecord, Unpickled
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backbones.checkpoint import open_checkpoint
-from backbones.errors import CheckpointError
-from backbones.inspection import CheckpointInfo, described, public_names
-from backbones.weights import digest
+from cer_fusion.backbones.checkpoint import open_checkpoint
+from cer_fusion.backbones.errors import CheckpointError
+from cer_fusion.backbones.inspection import CheckpointInfo, described, public_names
+from cer_fusion.backbones.weights import digest
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
-
-from backbones.errors import DeviceError
+from cer_fusion.backbones.errors import DeviceError
 
 T = TypeVar("T")
 

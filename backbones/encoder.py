@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from backbones.backbone import CPU_PIECE, Backbone
-from backbones.transform import Transform, Triple
+from cer_fusion.backbones.backbone import CPU_PIECE, Backbone
+from cer_fusion.backbones.transform import Transform, Triple
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

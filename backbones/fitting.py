@@ -10,12 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backbones.errors import CheckpointError, listed
+from cer_fusion.backbones.errors import CheckpointError, listed
 
 if TYPE_CHECKING:
+    from cer_fusion.backbones.encoder import Encoder
     from torch import Tensor
-
-    from backbones.encoder import Encoder
 
 PRETRAINING = ("mask_token", "decoder_embed", "decoder_pos_embed", "decoder_blocks", "decoder_norm", "decoder_pred")
 """What a masked autoencoder's pre-training file holds beside the encoder, in the names of the public code (He et al.,

@@ -1,6 +1,6 @@
 """Which flow MA-Net's weights were trained with, where that is written down: in the card beside them.
 
-The public code changed in April 2023 (see `backbones.manet_blocks.MulScaleBlock`), and a checkpoint does not tell.
+The public code changed in April 2023 (see `cer_fusion.backbones.manet_blocks.MulScaleBlock`), and a checkpoint does not tell.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from backbones.errors import CheckpointError, OptionError
-from backbones.manet_blocks import Flow
-from backbones.weights_card import CARD, card_beside
+from cer_fusion.backbones.errors import CheckpointError, OptionError
+from cer_fusion.backbones.manet_blocks import Flow
+from cer_fusion.backbones.weights_card import CARD, card_beside
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,15 +9,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbones.candidates import Candidate, candidates
-from backbones.checkpoint import Checkpoint, State, open_checkpoint
-from backbones.errors import CardError, CheckpointError
-from backbones.flow import BOTH_FLOWS, flow_in
-from backbones.manet_blocks import Flow
-from backbones.recognition import looks_like, timm_names
-from backbones.registry import options_of
-from backbones.weights import digest
-from backbones.weights_card import card_beside
+from cer_fusion.backbones.candidates import Candidate, candidates
+from cer_fusion.backbones.checkpoint import Checkpoint, State, open_checkpoint
+from cer_fusion.backbones.errors import CardError, CheckpointError
+from cer_fusion.backbones.flow import BOTH_FLOWS, flow_in
+from cer_fusion.backbones.manet_blocks import Flow
+from cer_fusion.backbones.recognition import looks_like, timm_names
+from cer_fusion.backbones.registry import options_of
+from cer_fusion.backbones.weights import digest
+from cer_fusion.backbones.weights_card import card_beside
 
 if TYPE_CHECKING:
     from torch import Tensor

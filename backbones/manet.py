@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal, Self, get_args
 
+from cer_fusion.backbones.errors import OptionError, nearest
+from cer_fusion.backbones.manet_blocks import AttentionBlock, BasicBlock, Flow, MulScaleBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from backbones.errors import OptionError, nearest
-from backbones.manet_blocks import AttentionBlock, BasicBlock, Flow, MulScaleBlock
 
 SIZE_PX = 224
 HEADS = {"local": "fc_1", "multi_scale": "fc_2"}

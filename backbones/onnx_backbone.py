@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import PIL
+from cer_fusion.backbones.backbone import CPU_PIECE, Backbone
+from cer_fusion.backbones.device_memory import or_does_not_fit
+from cer_fusion.backbones.errors import DeviceError, MissingExtraError, OptionError, WeightsError, listed, nearest
+from cer_fusion.backbones.onnx_file import OnnxFile, read_onnx
+from cer_fusion.backbones.onnx_session import check_device, device_number, open_session, reason
+from cer_fusion.backbones.transform import Transform
 from numpy.typing import NDArray
-
-from backbones.backbone import CPU_PIECE, Backbone
-from backbones.device_memory import or_does_not_fit
-from backbones.errors import DeviceError, MissingExtraError, OptionError, WeightsError, listed, nearest
-from backbones.onnx_file import OnnxFile, read_onnx
-from backbones.onnx_session import check_device, device_number, open_session, reason
-from backbones.transform import Transform
 
 logger = logging.getLogger(__name__)
 

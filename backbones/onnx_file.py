@@ -18,9 +18,8 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
+from cer_fusion.backbones.errors import WeightsError
 from numpy.typing import NDArray
-
-from backbones.errors import WeightsError
 
 MOST_BYTES = (1 << 31) - (1 << 20)
 """A protobuf message ends at 2 GiB: above this, large weights are handed to onnxruntime beside the graph."""

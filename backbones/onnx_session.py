@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from backbones.errors import DeviceError, WeightsError
-from backbones.onnx_file import OnnxFile
+from cer_fusion.backbones.errors import DeviceError, WeightsError
+from cer_fusion.backbones.onnx_file import OnnxFile
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 

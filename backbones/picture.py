@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 
 import numpy as np
+from cer_fusion.backbones.errors import PictureError
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
@@ -23,8 +24,6 @@ from PIL import (
     UnidentifiedImageError,
     WebPImagePlugin,
 )
-
-from backbones.errors import PictureError
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 """What Pillow may try to read; of moving pictures the first frame is taken."""

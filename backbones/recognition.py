@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from backbones.errors import listed
-from backbones.fitting import by_name
+from cer_fusion.backbones.errors import listed
+from cer_fusion.backbones.fitting import by_name
 
 if TYPE_CHECKING:
+    from cer_fusion.backbones.candidates import Candidate
     from torch import Tensor
-
-    from backbones.candidates import Candidate
 
 TITLES = {"manet": "MA-Net", "vit": "ViT-B/16", "resnet50": "ResNet-50"}
 """The named backbones, as people write them."""
@@ -46,7 +45,7 @@ TRIED = 6
 
 def looks_like(state: Mapping[str, Tensor], found: Sequence[Candidate] | None = None) -> str:
     """Name the family of a network from its parameters' names, in a few words; `found` saves trying the backbones."""
-    from backbones.candidates import candidates
+    from cer_fusion.backbones.candidates import candidates
 
     for each in candidates(state) if found is None else found:
         if each.fits and each.backbone in TITLES:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from backbones.backbone import Backbone
-from backbones.errors import OptionError, WeightsError
-from backbones.registry import create, options_of
+from cer_fusion.backbones.backbone import Backbone
+from cer_fusion.backbones.errors import OptionError, WeightsError
+from cer_fusion.backbones.registry import create, options_of
 
 
 def recreate(
@@ -70,7 +70,7 @@ def recreate(
 
 def _compile(name: str, made: Backbone, backend: str) -> None:
     """Compile as the rows' network was: compiled code may give other last bits, so nothing else stands in for it."""
-    from backbones.torch_backbone import TorchBackbone
+    from cer_fusion.backbones.torch_backbone import TorchBackbone
 
     if not isinstance(made, TorchBackbone):
         raise OptionError(

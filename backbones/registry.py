@@ -10,10 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from backbones.backbone import Backbone
-from backbones.encoder import RESERVED, Encoder, Recipe
-from backbones.errors import OptionError, UnknownBackboneError, WeightsError, nearest
-from backbones.weights import choose_source, put
+from cer_fusion.backbones.backbone import Backbone
+from cer_fusion.backbones.encoder import RESERVED, Encoder, Recipe
+from cer_fusion.backbones.errors import OptionError, UnknownBackboneError, WeightsError, nearest
+from cer_fusion.backbones.weights import choose_source, put
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +62,8 @@ def create(
         return finished
 
     import torch
-
-    from backbones.checkpoint import open_checkpoint
-    from backbones.torch_backbone import TorchBackbone, choose_device
+    from cer_fusion.backbones.checkpoint import open_checkpoint
+    from cer_fusion.backbones.torch_backbone import TorchBackbone, choose_device
 
     device = choose_device(device)
     source = choose_source(recipe, target, weights, seed)
@@ -144,7 +143,10 @@ def recipe_of(name: str) -> tuple[Recipe, str]:
 @lru_cache(maxsize=1)
 def recipes() -> dict[str, Recipe]:
     """Read the zoo: every file in it sets a ``RECIPE``."""
-    from backbones import zoo
+    from cer_fusion.backbones import zoo
 
-    found = [importlib.import_module(f"backbones.zoo.{module.name}") for module in pkgutil.iter_modules(zoo.__path__)]
+    found = [
+        importlib.import_module(f"cer_fusion.backbones.zoo.{module.name}")
+        for module in pkgutil.iter_modules(zoo.__path__)
+    ]
     return {module.RECIPE.name: module.RECIPE for module in found}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from backbones.finetuning.atomic import write_whole
+from cer_fusion.backbones.finetuning.atomic import write_whole
 
 
 def write_sealed(path: Path, body: Mapping[str, Any], *, kind: str, version: int) -> None:

@@ -9,11 +9,17 @@ from typing import Any, Literal, get_args
 
 import timm
 import torch
+from cer_fusion.backbones.errors import (
+    CheckpointError,
+    OptionError,
+    UnknownBackboneError,
+    WeightsError,
+    listed,
+    nearest,
+)
+from cer_fusion.backbones.transform import Transform
 from timm.data.config import resolve_data_config
 from torch import Tensor, nn
-
-from backbones.errors import CheckpointError, OptionError, UnknownBackboneError, WeightsError, listed, nearest
-from backbones.transform import Transform
 
 logger = logging.getLogger(__name__)
 

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import PIL
 import torch
+from cer_fusion.backbones.backbone import PRECISIONS, Backbone
+from cer_fusion.backbones.device_memory import or_does_not_fit
+from cer_fusion.backbones.encoder import Encoder
+from cer_fusion.backbones.errors import DeviceError, OptionError
+from cer_fusion.backbones.weights import Source, digest
 from numpy.typing import NDArray
 from torch import nn
-
-from backbones.backbone import PRECISIONS, Backbone
-from backbones.device_memory import or_does_not_fit
-from backbones.encoder import Encoder
-from backbones.errors import DeviceError, OptionError
-from backbones.weights import Source, digest
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-from backbones.errors import CheckpointError
-from backbones.unpickle import MAX_PICKLE_BYTES, Dtype, Storage, Unpickled, opcodes, unpickle
+from cer_fusion.backbones.errors import CheckpointError
+from cer_fusion.backbones.unpickle import MAX_PICKLE_BYTES, Dtype, Storage, Unpickled, opcodes, unpickle
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 """First pickle of a file that PyTorch before 1.6 wrote."""

@@ -13,11 +13,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+from cer_fusion.backbones.errors import OptionError
+from cer_fusion.backbones.picture import ALPHA, open_picture
 from numpy.typing import NDArray
 from PIL import Image
-
-from backbones.errors import OptionError
-from backbones.picture import ALPHA, open_picture
 
 if TYPE_CHECKING:
     import torch

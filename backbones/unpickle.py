@@ -20,9 +20,8 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 import torch
+from cer_fusion.backbones.errors import CheckpointError
 from torch import Tensor
-
-from backbones.errors import CheckpointError
 
 STORAGES = {
     "FloatStorage": torch.float32,

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from typing import Literal, get_args
 
 import numpy as np
+from cer_fusion.backbones.errors import OptionError, nearest
+from cer_fusion.backbones.transform import Transform
 from numpy.typing import NDArray
-
-from backbones.errors import OptionError, nearest
-from backbones.transform import Transform
 
 Views = Literal["none", "flip", "five-crop", "five-crop+flip"]
 """What a row is the mean of: the picture alone; it and its mirror image; its four corners and its centre; these five

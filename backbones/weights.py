@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from backbones.errors import CheckpointError, WeightsError, listed, nearest
-from backbones.fitting import compare, fit, in_heads, under
+from cer_fusion.backbones.errors import CheckpointError, WeightsError, listed, nearest
+from cer_fusion.backbones.fitting import compare, fit, in_heads, under
 
 if TYPE_CHECKING:
+    from cer_fusion.backbones.checkpoint import Checkpoint
+    from cer_fusion.backbones.encoder import Encoder, Recipe
     from torch import Tensor
-
-    from backbones.checkpoint import Checkpoint
-    from backbones.encoder import Encoder, Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +133,7 @@ def put(encoder: Encoder, opened: Checkpoint) -> None:
 
 def _misfit(encoder: Encoder, opened: Checkpoint, count: int, faults: Sequence[str]) -> str:
     """Say what is amiss, what the file looks like instead, and what to do."""
-    from backbones.recognition import looks_like
+    from cer_fusion.backbones.recognition import looks_like
 
     expected = len(encoder.trunk.state_dict())
     wide = [fault for fault in faults if fault.startswith(("fc_1.weight is (", "fc_2.weight is ("))]
@@ -151,8 +150,8 @@ def _misfit(encoder: Encoder, opened: Checkpoint, count: int, faults: Sequence[s
 
 def _decide_flow(encoder: Encoder, opened: Checkpoint) -> None:
     """Answer ``flow="auto"`` by the card that fine-tuning leaves beside its weights."""
-    from backbones.flow import flow_beside
-    from backbones.manet import MANet
+    from cer_fusion.backbones.flow import flow_beside
+    from cer_fusion.backbones.manet import MANet
 
     assert isinstance(encoder.trunk, MANet)
     flow = flow_beside(opened.path, opened.state)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbones.errors import CheckpointError
-from backbones.weights import digest
+from cer_fusion.backbones.errors import CheckpointError
+from cer_fusion.backbones.weights import digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +52,7 @@ def card_beside(path: Path, state: Mapping[str, Tensor]) -> dict[str, Any] | Non
 
 def _read(place: Path) -> dict[str, Any]:
     """Read a card: one of fine-tuning with its seal, or any JSON object that somebody wrote down."""
-    from backbones.finetuning.card import read_card
+    from cer_fusion.backbones.finetuning.card import read_card
 
     try:
         if place.stat().st_size > MAX_BYTES:

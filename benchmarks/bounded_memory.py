@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cer_fusion.featstore import Manifest, Sample, Store, extract, verify
 
 from benchmarks.memory_limit import Outcome, run_limited
 from benchmarks.synthetic import CLASSES, NumberEmbedder, class_of
 from benchmarks.timing import report
-from featstore import Manifest, Sample, Store, extract, verify
 
 HELD_OUT = 20
 """One sample in so many is for testing."""
@@ -143,7 +143,7 @@ STEPS: dict[str, Callable[[argparse.Namespace], Figures]] = {
 
 def learn(args: argparse.Namespace, name: str, **settings: Any) -> Figures:
     """Fit a head on mapped rows, and its accuracy on those held out."""
-    from fusion import Rows, make_head
+    from cer_fusion.fusion import Rows, make_head
 
     store = Store(args.folder / "store")
     train, test = (Rows.of(store.view(["numbers"], split=s, mapped=True), load=False) for s in ("train", "test"))

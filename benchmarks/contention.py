@@ -27,8 +27,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cer_fusion.fusion.cores import whole_cores
+
 from benchmarks.timing import report, seconds_of
-from fusion.cores import whole_cores
 
 NOW, BEFORE = "now", "before"
 SPINNING = {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"}
@@ -56,10 +57,10 @@ Seconds = dict[str, dict[int, list[float]]]
 
 def resnet50(way: str) -> Callable[[], Any]:
     """`extract` with ResNet-50: read, decode, embed and write some pictures into a new store."""
-    from backbones import create
-    from demofaces import write_dataset
-    from featstore import Store, extract
-    from featstore.adapters import build
+    from cer_fusion.backbones import create
+    from cer_fusion.demofaces import write_dataset
+    from cer_fusion.featstore import Store, extract
+    from cer_fusion.featstore.adapters import build
 
     folder = Path(tempfile.mkdtemp(dir=os.environ["CER_CONTENTION_FOLDER"]))
     backbone = create("resnet50", weights="random")
@@ -78,8 +79,9 @@ def resnet50(way: str) -> Callable[[], Any]:
 
 def fit(name: str, rows: int | None = None, **settings: Any) -> Callable[[], Any]:
     """The fit of a head on compound rows, or on so many of them."""
+    from cer_fusion.fusion import make_head
+
     from benchmarks.compound_rows import compound_rows
-    from fusion import make_head
 
     train = compound_rows()[0]
     if rows is not None:
@@ -91,7 +93,7 @@ def fit(name: str, rows: int | None = None, **settings: Any) -> Callable[[], Any
 def mlp(way: str) -> Callable[[], Any]:
     """The default head; before, all threads shared every network."""
     if way == BEFORE:
-        from fusion.heads import mlp as head
+        from cer_fusion.fusion.heads import mlp as head
 
         head.side_by_side = lambda fit, parts, threads: [fit(part) for part in parts]  # type: ignore[assignment]
     return fit("mlp", epochs=EPOCHS)
@@ -111,11 +113,12 @@ def sweep(way: str) -> Callable[[], Any]:
     """A simplex of block weights under linear heads, which is products of NumPy and SciPy."""
     from decimal import Decimal
 
+    from cer_fusion.fusion import make_head
+    from cer_fusion.fusion.folds import folds_of
+    from cer_fusion.fusion.grid import Grid, simplex
+    from cer_fusion.fusion.sweeps.block_batch import BlockBatch
+
     from benchmarks.compound_rows import compound_rows
-    from fusion import make_head
-    from fusion.folds import folds_of
-    from fusion.grid import Grid, simplex
-    from fusion.sweeps.block_batch import BlockBatch
 
     train = compound_rows()[0]
     grid = Grid(tuple(train.blocks), simplex(len(train.blocks), Decimal(STEP)))

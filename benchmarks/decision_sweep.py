@@ -19,11 +19,10 @@ from collections.abc import Callable
 from time import perf_counter
 
 import numpy as np
+from cer_fusion.fusion.mixing import counted, decisions, totals
+from cer_fusion.fusion.statistics.intervals import bootstrap
+from cer_fusion.fusion.sweeps.curve import decision_curve
 from sklearn.metrics import accuracy_score, f1_score
-
-from fusion.mixing import counted, decisions, totals
-from fusion.statistics.intervals import bootstrap
-from fusion.sweeps.curve import decision_curve
 
 LIMIT_S, MANY, MANY_LIMIT_S = 2.0, 100_000, 10.0
 

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from cer_fusion.backbones import create
+from cer_fusion.demofaces import write_dataset
+from cer_fusion.featstore import Manifest, Store, extract
+from cer_fusion.featstore.adapters import build
+from cer_fusion.featstore.extraction import bottleneck
 
-from backbones import create
 from benchmarks.timing import report, seconds_of
-from demofaces import write_dataset
-from featstore import Manifest, Store, extract
-from featstore.adapters import build
-from featstore.extraction import bottleneck
 
 BATCH_SIZE = 32
 """What `cer-feat extract` takes by default; on a CPU the backbone computes it in pieces of its own size."""

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from cer_fusion.backbones.faces import MTCNN, MTCNNSettings, overlap
+from cer_fusion.backbones.faces.suppression import suppress
 from numpy.typing import NDArray
 
-from backbones.faces import MTCNN, MTCNNSettings, overlap
-from backbones.faces.suppression import suppress
 from benchmarks.shown_faces import Box, Faces
 from benchmarks.timing import report
 

@@ -14,6 +14,9 @@ import argparse
 from typing import Any
 
 import numpy as np
+from cer_fusion.fusion import make_head
+from cer_fusion.fusion.folds import folds_of
+from cer_fusion.fusion.rows import Rows
 from sklearn.metrics import f1_score
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -21,9 +24,6 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks.compound_rows import compound_rows
 from benchmarks.timing import interleaved, report
-from fusion import make_head
-from fusion.folds import folds_of
-from fusion.rows import Rows
 
 LIMIT_S, LIMIT_F1 = 15.0, 0.01
 

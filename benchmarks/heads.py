@@ -16,13 +16,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-
-from featstore.adapters import build
-from featstore.adapters.ferplus import write_votes
-from fusion import Rows, ZeroShot, installed_heads, make_head, scores
-from fusion.answers import aligned
-from fusion.folds import folds_of
-from fusion.heads.temperature import log_loss
+from cer_fusion.featstore.adapters import build
+from cer_fusion.featstore.adapters.ferplus import write_votes
+from cer_fusion.fusion import Rows, ZeroShot, installed_heads, make_head, scores
+from cer_fusion.fusion.answers import aligned
+from cer_fusion.fusion.folds import folds_of
+from cer_fusion.fusion.heads.temperature import log_loss
 
 FEATURES = {"hse": "hse_faceres_1024", "dinov2": "dinov2_vits14_768", "lite0": "efficientnet_lite0_1280"}
 EMOTIONS = ("Happiness", "Surprise", "Sadness", "Anger", "Disgust", "Fear")

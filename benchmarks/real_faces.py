@@ -19,6 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cer_fusion.featstore.adapters import build
+from cer_fusion.fusion import MLPConfig, Rows, cross_compare, head_names, make_head
+from cer_fusion.fusion.diagnosis.near_duplicates import near_duplicates
+from cer_fusion.fusion.report_table import report_table
+from cer_fusion.fusion.table import render
+from cer_fusion.fusion.ties import tied
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.compose import ColumnTransformer
@@ -32,13 +38,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from xgboost import XGBClassifier
-
-from featstore.adapters import build
-from fusion import MLPConfig, Rows, cross_compare, head_names, make_head
-from fusion.diagnosis.near_duplicates import near_duplicates
-from fusion.report_table import report_table
-from fusion.table import render
-from fusion.ties import tied
 
 FILES = {"hse": "hse_faceres_1024", "dinov2": "dinov2_vits14_768", "lite0": "efficientnet_lite0_1280"}
 ALIKE = 0.85

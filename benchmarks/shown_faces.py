@@ -37,7 +37,7 @@ class Faces:
         if self._archive is not None:
             name = self._names[self.rng.integers(len(self._names))]
             return Image.open(io.BytesIO(self._archive.read(name))).convert("RGB")
-        from demofaces import COMPOUNDS, draw_sample
+        from cer_fusion.demofaces import COMPOUNDS, draw_sample
 
         number = int(self.rng.integers(10_000))
         return draw_sample(list(COMPOUNDS)[number % len(COMPOUNDS)], seed=1, split="train", index=number, size_px=160)

@@ -19,19 +19,19 @@ from typing import Any
 
 import numpy as np
 import sklearn
+from cer_fusion.fusion import make_head
+from cer_fusion.fusion.folds import folds_of
+from cer_fusion.fusion.grid import Grid, simplex
+from cer_fusion.fusion.heads.base import softmax
+from cer_fusion.fusion.heads.normalizing import BlockNormalizer
+from cer_fusion.fusion.rows import Rows
+from cer_fusion.fusion.sweeps import block_batch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from benchmarks.compound_rows import compound_rows
 from benchmarks.timing import report, seconds_of
-from fusion import make_head
-from fusion.folds import folds_of
-from fusion.grid import Grid, simplex
-from fusion.heads.base import softmax
-from fusion.heads.normalizing import BlockNormalizer
-from fusion.rows import Rows
-from fusion.sweeps import block_batch
 
 FOLDS, LIMIT, C = 5, 20.0, 10.0
 

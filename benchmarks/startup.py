@@ -7,7 +7,7 @@ import sys
 
 from benchmarks.timing import interleaved, report
 
-HELP = "import sys; sys.argv = ['cer-fuse', '--help']; from cli import fuse_main; fuse_main()"
+HELP = "import sys; sys.argv = ['cer-fuse', '--help']; from cer_fusion.cli import fuse_main; fuse_main()"
 
 
 def main() -> None:

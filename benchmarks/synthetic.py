@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from featstore import Feature, Manifest, Sample, Store, class_set
-from featstore.shard import Rows
-from featstore.spec import FeatureSpec
+from cer_fusion.featstore import Feature, Manifest, Sample, Store, class_set
+from cer_fusion.featstore.shard import Rows
+from cer_fusion.featstore.spec import FeatureSpec
 
 CLASSES = class_set("abaw7")
 SEPARATION = 3.0

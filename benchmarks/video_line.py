@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cer_fusion.backbones import create
+from cer_fusion.backbones.faces import MTCNN, Alignment
+from cer_fusion.backbones.video import FrameSettings, VideoReader, make_frames
+from cer_fusion.backbones.video.writing import write_video
 
-from backbones import create
-from backbones.faces import MTCNN, Alignment
-from backbones.video import FrameSettings, VideoReader, make_frames
-from backbones.video.writing import write_video
 from benchmarks.shown_faces import Faces
 from benchmarks.timing import report
 
@@ -122,7 +122,7 @@ def measure_long(folder: Path, frames: int, size: tuple[int, int]) -> None:
 
 def fitted_head(width: int) -> Any:
     """A linear head of seven classes on rows drawn at random; answers cost the same whatever it learned."""
-    from fusion import make_head
+    from cer_fusion.fusion import make_head
 
     rng = np.random.default_rng(0)
     head = make_head("linear", blocks={"resnet18": width}, random_state=0)

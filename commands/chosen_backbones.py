@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
-
-from commands.options import key_values
+from cer_fusion.commands.options import key_values
 
 if TYPE_CHECKING:
-    from backbones import Backbone
+    from cer_fusion.backbones import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +18,7 @@ class Chosen:
     """One backbone as the command line describes it."""
 
     backbone: str
-    """What `backbones.create` is asked for."""
+    """What `cer_fusion.backbones.create` is asked for."""
     weights: str | None
     options: dict[str, Any]
     feature: str | None
@@ -29,14 +28,14 @@ class Chosen:
         self, *, seed: int, device: str, precision: str, views: str = "none", compiled: bool = False
     ) -> Backbone:
         """Make the backbone."""
-        from backbones import create
+        from cer_fusion.backbones import create
 
         made = create(
             self.backbone, weights=self.weights, seed=seed, device=device, precision=precision, **self.options
         )
         made.take_views(views)
         if compiled:
-            from backbones.torch_backbone import TorchBackbone
+            from cer_fusion.backbones.torch_backbone import TorchBackbone
 
             if not isinstance(made, TorchBackbone):
                 raise typer.BadParameter(

@@ -19,8 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 import typer
-
-from commands import later
+from cer_fusion.commands import later
 
 FAILED, TOO_MANY_ERRORS, INTERRUPTED = 1, 3, 130
 PROCESS = "process"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from commands.console import Progress, progress_bar
+from cer_fusion.commands.console import Progress, progress_bar
 
 
 @contextlib.contextmanager

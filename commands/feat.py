@@ -2,75 +2,75 @@
 
 from __future__ import annotations
 
-from commands.console import app as make_app
+from cer_fusion.commands.console import app as make_app
 
 COMMANDS = {
     "manifest": (
-        "commands.feat_manifest:app",
+        "cer_fusion.commands.feat_manifest:app",
         "List a dataset's samples (sample_id, path, label, split, group), or work with such lists.",
     ),
     "frames": (
-        "commands.feat_frames:frames",
+        "cer_fusion.commands.feat_frames:frames",
         "Decode videos to `01/00001.jpg` and so on, as the ABAW challenge numbers frames; find, align, follow faces.",
     ),
     "backbones": (
-        "commands.feat_extract:backbones",
+        "cer_fusion.commands.feat_extract:backbones",
         "List the backbones: blocks, input, parameters, default weights.",
     ),
     "inspect": (
-        "commands.feat_inspect:inspect",
+        "cer_fusion.commands.feat_inspect:inspect",
         "Open a checkpoint without running code from it; say what it is, which backbone takes it, and how.",
     ),
     "finetune": (
-        "commands.feat_finetune:finetune",
+        "cer_fusion.commands.feat_finetune:finetune",
         "Train a backbone end to end, keep the best epoch. Run it again after a kill. The test split is not looked at.",
     ),
     "extract": (
-        "commands.feat_extract:extract",
+        "cer_fusion.commands.feat_extract:extract",
         "Embed every sample that has no row yet. Run it again after a kill, a new picture, a changed label.",
     ),
     "import": (
-        "commands.feat_import:import_",
+        "cer_fusion.commands.feat_import:import_",
         "Import embeddings of another tool; they are marked foreign and identified by their content.",
     ),
     "export": (
-        "commands.feat_export:export",
+        "cer_fusion.commands.feat_export:export",
         "Write features for other tools: NumPy (npz, npy), Parquet, CSV, TensorBoard's embedding projector.",
     ),
     "relabel": (
-        "commands.feat_relabel:relabel",
+        "cer_fusion.commands.feat_relabel:relabel",
         "Make a manifest the dataset's: its labels, splits and groups count from now on, and no row changes.",
     ),
     "ls": (
-        "commands.feat_store:ls",
+        "cer_fusion.commands.feat_store:ls",
         "List the features of a store: rows, completeness, size, age.",
     ),
     "show": (
-        "commands.feat_store:show",
+        "cer_fusion.commands.feat_store:show",
         "Show what a feature is: everything that fixes its numbers, and where its weights came from.",
     ),
     "verify": (
-        "commands.feat_store:verify",
+        "cer_fusion.commands.feat_store:verify",
         "Read every byte of the store and compare it with its digests; exit status 1 if something is wrong.",
     ),
     "diff": (
-        "commands.feat_diff:diff",
+        "cer_fusion.commands.feat_diff:diff",
         "Say which fields tell two features apart, old (A) and new (B).",
     ),
     "gc": (
-        "commands.feat_housekeeping:gc",
+        "cer_fusion.commands.feat_housekeeping:gc",
         "List what the store no longer needs, or remove it with --delete; no view changes.",
     ),
     "compact": (
-        "commands.feat_housekeeping:compact",
+        "cer_fusion.commands.feat_housekeeping:compact",
         "Rewrite a feature's small or partly superseded shards as full ones, in manifest order; no view changes.",
     ),
     "doctor": (
-        "commands.feat_doctor:doctor",
+        "cer_fusion.commands.feat_doctor:doctor",
         "Check libraries, device, the store's file system and the hub; exit status 1 if something needed fails.",
     ),
     "demo": (
-        "commands.feat_demo:demo",
+        "cer_fusion.commands.feat_demo:demo",
         "Draw schematic compound-expression faces, embed them with the paper's three backbones, compare all heads.",
     ),
 }

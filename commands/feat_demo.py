@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from commands.console import escape, out, progress_bar, say
-from commands.feat_extract import tell_extract
-from commands.options import Device, Seed, key_values
-from commands.outputs import check_outputs
-from commands.render import print_table, save_picture
+from cer_fusion.commands.console import escape, out, progress_bar, say
+from cer_fusion.commands.feat_extract import tell_extract
+from cer_fusion.commands.options import Device, Seed, key_values
+from cer_fusion.commands.outputs import check_outputs
+from cer_fusion.commands.render import print_table, save_picture
 
 if TYPE_CHECKING:
-    from featstore import Manifest, Store
-    from fusion import Rows
+    from cer_fusion.featstore import Manifest, Store
+    from cer_fusion.fusion import Rows
 
 _KIND = "cer-demo"
 BACKBONES = ("vit", "manet", "resnet50")
@@ -47,7 +46,7 @@ def demo(
 
     Example: cer-feat demo --output demo-out
     """
-    from featstore import Store
+    from cer_fusion.featstore import Store
 
     given = {name: str(value) for name, value in key_values(weights, "--weights").items()}
     for name in given:
@@ -69,8 +68,8 @@ def demo(
 
 def _begin(output: Path, overwrite: bool) -> None:
     """Refuse files that no demo made; from here on the names of the results are this demo's, also after a kill."""
-    from fusion import ReportError
-    from fusion.files.sealed import read_sealed
+    from cer_fusion.fusion import ReportError
+    from cer_fusion.fusion.files.sealed import read_sealed
 
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"{output} is a file, and a folder is to be written", param_hint="--output")
@@ -87,7 +86,7 @@ def _begin(output: Path, overwrite: bool) -> None:
 
 
 def _write_made(output: Path, files: dict[str, str | None]) -> None:
-    from fusion.files.sealed import write_sealed
+    from cer_fusion.fusion.files.sealed import write_sealed
 
     write_sealed(output / MADE, {"files": files}, kind=_KIND, version=1)
 
@@ -97,8 +96,8 @@ def _digest(path: Path) -> str:
 
 
 def _draw_faces(output: Path, seed: int) -> Manifest:
-    from demofaces import contact_sheet, write_dataset
-    from featstore.adapters import build
+    from cer_fusion.demofaces import contact_sheet, write_dataset
+    from cer_fusion.featstore.adapters import build
 
     say("[bold]1. Faces[/], drawn from the action units of the seven compounds, in RAF-DB's compound layout")
     root = output / "faces"
@@ -113,8 +112,8 @@ def _draw_faces(output: Path, seed: int) -> Manifest:
 
 
 def _embed(name: str, weights: str, manifest: Manifest, store: Store, batch_size: int, device: str, seed: int) -> None:
-    from backbones import create
-    from featstore import extract
+    from cer_fusion.backbones import create
+    from cer_fusion.featstore import extract
 
     say(
         f"[bold]2. {name}[/] at full size, weights: {escape(weights)}"
@@ -127,15 +126,15 @@ def _embed(name: str, weights: str, manifest: Manifest, store: Store, batch_size
 
 
 def _rows(store: Store, split: str) -> Rows:
-    from fusion import Rows
+    from cer_fusion.fusion import Rows
 
     return Rows.of(store.view(list(BACKBONES), dataset=DATASET, split=split))
 
 
 def _compare(train: Rows, test: Rows, output: Path, seed: int) -> None:
-    from fusion import compare, make_head
-    from fusion.confusion_figure import draw_confusions
-    from fusion.heads import USUAL
+    from cer_fusion.fusion import compare, make_head
+    from cer_fusion.fusion.confusion_figure import draw_confusions
+    from cer_fusion.fusion.heads import USUAL
 
     say("[bold]3. Every head[/] on all three, and each backbone alone")
     heads = {name: make_head(name, blocks=train.widths, random_state=seed) for name in USUAL}
@@ -148,9 +147,9 @@ def _compare(train: Rows, test: Rows, output: Path, seed: int) -> None:
 
 
 def _ablate(train: Rows, test: Rows, output: Path, seed: int) -> None:
-    from fusion import make_head, sweep
-    from fusion.sweeps.figure import draw_sweep
-    from fusion.sweeps.sweeping import parse_grid
+    from cer_fusion.fusion import make_head, sweep
+    from cer_fusion.fusion.sweeps.figure import draw_sweep
+    from cer_fusion.fusion.sweeps.sweeping import parse_grid
 
     say("[bold]4. MA-Net's two branches[/], weighted from one alone to the other; the paper's 0.6/0.4 marked")
     blocks = ("manet.local", "manet.multi_scale")

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
-from commands.console import FAILED, out, out_json, out_table
-from commands.forms import Form, forms, only
-from commands.options import DEFAULT_STORE, Json, StoredData, StorePath
+from cer_fusion.commands.console import FAILED, out, out_json, out_table
+from cer_fusion.commands.forms import Form, forms, only
+from cer_fusion.commands.options import DEFAULT_STORE, Json, StoredData, StorePath
 
 if TYPE_CHECKING:
-    from featstore import FeatureSpec
-    from featstore.spec import Change
+    from cer_fusion.featstore import FeatureSpec
+    from cer_fusion.featstore.spec import Change
 
 _SHOWN_DIGITS = 12
 
@@ -39,7 +38,7 @@ def diff(
 
     Example: cer-feat diff manet@3f9c manet@a01b --store features
     """
-    from featstore.spec import changes, differences
+    from cer_fusion.featstore.spec import changes, differences
 
     inside = [text for text in (a, b) if _file_of(text) is None]
     only(ctx, stored=inside, unnamed=any("/" not in text for text in inside))
@@ -59,7 +58,7 @@ def diff(
 
 def _spec(text: str, store: Path, data: str | None) -> FeatureSpec:
     """A feature's spec: from its own file where a path is named, else from the store."""
-    from featstore import FeatureSpec, Store
+    from cer_fusion.featstore import FeatureSpec, Store
 
     file = _file_of(text)
     if file is not None:

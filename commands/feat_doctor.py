@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 import typer
-
-from commands.console import FAILED, out_json, out_table, say
-from commands.options import DEFAULT_STORE, Json, StorePath
+from cer_fusion.commands.console import FAILED, out_json, out_table, say
+from cer_fusion.commands.options import DEFAULT_STORE, Json, StorePath
 
 
 def doctor(store: StorePath = DEFAULT_STORE, as_json: Json = False) -> None:
@@ -15,7 +14,7 @@ def doctor(store: StorePath = DEFAULT_STORE, as_json: Json = False) -> None:
 
     Example: cer-feat doctor --store features
     """
-    from commands.doctor import device, hub, libraries, place
+    from cer_fusion.commands.doctor import device, hub, libraries, place
 
     checks = [*libraries.checks(), *device.checks(), *place.checks(store), *hub.checks()]
     counts = Counter(check.status for check in checks)

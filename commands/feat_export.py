@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-
-from commands.console import escape, out, out_json, progress_bar, say
-from commands.forms import Form, forms, only
-from commands.options import DEFAULT_STORE, Json, Missing, StoredData, StorePath, features_of, missing_choice
-from commands.outputs import Overwrite
+from cer_fusion.commands.console import escape, out, out_json, progress_bar, say
+from cer_fusion.commands.forms import Form, forms, only
+from cer_fusion.commands.options import DEFAULT_STORE, Json, Missing, StoredData, StorePath, features_of, missing_choice
+from cer_fusion.commands.outputs import Overwrite
 
 if TYPE_CHECKING:
-    from featstore import Store, View
-    from featstore.exchange.exporting import ExportReport
+    from cer_fusion.featstore import Store, View
+    from cer_fusion.featstore.exchange.exporting import ExportReport
 
 
 @forms(
@@ -50,8 +49,8 @@ def export(
 
     Example: cer-feat export manet vit --data faces --split train --to train.npz
     """
-    from featstore import Store
-    from featstore.exchange import exporting
+    from cer_fusion.featstore import Store
+    from cer_fusion.featstore.exchange import exporting
 
     chosen_form = exporting.form_of(to, form)
     only(ctx, npy=chosen_form == "npy")

@@ -6,12 +6,11 @@ import os
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-
-from commands.chosen_backbones import chosen_backbones
-from commands.console import PROGRESS_VARIABLE, escape, out, out_json, out_table, say, show_logs
-from commands.extract_bar import extract_bar
-from commands.feat_frames import tell_frames_from_zero
-from commands.options import (
+from cer_fusion.commands.chosen_backbones import chosen_backbones
+from cer_fusion.commands.console import PROGRESS_VARIABLE, escape, out, out_json, out_table, say, show_logs
+from cer_fusion.commands.extract_bar import extract_bar
+from cer_fusion.commands.feat_frames import tell_frames_from_zero
+from cer_fusion.commands.options import (
     DEFAULT_STORE,
     Data,
     DatasetName,
@@ -24,11 +23,11 @@ from commands.options import (
     manifest_and_dataset,
     tell_change,
 )
-from commands.part import part_of
-from commands.workers import arguments_again, run_workers
+from cer_fusion.commands.part import part_of
+from cer_fusion.commands.workers import arguments_again, run_workers
 
 if TYPE_CHECKING:
-    from featstore import ExtractReport, Feature, Store
+    from cer_fusion.featstore import ExtractReport, Feature, Store
 
 
 def backbones(as_json: Json = False) -> None:
@@ -36,7 +35,7 @@ def backbones(as_json: Json = False) -> None:
 
     Example: cer-feat backbones
     """
-    from backbones import catalogue
+    from cer_fusion.backbones import catalogue
 
     rows = catalogue()
     if as_json:
@@ -139,9 +138,9 @@ def extract(
 
     Example: cer-feat extract --backbone resnet50 --data rafdb.csv --store features
     """
-    from featstore import Store
-    from featstore import extract as run_extract
-    from featstore.meter import Meter
+    from cer_fusion.featstore import Store
+    from cer_fusion.featstore import extract as run_extract
+    from cer_fusion.featstore.meter import Meter
 
     show_logs()
     chosen = chosen_backbones(backbone, weights or [], option or [], name or [])
@@ -191,7 +190,7 @@ def extract(
 
 def _extract_with(workers: int, part: tuple[int, int], ctx: typer.Context) -> list[ExtractReport]:
     """Have several processes run this very command, each with a share of this process's part."""
-    from featstore import ExtractReport
+    from cer_fusion.featstore import ExtractReport
 
     k, n = part
     busy: dict[int, float] = {}
@@ -211,7 +210,7 @@ def _extract_with(workers: int, part: tuple[int, int], ctx: typer.Context) -> li
 
 def tell_extracts(reports: list[ExtractReport], store: Store, dataset: str, *, as_json: bool = False) -> None:
     """Print what a run made of each of its features, and what bounded it."""
-    from featstore.extraction import bottleneck
+    from cer_fusion.featstore.extraction import bottleneck
 
     for report in reports:
         tell_extract(report, store, dataset, bound=len(reports) == 1)
@@ -224,7 +223,7 @@ def tell_extracts(reports: list[ExtractReport], store: Store, dataset: str, *, a
 
 def tell_extract(report: ExtractReport, store: Store, dataset: str, *, bound: bool = True) -> None:
     """Print what a run did, and what its user should know; with `bound`, what kept it from being faster."""
-    from featstore.extraction import bottleneck
+    from cer_fusion.featstore.extraction import bottleneck
 
     rate = f", {report.embedded / report.elapsed_s:,.1f} pictures/s" if report.embedded and report.elapsed_s else ""
     others = f"{report.by_others:,} done meanwhile by another run, " if report.by_others else ""
@@ -251,7 +250,7 @@ def tell_extract(report: ExtractReport, store: Store, dataset: str, *, bound: bo
 
 def _tell_siblings(feature: Feature, features: list[Feature]) -> None:
     """Name what sets this feature apart from others of its name."""
-    from featstore.spec import differences
+    from cer_fusion.featstore.spec import differences
 
     for other in features:
         if other.name == feature.name and other.label != feature.label:
@@ -265,7 +264,7 @@ def _device(device: str, backbone: str) -> str:
     if device != "auto" or not number.isdecimal():
         return device
     if backbone.startswith("onnx:"):
-        from backbones.onnx_session import build_has_cuda
+        from cer_fusion.backbones.onnx_session import build_has_cuda
 
         if not build_has_cuda():  # torch's GPUs are none of an onnxruntime that knows only the CPU
             return device

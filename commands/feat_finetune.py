@@ -8,14 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
-from commands.console import escape, out_json, progress_bar, say, show_logs
-from commands.forms import Form, forms, only
-from commands.options import DEFAULT_STORE, Device, Json, Seed, StorePath, key_values, memory_budget, names_a_file
-from commands.outputs import check_outputs
+from cer_fusion.commands.console import escape, out_json, progress_bar, say, show_logs
+from cer_fusion.commands.forms import Form, forms, only
+from cer_fusion.commands.options import (
+    DEFAULT_STORE,
+    Device,
+    Json,
+    Seed,
+    StorePath,
+    key_values,
+    memory_budget,
+    names_a_file,
+)
+from cer_fusion.commands.outputs import check_outputs
 
 if TYPE_CHECKING:
-    from backbones import Backbone, FinetuneReport
+    from cer_fusion.backbones import Backbone, FinetuneReport
 
 
 @forms(
@@ -92,9 +100,9 @@ def finetune(
 
     Example: cer-feat finetune --backbone vit --data rafdb.csv --output vit-rafdb --recipe paper
     """
-    from backbones import Recipe, create
-    from backbones import finetune as run_finetune
-    from commands.learning_data import learning_data
+    from cer_fusion.backbones import Recipe, create
+    from cer_fusion.backbones import finetune as run_finetune
+    from cer_fusion.commands.learning_data import learning_data
 
     first = os.environ.get("RANK", "0") == "0"
     if first:
@@ -126,7 +134,7 @@ def finetune(
 
 def _check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
     """Refuse to start anew over what an earlier run left, unless that is asked for."""
-    from backbones.finetuning.output_folder import FILES
+    from cer_fusion.backbones.finetuning.output_folder import FILES
 
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"{output} is a file, and a folder is to be written", param_hint="--output")
@@ -136,7 +144,7 @@ def _check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
 
 def _options(name: str, k: int, given: dict[str, Any]) -> dict[str, Any]:
     """Give a backbone that has heads of its own (MA-Net) as many classes as there are."""
-    from backbones import options_of
+    from cer_fusion.backbones import options_of
 
     if "num_classes" not in options_of(name):
         return given

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-
-from commands import face_options as face
-from commands.console import FAILED, escape, out_json, out_table, progress_bar, say, show_logs
-from commands.forms import Form, forms, only
-from commands.options import Json
+from cer_fusion.commands import face_options as face
+from cer_fusion.commands.console import FAILED, escape, out_json, out_table, progress_bar, say, show_logs
+from cer_fusion.commands.forms import Form, forms, only
+from cer_fusion.commands.options import Json
 
 if TYPE_CHECKING:
-    from backbones.video import FrameSettings, MadeFrames
+    from cer_fusion.backbones.video import FrameSettings, MadeFrames
 
 
 @forms(
@@ -56,11 +55,11 @@ def frames(
 
     Example: cer-feat frames videos -o frames && cer-feat manifest frames frames -o ce.csv
     """
-    from backbones import FramesError, VideoError
-    from backbones.faces import Policy
-    from backbones.video import FrameSettings, held_by, make_frames, named_videos
-    from backbones.video.naming import printable
-    from backbones.video.settings import Ending
+    from cer_fusion.backbones import FramesError, VideoError
+    from cer_fusion.backbones.faces import Policy
+    from cer_fusion.backbones.video import FrameSettings, held_by, make_frames, named_videos
+    from cer_fusion.backbones.video.naming import printable
+    from cer_fusion.backbones.video.settings import Ending
 
     show_logs()
     only(ctx, found=faces != "none", jpg=format == "jpg")
@@ -140,7 +139,7 @@ def tell_made(made: MadeFrames) -> None:
 
 def tell_frames_from_zero(ids: Iterable[str]) -> None:
     """Say early what smoothing and submitting would refuse late."""
-    from fusion.timeline import counted_from_zero
+    from cer_fusion.fusion.timeline import counted_from_zero
 
     note = counted_from_zero(ids)
     if note is not None:

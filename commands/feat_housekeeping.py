@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from commands.console import FAILED, escape, out, out_json, out_table, progress_bar, say, size_text
-from commands.forms import Form, forms, only
-from commands.options import DEFAULT_STORE, Json, StoredData, StorePath
+from cer_fusion.commands.console import FAILED, escape, out, out_json, out_table, progress_bar, say, size_text
+from cer_fusion.commands.forms import Form, forms, only
+from cer_fusion.commands.options import DEFAULT_STORE, Json, StoredData, StorePath
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from featstore import Feature, Manifest
-    from featstore.compaction import CompactReport
-    from featstore.garbage import Garbage
+    from cer_fusion.featstore import Feature, Manifest
+    from cer_fusion.featstore.compaction import CompactReport
+    from cer_fusion.featstore.garbage import Garbage
 
 
 def gc(
@@ -36,8 +35,8 @@ def gc(
 
     Example: cer-feat gc --delete --store features
     """
-    from featstore import Store
-    from featstore.garbage import find_garbage, remove_garbage
+    from cer_fusion.featstore import Store
+    from cer_fusion.featstore.garbage import find_garbage, remove_garbage
 
     opened = Store(store)
     found = find_garbage(opened, dataset=data, unlisted=unlisted, now=now)
@@ -94,9 +93,9 @@ def compact(
 
     Example: cer-feat compact manet --store features
     """
-    from featstore import Store
-    from featstore.compaction import compact as run_compact
-    from featstore.errors import DamagedShardError
+    from cer_fusion.featstore import Store
+    from cer_fusion.featstore.compaction import compact as run_compact
+    from cer_fusion.featstore.errors import DamagedShardError
 
     only(ctx, done=not dry_run)
     opened = Store(store)
@@ -139,7 +138,7 @@ def _print_garbage(found: list[Garbage], root: Path) -> None:
 
 
 def _remove_replaced(feature: Feature, manifest: Manifest, report: CompactReport, drop_unlisted: bool) -> int:
-    from featstore.garbage import feature_garbage, remove_garbage
+    from cer_fusion.featstore.garbage import feature_garbage, remove_garbage
 
     found = feature_garbage(feature, manifest, unlisted=drop_unlisted, now=True)
     return remove_garbage([item for item in found if item.path in report.replaced])

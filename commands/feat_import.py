@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-
-from commands.console import escape, out_json, say
-from commands.forms import Form, forms, only
-from commands.options import (
+from cer_fusion.commands.console import escape, out_json, say
+from cer_fusion.commands.forms import Form, forms, only
+from cer_fusion.commands.options import (
     DEFAULT_STORE,
     Data,
     DatasetName,
@@ -24,7 +23,7 @@ from commands.options import (
 )
 
 if TYPE_CHECKING:
-    from featstore.exchange.foreign_files import ForeignRows
+    from cer_fusion.featstore.exchange.foreign_files import ForeignRows
 
 
 @forms(
@@ -84,8 +83,8 @@ def import_(
 
     Example: cer-feat import hse.npy --names file_names.txt --as hse --data ferplus.csv
     """
-    from featstore import Store, import_rows
-    from featstore.exchange.foreign_files import recognise
+    from cer_fusion.featstore import Store, import_rows
+    from cer_fusion.featstore.exchange.foreign_files import recognise
 
     if blank not in ("error", "drop", "keep"):
         raise typer.BadParameter("must be error, drop or keep", param_hint="--blank")
@@ -151,8 +150,8 @@ def _read(
     path: Path, names: Path | None, rows_keys: list[str], names_key: str | None, pool: Literal["mean", "max"] | None
 ) -> ForeignRows:
     """Open the file by the reader that fits its content."""
-    from commands.foreign_torch import read_torch
-    from featstore.exchange.foreign_files import read_foreign, recognise
+    from cer_fusion.commands.foreign_torch import read_torch
+    from cer_fusion.featstore.exchange.foreign_files import read_foreign, recognise
 
     if recognise(path) == "torch":
         return read_torch(path, names=names, rows_keys=rows_keys, names_key=names_key)

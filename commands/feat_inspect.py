@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
-from commands.console import escape, out, out_json, out_table, say, size_text
-from commands.forms import Form, forms, only
-from commands.options import Json
-from commands.outputs import Overwrite, check_outputs
+from cer_fusion.commands.console import escape, out, out_json, out_table, say, size_text
+from cer_fusion.commands.forms import Form, forms, only
+from cer_fusion.commands.options import Json
+from cer_fusion.commands.outputs import Overwrite, check_outputs
 
 if TYPE_CHECKING:
-    from backbones import CheckpointInfo
-    from backbones.candidates import Candidate
-    from backbones.converting import Conversion
+    from cer_fusion.backbones import CheckpointInfo
+    from cer_fusion.backbones.candidates import Candidate
+    from cer_fusion.backbones.converting import Conversion
 
 _SHOWN = 8
 
@@ -39,12 +38,12 @@ def inspect(
     """
     only(ctx, converting=convert is not None)
     if convert is None:
-        from backbones import inspect_checkpoint
+        from cer_fusion.backbones import inspect_checkpoint
 
         info, conversion = inspect_checkpoint(checkpoint), None
     else:
         _check_target(checkpoint, convert, overwrite)
-        from backbones.converting import convert_checkpoint
+        from cer_fusion.backbones.converting import convert_checkpoint
 
         conversion = convert_checkpoint(checkpoint)
         info = conversion.info
@@ -71,7 +70,7 @@ def _check_target(checkpoint: Path, target: Path, overwrite: bool) -> None:
 
 def _write(conversion: Conversion, target: Path, overwrite: bool) -> None:
     """Write the new file, whole or not at all."""
-    from featstore import files
+    from cer_fusion.featstore import files
 
     if overwrite:
         files.replace(target, conversion.data)

@@ -6,20 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from cer_fusion.commands.console import escape, say
+from cer_fusion.commands.manifest_tools.check import check
+from cer_fusion.commands.manifest_tools.filter import filter_
+from cer_fusion.commands.manifest_tools.relabel import relabel
+from cer_fusion.commands.manifest_tools.split import split
+from cer_fusion.commands.manifest_tools.talk import Output, counting, tell_left_out, tell_missing, write
+from cer_fusion.commands.manifest_tools.union import merge, unity
+from cer_fusion.commands.options import Json, Seed
+from cer_fusion.commands.outputs import Overwrite, check_outputs
 from typer.core import TyperGroup
 
-from commands.console import escape, say
-from commands.manifest_tools.check import check
-from commands.manifest_tools.filter import filter_
-from commands.manifest_tools.relabel import relabel
-from commands.manifest_tools.split import split
-from commands.manifest_tools.talk import Output, counting, tell_left_out, tell_missing, write
-from commands.manifest_tools.union import merge, unity
-from commands.options import Json, Seed
-from commands.outputs import Overwrite, check_outputs
-
 if TYPE_CHECKING:
-    from featstore import Manifest
+    from cer_fusion.featstore import Manifest
 
 _LABELS, _ROWS, _OWN = "Labels", "Which samples", "Some kinds only"
 _DEFAULT = "build"
@@ -187,9 +186,9 @@ def build(
 
     Example: cer-feat manifest rafdb-compound RAF-DB -o rafdb.csv
     """
-    from featstore import adapters
-    from featstore.splitting import hold_out as split_off
-    from featstore.splitting import thin
+    from cer_fusion.featstore import adapters
+    from cer_fusion.featstore.splitting import hold_out as split_off
+    from cer_fusion.featstore.splitting import thin
 
     if repeats not in ("report", "first", "ignore"):
         raise typer.BadParameter("must be report, first or ignore", param_hint="--repeats")
@@ -223,7 +222,7 @@ def build(
     if sample is not None:
         listed = thin(listed, sample, seed=seed)
     if votes is not None:
-        from featstore.adapters.ferplus import write_votes
+        from cer_fusion.featstore.adapters.ferplus import write_votes
 
         count = write_votes(root, listed, votes, encoding=encoding, overwrite=overwrite)
         say(f"wrote [bold]{escape(votes)}[/]: the votes of {count:,} samples")
@@ -234,7 +233,7 @@ def build(
 
 
 def _without(listed: Manifest, absent: set[str]) -> Manifest:
-    from featstore.errors import ManifestError
+    from cer_fusion.featstore.errors import ManifestError
 
     kept = listed.keep([sample.sample_id not in absent for sample in listed.samples])
     if not len(kept):
@@ -245,8 +244,8 @@ def _without(listed: Manifest, absent: set[str]) -> Manifest:
 
 def _look_for_repeats(listed: Manifest, *, drop: bool, told: set[str]) -> tuple[Manifest, list[list[int]]]:
     """Say which pictures occur more than once (they leak when they stand in two splits); where those stay, if any."""
-    from featstore import pictures
-    from featstore.splitting import keep_first
+    from cer_fusion.featstore import pictures
+    from cer_fusion.featstore.splitting import keep_first
 
     with counting("hashing", len(listed)) as count:
         digests, failed = pictures.digests(listed, progress=count)

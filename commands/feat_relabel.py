@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from commands.console import escape, out, out_json, say
-from commands.options import DEFAULT_STORE, DatasetName, Json, Root, StorePath
+from cer_fusion.commands.console import escape, out, out_json, say
+from cer_fusion.commands.options import DEFAULT_STORE, DatasetName, Json, Root, StorePath
 
 
 def relabel(
@@ -25,7 +24,7 @@ def relabel(
 
     Example: cer-feat relabel rafdb.csv --store features
     """
-    from featstore import Manifest, Store
+    from cer_fusion.featstore import Manifest, Store
 
     opened = Store(store)
     name = opened.dataset(dataset or manifest.stem.replace(".", "_"))

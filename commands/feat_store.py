@@ -6,12 +6,11 @@ import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
-from commands.console import FAILED, escape, out, out_json, out_table, progress_bar, say, size_text
-from commands.options import DEFAULT_STORE, Json, StoredData, StorePath
+from cer_fusion.commands.console import FAILED, escape, out, out_json, out_table, progress_bar, say, size_text
+from cer_fusion.commands.options import DEFAULT_STORE, Json, StoredData, StorePath
 
 if TYPE_CHECKING:
-    from featstore import Feature, Manifest, Store
+    from cer_fusion.featstore import Feature, Manifest, Store
 
 
 def ls(store: StorePath = DEFAULT_STORE, as_json: Json = False) -> None:
@@ -19,8 +18,8 @@ def ls(store: StorePath = DEFAULT_STORE, as_json: Json = False) -> None:
 
     Example: cer-feat ls --store features
     """
-    from featstore import Store
-    from featstore.store import lacks_manifest
+    from cer_fusion.featstore import Store
+    from cer_fusion.featstore.store import lacks_manifest
 
     opened = Store(store)
     known = {*opened.datasets(), *(path.name for path in opened.path.iterdir() if lacks_manifest(path))}
@@ -50,7 +49,7 @@ def ls(store: StorePath = DEFAULT_STORE, as_json: Json = False) -> None:
 
 def _of_dataset(opened: Store, dataset: str) -> list[dict[str, Any]]:
     """Its features; where something is damaged, what that is, and the others all the same."""
-    from featstore import FeatstoreError
+    from cer_fusion.featstore import FeatstoreError
 
     try:
         manifest = opened.manifest(dataset)
@@ -79,7 +78,7 @@ def show(
 
     Example: cer-feat show manet --store features
     """
-    from featstore import Store
+    from cer_fusion.featstore import Store
 
     opened = Store(store)
     found = opened.feature(feature, data)
@@ -105,8 +104,8 @@ def verify(
 
     Example: cer-feat verify --images --store features
     """
-    from featstore import Store
-    from featstore import verify as run_verify
+    from cer_fusion.featstore import Store
+    from cer_fusion.featstore import verify as run_verify
 
     with progress_bar() as step:
         report = run_verify(Store(store), dataset=data, images=images, repair=repair, progress=step)

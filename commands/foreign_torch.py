@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-    from featstore.exchange.foreign_files import ForeignRows
+    from cer_fusion.featstore.exchange.foreign_files import ForeignRows
 
 
 def read_torch(
@@ -32,7 +31,7 @@ def read_torch(
     content = _opened(path)
     arrays, texts = _sorted_out(content)
     if not arrays:
-        from featstore.errors import FormatError
+        from cer_fusion.featstore.errors import FormatError
 
         raise FormatError(f"{path} holds no tensors of rows; it holds {_held(content)}")
     one_a_name = len(arrays) > 0 and all(_is_row(array) for array in arrays.values()) and not texts
@@ -43,7 +42,7 @@ def read_torch(
 
 def _opened(path: Path) -> Any:
     """What the file holds: tensors (or records of tensors), containers, numbers, text."""
-    from backbones.checkpoint import read_safetensors, read_torch, sniff
+    from cer_fusion.backbones.checkpoint import read_safetensors, read_torch, sniff
 
     form = sniff(path)
     if form == "safetensors":
@@ -66,8 +65,7 @@ def _sorted_out(content: Any) -> tuple[dict[str, npt.NDArray[Any]], dict[str, li
 
 def _as_array(value: Any) -> npt.NDArray[Any] | None:
     import torch
-
-    from backbones.unpickle import ArrayRecord, TensorRecord
+    from cer_fusion.backbones.unpickle import ArrayRecord, TensorRecord
 
     tensor = value.tensor() if isinstance(value, TensorRecord | ArrayRecord) else value
     if not isinstance(tensor, torch.Tensor):
@@ -80,9 +78,8 @@ def _as_array(value: Any) -> npt.NDArray[Any] | None:
 
 def _one_a_name(path: Path, arrays: dict[str, npt.NDArray[Any]], names: Path | None) -> ForeignRows:
     import numpy as np
-
-    from featstore.errors import FormatError, RowsError
-    from featstore.exchange.foreign_files import ForeignRows
+    from cer_fusion.featstore.errors import FormatError, RowsError
+    from cer_fusion.featstore.exchange.foreign_files import ForeignRows
 
     if names is not None:
         raise FormatError(f"{path} holds one tensor a name: its keys are the names, leave --names out")
@@ -107,8 +104,8 @@ def _keyed(
     rows_keys: Sequence[str],
     names_key: str | None,
 ) -> ForeignRows:
-    from featstore.exchange.foreign_choice import Entry, block_names, choose_names, choose_rows
-    from featstore.exchange.foreign_files import ForeignRows, read_names
+    from cer_fusion.featstore.exchange.foreign_choice import Entry, block_names, choose_names, choose_rows
+    from cer_fusion.featstore.exchange.foreign_files import ForeignRows, read_names
 
     entries = {key: Entry.of(array.shape, array.dtype) for key, array in arrays.items()}
     entries |= {key: Entry(shape=(len(listed),), kind="t", dtype="text") for key, listed in texts.items()}

@@ -2,51 +2,51 @@
 
 from __future__ import annotations
 
-from commands.console import app as make_app
+from cer_fusion.commands.console import app as make_app
 
 COMMANDS = {
     "train": (
-        "commands.fuse_train:train",
+        "cer_fusion.commands.fuse_train:train",
         "Fit one head, judge it once on the held-out split, and keep it with every choice and answer in a run folder.",
     ),
     "compare": (
-        "commands.fuse_compare:compare",
+        "cer_fusion.commands.fuse_compare:compare",
         "Compare heads: a column a head and a single backbone, a row a class, accuracy and F1 with intervals, seconds.",
     ),
     "ablate": (
-        "commands.fuse_ablate:ablate",
+        "cer_fusion.commands.fuse_ablate:ablate",
         "Sweep block or decision weights in one job; choose on inner folds, judge once on the held-out split.",
     ),
     "diagnose": (
-        "commands.fuse_diagnose:diagnose",
+        "cer_fusion.commands.fuse_diagnose:diagnose",
         "Say why a head scores as it does: blocks by Shapley value, agreement, similarity, calibration, hard samples.",
     ),
     "evaluate": (
-        "commands.fuse_apply:evaluate",
+        "cer_fusion.commands.fuse_apply:evaluate",
         "Judge a kept head on labelled samples; it refuses features it did not learn from.",
     ),
     "predict": (
-        "commands.fuse_predict:predict",
+        "cer_fusion.commands.fuse_predict:predict",
         "Give every sample its probabilities: sample_id, label, predicted, one column a class.",
     ),
     "report": (
-        "commands.fuse_report:report",
+        "cer_fusion.commands.fuse_report:report",
         "Write one HTML page without server or network: tables, figures, configuration, and a weight explorer.",
     ),
     "check-table": (
-        "commands.fuse_check_table:check_table",
+        "cer_fusion.commands.fuse_check_table:check_table",
         "Turn a table of per-class accuracies back into whole numbers of rows, and show the cells that cannot be.",
     ),
     "smooth": (
-        "commands.fuse_smooth:smooth",
+        "cer_fusion.commands.fuse_smooth:smooth",
         "Smooth probabilities within videos; on labelled ones, score every setting and choose by leaving videos out.",
     ),
     "submit": (
-        "commands.fuse_submit:submit",
+        "cer_fusion.commands.fuse_submit:submit",
         "Answer every row of the ABAW compound-expression template from predictions; or --check a file, or --diff two.",
     ),
     "choose": (
-        "commands.fuse_choose:choose",
+        "cer_fusion.commands.fuse_choose:choose",
         "Rank predictions by how close their classes' frequencies come to the challenge's known prior.",
     ),
 }

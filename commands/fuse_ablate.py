@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from commands.console import escape, progress_bar, say
-from commands.forms import Form, forms, only
-from commands.fuse_train import Setting, build_head
-from commands.options import (
+from cer_fusion.commands.console import escape, progress_bar, say
+from cer_fusion.commands.forms import Form, forms, only
+from cer_fusion.commands.fuse_train import Setting, build_head
+from cer_fusion.commands.options import (
     DEFAULT_STORE,
     Features,
     Missing,
@@ -21,8 +20,8 @@ from commands.options import (
     numbers,
     split_list,
 )
-from commands.outputs import NO_PICTURE, WRITTEN, Overwrite, check_outputs
-from commands.render import (
+from cer_fusion.commands.outputs import NO_PICTURE, WRITTEN, Overwrite, check_outputs
+from cer_fusion.commands.render import (
     FigurePath,
     ResultPath,
     TableFormat,
@@ -31,7 +30,7 @@ from commands.render import (
     print_table,
     save_picture,
 )
-from commands.task import TestSplit, TrainSplit, load_task
+from cer_fusion.commands.task import TestSplit, TrainSplit, load_task
 
 
 @forms(
@@ -93,9 +92,9 @@ def ablate(
 
     Example: cer-fuse ablate --weights manet.local=0:1:0.1,manet.multi_scale=1- --figure sweep.png
     """
-    from fusion import sweep as run_sweep
-    from fusion.sweeps.figure import draw_sweep
-    from fusion.sweeps.sweeping import parse_grid, parse_simplex
+    from cer_fusion.fusion import sweep as run_sweep
+    from cer_fusion.fusion.sweeps.figure import draw_sweep
+    from cer_fusion.fusion.sweeps.sweeping import parse_grid, parse_simplex
 
     check_format(format)
     if select not in ("inner", "test"):

@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
-from commands.console import escape, out_json, out_table, say
-from commands.forms import forms, only
-from commands.options import DEFAULT_STORE, Json, Missing, StoredData, StorePath, missing_choice
-from commands.outputs import WRITTEN, Overwrite, check_outputs
-from commands.task import as_rows
+from cer_fusion.commands.console import escape, out_json, out_table, say
+from cer_fusion.commands.forms import forms, only
+from cer_fusion.commands.options import DEFAULT_STORE, Json, Missing, StoredData, StorePath, missing_choice
+from cer_fusion.commands.outputs import WRITTEN, Overwrite, check_outputs
+from cer_fusion.commands.task import as_rows
 
 if TYPE_CHECKING:
-    from featstore import View
-    from fusion import HeadInfo
-    from fusion.metrics import Scores
-    from fusion.predictions import Predictions
+    from cer_fusion.featstore import View
+    from cer_fusion.fusion import HeadInfo
+    from cer_fusion.fusion.metrics import Scores
+    from cer_fusion.fusion.predictions import Predictions
 
 Run = Annotated[Path, typer.Option("--head", help="A run of cer-fuse train, or the head folder in it.")]
 
@@ -42,11 +41,10 @@ def evaluate(
     Example: cer-fuse evaluate --head runs/rafdb-mlp --split test
     """
     import numpy as np
-
-    from fusion import Rows, scores
-    from fusion.confusion_figure import draw_confusion
-    from fusion.figures import check_figure_name, save_figure
-    from fusion.statistics.intervals import accuracy_interval, bootstrap
+    from cer_fusion.fusion import Rows, scores
+    from cer_fusion.fusion.confusion_figure import draw_confusion
+    from cer_fusion.fusion.figures import check_figure_name, save_figure
+    from cer_fusion.fusion.statistics.intervals import accuracy_interval, bootstrap
 
     only(ctx, written=figure)
     if figure is not None:
@@ -115,7 +113,7 @@ def _lacking(found: Scores) -> str:
 
 def stored_predictions(head: Path, store: Path, data: str | None, split: str | None, missing: str) -> Predictions:
     """Probabilities of samples that have rows in the store."""
-    from fusion.predictions import Predictions
+    from cer_fusion.fusion.predictions import Predictions
 
     _, fitted, view, _ = _loaded(head, store, data, split, missing, default_split=False)
     labels = tuple(view.classes[y] if y >= 0 else None for y in view.y)
@@ -124,7 +122,7 @@ def stored_predictions(head: Path, store: Path, data: str | None, split: str | N
 
 def head_folder(run: Path) -> Path:
     """The folder of a head: in a run's, or one that is named itself."""
-    from fusion.files.whole_folder import bring_back
+    from cer_fusion.fusion.files.whole_folder import bring_back
 
     bring_back(run)
     return run / "head" if (run / "head").is_dir() else run
@@ -134,8 +132,8 @@ def _loaded(
     run: Path, store: Path, data: str | None, split: str | None, missing: str, *, default_split: bool = True
 ) -> tuple[HeadInfo, Any, View, str | None]:
     """The kept head, and a view of exactly the features it learned from."""
-    from featstore import Store
-    from fusion import load_head, read_head_info
+    from cer_fusion.featstore import Store
+    from cer_fusion.fusion import load_head, read_head_info
 
     folder = head_folder(run)
     info = read_head_info(folder)
@@ -160,8 +158,8 @@ def _loaded(
 
 def _probabilities(fitted: Any, view: View) -> Any:
     """(n, k) in the order of the view's classes, whatever classes the head saw."""
-    from fusion import JoinedRows
-    from fusion.answers import aligned
+    from cer_fusion.fusion import JoinedRows
+    from cer_fusion.fusion.answers import aligned
 
     return aligned(fitted.predict_proba(JoinedRows(view.blocks)), fitted.classes_, len(view.classes), "the kept head")
 

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from commands.console import out_json, say
-from commands.forms import Form, forms, only
-from commands.options import Json, split_list
-from commands.render import TABLE, TableFormat, check_format, show_table
+from cer_fusion.commands.console import out_json, say
+from cer_fusion.commands.forms import Form, forms, only
+from cer_fusion.commands.options import Json, split_list
+from cer_fusion.commands.render import TABLE, TableFormat, check_format, show_table
 
 
 @forms(
@@ -39,10 +38,10 @@ def check_table(
 
     Example: cer-fuse check-table paper.csv --supports 38,35,116,135,33,22,18
     """
-    from fusion.published.report import check_report
-    from fusion.published.report import check_table as check
-    from fusion.published.support_search import find_supports
-    from fusion.published.table import read_table
+    from cer_fusion.fusion.published.report import check_report
+    from cer_fusion.fusion.published.report import check_table as check
+    from cer_fusion.fusion.published.support_search import find_supports
+    from cer_fusion.fusion.published.table import read_table
 
     check_format(format)
     table = read_table(file)

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from commands.console import escape, out_json, say
-from commands.forms import forms, only
-from commands.options import Json
-from commands.render import TABLE, TableFormat, check_format, show_table
+from cer_fusion.commands.console import escape, out_json, say
+from cer_fusion.commands.forms import forms, only
+from cer_fusion.commands.options import Json
+from cer_fusion.commands.render import TABLE, TableFormat, check_format, show_table
 
 
 @forms(always=("template", "as_json"), table=TABLE)
@@ -29,10 +28,10 @@ def choose(
 
     Example: cer-fuse choose mlp.csv late.csv linear.csv --template template.csv
     """
-    from fusion.predictions import read_predictions
-    from fusion.submission import abaw_ce, answer, choose_by_prior, read_template
-    from fusion.submission.choosing import ASSUMES
-    from fusion.submission.tables import candidates_table
+    from cer_fusion.fusion.predictions import read_predictions
+    from cer_fusion.fusion.submission import abaw_ce, answer, choose_by_prior, read_template
+    from cer_fusion.fusion.submission.choosing import ASSUMES
+    from cer_fusion.fusion.submission.tables import candidates_table
 
     check_format(format)
     only(ctx, table=not as_json)

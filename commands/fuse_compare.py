@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
-from commands.console import escape, progress_bar, say
-from commands.forms import Form, forms, only
-from commands.fuse_train import COMPUTING, Setting, build_head, compute
-from commands.kept_runs import AS_KEPT, Runs, dataset_of, read_runs
-from commands.options import (
+from cer_fusion.commands.console import escape, progress_bar, say
+from cer_fusion.commands.forms import Form, forms, only
+from cer_fusion.commands.fuse_train import COMPUTING, Setting, build_head, compute
+from cer_fusion.commands.kept_runs import AS_KEPT, Runs, dataset_of, read_runs
+from cer_fusion.commands.options import (
     DEFAULT_STORE,
     Device,
     Features,
@@ -25,8 +24,8 @@ from commands.options import (
     memory_budget,
     split_list,
 )
-from commands.outputs import NO_PICTURE, WRITTEN, Overwrite, check_outputs
-from commands.render import (
+from cer_fusion.commands.outputs import NO_PICTURE, WRITTEN, Overwrite, check_outputs
+from cer_fusion.commands.render import (
     FigurePath,
     ResultPath,
     TableFormat,
@@ -35,12 +34,16 @@ from commands.render import (
     print_table,
     save_picture,
 )
-from commands.task import Task, TestSplit, TrainSplit, load_folds_task, load_task
-from commands.zero_shot_rows import TITLE, Rules, ZeroShotDataset, ZeroShotHead, load_zero_shot
-from fusion.heads import USUAL, head_names, installed_heads  # light: no head is imported before it is asked for
+from cer_fusion.commands.task import Task, TestSplit, TrainSplit, load_folds_task, load_task
+from cer_fusion.commands.zero_shot_rows import TITLE, Rules, ZeroShotDataset, ZeroShotHead, load_zero_shot
+from cer_fusion.fusion.heads import (  # light: no head is imported before it is asked for
+    USUAL,
+    head_names,
+    installed_heads,
+)
 
 if TYPE_CHECKING:
-    from fusion import Report
+    from cer_fusion.fusion import Report
 
 
 @forms(
@@ -124,7 +127,7 @@ def compare(
 
     Example: cer-fuse compare --data compound --heads linear --zero-shot basic --rules sum,product
     """
-    from fusion.runs.comparison import compare_runs
+    from cer_fusion.fusion.runs.comparison import compare_runs
 
     check_format(format)
     chosen = named_heads(heads)
@@ -160,7 +163,7 @@ def _show(
     report: Report, name: str, format: str, figure: Path | None, output: Path | None, *, class_intervals: bool,
     overwrite: bool,
 ) -> None:  # fmt: skip
-    from fusion.confusion_figure import draw_confusions
+    from cer_fusion.fusion.confusion_figure import draw_confusions
 
     try:  # files first, as whoever reads the table may go away; and the table even where a file cannot be written
         if output is not None:
@@ -176,8 +179,8 @@ def _show(
 
 
 def _judged(heads: dict[str, Any], task: Task, cv: int | None, repeats: int, seeds: int, options: Any) -> Report:
-    from fusion import compare as run_compare
-    from fusion import cross_compare
+    from cer_fusion.fusion import compare as run_compare
+    from cer_fusion.fusion import cross_compare
 
     if cv is None:
         return run_compare(heads, task.train, task.test, seeds=seeds, **options)

@@ -7,13 +7,22 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from commands.console import escape, out_json, progress_bar, say
-from commands.forms import Form, forms, only
-from commands.fuse_train import COMPUTING, UNSET, Setting, build_head, compute
-from commands.options import DEFAULT_STORE, Device, Features, Json, Missing, Seed, StoredData, StorePath, key_values
-from commands.outputs import NO_PICTURE, WRITTEN, Overwrite, check_outputs
-from commands.render import (
+from cer_fusion.commands.console import escape, out_json, progress_bar, say
+from cer_fusion.commands.forms import Form, forms, only
+from cer_fusion.commands.fuse_train import COMPUTING, UNSET, Setting, build_head, compute
+from cer_fusion.commands.options import (
+    DEFAULT_STORE,
+    Device,
+    Features,
+    Json,
+    Missing,
+    Seed,
+    StoredData,
+    StorePath,
+    key_values,
+)
+from cer_fusion.commands.outputs import NO_PICTURE, WRITTEN, Overwrite, check_outputs
+from cer_fusion.commands.render import (
     TABLE,
     FigurePath,
     ResultPath,
@@ -23,7 +32,7 @@ from commands.render import (
     print_tables,
     save_picture,
 )
-from commands.task import TestSplit, TrainSplit, load_folds_task, load_task
+from cer_fusion.commands.task import TestSplit, TrainSplit, load_folds_task, load_task
 
 
 @forms(
@@ -73,10 +82,10 @@ def diagnose(
 
     Example: cer-fuse diagnose --head linear --cv 5 --figure diagnosis.png
     """
-    from fusion.diagnosis import diagnose as run_diagnose
-    from fusion.diagnosis.figure import draw_diagnosis
-    from fusion.diagnosis.near_duplicates import THRESHOLD
-    from fusion.diagnosis.tables import diagnosis_tables
+    from cer_fusion.fusion.diagnosis import diagnose as run_diagnose
+    from cer_fusion.fusion.diagnosis.figure import draw_diagnosis
+    from cer_fusion.fusion.diagnosis.near_duplicates import THRESHOLD
+    from cer_fusion.fusion.diagnosis.tables import diagnosis_tables
 
     check_format(format)
     if players not in ("blocks", "features"):

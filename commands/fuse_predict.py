@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
-from commands import face_options as face
-from commands.console import FAILED, escape, out_data, out_json, say, show_logs
-from commands.feat_frames import tell_frames_from_zero
-from commands.forms import Form, forms, only
-from commands.fuse_apply import Run, stored_predictions
-from commands.options import DEFAULT_STORE, Device, Json, Missing, StoredData, StorePath
-from commands.outputs import WRITTEN, Overwrite, check_outputs
+from cer_fusion.commands import face_options as face
+from cer_fusion.commands.console import FAILED, escape, out_data, out_json, say, show_logs
+from cer_fusion.commands.feat_frames import tell_frames_from_zero
+from cer_fusion.commands.forms import Form, forms, only
+from cer_fusion.commands.fuse_apply import Run, stored_predictions
+from cer_fusion.commands.options import DEFAULT_STORE, Device, Json, Missing, StoredData, StorePath
+from cer_fusion.commands.outputs import WRITTEN, Overwrite, check_outputs
 
 if TYPE_CHECKING:
-    from commands.predict_sources import Shown
-    from fusion.predictions import Predictions
+    from cer_fusion.commands.predict_sources import Shown
+    from cer_fusion.fusion.predictions import Predictions
 
 _SHOWN = "Of a picture, folder or video"
 _STORED = "Of stored samples"
@@ -109,10 +108,10 @@ def predict(
         tell_frames_from_zero(stored.ids)
         _answer(stored, output, as_json, overwrite)
         return
-    from backbones.video import FrameSettings
-    from commands.predict_sources import PictureSource, Shown, marks_of, source_of, tell_left_out
-    from commands.recreated import answering
-    from fusion.timeline import Smoothing, Timeline
+    from cer_fusion.backbones.video import FrameSettings
+    from cer_fusion.commands.predict_sources import PictureSource, Shown, marks_of, source_of, tell_left_out
+    from cer_fusion.commands.recreated import answering
+    from cer_fusion.fusion.timeline import Smoothing, Timeline
 
     show_logs()
     setting = None if smooth is None else Smoothing.parse(smooth)
@@ -148,8 +147,7 @@ def predict(
 
 def _collected(answers: Any, classes: tuple[str, ...]) -> Predictions:
     import numpy as np
-
-    from fusion.predictions import Predictions
+    from cer_fusion.fusion.predictions import Predictions
 
     ids: list[str] = []
     parts = [np.empty((0, len(classes)))]
@@ -160,7 +158,7 @@ def _collected(answers: Any, classes: tuple[str, ...]) -> Predictions:
 
 
 def _smoothed(found: Predictions, setting: Any) -> Predictions:
-    from fusion.timeline import Timeline, smoothed
+    from cer_fusion.fusion.timeline import Timeline, smoothed
 
     say(f"smoothing: [bold]{escape(setting.text)}[/]. {escape(Timeline.of(found.ids).gaps_text())}")
     return smoothed(found, setting)
@@ -170,7 +168,7 @@ def _answer(
     found: Predictions, output: Path | None, as_json: bool, overwrite: bool, shown: Shown | None = None
 ) -> None:
     """Print or write the predictions."""
-    from fusion.predictions import predictions_csv, write_predictions
+    from cer_fusion.fusion.predictions import predictions_csv, write_predictions
 
     if output is not None:
         write_predictions(output, found, overwrite=overwrite)

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
-from commands.console import escape, progress_bar, say
-from commands.forms import Form, forms, only
-from commands.fuse_compare import named_heads, settings_of
-from commands.fuse_train import COMPUTING, Setting, build_head, compute
-from commands.kept_runs import AS_KEPT, Runs, dataset_of, read_runs
-from commands.options import (
+from cer_fusion.commands.console import escape, progress_bar, say
+from cer_fusion.commands.forms import Form, forms, only
+from cer_fusion.commands.fuse_compare import named_heads, settings_of
+from cer_fusion.commands.fuse_train import COMPUTING, Setting, build_head, compute
+from cer_fusion.commands.kept_runs import AS_KEPT, Runs, dataset_of, read_runs
+from cer_fusion.commands.options import (
     DEFAULT_STORE,
     Device,
     Features,
@@ -24,15 +23,15 @@ from commands.options import (
     StorePath,
     memory_budget,
 )
-from commands.outputs import Overwrite, check_outputs, put
-from commands.task import Task, TestSplit, TrainSplit, load_task
-from fusion.heads import USUAL
+from cer_fusion.commands.outputs import Overwrite, check_outputs, put
+from cer_fusion.commands.task import Task, TestSplit, TrainSplit, load_task
+from cer_fusion.fusion.heads import USUAL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fusion import Report, Sweep
-    from fusion.page import Section
+    from cer_fusion.fusion import Report, Sweep
+    from cer_fusion.fusion.page import Section
 
 MOST_VECTORS = 300
 """Weight vectors that the page's sweep may have; its step follows from the number of blocks."""
@@ -88,8 +87,8 @@ def report(
 
     Example: cer-fuse report --heads mlp,late -o report.html
     """
-    from fusion.page import write_page
-    from fusion.page.document import check_page_name
+    from cer_fusion.fusion.page import write_page
+    from cer_fusion.fusion.page.document import check_page_name
 
     chosen = named_heads(heads)
     only(ctx, trained=not runs, swept=sweep, computing=not runs and compute(chosen))
@@ -121,7 +120,7 @@ def report(
 def _compared(
     task: Task, names: list[str], setting: list[str] | None, options: dict[str, Any], **compared: Any
 ) -> Report:
-    from fusion import compare as run_compare
+    from cer_fusion.fusion import compare as run_compare
 
     settings = settings_of(setting, names)
     built = {name: build_head(name, task, settings[name], **options) for name in names}
@@ -130,8 +129,8 @@ def _compared(
 
 def _mixed(task: Task, found: Report, options: dict[str, Any], *, folds: int | None) -> list[Section]:
     """The explorer over one member a block, and the sweep that chooses its first weights."""
-    from fusion.members import members_of_head
-    from fusion.page.mix_sections import explorer_section, sweep_section
+    from cer_fusion.fusion.members import members_of_head
+    from cer_fusion.fusion.page.mix_sections import explorer_section, sweep_section
 
     if len(task.train.blocks) < 2:
         say("one block only: there is nothing to mix, and the page has no explorer")
@@ -145,10 +144,9 @@ def _mixed(task: Task, found: Report, options: dict[str, Any], *, folds: int | N
 
 
 def _swept(late: Any, task: Task, folds: int, seed: int) -> Sweep:
+    from cer_fusion.fusion import sweep as run_sweep
+    from cer_fusion.fusion.grid import even_simplex
     from sklearn.base import clone
-
-    from fusion import sweep as run_sweep
-    from fusion.grid import even_simplex
 
     members: Any = clone(late).set_params(
         calibrate=late.calibrate or late.weights == "learned"
@@ -167,8 +165,8 @@ def _swept(late: Any, task: Task, folds: int, seed: int) -> Sweep:
 
 
 def _why(task: Task, seed: int) -> list[Section]:
-    from fusion.diagnosis import diagnose
-    from fusion.page.diagnosis_section import diagnosis_section
+    from cer_fusion.fusion.diagnosis import diagnose
+    from cer_fusion.fusion.page.diagnosis_section import diagnosis_section
 
     with progress_bar() as step:
         found = diagnose(
@@ -178,9 +176,9 @@ def _why(task: Task, seed: int) -> list[Section]:
 
 
 def _of_runs(folders: Sequence[Path], baseline: str | None, seed: int) -> tuple[str, Report, list[Section]]:
-    from fusion.members import members_of_report
-    from fusion.page.mix_sections import explorer_section
-    from fusion.runs.comparison import compare_runs
+    from cer_fusion.fusion.members import members_of_report
+    from cer_fusion.fusion.page.mix_sections import explorer_section
+    from cer_fusion.fusion.runs.comparison import compare_runs
 
     runs = read_runs(folders)
     found = compare_runs(runs, baseline=baseline, seed=seed)
@@ -193,8 +191,8 @@ def _of_runs(folders: Sequence[Path], baseline: str | None, seed: int) -> tuple[
 
 
 def _pieced(found: Report, mixing: list[Section], *, digests: dict[str, str]) -> list[Section]:
-    from fusion.page.report_sections import configuration_section, provenance_section, report_sections
-    from fusion.runs.environment import platform_and_libraries
+    from cer_fusion.fusion.page.report_sections import configuration_section, provenance_section, report_sections
+    from cer_fusion.fusion.runs.environment import platform_and_libraries
 
     results, matrices = report_sections(found)
     origin = provenance_section(found, digests=digests, environment=None if digests else platform_and_libraries())

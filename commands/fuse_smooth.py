@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
-from commands.console import escape, out_data, out_json, say
-from commands.forms import Form, forms, only
-from commands.options import Json, Seed, split_list
-from commands.outputs import WRITTEN, Overwrite, check_outputs
-from commands.render import TABLE, TableFormat, check_format, show_table
+from cer_fusion.commands.console import escape, out_data, out_json, say
+from cer_fusion.commands.forms import Form, forms, only
+from cer_fusion.commands.options import Json, Seed, split_list
+from cer_fusion.commands.outputs import WRITTEN, Overwrite, check_outputs
+from cer_fusion.commands.render import TABLE, TableFormat, check_format, show_table
 
 if TYPE_CHECKING:
-    from fusion.predictions import Predictions
-    from fusion.timeline import Smoothing
+    from cer_fusion.fusion.predictions import Predictions
+    from cer_fusion.fusion.timeline import Smoothing
 
 
 @forms(
@@ -60,10 +59,17 @@ def smooth(
 
     Example: cer-fuse smooth predictions.csv --method box --window 5:101:8 -o smoothed.csv
     """
-    from fusion.predictions import predictions_csv, read_predictions, write_predictions
-    from fusion.timeline import Timeline, learned_transitions, parse_windows, settings_of, smoothed, sweep_smoothing
-    from fusion.timeline.setting import CHAINS
-    from fusion.timeline.sweep_table import smoothing_table
+    from cer_fusion.fusion.predictions import predictions_csv, read_predictions, write_predictions
+    from cer_fusion.fusion.timeline import (
+        Timeline,
+        learned_transitions,
+        parse_windows,
+        settings_of,
+        smoothed,
+        sweep_smoothing,
+    )
+    from cer_fusion.fusion.timeline.setting import CHAINS
+    from cer_fusion.fusion.timeline.sweep_table import smoothing_table
 
     check_format(format)
     methods, sources = split_list(method), split_list(stickiness)

@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from commands.console import FAILED, escape, out, out_json, say
-from commands.forms import Form, forms, only
-from commands.options import Json
-from commands.outputs import Overwrite, check_outputs
-from commands.render import TableFormat, check_format, show_table
+from cer_fusion.commands.console import FAILED, escape, out, out_json, say
+from cer_fusion.commands.forms import Form, forms, only
+from cer_fusion.commands.options import Json
+from cer_fusion.commands.outputs import Overwrite, check_outputs
+from cer_fusion.commands.render import TableFormat, check_format, show_table
 
 if TYPE_CHECKING:
-    from fusion.predictions import Predictions
-    from fusion.prior_shift import Correction
-    from fusion.submission import Answers
+    from cer_fusion.fusion.predictions import Predictions
+    from cer_fusion.fusion.prior_shift import Correction
+    from cer_fusion.fusion.submission import Answers
 
 
 @forms(
@@ -102,9 +101,9 @@ def submit(
             param_hint="--template" if template is None else "--output",
         )
     elif predictions is not None:
-        from fusion.predictions import read_predictions
-        from fusion.submission import abaw_ce, answer, read_template
-        from fusion.timeline import Smoothing
+        from cer_fusion.fusion.predictions import read_predictions
+        from cer_fusion.fusion.submission import abaw_ce, answer, read_template
+        from cer_fusion.fusion.timeline import Smoothing
 
         check_outputs({"--output": output}, overwrite=overwrite, apart_from=(predictions, template, validation))
         challenge = abaw_ce()
@@ -127,10 +126,9 @@ def _correction(
 ) -> Correction | None:
     """The correction asked for, worked out on these predictions; says what it assumes."""
     import numpy as np
-
-    from fusion.predictions import read_predictions
-    from fusion.prior_shift import Validation, correct
-    from fusion.submission import abaw_ce
+    from cer_fusion.fusion.predictions import read_predictions
+    from cer_fusion.fusion.prior_shift import Validation, correct
+    from cer_fusion.fusion.submission import abaw_ce
 
     if source_prior not in (None, "uniform"):
         raise typer.BadParameter(f"must be uniform, however: {source_prior!r}", param_hint="--source-prior")
@@ -154,8 +152,8 @@ def _correction(
 def _report(
     answers: Answers, correction: Correction | None, output: Path, format: str, as_json: bool, *, videos: bool
 ) -> None:
-    from fusion.submission import abaw_ce
-    from fusion.submission.tables import classes_table, coverage_table
+    from cer_fusion.fusion.submission import abaw_ce
+    from cer_fusion.fusion.submission.tables import classes_table, coverage_table
 
     challenge = abaw_ce()
     if as_json:
@@ -171,7 +169,7 @@ def _report(
 
 
 def _check(path: Path, template: Path | None, as_json: bool) -> None:
-    from fusion.submission import abaw_ce, check, read_template
+    from cer_fusion.fusion.submission import abaw_ce, check, read_template
 
     challenge = abaw_ce()
     faults = check(path.read_bytes(), challenge, None if template is None else read_template(template, challenge))
@@ -187,8 +185,8 @@ def _check(path: Path, template: Path | None, as_json: bool) -> None:
 
 
 def _diff(paths: tuple[Path, Path], format: str, as_json: bool) -> None:
-    from fusion.submission import abaw_ce, difference, read_submission
-    from fusion.submission.tables import difference_table
+    from cer_fusion.fusion.submission import abaw_ce, difference, read_submission
+    from cer_fusion.fusion.submission.tables import difference_table
 
     challenge = abaw_ce()
     found = difference(read_submission(paths[0], challenge), read_submission(paths[1], challenge), challenge)

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
-from commands.console import escape, out_json, say
-from commands.forms import Form, forms, only
-from commands.options import (
+from cer_fusion.commands.console import escape, out_json, say
+from cer_fusion.commands.forms import Form, forms, only
+from cer_fusion.commands.options import (
     DEFAULT_STORE,
     Device,
     Features,
@@ -24,15 +23,15 @@ from commands.options import (
     key_values,
     memory_budget,
 )
-from commands.outputs import Overwrite, put
-from commands.render import print_table
-from commands.task import Task, TestSplit, TrainSplit, load_task
-from fusion.heads import head_names  # light: no head is imported before it is asked for
+from cer_fusion.commands.outputs import Overwrite, put
+from cer_fusion.commands.render import print_table
+from cer_fusion.commands.task import Task, TestSplit, TrainSplit, load_task
+from cer_fusion.fusion.heads import head_names  # light: no head is imported before it is asked for
 
 if TYPE_CHECKING:
-    from fusion import Report
-    from fusion.runs.config import RunConfig
-    from fusion.runs.folder import Run
+    from cer_fusion.fusion import Report
+    from cer_fusion.fusion.runs.config import RunConfig
+    from cer_fusion.fusion.runs.folder import Run
 
 Setting = Annotated[
     list[str] | None,
@@ -49,7 +48,7 @@ UNSET = Form("--set device=… says that too: leave one of them out", ())
 
 def compute(heads: Iterable[str]) -> bool:
     """Whether any of the heads can compute on a device of the user's choice."""
-    from fusion.heads import head_settings
+    from cer_fusion.fusion.heads import head_settings
 
     return any("device" in head_settings(name) for name in heads)
 
@@ -98,8 +97,8 @@ def train(
 
     Example: cer-fuse train --head mlp --features vit,manet,resnet50
     """
-    from fusion import compare as run_compare
-    from fusion.runs.folder import refuse_what_is_there
+    from cer_fusion.fusion import compare as run_compare
+    from cer_fusion.fusion.runs.folder import refuse_what_is_there
 
     settings = key_values(setting, "--set")
     only(ctx, unset="device" not in settings, computing=compute([head]))
@@ -155,8 +154,8 @@ def build_head(
     seed: int,
 ) -> Any:
     """An unfitted head for the task's blocks."""
-    from fusion import make_head, parse_weights
-    from fusion.heads import head_presets, head_settings
+    from cer_fusion.fusion import make_head, parse_weights
+    from cer_fusion.fusion.heads import head_presets, head_settings
 
     known, presets = head_settings(name), head_presets(name)
     given = dict(settings)
@@ -184,8 +183,8 @@ def _refuse_twice(settings: dict[str, Any], **options: object) -> None:
 
 def _check_folder(output: Path, overwrite: bool) -> None:
     """Refuse a folder that is in the way before hours are spent; an empty one is not."""
-    from fusion.files.whole_folder import bring_back
-    from fusion.runs.folder import refuse_what_is_there
+    from cer_fusion.fusion.files.whole_folder import bring_back
+    from cer_fusion.fusion.runs.folder import refuse_what_is_there
 
     bring_back(output)
     if output.is_dir() and any(output.iterdir()) and not overwrite:
@@ -197,8 +196,8 @@ def _check_folder(output: Path, overwrite: bool) -> None:
 
 
 def _keep(folder: Path, task: Task, report: Report, config: RunConfig, overwrite: bool) -> Run:
-    from fusion.runs.environment import device_of, environment
-    from fusion.runs.folder import write_run
+    from cer_fusion.fusion.runs.environment import device_of, environment
+    from cer_fusion.fusion.runs.folder import write_run
 
     fitted = report.columns[0].fitted
     return write_run(
@@ -213,8 +212,7 @@ def _keep(folder: Path, task: Task, report: Report, config: RunConfig, overwrite
 
 def _config(task: Task, report: Report, *, head: str, store: Path, preset: str | None, missing: str) -> RunConfig:
     import numpy as np
-
-    from fusion.runs.config import RunConfig
+    from cer_fusion.fusion.runs.config import RunConfig
 
     column = report.columns[0]
     return RunConfig(

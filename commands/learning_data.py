@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-
-from commands.console import escape
-from commands.options import manifest_and_dataset
+from cer_fusion.commands.console import escape
+from cer_fusion.commands.options import manifest_and_dataset
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from backbones import Examples
-    from featstore import ClassSet, Manifest, Sample
+    from cer_fusion.backbones import Examples
+    from cer_fusion.featstore import ClassSet, Manifest, Sample
 
 Tell = Callable[[str], None]
 
@@ -79,7 +77,7 @@ def learning_data(
 
 
 def _classes(manifests: Sequence[Manifest], wanted: str | None) -> ClassSet:
-    from featstore import class_set
+    from cer_fusion.featstore import class_set
 
     if wanted is not None:
         return class_set(wanted)
@@ -94,7 +92,7 @@ def _classes(manifests: Sequence[Manifest], wanted: str | None) -> ClassSet:
 
 def _mapped(manifest: Manifest, classes: ClassSet, name: str, tell: Tell) -> Manifest:
     """Give the training and validation samples the class set's labels; say which are left out."""
-    from featstore.class_sets import mapping
+    from cer_fusion.featstore.class_sets import mapping
 
     counterpart = mapping(manifest.classes, classes)
     usable = [sample.split in ("train", "valid", "") for sample in manifest.samples]
@@ -110,9 +108,9 @@ def _mapped(manifest: Manifest, classes: ClassSet, name: str, tell: Tell) -> Man
 
 def _split(manifest: Manifest, name: str, share: float, seed: int, tell: Tell) -> dict[str, tuple[Sample, ...]]:
     """Cut a manifest into its training and its validation part."""
-    from featstore import pictures
-    from featstore.errors import ManifestError
-    from featstore.splitting import hold_out
+    from cer_fusion.featstore import pictures
+    from cer_fusion.featstore.errors import ManifestError
+    from cer_fusion.featstore.splitting import hold_out
 
     if not len(manifest):
         raise ManifestError(
@@ -141,7 +139,7 @@ def _split(manifest: Manifest, name: str, share: float, seed: int, tell: Tell) -
 
 
 def _votes(path: Path | None, classes: ClassSet) -> dict[str, np.ndarray] | None:
-    from backbones import read_soft_labels
+    from cer_fusion.backbones import read_soft_labels
 
     return None if path is None else read_soft_labels(path, classes.labels)
 
@@ -150,9 +148,8 @@ def _examples(
     rows: Sequence[tuple[str, Sample, Path]], classes: ClassSet, votes: dict[str, np.ndarray] | None, tell: Tell
 ) -> Examples:
     import numpy as np
-
-    from backbones import Examples
-    from featstore.pictures import PictureSource
+    from cer_fusion.backbones import Examples
+    from cer_fusion.featstore.pictures import PictureSource
 
     sources = {root: PictureSource(root) for _, _, root in rows}
     position = {label: i for i, label in enumerate(classes.labels)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fusion.cores import control_groups, number_of, text_of
+from cer_fusion.fusion.cores import control_groups, number_of, text_of
 
 
 def memory_total() -> int | None:

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-
-from commands.console import PROGRESS_VARIABLE, escape, say
+from cer_fusion.commands.console import PROGRESS_VARIABLE, escape, say
 
 if TYPE_CHECKING:
-    from featstore import Manifest, Store, View
+    from cer_fusion.featstore import Manifest, Store, View
 
 StorePath = Annotated[
     Path, typer.Option("--store", "-s", envvar="CER_STORE", help="The feature store's folder.", show_default=True)
@@ -111,7 +110,7 @@ def _value(text: str) -> Any:
 
 def memory_budget(text: str | None) -> float:
     """Bytes that `--memory` allows; by default half of what is available, or any number where nobody knows."""
-    from commands.machine import memory_available
+    from cer_fusion.commands.machine import memory_available
 
     if text is None:
         available = memory_available()
@@ -126,8 +125,8 @@ def manifest_and_dataset(
     data: str | None, store: Path, *, dataset: str | None, root: Path | None
 ) -> tuple[Manifest, str]:
     """The manifest that `--data` names (a file, or a dataset in the store), and the dataset's name."""
-    from featstore import Manifest, Store
-    from featstore.sidecar import in_store
+    from cer_fusion.featstore import Manifest, Store
+    from cer_fusion.featstore.sidecar import in_store
 
     if data is not None and (Path(data).suffix or Path(data).is_file()):
         file = Path(data)
@@ -164,7 +163,7 @@ def tell_change(store: Store, dataset: str, manifest: Manifest, *, replace_manif
 
 def features_of(store: Store, dataset: str, features: str | None) -> list[str]:
     """The features asked for; by default every feature of the dataset, and says so."""
-    from featstore import FeatstoreError
+    from cer_fusion.featstore import FeatstoreError
 
     chosen = split_list(features)
     if chosen:
@@ -185,7 +184,7 @@ def load_view(
     store: Path, data: str | None, features: str | None, missing: str, split: str | None = None
 ) -> tuple[View, str, Store]:
     """A mapped view of what was asked for, the dataset's name, and the store they are from."""
-    from featstore import Store
+    from cer_fusion.featstore import Store
 
     opened = Store(store)
     dataset = opened.dataset(data)

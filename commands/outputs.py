@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from commands.forms import Form
+from cer_fusion.commands.forms import Form
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that are there already.")]
 NO_PICTURE = Path("none")

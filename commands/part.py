@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import typer
-
-from commands.console import say
+from cer_fusion.commands.console import say
 
 
 def part_of(shard_index: int | None, num_shards: int | None, environment: Mapping[str, str]) -> tuple[int, int]:

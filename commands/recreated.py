@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-
-from commands.console import escape, say
-from commands.fuse_apply import head_folder
+from cer_fusion.commands.console import escape, say
+from cer_fusion.commands.fuse_apply import head_folder
 
 if TYPE_CHECKING:
     import numpy as np
+    from cer_fusion.backbones import Backbone
+    from cer_fusion.featstore import FeatureSpec, Store
+    from cer_fusion.fusion import HeadInfo
+    from cer_fusion.fusion.heads.base import Head
     from numpy.typing import NDArray
-
-    from backbones import Backbone
-    from featstore import FeatureSpec, Store
-    from fusion import HeadInfo
-    from fusion.heads.base import Head
 
 BATCH = 32
 """Pictures embedded together."""
@@ -81,10 +79,9 @@ class Answering:
     ) -> Iterator[tuple[list[str], NDArray[np.float64]]]:
         """Yield ids and (b, k) probabilities chunk by chunk; pictures that are none are told in `unusable`."""
         import numpy as np
-
-        from featstore.decoding import Decoder, Unusable
-        from fusion import JoinedRows
-        from fusion.answers import aligned
+        from cer_fusion.featstore.decoding import Decoder, Unusable
+        from cer_fusion.fusion import JoinedRows
+        from cer_fusion.fusion.answers import aligned
 
         decoder, every = Decoder([one.backbone for one in self.features]), range(len(self.features))
         with ThreadPoolExecutor(2) as pool:
@@ -119,8 +116,8 @@ def answering(run: Path, store: Path, weights: Sequence[str], device: str) -> An
     FeatstoreError, BackbonesError, FusionError
         If a feature is not there any more, its weights are others, or the head is damaged.
     """
-    from backbones.recreating import recreate
-    from fusion import load_head, read_head_info
+    from cer_fusion.backbones.recreating import recreate
+    from cer_fusion.fusion import load_head, read_head_info
 
     folder = head_folder(run)
     info = read_head_info(folder)
@@ -139,7 +136,7 @@ def answering(run: Path, store: Path, weights: Sequence[str], device: str) -> An
 
 def _store_of(info: HeadInfo, store: Path) -> Store:
     """The store asked for; where there is none, the one that the run names."""
-    from featstore import Store
+    from cer_fusion.featstore import Store
 
     recorded = Path(str(info.extra.get("store", store)))
     if not (store / "store.json").exists() and (recorded / "store.json").exists():
@@ -149,7 +146,7 @@ def _store_of(info: HeadInfo, store: Path) -> Store:
 
 
 def _spec_of(store: Store, name: str, fingerprint: str) -> FeatureSpec:
-    from featstore import FeatstoreError
+    from cer_fusion.featstore import FeatstoreError
 
     damaged = []
     for dataset in store.datasets():
@@ -184,8 +181,8 @@ def _check_fingerprint(name: str, spec: FeatureSpec, backbone: Backbone) -> None
     """Refuse a backbone whose rows would not be mixed with those in the store."""
     from dataclasses import replace
 
-    from featstore import FeatstoreError
-    from featstore.spec import differences
+    from cer_fusion.featstore import FeatstoreError
+    from cer_fusion.featstore.spec import differences
 
     made = replace(spec, identity=backbone.spec(), blocks=dict(backbone.blocks))
     if made.fingerprint != spec.fingerprint:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
-from commands.console import console, escape, out, out_data, out_json, plain, say
-from commands.forms import Form
-from commands.outputs import NO_PICTURE, put
+from cer_fusion.commands.console import console, escape, out, out_data, out_json, plain, say
+from cer_fusion.commands.forms import Form
+from cer_fusion.commands.outputs import NO_PICTURE, put
 
 if TYPE_CHECKING:
-    from fusion.table import Table
+    from cer_fusion.fusion.table import Table
 
 TableFormat = Annotated[str, typer.Option("--format", help="table, markdown, latex, csv or json.")]
 FigurePath = Annotated[
@@ -39,9 +38,9 @@ def check_format(name: str) -> str:
 
 def print_table(result: Any, format: str, *, class_intervals: bool = False) -> None:
     """Print a report or a sweep; the intervals of the classes, which make a table wide, always in markdown."""
-    from fusion import Report
-    from fusion.report_table import report_table
-    from fusion.sweeps.table import sweep_table
+    from cer_fusion.fusion import Report
+    from cer_fusion.fusion.report_table import report_table
+    from cer_fusion.fusion.sweeps.table import sweep_table
 
     if isinstance(result, Report):
         table = report_table(result, class_intervals=class_intervals or format == "markdown")
@@ -52,7 +51,7 @@ def print_table(result: Any, format: str, *, class_intervals: bool = False) -> N
 
 def show_table(table: Table, format: str) -> None:
     """Print a table in the format asked for."""
-    from fusion.table import render
+    from cer_fusion.fusion.table import render
 
     if format == "table":
         _draw(table)
@@ -62,7 +61,7 @@ def show_table(table: Table, format: str) -> None:
 
 def print_tables(tables: Sequence[Table], format: str) -> None:
     """Print several tables, one below the other; as JSON they are one list."""
-    from fusion.table import render
+    from cer_fusion.fusion.table import render
 
     if format == "json":
         out_json([json.loads(render(table, "json")) for table in tables])
@@ -75,7 +74,7 @@ def print_tables(tables: Sequence[Table], format: str) -> None:
 
 def figure_output(asked: Path | None) -> Path | None:
     """The file that `--figure` makes a command write, where it names one; a name that says no form is refused."""
-    from fusion.figures import check_figure_name
+    from cer_fusion.fusion.figures import check_figure_name
 
     if asked is None or asked == NO_PICTURE:
         return None
@@ -85,7 +84,7 @@ def figure_output(asked: Path | None) -> Path | None:
 
 def save_picture(draw: Callable[[], Any], asked: Path | None, default: Path, *, overwrite: bool) -> None:
     """Draw a figure into the file asked for, or a free one like the default, and say where; `none` draws nothing."""
-    from fusion.figures import save_figure
+    from cer_fusion.fusion.figures import save_figure
 
     if asked == NO_PICTURE:
         return

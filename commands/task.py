@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
-from commands.console import escape, say, size_text
-from commands.options import load_view
+from cer_fusion.commands.console import escape, say, size_text
+from cer_fusion.commands.options import load_view
 
 if TYPE_CHECKING:
-    from featstore import Store, View
-    from fusion import Rows
+    from cer_fusion.featstore import Store, View
+    from cer_fusion.fusion import Rows
 
 TrainSplit = Annotated[str, typer.Option("--train-split", help="Split to learn from.")]
 TestSplit = Annotated[
@@ -53,7 +52,7 @@ def load_task(
 
     Rows that with their copies take more bytes than `budget` stay in the store and are read piece by piece.
     """
-    from fusion import Rows
+    from cer_fusion.fusion import Rows
 
     view, dataset, opened = load_view(store, data, features, missing)
     test_split = test_split or _test_split(view.splits, train_split)
@@ -100,8 +99,8 @@ def load_folds_task(
     Pictures that are there more than once stay on one side of every fold, and with `near` so do faces of at least this
     cosine. Both parts of the task are the same rows.
     """
-    from fusion import Rows
-    from fusion.ties import tied
+    from cer_fusion.fusion import Rows
+    from cer_fusion.fusion.ties import tied
 
     view, dataset, opened = load_view(store, data, features, missing)
     names = list(dict.fromkeys(view.splits))
@@ -132,8 +131,8 @@ def load_folds_task(
 
 
 def _near_ones_tied(rows: Rows, near: float) -> Rows:
-    from fusion.diagnosis.near_duplicates import near_duplicates
-    from fusion.ties import tied
+    from cer_fusion.fusion.diagnosis.near_duplicates import near_duplicates
+    from cer_fusion.fusion.ties import tied
 
     found, _ = near_duplicates(rows, threshold=near)
     if found.found > len(found.pairs):

@@ -81,7 +81,7 @@ def loaded() -> list[str]:
 
 def _fewer_than_seen() -> int | None:
     """Threads for the share that a control group allows, where libraries would take more: they see whole cores only."""
-    from fusion.cores import bound_cores, whole_cores
+    from cer_fusion.fusion.cores import bound_cores, whole_cores
 
     allowed = whole_cores()
     return allowed if allowed < bound_cores() else None

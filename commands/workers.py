@@ -10,11 +10,11 @@ import threading
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import IO, Any
 
-from commands import threads
-from commands.console import PROGRESS_LINE, PROGRESS_VARIABLE, Progress, escape, say
-from fusion.cores import whole_cores
+from cer_fusion.commands import threads
+from cer_fusion.commands.console import PROGRESS_LINE, PROGRESS_VARIABLE, Progress, escape, say
+from cer_fusion.fusion.cores import whole_cores
 
-_CODE = "import sys; from cli import feat_main; sys.argv[0] = 'cer-feat'; feat_main()"
+_CODE = "import sys; from cer_fusion.cli import feat_main; sys.argv[0] = 'cer-feat'; feat_main()"
 
 
 class WorkerError(Exception):

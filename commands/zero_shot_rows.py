@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
-from commands.console import escape, say
-from commands.options import missing_choice, split_list
-from commands.task import Task, as_rows, fits_in_memory, splits_text
+from cer_fusion.commands.console import escape, say
+from cer_fusion.commands.options import missing_choice, split_list
+from cer_fusion.commands.task import Task, as_rows, fits_in_memory, splits_text
 
 if TYPE_CHECKING:
-    from featstore import Store
-    from fusion.zero_shot.columns import ZeroShotColumns
+    from cer_fusion.featstore import Store
+    from cer_fusion.fusion.zero_shot.columns import ZeroShotColumns
 
 TITLE = "zero-shot"
 """What `--set` calls the head: `--set zero-shot.C=0.1`."""
@@ -46,9 +45,9 @@ def load_zero_shot(
 
     The rows are the labelled ones of the training split, or all where the dataset has one split only.
     """
-    from featstore import Store
-    from fusion import Rows
-    from fusion.zero_shot.columns import ZeroShotColumns
+    from cer_fusion.featstore import Store
+    from cer_fusion.fusion import Rows
+    from cer_fusion.fusion.zero_shot.columns import ZeroShotColumns
 
     opened = Store(store)
     dataset = opened.dataset(data)

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
-
-from demofaces.errors import UnitError, UnknownCompoundError, nearest
+from cer_fusion.demofaces.errors import UnitError, UnknownCompoundError, nearest
 
 
 @dataclass(frozen=True, kw_only=True)

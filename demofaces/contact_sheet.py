@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from cer_fusion.demofaces.action_units import COMPOUNDS, Compound, prototype
+from cer_fusion.demofaces.dataset import draw_sample
+from cer_fusion.demofaces.errors import StyleError
+from cer_fusion.demofaces.face import draw_face
 from PIL import Image, ImageDraw, ImageFont
-
-from demofaces.action_units import COMPOUNDS, Compound, prototype
-from demofaces.dataset import draw_sample
-from demofaces.errors import StyleError
-from demofaces.face import draw_face
 
 _PAPER = (250, 249, 246)
 _TEXT = (40, 42, 54)

@@ -12,12 +12,11 @@ from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
+from cer_fusion.demofaces.action_units import COMPOUNDS, Compound, compound, sample_units
+from cer_fusion.demofaces.errors import DatasetError
+from cer_fusion.demofaces.face import draw_face
+from cer_fusion.demofaces.style import sample_style
 from PIL import Image
-
-from demofaces.action_units import COMPOUNDS, Compound, compound, sample_units
-from demofaces.errors import DatasetError
-from demofaces.face import draw_face
-from demofaces.style import sample_style
 
 _log = logging.getLogger(__name__)
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from cer_fusion.demofaces.action_units import ActionUnits
+from cer_fusion.demofaces.canvas import Canvas, Points, band, ellipse, mix, moved, smooth
+from cer_fusion.demofaces.sitter import Sitter
 from PIL import Image
-
-from demofaces.action_units import ActionUnits
-from demofaces.canvas import Canvas, Points, band, ellipse, mix, moved, smooth
-from demofaces.sitter import Sitter
 
 Place = Callable[[Points], Points]
 _CENTRE = (0.148, -0.050)  # of the right eye in the picture; the left mirrors it

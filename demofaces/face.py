@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+from cer_fusion.demofaces.action_units import ActionUnits
+from cer_fusion.demofaces.canvas import Canvas
+from cer_fusion.demofaces.errors import StyleError
+from cer_fusion.demofaces.eye import draw_brow, draw_eye, draw_forehead
+from cer_fusion.demofaces.hair import draw_hair, draw_hair_behind
+from cer_fusion.demofaces.head import draw_backdrop, draw_body, draw_contour, draw_ears, draw_skin
+from cer_fusion.demofaces.mouth import draw_mouth, mouth_shape
+from cer_fusion.demofaces.nose import draw_folds, draw_nose
+from cer_fusion.demofaces.sitter import Sitter
+from cer_fusion.demofaces.style import Style
 from PIL import Image, ImageFilter
-
-from demofaces.action_units import ActionUnits
-from demofaces.canvas import Canvas
-from demofaces.errors import StyleError
-from demofaces.eye import draw_brow, draw_eye, draw_forehead
-from demofaces.hair import draw_hair, draw_hair_behind
-from demofaces.head import draw_backdrop, draw_body, draw_contour, draw_ears, draw_skin
-from demofaces.mouth import draw_mouth, mouth_shape
-from demofaces.nose import draw_folds, draw_nose
-from demofaces.sitter import Sitter
-from demofaces.style import Style
 
 _NEUTRAL = Style()
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-
-from demofaces.canvas import Canvas, Points, ellipse, mix, moved, smooth
-from demofaces.sitter import Sitter
-from demofaces.style import Haircut
+from cer_fusion.demofaces.canvas import Canvas, Points, ellipse, mix, moved, smooth
+from cer_fusion.demofaces.sitter import Sitter
+from cer_fusion.demofaces.style import Haircut
 
 _Outline = list[tuple[float, float]]
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from cer_fusion.demofaces.canvas import Canvas, Points, ellipse, mix, moved, smooth
+from cer_fusion.demofaces.sitter import Sitter
 from PIL import Image
-
-from demofaces.canvas import Canvas, Points, ellipse, mix, moved, smooth
-from demofaces.sitter import Sitter
 
 
 def head_outline(sitter: Sitter) -> Points:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-
-from demofaces.action_units import ActionUnits
-from demofaces.canvas import Canvas, Points, band, ellipse, mix, moved
-from demofaces.sitter import Sitter
+from cer_fusion.demofaces.action_units import ActionUnits
+from cer_fusion.demofaces.canvas import Canvas, Points, band, ellipse, mix, moved
+from cer_fusion.demofaces.sitter import Sitter
 
 _LEVEL = 0.232  # of the resting lip line
 _ALONG = -np.cos(np.linspace(0, np.pi, 41))  # denser towards the corners, where the lips turn

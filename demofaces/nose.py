@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from demofaces.canvas import Canvas, ellipse
-from demofaces.sitter import Sitter
+from cer_fusion.demofaces.canvas import Canvas, ellipse
+from cer_fusion.demofaces.sitter import Sitter
 
 _LIFT = 0.045  # how far the tip stands out
 

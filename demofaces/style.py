@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-
-from demofaces.errors import StyleError, nearest
+from cer_fusion.demofaces.errors import StyleError, nearest
 
 Colour = tuple[int, int, int]
 Haircut = Literal["bald", "bob", "bun", "crop", "curly", "fringe", "long", "parted"]

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Generic, NamedTuple, Protocol, TypeVar
 
-from featstore import files
+from cer_fusion.featstore import files
 
 SUFFIXES = (".zip", ".tar")
 """Endings of archives that a picture's path may lead into."""

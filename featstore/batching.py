@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Literal
 
-from featstore.embedder import Embedder, SizesBatches
-from featstore.errors import FeatstoreError
+from cer_fusion.featstore.embedder import Embedder, SizesBatches
+from cer_fusion.featstore.errors import FeatstoreError
 
 log = logging.getLogger(__name__)
 USUAL = 32

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from featstore import pictures
-from featstore.errors import listing
-from featstore.manifest import Manifest
+from cer_fusion.featstore import pictures
+from cer_fusion.featstore.errors import listing
+from cer_fusion.featstore.manifest import Manifest
 
 
 class Look(NamedTuple):

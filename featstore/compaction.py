@@ -2,7 +2,7 @@
 
 A shard that already is what it should be stays as it is, so that a compact feature is left alone and a killed run goes
 on where it stopped. New shards supersede the old ones entry by entry: whenever the run ends, every sample's row and
-quarantine entry is what it was before. Nothing is removed here; `featstore.garbage` does that.
+quarantine entry is what it was before. Nothing is removed here; `cer_fusion.featstore.garbage` does that.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-
-from featstore.companions import Companions
-from featstore.errors import FeatstoreError
-from featstore.extract import plan
-from featstore.feature import Feature, RowIndex
-from featstore.garbage import owners
-from featstore.manifest import Manifest
-from featstore.shard import PAGE, Rows
-from featstore.shard_reader import read_rows, read_strings
-from featstore.spec import FeatureSpec
+from cer_fusion.featstore.companions import Companions
+from cer_fusion.featstore.errors import FeatstoreError
+from cer_fusion.featstore.extract import plan
+from cer_fusion.featstore.feature import Feature, RowIndex
+from cer_fusion.featstore.garbage import owners
+from cer_fusion.featstore.manifest import Manifest
+from cer_fusion.featstore.shard import PAGE, Rows
+from cer_fusion.featstore.shard_reader import read_rows, read_strings
+from cer_fusion.featstore.spec import FeatureSpec
 
 
 @dataclass(frozen=True, kw_only=True)

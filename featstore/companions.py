@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from featstore.feature import Feature, IndexedShard
-from featstore.shard_reader import ShardHeader, read_strings
+from cer_fusion.featstore.feature import Feature, IndexedShard
+from cer_fusion.featstore.shard_reader import ShardHeader, read_strings
 
 
 @dataclass(frozen=True, kw_only=True)

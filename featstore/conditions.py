@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from featstore import pictures
-from featstore.class_sets import custom
-from featstore.errors import ManifestError, nearest
-from featstore.manifest import COLUMNS, Manifest
-from featstore.splitting import keep_first
+from cer_fusion.featstore import pictures
+from cer_fusion.featstore.class_sets import custom
+from cer_fusion.featstore.errors import ManifestError, nearest
+from cer_fusion.featstore.manifest import COLUMNS, Manifest
+from cer_fusion.featstore.splitting import keep_first
 
 _WORDS = tuple(f"{has}-{column}" for has in ("has", "no") for column in ("label", "split", "group"))
 _READING = ("distinct", "readable")

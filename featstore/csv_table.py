@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from featstore.errors import ManifestError, nearest
+from cer_fusion.featstore.errors import ManifestError, nearest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy.typing as npt
-
-from featstore import pictures
-from featstore.embedder import Embedder, OpensPictures
+from cer_fusion.featstore import pictures
+from cer_fusion.featstore.embedder import Embedder, OpensPictures
 
 Picture = npt.NDArray[Any]
 T = TypeVar("T")

@@ -8,8 +8,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from featstore import files
-from featstore.errors import FormatError, NewerFormatError
+from cer_fusion.featstore import files
+from cer_fusion.featstore.errors import FormatError, NewerFormatError
 
 Json = Any
 MAX_BYTES = 16 * 1024 * 1024

@@ -13,21 +13,21 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, overload
 
-from featstore.batching import Batch
-from featstore.committer import Committer
-from featstore.companions import Companions
-from featstore.decoding import Decoder
-from featstore.embedder import Embedder
-from featstore.errors import FeatstoreError, ManifestError
-from featstore.extraction import Extraction, ExtractReport
-from featstore.feature_run import FeatureRun
-from featstore.made_features import make_features, names_of
-from featstore.manifest import Manifest
-from featstore.meter import Meter
-from featstore.readers import Readers
-from featstore.spec import Dtype
-from featstore.store import Store
-from featstore.survey import surveys
+from cer_fusion.featstore.batching import Batch
+from cer_fusion.featstore.committer import Committer
+from cer_fusion.featstore.companions import Companions
+from cer_fusion.featstore.decoding import Decoder
+from cer_fusion.featstore.embedder import Embedder
+from cer_fusion.featstore.errors import FeatstoreError, ManifestError
+from cer_fusion.featstore.extraction import Extraction, ExtractReport
+from cer_fusion.featstore.feature_run import FeatureRun
+from cer_fusion.featstore.made_features import make_features, names_of
+from cer_fusion.featstore.manifest import Manifest
+from cer_fusion.featstore.meter import Meter
+from cer_fusion.featstore.readers import Readers
+from cer_fusion.featstore.spec import Dtype
+from cer_fusion.featstore.store import Store
+from cer_fusion.featstore.survey import surveys
 
 FEW_ERRORS = 10
 """So many bad pictures never stop a run, unless `max_errors` is zero."""

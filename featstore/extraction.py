@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from featstore import files, pictures
-from featstore.committer import Committer
-from featstore.decoding import Decoded, decode_ahead
-from featstore.errors import TooManyErrors
-from featstore.feature_run import FeatureRun
-from featstore.manifest import Manifest
-from featstore.meter import Meter
-from featstore.readers import Readers
+from cer_fusion.featstore import files, pictures
+from cer_fusion.featstore.committer import Committer
+from cer_fusion.featstore.decoding import Decoded, decode_ahead
+from cer_fusion.featstore.errors import TooManyErrors
+from cer_fusion.featstore.feature_run import FeatureRun
+from cer_fusion.featstore.manifest import Manifest
+from cer_fusion.featstore.meter import Meter
+from cer_fusion.featstore.readers import Readers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,12 +15,11 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-
-from featstore import files
-from featstore.errors import FingerprintError, FormatError, NewerFormatError
-from featstore.shard import Rows, encode, parse_name
-from featstore.shard_reader import ShardHeader, read_header, read_strings
-from featstore.spec import FeatureSpec
+from cer_fusion.featstore import files
+from cer_fusion.featstore.errors import FingerprintError, FormatError, NewerFormatError
+from cer_fusion.featstore.shard import Rows, encode, parse_name
+from cer_fusion.featstore.shard_reader import ShardHeader, read_header, read_strings
+from cer_fusion.featstore.spec import FeatureSpec
 
 _ATTEMPTS = 5
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*@[0-9a-f]{12}")

@@ -10,19 +10,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from featstore.batching import Batch
-from featstore.committer import Committer, Job
-from featstore.companions import Companions
-from featstore.decoding import Picture, Unusable
-from featstore.embedder import Embedder
-from featstore.errors import RowsError, TooManyErrors, listing
-from featstore.feature import Feature, RowIndex
-from featstore.manifest import Manifest
-from featstore.meter import Meter
-from featstore.shard import Rows
-from featstore.shard_reader import ShardHeader, read_header, read_rows
-from featstore.survey import Survey
+from cer_fusion.featstore.batching import Batch
+from cer_fusion.featstore.committer import Committer, Job
+from cer_fusion.featstore.companions import Companions
+from cer_fusion.featstore.decoding import Picture, Unusable
+from cer_fusion.featstore.embedder import Embedder
+from cer_fusion.featstore.errors import RowsError, TooManyErrors, listing
+from cer_fusion.featstore.feature import Feature, RowIndex
+from cer_fusion.featstore.manifest import Manifest
+from cer_fusion.featstore.meter import Meter
+from cer_fusion.featstore.shard import Rows
+from cer_fusion.featstore.shard_reader import ShardHeader, read_header, read_rows
+from cer_fusion.featstore.survey import Survey
 
 Row = dict[str, npt.NDArray[Any]]
 log = logging.getLogger(__name__)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from featstore import document
-from featstore.errors import FormatError
+from cer_fusion.featstore import document
+from cer_fusion.featstore.errors import FormatError
 
 ENDING = ".frames.json"
 FORMAT, FORMAT_VERSION = "cer-fusion frames index", 1

@@ -10,15 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-
-from featstore import files
-from featstore.errors import DamagedShardError, FeatstoreError, FormatError
-from featstore.feature import Feature, RowIndex, is_feature_folder
-from featstore.manifest import Manifest
-from featstore.shard import parse_name
-from featstore.shard_reader import ShardHeader, damaged, read_header, read_strings
-from featstore.spec import valid_name
-from featstore.store import Store
+from cer_fusion.featstore import files
+from cer_fusion.featstore.errors import DamagedShardError, FeatstoreError, FormatError
+from cer_fusion.featstore.feature import Feature, RowIndex, is_feature_folder
+from cer_fusion.featstore.manifest import Manifest
+from cer_fusion.featstore.shard import parse_name
+from cer_fusion.featstore.shard_reader import ShardHeader, damaged, read_header, read_strings
+from cer_fusion.featstore.spec import valid_name
+from cer_fusion.featstore.store import Store
 
 GRACE_S = 3600.0
 """For so long a temporary file may have a living writer, and a superseded shard readers that opened it before."""

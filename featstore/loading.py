@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from featstore.shard_reader import ShardHeader, read_into, read_segment
+from cer_fusion.featstore.shard_reader import ShardHeader, read_into, read_segment
 
 
 def load_rows(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from featstore import files
-from featstore.embedder import Embedder
-from featstore.errors import FeatstoreError
-from featstore.feature import Feature
-from featstore.spec import Dtype, FeatureSpec, name_for
-from featstore.store import Store
+from cer_fusion.featstore import files
+from cer_fusion.featstore.embedder import Embedder
+from cer_fusion.featstore.errors import FeatstoreError
+from cer_fusion.featstore.feature import Feature
+from cer_fusion.featstore.spec import Dtype, FeatureSpec, name_for
+from cer_fusion.featstore.store import Store
 
 _STALE_S = 3600.0
 

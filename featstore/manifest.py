@@ -17,14 +17,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-
-from featstore import files
-from featstore.archives import inside_archive
-from featstore.class_sets import ClassSet, found_classes
-from featstore.csv_table import many_objects, parse_table
-from featstore.errors import ClassSetError, ManifestError, nearest
-from featstore.sidecar import Sidecar, read_with_sidecar, write_new_with_sidecar, write_with_sidecar
-from featstore.typed_cells import id_notes, looks_rounded, read_groups, read_labels, read_splits
+from cer_fusion.featstore import files
+from cer_fusion.featstore.archives import inside_archive
+from cer_fusion.featstore.class_sets import ClassSet, found_classes
+from cer_fusion.featstore.csv_table import many_objects, parse_table
+from cer_fusion.featstore.errors import ClassSetError, ManifestError, nearest
+from cer_fusion.featstore.sidecar import Sidecar, read_with_sidecar, write_new_with_sidecar, write_with_sidecar
+from cer_fusion.featstore.typed_cells import id_notes, looks_rounded, read_groups, read_labels, read_splits
 
 COLUMNS = ("sample_id", "path", "label", "split", "group")
 _CONTROLS = ("Cc", "Cf", "Cs", "Zl", "Zp")

@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from featstore.errors import ManifestError, listing
-from featstore.manifest import Manifest, Sample
-from featstore.pictures import PictureSource
+from cer_fusion.featstore.errors import ManifestError, listing
+from cer_fusion.featstore.manifest import Manifest, Sample
+from cer_fusion.featstore.pictures import PictureSource
 
 _LOOKED_AT = 20
 """Pictures that are compared where paths changed; spread over the manifest."""

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from featstore.errors import IncompleteError
-from featstore.mapping import map_file
-from featstore.shard_reader import ShardHeader, damaged, verify_chunk
+from cer_fusion.featstore.errors import IncompleteError
+from cer_fusion.featstore.mapping import map_file
+from cer_fusion.featstore.shard_reader import ShardHeader, damaged, verify_chunk
 
 FloatArray = npt.NDArray[np.float32]
 _PIECE_ROWS = 2048

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-
-from featstore.errors import FeatstoreError
+from cer_fusion.featstore.errors import FeatstoreError
 
 log = logging.getLogger(__name__)
 _NO_FD = {"trackfd": False} if sys.version_info >= (3, 13) else {}  # before 3.13 every map keeps a file open

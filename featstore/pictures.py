@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from featstore.archives import Archive, bounded, inside_archive, open_archive
-from featstore.manifest import Manifest
-from featstore.places import Places
+from cer_fusion.featstore.archives import Archive, bounded, inside_archive, open_archive
+from cer_fusion.featstore.manifest import Manifest
+from cer_fusion.featstore.places import Places
 
 T = TypeVar("T")
 _AHEAD = 4096

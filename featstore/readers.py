@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from featstore.decoding import Decoded, Decoder, PictureReader
-from featstore.errors import FeatstoreError
+from cer_fusion.featstore.decoding import Decoded, Decoder, PictureReader
+from cer_fusion.featstore.errors import FeatstoreError
 
 _ENDINGS = {"SIGINT", "SIGTERM", "SIGUSR1"}
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from featstore import document
-from featstore.class_sets import ClassSet, custom, mapping
-from featstore.errors import ManifestError, nearest
-from featstore.manifest import Manifest
+from cer_fusion.featstore import document
+from cer_fusion.featstore.class_sets import ClassSet, custom, mapping
+from cer_fusion.featstore.errors import ManifestError, nearest
+from cer_fusion.featstore.manifest import Manifest
 
 Table = Mapping[str, str | None]
 """Label to label; None leaves its samples out."""
@@ -25,7 +25,7 @@ def relabelled(manifest: Manifest, target: ClassSet, table: Table | None = None)
     manifest : Manifest
     target : ClassSet
     table : dict of label to label or None, optional
-        What goes where. Default: labels that mean the same (`featstore.class_sets.mapping`).
+        What goes where. Default: labels that mean the same (`cer_fusion.featstore.class_sets.mapping`).
 
     Returns
     -------

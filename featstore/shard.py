@@ -20,8 +20,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 import xxhash
-
-from featstore.errors import RowsError, listing
+from cer_fusion.featstore.errors import RowsError, listing
 
 FORMAT, FORMAT_VERSION = "cer-shard", 1
 CHUNK_ROWS = 256

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import xxhash
-
-from featstore import document
-from featstore.errors import DamagedShardError, FormatError, listing
-from featstore.shard import FIRST_LINE, FORMAT, FORMAT_VERSION, PAGE
+from cer_fusion.featstore import document
+from cer_fusion.featstore.errors import DamagedShardError, FormatError, listing
+from cer_fusion.featstore.shard import FIRST_LINE, FORMAT, FORMAT_VERSION, PAGE
 
 _MAX_HEADER = 64 * 1024 * 1024
 _MAX_CHUNK_ROWS = 2**24

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from featstore import document, files
-from featstore.class_sets import ClassSet, found_classes
-from featstore.csv_table import read_csv
-from featstore.errors import FormatError, ManifestError, NewerFormatError
+from cer_fusion.featstore import document, files
+from cer_fusion.featstore.class_sets import ClassSet, found_classes
+from cer_fusion.featstore.csv_table import read_csv
+from cer_fusion.featstore.errors import FormatError, ManifestError, NewerFormatError
 
 FORMAT, FORMAT_VERSION = "cer-manifest", 1
 _ATTEMPTS = 5

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from featstore import document
-from featstore.errors import FeatstoreError, FormatError
+from cer_fusion.featstore import document
+from cer_fusion.featstore.errors import FeatstoreError, FormatError
 
 FORMAT, FORMAT_VERSION = "cer-feature", 1
 Dtype = Literal["float32", "float16"]

@@ -6,8 +6,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from featstore.errors import ManifestError
-from featstore.manifest import Manifest
+from cer_fusion.featstore.errors import ManifestError
+from cer_fusion.featstore.manifest import Manifest
 
 
 def hold_out(

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from featstore import document, files
-from featstore.errors import (
+from cer_fusion.featstore import document, files
+from cer_fusion.featstore.errors import (
     AmbiguousFeatureError,
     FeatstoreError,
     FormatError,
@@ -19,11 +19,11 @@ from featstore.errors import (
     UnknownFeatureError,
     nearest,
 )
-from featstore.feature import Feature, is_feature_folder, shard_paths, while_shards_change
-from featstore.manifest import Manifest
-from featstore.manifest_change import ManifestChange, change_of
-from featstore.spec import FeatureSpec, differences, valid_name
-from featstore.view import Request, View, build_view
+from cer_fusion.featstore.feature import Feature, is_feature_folder, shard_paths, while_shards_change
+from cer_fusion.featstore.manifest import Manifest
+from cer_fusion.featstore.manifest_change import ManifestChange, change_of
+from cer_fusion.featstore.spec import FeatureSpec, differences, valid_name
+from cer_fusion.featstore.view import Request, View, build_view
 
 FORMAT, FORMAT_VERSION = "cer-store", 1
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from featstore.errors import ManifestError
-from featstore.manifest import Manifest
+from cer_fusion.featstore.errors import ManifestError
+from cer_fusion.featstore.manifest import Manifest
 
 
 def split_by_shares(

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from featstore import pictures
-from featstore.errors import ManifestError
-from featstore.feature import RowIndex
-from featstore.manifest import Manifest
+from cer_fusion.featstore import pictures
+from cer_fusion.featstore.errors import ManifestError
+from cer_fusion.featstore.feature import RowIndex
+from cer_fusion.featstore.manifest import Manifest
 
 
 @dataclass(frozen=True, kw_only=True)

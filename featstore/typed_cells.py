@@ -10,8 +10,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-from featstore.class_sets import ClassSet
-from featstore.errors import listing
+from cer_fusion.featstore.class_sets import ClassSet
+from cer_fusion.featstore.errors import listing
 
 NO_VALUE = frozenset({
     "nan", "none", "null", "nil", "na", "n/a", "n.a.", "#n/a", "#na", "nat", "<na>", "(null)", "-", "--", "–", "—", "?",

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featstore.class_sets import ClassSet
-from featstore.errors import ManifestError, listing
-from featstore.manifest import Manifest, Sample
-from featstore.relabelling import relabelled
+from cer_fusion.featstore.class_sets import ClassSet
+from cer_fusion.featstore.errors import ManifestError, listing
+from cer_fusion.featstore.manifest import Manifest, Sample
+from cer_fusion.featstore.relabelling import relabelled
 
 log = logging.getLogger(__name__)
 

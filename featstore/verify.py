@@ -10,14 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from featstore import document, files, pictures
-from featstore.errors import FeatstoreError, FingerprintError, NewerFormatError
-from featstore.feature import Feature, is_feature_folder, shard_paths
-from featstore.manifest import Manifest
-from featstore.shard import parse_name
-from featstore.shard_reader import damaged, read_header, read_segment
-from featstore.spec import FeatureSpec
-from featstore.store import Store, lacks_manifest, without_manifest_text
+from cer_fusion.featstore import document, files, pictures
+from cer_fusion.featstore.errors import FeatstoreError, FingerprintError, NewerFormatError
+from cer_fusion.featstore.feature import Feature, is_feature_folder, shard_paths
+from cer_fusion.featstore.manifest import Manifest
+from cer_fusion.featstore.shard import parse_name
+from cer_fusion.featstore.shard_reader import damaged, read_header, read_segment
+from cer_fusion.featstore.spec import FeatureSpec
+from cer_fusion.featstore.store import Store, lacks_manifest, without_manifest_text
 
 
 @dataclass(frozen=True, kw_only=True)

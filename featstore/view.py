@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-
-from featstore.class_sets import ClassSet
-from featstore.errors import IncompleteError, listing
-from featstore.feature import Feature, RowIndex
-from featstore.loading import load_rows
-from featstore.manifest import Manifest
-from featstore.mapped import MappedBlock, MappedDataset, MappedFiles
+from cer_fusion.featstore.class_sets import ClassSet
+from cer_fusion.featstore.errors import IncompleteError, listing
+from cer_fusion.featstore.feature import Feature, RowIndex
+from cer_fusion.featstore.loading import load_rows
+from cer_fusion.featstore.manifest import Manifest
+from cer_fusion.featstore.mapped import MappedBlock, MappedDataset, MappedFiles
 
 FloatArray = npt.NDArray[np.float32]
 BlockRows = FloatArray | MappedBlock

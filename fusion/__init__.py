@@ -14,11 +14,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fusion.blocks import concat, parse_weights, slices, widths_of
-    from fusion.comparison import Report, Rows, compare
-    from fusion.cross_validation import cross_compare
-    from fusion.diagnosis import Diagnosis, diagnose
-    from fusion.errors import (
+    from cer_fusion.fusion.blocks import concat, parse_weights, slices, widths_of
+    from cer_fusion.fusion.comparison import Report, Rows, compare
+    from cer_fusion.fusion.cross_validation import cross_compare
+    from cer_fusion.fusion.diagnosis import Diagnosis, diagnose
+    from cer_fusion.fusion.errors import (
         BlockError,
         ExpressionError,
         FusionError,
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
         TimelineError,
         UnknownHeadError,
     )
-    from fusion.head_info import HeadInfo
-    from fusion.heads import head_names, installed_heads, make_head
-    from fusion.heads.mlp_config import MLPConfig
-    from fusion.joined import JoinedRows
-    from fusion.metrics import Scores, scores
-    from fusion.saved import check_compatible, load_head, read_head_info, save_head
-    from fusion.sweeps import Sweep, sweep
-    from fusion.zero_shot import ZeroShot, ZeroShotColumns, compound_proba
+    from cer_fusion.fusion.head_info import HeadInfo
+    from cer_fusion.fusion.heads import head_names, installed_heads, make_head
+    from cer_fusion.fusion.heads.mlp_config import MLPConfig
+    from cer_fusion.fusion.joined import JoinedRows
+    from cer_fusion.fusion.metrics import Scores, scores
+    from cer_fusion.fusion.saved import check_compatible, load_head, read_head_info, save_head
+    from cer_fusion.fusion.sweeps import Sweep, sweep
+    from cer_fusion.fusion.zero_shot import ZeroShot, ZeroShotColumns, compound_proba
 
 # No module may bear the name of a public function: importing the module would put it in the function's place.
 _HOMES = {
@@ -129,7 +129,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     for home, names in _HOMES.items():
         if name in names:
-            value = getattr(import_module(f"fusion.{home}"), name)
+            value = getattr(import_module(f"cer_fusion.fusion.{home}"), name)
             globals()[name] = value
             return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
+from cer_fusion.fusion.errors import ReportError
 from numpy.typing import NDArray
-
-from fusion.errors import ReportError
 
 
 class Classifier(Protocol):

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
+from cer_fusion.fusion.errors import BlockError, nearest
 from numpy.typing import NDArray
-
-from fusion.errors import BlockError, nearest
 
 FloatArray: TypeAlias = NDArray[np.float32]
 Blocks: TypeAlias = Mapping[str, FloatArray]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fusion.answers import Classifier
-from fusion.entries import Answer, Entry, answered, entries_of
-from fusion.errors import ReportError
-from fusion.report import Report
-from fusion.rows import Rows
-from fusion.statistics.intervals import LEVEL, RESAMPLES
-from fusion.verdicts import Judgeable, judged, singles_note
-from fusion.zero_shot.columns import ZeroShotColumns, check_columns
+from cer_fusion.fusion.answers import Classifier
+from cer_fusion.fusion.entries import Answer, Entry, answered, entries_of
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.report import Report
+from cer_fusion.fusion.rows import Rows
+from cer_fusion.fusion.statistics.intervals import LEVEL, RESAMPLES
+from cer_fusion.fusion.verdicts import Judgeable, judged, singles_note
+from cer_fusion.fusion.zero_shot.columns import ZeroShotColumns, check_columns
 
 __all__ = ["Report", "Rows", "check_same_task", "compare"]
 

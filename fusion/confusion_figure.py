@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from fusion.figures import GREY, INK, PAPER, STYLE, new_figure
-from fusion.metrics import Scores
+from cer_fusion.fusion.figures import GREY, INK, PAPER, STYLE, new_figure
+from cer_fusion.fusion.metrics import Scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

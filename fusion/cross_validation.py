@@ -6,16 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
-
-from fusion.answers import Classifier
-from fusion.entries import Answer, Entry, answered, entries_of
-from fusion.errors import ReportError
-from fusion.folds import folds_of
-from fusion.report import Report
-from fusion.rows import Rows
-from fusion.statistics.intervals import LEVEL, RESAMPLES
-from fusion.verdicts import Judgeable, judged, singles_note
-from fusion.zero_shot.columns import ZeroShotColumns, check_columns
+from cer_fusion.fusion.answers import Classifier
+from cer_fusion.fusion.entries import Answer, Entry, answered, entries_of
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.folds import folds_of
+from cer_fusion.fusion.report import Report
+from cer_fusion.fusion.rows import Rows
+from cer_fusion.fusion.statistics.intervals import LEVEL, RESAMPLES
+from cer_fusion.fusion.verdicts import Judgeable, judged, singles_note
+from cer_fusion.fusion.zero_shot.columns import ZeroShotColumns, check_columns
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called as (done, all) after each fit."""
@@ -50,7 +49,7 @@ def cross_compare(
         As for `compare`; cloned for every fold.
     rows : Rows
         All rows that are to be learned from and judged on. Samples that belong together beyond their groups, such as a
-        picture that is there twice, are to be `fusion.ties.tied` first.
+        picture that is there twice, are to be `cer_fusion.fusion.ties.tied` first.
     folds, repeats : int
         Folds, at least 2; and how often all rows are cut into folds anew.
     singles, single_head, baseline, resamples, level, seed

@@ -9,13 +9,12 @@ from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
+from cer_fusion.fusion.answers import Classifier, aligned
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.joined import JoinedRows, Matrix
+from cer_fusion.fusion.report import plain_params
+from cer_fusion.fusion.rows import Rows
 from numpy.typing import NDArray
-
-from fusion.answers import Classifier, aligned
-from fusion.errors import ReportError
-from fusion.joined import JoinedRows, Matrix
-from fusion.report import plain_params
-from fusion.rows import Rows
 
 log = logging.getLogger(__name__)
 
@@ -91,9 +90,8 @@ def entries_of(
     heads: Mapping[str, Classifier], rows: Rows, *, singles: bool, single_head: str, seed: int
 ) -> list[Entry]:
     """Return an entry a head, and one a single backbone if there are several; for the parameters see `compare`."""
+    from cer_fusion.fusion.heads import make_head
     from sklearn.base import clone
-
-    from fusion.heads import make_head
 
     if not heads:
         raise ReportError("there is no head to compare: give at least one")
@@ -144,7 +142,7 @@ def answered(entry: Entry, run: int, learn: Rows, ask: Rows) -> Answer:
 
 def refuse_to_load_quietly(title: str, head: Any, *rows: Matrix) -> None:
     """Heads of this package read lazy rows in pieces; any other classifier would turn them into one array."""
-    from fusion.heads.base import Head
+    from cer_fusion.fusion.heads.base import Head
 
     lazy = next((one for one in rows if isinstance(one, JoinedRows)), None)
     if lazy is not None and not isinstance(head, Head):

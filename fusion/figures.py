@@ -6,8 +6,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion.errors import MissingExtraError, ReportError
-from fusion.files.atomic import write_atomic
+from cer_fusion.fusion.errors import MissingExtraError, ReportError
+from cer_fusion.fusion.files.atomic import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+from cer_fusion.fusion.errors import HeadDataError
 from numpy.typing import NDArray
 
-from fusion.errors import HeadDataError
-
 if TYPE_CHECKING:
-    from fusion.rows import Rows
+    from cer_fusion.fusion.rows import Rows
 
 IntArray = NDArray[np.int64]
 

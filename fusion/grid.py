@@ -9,9 +9,8 @@ from itertools import product
 from math import comb
 
 import numpy as np
+from cer_fusion.fusion.errors import SweepError, nearest
 from numpy.typing import NDArray
-
-from fusion.errors import SweepError, nearest
 
 FloatArray = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, Self
 
-from fusion.errors import SavedHeadError
+from cer_fusion.fusion.errors import SavedHeadError
 
 FORMAT: Final = "cer-head"
 FORMAT_VERSION: Final = 2

@@ -8,11 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import numpy as np
+from cer_fusion.fusion.blocks import FloatArray, slices
+from cer_fusion.fusion.cores import whole_cores
+from cer_fusion.fusion.errors import BlockError
 from numpy.typing import NDArray
-
-from fusion.blocks import FloatArray, slices
-from fusion.cores import whole_cores
-from fusion.errors import BlockError
 
 CHUNK: Final = 256
 """Rows that lie together: stores verify as many at once, and a piece begins at a multiple of it."""

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from cer_fusion.fusion.answers import aligned
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.report import Report
+from cer_fusion.fusion.rows import Rows
 from numpy.typing import NDArray
-
-from fusion.answers import aligned
-from fusion.errors import ReportError
-from fusion.report import Report
-from fusion.rows import Rows
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

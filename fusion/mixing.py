@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import numpy as np
+from cer_fusion.fusion.errors import SweepError, nearest
+from cer_fusion.fusion.mixes import MIXES, Mix, terms
 from numpy.typing import NDArray
-
-from fusion.errors import SweepError, nearest
-from fusion.mixes import MIXES, Mix, terms
 
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
@@ -28,7 +27,7 @@ def decisions(member_proba: FloatArray, weights: FloatArray, mix: Mix = "arithme
     weights : float64 array of shape (w, m)
         Non-negative; their scale does not matter.
     mix : {"arithmetic", "geometric", "harmonic", "rank"}
-        What is averaged (`fusion.mixes.terms`), as in the `late` head.
+        What is averaged (`cer_fusion.fusion.mixes.terms`), as in the `late` head.
 
     Returns
     -------

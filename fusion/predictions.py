@@ -9,11 +9,10 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np
+from cer_fusion.fusion.errors import PredictionsError
+from cer_fusion.fusion.files.atomic import write_atomic
+from cer_fusion.fusion.files.text_file import read_cells
 from numpy.typing import NDArray
-
-from fusion.errors import PredictionsError
-from fusion.files.atomic import write_atomic
-from fusion.files.text_file import read_cells
 
 FIXED = ("sample_id", "label", "predicted")
 

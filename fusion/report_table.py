@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-
-from fusion.report import Column, Report, Versus
-from fusion.statistics.intervals import Interval, Metric, wilson
-from fusion.table import EN_DASH, Cell, Table, points
+from cer_fusion.fusion.report import Column, Report, Versus
+from cer_fusion.fusion.statistics.intervals import Interval, Metric, wilson
+from cer_fusion.fusion.table import EN_DASH, Cell, Table, points
 
 
 def report_table(report: Report, *, class_intervals: bool = False) -> Table:

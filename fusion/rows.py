@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
+from cer_fusion.fusion.blocks import concat, widths_of
+from cer_fusion.fusion.errors import ReportError, nearest
+from cer_fusion.fusion.joined import JoinedRows, Matrix, positions_of, taken
+from cer_fusion.fusion.metrics import indices
 from numpy.typing import NDArray
-
-from fusion.blocks import concat, widths_of
-from fusion.errors import ReportError, nearest
-from fusion.joined import JoinedRows, Matrix, positions_of, taken
-from fusion.metrics import indices
 
 IntArray = NDArray[np.int64]
 
@@ -92,7 +91,7 @@ class Rows:
             Loaded or mapped.
         load : bool
             Read mapped blocks into memory. False leaves them where they are: `x` is then a `JoinedRows`, from which the
-            heads of `fusion.heads.heads_in_pieces` learn, and about which every head can be asked.
+            heads of `cer_fusion.fusion.heads.heads_in_pieces` learn, and about which every head can be asked.
         where : mask or positions, optional
             The rows to take, for example the labelled ones of a split; only those are read.
         """

@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from cer_fusion.fusion.errors import HeadMismatchError, OutputExistsError, SavedHeadError
+from cer_fusion.fusion.files.atomic import write_synced
+from cer_fusion.fusion.files.whole_folder import bring_back, whole_folder
+from cer_fusion.fusion.head_info import HeadInfo, decoded, encoded, versions
 from numpy.typing import NDArray
 
-from fusion.errors import HeadMismatchError, OutputExistsError, SavedHeadError
-from fusion.files.atomic import write_synced
-from fusion.files.whole_folder import bring_back, whole_folder
-from fusion.head_info import HeadInfo, decoded, encoded, versions
-
 if TYPE_CHECKING:
-    from fusion.heads.base import Head
+    from cer_fusion.fusion.heads.base import Head
 
 INFO = "head.json"
 ARRAYS = "head.safetensors"
@@ -138,7 +137,7 @@ def load_head(
     HeadMismatchError
         If the head learned from other blocks, features or classes than asked about.
     """
-    from fusion.heads import head_class, todays
+    from cer_fusion.fusion.heads import head_class, todays
 
     folder = Path(folder)
     info = read_head_info(folder)
@@ -154,7 +153,7 @@ def load_head(
                 f"found {size} of {digest[:12]}…\n  train the head again or restore the folder"
             )
     try:
-        from fusion.heads.state import HeadState
+        from cer_fusion.fusion.heads.state import HeadState
 
         arrays = _arrays(data.pop(ARRAYS))
         state = HeadState(arrays=arrays, values=info.values, files=data)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Any, Literal, TypeAlias
 
-from fusion.errors import ReportError, nearest
+from cer_fusion.fusion.errors import ReportError, nearest
 
 EN_DASH, MINUS, TIMES, CROSS = "\u2013", "\u2212", "\u00d7", "\u2717"
 

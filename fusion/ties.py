@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from fusion.errors import ReportError
-from fusion.rows import Rows
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.rows import Rows
 
 
 def tied(rows: Rows, pairs: Iterable[tuple[str, str]]) -> Rows:

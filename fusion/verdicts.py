@@ -7,17 +7,16 @@ from dataclasses import replace
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
+from cer_fusion.fusion.answers import Truth
+from cer_fusion.fusion.entries import Answer, Entry
+from cer_fusion.fusion.errors import ReportError, nearest
+from cer_fusion.fusion.metrics import scores
+from cer_fusion.fusion.report import Column, Report, Versus, run_of
+from cer_fusion.fusion.statistics.cautions import cautions
+from cer_fusion.fusion.statistics.intervals import Bootstrap, accuracy_interval, bootstrap
+from cer_fusion.fusion.statistics.letters import enough, letters_of
+from cer_fusion.fusion.statistics.paired import bootstrap_p, holm, mcnemar
 from numpy.typing import NDArray
-
-from fusion.answers import Truth
-from fusion.entries import Answer, Entry
-from fusion.errors import ReportError, nearest
-from fusion.metrics import scores
-from fusion.report import Column, Report, Versus, run_of
-from fusion.statistics.cautions import cautions
-from fusion.statistics.intervals import Bootstrap, accuracy_interval, bootstrap
-from fusion.statistics.letters import enough, letters_of
-from fusion.statistics.paired import bootstrap_p, holm, mcnemar
 
 IntArray = NDArray[np.int64]
 

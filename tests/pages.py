@@ -63,8 +63,7 @@ def steps_of(block: str) -> list[Step]:
 def parsed(line: str) -> tuple[str, dict[str, Any]]:
     """Parse a command line as the command itself would: its name and its parameters; a mistake raises."""
     import typer.main
-
-    from commands import feat, fuse
+    from cer_fusion.commands import feat, fuse
 
     front, *words = shlex.split(line)
     command: Any = typer.main.get_command(feat.app if front == "cer-feat" else fuse.app)
@@ -75,8 +74,7 @@ def parsed(line: str) -> tuple[str, dict[str, Any]]:
 def options() -> set[str]:
     """Every option that a command knows."""
     import typer.main
-
-    from commands import feat, fuse
+    from cer_fusion.commands import feat, fuse
 
     def of(command: Any) -> set[str]:
         command = getattr(command, "real", command)

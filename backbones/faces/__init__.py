@@ -7,11 +7,11 @@ square, a `Tracker` numbers that go through a video, `MainTrack` the face that c
 
 from __future__ import annotations
 
-from backbones.faces.alignment import Alignment
-from backbones.faces.choosing import POLICIES, MainTrack, Policy, largest, presences
-from backbones.faces.face import LANDMARKS, Box, Detector, Face, overlap
-from backbones.faces.mtcnn import MTCNN, MTCNNSettings
-from backbones.faces.tracking import Tracker, TrackSettings
+from cer_fusion.backbones.faces.alignment import Alignment
+from cer_fusion.backbones.faces.choosing import POLICIES, MainTrack, Policy, largest, presences
+from cer_fusion.backbones.faces.face import LANDMARKS, Box, Detector, Face, overlap
+from cer_fusion.backbones.faces.mtcnn import MTCNN, MTCNNSettings
+from cer_fusion.backbones.faces.tracking import Tracker, TrackSettings
 
 __all__ = [
     "LANDMARKS",

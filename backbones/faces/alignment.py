@@ -11,11 +11,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from cer_fusion.backbones.errors import OptionError
+from cer_fusion.backbones.faces.face import Face
 from numpy.typing import NDArray
 from PIL import Image
-
-from backbones.errors import OptionError
-from backbones.faces.face import Face
 
 FloatArray = NDArray[np.float64]
 

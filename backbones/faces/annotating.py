@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from cer_fusion.backbones.faces.face import Box
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-
-from backbones.faces.face import Box
 
 _LINE, _GROUND, _BAR, _TEXT = (255, 196, 0), (16, 16, 16), (90, 150, 240), (255, 255, 255)
 

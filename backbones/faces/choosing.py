@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from backbones.faces.face import Box, area
+from cer_fusion.backbones.faces.face import Box, area
 
 Policy = Literal["track", "largest", "all", "none"]
 POLICIES: tuple[str, ...] = get_args(Policy)

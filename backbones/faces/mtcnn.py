@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cer_fusion.backbones.errors import MissingExtraError, OptionError, ShapeError, WeightsError
+from cer_fusion.backbones.faces.face import Face
+from cer_fusion.backbones.faces.suppression import suppress
+from cer_fusion.backbones.onnx_file import OnnxFile, read_onnx
+from cer_fusion.backbones.onnx_session import open_session
 from numpy.typing import NDArray
 from PIL import Image
-
-from backbones.errors import MissingExtraError, OptionError, ShapeError, WeightsError
-from backbones.faces.face import Face
-from backbones.faces.suppression import suppress
-from backbones.onnx_file import OnnxFile, read_onnx
-from backbones.onnx_session import open_session
 
 FloatArray = NDArray[np.float32]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from backbones.faces.face import Box, overlap
+from cer_fusion.backbones.faces.face import Box, overlap
 
 CODE = 1
 """Version of what stands here; part of the identity."""

@@ -8,10 +8,9 @@ from __future__ import annotations
 import math
 
 import torch
+from cer_fusion.backbones.finetuning.recipe import Recipe
 from torch import Tensor
 from torch.nn import functional as F
-
-from backbones.finetuning.recipe import Recipe
 
 DRAWS = 15
 """Uniform numbers that a picture needs."""

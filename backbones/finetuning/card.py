@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from backbones.errors import CardError
-from backbones.finetuning.examples import Examples
-from backbones.sealed import read_sealed, write_sealed
+from cer_fusion.backbones.errors import CardError
+from cer_fusion.backbones.finetuning.examples import Examples
+from cer_fusion.backbones.sealed import read_sealed, write_sealed
 
 CARD_FILE = "card.json"
 _FORMAT, _VERSION = "cer-fusion finetune card", 1

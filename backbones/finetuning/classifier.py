@@ -15,11 +15,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from cer_fusion.backbones.errors import OptionError
+from cer_fusion.backbones.finetuning.seeding import drawn_from
+from cer_fusion.backbones.torch_backbone import TorchBackbone
 from torch import Tensor, nn
-
-from backbones.errors import OptionError
-from backbones.finetuning.seeding import drawn_from
-from backbones.torch_backbone import TorchBackbone
 
 HEAD = "head"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from backbones.errors import MissingExtraError
-from backbones.finetuning.scores import EpochScores
+from cer_fusion.backbones.errors import MissingExtraError
+from cer_fusion.backbones.finetuning.scores import EpochScores
 
 
 class Curves:

@@ -8,10 +8,9 @@ from contextlib import contextmanager
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
-
-from backbones.errors import OptionError
-from backbones.finetuning.recipe import Recipe
-from backbones.torch_backbone import TorchBackbone
+from cer_fusion.backbones.errors import OptionError
+from cer_fusion.backbones.finetuning.recipe import Recipe
+from cer_fusion.backbones.torch_backbone import TorchBackbone
 
 _MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 

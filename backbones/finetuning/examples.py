@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from cer_fusion.backbones.errors import ExamplesError, listed
 from numpy.typing import NDArray
-
-from backbones.errors import ExamplesError, listed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from backbones.errors import ResumeError
-from backbones.finetuning.material import Material
-from backbones.finetuning.recipe import Recipe
-from backbones.torch_backbone import TorchBackbone
+from cer_fusion.backbones.errors import ResumeError
+from cer_fusion.backbones.finetuning.material import Material
+from cer_fusion.backbones.finetuning.recipe import Recipe
+from cer_fusion.backbones.torch_backbone import TorchBackbone
 
 
 def identity_of(

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from backbones.errors import listed
-from backbones.finetuning.card import data_digest
-from backbones.finetuning.examples import Examples, check_parts
-from backbones.finetuning.pictures import OpenedPictures, check_failures, open_all
-from backbones.torch_backbone import TorchBackbone
+from cer_fusion.backbones.errors import listed
+from cer_fusion.backbones.finetuning.card import data_digest
+from cer_fusion.backbones.finetuning.examples import Examples, check_parts
+from cer_fusion.backbones.finetuning.pictures import OpenedPictures, check_failures, open_all
+from cer_fusion.backbones.torch_backbone import TorchBackbone
 
 logger = logging.getLogger(__name__)
 

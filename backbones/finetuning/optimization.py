@@ -6,16 +6,15 @@ import logging
 from typing import Any
 
 import torch
+from cer_fusion.backbones.errors import RecipeError
+from cer_fusion.backbones.finetuning.classifier import Classifier
+from cer_fusion.backbones.finetuning.recipe import Recipe
+from cer_fusion.backbones.torch_backbone import TorchBackbone
 from timm.optim._optim_factory import create_optimizer_v2
 from timm.optim._param_groups import param_groups_layer_decay
 from timm.scheduler.scheduler import Scheduler
 from timm.scheduler.scheduler_factory import create_scheduler_v2
 from timm.utils.model_ema import ModelEmaV3
-
-from backbones.errors import RecipeError
-from backbones.finetuning.classifier import Classifier
-from backbones.finetuning.recipe import Recipe
-from backbones.torch_backbone import TorchBackbone
 
 logger = logging.getLogger(__name__)
 

@@ -8,17 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cer_fusion.backbones.errors import ResumeError
+from cer_fusion.backbones.finetuning.atomic import make_whole, write_whole
+from cer_fusion.backbones.finetuning.card import CARD_FILE, write_card
+from cer_fusion.backbones.finetuning.classifier import state_for_loader
+from cer_fusion.backbones.finetuning.run import Run
+from cer_fusion.backbones.finetuning.scores import EpochScores
+from cer_fusion.backbones.finetuning.signals import Held
+from cer_fusion.backbones.finetuning.state import STATE_FILE, load_state, save_state
+from cer_fusion.backbones.weights import digest
 from safetensors.torch import save_file
-
-from backbones.errors import ResumeError
-from backbones.finetuning.atomic import make_whole, write_whole
-from backbones.finetuning.card import CARD_FILE, write_card
-from backbones.finetuning.classifier import state_for_loader
-from backbones.finetuning.run import Run
-from backbones.finetuning.scores import EpochScores
-from backbones.finetuning.signals import Held
-from backbones.finetuning.state import STATE_FILE, load_state, save_state
-from backbones.weights import digest
 
 logger = logging.getLogger(__name__)
 

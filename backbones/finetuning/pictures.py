@@ -8,11 +8,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from cer_fusion.backbones.backbone import Backbone
+from cer_fusion.backbones.errors import PictureError, TooManyErrors
+from cer_fusion.backbones.finetuning.examples import Examples
 from numpy.typing import NDArray
-
-from backbones.backbone import Backbone
-from backbones.errors import PictureError, TooManyErrors
-from backbones.finetuning.examples import Examples
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from backbones.errors import RecipeError, nearest
+from cer_fusion.backbones.errors import RecipeError, nearest
 
 Schedule = Literal["cosine", "step", "constant"]
 Sampling = Literal["plain", "balanced"]

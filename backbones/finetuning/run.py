@@ -12,23 +12,22 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from cer_fusion.backbones.device_memory import DeviceMemoryError, is_short_of_memory
+from cer_fusion.backbones.errors import DivergedError, RecipeError, listed
+from cer_fusion.backbones.finetuning.augmentation import DRAWS, augment
+from cer_fusion.backbones.finetuning.classifier import Classifier, classifier_of
+from cer_fusion.backbones.finetuning.material import Material, Progress
+from cer_fusion.backbones.finetuning.optimization import average_of, optimizer_of, schedule_of
+from cer_fusion.backbones.finetuning.prefetching import loaded_ahead
+from cer_fusion.backbones.finetuning.randaugment import DRAWS_EACH, randaugment
+from cer_fusion.backbones.finetuning.recipe import Recipe
+from cer_fusion.backbones.finetuning.sampling import batches, draws, epoch_order, step_seed
+from cer_fusion.backbones.finetuning.scores import EpochScores, judge
+from cer_fusion.backbones.finetuning.state import Position, State
+from cer_fusion.backbones.finetuning.targets import log_prior, loss_sum, mix, targets_of
+from cer_fusion.backbones.torch_backbone import TorchBackbone
 from numpy.typing import NDArray
 from torch import Tensor
-
-from backbones.device_memory import DeviceMemoryError, is_short_of_memory
-from backbones.errors import DivergedError, RecipeError, listed
-from backbones.finetuning.augmentation import DRAWS, augment
-from backbones.finetuning.classifier import Classifier, classifier_of
-from backbones.finetuning.material import Material, Progress
-from backbones.finetuning.optimization import average_of, optimizer_of, schedule_of
-from backbones.finetuning.prefetching import loaded_ahead
-from backbones.finetuning.randaugment import DRAWS_EACH, randaugment
-from backbones.finetuning.recipe import Recipe
-from backbones.finetuning.sampling import batches, draws, epoch_order, step_seed
-from backbones.finetuning.scores import EpochScores, judge
-from backbones.finetuning.state import Position, State
-from backbones.finetuning.targets import log_prior, loss_sum, mix, targets_of
-from backbones.torch_backbone import TorchBackbone
 
 
 @dataclass(frozen=True, kw_only=True)

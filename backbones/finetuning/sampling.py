@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from cer_fusion.backbones.finetuning.recipe import Sampling
 from numpy.typing import NDArray
-
-from backbones.finetuning.recipe import Sampling
 
 _ORDER, _SAMPLE, _STEP = 1, 2, 3
 """Separate the streams of random numbers from each other."""

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from cer_fusion.backbones.errors import ExamplesError, listed, nearest
 from numpy.typing import NDArray
-
-from backbones.errors import ExamplesError, listed, nearest
 
 
 def read_soft_labels(path: Path, classes: Sequence[str]) -> dict[str, NDArray[np.float32]]:

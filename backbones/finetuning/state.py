@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from cer_fusion.backbones.errors import ResumeError
+from cer_fusion.backbones.finetuning.atomic import make_whole
+from cer_fusion.backbones.finetuning.identity import check_same
+from cer_fusion.backbones.weights import digest
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-
-from backbones.errors import ResumeError
-from backbones.finetuning.atomic import make_whole
-from backbones.finetuning.identity import check_same
-from backbones.weights import digest
 
 STATE_FILE = "state.safetensors"
 _FORMAT = "cer-fusion finetune state 1"

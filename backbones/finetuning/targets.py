@@ -6,14 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from cer_fusion.backbones.finetuning.examples import Examples
+from cer_fusion.backbones.finetuning.recipe import Recipe
+from cer_fusion.backbones.finetuning.seeding import numpy_drawn_from
 from numpy.typing import NDArray
 from timm.data.mixup import Mixup
 from torch import Tensor
 from torch.nn import functional as F
-
-from backbones.finetuning.examples import Examples
-from backbones.finetuning.recipe import Recipe
-from backbones.finetuning.seeding import numpy_drawn_from
 
 
 def targets_of(examples: Examples, k: int, recipe: Recipe) -> NDArray[np.float32]:

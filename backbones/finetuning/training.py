@@ -9,22 +9,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from backbones.backbone import Backbone
-from backbones.errors import OptionError
-from backbones.finetuning.card import CARD_FILE, read_card
-from backbones.finetuning.curves import Curves
-from backbones.finetuning.device import accelerator_of, trained_in
-from backbones.finetuning.examples import Examples
-from backbones.finetuning.identity import check_same, identity_of
-from backbones.finetuning.material import Material, Progress, gather
-from backbones.finetuning.output_folder import WEIGHTS_FILE, OutputFolder
-from backbones.finetuning.recipe import Recipe
-from backbones.finetuning.run import Run
-from backbones.finetuning.scores import EpochScores, FinetuneReport
-from backbones.finetuning.seeding import drawn_from
-from backbones.finetuning.signals import held_signals
-from backbones.torch_backbone import TorchBackbone
-from backbones.weights import Source
+from cer_fusion.backbones.backbone import Backbone
+from cer_fusion.backbones.errors import OptionError
+from cer_fusion.backbones.finetuning.card import CARD_FILE, read_card
+from cer_fusion.backbones.finetuning.curves import Curves
+from cer_fusion.backbones.finetuning.device import accelerator_of, trained_in
+from cer_fusion.backbones.finetuning.examples import Examples
+from cer_fusion.backbones.finetuning.identity import check_same, identity_of
+from cer_fusion.backbones.finetuning.material import Material, Progress, gather
+from cer_fusion.backbones.finetuning.output_folder import WEIGHTS_FILE, OutputFolder
+from cer_fusion.backbones.finetuning.recipe import Recipe
+from cer_fusion.backbones.finetuning.run import Run
+from cer_fusion.backbones.finetuning.scores import EpochScores, FinetuneReport
+from cer_fusion.backbones.finetuning.seeding import drawn_from
+from cer_fusion.backbones.finetuning.signals import held_signals
+from cer_fusion.backbones.torch_backbone import TorchBackbone
+from cer_fusion.backbones.weights import Source
 
 logger = logging.getLogger(__name__)
 
@@ -137,8 +137,8 @@ def _report(
     backbone: TorchBackbone, output: Path, card: dict[str, Any], material: Material, *, resumed: bool
 ) -> FinetuneReport:
     """Give the backbone the weights that were kept, and say what was done."""
-    from backbones.checkpoint import open_checkpoint
-    from backbones.weights import put
+    from cer_fusion.backbones.checkpoint import open_checkpoint
+    from cer_fusion.backbones.weights import put
 
     path = output / WEIGHTS_FILE
     put(backbone.encoder, open_checkpoint(path))

@@ -8,13 +8,13 @@ Needs PyAV, the extra `video`; knows nothing of networks, labels or stores.
 
 from __future__ import annotations
 
-from backbones.video.decoding import VideoFrameRGB, VideoReader, decoder_versions
-from backbones.video.finding import SUFFIXES, Held, held_by
-from backbones.video.made import MadeFrames, index_path, table_path
-from backbones.video.making import make_frames
-from backbones.video.naming import frame_name, named_videos, video_name
-from backbones.video.settings import FrameSettings
-from backbones.video.table import Row, read_table
+from cer_fusion.backbones.video.decoding import VideoFrameRGB, VideoReader, decoder_versions
+from cer_fusion.backbones.video.finding import SUFFIXES, Held, held_by
+from cer_fusion.backbones.video.made import MadeFrames, index_path, table_path
+from cer_fusion.backbones.video.making import make_frames
+from cer_fusion.backbones.video.naming import frame_name, named_videos, video_name
+from cer_fusion.backbones.video.settings import FrameSettings
+from cer_fusion.backbones.video.table import Row, read_table
 
 __all__ = [
     "SUFFIXES",

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from cer_fusion.backbones.errors import FramesError, PictureError, VideoError
+from cer_fusion.backbones.picture import check_size
+from cer_fusion.backbones.video.opening import moving_pictures, opened, reason_of, require_av
 from numpy.typing import NDArray
-
-from backbones.errors import FramesError, PictureError, VideoError
-from backbones.picture import check_size
-from backbones.video.opening import moving_pictures, opened, reason_of, require_av
 
 if TYPE_CHECKING:
     from av import VideoFrame

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cer_fusion.backbones.errors import MissingExtraError, VideoError
+from cer_fusion.backbones.picture import picture_kind
+from cer_fusion.backbones.video.opening import list_kind, moving_pictures, opened
 from PIL import Image
-
-from backbones.errors import MissingExtraError, VideoError
-from backbones.picture import picture_kind
-from backbones.video.opening import list_kind, moving_pictures, opened
 
 SUFFIXES = (
     ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2",

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from backbones.errors import FramesError
-from backbones.faces.face import Box, Face
+from cer_fusion.backbones.errors import FramesError
+from cer_fusion.backbones.faces.face import Box, Face
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backbones.errors import FramesError
-from backbones.sealed import read_sealed, write_sealed
+from cer_fusion.backbones.errors import FramesError
+from cer_fusion.backbones.sealed import read_sealed, write_sealed
 
 _FORMAT, _VERSION = "cer-fusion frames index", 1
 

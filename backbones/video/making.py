@@ -17,17 +17,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from backbones.errors import FramesError, VideoError, listed
-from backbones.faces.choosing import largest
-from backbones.faces.face import Detector
-from backbones.video.cuts import Changes
-from backbones.video.decoding import VideoFrameRGB, VideoReader
-from backbones.video.journal import Journal, Seen
-from backbones.video.made import MadeFrames, file_sha256, index_path, table_path
-from backbones.video.naming import printable
-from backbones.video.settings import FrameSettings
-from backbones.video.sorting import sort_pictures
-from backbones.video.table import read_table
+from cer_fusion.backbones.errors import FramesError, VideoError, listed
+from cer_fusion.backbones.faces.choosing import largest
+from cer_fusion.backbones.faces.face import Detector
+from cer_fusion.backbones.video.cuts import Changes
+from cer_fusion.backbones.video.decoding import VideoFrameRGB, VideoReader
+from cer_fusion.backbones.video.journal import Journal, Seen
+from cer_fusion.backbones.video.made import MadeFrames, file_sha256, index_path, table_path
+from cer_fusion.backbones.video.naming import printable
+from cer_fusion.backbones.video.settings import FrameSettings
+from cer_fusion.backbones.video.sorting import sort_pictures
+from cer_fusion.backbones.video.table import read_table
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ import os
 import re
 from pathlib import Path
 
-from backbones.errors import VideoError, listed
-from backbones.video.finding import Held, held_by
+from cer_fusion.backbones.errors import VideoError, listed
+from cer_fusion.backbones.video.finding import Held, held_by
 
 
 def video_name(path: Path) -> str:

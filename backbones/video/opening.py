@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from backbones.errors import MissingExtraError, VideoError
+from cer_fusion.backbones.errors import MissingExtraError, VideoError
 
 if TYPE_CHECKING:
     from av.container import InputContainer

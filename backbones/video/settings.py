@@ -7,17 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
+from cer_fusion.backbones.errors import OptionError, nearest
+from cer_fusion.backbones.faces.alignment import Alignment
+from cer_fusion.backbones.faces.choosing import POLICIES, Policy
+from cer_fusion.backbones.faces.face import Detector
+from cer_fusion.backbones.faces.tracking import TrackSettings
+from cer_fusion.backbones.video import decoding
+from cer_fusion.backbones.video.cuts import CutSettings
 from numpy.typing import NDArray
 from PIL import Image, features
 from PIL import __version__ as pillow_version
-
-from backbones.errors import OptionError, nearest
-from backbones.faces.alignment import Alignment
-from backbones.faces.choosing import POLICIES, Policy
-from backbones.faces.face import Detector
-from backbones.faces.tracking import TrackSettings
-from backbones.video import decoding
-from backbones.video.cuts import CutSettings
 
 Ending = Literal["jpg", "png"]
 
@@ -29,7 +28,7 @@ class FrameSettings:
     every: int = 1
     """Keep frames 1, 1 + every, 1 + 2 every, …; they keep their numbers."""
     faces: Policy = "track"
-    """Which faces; see `backbones.faces.choosing.POLICIES`."""
+    """Which faces; see `cer_fusion.backbones.faces.choosing.POLICIES`."""
     alignment: Alignment = field(default_factory=Alignment)
     """What a crop is."""
     tracking: TrackSettings = field(default_factory=TrackSettings)

@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from backbones.faces.choosing import MainTrack, Tracked, largest, presences
-from backbones.faces.tracking import Tracker
-from backbones.video.cuts import with_cuts
-from backbones.video.journal import Journal, Seen
-from backbones.video.made import runs
-from backbones.video.naming import frame_name
-from backbones.video.settings import FrameSettings
-from backbones.video.table import Row, write_table
+from cer_fusion.backbones.faces.choosing import MainTrack, Tracked, largest, presences
+from cer_fusion.backbones.faces.tracking import Tracker
+from cer_fusion.backbones.video.cuts import with_cuts
+from cer_fusion.backbones.video.journal import Journal, Seen
+from cer_fusion.backbones.video.made import runs
+from cer_fusion.backbones.video.naming import frame_name
+from cer_fusion.backbones.video.settings import FrameSettings
+from cer_fusion.backbones.video.table import Row, write_table
 
 Sorted = tuple[tuple[str, ...], dict[str, int], tuple[tuple[int, int], ...]]
 _COUNTS = (

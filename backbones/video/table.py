@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from backbones.errors import FramesError
-from backbones.faces.face import LANDMARKS, Box, Face
-from backbones.finetuning.atomic import make_whole
+from cer_fusion.backbones.errors import FramesError
+from cer_fusion.backbones.faces.face import LANDMARKS, Box, Face
+from cer_fusion.backbones.finetuning.atomic import make_whole
 
 COLUMNS = (
     "frame", "time_s", "damaged", "face", "track", "main", "left", "top", "right", "bottom", "score",

@@ -8,10 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from cer_fusion.backbones.errors import VideoError
+from cer_fusion.backbones.video.opening import require_av
 from numpy.typing import NDArray
-
-from backbones.errors import VideoError
-from backbones.video.opening import require_av
 
 _CLOCK = 90_000  # ticks a second, as MPEG counts time
 _RATE = 25.0  # frames a second where nothing tells

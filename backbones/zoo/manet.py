@@ -1,12 +1,12 @@
-"""MA-Net: local-attention and multi-scale branch, 512 + 512; see `backbones.manet`."""
+"""MA-Net: local-attention and multi-scale branch, 512 + 512; see `cer_fusion.backbones.manet`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from backbones.encoder import Encoder, Recipe
-from backbones.errors import OptionError
-from backbones.transform import Transform
+from cer_fusion.backbones.encoder import Encoder, Recipe
+from cer_fusion.backbones.errors import OptionError
+from cer_fusion.backbones.transform import Transform
 
 
 def build(
@@ -36,7 +36,7 @@ def build(
         Further blocks: "quadrants" (``local_p1`` to ``local_p4``, 512 each, whose mean is ``local``) and "logits"
         (``logits_local``, ``logits_multi_scale``, of which the heads are part of the identity).
     """
-    from backbones.manet import HEADS, SIZE_PX, MANet, extras
+    from cer_fusion.backbones.manet import HEADS, SIZE_PX, MANet, extras
 
     wanted = extras(extra)
     if "logits" in wanted and replace_heads:

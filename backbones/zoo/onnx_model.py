@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from backbones.encoder import Recipe
+from cer_fusion.backbones.encoder import Recipe
 
 if TYPE_CHECKING:
-    from backbones.onnx_backbone import OnnxBackbone
+    from cer_fusion.backbones.onnx_backbone import OnnxBackbone
 
 
 def build(
@@ -49,7 +49,7 @@ def build(
     output : str, optional
         Which output is the feature; the first when not given.
     """
-    from backbones.onnx_backbone import OnnxRecipe, create_onnx
+    from cer_fusion.backbones.onnx_backbone import OnnxRecipe, create_onnx
 
     rest = {"size_px": size_px, "interpolation": interpolation, "resize": resize, "layout": layout, "output": output}
     recipe = OnnxRecipe.stated(mean=mean, std=std, colour=colour, scale=scale, **rest)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from backbones.encoder import Encoder, Recipe
-from backbones.errors import CheckpointError, OptionError, WeightsError, nearest
+from cer_fusion.backbones.encoder import Encoder, Recipe
+from cer_fusion.backbones.errors import CheckpointError, OptionError, WeightsError, nearest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,9 +37,8 @@ def build(
     crop_pct : float
         Share of the picture's centre that is used; faces come cropped already.
     """
+    from cer_fusion.backbones import timm_encoder as t
     from torch import nn
-
-    from backbones import timm_encoder as t
 
     if tap not in TAPS:
         raise OptionError(f"tap must be one of {', '.join(TAPS)}, however: {tap=}{nearest(tap, TAPS)}")
@@ -101,7 +100,7 @@ def last_bottleneck(trunk: Any, x: Tensor) -> Tensor:
 
 def tags(_: str) -> list[str]:
     """List timm's pretrained tags of ResNet-50."""
-    from backbones import timm_encoder as t
+    from cer_fusion.backbones import timm_encoder as t
 
     return list(t.tags_of(MODEL))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backbones.encoder import Encoder, Recipe
+from cer_fusion.backbones.encoder import Encoder, Recipe
 
 
 def build(
@@ -24,13 +24,13 @@ def build(
     tag, pretrained
         The tag whose preprocessing (and weights) are meant, and whether to download them.
     pooling : str
-        See `backbones.timm_encoder.Pooling`.
+        See `cer_fusion.backbones.timm_encoder.Pooling`.
     img_size : int, optional
         Side of the input in pixels; the model's own when not given.
     crop_pct, interpolation : optional
         Other than the model's own.
     """
-    from backbones import timm_encoder as t
+    from cer_fusion.backbones import timm_encoder as t
 
     name, _, own = target.partition(".")
     trunk = t.build_trunk(name, tag=tag or own or None, pretrained=pretrained, img_size=img_size)
@@ -50,7 +50,7 @@ def build(
 
 def tags(target: str) -> list[str]:
     """List timm's pretrained tags of the model."""
-    from backbones import timm_encoder as t
+    from cer_fusion.backbones import timm_encoder as t
 
     return list(t.tags_of(target))
 

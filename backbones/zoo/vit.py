@@ -7,8 +7,8 @@ encoder. MAE's own fine-tuning averages before that norm: ``pooling="mean_norm"`
 
 from __future__ import annotations
 
-from backbones.encoder import Encoder, Recipe
-from backbones.errors import OptionError, nearest
+from cer_fusion.backbones.encoder import Encoder, Recipe
+from cer_fusion.backbones.errors import OptionError, nearest
 
 MODEL = "vit_base_patch16_224"
 POOLINGS = ("token_mean", "mean_norm", "cls")
@@ -38,7 +38,7 @@ def build(
     crop_pct : float
         timm crops the centre 0.9 of ImageNet pictures; faces come cropped already, and the paper feeds them whole.
     """
-    from backbones import timm_encoder as t
+    from cer_fusion.backbones import timm_encoder as t
 
     if pooling not in POOLINGS:
         known = ", ".join(POOLINGS)
@@ -61,7 +61,7 @@ def build(
 
 def tags(_: str) -> list[str]:
     """List timm's pretrained tags of ViT-B/16."""
-    from backbones import timm_encoder as t
+    from cer_fusion.backbones import timm_encoder as t
 
     return list(t.tags_of(MODEL))
 

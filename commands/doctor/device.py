@@ -10,10 +10,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from commands import machine, threads
-from commands.console import size_text
-from commands.doctor.check import Check, guarded, ok, one_line, warn
-from fusion.cores import bound_cores, cores, whole_cores
+from cer_fusion.commands import machine, threads
+from cer_fusion.commands.console import size_text
+from cer_fusion.commands.doctor.check import Check, guarded, ok, one_line, warn
+from cer_fusion.fusion.cores import bound_cores, cores, whole_cores
 
 _LITTLE_MEMORY = 2 * 10**9
 

@@ -9,8 +9,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from commands.console import size_text
-from commands.doctor.check import Check, guarded, ok, one_line, warn
+from cer_fusion.commands.console import size_text
+from cer_fusion.commands.doctor.check import Check, guarded, ok, one_line, warn
 
 _ANSWER_S = 3.0
 _WALK_S = 1.0

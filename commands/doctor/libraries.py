@@ -7,7 +7,7 @@ import platform
 from importlib import metadata
 from typing import Any
 
-from commands.doctor.check import Check, fail, guarded, ok, one_line, warn
+from cer_fusion.commands.doctor.check import Check, fail, guarded, ok, one_line, warn
 
 PACKAGE = "cer-fusion"
 

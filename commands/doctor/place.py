@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from commands.console import size_text
-from commands.doctor.check import Check, fail, guarded, ok, one_line, warn
+from cer_fusion.commands.console import size_text
+from cer_fusion.commands.doctor.check import Check, fail, guarded, ok, one_line, warn
 
 _LITTLE_SPACE, _NO_SPACE = 10**9, 10**7
 _STALE_S = 3600.0
@@ -35,7 +35,7 @@ def checks(store: Path) -> list[Check]:
 
 def _store(path: Path) -> list[Check]:
     """Can it be read, and did killed writers or repairs leave anything?"""
-    from featstore import FeatstoreError, Store
+    from cer_fusion.featstore import FeatstoreError, Store
 
     if path.exists() and not path.is_dir():
         return [fail("store", f"{path} is a file, a store is a folder", "name another with --store or CER_STORE")]

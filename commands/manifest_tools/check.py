@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from commands.console import FAILED, escape, out, out_json, progress_bar, say
-from commands.manifest_tools.talk import File, tell_counts
-from commands.options import Json, Root
+from cer_fusion.commands.console import FAILED, escape, out, out_json, progress_bar, say
+from cer_fusion.commands.manifest_tools.talk import File, tell_counts
+from cer_fusion.commands.options import Json, Root
 
 if TYPE_CHECKING:
-    from featstore.checking import Look, ManifestReport
+    from cer_fusion.featstore.checking import Look, ManifestReport
 
 _MOST = 6
 
@@ -31,7 +30,7 @@ def check(
 
     Example: cer-feat manifest check rafdb.csv
     """
-    from featstore.checking import check_manifest
+    from cer_fusion.featstore.checking import check_manifest
 
     with progress_bar() as step:
         report = check_manifest(
@@ -64,14 +63,14 @@ def _tell(report: ManifestReport) -> None:
 
 
 def _look(data: bytes) -> Look:
-    from backbones.picture import picture_header
-    from featstore.checking import Look
+    from cer_fusion.backbones.picture import picture_header
+    from cer_fusion.featstore.checking import Look
 
     return Look(*picture_header(data))
 
 
 def _decode(data: bytes) -> Look:
-    from backbones.picture import open_picture
+    from cer_fusion.backbones.picture import open_picture
 
     open_picture(data)
     return _look(data)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-
-from commands.console import escape, say
-from commands.manifest_tools.talk import File, Output, check_output, counting, write
-from commands.options import Json, Root
-from commands.outputs import Overwrite
+from cer_fusion.commands.console import escape, say
+from cer_fusion.commands.manifest_tools.talk import File, Output, check_output, counting, write
+from cer_fusion.commands.options import Json, Root
+from cer_fusion.commands.outputs import Overwrite
 
 
 def filter_(
@@ -40,8 +39,8 @@ def filter_(
 
     Example: cer-feat manifest filter faces.csv split=train,valid label!=Neutral distinct -o part.csv
     """
-    from featstore import Manifest
-    from featstore.conditions import keep_where
+    from cer_fusion.featstore import Manifest
+    from cer_fusion.featstore.conditions import keep_where
 
     if classes not in ("asked", "all", "present"):
         raise typer.BadParameter("must be asked, all or present", param_hint="--classes")

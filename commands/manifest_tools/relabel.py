@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from commands.manifest_tools.talk import File, Output, check_output, tell_left_out, write
-from commands.options import Json
-from commands.outputs import Overwrite
+from cer_fusion.commands.manifest_tools.talk import File, Output, check_output, tell_left_out, write
+from cer_fusion.commands.options import Json
+from cer_fusion.commands.outputs import Overwrite
 
 
 def relabel(
@@ -34,8 +33,8 @@ def relabel(
 
     Example: cer-feat manifest relabel affectnet.csv --map-to unity8 -o unity.csv
     """
-    from featstore import Manifest, class_set
-    from featstore.relabelling import read_table, relabelled, target_of
+    from cer_fusion.featstore import Manifest, class_set
+    from cer_fusion.featstore.relabelling import read_table, relabelled, target_of
 
     check_output(output, overwrite=overwrite)
     listed = Manifest.read(file)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from commands.console import escape, say
-from commands.manifest_tools.talk import File, Output, check_output, counting, write
-from commands.options import Json, Root, Seed, split_list
-from commands.outputs import Overwrite
+from cer_fusion.commands.console import escape, say
+from cer_fusion.commands.manifest_tools.talk import File, Output, check_output, counting, write
+from cer_fusion.commands.options import Json, Root, Seed, split_list
+from cer_fusion.commands.outputs import Overwrite
 
 if TYPE_CHECKING:
-    from featstore import Manifest
+    from cer_fusion.featstore import Manifest
 
 
 def split(
@@ -33,9 +32,9 @@ def split(
 
     Example: cer-feat manifest split faces.csv --shares train=0.8,test=0.2 -o split.csv
     """
-    from featstore import Manifest
-    from featstore.errors import ManifestError
-    from featstore.stratified import split_by_shares
+    from cer_fusion.featstore import Manifest
+    from cer_fusion.featstore.errors import ManifestError
+    from cer_fusion.featstore.stratified import split_by_shares
 
     if repeats not in ("together", "ignore"):
         raise typer.BadParameter("must be together or ignore", param_hint="--repeats")
@@ -71,7 +70,7 @@ def _shares(text: str) -> dict[str, float]:
 
 
 def _repeats(listed: Manifest) -> list[list[int]]:
-    from featstore import pictures
+    from cer_fusion.featstore import pictures
 
     with counting("hashing", len(listed)) as count:
         digests, failed = pictures.digests(listed, progress=count)

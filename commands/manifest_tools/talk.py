@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
-from commands.console import escape, out_json, out_table, progress_bar, say
-from commands.outputs import check_outputs
+from cer_fusion.commands.console import escape, out_json, out_table, progress_bar, say
+from cer_fusion.commands.outputs import check_outputs
 
 if TYPE_CHECKING:
-    from featstore import Manifest
+    from cer_fusion.featstore import Manifest
 
 File = Annotated[Path, typer.Argument(help="A manifest.", metavar="FILE")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The manifest to write.")]
@@ -23,7 +22,7 @@ SHOWN = 10
 
 def read_named(files: Sequence[Path]) -> dict[str, Manifest]:
     """Read manifests under the names of their files, which must differ."""
-    from featstore import Manifest
+    from cer_fusion.featstore import Manifest
 
     names = [path.stem.replace(".", "_") for path in files]
     if len(files) < 2 or len(set(names)) != len(names):

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from commands.console import out_table
-from commands.manifest_tools.talk import Output, check_output, read_named, tell_left_out, write
-from commands.options import Json
-from commands.outputs import Overwrite
+from cer_fusion.commands.console import out_table
+from cer_fusion.commands.manifest_tools.talk import Output, check_output, read_named, tell_left_out, write
+from cer_fusion.commands.options import Json
+from cer_fusion.commands.outputs import Overwrite
 
 Files = Annotated[list[Path], typer.Argument(help="Two manifests or more.", metavar="FILE")]
 
@@ -28,7 +27,7 @@ def merge(
 
     Example: cer-feat manifest merge first.csv second.csv -o both.csv
     """
-    from featstore.union import merge as join
+    from cer_fusion.featstore.union import merge as join
 
     check_output(output, overwrite=overwrite)
     write(join(read_named(files), prefix=prefix), output, as_json, overwrite=overwrite)
@@ -49,8 +48,8 @@ def unity(
 
     Example: cer-feat manifest unity affectnet.csv rafdb_basic.csv -o unity.csv
     """
-    from featstore import class_set
-    from featstore.union import union
+    from cer_fusion.featstore import class_set
+    from cer_fusion.featstore.union import union
 
     check_output(output, overwrite=overwrite)
     manifests = read_named(files)

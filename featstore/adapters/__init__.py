@@ -13,10 +13,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from featstore.adapters.base import Adapted
-from featstore.class_sets import class_set
-from featstore.errors import ManifestError, nearest
-from featstore.relabelling import relabelled
+from cer_fusion.featstore.adapters.base import Adapted
+from cer_fusion.featstore.class_sets import class_set
+from cer_fusion.featstore.errors import ManifestError, nearest
+from cer_fusion.featstore.relabelling import relabelled
 
 
 class Kind(NamedTuple):

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from featstore.adapters.affectnet_npy import expression
-from featstore.adapters.base import Adapted, Gathering, tail
-from featstore.adapters.tree import PICTURE_SUFFIXES, Tree
-from featstore.class_sets import class_set
-from featstore.errors import ManifestError
-from featstore.manifest import Sample
-from featstore.places import plain_path
+from cer_fusion.featstore.adapters.affectnet_npy import expression
+from cer_fusion.featstore.adapters.base import Adapted, Gathering, tail
+from cer_fusion.featstore.adapters.tree import PICTURE_SUFFIXES, Tree
+from cer_fusion.featstore.class_sets import class_set
+from cer_fusion.featstore.errors import ManifestError
+from cer_fusion.featstore.manifest import Sample
+from cer_fusion.featstore.places import plain_path
 
 _LISTS = {"training.csv": "train", "validation.csv": "valid", "automatically_annotated.csv": "train"}
 _COLUMNS = (

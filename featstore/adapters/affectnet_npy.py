@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 
 import numpy as np
-
-from featstore.errors import FormatError, ManifestError
-from featstore.exchange.foreign_npy import read_npy_header
+from cer_fusion.featstore.errors import FormatError, ManifestError
+from cer_fusion.featstore.exchange.foreign_npy import read_npy_header
 
 _MAX_BYTES = 4096
 """Far more than the header and a number take."""

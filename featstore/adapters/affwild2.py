@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from featstore.adapters.base import Adapted, Gathering
-from featstore.adapters.tree import Tree
-from featstore.class_sets import class_set
-from featstore.csv_table import is_told_separator, lines_of
-from featstore.errors import ManifestError, listing
-from featstore.manifest import Sample
+from cer_fusion.featstore.adapters.base import Adapted, Gathering
+from cer_fusion.featstore.adapters.tree import Tree
+from cer_fusion.featstore.class_sets import class_set
+from cer_fusion.featstore.csv_table import is_told_separator, lines_of
+from cer_fusion.featstore.errors import ManifestError, listing
+from cer_fusion.featstore.manifest import Sample
 
 _SPLITS = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
 _EXPECTED = "annotations such as EXPR_.../Train_Set/<video>.txt and frames <video>/00001.jpg"

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from featstore.adapters.tree import Tree
-from featstore.class_sets import ClassSet, not_classes
-from featstore.errors import ClassSetError, ManifestError, listing
-from featstore.manifest import Manifest, Sample
+from cer_fusion.featstore.adapters.tree import Tree
+from cer_fusion.featstore.class_sets import ClassSet, not_classes
+from cer_fusion.featstore.errors import ClassSetError, ManifestError, listing
+from cer_fusion.featstore.manifest import Manifest, Sample
 
 
 @dataclass(frozen=True, kw_only=True)

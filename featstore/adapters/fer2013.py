@@ -12,13 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-
-from featstore.adapters.base import Adapted, Gathering
-from featstore.adapters.grey_png import grey_png, write_pictures
-from featstore.adapters.tree import Tree
-from featstore.class_sets import class_set
-from featstore.errors import ManifestError
-from featstore.manifest import Sample
+from cer_fusion.featstore.adapters.base import Adapted, Gathering
+from cer_fusion.featstore.adapters.grey_png import grey_png, write_pictures
+from cer_fusion.featstore.adapters.tree import Tree
+from cer_fusion.featstore.class_sets import class_set
+from cer_fusion.featstore.errors import ManifestError
+from cer_fusion.featstore.manifest import Sample
 
 SIDE_PX = 48
 USAGES = {"training": "train", "publictest": "valid", "privatetest": "test"}

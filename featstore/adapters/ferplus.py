@@ -12,16 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from featstore import files
-from featstore.adapters.base import Adapted, Gathering
-from featstore.adapters.fer2013 import Row, pixel_file, read_rows, usage_split
-from featstore.adapters.ferplus_votes import VOTES, basic8, compound7, parse_votes
-from featstore.adapters.grey_png import write_pictures
-from featstore.adapters.tree import Tree
-from featstore.class_sets import class_set
-from featstore.errors import ManifestError, nearest
-from featstore.manifest import Manifest, Sample
-from featstore.places import plain_path
+from cer_fusion.featstore import files
+from cer_fusion.featstore.adapters.base import Adapted, Gathering
+from cer_fusion.featstore.adapters.fer2013 import Row, pixel_file, read_rows, usage_split
+from cer_fusion.featstore.adapters.ferplus_votes import VOTES, basic8, compound7, parse_votes
+from cer_fusion.featstore.adapters.grey_png import write_pictures
+from cer_fusion.featstore.adapters.tree import Tree
+from cer_fusion.featstore.class_sets import class_set
+from cer_fusion.featstore.errors import ManifestError, nearest
+from cer_fusion.featstore.manifest import Manifest, Sample
+from cer_fusion.featstore.places import plain_path
 
 _FOLDERS = {"FER2013Train": "train", "FER2013Valid": "valid", "FER2013Test": "test"}
 _RULES = {"compound7": (compound7, "abaw7"), "basic8": (basic8, "basic8")}

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from featstore.adapters.base import Adapted, need_samples, passed_over, twice
-from featstore.adapters.tree import Tree
-from featstore.class_sets import ClassSet, declared_classes, found_classes
-from featstore.errors import ManifestError, listing
-from featstore.manifest import Manifest, Sample
-from featstore.typed_cells import SPLIT_WORDS, alike_notes
+from cer_fusion.featstore.adapters.base import Adapted, need_samples, passed_over, twice
+from cer_fusion.featstore.adapters.tree import Tree
+from cer_fusion.featstore.class_sets import ClassSet, declared_classes, found_classes
+from cer_fusion.featstore.errors import ManifestError, listing
+from cer_fusion.featstore.manifest import Manifest, Sample
+from cer_fusion.featstore.typed_cells import SPLIT_WORDS, alike_notes
 
 _NO_PLACE = "not in ROOT/<class>/ or ROOT/<split>/<class>/"
 

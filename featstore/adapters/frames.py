@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from featstore.adapters.base import Adapted, Gathering
-from featstore.adapters.tree import Tree
-from featstore.class_sets import class_set
-from featstore.errors import ManifestError, listing
-from featstore.frames_origin import ENDING, frames_origin
-from featstore.manifest import Sample
+from cer_fusion.featstore.adapters.base import Adapted, Gathering
+from cer_fusion.featstore.adapters.tree import Tree
+from cer_fusion.featstore.class_sets import class_set
+from cer_fusion.featstore.errors import ManifestError, listing
+from cer_fusion.featstore.frames_origin import ENDING, frames_origin
+from cer_fusion.featstore.manifest import Sample
 
 VIDEO_SUFFIXES = frozenset(
     {

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-
-from featstore import files
+from cer_fusion.featstore import files
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 

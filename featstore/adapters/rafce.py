@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
-from featstore.adapters.base import Adapted, Gathering, named_number
-from featstore.adapters.rafdb import Pictures, check_pictures, picture_name
-from featstore.adapters.tree import Tree
-from featstore.class_sets import class_set
-from featstore.errors import ManifestError, listing
-from featstore.manifest import Sample
-from featstore.places import folded, plain_path
+from cer_fusion.featstore.adapters.base import Adapted, Gathering, named_number
+from cer_fusion.featstore.adapters.rafdb import Pictures, check_pictures, picture_name
+from cer_fusion.featstore.adapters.tree import Tree
+from cer_fusion.featstore.class_sets import class_set
+from cer_fusion.featstore.errors import ManifestError, listing
+from cer_fusion.featstore.manifest import Sample
+from cer_fusion.featstore.places import folded, plain_path
 
 PARTITION = "0=train,1=test,2=valid"
 """What the numbers are taken to mean unless it is said otherwise."""

@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from featstore.adapters.base import Adapted, Gathering, named_number
-from featstore.adapters.tree import Tree
-from featstore.class_sets import ClassSet, class_set
-from featstore.errors import ManifestError
-from featstore.manifest import Sample
-from featstore.places import folded, plain_path
+from cer_fusion.featstore.adapters.base import Adapted, Gathering, named_number
+from cer_fusion.featstore.adapters.tree import Tree
+from cer_fusion.featstore.class_sets import ClassSet, class_set
+from cer_fusion.featstore.errors import ManifestError
+from cer_fusion.featstore.manifest import Sample
+from cer_fusion.featstore.places import folded, plain_path
 
 Pictures = Literal["aligned", "original"]
 _LABELS = "EmoLabel/list_patition_label.txt"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from featstore.adapters.base import Adapted, need_samples
-from featstore.class_sets import ClassSet, declared_classes, found_classes
-from featstore.csv_table import Table, read_table
-from featstore.errors import FormatError, ManifestError, nearest
-from featstore.exchange.parquet import pyarrow
-from featstore.manifest import Manifest, Sample
-from featstore.places import Places, as_meant
-from featstore.typed_cells import id_notes, read_groups, read_labels, read_splits
+from cer_fusion.featstore.adapters.base import Adapted, need_samples
+from cer_fusion.featstore.class_sets import ClassSet, declared_classes, found_classes
+from cer_fusion.featstore.csv_table import Table, read_table
+from cer_fusion.featstore.errors import FormatError, ManifestError, nearest
+from cer_fusion.featstore.exchange.parquet import pyarrow
+from cer_fusion.featstore.manifest import Manifest, Sample
+from cer_fusion.featstore.places import Places, as_meant
+from cer_fusion.featstore.typed_cells import id_notes, read_groups, read_labels, read_splits
 
 _OURS = {"id": "sample_id", "path": "path", "label": "label", "split": "split", "group": "group"}
 """What `--columns` calls a column, to its standard name."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from featstore.archives import (
+from cer_fusion.featstore.archives import (
     DAMAGED,
     MAX_BYTES,
     TarArchive,
@@ -23,11 +23,11 @@ from featstore.archives import (
     plain_name,
     tar_name,
 )
-from featstore.csv_table import decoded, first_line, is_told_separator, lines_of, stream_table
-from featstore.errors import ManifestError, listing
-from featstore.manifest import has_controls
-from featstore.pictures import HEAD_BYTES, picture_kind
-from featstore.places import folded
+from cer_fusion.featstore.csv_table import decoded, first_line, is_told_separator, lines_of, stream_table
+from cer_fusion.featstore.errors import ManifestError, listing
+from cer_fusion.featstore.manifest import has_controls
+from cer_fusion.featstore.pictures import HEAD_BYTES, picture_kind
+from cer_fusion.featstore.places import folded
 
 PICTURE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff",

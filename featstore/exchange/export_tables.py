@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from featstore.exchange.export_rows import SAMPLE_COLUMNS, Exported, pieces
-from featstore.exchange.parquet import pyarrow
+from cer_fusion.featstore.exchange.export_rows import SAMPLE_COLUMNS, Exported, pieces
+from cer_fusion.featstore.exchange.parquet import pyarrow
 
 _GROUP_ROWS = 8192
 _EXACT = "%.9g"

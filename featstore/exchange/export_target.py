@@ -9,8 +9,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from featstore import files
-from featstore.errors import CommitError, FeatstoreError, OutputExistsError
+from cer_fusion.featstore import files
+from cer_fusion.featstore.errors import CommitError, FeatstoreError, OutputExistsError
 
 NOTE_FILE = "export.json"
 

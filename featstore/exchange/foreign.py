@@ -12,15 +12,14 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 import xxhash
-
-from featstore import pictures
-from featstore.errors import ManifestError, RowsError, listing
-from featstore.extract import plan
-from featstore.manifest import Manifest, Sample
-from featstore.places import folded, plain_path, starts
-from featstore.shard import Rows
-from featstore.spec import Dtype, FeatureSpec
-from featstore.store import Store
+from cer_fusion.featstore import pictures
+from cer_fusion.featstore.errors import ManifestError, RowsError, listing
+from cer_fusion.featstore.extract import plan
+from cer_fusion.featstore.manifest import Manifest, Sample
+from cer_fusion.featstore.places import folded, plain_path, starts
+from cer_fusion.featstore.shard import Rows
+from cer_fusion.featstore.spec import Dtype, FeatureSpec
+from cer_fusion.featstore.store import Store
 
 PIECE_BYTES = 32 * 1024 * 1024
 """Rows are checked and hashed in pieces of about this size, so that a mapped file is never in memory as a whole."""

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from featstore.errors import FormatError, RowsError, listing, nearest
+from cer_fusion.featstore.errors import FormatError, RowsError, listing, nearest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy.typing as npt
-
-from featstore import document
-from featstore.csv_table import decoded
-from featstore.errors import FormatError, ManifestError
-from featstore.exchange import export_note
-from featstore.exchange.foreign import RowSource
-from featstore.exchange.foreign_choice import block_names, choose_names, choose_rows
-from featstore.exchange.foreign_hdf5 import SIGNATURE, Hdf5File
-from featstore.exchange.foreign_npy import MAGIC, Frames, SampleFolder, map_npy
-from featstore.exchange.foreign_npz import NpzFile
-from featstore.exchange.foreign_parquet import MAGIC as PARQUET_MAGIC
-from featstore.exchange.foreign_parquet import ParquetFile
+from cer_fusion.featstore import document
+from cer_fusion.featstore.csv_table import decoded
+from cer_fusion.featstore.errors import FormatError, ManifestError
+from cer_fusion.featstore.exchange import export_note
+from cer_fusion.featstore.exchange.foreign import RowSource
+from cer_fusion.featstore.exchange.foreign_choice import block_names, choose_names, choose_rows
+from cer_fusion.featstore.exchange.foreign_hdf5 import SIGNATURE, Hdf5File
+from cer_fusion.featstore.exchange.foreign_npy import MAGIC, Frames, SampleFolder, map_npy
+from cer_fusion.featstore.exchange.foreign_npz import NpzFile
+from cer_fusion.featstore.exchange.foreign_parquet import MAGIC as PARQUET_MAGIC
+from cer_fusion.featstore.exchange.foreign_parquet import ParquetFile
 
 Form = Literal["npy", "npz", "torch", "hdf5", "parquet", "export folder", "sample folder"]
 NAMES_FILE = "file_names.txt"

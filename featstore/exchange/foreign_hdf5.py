@@ -13,9 +13,8 @@ from typing import Any, TypeVar
 import h5py
 import numpy as np
 import numpy.typing as npt
-
-from featstore.errors import FormatError
-from featstore.exchange.foreign_choice import Entry
+from cer_fusion.featstore.errors import FormatError
+from cer_fusion.featstore.exchange.foreign_choice import Entry
 
 T = TypeVar("T")
 SIGNATURE = b"\x89HDF\r\n\x1a\n"

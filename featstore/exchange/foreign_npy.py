@@ -10,8 +10,7 @@ from typing import IO, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
-
-from featstore.errors import FormatError, RowsError, listing
+from cer_fusion.featstore.errors import FormatError, RowsError, listing
 
 Frames = Literal["mean", "max"]
 """How the frames of a sample become one row."""

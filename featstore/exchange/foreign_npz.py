@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from featstore.errors import FormatError
-from featstore.exchange.foreign_choice import Entry
-from featstore.exchange.foreign_npy import NpyHeader, map_array, read_npy_header
+from cer_fusion.featstore.errors import FormatError
+from cer_fusion.featstore.exchange.foreign_choice import Entry
+from cer_fusion.featstore.exchange.foreign_npy import NpyHeader, map_array, read_npy_header
 
 MAX_INFLATED_BYTES = 4 * 1024**3
 """How much a compressed member may claim to hold; it is inflated into memory."""

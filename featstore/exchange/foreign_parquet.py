@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from featstore.errors import FormatError
-from featstore.exchange.export_note import KEY, parse_note
-from featstore.exchange.parquet import pyarrow
+from cer_fusion.featstore.errors import FormatError
+from cer_fusion.featstore.exchange.export_note import KEY, parse_note
+from cer_fusion.featstore.exchange.parquet import pyarrow
 
 MAGIC = b"PAR1"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from featstore.errors import FeatstoreError
+from cer_fusion.featstore.errors import FeatstoreError
 
 
 def pyarrow() -> tuple[Any, Any]:

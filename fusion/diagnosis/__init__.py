@@ -6,7 +6,7 @@ backbones, similarity of blocks (CKA), calibration, confused pairs, hardest samp
 
 from __future__ import annotations
 
-from fusion.diagnosis.diagnosing import diagnose
-from fusion.diagnosis.result import Diagnosis
+from cer_fusion.fusion.diagnosis.diagnosing import diagnose
+from cer_fusion.fusion.diagnosis.result import Diagnosis
 
 __all__ = ["Diagnosis", "diagnose"]

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from cer_fusion.fusion.metrics import confusion_matrix
+from cer_fusion.fusion.statistics.kappa import cohen_kappa
 from numpy.typing import NDArray
-
-from fusion.metrics import confusion_matrix
-from fusion.statistics.kappa import cohen_kappa
 
 IntArray = NDArray[np.int64]
 Matrix: TypeAlias = tuple[tuple[float | None, ...], ...]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from cer_fusion.fusion.errors import ReportError
 from numpy.typing import NDArray
-
-from fusion.errors import ReportError
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from cer_fusion.fusion.diagnosis.agreement import Matrix
+from cer_fusion.fusion.diagnosis.pieces import Centred, places
+from cer_fusion.fusion.errors import ReportError
 from numpy.typing import NDArray
-
-from fusion.diagnosis.agreement import Matrix
-from fusion.diagnosis.pieces import Centred, places
-from fusion.errors import ReportError
 
 FloatArray = NDArray[np.float64]
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
-from fusion.diagnosis.cka import Similarity
-from fusion.figures import INK, PAPER
-from fusion.table import MINUS
+from cer_fusion.fusion.diagnosis.cka import Similarity
+from cer_fusion.fusion.figures import INK, PAPER
+from cer_fusion.fusion.table import MINUS
 
 
 def draw_cka(panel: Any, similar: Similarity) -> None:

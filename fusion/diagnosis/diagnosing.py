@@ -5,23 +5,22 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from cer_fusion.fusion.answers import Classifier
+from cer_fusion.fusion.comparison import check_same_task
+from cer_fusion.fusion.diagnosis.agreement import Agreement, agreement
+from cer_fusion.fusion.diagnosis.calibration import BINS, calibration, losses
+from cer_fusion.fusion.diagnosis.cka import similarity
+from cer_fusion.fusion.diagnosis.mistakes import confused_pairs, hardest
+from cer_fusion.fusion.diagnosis.near_duplicates import THRESHOLD, near_duplicates
+from cer_fusion.fusion.diagnosis.result import Contribution, Diagnosis, SubsetValue
+from cer_fusion.fusion.diagnosis.shapley import left_out, shapley
+from cer_fusion.fusion.diagnosis.subsets import Progress, Subsets, answer_subsets
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.metrics import Scores, scores
+from cer_fusion.fusion.report import plain_params
+from cer_fusion.fusion.rows import Rows
+from cer_fusion.fusion.statistics.intervals import LEVEL, bootstrap, percentile
 from numpy.typing import NDArray
-
-from fusion.answers import Classifier
-from fusion.comparison import check_same_task
-from fusion.diagnosis.agreement import Agreement, agreement
-from fusion.diagnosis.calibration import BINS, calibration, losses
-from fusion.diagnosis.cka import similarity
-from fusion.diagnosis.mistakes import confused_pairs, hardest
-from fusion.diagnosis.near_duplicates import THRESHOLD, near_duplicates
-from fusion.diagnosis.result import Contribution, Diagnosis, SubsetValue
-from fusion.diagnosis.shapley import left_out, shapley
-from fusion.diagnosis.subsets import Progress, Subsets, answer_subsets
-from fusion.errors import ReportError
-from fusion.metrics import Scores, scores
-from fusion.report import plain_params
-from fusion.rows import Rows
-from fusion.statistics.intervals import LEVEL, bootstrap, percentile
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -113,7 +112,7 @@ def diagnose(
 
 
 def _linear() -> Classifier:
-    from fusion.heads import make_head
+    from cer_fusion.fusion.heads import make_head
 
     return make_head("linear")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fusion.diagnosis.cka_figure import draw_cka
-from fusion.diagnosis.reliability_figure import draw_reliability
-from fusion.diagnosis.result import Diagnosis
-from fusion.diagnosis.shapley_figure import draw_shapley
-from fusion.figures import STYLE, new_figure
+from cer_fusion.fusion.diagnosis.cka_figure import draw_cka
+from cer_fusion.fusion.diagnosis.reliability_figure import draw_reliability
+from cer_fusion.fusion.diagnosis.result import Diagnosis
+from cer_fusion.fusion.diagnosis.shapley_figure import draw_shapley
+from cer_fusion.fusion.figures import STYLE, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

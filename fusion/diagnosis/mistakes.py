@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from cer_fusion.fusion.diagnosis.calibration import losses
+from cer_fusion.fusion.metrics import Scores
 from numpy.typing import NDArray
-
-from fusion.diagnosis.calibration import losses
-from fusion.metrics import Scores
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]

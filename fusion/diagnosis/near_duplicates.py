@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from cer_fusion.fusion.diagnosis.pieces import Centred, mean_row, places
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.rows import Rows
 from numpy.typing import NDArray
-
-from fusion.diagnosis.pieces import Centred, mean_row, places
-from fusion.errors import ReportError
-from fusion.rows import Rows
 
 FloatArray = NDArray[np.float32]
 

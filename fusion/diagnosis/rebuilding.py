@@ -8,8 +8,8 @@ from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from fusion.errors import ReportError
-from fusion.files.sealed import known_keys
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.files.sealed import known_keys
 
 T = TypeVar("T")
 

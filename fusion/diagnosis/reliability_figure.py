@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fusion.diagnosis.calibration import Calibration
-from fusion.figures import BLUE, GREY
-from fusion.statistics.intervals import wilson
+from cer_fusion.fusion.diagnosis.calibration import Calibration
+from cer_fusion.fusion.figures import BLUE, GREY
+from cer_fusion.fusion.statistics.intervals import wilson
 
 
 def draw_reliability(panel: Any, found: Calibration) -> None:

@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fusion.diagnosis.agreement import Agreement
-from fusion.diagnosis.calibration import Calibration
-from fusion.diagnosis.cka import Similarity
-from fusion.diagnosis.mistakes import ConfusedPair, HardSample
-from fusion.diagnosis.near_duplicates import NearDuplicates
-from fusion.diagnosis.rebuilding import rebuilt
-from fusion.files.sealed import read_sealed, write_sealed
-from fusion.statistics.intervals import Interval
+from cer_fusion.fusion.diagnosis.agreement import Agreement
+from cer_fusion.fusion.diagnosis.calibration import Calibration
+from cer_fusion.fusion.diagnosis.cka import Similarity
+from cer_fusion.fusion.diagnosis.mistakes import ConfusedPair, HardSample
+from cer_fusion.fusion.diagnosis.near_duplicates import NearDuplicates
+from cer_fusion.fusion.diagnosis.rebuilding import rebuilt
+from cer_fusion.fusion.files.sealed import read_sealed, write_sealed
+from cer_fusion.fusion.statistics.intervals import Interval
 
 FORMAT, FORMAT_VERSION = "cer-diagnosis", 1
 

@@ -6,9 +6,8 @@ from math import factorial
 from typing import Any
 
 import numpy as np
+from cer_fusion.fusion.errors import ReportError
 from numpy.typing import NDArray
-
-from fusion.errors import ReportError
 
 FloatArray = NDArray[np.float64]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fusion.diagnosis.result import Contribution
-from fusion.figures import BLUE, GREY, INK, ORANGE
+from cer_fusion.fusion.diagnosis.result import Contribution
+from cer_fusion.fusion.figures import BLUE, GREY, INK, ORANGE
 
 
 def draw_shapley(panel: Any, contributions: Sequence[Contribution]) -> None:

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
+from cer_fusion.fusion.answers import Classifier
+from cer_fusion.fusion.entries import Entry, answered, entries_of
+from cer_fusion.fusion.errors import ReportError, nearest
+from cer_fusion.fusion.folds import folds_of
+from cer_fusion.fusion.rows import Rows
 from numpy.typing import NDArray
-
-from fusion.answers import Classifier
-from fusion.entries import Entry, answered, entries_of
-from fusion.errors import ReportError, nearest
-from fusion.folds import folds_of
-from fusion.rows import Rows
 
 FloatArray = NDArray[np.float64]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from fusion.diagnosis.agreement import Agreement
-from fusion.diagnosis.result import Contribution, Diagnosis
-from fusion.statistics.intervals import Interval
-from fusion.table import EN_DASH, Cell, Table, points
+from cer_fusion.fusion.diagnosis.agreement import Agreement
+from cer_fusion.fusion.diagnosis.result import Contribution, Diagnosis
+from cer_fusion.fusion.statistics.intervals import Interval
+from cer_fusion.fusion.table import EN_DASH, Cell, Table, points
 
 _ROWS = 16  # subsets and pairs shown; the file has all
 

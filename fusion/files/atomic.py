@@ -7,7 +7,7 @@ import os
 import secrets
 from pathlib import Path
 
-from fusion.errors import OutputExistsError
+from cer_fusion.fusion.errors import OutputExistsError
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.ENOTSUP}
 

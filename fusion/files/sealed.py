@@ -8,8 +8,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from fusion.errors import ReportError
-from fusion.files.atomic import write_atomic
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.files.atomic import write_atomic
 
 MOST_MEMORY = 320 * 2**20
 """What a sealed file may take when read, in bytes: some four million probabilities."""

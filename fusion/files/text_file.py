@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 
-from fusion.errors import FusionError
+from cer_fusion.fusion.errors import FusionError
 
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fusion.files.atomic import sync_folder, taken
+from cer_fusion.fusion.files.atomic import sync_folder, taken
 
 _HERE, _EXCHANGE = -100, 2
 """`AT_FDCWD` and `RENAME_EXCHANGE` of Linux (renameat2(2))."""

@@ -8,13 +8,13 @@ from importlib.util import find_spec
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from fusion.errors import HeadConfigError, UnknownHeadError, nearest
+from cer_fusion.fusion.errors import HeadConfigError, UnknownHeadError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fusion.heads.base import Head
-    from fusion.heads.mlp_config import MLPConfig
+    from cer_fusion.fusion.heads.base import Head
+    from cer_fusion.fusion.heads.mlp_config import MLPConfig
 
 __all__ = [
     "USUAL",
@@ -28,24 +28,24 @@ __all__ = [
 ]
 
 _HEADS = {
-    "mlp": "fusion.heads.mlp:MLPHead",
-    "linear": "fusion.heads.linear:LinearHead",
-    "weighted": "fusion.heads.weighted:WeightedHead",
-    "ridge": "fusion.heads.ridge:RidgeHead",
-    "lda": "fusion.heads.lda:LDAHead",
-    "svm": "fusion.heads.svm:SVMHead",
-    "knn": "fusion.heads.knn:KNNHead",
-    "ncm": "fusion.heads.ncm:NCMHead",
-    "late": "fusion.heads.late:LateHead",
-    "stacking": "fusion.heads.stacking:StackingHead",
-    "xgboost": "fusion.heads.xgb:XGBoostHead",
-    "histgb": "fusion.heads.histgb:HistGBHead",
-    "lightgbm": "fusion.heads.lgbm:LightGBMHead",
-    "catboost": "fusion.heads.cat:CatBoostHead",
-    "gated": "fusion.heads.gated:GatedHead",
-    "bilinear": "fusion.heads.bilinear:BilinearHead",
-    "tokens": "fusion.heads.tokens:TokensHead",
-    "tabm": "fusion.heads.tabm:TabMHead",
+    "mlp": "cer_fusion.fusion.heads.mlp:MLPHead",
+    "linear": "cer_fusion.fusion.heads.linear:LinearHead",
+    "weighted": "cer_fusion.fusion.heads.weighted:WeightedHead",
+    "ridge": "cer_fusion.fusion.heads.ridge:RidgeHead",
+    "lda": "cer_fusion.fusion.heads.lda:LDAHead",
+    "svm": "cer_fusion.fusion.heads.svm:SVMHead",
+    "knn": "cer_fusion.fusion.heads.knn:KNNHead",
+    "ncm": "cer_fusion.fusion.heads.ncm:NCMHead",
+    "late": "cer_fusion.fusion.heads.late:LateHead",
+    "stacking": "cer_fusion.fusion.heads.stacking:StackingHead",
+    "xgboost": "cer_fusion.fusion.heads.xgb:XGBoostHead",
+    "histgb": "cer_fusion.fusion.heads.histgb:HistGBHead",
+    "lightgbm": "cer_fusion.fusion.heads.lgbm:LightGBMHead",
+    "catboost": "cer_fusion.fusion.heads.cat:CatBoostHead",
+    "gated": "cer_fusion.fusion.heads.gated:GatedHead",
+    "bilinear": "cer_fusion.fusion.heads.bilinear:BilinearHead",
+    "tokens": "cer_fusion.fusion.heads.tokens:TokensHead",
+    "tabm": "cer_fusion.fusion.heads.tabm:TabMHead",
 }
 _EXTRAS = {"lightgbm": "lightgbm", "catboost": "catboost"}  # heads whose library is an extra, and that library
 _FORMERLY = {"n_jobs": "threads"}  # what a setting was called, and is called

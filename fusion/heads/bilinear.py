@@ -8,11 +8,10 @@ from itertools import combinations
 from typing import ClassVar
 
 import torch
+from cer_fusion.fusion.heads.network import Drop, Linear, Network, Norm, Projections
+from cer_fusion.fusion.heads.network_head import NetworkHead
+from cer_fusion.fusion.heads.ranges import whole
 from torch import Tensor
-
-from fusion.heads.network import Drop, Linear, Network, Norm, Projections
-from fusion.heads.network_head import NetworkHead
-from fusion.heads.ranges import whole
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
+from cer_fusion.fusion.blocks import FloatArray, slices
+from cer_fusion.fusion.heads.base import Codes, softmax
+from cer_fusion.fusion.heads.holdout import stratified_folds
+from cer_fusion.fusion.heads.linear import LinearHead
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-
-from fusion.blocks import FloatArray, slices
-from fusion.heads.base import Codes, softmax
-from fusion.heads.holdout import stratified_folds
-from fusion.heads.linear import LinearHead
 
 logger = logging.getLogger(__name__)
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from cer_fusion.fusion.errors import HeadConfigError
+from cer_fusion.fusion.heads.base import Codes
 from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_class_weight
-
-from fusion.errors import HeadConfigError
-from fusion.heads.base import Codes
 
 
 def factors(class_weight: Any, classes: NDArray[Any], codes: Codes) -> NDArray[np.float64]:

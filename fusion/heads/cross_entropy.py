@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from cer_fusion.fusion.errors import HeadConfigError
+from cer_fusion.fusion.heads.base import Codes
 from numpy.typing import NDArray
 from torch import Tensor
-
-from fusion.errors import HeadConfigError
-from fusion.heads.base import Codes
 
 
 class CrossEntropy:

@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
+from cer_fusion.fusion.errors import HeadConfigError
+from cer_fusion.fusion.heads.thread_counts import threads_of
 from numpy.typing import NDArray
-
-from fusion.errors import HeadConfigError
-from fusion.heads.thread_counts import threads_of
 
 A = TypeVar("A")
 B = TypeVar("B")

@@ -7,16 +7,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from cer_fusion.fusion.blocks import WHOLE, FloatArray, slices
+from cer_fusion.fusion.errors import BlockError, HeadDataError
+from cer_fusion.fusion.joined import JoinedRows, Matrix, each_piece
 from numpy.typing import NDArray
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.validation import validate_data
 
-from fusion.blocks import WHOLE, FloatArray, slices
-from fusion.errors import BlockError, HeadDataError
-from fusion.joined import JoinedRows, Matrix, each_piece
-
 if TYPE_CHECKING:
-    from fusion.heads.base import Head
+    from cer_fusion.fusion.heads.base import Head
 
 
 def entered_with_labels(head: Head, X: Any, y: Any) -> tuple[Matrix, NDArray[Any]]:
@@ -107,7 +106,7 @@ def refuse_unfinite_piece(head: Head, start: int, piece: FloatArray) -> FloatArr
 def _refuse_what_needs_memory(head: Head, X: JoinedRows) -> None:
     if head.learns_in_pieces:
         return
-    from fusion.heads import heads_in_pieces
+    from cer_fusion.fusion.heads import heads_in_pieces
 
     raise HeadDataError(
         f"the head {head.name!r} learns from rows in memory only, at least {X.nbytes:,} bytes for {len(X):,} rows of "

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from cer_fusion.fusion.errors import HeadConfigError
+from cer_fusion.fusion.heads.network import Drop, Linear, Network, Projections, unchanged
+from cer_fusion.fusion.heads.network_head import NetworkHead
+from cer_fusion.fusion.heads.ranges import whole
 from numpy.typing import NDArray
 from torch import Tensor
-
-from fusion.errors import HeadConfigError
-from fusion.heads.network import Drop, Linear, Network, Projections, unchanged
-from fusion.heads.network_head import NetworkHead
-from fusion.heads.ranges import whole
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
+from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.heads.base import Codes, Head, Proba, softmax
+from cer_fusion.fusion.heads.class_weights import by_code
+from cer_fusion.fusion.heads.pca import BlockPCA
+from cer_fusion.fusion.heads.state import HeadState
+from cer_fusion.fusion.heads.thread_counts import libraries_limited, tree_threads
+from cer_fusion.fusion.heads.trees import Trees
 from sklearn.ensemble import HistGradientBoostingClassifier
-
-from fusion.blocks import FloatArray
-from fusion.heads.base import Codes, Head, Proba, softmax
-from fusion.heads.class_weights import by_code
-from fusion.heads.pca import BlockPCA
-from fusion.heads.state import HeadState
-from fusion.heads.thread_counts import libraries_limited, tree_threads
-from fusion.heads.trees import Trees
 
 
 class HistGBHead(Head):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from cer_fusion.fusion.heads.base import Codes
 from numpy.typing import NDArray
-
-from fusion.heads.base import Codes
 
 
 def stratified_folds(codes: Codes, folds: int, *, seed: int) -> NDArray[np.int64]:

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 import numpy as np
+from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.errors import HeadConfigError
+from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_shape
+from cer_fusion.fusion.heads.ncm import unit_rows
+from cer_fusion.fusion.heads.normalizing import BlockNormalizer, Normalize
+from cer_fusion.fusion.heads.state import HeadState
 from numpy.typing import NDArray
-
-from fusion.blocks import FloatArray
-from fusion.errors import HeadConfigError
-from fusion.heads.base import Codes, Head, Proba, expect_shape
-from fusion.heads.ncm import unit_rows
-from fusion.heads.normalizing import BlockNormalizer, Normalize
-from fusion.heads.state import HeadState
 
 CHUNK: Final = 512
 """Rows that are asked about at a time."""
@@ -37,7 +36,7 @@ class KNNHead(Head):
     temperature : float
         Cosines less than this apart count about alike.
     normalize : {"power", "l2", "none"}
-        What happens to each block first (`fusion.heads.normalizing`); then whole rows get unit length.
+        What happens to each block first (`cer_fusion.fusion.heads.normalizing`); then whole rows get unit length.
     threads : int, optional
         CPU threads while fitting and answering; None takes what the libraries are set to, but no more than a core each.
     random_state : int, RandomState or None

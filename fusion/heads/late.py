@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
+from cer_fusion.fusion.blocks import FloatArray, checked_weights
+from cer_fusion.fusion.errors import HeadConfigError, nearest
+from cer_fusion.fusion.heads.base import Codes, Proba, expect_shape
+from cer_fusion.fusion.heads.learned_weights import check_objective, learned_weights
+from cer_fusion.fusion.heads.members import HeadOfMembers
+from cer_fusion.fusion.heads.out_of_fold import check_folds
+from cer_fusion.fusion.heads.state import HeadState
+from cer_fusion.fusion.heads.temperature import WIDEST, fitted_temperature, tempered
+from cer_fusion.fusion.mixes import MIXES, SMALLEST, Mix, mixed
 from numpy.typing import NDArray
-
-from fusion.blocks import FloatArray, checked_weights
-from fusion.errors import HeadConfigError, nearest
-from fusion.heads.base import Codes, Proba, expect_shape
-from fusion.heads.learned_weights import check_objective, learned_weights
-from fusion.heads.members import HeadOfMembers
-from fusion.heads.out_of_fold import check_folds
-from fusion.heads.state import HeadState
-from fusion.heads.temperature import WIDEST, fitted_temperature, tempered
-from fusion.mixes import MIXES, SMALLEST, Mix, mixed
 
 LEARNED = "learned"
 
@@ -38,8 +37,8 @@ class LateHead(HeadOfMembers):
         In column order; None is one block.
     weights : dict of block name to weight, "learned" or None
         Every block named, none negative; only proportions matter. None weighs all alike. `learned` calibrates the
-        members and chooses the weights that do best on the rows of the same folds (`fusion.heads.learned_weights`);
-        a single block has nothing to learn.
+        members and chooses the weights that do best on the rows of the same folds
+        (`cer_fusion.fusion.heads.learned_weights`); a single block has nothing to learn.
     mix : {"arithmetic", "geometric", "harmonic", "rank"}
         Weighted mean of probabilities, of log probabilities (a product of experts), of reciprocals, or of ranks
         (Borda's count, for members whose order of classes is better than their probabilities).

@@ -6,19 +6,18 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 import numpy as np
+from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.errors import HeadConfigError
+from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_positive, expect_shape, softmax
+from cer_fusion.fusion.heads.mlp_config import Standardize
+from cer_fusion.fusion.heads.out_of_fold import check_folds, out_of_fold
+from cer_fusion.fusion.heads.scaling import BlockScaler
+from cer_fusion.fusion.heads.state import HeadState
+from cer_fusion.fusion.heads.temperature import WIDEST, fitted_temperature
+from cer_fusion.fusion.mixes import SMALLEST
 from numpy.typing import NDArray
 from scipy.linalg import solve
 from sklearn.covariance import ledoit_wolf_shrinkage
-
-from fusion.blocks import FloatArray
-from fusion.errors import HeadConfigError
-from fusion.heads.base import Codes, Head, Proba, expect_positive, expect_shape, softmax
-from fusion.heads.mlp_config import Standardize
-from fusion.heads.out_of_fold import check_folds, out_of_fold
-from fusion.heads.scaling import BlockScaler
-from fusion.heads.state import HeadState
-from fusion.heads.temperature import WIDEST, fitted_temperature
-from fusion.mixes import SMALLEST
 
 LEDOIT_WOLF: Final = "ledoit_wolf"
 
@@ -43,7 +42,7 @@ class LDAHead(Head):
     prior : {"observed", "uniform"}
         Class probabilities before a row is seen: as among the training rows, or all alike.
     standardize : {"none", "standard", "l2", "power"}
-        What happens to each block first (`fusion.heads.scaling`).
+        What happens to each block first (`cer_fusion.fusion.heads.scaling`).
     calibrate : bool
         Fit the temperature; costs `folds` more fits.
     folds : int

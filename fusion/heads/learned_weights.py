@@ -7,15 +7,14 @@ from math import comb
 from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
+from cer_fusion.fusion.errors import HeadConfigError, nearest
+from cer_fusion.fusion.grid import simplex
+from cer_fusion.fusion.heads.base import Codes, softmax
+from cer_fusion.fusion.heads.temperature import log_loss
+from cer_fusion.fusion.mixes import Mix, mixed, probabilities, terms
+from cer_fusion.fusion.mixing import counted, decisions, totals
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-
-from fusion.errors import HeadConfigError, nearest
-from fusion.grid import simplex
-from fusion.heads.base import Codes, softmax
-from fusion.heads.temperature import log_loss
-from fusion.mixes import Mix, mixed, probabilities, terms
-from fusion.mixing import counted, decisions, totals
 
 Objective: TypeAlias = Literal["log_loss", "macro_f1"]
 

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 import numpy as np
-
-from fusion.blocks import FloatArray
-from fusion.errors import MissingExtraError
-from fusion.heads.base import Codes, Head, Proba
-from fusion.heads.class_weights import factors
-from fusion.heads.pca import BlockPCA
-from fusion.heads.state import HeadState
-from fusion.heads.thread_counts import tree_threads
+from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.errors import MissingExtraError
+from cer_fusion.fusion.heads.base import Codes, Head, Proba
+from cer_fusion.fusion.heads.class_weights import factors
+from cer_fusion.fusion.heads.pca import BlockPCA
+from cer_fusion.fusion.heads.state import HeadState
+from cer_fusion.fusion.heads.thread_counts import tree_threads
 
 try:
     import lightgbm

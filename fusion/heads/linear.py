@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 import numpy as np
+from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.errors import HeadConfigError
+from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_shape, softmax
+from cer_fusion.fusion.heads.class_weights import by_code, factors
+from cer_fusion.fusion.heads.logistic import fit_in_pieces
+from cer_fusion.fusion.heads.mlp_config import Standardize
+from cer_fusion.fusion.heads.scaling import BlockScaler
+from cer_fusion.fusion.heads.state import HeadState
+from cer_fusion.fusion.joined import JoinedRows, Matrix
 from sklearn.linear_model import LogisticRegression
-
-from fusion.blocks import FloatArray
-from fusion.errors import HeadConfigError
-from fusion.heads.base import Codes, Head, Proba, expect_shape, softmax
-from fusion.heads.class_weights import by_code, factors
-from fusion.heads.logistic import fit_in_pieces
-from fusion.heads.mlp_config import Standardize
-from fusion.heads.scaling import BlockScaler
-from fusion.heads.state import HeadState
-from fusion.joined import JoinedRows, Matrix
 
 TOLERANCE: Final = 1e-4
 """Largest entry of the mean loss's gradient at which L-BFGS stops: scikit-learn's default."""
@@ -26,7 +25,7 @@ class LinearHead(Head):
     """Logistic regression with an L2 penalty, fitted by scikit-learn's L-BFGS.
 
     Rows that stay on the disk (`JoinedRows`) are read anew in every iteration, and the same optimum is sought on sums
-    over their pieces (`fusion.heads.logistic`): memory is bounded, time is not.
+    over their pieces (`cer_fusion.fusion.heads.logistic`): memory is bounded, time is not.
 
     Parameters
     ----------
@@ -38,8 +37,8 @@ class LinearHead(Head):
     class_weight : None, "balanced" or dict
         Factor on each class's loss.
     standardize : {"none", "standard", "l2", "power"}
-        What happens to each block first (`fusion.heads.scaling`). With anything but `none`, scaling a block before
-        this head changes nothing (`l2` and `power` keep directions only, `standard` undoes it).
+        What happens to each block first (`cer_fusion.fusion.heads.scaling`). With anything but `none`, scaling a block
+        before this head changes nothing (`l2` and `power` keep directions only, `standard` undoes it).
     max_iter : int
         Upper limit on L-BFGS iterations.
     threads : int, optional

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from cer_fusion.fusion.heads.base import Codes, Proba, softmax
+from cer_fusion.fusion.mixes import SMALLEST
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-
-from fusion.heads.base import Codes, Proba, softmax
-from fusion.mixes import SMALLEST
 
 FloatArray = NDArray[np.float64]
 

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from cer_fusion.fusion.blocks import FloatArray, slices
+from cer_fusion.fusion.errors import HeadConfigError, nearest
+from cer_fusion.fusion.heads import make_head, todays
+from cer_fusion.fusion.heads.base import Codes, Head
+from cer_fusion.fusion.heads.out_of_fold import out_of_fold
+from cer_fusion.fusion.heads.state import HeadState
 from numpy.typing import NDArray
-
-from fusion.blocks import FloatArray, slices
-from fusion.errors import HeadConfigError, nearest
-from fusion.heads import make_head, todays
-from fusion.heads.base import Codes, Head
-from fusion.heads.out_of_fold import out_of_fold
-from fusion.heads.state import HeadState
 
 OF_MEMBERS = ("late", "stacking")
 """Heads that have members, and so cannot be one: a member sees a single block."""

@@ -8,18 +8,17 @@ from dataclasses import asdict, fields
 from typing import Any, ClassVar
 
 import numpy as np
+from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_shape
+from cer_fusion.fusion.heads.class_weights import factors
+from cer_fusion.fusion.heads.devices import chosen_device, chosen_dtype, side_by_side, threads_set_to
+from cer_fusion.fusion.heads.holdout import left_out_rows
+from cer_fusion.fusion.heads.log_pool import learned_factors, pooled
+from cer_fusion.fusion.heads.mlp_config import Fusion, MLPConfig, Norm, Standardize
+from cer_fusion.fusion.heads.perceptrons import Perceptrons
+from cer_fusion.fusion.heads.state import HeadState
+from cer_fusion.fusion.joined import Matrix, columns_of, rows_at
 from numpy.typing import NDArray
-
-from fusion.blocks import FloatArray
-from fusion.heads.base import Codes, Head, Proba, expect_shape
-from fusion.heads.class_weights import factors
-from fusion.heads.devices import chosen_device, chosen_dtype, side_by_side, threads_set_to
-from fusion.heads.holdout import left_out_rows
-from fusion.heads.log_pool import learned_factors, pooled
-from fusion.heads.mlp_config import Fusion, MLPConfig, Norm, Standardize
-from fusion.heads.perceptrons import Perceptrons
-from fusion.heads.state import HeadState
-from fusion.joined import Matrix, columns_of, rows_at
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ class MLPHead(Head):
     Predicts with NumPy in float64: a kept head needs no PyTorch and answers the same for one row as for a thousand.
 
     Rows that stay on the disk (`JoinedRows`) pass through memory in windows of `WINDOW_BYTES`, in a new order every
-    epoch (`fusion.heads.mlp_batches`); beside the window, memory holds the network and its optimiser.
+    epoch (`cer_fusion.fusion.heads.mlp_batches`); beside the window, memory holds the network and its optimiser.
 
     Parameters
     ----------

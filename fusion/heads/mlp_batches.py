@@ -8,11 +8,10 @@ from typing import Final, Protocol, TypeAlias
 
 import numpy as np
 import torch
+from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.joined import CHUNK, JoinedRows, Matrix, each_piece, rows_at
 from numpy.typing import NDArray
 from torch import Tensor
-
-from fusion.blocks import FloatArray
-from fusion.joined import CHUNK, JoinedRows, Matrix, each_piece, rows_at
 
 WINDOW_BYTES: Final = 2**28
 """Rows of a window, counted as float32. The order of streamed batches, and so the trained weights, depend on it."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, TypeAlias, get_args
 
-from fusion.errors import HeadConfigError, nearest
-from fusion.heads.ranges import not_negative, share, whole
+from cer_fusion.fusion.errors import HeadConfigError, nearest
+from cer_fusion.fusion.heads.ranges import not_negative, share, whole
 
 Standardize: TypeAlias = Literal["none", "standard", "l2", "power"]
 Fusion: TypeAlias = Literal["pool", "concat"]
@@ -24,7 +24,8 @@ class MLPConfig:
     fusion: Fusion = "pool"
     """`concat` trains networks on the joined blocks, as the paper does. `pool` trains networks on each block alone and
     adds up their log probabilities, each block with a factor learned on held-out training rows
-    (`fusion.heads.log_pool`): a weak block then cannot drown a strong one. With a single block they are the same."""
+    (`cer_fusion.fusion.heads.log_pool`): a weak block then cannot drown a strong one. With a single block they are the
+    same."""
 
     pool_share: float = 0.1
     """Share of the training rows that a member of a pool does not learn from, other rows for every member: from its
@@ -55,7 +56,7 @@ class MLPConfig:
     """Probability of leaving out a hidden unit while training, in [0, 1)."""
 
     standardize: Standardize = "power"
-    """What happens to each block first; `fusion.heads.scaling` explains the words."""
+    """What happens to each block first; `cer_fusion.fusion.heads.scaling` explains the words."""
 
     label_smoothing: float = 0.1
     """Share of every target spread over the classes as often as they occur, in [0, 1). (Spread evenly, it would make

@@ -8,18 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.heads.base import Codes
+from cer_fusion.fusion.heads.cross_entropy import CrossEntropy, refuse_divergence
+from cer_fusion.fusion.heads.holdout import held_out
+from cer_fusion.fusion.heads.mlp_batches import Ready, batches_of, part
+from cer_fusion.fusion.heads.mlp_config import MLPConfig
+from cer_fusion.fusion.heads.mlp_network import Gate, Network, Shape
+from cer_fusion.fusion.heads.schedule import cosine
+from cer_fusion.fusion.heads.watch import Watch
+from cer_fusion.fusion.joined import Matrix
 from numpy.typing import NDArray
-
-from fusion.blocks import FloatArray
-from fusion.heads.base import Codes
-from fusion.heads.cross_entropy import CrossEntropy, refuse_divergence
-from fusion.heads.holdout import held_out
-from fusion.heads.mlp_batches import Ready, batches_of, part
-from fusion.heads.mlp_config import MLPConfig
-from fusion.heads.mlp_network import Gate, Network, Shape
-from fusion.heads.schedule import cosine
-from fusion.heads.watch import Watch
-from fusion.joined import Matrix
 
 logger = logging.getLogger(__name__)
 

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
+from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_positive, expect_shape, softmax
+from cer_fusion.fusion.heads.normalizing import BlockNormalizer, Normalize
+from cer_fusion.fusion.heads.state import HeadState
+from cer_fusion.fusion.heads.temperature import fitted_temperature
 from numpy.typing import NDArray
-
-from fusion.blocks import FloatArray
-from fusion.heads.base import Codes, Head, Proba, expect_positive, expect_shape, softmax
-from fusion.heads.normalizing import BlockNormalizer, Normalize
-from fusion.heads.state import HeadState
-from fusion.heads.temperature import fitted_temperature
 
 
 class NCMHead(Head):
@@ -27,7 +26,7 @@ class NCMHead(Head):
     blocks : dict of block name to width, optional
         In column order; None is one block.
     normalize : {"power", "l2", "none"}
-        What happens to each block first (`fusion.heads.normalizing`); then whole rows get unit length.
+        What happens to each block first (`cer_fusion.fusion.heads.normalizing`); then whole rows get unit length.
     threads : int, optional
         CPU threads while fitting and answering; None takes what the libraries are set to, but no more than a core each.
     random_state : int, RandomState or None

@@ -12,9 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
+from cer_fusion.fusion.blocks import slices
 from torch import Tensor, nn
-
-from fusion.blocks import slices
 
 Drop: TypeAlias = Callable[[Tensor], Tensor]
 """Dropout while training, `unchanged` afterwards."""

@@ -9,20 +9,19 @@ from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import torch
+from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_shape
+from cer_fusion.fusion.heads.class_weights import factors
+from cer_fusion.fusion.heads.devices import chosen_device, threads_set_to
+from cer_fusion.fusion.heads.mlp_config import Standardize
+from cer_fusion.fusion.heads.network import Network
+from cer_fusion.fusion.heads.network_training import Training, train_network
+from cer_fusion.fusion.heads.ranges import whole
+from cer_fusion.fusion.heads.scaling import BlockScaler
+from cer_fusion.fusion.heads.state import HeadState
+from cer_fusion.fusion.joined import Matrix
 from numpy.typing import NDArray
 from torch import Tensor, nn
-
-from fusion.blocks import FloatArray
-from fusion.heads.base import Codes, Head, Proba, expect_shape
-from fusion.heads.class_weights import factors
-from fusion.heads.devices import chosen_device, threads_set_to
-from fusion.heads.mlp_config import Standardize
-from fusion.heads.network import Network
-from fusion.heads.network_training import Training, train_network
-from fusion.heads.ranges import whole
-from fusion.heads.scaling import BlockScaler
-from fusion.heads.state import HeadState
-from fusion.joined import Matrix
 
 CHUNK: Final = 1024
 """Rows predicted at a time."""
@@ -74,7 +73,7 @@ class NetworkHead(Head):
     """Probability of leaving out a unit while training, in [0, 1)."""
 
     standardize: Standardize = "power"
-    """What happens to each block first; `fusion.heads.scaling` explains the words."""
+    """What happens to each block first; `cer_fusion.fusion.heads.scaling` explains the words."""
 
     label_smoothing: float = 0.1
     """Share of every target spread over the classes as often as they occur, in [0, 1)."""

@@ -8,18 +8,17 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from cer_fusion.fusion.errors import HeadConfigError
+from cer_fusion.fusion.heads.base import Codes
+from cer_fusion.fusion.heads.cross_entropy import CrossEntropy, refuse_divergence
+from cer_fusion.fusion.heads.holdout import held_out
+from cer_fusion.fusion.heads.mlp_batches import Ready, batches_of, part
+from cer_fusion.fusion.heads.network import Dropout, Network
+from cer_fusion.fusion.heads.ranges import not_negative, share, whole
+from cer_fusion.fusion.heads.schedule import cosine
+from cer_fusion.fusion.heads.watch import Watch
+from cer_fusion.fusion.joined import Matrix
 from numpy.typing import NDArray
-
-from fusion.errors import HeadConfigError
-from fusion.heads.base import Codes
-from fusion.heads.cross_entropy import CrossEntropy, refuse_divergence
-from fusion.heads.holdout import held_out
-from fusion.heads.mlp_batches import Ready, batches_of, part
-from fusion.heads.network import Dropout, Network
-from fusion.heads.ranges import not_negative, share, whole
-from fusion.heads.schedule import cosine
-from fusion.heads.watch import Watch
-from fusion.joined import Matrix
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
+from cer_fusion.fusion.blocks import FloatArray, slices
+from cer_fusion.fusion.errors import HeadConfigError, nearest
+from cer_fusion.fusion.heads.base import expect_shape
+from cer_fusion.fusion.heads.scaling import row_lengths
 from numpy.typing import NDArray
-
-from fusion.blocks import FloatArray, slices
-from fusion.errors import HeadConfigError, nearest
-from fusion.heads.base import expect_shape
-from fusion.heads.scaling import row_lengths
 
 Normalize: TypeAlias = Literal["none", "l2", "power"]
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.errors import HeadConfigError
+from cer_fusion.fusion.heads.base import Codes, Head, Proba
+from cer_fusion.fusion.heads.holdout import stratified_folds
 from numpy.typing import NDArray
-
-from fusion.blocks import FloatArray
-from fusion.errors import HeadConfigError
-from fusion.heads.base import Codes, Head, Proba
-from fusion.heads.holdout import stratified_folds
 
 
 def out_of_fold(

@@ -9,16 +9,15 @@ from typing import Final, Self
 
 import numpy as np
 import torch
+from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.heads.base import Codes, Proba, expect_shape, softmax
+from cer_fusion.fusion.heads.mlp_config import MLPConfig
+from cer_fusion.fusion.heads.mlp_network import NORM_FLOOR
+from cer_fusion.fusion.heads.mlp_training import train
+from cer_fusion.fusion.heads.scaling import BlockScaler
+from cer_fusion.fusion.heads.state import HeadState
+from cer_fusion.fusion.joined import Matrix, each_piece
 from numpy.typing import NDArray
-
-from fusion.blocks import FloatArray
-from fusion.heads.base import Codes, Proba, expect_shape, softmax
-from fusion.heads.mlp_config import MLPConfig
-from fusion.heads.mlp_network import NORM_FLOOR
-from fusion.heads.mlp_training import train
-from fusion.heads.scaling import BlockScaler
-from fusion.heads.state import HeadState
-from fusion.joined import Matrix, each_piece
 
 CHUNK: Final = 4096
 """Rows answered at a time."""

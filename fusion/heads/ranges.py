@@ -8,8 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-
-from fusion.errors import HeadConfigError
+from cer_fusion.fusion.errors import HeadConfigError
 
 _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "float": (Real, "a number"),

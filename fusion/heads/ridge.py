@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 import numpy as np
+from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.errors import HeadConfigError
+from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_positive, expect_shape, softmax
+from cer_fusion.fusion.heads.class_weights import factors
+from cer_fusion.fusion.heads.mlp_config import Standardize
+from cer_fusion.fusion.heads.scaling import BlockScaler
+from cer_fusion.fusion.heads.state import HeadState
+from cer_fusion.fusion.heads.temperature import fitted_temperature, log_loss
 from numpy.typing import NDArray
-
-from fusion.blocks import FloatArray
-from fusion.errors import HeadConfigError
-from fusion.heads.base import Codes, Head, Proba, expect_positive, expect_shape, softmax
-from fusion.heads.class_weights import factors
-from fusion.heads.mlp_config import Standardize
-from fusion.heads.scaling import BlockScaler
-from fusion.heads.state import HeadState
-from fusion.heads.temperature import fitted_temperature, log_loss
 
 PENALTIES: Final = tuple(float(10.0**power) for power in np.arange(-3, 3.25, 0.5))
 """Tried when none is given; in units of the mean squared length of a centred row, which is about one."""
@@ -48,7 +47,7 @@ class RidgeHead(Head):
         Factor on each class's squared errors, and on its log loss in the choice. Least squares on indicators seldom
         answers a rare class that weighs little: on real features `balanced` raised macro F1 by 0.03.
     standardize : {"none", "standard", "l2", "power"}
-        What happens to each block first (`fusion.heads.scaling`).
+        What happens to each block first (`cer_fusion.fusion.heads.scaling`).
     threads : int, optional
         CPU threads while fitting and answering; None takes what the libraries are set to, but no more than a core each.
     random_state : int, RandomState or None

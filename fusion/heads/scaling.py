@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any, Final, Self, get_args
 
 import numpy as np
+from cer_fusion.fusion.blocks import FloatArray, slices
+from cer_fusion.fusion.errors import HeadConfigError, nearest
+from cer_fusion.fusion.heads.base import expect_shape
+from cer_fusion.fusion.heads.mlp_config import Standardize
+from cer_fusion.fusion.joined import Matrix, each_piece
 from numpy.typing import NDArray
-
-from fusion.blocks import FloatArray, slices
-from fusion.errors import HeadConfigError, nearest
-from fusion.heads.base import expect_shape
-from fusion.heads.mlp_config import Standardize
-from fusion.joined import Matrix, each_piece
 
 FLOOR: Final = 1e-6
 """A column whose standard deviation is under this share of its mean is constant up to rounding: it is only centred."""

@@ -7,18 +7,17 @@ from itertools import combinations
 from typing import Any, ClassVar, Final
 
 import numpy as np
+from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.errors import HeadConfigError
+from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_positive, expect_shape, softmax
+from cer_fusion.fusion.heads.class_weights import by_code
+from cer_fusion.fusion.heads.mlp_config import Standardize
+from cer_fusion.fusion.heads.out_of_fold import check_folds, inner_folds
+from cer_fusion.fusion.heads.scaling import BlockScaler
+from cer_fusion.fusion.heads.state import HeadState
+from cer_fusion.fusion.heads.temperature import fitted_temperature
 from numpy.typing import NDArray
 from sklearn.svm import SVC
-
-from fusion.blocks import FloatArray
-from fusion.errors import HeadConfigError
-from fusion.heads.base import Codes, Head, Proba, expect_positive, expect_shape, softmax
-from fusion.heads.class_weights import by_code
-from fusion.heads.mlp_config import Standardize
-from fusion.heads.out_of_fold import check_folds, inner_folds
-from fusion.heads.scaling import BlockScaler
-from fusion.heads.state import HeadState
-from fusion.heads.temperature import fitted_temperature
 
 CHUNK: Final = 1024
 """Rows that are asked about at a time."""
@@ -46,7 +45,7 @@ class SVMHead(Head):
     class_weight : None, "balanced" or dict
         Factor on each class's C.
     standardize : {"none", "standard", "l2", "power"}
-        What happens to each block first (`fusion.heads.scaling`).
+        What happens to each block first (`cer_fusion.fusion.heads.scaling`).
     folds : int
         Folds for the temperature.
     threads : int, optional

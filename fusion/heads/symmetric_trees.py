@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import numpy as np
+from cer_fusion.fusion.blocks import FloatArray
 from numpy.typing import NDArray
-
-from fusion.blocks import FloatArray
 
 CHUNK: Final = 1024
 """Rows walked at a time."""

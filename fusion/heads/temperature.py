@@ -6,11 +6,10 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from cer_fusion.fusion.heads.base import Codes, Proba, softmax
+from cer_fusion.fusion.mixes import SMALLEST
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-
-from fusion.heads.base import Codes, Proba, softmax
-from fusion.mixes import SMALLEST
 
 WIDEST: Final = 3.0
 """Temperatures of probabilities are sought between exp(-3) and exp(3)."""

@@ -8,10 +8,9 @@ from numbers import Integral
 from pathlib import PurePath
 from typing import Final
 
+from cer_fusion.fusion.cores import whole_cores
+from cer_fusion.fusion.errors import HeadConfigError
 from threadpoolctl import ThreadpoolController, threadpool_info
-
-from fusion.cores import whole_cores
-from fusion.errors import HeadConfigError
 
 MOST_THREADS: Final = 256
 

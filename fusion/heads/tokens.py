@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import torch
+from cer_fusion.fusion.errors import HeadConfigError
+from cer_fusion.fusion.heads.network import Drop, Layer, Linear, Network, Norm, Projections
+from cer_fusion.fusion.heads.network_head import NetworkHead
+from cer_fusion.fusion.heads.ranges import whole
 from torch import Tensor, nn
-
-from fusion.errors import HeadConfigError
-from fusion.heads.network import Drop, Layer, Linear, Network, Norm, Projections
-from fusion.heads.network_head import NetworkHead
-from fusion.heads.ranges import whole
 
 MOST_LAYERS: Final = 64
 

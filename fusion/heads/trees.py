@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import numpy as np
+from cer_fusion.fusion.blocks import FloatArray
 from numpy.typing import NDArray
-
-from fusion.blocks import FloatArray
 
 CELLS: Final = 1_000_000
 """Rows times trees walked at a time."""

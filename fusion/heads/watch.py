@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from typing import Protocol
 
 import torch
+from cer_fusion.fusion.heads.base import Codes
+from cer_fusion.fusion.heads.mlp_batches import Batches
 from torch import Tensor
-
-from fusion.heads.base import Codes
-from fusion.heads.mlp_batches import Batches
 
 
 class Watched(Protocol):

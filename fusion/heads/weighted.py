@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
-
-from fusion.blocks import FloatArray, checked_weights, concat
-from fusion.errors import BlockError, HeadConfigError
-from fusion.heads import make_head
-from fusion.heads.base import Codes, Head, Proba
-from fusion.heads.normalizing import BlockNormalizer, Normalize
-from fusion.heads.state import HeadState
+from cer_fusion.fusion.blocks import FloatArray, checked_weights, concat
+from cer_fusion.fusion.errors import BlockError, HeadConfigError
+from cer_fusion.fusion.heads import make_head
+from cer_fusion.fusion.heads.base import Codes, Head, Proba
+from cer_fusion.fusion.heads.normalizing import BlockNormalizer, Normalize
+from cer_fusion.fusion.heads.state import HeadState
 
 RIDGE: Final[Mapping[str, Any]] = {"C": 10.0, "class_weight": None}
 """What a ridge head on top is unless told otherwise: one penalty for all weights, so that a sweep compares weights."""
@@ -31,11 +30,11 @@ class WeightedHead(Head):
         In column order; None is one block.
     weights : dict of block name to weight, or "learned", optional
         Every block named, none negative. None weighs all alike; `learned` finds them in folds of the training
-        rows (`fusion.heads.block_weights`), at the cost of three linear fits.
+        rows (`cer_fusion.fusion.heads.block_weights`), at the cost of three linear fits.
     mode : {"concat", "sum"}
         Join the weighed blocks, or add them up; `sum` needs blocks of one width.
     normalize : {"power", "l2", "none"}
-        What gives rows their unit length (`fusion.heads.normalizing`).
+        What gives rows their unit length (`cer_fusion.fusion.heads.normalizing`).
     head : {"linear", "mlp", "ridge"}
         The head on top.
     head_params : dict, optional
@@ -135,7 +134,7 @@ class WeightedHead(Head):
         return self._scaled(checked_weights(dict.fromkeys(self.blocks_, 1.0) if given is None else given, self.blocks_))
 
     def _learned(self, X: FloatArray, codes: Codes) -> dict[str, float]:
-        from fusion.heads.block_weights import learned_block_weights
+        from cer_fusion.fusion.heads.block_weights import learned_block_weights
 
         rows = concat(self.normalizer_.transform(X), dict.fromkeys(self.blocks_, self._unit()))
         found = learned_block_weights(rows, codes, self.blocks_, summed=self.mode == "sum", seed=self.seed_)

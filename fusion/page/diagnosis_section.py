@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fusion.diagnosis.figure import draw_diagnosis
-from fusion.diagnosis.result import Diagnosis
-from fusion.diagnosis.tables import diagnosis_tables
-from fusion.page.picture import Picture
-from fusion.page.section import Section
+from cer_fusion.fusion.diagnosis.figure import draw_diagnosis
+from cer_fusion.fusion.diagnosis.result import Diagnosis
+from cer_fusion.fusion.diagnosis.tables import diagnosis_tables
+from cer_fusion.fusion.page.picture import Picture
+from cer_fusion.fusion.page.section import Section
 
 
 def diagnosis_section(found: Diagnosis) -> Section:

@@ -9,10 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from fusion.errors import ReportError
-from fusion.files.atomic import write_atomic
-from fusion.page.markup import element, escape, joined
-from fusion.page.section import Section, section_html
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.files.atomic import write_atomic
+from cer_fusion.fusion.page.markup import element, escape, joined
+from cer_fusion.fusion.page.section import Section, section_html
 
 SCRIPTS = ("mixing.js", "explorer.js")
 """In the order in which they run."""
@@ -78,7 +78,7 @@ def _policy(scripts: Sequence[str]) -> str:
 
 
 def _packaged(name: str) -> str:
-    return files("fusion.page").joinpath(name).read_text(encoding="utf-8")
+    return files("cer_fusion.fusion.page").joinpath(name).read_text(encoding="utf-8")
 
 
 def _different(anchors: Sequence[str]) -> list[str]:

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-
-from fusion.errors import ReportError
-from fusion.members import Members
-from fusion.mixes import SMALLEST, Mix
-from fusion.page.markup import element, joined, json_html
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.members import Members
+from cer_fusion.fusion.mixes import SMALLEST, Mix
+from cer_fusion.fusion.page.markup import element, joined, json_html
 
 LARGEST = 60_000_000
 """Bytes of probabilities that a page may carry: beyond that a browser is slow to open it."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fusion.metrics import Scores
-from fusion.page.markup import element, escape, joined
+from cer_fusion.fusion.metrics import Scores
+from cer_fusion.fusion.page.markup import element, escape, joined
 
 DEEP = 55
 """Share in percent above which a cell is so dark that its text is light."""

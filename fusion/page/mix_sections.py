@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from fusion.members import Members
-from fusion.mixes import Mix
-from fusion.page.explorer import Explorer
-from fusion.page.picture import Picture
-from fusion.page.section import Section
-from fusion.sweeps.figure import draw_sweep
-from fusion.sweeps.result import Sweep
-from fusion.sweeps.table import sweep_table
+from cer_fusion.fusion.members import Members
+from cer_fusion.fusion.mixes import Mix
+from cer_fusion.fusion.page.explorer import Explorer
+from cer_fusion.fusion.page.picture import Picture
+from cer_fusion.fusion.page.section import Section
+from cer_fusion.fusion.sweeps.figure import draw_sweep
+from cer_fusion.fusion.sweeps.result import Sweep
+from cer_fusion.fusion.sweeps.table import sweep_table
 
 
 def explorer_section(members: Members, *, mix: Mix = "geometric", sweep: Sweep | None = None) -> Section:

@@ -8,9 +8,9 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from fusion.errors import ReportError
-from fusion.figures import GREY, INK, PAPER, STYLE
-from fusion.page.markup import element, escape, joined
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.figures import GREY, INK, PAPER, STYLE
+from cer_fusion.fusion.page.markup import element, escape, joined
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from fusion.files.sealed import seal_digest
-from fusion.page.section import Section
-from fusion.report import FORMAT, FORMAT_VERSION, Column, Report
-from fusion.report_table import report_table
-from fusion.table import Cell, Table
+from cer_fusion.fusion.files.sealed import seal_digest
+from cer_fusion.fusion.page.section import Section
+from cer_fusion.fusion.report import FORMAT, FORMAT_VERSION, Column, Report
+from cer_fusion.fusion.report_table import report_table
+from cer_fusion.fusion.table import Cell, Table
 
 
 def report_sections(report: Report) -> list[Section]:
@@ -60,7 +60,7 @@ def provenance_section(
     digests : dict of words to digest
         Of kept runs, for example.
     environment : dict, optional
-        As `fusion.runs.environment.environment` gives it.
+        As `cer_fusion.fusion.runs.environment.environment` gives it.
     """
     facts = [("classes, in order", ", ".join(report.classes))]
     facts += [(f"feature {name}", fingerprint) for name, fingerprint in report.fingerprints.items()]

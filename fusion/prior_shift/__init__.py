@@ -7,9 +7,9 @@ says what else it assumes.
 
 from __future__ import annotations
 
-from fusion.prior_shift.bbse import bbse_prior
-from fusion.prior_shift.correction import CORRECTIONS, Correction, correct
-from fusion.prior_shift.em import em_prior
-from fusion.prior_shift.validation import Validation
+from cer_fusion.fusion.prior_shift.bbse import bbse_prior
+from cer_fusion.fusion.prior_shift.correction import CORRECTIONS, Correction, correct
+from cer_fusion.fusion.prior_shift.em import em_prior
+from cer_fusion.fusion.prior_shift.validation import Validation
 
 __all__ = ["CORRECTIONS", "Correction", "Validation", "bbse_prior", "correct", "em_prior"]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from cer_fusion.fusion.errors import PriorShiftError
 from numpy.typing import NDArray
-
-from fusion.errors import PriorShiftError
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
+from cer_fusion.fusion.errors import PriorShiftError, nearest
+from cer_fusion.fusion.prior_shift.bbse import bbse_prior
+from cer_fusion.fusion.prior_shift.em import em_prior
+from cer_fusion.fusion.prior_shift.validation import Validation
 from numpy.typing import NDArray
-
-from fusion.errors import PriorShiftError, nearest
-from fusion.prior_shift.bbse import bbse_prior
-from fusion.prior_shift.em import em_prior
-from fusion.prior_shift.validation import Validation
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

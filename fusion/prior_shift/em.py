@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from cer_fusion.fusion.errors import PriorShiftError
 from numpy.typing import NDArray
-
-from fusion.errors import PriorShiftError
 
 FloatArray = NDArray[np.float64]
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from cer_fusion.fusion.errors import PriorShiftError
+from cer_fusion.fusion.metrics import confusion_matrix
+from cer_fusion.fusion.predictions import Predictions
 from numpy.typing import NDArray
-
-from fusion.errors import PriorShiftError
-from fusion.metrics import confusion_matrix
-from fusion.predictions import Predictions
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

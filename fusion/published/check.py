@@ -15,7 +15,7 @@ from fractions import Fraction
 from math import ceil, floor
 from typing import Literal, TypeAlias
 
-from fusion.errors import ReportError
+from cer_fusion.fusion.errors import ReportError
 
 Counts: TypeAlias = range
 """Whole numbers of right rows that would be printed as one figure; empty when none would."""

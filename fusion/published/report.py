@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fusion.errors import ReportError
-from fusion.published.check import ColumnCheck, check_column
-from fusion.published.support_search import FoundSupports
-from fusion.published.table import PublishedTable
-from fusion.table import CROSS, Cell, Table
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.published.check import ColumnCheck, check_column
+from cer_fusion.fusion.published.support_search import FoundSupports
+from cer_fusion.fusion.published.table import PublishedTable
+from cer_fusion.fusion.table import CROSS, Cell, Table
 
 _SHOWN = 3  # corrections and values that are listed
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from heapq import heappop, heappush
 
-from fusion.errors import ReportError
-from fusion.published.check import allowed
-from fusion.published.table import PublishedTable
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.published.check import allowed
+from cer_fusion.fusion.published.table import PublishedTable
 
 LIMIT = 300
 """Largest support that is tried. Above a few hundred rows, two decimals fit almost any support."""

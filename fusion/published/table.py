@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from fusion.errors import ReportError
-from fusion.files.text_file import read_cells
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.files.text_file import read_cells
 
 SUPPORT_COLUMNS = ("support", "supports", "rows", "n")
 ACCURACY_ROWS = ("accuracy", "acc", "total accuracy", "total")

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from cer_fusion.fusion.entries import Answer, Described
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.report import Report
+from cer_fusion.fusion.runs.folder import Run
+from cer_fusion.fusion.statistics.intervals import LEVEL, RESAMPLES
+from cer_fusion.fusion.verdicts import check_baseline, judged
 from numpy.typing import NDArray
-
-from fusion.entries import Answer, Described
-from fusion.errors import ReportError
-from fusion.report import Report
-from fusion.runs.folder import Run
-from fusion.statistics.intervals import LEVEL, RESAMPLES
-from fusion.verdicts import check_baseline, judged
 
 
 def compare_runs(

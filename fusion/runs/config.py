@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from fusion.errors import ReportError
-from fusion.files.sealed import known_keys
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.files.sealed import known_keys
 
 
 @dataclass(frozen=True, kw_only=True)

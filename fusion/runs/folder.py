@@ -25,17 +25,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cer_fusion.fusion.errors import OutputExistsError, ReportError
+from cer_fusion.fusion.files.atomic import write_atomic
+from cer_fusion.fusion.files.sealed import read_sealed, seal_digest, write_sealed
+from cer_fusion.fusion.files.whole_folder import bring_back, whole_folder
+from cer_fusion.fusion.metrics import Scores, scores
+from cer_fusion.fusion.predictions import Predictions, read_predictions, write_predictions
+from cer_fusion.fusion.report import Report
+from cer_fusion.fusion.runs.config import RunConfig
+from cer_fusion.fusion.saved import save_head
 from numpy.typing import NDArray
-
-from fusion.errors import OutputExistsError, ReportError
-from fusion.files.atomic import write_atomic
-from fusion.files.sealed import read_sealed, seal_digest, write_sealed
-from fusion.files.whole_folder import bring_back, whole_folder
-from fusion.metrics import Scores, scores
-from fusion.predictions import Predictions, read_predictions, write_predictions
-from fusion.report import Report
-from fusion.runs.config import RunConfig
-from fusion.saved import save_head
 
 FORMAT, FORMAT_VERSION = "cer-run", 1
 
@@ -97,7 +96,7 @@ def write_run(
     groups : sequence of str, optional
         Of the test rows, as ``Rows.clusters`` gives them: None where no two rows share one.
     environment : dict
-        As `fusion.runs.environment.environment` gives it.
+        As `cer_fusion.fusion.runs.environment.environment` gives it.
     overwrite : bool
         Replace a run that is there. A folder that holds anything else is never replaced.
 
@@ -186,8 +185,8 @@ def refuse_what_is_there(folder: Path, *, overwrite: bool) -> None:
 def _write(
     built: Path, config: RunConfig, report: Report, groups: Sequence[str] | None, environment: Mapping[str, Any]
 ) -> None:
-    from fusion.confusion_figure import draw_confusion
-    from fusion.figures import save_figure
+    from cer_fusion.fusion.confusion_figure import draw_confusion
+    from cer_fusion.fusion.figures import save_figure
 
     column = report.columns[0]
     labels = tuple(report.classes[y] for y in report.y_true)

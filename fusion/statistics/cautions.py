@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-
-from fusion.answers import Truth
-from fusion.report import Column
-from fusion.statistics.intervals import Bootstrap
-from fusion.statistics.optimism import optimism
-from fusion.statistics.power import POWER, smallest_difference, smallest_shift
+from cer_fusion.fusion.answers import Truth
+from cer_fusion.fusion.report import Column
+from cer_fusion.fusion.statistics.intervals import Bootstrap
+from cer_fusion.fusion.statistics.optimism import optimism
+from cer_fusion.fusion.statistics.power import POWER, smallest_difference, smallest_shift
 
 
 def cautions(columns: Sequence[Column], base: int | None, test: Truth, draws: Bootstrap, level: float) -> list[str]:

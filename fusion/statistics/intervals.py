@@ -13,10 +13,9 @@ from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.statistics.resampling import resampled
 from numpy.typing import NDArray
-
-from fusion.errors import ReportError
-from fusion.statistics.resampling import resampled
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from string import ascii_letters
 
 import numpy as np
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.statistics.paired import bootstrap_p, holm
 from numpy.typing import NDArray
-
-from fusion.errors import ReportError
-from fusion.statistics.paired import bootstrap_p, holm
 
 
 def letters_of(draws: NDArray[np.float64], values: Sequence[float], alpha: float) -> list[str]:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+from cer_fusion.fusion.errors import ReportError
 from numpy.typing import NDArray
-
-from fusion.errors import ReportError
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import sqrt
 from statistics import NormalDist
 
-from fusion.errors import ReportError
+from cer_fusion.fusion.errors import ReportError
 
 POWER = 0.8
 

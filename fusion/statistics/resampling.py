@@ -28,7 +28,7 @@ def resampled(
     Parameters
     ----------
     y_true, y_pred, k
-        As for `fusion.statistics.intervals.bootstrap`: (n,), (h, n).
+        As for `cer_fusion.fusion.statistics.intervals.bootstrap`: (n,), (h, n).
     member : int64 array of shape (n,), optional
         The group of each row, from 0: groups are drawn. None draws rows within each class.
     rng, resamples

@@ -7,13 +7,13 @@ class prior) is data: `abaw_ce()`.
 
 from __future__ import annotations
 
-from fusion.submission.answering import Answers, Coverage, answer
-from fusion.submission.challenge import Challenge, abaw_ce
-from fusion.submission.checking import Fault, check
-from fusion.submission.choosing import Candidate, choose_by_prior
-from fusion.submission.difference import Difference, difference
-from fusion.submission.submitted import Submission, read_submission
-from fusion.submission.template import Template, read_template
+from cer_fusion.fusion.submission.answering import Answers, Coverage, answer
+from cer_fusion.fusion.submission.challenge import Challenge, abaw_ce
+from cer_fusion.fusion.submission.checking import Fault, check
+from cer_fusion.fusion.submission.choosing import Candidate, choose_by_prior
+from cer_fusion.fusion.submission.difference import Difference, difference
+from cer_fusion.fusion.submission.submitted import Submission, read_submission
+from cer_fusion.fusion.submission.template import Template, read_template
 
 __all__ = [
     "Answers",

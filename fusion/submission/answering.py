@@ -6,17 +6,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from cer_fusion.fusion.errors import SubmissionError, nearest
+from cer_fusion.fusion.predictions import Predictions
+from cer_fusion.fusion.submission.challenge import Challenge
+from cer_fusion.fusion.submission.submitted import Submission
+from cer_fusion.fusion.submission.template import Template
+from cer_fusion.fusion.timeline.filling import at_frames
+from cer_fusion.fusion.timeline.setting import Smoothing
+from cer_fusion.fusion.timeline.smoothing import check_probabilities, needed_transitions, smooth_tracks
+from cer_fusion.fusion.timeline.track import Timeline, Track
 from numpy.typing import NDArray
-
-from fusion.errors import SubmissionError, nearest
-from fusion.predictions import Predictions
-from fusion.submission.challenge import Challenge
-from fusion.submission.submitted import Submission
-from fusion.submission.template import Template
-from fusion.timeline.filling import at_frames
-from fusion.timeline.setting import Smoothing
-from fusion.timeline.smoothing import check_probabilities, needed_transitions, smooth_tracks
-from fusion.timeline.track import Timeline, Track
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -113,7 +112,7 @@ def answer(
     smoothing : Smoothing, optional
         Smooth each video first; frames inside it that are missing are then answered as smoothed.
     transitions : float64 array of shape (k, k), optional
-        As in `fusion.timeline.smoothed`; in the challenge's class order.
+        As in `cer_fusion.fusion.timeline.smoothed`; in the challenge's class order.
     fallback : str, optional
         Class for videos without any prediction, or "prior" for the most frequent class of the known prior. None refuses
         such videos.

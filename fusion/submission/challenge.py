@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from importlib import resources
 
 import numpy as np
+from cer_fusion.fusion.errors import SubmissionError, nearest
+from cer_fusion.fusion.predictions import Predictions
 from numpy.typing import NDArray
-
-from fusion.errors import SubmissionError, nearest
-from fusion.predictions import Predictions
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -107,7 +106,9 @@ class Challenge:
 @functools.cache
 def abaw_ce() -> Challenge:
     """The facts of the ABAW compound-expression challenge, read from ``abaw_ce.json``."""
-    plain = json.loads(resources.files("fusion.submission").joinpath("abaw_ce.json").read_text(encoding="utf-8"))
+    plain = json.loads(
+        resources.files("cer_fusion.fusion.submission").joinpath("abaw_ce.json").read_text(encoding="utf-8")
+    )
     return Challenge(**plain | {"classes": tuple(plain["classes"]), "prior_counts": tuple(plain["prior_counts"])})
 
 

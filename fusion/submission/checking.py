@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from fusion.submission.challenge import Challenge
-from fusion.submission.row import location
-from fusion.submission.template import Template
-from fusion.timeline.frame import Frame, frame_name
+from cer_fusion.fusion.submission.challenge import Challenge
+from cer_fusion.fusion.submission.row import location
+from cer_fusion.fusion.submission.template import Template
+from cer_fusion.fusion.timeline.frame import Frame, frame_name
 
 _BOM = b"\xef\xbb\xbf"
 

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from cer_fusion.fusion.errors import SubmissionError
+from cer_fusion.fusion.submission.challenge import Challenge
 from numpy.typing import NDArray
-
-from fusion.errors import SubmissionError
-from fusion.submission.challenge import Challenge
 
 IntArray = NDArray[np.int64]
 

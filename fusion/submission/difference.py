@@ -6,14 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from cer_fusion.fusion.errors import SubmissionError
+from cer_fusion.fusion.metrics import confusion_matrix
+from cer_fusion.fusion.statistics.kappa import cohen_kappa
+from cer_fusion.fusion.submission.challenge import Challenge
+from cer_fusion.fusion.submission.submitted import Submission
+from cer_fusion.fusion.timeline.track import Timeline
 from numpy.typing import NDArray
-
-from fusion.errors import SubmissionError
-from fusion.metrics import confusion_matrix
-from fusion.statistics.kappa import cohen_kappa
-from fusion.submission.challenge import Challenge
-from fusion.submission.submitted import Submission
-from fusion.timeline.track import Timeline
 
 IntArray = NDArray[np.int64]
 

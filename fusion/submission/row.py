@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from fusion.timeline.frame import Frame
+from cer_fusion.fusion.timeline.frame import Frame
 
 _LOCATION = re.compile(r"([0-9]{2})/([0-9]{5})\.jpg")
 

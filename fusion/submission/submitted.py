@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from cer_fusion.fusion.errors import SubmissionError
+from cer_fusion.fusion.files.atomic import write_atomic
+from cer_fusion.fusion.submission.challenge import Challenge
+from cer_fusion.fusion.submission.checking import check
 from numpy.typing import NDArray
-
-from fusion.errors import SubmissionError
-from fusion.files.atomic import write_atomic
-from fusion.submission.challenge import Challenge
-from fusion.submission.checking import check
 
 IntArray = NDArray[np.int64]
 

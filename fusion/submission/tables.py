@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from cer_fusion.fusion.submission.answering import Answers
+from cer_fusion.fusion.submission.challenge import Challenge
+from cer_fusion.fusion.submission.choosing import ASSUMES, Candidate
+from cer_fusion.fusion.submission.difference import Difference
+from cer_fusion.fusion.table import EN_DASH, Cell, Table
 from numpy.typing import NDArray
-
-from fusion.submission.answering import Answers
-from fusion.submission.challenge import Challenge
-from fusion.submission.choosing import ASSUMES, Candidate
-from fusion.submission.difference import Difference
-from fusion.table import EN_DASH, Cell, Table
 
 IntArray = NDArray[np.int64]
 

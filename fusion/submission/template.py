@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusion.errors import SubmissionError
-from fusion.files.text_file import read_text
-from fusion.submission.challenge import Challenge
-from fusion.submission.row import location
-from fusion.timeline.track import Timeline
+from cer_fusion.fusion.errors import SubmissionError
+from cer_fusion.fusion.files.text_file import read_text
+from cer_fusion.fusion.submission.challenge import Challenge
+from cer_fusion.fusion.submission.row import location
+from cer_fusion.fusion.timeline.track import Timeline
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

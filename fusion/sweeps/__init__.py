@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from fusion.sweeps.result import Sweep
-from fusion.sweeps.sweeping import sweep
+from cer_fusion.fusion.sweeps.result import Sweep
+from cer_fusion.fusion.sweeps.sweeping import sweep
 
 __all__ = ["Sweep", "sweep"]

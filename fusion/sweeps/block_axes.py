@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from cer_fusion.fusion.products import one_blas_thread_each
 from numpy.typing import NDArray
-
-from fusion.products import one_blas_thread_each
 
 FloatArray = NDArray[np.float32]
 

@@ -8,17 +8,16 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from cer_fusion.fusion.answers import Classifier
+from cer_fusion.fusion.blocks import split
+from cer_fusion.fusion.errors import SweepError
+from cer_fusion.fusion.grid import Grid
+from cer_fusion.fusion.heads.thread_counts import check_threads, libraries_limited
+from cer_fusion.fusion.rows import Rows
+from cer_fusion.fusion.sweeps.block_axes import BlockAxes
+from cer_fusion.fusion.sweeps.logistic_batch import TOLERANCE, Solved, batch_size, fit_batch
+from cer_fusion.fusion.sweeps.weighed_blocks import WeighedBlocks
 from numpy.typing import NDArray
-
-from fusion.answers import Classifier
-from fusion.blocks import split
-from fusion.errors import SweepError
-from fusion.grid import Grid
-from fusion.heads.thread_counts import check_threads, libraries_limited
-from fusion.rows import Rows
-from fusion.sweeps.block_axes import BlockAxes
-from fusion.sweeps.logistic_batch import TOLERANCE, Solved, batch_size, fit_batch
-from fusion.sweeps.weighed_blocks import WeighedBlocks
 
 Decisions = NDArray[np.int16]
 FloatArray = NDArray[np.float32]
@@ -49,7 +48,7 @@ class BlockBatch:
     )
 
     def __init__(self, head: Classifier, grid: Grid, penalties: Sequence[float | None], train: Rows) -> None:
-        from fusion.heads import make_head
+        from cer_fusion.fusion.heads import make_head
 
         params: Any = head.get_params(deep=False)
         self.threads: int | None = params["threads"]
@@ -106,7 +105,7 @@ class BlockBatch:
         return replace(solved, coef=np.concatenate(turned, axis=2))
 
     def _solved(self, parts: Sequence[FloatArray], codes: NDArray[np.int64], where: slice) -> Solved:
-        from fusion.heads.class_weights import factors
+        from cer_fusion.fusion.heads.class_weights import factors
 
         k = int(codes.max()) + 1
         class_weights = factors(self.top.class_weight, np.arange(k), codes)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from cer_fusion.fusion.mixes import Mix
+from cer_fusion.fusion.mixing import counted, decisions, totals
+from cer_fusion.fusion.statistics.intervals import LEVEL, bootstrap
+from cer_fusion.fusion.sweeps.result import Band, Curve
 from numpy.typing import NDArray
-
-from fusion.mixes import Mix
-from fusion.mixing import counted, decisions, totals
-from fusion.statistics.intervals import LEVEL, bootstrap
-from fusion.sweeps.result import Band, Curve
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -6,15 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+from cer_fusion.fusion.answers import Classifier, aligned
+from cer_fusion.fusion.errors import SweepError, nearest
+from cer_fusion.fusion.grid import Grid
+from cer_fusion.fusion.mixing import decisions
+from cer_fusion.fusion.rows import Rows
+from cer_fusion.fusion.sweeps.block_batch import BlockBatch
+from cer_fusion.fusion.sweeps.ridge_batch import RidgeBatch
 from numpy.typing import NDArray
-
-from fusion.answers import Classifier, aligned
-from fusion.errors import SweepError, nearest
-from fusion.grid import Grid
-from fusion.mixing import decisions
-from fusion.rows import Rows
-from fusion.sweeps.block_batch import BlockBatch
-from fusion.sweeps.ridge_batch import RidgeBatch
 
 Decisions: TypeAlias = NDArray[np.int16]
 Step: TypeAlias = Callable[[], None]
@@ -77,7 +76,7 @@ def _penalise(head: Any, penalty: float) -> None:
         return
     for name, settings in (("head", "head_params"), ("member", "member_params")):
         if settings in known:
-            from fusion.heads import head_settings
+            from cer_fusion.fusion.heads import head_settings
 
             inner = head_settings(known[name])
             if "C" not in inner:

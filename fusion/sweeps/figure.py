@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from cer_fusion.fusion.figures import BLUE, GREEN, GREY, INK, ORANGE, PAPER, PURPLE, STYLE, new_figure
+from cer_fusion.fusion.sweeps.result import Sweep
+from cer_fusion.fusion.sweeps.table import deciding, mark_text
+from cer_fusion.fusion.sweeps.ternary import SIDE, edge_shares, hexagons
+from cer_fusion.fusion.table import EN_DASH
 from numpy.typing import NDArray
-
-from fusion.figures import BLUE, GREEN, GREY, INK, ORANGE, PAPER, PURPLE, STYLE, new_figure
-from fusion.sweeps.result import Sweep
-from fusion.sweeps.table import deciding, mark_text
-from fusion.sweeps.ternary import SIDE, edge_shares, hexagons
-from fusion.table import EN_DASH
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from cer_fusion.fusion.sweeps.quasi_newton import Initial
 from numpy.typing import NDArray
-
-from fusion.sweeps.quasi_newton import Initial
 
 FloatArray = NDArray[Any]
 """float32, or float64 where problems are polished."""
@@ -25,7 +24,7 @@ class Problems:
     Parameters
     ----------
     parts, codes, scales, C, class_weights
-        As for `fusion.sweeps.logistic_batch.fit_batch`.
+        As for `cer_fusion.fusion.sweeps.logistic_batch.fit_batch`.
     product : callable
         Multiplies matrices.
     """

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fusion.answers import Classifier
-from fusion.rows import Rows
-from fusion.sweeps.deciders import Decider
-from fusion.sweeps.identifiability import caveat
-from fusion.sweeps.result import Curve
+from cer_fusion.fusion.answers import Classifier
+from cer_fusion.fusion.rows import Rows
+from cer_fusion.fusion.sweeps.deciders import Decider
+from cer_fusion.fusion.sweeps.identifiability import caveat
+from cer_fusion.fusion.sweeps.result import Curve
 
 
 def notes_of(

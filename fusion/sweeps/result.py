@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.files.sealed import known_keys, read_sealed, write_sealed
+from cer_fusion.fusion.metrics import Scores
+from cer_fusion.fusion.statistics.intervals import Interval
 from numpy.typing import NDArray
-
-from fusion.errors import ReportError
-from fusion.files.sealed import known_keys, read_sealed, write_sealed
-from fusion.metrics import Scores
-from fusion.statistics.intervals import Interval
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]

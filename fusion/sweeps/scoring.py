@@ -6,14 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from cer_fusion.fusion.mixing import counted, totals
+from cer_fusion.fusion.rows import Rows
+from cer_fusion.fusion.statistics.intervals import Bootstrap, bootstrap
+from cer_fusion.fusion.sweeps.curve import curve
+from cer_fusion.fusion.sweeps.deciders import Decisions
+from cer_fusion.fusion.sweeps.result import Curve
 from numpy.typing import NDArray
-
-from fusion.mixing import counted, totals
-from fusion.rows import Rows
-from fusion.statistics.intervals import Bootstrap, bootstrap
-from fusion.sweeps.curve import curve
-from fusion.sweeps.deciders import Decisions
-from fusion.sweeps.result import Curve
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,22 +8,21 @@ from time import perf_counter
 from typing import Literal, TypeAlias
 
 import numpy as np
+from cer_fusion.fusion.answers import Classifier
+from cer_fusion.fusion.comparison import check_same_task
+from cer_fusion.fusion.errors import SweepError
+from cer_fusion.fusion.folds import folds_of
+from cer_fusion.fusion.grid import PAPER_MARK, Grid, parse_grid, parse_simplex
+from cer_fusion.fusion.mixing import counted, totals
+from cer_fusion.fusion.rows import Rows
+from cer_fusion.fusion.statistics.intervals import LEVEL, accuracy_interval
+from cer_fusion.fusion.sweeps.deciders import Decider, Decisions, decider_of
+from cer_fusion.fusion.sweeps.identifiability import unidentifiable
+from cer_fusion.fusion.sweeps.notes import notes_of
+from cer_fusion.fusion.sweeps.result import Sweep
+from cer_fusion.fusion.sweeps.ridge_batch import RidgeBatch
+from cer_fusion.fusion.sweeps.scoring import Scoring
 from numpy.typing import NDArray
-
-from fusion.answers import Classifier
-from fusion.comparison import check_same_task
-from fusion.errors import SweepError
-from fusion.folds import folds_of
-from fusion.grid import PAPER_MARK, Grid, parse_grid, parse_simplex
-from fusion.mixing import counted, totals
-from fusion.rows import Rows
-from fusion.statistics.intervals import LEVEL, accuracy_interval
-from fusion.sweeps.deciders import Decider, Decisions, decider_of
-from fusion.sweeps.identifiability import unidentifiable
-from fusion.sweeps.notes import notes_of
-from fusion.sweeps.result import Sweep
-from fusion.sweeps.ridge_batch import RidgeBatch
-from fusion.sweeps.scoring import Scoring
 
 __all__ = ["Grid", "Rows", "Sweep", "parse_grid", "parse_simplex", "sweep"]
 

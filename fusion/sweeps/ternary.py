@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
+from cer_fusion.fusion.figures import GREY
 from numpy.typing import NDArray
-
-from fusion.figures import GREY
 
 FloatArray = NDArray[np.float64]
 

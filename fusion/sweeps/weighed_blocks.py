@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from cer_fusion.fusion.answers import Classifier
+from cer_fusion.fusion.errors import SweepError
+from cer_fusion.fusion.grid import Grid
+from cer_fusion.fusion.rows import Rows
 from numpy.typing import NDArray
 
-from fusion.answers import Classifier
-from fusion.errors import SweepError
-from fusion.grid import Grid
-from fusion.rows import Rows
-
 if TYPE_CHECKING:
-    from fusion.heads.normalizing import BlockNormalizer
+    from cer_fusion.fusion.heads.normalizing import BlockNormalizer
 
 FloatArray = NDArray[np.float32]
 
@@ -48,7 +47,7 @@ class WeighedBlocks:
 
     def normalizer(self, learn: Rows) -> BlockNormalizer:
         """Return the normaliser fitted on the rows that are learned from."""
-        from fusion.heads.normalizing import BlockNormalizer
+        from cer_fusion.fusion.heads.normalizing import BlockNormalizer
 
         return BlockNormalizer(self.normalize, self.widths).fit(self._entered(learn))
 
@@ -58,8 +57,8 @@ class WeighedBlocks:
 
     def _entered(self, rows: Rows) -> FloatArray:
         """Return the joined rows, checked as the head itself checks them."""
-        from fusion.heads import make_head
-        from fusion.heads.entering import entered_with_labels, refuse_unfinite
+        from cer_fusion.fusion.heads import make_head
+        from cer_fusion.fusion.heads.entering import entered_with_labels, refuse_unfinite
 
         head = make_head("weighted", blocks=self.widths)
         matrix, _ = entered_with_labels(head, rows.x(), rows.y)

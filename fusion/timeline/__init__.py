@@ -7,12 +7,12 @@ on labelled videos and chooses by leaving videos out. Nothing is extracted again
 
 from __future__ import annotations
 
-from fusion.timeline.frame import Frame, counted_from_zero, frame_name, parse_frame
-from fusion.timeline.learned import learned_transitions
-from fusion.timeline.setting import METHODS, STICKINESS, Smoothing, parse_windows, settings_of
-from fusion.timeline.smoothing import smoothed
-from fusion.timeline.sweeping import SmoothingSweep, sweep_smoothing
-from fusion.timeline.track import Timeline, Track
+from cer_fusion.fusion.timeline.frame import Frame, counted_from_zero, frame_name, parse_frame
+from cer_fusion.fusion.timeline.learned import learned_transitions
+from cer_fusion.fusion.timeline.setting import METHODS, STICKINESS, Smoothing, parse_windows, settings_of
+from cer_fusion.fusion.timeline.smoothing import smoothed
+from cer_fusion.fusion.timeline.sweeping import SmoothingSweep, sweep_smoothing
+from cer_fusion.fusion.timeline.track import Timeline, Track
 
 __all__ = [
     "METHODS",

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from cer_fusion.fusion.timeline.track import IntArray, Timeline
 from numpy.typing import NDArray
-
-from fusion.timeline.track import IntArray, Timeline
 
 FloatArray = NDArray[np.float64]
 

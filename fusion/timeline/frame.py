@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from fusion.errors import TimelineError
+from cer_fusion.fusion.errors import TimelineError
 
 LAST = 9_999_999
 """The highest frame number believed: more than 92 hours at 30 frames a second."""

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from cer_fusion.fusion.mixes import SMALLEST
 from numpy.typing import NDArray
-
-from fusion.mixes import SMALLEST
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

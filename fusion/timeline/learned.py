@@ -6,13 +6,12 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
+from cer_fusion.fusion.errors import TimelineError
+from cer_fusion.fusion.predictions import Predictions
+from cer_fusion.fusion.timeline.filling import filled
+from cer_fusion.fusion.timeline.hmm import expected_stays
+from cer_fusion.fusion.timeline.track import Timeline
 from numpy.typing import NDArray
-
-from fusion.errors import TimelineError
-from fusion.predictions import Predictions
-from fusion.timeline.filling import filled
-from fusion.timeline.hmm import expected_stays
-from fusion.timeline.track import Timeline
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from fusion.errors import TimelineError, nearest
+from cer_fusion.fusion.errors import TimelineError, nearest
 
 Method: TypeAlias = Literal["none", "box", "gaussian", "median", "exponential", "hmm", "viterbi"]
 Stickiness: TypeAlias = Literal["window", "labels", "em"]

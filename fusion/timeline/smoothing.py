@@ -6,16 +6,15 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from cer_fusion.fusion.errors import PredictionsError, TimelineError
+from cer_fusion.fusion.predictions import Predictions
+from cer_fusion.fusion.timeline.filling import filled
+from cer_fusion.fusion.timeline.hmm import best_path, posterior
+from cer_fusion.fusion.timeline.kernels import box, exponential, gaussian, median
+from cer_fusion.fusion.timeline.learned import evidence_of, learned_transitions, sticky
+from cer_fusion.fusion.timeline.setting import CHAINS, Smoothing
+from cer_fusion.fusion.timeline.track import Timeline
 from numpy.typing import NDArray
-
-from fusion.errors import PredictionsError, TimelineError
-from fusion.predictions import Predictions
-from fusion.timeline.filling import filled
-from fusion.timeline.hmm import best_path, posterior
-from fusion.timeline.kernels import box, exponential, gaussian, median
-from fusion.timeline.learned import evidence_of, learned_transitions, sticky
-from fusion.timeline.setting import CHAINS, Smoothing
-from fusion.timeline.track import Timeline
 
 FloatArray = NDArray[np.float64]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fusion.statistics.intervals import Interval
-from fusion.table import EN_DASH, Cell, Table
-from fusion.timeline.sweeping import Scored, SmoothingSweep
+from cer_fusion.fusion.statistics.intervals import Interval
+from cer_fusion.fusion.table import EN_DASH, Cell, Table
+from cer_fusion.fusion.timeline.sweeping import Scored, SmoothingSweep
 
 
 def smoothing_table(sweep: SmoothingSweep) -> Table:

@@ -7,18 +7,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from cer_fusion.fusion.errors import TimelineError
+from cer_fusion.fusion.metrics import Scores
+from cer_fusion.fusion.mixing import counted, totals
+from cer_fusion.fusion.predictions import Predictions
+from cer_fusion.fusion.statistics.intervals import LEVEL, Bootstrap, Interval, bootstrap
+from cer_fusion.fusion.sweeps.curve import choose
+from cer_fusion.fusion.timeline.learned import from_counts, learned_transitions, step_counts
+from cer_fusion.fusion.timeline.setting import Smoothing
+from cer_fusion.fusion.timeline.smoothing import check_probabilities, rows_of, smooth_tracks
+from cer_fusion.fusion.timeline.track import Timeline
 from numpy.typing import NDArray
-
-from fusion.errors import TimelineError
-from fusion.metrics import Scores
-from fusion.mixing import counted, totals
-from fusion.predictions import Predictions
-from fusion.statistics.intervals import LEVEL, Bootstrap, Interval, bootstrap
-from fusion.sweeps.curve import choose
-from fusion.timeline.learned import from_counts, learned_transitions, step_counts
-from fusion.timeline.setting import Smoothing
-from fusion.timeline.smoothing import check_probabilities, rows_of, smooth_tracks
-from fusion.timeline.track import Timeline
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from cer_fusion.fusion.errors import TimelineError
+from cer_fusion.fusion.timeline.frame import Frame, frame_name, parse_frame
 from numpy.typing import NDArray
-
-from fusion.errors import TimelineError
-from fusion.timeline.frame import Frame, frame_name, parse_frame
 
 IntArray = NDArray[np.int64]
 

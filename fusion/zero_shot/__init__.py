@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fusion.zero_shot.columns import ZeroShotColumns
-from fusion.zero_shot.scoring import ZeroShot, compound_proba
+from cer_fusion.fusion.zero_shot.columns import ZeroShotColumns
+from cer_fusion.fusion.zero_shot.scoring import ZeroShot, compound_proba
 
 __all__ = ["ZeroShot", "ZeroShotColumns", "compound_proba"]

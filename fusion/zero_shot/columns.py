@@ -8,14 +8,13 @@ from time import perf_counter
 from typing import Any, get_args
 
 import numpy as np
-
-from fusion.answers import Classifier
-from fusion.entries import Answer, Described, Entry, entries_of, refuse_to_load_quietly
-from fusion.errors import ExpressionError, ReportError, nearest
-from fusion.report import plain_params
-from fusion.rows import Rows
-from fusion.verdicts import Judgeable, check_baseline
-from fusion.zero_shot.scoring import Rule, ZeroShot, compound_proba
+from cer_fusion.fusion.answers import Classifier
+from cer_fusion.fusion.entries import Answer, Described, Entry, entries_of, refuse_to_load_quietly
+from cer_fusion.fusion.errors import ExpressionError, ReportError, nearest
+from cer_fusion.fusion.report import plain_params
+from cer_fusion.fusion.rows import Rows
+from cer_fusion.fusion.verdicts import Judgeable, check_baseline
+from cer_fusion.fusion.zero_shot.scoring import Rule, ZeroShot, compound_proba
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,7 +35,7 @@ class ZeroShotColumns:
     rows: Rows
     """Rows of the same features as the test rows, labelled with basic expressions."""
     rules: tuple[Rule, ...] = ("product",)
-    """How two components make a score, see `fusion.zero_shot.scoring.compound_proba`."""
+    """How two components make a score, see `cer_fusion.fusion.zero_shot.scoring.compound_proba`."""
     source: str = "basic"
     """What the report calls the rows: their dataset."""
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from fusion.errors import ExpressionError, nearest
+from cer_fusion.fusion.errors import ExpressionError, nearest
 
 
 def components(compound: str) -> tuple[str, str]:

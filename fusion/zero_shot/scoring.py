@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, Self, TypeAlias, get_args
 
 import numpy as np
+from cer_fusion.fusion.answers import Classifier
+from cer_fusion.fusion.errors import ExpressionError, nearest
+from cer_fusion.fusion.mixes import SMALLEST
+from cer_fusion.fusion.zero_shot.compounds import columns, components
 from numpy.typing import ArrayLike, NDArray
-
-from fusion.answers import Classifier
-from fusion.errors import ExpressionError, nearest
-from fusion.mixes import SMALLEST
-from fusion.zero_shot.compounds import columns, components
 
 FloatArray: TypeAlias = NDArray[np.float64]
 Rule: TypeAlias = Literal["sum", "product", "harmonic", "minimum"]
@@ -120,7 +119,7 @@ def compound_proba(
     basic_classes : sequence of str
         Names of its columns; `happy`, `Happiness` and `happily` mean the same.
     compounds : sequence of str
-        Names of the columns to return, as `fusion.zero_shot.compounds.components` knows them.
+        Names of the columns to return, as `cer_fusion.fusion.zero_shot.compounds.components` knows them.
     rule : {"sum", "product", "harmonic", "minimum"}
 
     Returns

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from cer_fusion.backbones.candidates import encoder_of
 from torch import Tensor
-
-from backbones.candidates import encoder_of
 
 State = dict[str, Tensor]
 

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cer_fusion import backbones
+from cer_fusion.backbones import Backbone
+from cer_fusion.backbones.manet import MANet
 from PIL import Image
 from torch import Tensor
-
-import backbones
-from backbones import Backbone
-from backbones.manet import MANet
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from backbones.device_memory import DeviceMemoryError, is_short_of_memory, or_does_not_fit
+from cer_fusion.backbones.device_memory import DeviceMemoryError, is_short_of_memory, or_does_not_fit
 
 SHORT: list[Exception] = [
     MemoryError(),

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from cer_fusion import backbones
+from cer_fusion.backbones import CheckpointError, CheckpointInfo, inspect_checkpoint
+from cer_fusion.backbones.candidates import Candidate
+from cer_fusion.backbones.fitting import CHILDREN
 from torch import nn
 
-import backbones
-from backbones import CheckpointError, CheckpointInfo, inspect_checkpoint
-from backbones.candidates import Candidate
-from backbones.fitting import CHILDREN
 from tests.backbones.checkpoint_files import (
     FER2013_FORMS,
     fer2013,

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from cer_fusion import backbones
+from cer_fusion.backbones import CheckpointError, OptionError, WeightsError
+from cer_fusion.backbones.encoder import Encoder
+from cer_fusion.backbones.finetuning.card import write_card
+from cer_fusion.backbones.manet import MANet, extras, fuse_logits, quadrants
+from cer_fusion.backbones.manet_blocks import MulScaleBlock
+from cer_fusion.backbones.registry import recipe_of
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-import backbones
-from backbones import CheckpointError, OptionError, WeightsError
-from backbones.encoder import Encoder
-from backbones.finetuning.card import write_card
-from backbones.manet import MANet, extras, fuse_logits, quadrants
-from backbones.manet_blocks import MulScaleBlock
-from backbones.registry import recipe_of
 from tests.backbones.checkpoint_files import manet, manet_file
 from tests.backbones.conftest import Encode, ramp
 
@@ -204,7 +204,7 @@ def test_the_automatic_flow_needs_a_file(tmp_path: Path) -> None:
 
 
 def test_a_card_beside_the_weights_answers_the_automatic_flow(rafdb: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", logger="backbones")
+    caplog.set_level("INFO", logger="cer_fusion.backbones")
     digest = backbones.inspect_checkpoint(rafdb).digest
     write_card(rafdb.with_name("card.json"), {"options": {"flow": "legacy"}, "weights": {"digest": digest}})
     found = backbones.create("manet", weights=rafdb, flow="auto")

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+from cer_fusion.backbones.manet import MANet, quadrants
+from cer_fusion.backbones.manet_blocks import (
+    AttentionBlock,
+    BasicBlock,
+    ChannelGate,
+    MulScaleBlock,
+    SpatialGate,
+    sigmoid,
+)
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backbones.manet import MANet, quadrants
-from backbones.manet_blocks import AttentionBlock, BasicBlock, ChannelGate, MulScaleBlock, SpatialGate, sigmoid
 from tests.backbones.conftest import wake
 
 State = dict[str, Tensor]

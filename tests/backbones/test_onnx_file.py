@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cer_fusion import backbones
+from cer_fusion.backbones import WeightsError, onnx_file
+from cer_fusion.backbones.onnx_file import read_onnx
 
-import backbones
-from backbones import WeightsError, onnx_file
-from backbones.onnx_file import read_onnx
 from tests.backbones.conftest import RECIPE, SHARED
 
 onnx = pytest.importorskip("onnx", reason="the extra [onnx] is not installed")

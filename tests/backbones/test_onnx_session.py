@@ -10,9 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cer_fusion import backbones
+from cer_fusion.backbones import DeviceError
 
-import backbones
-from backbones import DeviceError
 from tests.backbones.conftest import RECIPE
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra [onnx] is not installed")
@@ -105,7 +105,7 @@ def test_auto_says_what_it_chose(
     gpus: int, says: str, chosen: str, machine: Any, tiny_onnx: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     machine(gpus, says=says)
-    with caplog.at_level(logging.INFO, "backbones"):
+    with caplog.at_level(logging.INFO, "cer_fusion.backbones"):
         assert make(tiny_onnx, "auto").device == chosen
     assert f"device auto: onnxruntime computes on {chosen}" in caplog.messages
 
@@ -119,8 +119,7 @@ def test_other_devices_are_refused(device: str, machine: Any, tiny_onnx: Path) -
 
 def test_a_worker_leaves_an_onnxruntime_without_cuda_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
-
-    from commands.feat_extract import _device
+    from cer_fusion.commands.feat_extract import _device
 
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 import timm
 import torch
+from cer_fusion import backbones
+from cer_fusion.backbones import Backbone
+from cer_fusion.backbones.transform import Transform
 from PIL import Image
 from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
@@ -17,9 +20,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision import transforms
 
-import backbones
-from backbones import Backbone
-from backbones.transform import Transform
 from tests.backbones.conftest import Encode, ramp
 
 Make = Callable[[str], Backbone]
@@ -120,7 +120,7 @@ def odd_pictures(encode: Encode) -> dict[str, bytes]:
 
 def reference_of(name: str) -> tuple[Any, Transform]:
     """The cited reference transform, and ours."""
-    from backbones.timm_encoder import data_config
+    from cer_fusion.backbones.timm_encoder import data_config
 
     if name == "manet":
         squash = Transform(size_px=224, resize="squash", interpolation="bilinear")

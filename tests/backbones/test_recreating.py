@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cer_fusion import backbones
+from cer_fusion.backbones import Backbone, OptionError, WeightsError
+from cer_fusion.backbones.recreating import recreate
 from safetensors.torch import save_file
 
-import backbones
-from backbones import Backbone, OptionError, WeightsError
-from backbones.recreating import recreate
 from tests.backbones.conftest import RECIPE, write_onnx
 
 PRECISIONS, VIEWS = ("float32", "bfloat16"), ("none", "five-crop+flip")

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-import backbones
-from backbones import Backbone, DeviceError, OptionError, UnknownBackboneError, WeightsError
+from cer_fusion import backbones
+from cer_fusion.backbones import Backbone, DeviceError, OptionError, UnknownBackboneError, WeightsError
 
 
 def test_the_public_names_are_sorted_and_there() -> None:
@@ -115,7 +114,7 @@ def test_a_device_that_is_not_there_is_never_replaced(device: str) -> None:
 
 
 def test_the_automatic_device_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", logger="backbones")
+    caplog.set_level("INFO", logger="cer_fusion.backbones")
     backbone = backbones.create("timm:test_vit", weights="random", device="auto")
     assert f"device auto: {backbone.device}" in caplog.text
 

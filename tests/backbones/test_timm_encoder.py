@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import timm
 import torch
+from cer_fusion import backbones
+from cer_fusion.backbones import Backbone, CheckpointError, WeightsError
 from safetensors.torch import save_file
-
-import backbones
-from backbones import Backbone, CheckpointError, WeightsError
 
 Make = Callable[[str], Backbone]
 
@@ -107,7 +106,7 @@ def test_a_convolutional_network_takes_any_input_size() -> None:
 
 
 def test_stochastic_depth_is_settable_and_no_part_of_the_identity() -> None:
-    from backbones.registry import recipe_of
+    from cer_fusion.backbones.registry import recipe_of
 
     def rates(drop_path: float) -> list[float]:
         with torch.device("meta"):

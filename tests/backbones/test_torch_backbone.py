@@ -10,9 +10,8 @@ import threading
 import numpy as np
 import pytest
 import torch
-
-import backbones
-from backbones.torch_backbone import _no_tf32
+from cer_fusion import backbones
+from cer_fusion.backbones.torch_backbone import _no_tf32
 
 NEW = pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="this torch has no newer precision settings")
 
@@ -40,7 +39,7 @@ NEWER = [
 
 CHECK = """
 import os, sys, torch
-from backbones.torch_backbone import _no_tf32
+from cer_fusion.backbones.torch_backbone import _no_tf32
 B = torch.backends
 LEVELS = [B, B.cudnn, B.mkldnn, B.cuda.matmul, B.cudnn.conv, B.cudnn.rnn, B.mkldnn.matmul] if NEW else []
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import timm
 import torch
+from cer_fusion.backbones import OptionError
+from cer_fusion.backbones.transform import Transform
 from PIL import Image
 from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 from torchvision import transforms
 
-from backbones import OptionError
-from backbones.transform import Transform
 from tests.backbones.conftest import Encode, ramp
 
 
@@ -38,7 +38,7 @@ def test_manet_sees_what_its_public_test_transform_yields(pictures: list[Image.I
 def test_a_timm_model_sees_what_timms_own_transform_yields(
     name: str, pictures: list[Image.Image], encode: Encode
 ) -> None:
-    from backbones.timm_encoder import data_config
+    from cer_fusion.backbones.timm_encoder import data_config
 
     with torch.device("meta"):
         trunk = timm.create_model(name)
@@ -54,7 +54,7 @@ def test_a_timm_model_sees_what_timms_own_transform_yields(
 def test_changed_sizes_and_crops_still_equal_timms(
     changes: dict[str, object], pictures: list[Image.Image], encode: Encode
 ) -> None:
-    from backbones.timm_encoder import data_config
+    from cer_fusion.backbones.timm_encoder import data_config
 
     with torch.device("meta"):
         trunk = timm.create_model("resnet50.a1_in1k")
@@ -128,7 +128,7 @@ def test_the_probe_sees_what_changes_the_pixels_and_nothing_else() -> None:
 
 
 def test_the_probe_sees_a_library_that_decodes_differently(monkeypatch: pytest.MonkeyPatch) -> None:
-    from backbones import transform as module
+    from cer_fusion.backbones import transform as module
 
     base = Transform(size_px=20)
     before = base.probe()

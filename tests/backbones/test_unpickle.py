@@ -19,9 +19,8 @@ from typing import Any
 
 import pytest
 import torch
-
-from backbones import CheckpointError, inspect_checkpoint, load_state
-from backbones.torch_file import read_legacy, read_zip
+from cer_fusion.backbones import CheckpointError, inspect_checkpoint, load_state
+from cer_fusion.backbones.torch_file import read_legacy, read_zip
 
 Payload = Callable[[Path], Any]
 

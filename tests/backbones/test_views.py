@@ -7,12 +7,12 @@ import pickle
 
 import numpy as np
 import pytest
+from cer_fusion import backbones
+from cer_fusion.backbones import OptionError, ShapeError
+from cer_fusion.backbones.transform import Transform
+from cer_fusion.backbones.views import VOCABULARY, crops_of, each_view, transform_for, views_named
 from PIL import Image
 
-import backbones
-from backbones import OptionError, ShapeError
-from backbones.transform import Transform
-from backbones.views import VOCABULARY, crops_of, each_view, transform_for, views_named
 from tests.backbones.conftest import Encode, ramp
 
 TINY = "timm:test_resnet"

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cer_fusion import backbones
+from cer_fusion.backbones import CheckpointError, WeightsError
+from cer_fusion.backbones.checkpoint import open_checkpoint
+from cer_fusion.backbones.registry import recipe_of
+from cer_fusion.backbones.weights import choose_source, digest, put
 from safetensors.torch import save_file
 from torch import Tensor
 
-import backbones
-from backbones import CheckpointError, WeightsError
-from backbones.checkpoint import open_checkpoint
-from backbones.registry import recipe_of
-from backbones.weights import choose_source, digest, put
 from tests.backbones.checkpoint_files import FER2013_FORMS, fer2013_file, mae_file, thin, with_prefix
 
 
@@ -67,7 +67,7 @@ def test_a_classifier_that_the_feature_does_not_use_is_left_out_and_said_so(
 ) -> None:
     state = trunk_of("timm:test_vit") | {"head.weight": torch.ones(10, 64), "head.bias": torch.ones(10)}
     save_file(state, tmp_path / "w.safetensors")
-    with caplog.at_level(logging.INFO, logger="backbones"):
+    with caplog.at_level(logging.INFO, logger="cer_fusion.backbones"):
         found = digest_of("timm:test_vit", weights=tmp_path / "w.safetensors")
     assert found == digest_of("timm:test_vit", weights="random")
     assert "left out head.bias, head.weight, which no block depends on" in caplog.text
@@ -89,7 +89,7 @@ def test_missing_left_over_and_misshapen_tensors_are_listed(tmp_path: Path) -> N
 def test_a_pre_training_file_of_mae_gives_the_vit_its_encoder(
     pooling: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger="backbones")
+    caplog.set_level(logging.INFO, logger="cer_fusion.backbones")
     loaded = backbones.create("vit", weights=mae_file(tmp_path / "mae.pth"), pooling=pooling)
     state = loaded.state()  # type: ignore[attr-defined]
     expected = {k.replace("norm.", "fc_norm.") if k.startswith("norm.") and pooling == "mean_norm" else k: t
@@ -115,7 +115,7 @@ def test_a_resnet_of_fer2013_loads_in_every_wrapping(form: str, tmp_path: Path, 
 
 
 def test_what_is_taken_from_under_a_wrapper_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="backbones")
+    caplog.set_level(logging.INFO, logger="cer_fusion.backbones")
     state = with_prefix(trunk_of("timm:test_vit", 4), "student.encoder.") | {"loss.weight": torch.ones(2)}
     torch.save(state, tmp_path / "x.pth")
     found = digest_of("timm:test_vit", weights=tmp_path / "x.pth")

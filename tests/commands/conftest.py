@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cer_fusion.commands import feat, fuse
+from cer_fusion.demofaces import write_dataset
+from cer_fusion.featstore import class_set
 from typer.testing import CliRunner, Result
-
-from commands import feat, fuse
-from demofaces import write_dataset
-from featstore import class_set
 
 
 @pytest.fixture
@@ -48,7 +47,7 @@ def faces(run: Callable[..., Result], drawn: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def filled(run: Callable[..., Result], faces: Path, tmp_path: Path) -> Path:
     """The default store with two imported features that a head can learn from: `one`, and `two` with less noise."""
-    from featstore import Manifest
+    from cer_fusion.featstore import Manifest
 
     manifest = Manifest.read(faces)
     rng = np.random.default_rng(0)

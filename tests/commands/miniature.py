@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from cer_fusion.demofaces import ActionUnits, draw_face, write_dataset
+from cer_fusion.featstore import class_set
 from PIL import Image
 
-from demofaces import ActionUnits, draw_face, write_dataset
-from featstore import class_set
 from tests.featstore.adapters.layouts import fill, npy
 from tests.fusion.published.paper import PAPER
 from tests.fusion.submission.templates import template_of
@@ -37,8 +37,7 @@ def write_checkpoints(folder: Path) -> None:
     """Random weights under the names of those that the page starts from."""
     import timm
     import torch
-
-    from backbones.manet import MANet
+    from cer_fusion.backbones.manet import MANet
 
     torch.save({"state_dict": MANet(7).state_dict()}, folder / "ms_celeb.pth.tar")
     torch.save(timm.create_model("test_resnet").state_dict(), folder / "fer2013.pth")

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cer_fusion.commands import console, feat, fuse
+from cer_fusion.fusion import ReportError
 from typer.testing import Result
-
-from commands import console, feat, fuse
-from fusion import ReportError
 
 Run = Callable[..., Result]
 _TREE = Path(__file__).resolve().parents[2]
@@ -26,7 +25,9 @@ def started(
     command: Sequence[str], *, folder: Path, environment: Mapping[str, str] | None = None, **more: object
 ) -> subprocess.Popen[bytes]:
     """A command in a process of its own, as a shell starts it."""
-    front = f"import sys; from cli import {'feat' if command[0] == 'cer-feat' else 'fuse'}_main as main; main()"
+    front = (
+        f"import sys; from cer_fusion.cli import {'feat' if command[0] == 'cer-feat' else 'fuse'}_main as main; main()"
+    )
     env = {k: v for k, v in os.environ.items() if k not in ("CER_STORE", "PYTHONIOENCODING", "PYTHONUTF8")}
     env |= {"PYTHONPATH": str(_TREE), "OMP_NUM_THREADS": "1", **(environment or {})}
     return subprocess.Popen(
@@ -54,7 +55,7 @@ _ENCODINGS: dict[str, dict[str, str]] = {
 @pytest.fixture
 def named_oddly(run: Run, filled: Path, tmp_path: Path) -> Path:
     """A store whose feature, pictures and labels bear names that are words of markup, or no ASCII."""
-    from featstore import ClassSet, Manifest, Store, import_rows
+    from cer_fusion.featstore import ClassSet, Manifest, Store, import_rows
 
     old = Manifest.read(tmp_path / "faces.csv")
     names = {label: f"{_NAMES[i % 3]} {i}" for i, label in enumerate(old.classes.labels)}
@@ -163,7 +164,7 @@ def test_a_comparison_is_shown_even_if_its_picture_cannot_be_written(
     def full(*_: object) -> None:
         raise ReportError("the disk is full")
 
-    monkeypatch.setattr("fusion.confusion_figure.draw_confusions", full)
+    monkeypatch.setattr("cer_fusion.fusion.confusion_figure.draw_confusions", full)
     result = run("cer-fuse compare --heads ncm --features one --figure out.png --format csv", code=1)
     assert "Macro F1 (%)" in result.stdout
     assert "the disk is full" in result.stderr
@@ -171,7 +172,7 @@ def test_a_comparison_is_shown_even_if_its_picture_cannot_be_written(
 
 def test_a_closed_stdout_is_no_traceback(tmp_path: Path) -> None:
     code = "import os, sys; os.close(1); os.execv(sys.executable, [sys.executable, '-c', sys.argv[1], 'backbones'])"
-    front = "from cli import feat_main; feat_main()"
+    front = "from cer_fusion.cli import feat_main; feat_main()"
     env = {**os.environ, "PYTHONPATH": str(_TREE)}
     done = subprocess.run(
         [sys.executable, "-c", code, front], cwd=tmp_path, env=env, stderr=subprocess.PIPE, check=False

@@ -3,8 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-
-from fusion import Diagnosis
+from cer_fusion.fusion import Diagnosis
 
 
 def test_diagnose_prints_tables_keeps_the_result_and_draws(run, filled, tmp_path):

@@ -8,10 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-
-from commands import machine
-from commands.doctor import device, hub, libraries, place
-from commands.doctor.check import guarded, ok
+from cer_fusion.commands import machine
+from cer_fusion.commands.doctor import device, hub, libraries, place
+from cer_fusion.commands.doctor.check import guarded, ok
 
 
 @pytest.fixture(autouse=True)
@@ -151,7 +150,7 @@ def test_little_memory_is_warned_of(monkeypatch):
 
 def test_more_threads_than_cores_are_warned_of(monkeypatch):
     monkeypatch.setattr("torch.get_num_threads", lambda: 64)
-    monkeypatch.setattr("fusion.cores.cpu_quota", lambda: 1.5)
+    monkeypatch.setattr("cer_fusion.fusion.cores.cpu_quota", lambda: 1.5)
     found = device._threads()
     assert (found.status, "OMP_NUM_THREADS=1" in found.advice) == ("warn", True)
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from featstore import Manifest, Store
+from cer_fusion.featstore import Manifest, Store
 
 
 @pytest.fixture

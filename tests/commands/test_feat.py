@@ -9,10 +9,9 @@ import time
 
 import numpy as np
 import pytest
+from cer_fusion.commands.extract_bar import rate_text
+from cer_fusion.featstore import Manifest
 from PIL import Image
-
-from commands.extract_bar import rate_text
-from featstore import Manifest
 
 TINY = "cer-feat extract --backbone timm:test_vit --weights random --data faces.csv"
 
@@ -179,11 +178,11 @@ def test_a_signal_ends_a_run_in_words_and_the_next_run_completes(run, faces, tmp
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
         "sys.argv = ['cer-feat', 'extract', '--backbone', 'timm:test_vit', '--weights', 'random', "
         f"'--data', 'faces.csv', '--batch-size', '1', *{options}]\n"
-        "from backbones.torch_backbone import TorchBackbone\n"
+        "from cer_fusion.backbones.torch_backbone import TorchBackbone\n"
         "embed = TorchBackbone.embed\n"
         "def slow(self, pictures):\n    print('embedding', flush=True); time.sleep(0.3); return embed(self, pictures)\n"
         "TorchBackbone.embed = slow\n"
-        "from cli import feat_main; feat_main()"
+        "from cer_fusion.cli import feat_main; feat_main()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -259,8 +258,8 @@ def test_a_batch_size_is_a_number_or_auto(run, faces, size):
 
 
 def test_an_onnx_model_is_not_compiled_again(run, faces, monkeypatch):
-    import backbones
-    from backbones import Backbone
+    from cer_fusion import backbones
+    from cer_fusion.backbones import Backbone
 
     class NoNetwork(Backbone):
         transform = backbones.create("timm:test_vit", weights="random").transform

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from cer_fusion.commands import feat_extract, feat_finetune
+from cer_fusion.commands.console import app as make_app
+from cer_fusion.featstore import Manifest, class_set
 from typer.testing import CliRunner
-
-from commands import feat_extract, feat_finetune
-from commands.console import app as make_app
-from featstore import Manifest, class_set
 
 BASE = "finetune --backbone timm:test_vit --weights random -O img_size=48 --device cpu"
 QUICK = f"{BASE} --set epochs=1 --set batch_size=8 --set layer_decay=null"
@@ -185,8 +184,8 @@ def test_a_signal_ends_a_run_in_words_and_the_next_one_goes_on(cer, tmp_path, ca
     code = (
         "import os, signal, sys\n"
         "import torch; torch.set_num_threads(1)\n"
-        "from commands import feat_finetune; from commands.console import app\n"
-        "from backbones.finetuning.run import Run\n"
+        "from cer_fusion.commands import feat_finetune; from cer_fusion.commands.console import app\n"
+        "from cer_fusion.backbones.finetuning.run import Run\n"
         "update = Run._update\n"
         "def kill(self, parts, size):\n"
         "    update(self, parts, size); os.kill(os.getpid(), signal.SIGTERM)\n"
@@ -205,8 +204,8 @@ def test_a_signal_ends_a_run_in_words_and_the_next_one_goes_on(cer, tmp_path, ca
 
 
 def test_pictures_that_cannot_be_compared_across_the_two_parts_are_told(tmp_path):
-    from commands.learning_data import _split
-    from featstore import Manifest, Sample, class_set
+    from cer_fusion.commands.learning_data import _split
+    from cer_fusion.featstore import Manifest, Sample, class_set
 
     for i in range(8):
         (tmp_path / f"{i}.png").write_bytes(b"picture %d" % i)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from backbones import Recipe
+from cer_fusion.backbones import Recipe
+
 from tests.pages import Page, steps_of
 
 PAGE = Page("docs/finetuning.md")

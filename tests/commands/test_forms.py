@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import typer
+from cer_fusion.commands import feat, fuse
+from cer_fusion.commands.forms import Form, Forms, forms, only
+from cer_fusion.featstore.adapters import KINDS, takes
 from typer.testing import CliRunner
 
-from commands import feat, fuse
-from commands.forms import Form, Forms, forms, only
-from featstore.adapters import KINDS, takes
 from tests.commands.walk import commands, kinds, options
 
 ONE_FORM = {

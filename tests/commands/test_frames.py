@@ -7,9 +7,10 @@ import pytest
 
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
-from featstore import Manifest
-from featstore.class_sets import class_set
-from featstore.manifest import Sample
+from cer_fusion.featstore import Manifest
+from cer_fusion.featstore.class_sets import class_set
+from cer_fusion.featstore.manifest import Sample
+
 from tests.backbones.video.clips import busy, counted, shots, write_clip
 
 FACES_AND_CUTS = [(4, [(0, 60, 30)]), (3, []), (4, [(3, 20, 40), (5, 180, 30)])]
@@ -19,8 +20,8 @@ FACES_AND_CUTS = [(4, [(0, 60, 30)]), (3, []), (4, [(3, 20, 40), (5, 180, 30)])]
 def detector():
     """Skip where the detector is not installed."""
     pytest.importorskip("onnxruntime", reason="onnxruntime, of the extra `faces`, is not installed")
-    from backbones import MissingExtraError
-    from backbones.faces import MTCNN
+    from cer_fusion.backbones import MissingExtraError
+    from cer_fusion.backbones.faces import MTCNN
 
     try:
         MTCNN()

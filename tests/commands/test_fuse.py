@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from featstore import Manifest
-from fusion import Report, Sweep, head_names, read_head_info
-from fusion.predictions import read_predictions
+from cer_fusion.featstore import Manifest
+from cer_fusion.fusion import Report, Sweep, head_names, read_head_info
+from cer_fusion.fusion.predictions import read_predictions
 
 SPLITS = "learning from 28 rows of train, judged on 14 rows of test"
 
@@ -247,7 +246,7 @@ def test_a_half_finished_feature_is_refused_unless_dropping_is_asked_for(run, fi
 
 
 def test_help_lists_every_head(run):
-    from fusion import head_names
+    from cer_fusion.fusion import head_names
 
     words = run("cer-fuse train --help").stdout.replace("│", " ").split()
     assert {f"{name}," for name in head_names()[:-1]} <= set(words)
@@ -350,15 +349,15 @@ def test_compare_tells_the_spread_over_seeds_and_writes_the_intervals_of_classes
     ],
 )
 def test_options_that_do_not_go_together_are_refused(run, filled, options, message, monkeypatch):
-    monkeypatch.setattr("fusion.diagnosis.near_duplicates.MOST_PAIRS", 10)
+    monkeypatch.setattr("cer_fusion.fusion.diagnosis.near_duplicates.MOST_PAIRS", 10)
     assert message in " ".join(
         run(f"cer-fuse compare --heads linear {options}", code=2).stderr.replace("│", "").split()
     )
 
 
 def test_evaluate_names_the_classes_that_it_could_not_judge():
-    from commands.fuse_apply import _lacking
-    from fusion import scores
+    from cer_fusion.commands.fuse_apply import _lacking
+    from cer_fusion.fusion import scores
 
     assert _lacking(scores([0, 1], [0, 1], ("a", "b"))) == ""
     told = _lacking(scores([0, 1], [0, 1], ("a", "b", "c")))

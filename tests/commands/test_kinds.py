@@ -9,10 +9,11 @@ from PIL import Image
 
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
-from backbones import PictureError
-from backbones import picture as backbones_picture
-from backbones.video.finding import kind_of
-from featstore import pictures
+from cer_fusion.backbones import PictureError
+from cer_fusion.backbones import picture as backbones_picture
+from cer_fusion.backbones.video.finding import kind_of
+from cer_fusion.featstore import pictures
+
 from tests.backbones.video.clips import counted, write_clip
 
 FRAMES = [Image.fromarray(picture) for picture in counted(3)]

@@ -8,9 +8,8 @@ import sys
 
 import pytest
 import typer.main
+from cer_fusion.commands import feat, fuse
 from typer.testing import CliRunner
-
-from commands import feat, fuse
 
 FRONTS = {"cer-feat": feat, "cer-fuse": fuse}
 EVERY = [(front, name) for front, module in FRONTS.items() for name in module.COMMANDS]
@@ -44,15 +43,20 @@ def test_a_command_that_is_not_there_is_told_with_the_nearest():
 def test_the_list_imports_no_command(front):
     code = f"""
 import contextlib, io, sys
-from cli import {front.removeprefix("cer-")}_main as main
+from cer_fusion.cli import {front.removeprefix("cer-")}_main as main
 sys.argv = [{front!r}, "--help"]
 with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
     main()
-print(*sorted(name for name in sys.modules if name.startswith("commands")))
+print(*sorted(name for name in sys.modules if name.startswith("cer_fusion.commands")))
 """
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    list_alone = ["commands", "commands.console", f"commands.{front.removeprefix('cer-')}", "commands.later"]
-    assert found == [*list_alone, "commands.threads"]  # the last is said before OpenMP may be loaded
+    list_alone = [
+        "cer_fusion.commands",
+        "cer_fusion.commands.console",
+        f"cer_fusion.commands.{front.removeprefix('cer-')}",
+        "cer_fusion.commands.later",
+    ]
+    assert found == [*list_alone, "cer_fusion.commands.threads"]  # the last is said before OpenMP may be loaded
 
 
 def test_a_signal_after_the_command_has_ended_does_not_change_its_status():
@@ -60,7 +64,7 @@ def test_a_signal_after_the_command_has_ended_does_not_change_its_status():
     code = """
 import os, signal, sys
 import typer
-from commands import console
+from cer_fusion.commands import console
 app = console.app("Toy.")
 app.command("work")(lambda: None)
 end = console.Front.invoke

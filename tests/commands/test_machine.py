@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import pytest
-
-from commands import machine
-from fusion import cores
+from cer_fusion.commands import machine
+from cer_fusion.fusion import cores
 
 
 @pytest.fixture

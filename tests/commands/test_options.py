@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 import typer
-
-from commands.options import key_values
+from cer_fusion.commands.options import key_values
 
 
 @pytest.mark.parametrize(

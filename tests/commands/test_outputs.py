@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import typer
+from cer_fusion.commands.outputs import check_outputs, numbered, put
+from cer_fusion.fusion.runs.folder import read_run
 
-from commands.outputs import check_outputs, numbered, put
-from fusion.runs.folder import read_run
 from tests.commands.walk import commands, kinds, options
 
 READ = {
@@ -92,7 +92,7 @@ def test_exports_keep_their_refusal_and_cover_the_note_beside_a_csv(run, filled,
 
 
 def test_with_overwrite_every_manifest_tool_replaces_its_output_and_even_its_input(run, faces, tmp_path):
-    from featstore import Manifest
+    from cer_fusion.featstore import Manifest
 
     for line in (
         "filter faces.csv split=train -o faces.csv",
@@ -109,7 +109,7 @@ def test_with_overwrite_every_manifest_tool_replaces_its_output_and_even_its_inp
 
 @pytest.mark.parametrize("racing", ["out.csv", "out.json"])
 def test_a_manifest_that_somebody_else_wrote_meanwhile_is_left_as_it_is(run, faces, tmp_path, monkeypatch, racing):
-    from featstore import conditions
+    from cer_fusion.featstore import conditions
 
     kept = conditions.keep_where
 
@@ -126,7 +126,7 @@ def test_a_manifest_that_somebody_else_wrote_meanwhile_is_left_as_it_is(run, fac
 
 
 def test_a_result_that_somebody_else_wrote_meanwhile_is_left_as_it_is(run, made, tmp_path, monkeypatch):
-    from fusion import predictions
+    from cer_fusion.fusion import predictions
 
     text = predictions.predictions_csv
 
@@ -253,7 +253,7 @@ def test_a_second_comparison_and_a_second_page_keep_the_first(run, filled, tmp_p
 _TOGETHER = """
 import sys, time
 from pathlib import Path
-import fusion.files.whole_folder as module
+import cer_fusion.fusion.files.whole_folder as module
 ready, put, met = Path(sys.argv.pop(1)), module._put_new, []
 def meet(built, target):
     if target.name != "head" and not met:
@@ -263,7 +263,7 @@ def meet(built, target):
             time.sleep(0.01)
     return put(built, target)
 module._put_new = meet
-from cli import fuse_main
+from cer_fusion.cli import fuse_main
 fuse_main()
 """
 
@@ -299,7 +299,7 @@ def test_of_two_runs_that_end_together_one_is_never_lost(filled, tmp_path, named
 
 
 def test_a_demo_goes_on_in_the_folder_that_a_demo_made_and_replaces_nobody_else_s_file(tmp_path):
-    from commands.feat_demo import RESULTS, _begin, _digest, _write_made
+    from cer_fusion.commands.feat_demo import RESULTS, _begin, _digest, _write_made
 
     folder = tmp_path / "demo-out"
     _begin(folder, False)

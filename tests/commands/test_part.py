@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 import typer
-
-from commands.part import part_of
+from cer_fusion.commands.part import part_of
 
 SLURM = {
     "SLURM_ARRAY_TASK_ID": "7",

@@ -9,8 +9,9 @@ from PIL import Image
 
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
-from backbones.video import VideoReader
-from fusion.predictions import read_predictions
+from cer_fusion.backbones.video import VideoReader
+from cer_fusion.fusion.predictions import read_predictions
+
 from tests.backbones.faces.drawn import canvas
 from tests.commands.test_frames import detector, videos  # noqa: F401  # fixtures
 
@@ -76,7 +77,7 @@ def test_crops_are_answered_as_they_are(run, trained, drawn, tmp_path):
     stored = read_predictions_of(run, "cer-fuse predict --head runs/faces-linear --split test -o stored.csv", tmp_path)
     folder = tmp_path / "crops"
     folder.mkdir()
-    from featstore import Manifest
+    from cer_fusion.featstore import Manifest
 
     manifest = Manifest.read(tmp_path / "faces.csv")
     for sample in manifest.select("test").samples:
@@ -97,9 +98,8 @@ def read_predictions_of(run, command, folder):
 
 
 def test_weights_of_a_file_must_be_named_and_be_those(run, faces, tmp_path):
+    from cer_fusion.backbones import create
     from safetensors.torch import save_file
-
-    from backbones import create
 
     for seed in (1, 2):
         made = create("timm:resnet18", weights="random", seed=seed, img_size=64)
@@ -133,7 +133,7 @@ def test_a_head_on_rows_of_compiled_code_answers(run, faces, tmp_path, monkeypat
 def test_what_does_not_fit_into_memory_at_once_is_embedded_in_halves():
     from types import SimpleNamespace
 
-    from commands.recreated import Recreated
+    from cer_fusion.commands.recreated import Recreated
 
     sizes = []
 
@@ -158,7 +158,7 @@ def test_imported_rows_cannot_be_made_again(run, filled, tmp_path):
 
 
 def test_two_pictures_of_one_stem_are_drawn_to_two_files(tmp_path):
-    from commands.predict_sources import PictureSource
+    from cer_fusion.commands.predict_sources import PictureSource
 
     source = PictureSource(root=tmp_path, names=("a.jpg", "a.png", "b.jpg", "sub/a.jpg"))
     drawn = [path.relative_to(tmp_path).as_posix() for path in source.drawn_to(tmp_path)]
@@ -199,7 +199,7 @@ def test_what_cannot_be_meant_is_refused(run, tmp_path, command, code, words):
 def test_content_and_not_the_ending_tells_a_picture_from_a_video(tmp_path):
     from contextlib import ExitStack
 
-    from commands.predict_sources import PictureSource, source_of
+    from cer_fusion.commands.predict_sources import PictureSource, source_of
 
     picture = io.BytesIO()
     Image.new("RGB", (40, 40)).save(picture, "JPEG")

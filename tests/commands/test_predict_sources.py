@@ -10,8 +10,9 @@ from PIL import Image
 
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
-from commands import predict_sources
-from commands.predict_sources import PictureSource, VideoSource, source_of
+from cer_fusion.commands import predict_sources
+from cer_fusion.commands.predict_sources import PictureSource, VideoSource, source_of
+
 from tests.backbones.video.clips import counted, grey, write_clip
 
 
@@ -118,8 +119,7 @@ def test_several_are_not_drawn_into_a_folder_that_is_called_as_a_file(tmp_path):
 @pytest.mark.parametrize("ending", [".png", ".gif", ".avi"])
 def test_a_video_is_refused_early_where_it_could_not_be_written_at_the_end(tmp_path, ending, monkeypatch):
     import av
-
-    from backbones import VideoError
+    from cer_fusion.backbones import VideoError
 
     found = shown(moving(tmp_path / "a.gif"))
     with pytest.raises(VideoError, match=r"a video is written as \.mp4, \.mkv, \.mov"):
@@ -130,8 +130,8 @@ def test_a_video_is_refused_early_where_it_could_not_be_written_at_the_end(tmp_p
 
 
 def test_a_gif_that_moves_is_drawn_as_a_video(tmp_path):
-    from backbones.video import FrameSettings, VideoReader
-    from commands.predict_sources import Shown
+    from cer_fusion.backbones.video import FrameSettings, VideoReader
+    from cer_fusion.commands.predict_sources import Shown
 
     found = shown(moving(tmp_path / "a.gif"), tmp_path / "frames")
     told = Shown(settings=FrameSettings(faces="none"), detector=None)
@@ -167,7 +167,7 @@ def test_pictures_whose_names_are_no_text_are_left_out_and_told(tmp_path, monkey
 
 
 def test_a_folder_that_may_not_be_written_is_refused_before_the_work(tmp_path, monkeypatch):
-    from commands import outputs
+    from cer_fusion.commands import outputs
 
     monkeypatch.setattr(outputs.os, "access", lambda path, mode: path != tmp_path)
     with pytest.raises(typer.BadParameter, match=r"cannot be written: .* is read-only for you"):

@@ -12,7 +12,7 @@ IMPORT = "cer-feat import one.npy --names names.txt --as one"
 @pytest.fixture
 def shorter(filled, faces, tmp_path):
     """A debug list of the same file name, in another folder."""
-    from featstore import Manifest
+    from cer_fusion.featstore import Manifest
 
     manifest = Manifest.read(faces)
     few = manifest.keep(i < 20 for i in range(len(manifest)))
@@ -77,7 +77,7 @@ def test_a_root_that_is_not_there_or_holds_no_picture_is_refused(run, filled, tm
 
 
 def test_pictures_that_an_import_could_not_read_are_told(run, filled, faces, tmp_path):
-    from featstore import Manifest
+    from cer_fusion.featstore import Manifest
 
     manifest = Manifest.read(faces)
     samples = tuple(s._replace(path="none.png") if i < 2 else s for i, s in enumerate(manifest.samples))

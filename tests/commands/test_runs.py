@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from cer_fusion.fusion import Report
+from cer_fusion.fusion.runs.folder import read_run
 
-from fusion import Report
-from fusion.runs.folder import read_run
 from tests.fusion.kept import kept
 from tests.fusion.published.paper import PAPER
 

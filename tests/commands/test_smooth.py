@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.predictions import read_predictions, write_predictions
+from cer_fusion.fusion.timeline import Smoothing, learned_transitions, smoothed
 
-from fusion.predictions import read_predictions, write_predictions
-from fusion.timeline import Smoothing, learned_transitions, smoothed
 from tests.commands.videos import write_miniature
 
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from cer_fusion.fusion.predictions import read_predictions
+from cer_fusion.fusion.submission import abaw_ce, answer, read_submission, read_template
+from cer_fusion.fusion.timeline import Smoothing
 
-from fusion.predictions import read_predictions
-from fusion.submission import abaw_ce, answer, read_submission, read_template
-from fusion.timeline import Smoothing
 from tests.commands.videos import LENGTHS, write_miniature
 
 MAKE = "cer-fuse submit predictions.csv --template template.csv"

@@ -10,9 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from commands import threads, workers
-from commands.doctor import device
+from cer_fusion.commands import threads, workers
+from cer_fusion.commands.doctor import device
 
 ROOT = Path(__file__).parents[2]
 NAMES = (threads.RULES_ALL, *threads.WAITING, "KMP_LIBRARY", threads.NUMBER)
@@ -39,12 +38,12 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("main", ["feat_main", "fuse_main"])
 def test_the_environment_is_chosen_before_anything_that_brings_openmp_is_imported(main):
     code = (
-        "import json, os, sys, commands.threads as threads\n"
+        "import json, os, sys; import cer_fusion.commands.threads as threads\n"
         "def look(environment=os.environ):\n"
         f"    print(json.dumps([{LOADED}, threads.loaded()]))\n"
         "    sys.exit()\n"
         "threads.choose = look\n"
-        f"import cli; cli.{main}()"
+        f"from cer_fusion import cli; cli.{main}()"
     )
     assert json.loads(python(code).stdout) == [[], []]
 
@@ -52,7 +51,7 @@ def test_the_environment_is_chosen_before_anything_that_brings_openmp_is_importe
 @pytest.mark.parametrize("main", ["feat_main", "fuse_main"])
 def test_what_a_command_chooses_is_in_force_when_it_runs_and_nothing_came_late(main):
     code = (
-        "import json, os, sys, cli, commands.threads as threads\n"
+        "import json, os, sys; from cer_fusion import cli; import cer_fusion.commands.threads as threads\n"
         "cli._run = lambda app, name: print(json.dumps([dict(threads.settings()), threads.came_late]))\n"
         f"cli.{main}()"
     )
@@ -70,7 +69,9 @@ def test_what_a_command_chooses_is_in_force_when_it_runs_and_nothing_came_late(m
     ],
 )
 def test_every_copy_of_libgomp_is_told_what_was_chosen_unless_the_user_has_said_otherwise(own, spins):
-    code = "import cli; cli._run = lambda app, name: None; cli.feat_main(); import torch, sklearn.ensemble"
+    code = (
+        "from cer_fusion import cli; cli._run = lambda app, name: None; cli.feat_main(); import torch, sklearn.ensemble"
+    )
     told = python(code, OMP_DISPLAY_ENV="VERBOSE", **own).stderr
     found = re.findall(r"GOMP_SPINCOUNT = '(\d+)'", told)
     if not found:
@@ -91,7 +92,7 @@ def test_every_copy_of_libgomp_is_told_what_was_chosen_unless_the_user_has_said_
 )
 def test_a_users_own_setting_wins(own, chosen, unsaid, monkeypatch):
     monkeypatch.setattr(threads, "loaded", list)
-    monkeypatch.setattr("fusion.cores.cpu_quota", lambda: None)
+    monkeypatch.setattr("cer_fusion.fusion.cores.cpu_quota", lambda: None)
     environment = dict(own)
     threads.choose(environment)
     assert environment == {**chosen, **own}
@@ -101,8 +102,8 @@ def test_a_users_own_setting_wins(own, chosen, unsaid, monkeypatch):
 def test_where_a_control_group_allows_less_than_the_cores_that_libraries_see_their_number_is_chosen(
     unsaid, monkeypatch
 ):
-    monkeypatch.setattr("fusion.cores.cpu_quota", lambda: 1.5)
-    monkeypatch.setattr("fusion.cores.bound_cores", lambda: 64)
+    monkeypatch.setattr("cer_fusion.fusion.cores.cpu_quota", lambda: 1.5)
+    monkeypatch.setattr("cer_fusion.fusion.cores.bound_cores", lambda: 64)
     theirs: dict[str, str] = {"OMP_NUM_THREADS": "9"}
     threads.choose(theirs)
     assert theirs["OMP_NUM_THREADS"] == "9"
@@ -113,8 +114,8 @@ def test_where_a_control_group_allows_less_than_the_cores_that_libraries_see_the
 
 
 def test_a_worker_waits_as_its_command_does_and_has_its_share_of_the_threads(unsaid, monkeypatch):
-    monkeypatch.setattr("fusion.cores.cpu_quota", lambda: 8)
-    monkeypatch.setattr("fusion.cores.bound_cores", lambda: 64)
+    monkeypatch.setattr("cer_fusion.fusion.cores.cpu_quota", lambda: 8)
+    monkeypatch.setattr("cer_fusion.fusion.cores.bound_cores", lambda: 64)
     threads.choose()
     given = workers._environment(1, 4)
     assert {name: given[name] for name in threads.WAITING} == threads.WAITING
@@ -131,7 +132,7 @@ def test_a_workers_number_of_threads_is_the_users_where_the_user_has_said_one(un
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_that_python_starts_inherit_the_choice(method):
     code = (
-        "import multiprocessing, os, cli, commands.threads as threads\n"
+        "import multiprocessing, os; from cer_fusion import cli\n"
         "cli._run = lambda app, name: None\n"
         "cli.feat_main()\n"
         f"pool = multiprocessing.get_context({method!r}).Pool(1)\n"
@@ -149,7 +150,7 @@ def test_the_benchmarks_wait_as_the_commands_do():
 
 
 def test_a_choice_that_came_too_late_is_said():
-    code = "import sklearn.ensemble, cli; cli._run = lambda app, name: None; cli.fuse_main()"
+    code = "import sklearn.ensemble; from cer_fusion import cli; cli._run = lambda app, name: None; cli.fuse_main()"
     told = " ".join(python(code).stderr.split())
     assert "had been loaded before this command could say how threads wait" in told
     assert "set GOMP_SPINCOUNT=" in told
@@ -161,7 +162,7 @@ def test_doctor_says_how_threads_wait_and_who_says_so(unsaid, monkeypatch):
     nobody = device._waiting()
     assert (nobody.status, f"set {threads.advice()}" in nobody.advice) == ("warn", True)
     monkeypatch.setattr(threads, "loaded", list)
-    monkeypatch.setattr("fusion.cores.cpu_quota", lambda: None)
+    monkeypatch.setattr("cer_fusion.fusion.cores.cpu_quota", lambda: None)
     threads.choose()
     ours = device._waiting()
     assert (ours.status, "GOMP_SPINCOUNT=3000 (this command)" in ours.found) == ("ok", True)

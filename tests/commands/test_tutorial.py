@@ -8,7 +8,8 @@ import pytest
 
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
-from featstore import Store
+from cer_fusion.featstore import Store
+
 from tests.commands.miniature import write_challenge, write_checkpoints, write_datasets
 from tests.commands.test_frames import detector  # noqa: F401  # fixture
 from tests.pages import Page
@@ -44,7 +45,7 @@ def pattern(printed: str) -> str:
 
 @pytest.mark.slow
 def test_every_command_of_the_page_runs_and_prints_what_the_page_says(run, detector, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("backbones.manet.SIZE_PX", 64)
+    monkeypatch.setattr("cer_fusion.backbones.manet.SIZE_PX", 64)
     write_datasets(tmp_path)
     write_checkpoints(tmp_path)
     write_challenge(tmp_path)

@@ -9,7 +9,8 @@ from PIL import Image
 
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
-from fusion.predictions import read_predictions
+from cer_fusion.fusion.predictions import read_predictions
+
 from tests.backbones.faces.drawn import canvas
 from tests.commands.test_frames import detector, videos  # noqa: F401  # fixtures
 from tests.fusion.submission.templates import template_of

@@ -9,11 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-
-from commands import workers
-from commands.console import PROGRESS_LINE
-from commands.workers import WorkerError, _Sum, run_workers
-from featstore import Store
+from cer_fusion.commands import workers
+from cer_fusion.commands.console import PROGRESS_LINE
+from cer_fusion.commands.workers import WorkerError, _Sum, run_workers
+from cer_fusion.featstore import Store
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,7 +86,7 @@ def test_workers_make_what_one_process_makes_and_an_interrupt_reaches_them(faces
     def extract(store: str, *options: str) -> subprocess.Popen[str]:
         words = ["extract", "-b", "timm:test_resnet", "-b", "timm:test_vit", "-d", str(faces), "--shard-rows", "4"]
         words += ["-w", "timm:test_resnet=random", "-w", "timm:test_vit=random", "--json"]
-        code = "import sys; from cli import feat_main; feat_main()"
+        code = "import sys; from cer_fusion.cli import feat_main; feat_main()"
         return subprocess.Popen(
             [sys.executable, "-c", code, *words, "--store", str(tmp_path / store), *options],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,

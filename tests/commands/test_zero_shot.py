@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from featstore import FeatureSpec, Manifest, Sample, Store, class_set
-from featstore.shard import Rows as ShardRows
-from fusion import Report
+from cer_fusion.featstore import FeatureSpec, Manifest, Sample, Store, class_set
+from cer_fusion.featstore.shard import Rows as ShardRows
+from cer_fusion.fusion import Report
 
 BASIC = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
 ROOTS = ("ang", "disgust", "fear", "happ", "sad", "surprise")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fusion.predictions import write_predictions
-from fusion.submission import abaw_ce
+from cer_fusion.fusion.predictions import write_predictions
+from cer_fusion.fusion.submission import abaw_ce
+
 from tests.fusion.submission.templates import template_of
 from tests.fusion.timeline.videos import video_predictions
 

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from demofaces import COMPOUNDS, ActionUnits, UnitError, UnknownCompoundError, compound, prototype, sample_units
-from demofaces.action_units import FACS_NUMBERS
+from cer_fusion.demofaces import (
+    COMPOUNDS,
+    ActionUnits,
+    UnitError,
+    UnknownCompoundError,
+    compound,
+    prototype,
+    sample_units,
+)
+from cer_fusion.demofaces.action_units import FACS_NUMBERS
 
 
 def test_the_compounds_are_the_seven_of_the_challenge_under_their_rafdb_ids():

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from demofaces import Style
-from demofaces.canvas import Canvas, ellipse, mix, ribbon, smooth
+from cer_fusion.demofaces import Style
+from cer_fusion.demofaces.canvas import Canvas, ellipse, mix, ribbon, smooth
 
 WHITE = Style(background=(255, 255, 255))
 

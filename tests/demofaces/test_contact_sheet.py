@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion import demofaces
+from cer_fusion.demofaces import StyleError, contact_sheet
 from PIL import Image
-
-import demofaces
-from demofaces import StyleError, contact_sheet
 
 
 def test_the_sheet_has_a_row_for_each_compound_and_a_column_for_each_face(tmp_path):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from demofaces import COMPOUNDS, ActionUnits, Style, StyleError, draw_face, prototype
-from demofaces.mouth import mouth_shape
-from demofaces.style import HAIRCUTS, SKINS
+from cer_fusion.demofaces import COMPOUNDS, ActionUnits, Style, StyleError, draw_face, prototype
+from cer_fusion.demofaces.mouth import mouth_shape
+from cer_fusion.demofaces.style import HAIRCUTS, SKINS
 
 REST = ActionUnits()
 

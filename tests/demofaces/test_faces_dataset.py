@@ -9,12 +9,11 @@ import sys
 
 import numpy as np
 import pytest
+from cer_fusion.demofaces import COMPOUNDS, TEST_COUNTS, TRAIN_COUNTS, DatasetError, UnknownCompoundError, write_dataset
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-
-from demofaces import COMPOUNDS, TEST_COUNTS, TRAIN_COUNTS, DatasetError, UnknownCompoundError, write_dataset
 
 RAFDB_IDS = {c.name: c.rafdb_id for c in COMPOUNDS}
 FEW = {"per_class_train": {"Happily Surprised": 3, "Sadly Angry": 1}, "per_class_test": {"Sadly Angry": 2}}
@@ -160,7 +159,7 @@ def test_a_negative_seed_is_refused(tmp_path):
 
 def test_progress_is_reported_picture_by_picture_and_the_end_is_logged(tmp_path, caplog):
     seen = []
-    with caplog.at_level(logging.INFO, logger="demofaces"):
+    with caplog.at_level(logging.INFO, logger="cer_fusion.demofaces"):
         write_dataset(tmp_path, on_picture=lambda done, total: seen.append((done, total)), **FEW)
     assert seen == [(i, 6) for i in range(1, 7)]
     assert "4 training and 2 test faces" in caplog.text

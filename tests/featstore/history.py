@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+from cer_fusion.featstore import Feature, Manifest, Sample, Store, extract, verify
+from cer_fusion.featstore.shard_reader import read_rows
 from hypothesis import strategies as st
-
-from featstore import Feature, Manifest, Sample, Store, extract, verify
-from featstore.shard_reader import read_rows
 
 from .conftest import CLASSES, ToyEmbedder
 

@@ -12,14 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from cer_fusion.featstore import archives
+from cer_fusion.featstore.adapters import build
+from cer_fusion.featstore.adapters.tree import Tree
+from cer_fusion.featstore.errors import ManifestError
+from cer_fusion.featstore.pictures import PictureSource
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featstore import archives
-from featstore.adapters import build
-from featstore.adapters.tree import Tree
-from featstore.errors import ManifestError
-from featstore.pictures import PictureSource
 from tests.featstore.adapters.layouts import fill, tarred, tarred_and_gzipped, zipped
 
 

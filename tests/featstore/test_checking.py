@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from cer_fusion.featstore.checking import Look, check_manifest
 
-from featstore.checking import Look, check_manifest
 from tests.featstore.adapters.layouts import fill
 
 

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import pytest
-
-from featstore.class_sets import class_set, class_set_names, custom, mapping, not_classes
-from featstore.errors import ClassSetError
+from cer_fusion.featstore.class_sets import class_set, class_set_names, custom, mapping, not_classes
+from cer_fusion.featstore.errors import ClassSetError
 
 RAFDB_TO_ABAW = {8: 0, 1: 1, 5: 2, 11: 3, 9: 4, 3: 5, 4: 6, 2: None, 6: None, 7: None, 10: None}
 RAFCE_TO_ABAW = {

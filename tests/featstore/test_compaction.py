@@ -4,15 +4,14 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from cer_fusion.featstore import Store, extract
+from cer_fusion.featstore.compaction import compact
+from cer_fusion.featstore.errors import DamagedShardError, FeatstoreError
+from cer_fusion.featstore.feature import Feature
+from cer_fusion.featstore.garbage import find_garbage, remove_garbage
+from cer_fusion.featstore.shard_reader import read_strings
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from featstore import Store, extract
-from featstore.compaction import compact
-from featstore.errors import DamagedShardError, FeatstoreError
-from featstore.feature import Feature
-from featstore.garbage import find_garbage, remove_garbage
-from featstore.shard_reader import read_strings
 
 from .conftest import ToyEmbedder
 from .history import histories, holdings, lived

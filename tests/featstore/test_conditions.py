@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from cer_fusion.featstore import Manifest, Sample, class_set
+from cer_fusion.featstore.conditions import keep_where
+from cer_fusion.featstore.errors import ManifestError
 
-from featstore import Manifest, Sample, class_set
-from featstore.conditions import keep_where
-from featstore.errors import ManifestError
 from tests.featstore.adapters.layouts import fill
 
 

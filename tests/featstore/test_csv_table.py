@@ -5,12 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
-
-from featstore import Manifest
-from featstore.class_sets import ClassSet
-from featstore.csv_table import read_table
-from featstore.errors import ManifestError
-from featstore.manifest import Sample
+from cer_fusion.featstore import Manifest
+from cer_fusion.featstore.class_sets import ClassSet
+from cer_fusion.featstore.csv_table import read_table
+from cer_fusion.featstore.errors import ManifestError
+from cer_fusion.featstore.manifest import Sample
 
 _ROWS = [["sample_id", "path", "label"], ["a", "a.png", "glücklich"], ["b", "b,c;d.png", "traurig"]]
 
@@ -196,7 +195,7 @@ def test_what_a_store_has_sealed_is_read_to_the_letter(tmp_path: Path) -> None:
 
 
 def test_a_file_name_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
-    from featstore.adapters import build
+    from cer_fusion.featstore.adapters import build
 
     (tmp_path / "faces" / "happy").mkdir(parents=True)
     (tmp_path / "faces" / "happy" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"1")
@@ -208,7 +207,7 @@ def test_a_file_name_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_document_that_names_such_a_file_is_read_back(tmp_path: Path) -> None:
-    from featstore import document
+    from cer_fusion.featstore import document
 
     body = {"source": os.fsdecode(b"caf\xe9.npy")}
     document.write(tmp_path / "d.json", "kind", 1, body)

@@ -8,13 +8,19 @@ import zipfile
 
 import numpy as np
 import pytest
-
-from featstore import Manifest, Store, extract
-from featstore.errors import CommitError, FeatstoreError, IncompleteError, ManifestError, RowsError, TooManyErrors
-from featstore.extract import plan
-from featstore.extraction import ExtractReport
-from featstore.pictures import PictureSource
-from featstore.shard import Rows
+from cer_fusion.featstore import Manifest, Store, extract
+from cer_fusion.featstore.errors import (
+    CommitError,
+    FeatstoreError,
+    IncompleteError,
+    ManifestError,
+    RowsError,
+    TooManyErrors,
+)
+from cer_fusion.featstore.extract import plan
+from cer_fusion.featstore.extraction import ExtractReport
+from cer_fusion.featstore.pictures import PictureSource
+from cer_fusion.featstore.shard import Rows
 
 from .conftest import ToyEmbedder
 
@@ -198,7 +204,7 @@ def test_an_interrupted_run_keeps_finished_rows_and_the_next_run_completes(store
 
 
 def test_a_full_disk_loses_nothing_written_before(store, make_manifest, embedder, monkeypatch):
-    from featstore import files
+    from cer_fusion.featstore import files
 
     manifest = make_manifest(20)
     commit, calls = files.commit, []
@@ -218,7 +224,7 @@ def test_a_full_disk_loses_nothing_written_before(store, make_manifest, embedder
 
 
 def test_the_same_work_gives_the_same_shard_names(store, make_manifest, embedder, tmp_path):
-    from featstore import Store
+    from cer_fusion.featstore import Store
 
     manifest = make_manifest(20)
     extract(embedder, manifest, store, dataset="d", shard_rows=6, batch_size=5)
@@ -408,7 +414,7 @@ def test_a_read_error_that_an_older_release_quarantined_with_its_digest_is_tried
 ):
     import hashlib
 
-    from featstore.made_features import make_features
+    from cer_fusion.featstore.made_features import make_features
 
     manifest = make_manifest(4)
     (feature,) = make_features([ToyEmbedder()], [None], store, "d", "float32")

@@ -4,9 +4,8 @@ import errno
 import os
 
 import pytest
-
-from featstore import files
-from featstore.errors import CommitError
+from cer_fusion.featstore import files
+from cer_fusion.featstore.errors import CommitError
 
 
 def test_a_committed_name_is_never_written_again(tmp_path):

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import pytest
-
-from featstore import Manifest, document
-from featstore.adapters import build
-from featstore.errors import FormatError
-from featstore.frames_origin import FORMAT, frames_origin
+from cer_fusion.featstore import Manifest, document
+from cer_fusion.featstore.adapters import build
+from cer_fusion.featstore.errors import FormatError
+from cer_fusion.featstore.frames_origin import FORMAT, frames_origin
 
 
 def index(folder, video, size_px=224):

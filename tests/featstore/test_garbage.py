@@ -7,13 +7,12 @@ import time
 
 import numpy as np
 import pytest
+from cer_fusion.featstore import FeatureSpec, extract, files, verify
+from cer_fusion.featstore.errors import CommitError, DamagedShardError
+from cer_fusion.featstore.garbage import find_garbage, remove_garbage
+from cer_fusion.featstore.shard import Rows
+from cer_fusion.featstore.shard_reader import read_strings
 from hypothesis import given, settings
-
-from featstore import FeatureSpec, extract, files, verify
-from featstore.errors import CommitError, DamagedShardError
-from featstore.garbage import find_garbage, remove_garbage
-from featstore.shard import Rows
-from featstore.shard_reader import read_strings
 
 from .conftest import ToyEmbedder
 from .history import HOUR_S, histories, holdings, lived, make_older

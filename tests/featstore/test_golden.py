@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from featstore import Store, verify
+from cer_fusion.featstore import Store, verify
 
 GOLDEN = sorted((Path(__file__).parent / "golden").iterdir())
 EXPECTED = np.arange(20, dtype=np.float32).reshape(4, 5) / 4

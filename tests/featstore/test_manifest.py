@@ -4,12 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cer_fusion.featstore import Manifest, Sample, class_set
+from cer_fusion.featstore.errors import FormatError, ManifestError
+from cer_fusion.featstore.splitting import hold_out, keep_first
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from featstore import Manifest, Sample, class_set
-from featstore.errors import FormatError, ManifestError
-from featstore.splitting import hold_out, keep_first
 
 
 def write(path: Path, text: str) -> Path:

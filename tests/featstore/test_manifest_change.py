@@ -6,9 +6,8 @@ import dataclasses
 import threading
 
 import pytest
-
-from featstore import Store, class_set, extract, import_rows
-from featstore.errors import FormatError, ManifestError
+from cer_fusion.featstore import Store, class_set, extract, import_rows
+from cer_fusion.featstore.errors import FormatError, ManifestError
 
 from .conftest import CLASSES, ToyEmbedder
 
@@ -125,8 +124,8 @@ def test_of_two_writers_with_different_lists_at_once_one_is_refused(store, make_
 
 
 def test_a_datasets_manifest_is_refused_without_its_json_whoever_reads_it(store, make_manifest):
-    from featstore import Manifest
-    from featstore.checking import check_manifest
+    from cer_fusion.featstore import Manifest
+    from cer_fusion.featstore.checking import check_manifest
 
     put(store, dataclasses.replace(make_manifest(7), classes=class_set("abaw7")))
     path = store.path / "d" / "manifest.csv"

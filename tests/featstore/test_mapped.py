@@ -7,9 +7,8 @@ import threading
 
 import numpy as np
 import pytest
-
-from featstore import extract, mapped
-from featstore.errors import DamagedShardError, IncompleteError
+from cer_fusion.featstore import extract, mapped
+from cer_fusion.featstore.errors import DamagedShardError, IncompleteError
 
 from .conftest import ToyEmbedder
 

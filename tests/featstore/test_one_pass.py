@@ -13,13 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from featstore import FeatstoreError, Feature, Store, extract, verify
-from featstore.committer import Committer
-from featstore.decoding import Decoder, Unusable
-from featstore.errors import CommitError, RowsError, TooManyErrors
-from featstore.extraction import ExtractReport, bottleneck
-from featstore.meter import Meter
+from cer_fusion.featstore import FeatstoreError, Feature, Store, extract, verify
+from cer_fusion.featstore.committer import Committer
+from cer_fusion.featstore.decoding import Decoder, Unusable
+from cer_fusion.featstore.errors import CommitError, RowsError, TooManyErrors
+from cer_fusion.featstore.extraction import ExtractReport, bottleneck
+from cer_fusion.featstore.meter import Meter
 
 from . import openers
 from .conftest import ToyEmbedder
@@ -297,7 +296,7 @@ SCRIPT = """
 import signal
 import time
 from pathlib import Path
-from featstore import Manifest, Store, extract
+from cer_fusion.featstore import Manifest, Store, extract
 from tests.featstore.openers import OpeningEmbedder
 
 def slow(rows):

@@ -6,12 +6,12 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from cer_fusion.featstore import Manifest
+from cer_fusion.featstore.adapters import build
+from cer_fusion.featstore.errors import ManifestError
+from cer_fusion.featstore.pictures import PictureSource
+from cer_fusion.featstore.places import Places, plain_path
 
-from featstore import Manifest
-from featstore.adapters import build
-from featstore.errors import ManifestError
-from featstore.pictures import PictureSource
-from featstore.places import Places, plain_path
 from tests.featstore.adapters.layouts import fill, zipped
 
 NFC, NFD = (unicodedata.normalize(form, "é.jpg") for form in ("NFC", "NFD"))

@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-
-from featstore import Manifest, Sample, class_set
-from featstore.class_sets import ClassSet
-from featstore.errors import ClassSetError, FormatError, ManifestError
-from featstore.relabelling import read_table, relabelled, target_of
+from cer_fusion.featstore import Manifest, Sample, class_set
+from cer_fusion.featstore.class_sets import ClassSet
+from cer_fusion.featstore.errors import ClassSetError, FormatError, ManifestError
+from cer_fusion.featstore.relabelling import read_table, relabelled, target_of
 
 FER = class_set("fer2013_7")
 

@@ -6,13 +6,12 @@ import json
 import h5py
 import numpy as np
 import pytest
+from cer_fusion.featstore.errors import DamagedShardError, FormatError, RowsError
+from cer_fusion.featstore.shard import PAGE, Rows, encode, parse_name
+from cer_fusion.featstore.shard_reader import read_header, read_rows, read_segment, read_strings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-
-from featstore.errors import DamagedShardError, FormatError, RowsError
-from featstore.shard import PAGE, Rows, encode, parse_name
-from featstore.shard_reader import read_header, read_rows, read_segment, read_strings
 
 FINGERPRINT = "f" * 64
 

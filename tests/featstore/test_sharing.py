@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-
-from featstore import FeatstoreError, Store, extract, find_garbage, verify
-from featstore.errors import IncompleteError
+from cer_fusion.featstore import FeatstoreError, Store, extract, find_garbage, verify
+from cer_fusion.featstore.errors import IncompleteError
 
 from .conftest import ToyEmbedder
 

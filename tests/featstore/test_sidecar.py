@@ -6,10 +6,10 @@ import contextlib
 import dataclasses
 
 import pytest
+from cer_fusion.featstore import Manifest, Store, class_set, files
+from cer_fusion.featstore.class_sets import found_classes
+from cer_fusion.featstore.errors import CommitError, FormatError, ManifestError, OutputExistsError
 
-from featstore import Manifest, Store, class_set, files
-from featstore.class_sets import found_classes
-from featstore.errors import CommitError, FormatError, ManifestError, OutputExistsError
 from tests.reliability.power import Killed, RecordingOs
 
 
@@ -252,7 +252,7 @@ def test_a_name_that_another_took_meanwhile_keeps_its_own_meaning(kept, tmp_path
 
 
 def test_a_reader_that_meets_a_writer_between_its_two_files_reads_one_whole_pair(kept, tmp_path, monkeypatch):
-    from featstore import sidecar
+    from cer_fusion.featstore import sidecar
 
     store, _, other = kept
     old, path = store.manifest("d"), tmp_path / "mine.csv"

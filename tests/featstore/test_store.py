@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-from featstore import Store, extract, import_rows
-from featstore.errors import (
+from cer_fusion.featstore import Store, extract, import_rows
+from cer_fusion.featstore.errors import (
     AmbiguousFeatureError,
     DamagedShardError,
     FeatstoreError,
@@ -40,7 +39,7 @@ def test_opening_what_is_no_store_says_how_to_make_one(tmp_path):
 
 
 def test_a_store_of_a_newer_version_is_refused_by_name(store):
-    from featstore import document
+    from cer_fusion.featstore import document
 
     document.write(store.path / "store.json", "cer-store", 9, {})
     with pytest.raises(FormatError, match="format version 9; this release reads up to 1"):
@@ -182,7 +181,7 @@ def test_which_dataset_must_be_said_when_there_are_several(filled, make_manifest
 def test_damaged_rows_are_never_handed_out(filled, mapped):
     shard = filled.feature("toy").shard_paths()[1]
     data = bytearray(shard.read_bytes())
-    from featstore.shard_reader import read_header
+    from cer_fusion.featstore.shard_reader import read_header
 
     data[read_header(shard).segments["blocks/left"].offset + 5] ^= 1
     shard.write_bytes(data)

@@ -6,12 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cer_fusion.featstore import Manifest, Sample, class_set
+from cer_fusion.featstore.errors import ManifestError
+from cer_fusion.featstore.stratified import split_by_shares
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from featstore import Manifest, Sample, class_set
-from featstore.errors import ManifestError
-from featstore.stratified import split_by_shares
 
 LABELS = class_set("abaw7").labels
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from cer_fusion.featstore import Manifest, Sample, class_set
+from cer_fusion.featstore.errors import ManifestError
+from cer_fusion.featstore.pictures import PictureSource
+from cer_fusion.featstore.union import merge, union
 
-from featstore import Manifest, Sample, class_set
-from featstore.errors import ManifestError
-from featstore.pictures import PictureSource
-from featstore.union import merge, union
 from tests.featstore.adapters.layouts import fill, tarred, zipped
 
 

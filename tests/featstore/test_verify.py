@@ -9,10 +9,9 @@ import shutil
 
 import numpy as np
 import pytest
-
-from featstore import Feature, Store, extract, files, verify
-from featstore.errors import AmbiguousFeatureError, FormatError, NewerFormatError
-from featstore.garbage import find_garbage, remove_garbage
+from cer_fusion.featstore import Feature, Store, extract, files, verify
+from cer_fusion.featstore.errors import AmbiguousFeatureError, FormatError, NewerFormatError
+from cer_fusion.featstore.garbage import find_garbage, remove_garbage
 
 from .conftest import ToyEmbedder
 
@@ -128,7 +127,7 @@ def test_a_read_that_falls_short_once_is_no_damage(filled, monkeypatch):
 
 
 def test_repair_leaves_a_shard_of_a_newer_format_alone(filled, monkeypatch):
-    from featstore import shard
+    from cer_fusion.featstore import shard
 
     old = filled.feature("toy").shard_paths()[1]
     data = old.read_bytes()
@@ -151,7 +150,7 @@ def test_a_shard_that_vanishes_meanwhile_is_no_problem(filled, monkeypatch, when
     spoilt = bytearray(shard.read_bytes())
     spoilt[-5] ^= 1
     shard.write_bytes(spoilt)
-    module = importlib.import_module("featstore.verify")
+    module = importlib.import_module("cer_fusion.featstore.verify")
 
     def vanish(*args):
         shard.unlink(missing_ok=True)

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from fusion import make_head, save_head
+from cer_fusion.fusion import make_head, save_head
 
 GOLDEN = Path(__file__).parent / "golden"
 BLOCKS = {"vit": 3, "manet.local": 2}

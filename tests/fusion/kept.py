@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from fusion import Report, Rows, compare, make_head
-from fusion.runs.config import RunConfig
-from fusion.runs.environment import environment
-from fusion.runs.folder import Run, write_run
+from cer_fusion.fusion import Report, Rows, compare, make_head
+from cer_fusion.fusion.runs.config import RunConfig
+from cer_fusion.fusion.runs.environment import environment
+from cer_fusion.fusion.runs.folder import Run, write_run
 
 CLASSES = ("Sadly_Angry", "Happily_Surprised", "Sadly_Fearful")
 

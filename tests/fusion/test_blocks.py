@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion import BlockError, concat, parse_weights, slices, widths_of
+from cer_fusion.fusion.blocks import split
 from hypothesis import given
 from hypothesis import strategies as st
-
-from fusion import BlockError, concat, parse_weights, slices, widths_of
-from fusion.blocks import split
 
 
 @pytest.fixture

@@ -5,18 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cer_fusion.fusion import make_head
+from cer_fusion.fusion.answers import aligned
+from cer_fusion.fusion.comparison import compare
+from cer_fusion.fusion.errors import HeadDataError, ReportError
+from cer_fusion.fusion.metrics import scores
+from cer_fusion.fusion.report import Report
+from cer_fusion.fusion.rows import Rows
+from cer_fusion.fusion.statistics.intervals import wilson
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.tree import ExtraTreeClassifier
-
-from fusion import make_head
-from fusion.answers import aligned
-from fusion.comparison import compare
-from fusion.errors import HeadDataError, ReportError
-from fusion.metrics import scores
-from fusion.report import Report
-from fusion.rows import Rows
-from fusion.statistics.intervals import wilson
 
 from .lazy import LazyBlock
 

@@ -2,21 +2,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion import cross_compare
+from cer_fusion.fusion.errors import HeadDataError, ReportError
+from cer_fusion.fusion.folds import folds_of
+from cer_fusion.fusion.metrics import scores
+from cer_fusion.fusion.report import Report
+from cer_fusion.fusion.report_table import report_table
+from cer_fusion.fusion.rows import Rows
+from cer_fusion.fusion.ties import tied
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
-
-from fusion import cross_compare
-from fusion.errors import HeadDataError, ReportError
-from fusion.folds import folds_of
-from fusion.metrics import scores
-from fusion.report import Report
-from fusion.report_table import report_table
-from fusion.rows import Rows
-from fusion.ties import tied
 
 from .test_comparison import lazily, rows
 
@@ -132,7 +131,7 @@ def test_a_cross_validated_report_survives_its_file_and_its_table_says_what_it_i
 
 
 def test_rows_on_the_disk_are_cross_validated_as_loaded_ones_are():
-    from fusion import make_head
+    from cer_fusion.fusion import make_head
 
     given = rows(60, 0)
     loaded, lazy = (

@@ -6,20 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.confusion_figure import draw_confusion, draw_confusions
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.figures import new_figure, save_figure
+from cer_fusion.fusion.grid import PAPER_MARK, Grid, parse_grid, parse_simplex
+from cer_fusion.fusion.metrics import Scores, scores
+from cer_fusion.fusion.mixing import counted, decisions
+from cer_fusion.fusion.statistics.intervals import Interval
+from cer_fusion.fusion.sweeps.curve import decision_curve
+from cer_fusion.fusion.sweeps.figure import draw_sweep
+from cer_fusion.fusion.sweeps.result import Sweep
+from cer_fusion.fusion.sweeps.table import sweep_table
+from cer_fusion.fusion.table import render
 from PIL import Image
-
-from fusion.confusion_figure import draw_confusion, draw_confusions
-from fusion.errors import ReportError
-from fusion.figures import new_figure, save_figure
-from fusion.grid import PAPER_MARK, Grid, parse_grid, parse_simplex
-from fusion.metrics import Scores, scores
-from fusion.mixing import counted, decisions
-from fusion.statistics.intervals import Interval
-from fusion.sweeps.curve import decision_curve
-from fusion.sweeps.figure import draw_sweep
-from fusion.sweeps.result import Sweep
-from fusion.sweeps.table import sweep_table
-from fusion.table import render
 
 CLASSES = ("Fearfully_Surprised", "Happily_Surprised", "Sadly_Angry")
 FEATURES = {"vit": ["vit"], "manet": ["manet.local", "manet.multi_scale"], "resnet50": ["resnet50"]}

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from fusion.errors import HeadDataError
-from fusion.folds import folds_of
-from fusion.rows import Rows
+from cer_fusion.fusion.errors import HeadDataError
+from cer_fusion.fusion.folds import folds_of
+from cer_fusion.fusion.rows import Rows
 
 
 def rows(y: list[int], groups: list[str] | None = None, classes: str = "abc") -> Rows:

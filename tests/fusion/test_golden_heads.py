@@ -6,10 +6,9 @@ import shutil
 
 import numpy as np
 import pytest
-
-from fusion import HeadMismatchError, SavedHeadError, head_names, load_head, read_head_info, save_head
-from fusion.head_info import FORMAT_VERSION
-from fusion.heads import installed_heads
+from cer_fusion.fusion import HeadMismatchError, SavedHeadError, head_names, load_head, read_head_info, save_head
+from cer_fusion.fusion.head_info import FORMAT_VERSION
+from cer_fusion.fusion.heads import installed_heads
 
 from .golden_heads import BLOCKS, CLASSES, GOLDEN, PRINTS, SETTINGS, kind
 from .test_saved import resealed

@@ -5,11 +5,10 @@ from math import comb
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.errors import SweepError
+from cer_fusion.fusion.grid import PAPER_MARK, Grid, even_simplex, parse_grid, parse_simplex, simplex
 from hypothesis import given
 from hypothesis import strategies as st
-
-from fusion.errors import SweepError
-from fusion.grid import PAPER_MARK, Grid, even_simplex, parse_grid, parse_simplex, simplex
 
 MANET = ["manet.local", "manet.multi_scale"]
 FEATURES = {"vit": ["vit"], "manet": MANET, "resnet50": ["resnet50"]}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from fusion import BlockError, concat
-from fusion.joined import CHUNK, LARGEST_PIECE, PIECE_BYTES, JoinedRows, TakenBlock, each_piece
+from cer_fusion.fusion import BlockError, concat
+from cer_fusion.fusion.joined import CHUNK, LARGEST_PIECE, PIECE_BYTES, JoinedRows, TakenBlock, each_piece
 
 from .lazy import LazyBlock, lazy_join
 
@@ -19,7 +18,7 @@ def blocks() -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def small_pieces(monkeypatch):
-    monkeypatch.setattr("fusion.joined.LARGEST_PIECE", CHUNK)
+    monkeypatch.setattr("cer_fusion.fusion.joined.LARGEST_PIECE", CHUNK)
 
 
 KEYS = [

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion import compare, make_head
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.members import Members, members_of_head, members_of_report
+from cer_fusion.fusion.mixing import decisions
 
-from fusion import compare, make_head
-from fusion.errors import ReportError
-from fusion.members import Members, members_of_head, members_of_report
-from fusion.mixing import decisions
 from tests.fusion.kept import CLASSES, rows
 
 

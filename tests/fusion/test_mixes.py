@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from fusion.mixes import MIXES, mixed, terms
+from cer_fusion.fusion.mixes import MIXES, mixed, terms
 
 
 def test_the_harmonic_mix_is_the_weighted_harmonic_mean():

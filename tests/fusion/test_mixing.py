@@ -2,15 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.errors import SweepError
+from cer_fusion.fusion.metrics import scores
+from cer_fusion.fusion.mixes import MIXES, SMALLEST, mixed
+from cer_fusion.fusion.mixing import counted, decisions, totals
+from cer_fusion.fusion.statistics.intervals import bootstrap
+from cer_fusion.fusion.sweeps.curve import choose, curve, decision_curve
 from hypothesis import given
 from hypothesis import strategies as st
-
-from fusion.errors import SweepError
-from fusion.metrics import scores
-from fusion.mixes import MIXES, SMALLEST, mixed
-from fusion.mixing import counted, decisions, totals
-from fusion.statistics.intervals import bootstrap
-from fusion.sweeps.curve import choose, curve, decision_curve
 
 
 def members(seed: int, m: int, n: int, k: int) -> np.ndarray:
@@ -114,7 +113,7 @@ def test_chunks_change_nothing(monkeypatch):
     y = np.arange(40) % 4
     whole = decisions(proba, weights)
     counts = counted(y, whole, 4)
-    monkeypatch.setattr("fusion.mixing._CHUNK", 1)
+    monkeypatch.setattr("cer_fusion.fusion.mixing._CHUNK", 1)
     assert (decisions(proba, weights) == whole).all()
     assert (counted(y, whole, 4) == counts).all()
 

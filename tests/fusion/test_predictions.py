@@ -4,12 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.errors import PredictionsError
+from cer_fusion.fusion.predictions import Predictions, read_predictions, write_predictions
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-
-from fusion.errors import PredictionsError
-from fusion.predictions import Predictions, read_predictions, write_predictions
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n\ufeff"), min_size=1, max_size=8)
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import threadpoolctl
-
-from fusion.products import divided_product, one_blas_thread_each
+from cer_fusion.fusion.products import divided_product, one_blas_thread_each
 
 
 def blas_threads() -> set[int]:

@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-from fusion.metrics import scores
-from fusion.report import Column, Report, Versus
-from fusion.report_table import _best, p_text, report_table
-from fusion.statistics.intervals import Interval, bootstrap, wilson
-from fusion.table import EN_DASH, MINUS, Cell, render
+from cer_fusion.fusion.metrics import scores
+from cer_fusion.fusion.report import Column, Report, Versus
+from cer_fusion.fusion.report_table import _best, p_text, report_table
+from cer_fusion.fusion.statistics.intervals import Interval, bootstrap, wilson
+from cer_fusion.fusion.table import EN_DASH, MINUS, Cell, render
 
 CLASSES = (
     "Angrily_Surprised",

@@ -4,10 +4,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
-from fusion.errors import BlockError, ReportError
-from fusion.joined import JoinedRows
-from fusion.rows import Rows
+from cer_fusion.fusion.errors import BlockError, ReportError
+from cer_fusion.fusion.joined import JoinedRows
+from cer_fusion.fusion.rows import Rows
 
 from .lazy import LazyBlock
 

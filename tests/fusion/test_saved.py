@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import threadpoolctl
-
-from fusion import HeadMismatchError, SavedHeadError, load_head, read_head_info, save_head
-from fusion.head_info import _canonical, _rendered, decoded, encoded
-from fusion.heads import head_settings, installed_heads
+from cer_fusion.fusion import HeadMismatchError, SavedHeadError, load_head, read_head_info, save_head
+from cer_fusion.fusion.head_info import _canonical, _rendered, decoded, encoded
+from cer_fusion.fusion.heads import head_settings, installed_heads
 
 from .heads.conftest import CLASSES, QUICK, Faces, every_head, quick_head
 
@@ -335,7 +334,7 @@ def test_an_interrupted_write_leaves_nothing_behind(kept, faces, monkeypatch):
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fusion.saved.os.fsync", full)
+    monkeypatch.setattr("cer_fusion.fusion.saved.os.fsync", full)
     for folder in (kept, kept.parent / "new"):
         with pytest.raises(SavedHeadError, match="No space left on device"):
             save_head(fitted("linear", faces), folder, fingerprints={}, overwrite=True)

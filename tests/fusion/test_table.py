@@ -7,9 +7,8 @@ import shutil
 import subprocess
 
 import pytest
-
-from fusion.errors import ReportError
-from fusion.table import EN_DASH, MINUS, Cell, Table, render
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.table import EN_DASH, MINUS, Cell, Table, render
 
 TABLE = Table(
     title="A_B & 5 %",

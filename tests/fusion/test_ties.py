@@ -4,12 +4,11 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.rows import Rows
+from cer_fusion.fusion.ties import tied
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from fusion.errors import ReportError
-from fusion.rows import Rows
-from fusion.ties import tied
 
 
 def rows(groups: Iterable[str] | None) -> Rows:

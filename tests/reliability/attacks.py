@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cer_fusion.featstore.document import canonical
 
-from featstore.document import canonical
 from tests.backbones.test_unpickle import Reduced
 from tests.featstore.test_shard import rewritten
 from tests.fusion.test_saved import resealed

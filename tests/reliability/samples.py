@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from featstore import Manifest, Sample, Store, extract
+from cer_fusion.featstore import Manifest, Sample, Store, extract
+
 from tests.featstore.conftest import CLASSES, ToyEmbedder
 
 

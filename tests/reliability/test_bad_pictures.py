@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cer_fusion.backbones.transform import Transform
+from cer_fusion.demofaces import draw_face, sample_style, sample_units
+from cer_fusion.demofaces.action_units import COMPOUNDS
+from cer_fusion.featstore import Manifest, Sample, Store, extract
+from cer_fusion.featstore.errors import TooManyErrors
 from PIL import Image
 from typer.testing import CliRunner
 
-from backbones.transform import Transform
-from demofaces import draw_face, sample_style, sample_units
-from demofaces.action_units import COMPOUNDS
-from featstore import Manifest, Sample, Store, extract
-from featstore.errors import TooManyErrors
 from tests.backbones.test_picture import png
 from tests.featstore.conftest import CLASSES, ToyEmbedder
 from tests.reliability.isolation import begin_case, run_apart
@@ -162,7 +162,7 @@ def test_a_run_stops_once_more_pictures_are_bad_than_allowed(mixed, tmp_path, sh
 
 def test_the_command_ends_with_a_status_of_its_own(mixed, tmp_path, monkeypatch, figure):
     """One that scripts can tell from a failure (1) and from wrong usage (2)."""
-    from commands import feat
+    from cer_fusion.commands import feat
 
     manifest, _ = mixed
     manifest.keep(i < 40 for i in range(len(manifest))).write(tmp_path / "faces.csv")

@@ -6,7 +6,8 @@ import random
 import shutil
 from pathlib import Path
 
-from featstore import Store, extract, verify
+from cer_fusion.featstore import Store, extract, verify
+
 from tests.featstore.conftest import ToyEmbedder
 from tests.reliability.samples import listed
 

@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
+from cer_fusion.featstore import Manifest, Store, class_set, document, extract
+from cer_fusion.featstore.errors import FeatstoreError, ManifestError
 
-from featstore import Manifest, Store, class_set, document, extract
-from featstore.errors import FeatstoreError, ManifestError
 from tests.featstore.conftest import ToyEmbedder
 from tests.reliability.samples import listed
 

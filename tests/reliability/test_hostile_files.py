@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cer_fusion.featstore import FeatstoreError, Store, verify
+from cer_fusion.featstore.exchange.foreign_files import read_array
+from cer_fusion.featstore.pictures import PictureSource
+from cer_fusion.fusion import FusionError, Report, compare, installed_heads, load_head, make_head, save_head
+from cer_fusion.fusion.files.sealed import read_sealed, seal
+from cer_fusion.fusion.heads import head_class
+from cer_fusion.fusion.rows import Rows
 
-from featstore import FeatstoreError, Store, verify
-from featstore.exchange.foreign_files import read_array
-from featstore.pictures import PictureSource
-from fusion import FusionError, Report, compare, installed_heads, load_head, make_head, save_head
-from fusion.files.sealed import read_sealed, seal
-from fusion.heads import head_class
-from fusion.rows import Rows
 from tests.featstore.test_shard import rewritten
 from tests.fusion.heads.conftest import CLASSES, QUICK, Faces, quick_head
 from tests.fusion.test_saved import resealed

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cer_fusion.backbones import Backbone, create
+from cer_fusion.backbones.transform import Transform
+from cer_fusion.featstore import Store, extract, verify
+from cer_fusion.featstore.errors import FingerprintError
+from cer_fusion.featstore.spec import FeatureSpec, differences
+from cer_fusion.fusion import HeadMismatchError, load_head, make_head, save_head
 
-from backbones import Backbone, create
-from backbones.transform import Transform
-from featstore import Store, extract, verify
-from featstore.errors import FingerprintError
-from featstore.spec import FeatureSpec, differences
-from fusion import HeadMismatchError, load_head, make_head, save_head
 from tests.featstore.conftest import ToyEmbedder
 from tests.reliability.nesting import changed, leaves
 from tests.reliability.samples import filled
@@ -164,7 +164,7 @@ def test_a_feature_json_of_another_feature_is_refused(tmp_path):
 
 def test_a_shard_that_claims_the_fingerprint_with_other_numbers_is_refused(tmp_path, monkeypatch):
     """Its fingerprint is right and its rows are stored as another type, or in another width: it was made by hand."""
-    from featstore.shard import Rows, encode
+    from cer_fusion.featstore.shard import Rows, encode
 
     store, _ = filled(tmp_path, 10, shard_rows=10)
     feature, view = store.feature("toy"), store.view(["toy"])

@@ -10,8 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-from featstore import Feature, Manifest, Store, verify
+from cer_fusion.featstore import Feature, Manifest, Store, verify
 
 from . import toy
 from .processes import Forker

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
-from featstore import FeatstoreError, Store, files
-from featstore.shard_reader import read_header, read_strings
+from cer_fusion.featstore import FeatstoreError, Store, files
+from cer_fusion.featstore.shard_reader import read_header, read_strings
 
 from . import toy
 from .power import Disk, Entry, Killed, Promised, RecordingOs, materialise

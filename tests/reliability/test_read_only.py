@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cer_fusion.commands import feat, fuse
+from cer_fusion.featstore import Store, verify
+from cer_fusion.featstore.errors import CommitError
+from cer_fusion.fusion import make_head
 from typer.testing import CliRunner
-
-from commands import feat, fuse
-from featstore import Store, verify
-from featstore.errors import CommitError
-from fusion import make_head
 
 from . import toy
 from .mounts import CannotMountError, make_read_only, mounted

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cer_fusion.commands import fuse
+from cer_fusion.featstore import Store, document, import_rows
+from cer_fusion.fusion import HeadMismatchError, installed_heads, load_head, save_head
 from typer.testing import CliRunner, Result
 
-from commands import fuse
-from featstore import Store, document, import_rows
-from fusion import HeadMismatchError, installed_heads, load_head, save_head
 from tests.fusion.heads.conftest import CLASSES, Faces, quick_head
 from tests.reliability.samples import listed
 

@@ -11,9 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+from cer_fusion.featstore import Store
 from PIL import Image
-
-from featstore import Store
 
 from . import toy
 from .processes import Forker
@@ -26,8 +25,7 @@ FEATURE = "test_vit"
 def run_command(folder: str, store: str) -> None:
     """In a child: the real command, from its entry point on; on one thread, since two wait for each other when busy."""
     import torch
-
-    from cli import feat_main
+    from cer_fusion.cli import feat_main
 
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
@@ -43,7 +41,7 @@ def test_a_signal_ends_the_command_with_status_130_and_the_next_run_completes(tm
     times = {number: scaled(50, 2) for number in SIGNALS}
     chance = random.Random(0)
     slowest, kept, late, store = 0.0, 0, 0, tmp_path / "store"
-    with Forker(__name__, tmp_path / "log", "timm", "backbones", "featstore", "commands.feat") as forker:
+    with Forker(__name__, tmp_path / "log", "timm", "backbones", "featstore", "cer_fusion.commands.feat") as forker:
         forker.call(run_command, tmp_path, "whole")
         expected = _rows(tmp_path / "whole")
         longest = _duration_after_the_first_shard(forker, tmp_path)

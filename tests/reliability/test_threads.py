@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cer_fusion.featstore import Store, extract, mapped
+from cer_fusion.featstore.errors import DamagedShardError
 
-from featstore import Store, extract, mapped
-from featstore.errors import DamagedShardError
 from tests.featstore.conftest import ToyEmbedder
 
 from . import toy

@@ -8,7 +8,7 @@ import shutil
 import time
 from pathlib import Path
 
-from featstore import Manifest
+from cer_fusion.featstore import Manifest
 
 from . import toy
 from .processes import Forker
@@ -19,7 +19,7 @@ SHARD_ROWS = 3
 
 def extract_in_random_order(manifest: str, store: str, go: str, seed: int) -> None:
     """In a child: a whole run, its shards in an order of its own, as soon as all writers are there."""
-    module = importlib.import_module("featstore.extract")
+    module = importlib.import_module("cer_fusion.featstore.extract")
     plan = module.plan
 
     def shuffled(*args, **kwargs):

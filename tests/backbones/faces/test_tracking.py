@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.backbones.faces import MainTrack, Tracker, TrackSettings, largest, overlap, presences
 from hypothesis import given
 from hypothesis import strategies as st
-
-from backbones.faces import MainTrack, Tracker, TrackSettings, largest, overlap, presences
 
 SIDE = 60.0
 

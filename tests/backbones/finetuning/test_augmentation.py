@@ -3,9 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
-from backbones import Recipe
-from backbones.finetuning.augmentation import DRAWS, augment
+from cer_fusion.backbones import Recipe
+from cer_fusion.backbones.finetuning.augmentation import DRAWS, augment
 
 STILL = Recipe.paper().changed({"flip": False})
 

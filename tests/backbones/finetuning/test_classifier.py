@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-import backbones
-from backbones import OptionError
-from backbones.finetuning.classifier import classifier_of, state_for_loader
-from backbones.finetuning.targets import loss_sum
+from cer_fusion import backbones
+from cer_fusion.backbones import OptionError
+from cer_fusion.backbones.finetuning.classifier import classifier_of, state_for_loader
+from cer_fusion.backbones.finetuning.targets import loss_sum
 
 
 def test_manets_branches_are_mixed_as_the_public_code_does():

@@ -3,8 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-
-from backbones import Recipe, RecipeError
+from cer_fusion.backbones import Recipe, RecipeError
 
 
 @pytest.mark.parametrize("recipe", [Recipe(), Recipe.paper(), Recipe.paper(warmup_epochs=5), Recipe.manet()])

@@ -6,10 +6,10 @@ import signal
 
 import pytest
 import torch
+from cer_fusion.backbones import ResumeError, load_state
+from cer_fusion.backbones.finetuning.identity import flat
+from cer_fusion.backbones.finetuning.state import STATE_FILE
 
-from backbones import ResumeError, load_state
-from backbones.finetuning.identity import flat
-from backbones.finetuning.state import STATE_FILE
 from tests.backbones.finetuning.conftest import TINY, network
 
 HARD = TINY.changed({"mixup": 0.3, "cutmix": 0.5, "randaugment": 1, "epochs": 2})

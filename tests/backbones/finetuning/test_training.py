@@ -8,9 +8,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-
-import backbones
-from backbones import (
+from cer_fusion import backbones
+from cer_fusion.backbones import (
     DivergedError,
     ExamplesError,
     MissingExtraError,
@@ -20,8 +19,9 @@ from backbones import (
     TooManyErrors,
     load_state,
 )  # fmt: skip
-from backbones.device_memory import DeviceMemoryError
-from backbones.finetuning import run as run_module
+from cer_fusion.backbones.device_memory import DeviceMemoryError
+from cer_fusion.backbones.finetuning import run as run_module
+
 from tests.backbones.finetuning.conftest import CLASSES, TINY, examples, face, network
 
 
@@ -165,7 +165,7 @@ def test_what_cannot_be_trained_is_refused(tune, tiny_onnx, tmp_path):
 TWO_PROCESSES = """
 import sys, torch
 torch.set_num_threads(1)
-import backbones
+from cer_fusion import backbones
 from tests.backbones.finetuning.conftest import CLASSES, TINY, examples, network
 backbones.finetune(network(), examples(25), examples(9, first=100), classes=CLASSES, recipe=TINY, output=sys.argv[1])
 """

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+from cer_fusion.backbones.faces import Face
 
-from backbones.faces import Face
 from tests.backbones.faces.drawn import canvas
 
 SIZE = (96, 160)

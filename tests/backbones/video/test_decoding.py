@@ -8,9 +8,10 @@ import pytest
 
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
-from backbones import VideoError
-from backbones.video import VideoReader
-from backbones.video.decoding import quarter_turns
+from cer_fusion.backbones import VideoError
+from cer_fusion.backbones.video import VideoReader
+from cer_fusion.backbones.video.decoding import quarter_turns
+
 from tests.backbones.video.clips import SIZE, busy, counted, grey, write_clip
 
 # ISO/IEC 14496-12, 6.2.2: what phones write for a picture to be turned 90 degrees clockwise, in FFmpeg's fixed point

@@ -6,9 +6,10 @@ from PIL import Image
 
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
-from backbones import VideoError
-from backbones.video import held_by, named_videos
-from backbones.video.finding import kind_of
+from cer_fusion.backbones import VideoError
+from cer_fusion.backbones.video import held_by, named_videos
+from cer_fusion.backbones.video.finding import kind_of
+
 from tests.backbones.video.clips import counted, write_clip
 
 

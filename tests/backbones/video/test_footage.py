@@ -7,8 +7,9 @@ import pytest
 
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
-from backbones import VideoError
-from backbones.video import VideoReader, held_by
+from cer_fusion.backbones import VideoError
+from cer_fusion.backbones.video import VideoReader, held_by
+
 from tests.backbones.conftest import SHARED
 
 VIDEOS = SHARED / "footage" / "videos"

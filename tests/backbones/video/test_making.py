@@ -9,9 +9,10 @@ from PIL import Image
 
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
-from backbones import FramesError, VideoError
-from backbones.faces import Alignment
-from backbones.video import FrameSettings, MadeFrames, index_path, make_frames, read_table, table_path
+from cer_fusion.backbones import FramesError, VideoError
+from cer_fusion.backbones.faces import Alignment
+from cer_fusion.backbones.video import FrameSettings, MadeFrames, index_path, make_frames, read_table, table_path
+
 from tests.backbones.video.clips import SquareDetector, busy, counted, grey, squares, write_clip
 
 SMALL = FrameSettings(alignment=Alignment(size_px=32))
@@ -149,7 +150,7 @@ def test_a_torn_line_and_a_torn_picture_are_made_again(tmp_path, clip, monkeypat
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr("backbones.video.making.sort_pictures", die)
+        patched.setattr("cer_fusion.backbones.video.making.sort_pictures", die)
         with pytest.raises(Killed):
             make_frames(clip, "07", tmp_path / "out", SMALL, SquareDetector())
     work = tmp_path / "out" / ".07.frames"

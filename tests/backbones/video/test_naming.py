@@ -3,9 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from backbones import VideoError
-from backbones.video.naming import frame_name, named_videos, video_name
+from cer_fusion.backbones import VideoError
+from cer_fusion.backbones.video.naming import frame_name, named_videos, video_name
 
 
 @pytest.mark.parametrize(

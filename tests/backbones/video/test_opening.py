@@ -9,10 +9,10 @@ import pytest
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
 import av
+from cer_fusion.backbones import FramesError, VideoError
+from cer_fusion.backbones.video import FrameSettings, VideoReader, make_frames
+from cer_fusion.backbones.video import opening as opening_module
 
-from backbones import FramesError, VideoError
-from backbones.video import FrameSettings, VideoReader, make_frames
-from backbones.video import opening as opening_module
 from tests.backbones.video.clips import busy, counted, write_clip
 
 

@@ -7,9 +7,10 @@ import pytest
 
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
-from backbones import VideoError
-from backbones.video import VideoReader
-from backbones.video.writing import write_video
+from cer_fusion.backbones import VideoError
+from cer_fusion.backbones.video import VideoReader
+from cer_fusion.backbones.video.writing import write_video
+
 from tests.backbones.video.clips import counted, grey
 
 

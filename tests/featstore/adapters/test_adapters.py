@@ -4,12 +4,12 @@ import importlib
 from pathlib import Path
 
 import pytest
+from cer_fusion.featstore import pictures
+from cer_fusion.featstore.adapters import KINDS, build
+from cer_fusion.featstore.adapters.ferplus_votes import VOTES, basic8, compound7
+from cer_fusion.featstore.errors import ClassSetError, ManifestError
+from cer_fusion.featstore.splitting import keep_first
 
-from featstore import pictures
-from featstore.adapters import KINDS, build
-from featstore.adapters.ferplus_votes import VOTES, basic8, compound7
-from featstore.errors import ClassSetError, ManifestError
-from featstore.splitting import keep_first
 from tests.featstore.adapters.layouts import as_folder, fill, tarred, zipped
 
 FERPLUS = Path(__file__).resolve().parents[4] / "shared" / "data" / "ferplus.zip"
@@ -170,7 +170,7 @@ def test_any_kind_can_be_mapped_onto_another_class_set(rafdb, tmp_path):
 
 def test_every_kind_can_be_imported_and_says_its_layout():
     for kind in KINDS.values():
-        module = importlib.import_module(f"featstore.adapters.{kind.module}")
+        module = importlib.import_module(f"cer_fusion.featstore.adapters.{kind.module}")
         assert callable(getattr(module, kind.reader))
         assert kind.layout
 

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cer_fusion.featstore import Manifest, pictures
+from cer_fusion.featstore.adapters import build
+from cer_fusion.featstore.adapters.fer2013 import read_rows
+from cer_fusion.featstore.adapters.ferplus import write_votes
+from cer_fusion.featstore.adapters.grey_png import grey_png
+from cer_fusion.featstore.adapters.tree import Tree
+from cer_fusion.featstore.errors import ManifestError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from featstore import Manifest, pictures
-from featstore.adapters import build
-from featstore.adapters.fer2013 import read_rows
-from featstore.adapters.ferplus import write_votes
-from featstore.adapters.grey_png import grey_png
-from featstore.adapters.tree import Tree
-from featstore.errors import ManifestError
 from tests.featstore.adapters.layouts import SAVED, as_folder, fill, tarred_and_gzipped, zipped
 
 FACES = (np.arange(5 * 48 * 48) * 7919 % 251).astype(np.uint8).reshape(5, 48, 48)

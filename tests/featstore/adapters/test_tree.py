@@ -11,11 +11,11 @@ import zlib
 from pathlib import Path
 
 import pytest
+from cer_fusion.featstore import Manifest, pictures
+from cer_fusion.featstore.adapters import build
+from cer_fusion.featstore.adapters.tree import Tree
+from cer_fusion.featstore.errors import ManifestError
 
-from featstore import Manifest, pictures
-from featstore.adapters import build
-from featstore.adapters.tree import Tree
-from featstore.errors import ManifestError
 from tests.featstore.adapters.layouts import as_folder, fill, tarred, zipped
 
 JPEG, PNG, GIF, TIFF = b"\xff\xd8\xff\xe0" + bytes(40), b"\x89PNG\r\n\x1a\n" + bytes(40), b"GIF89a" + bytes(9), b"II*\0"

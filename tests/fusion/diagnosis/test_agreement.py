@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.diagnosis.agreement import agreement
+from cer_fusion.fusion.statistics.kappa import cohen_kappa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
-
-from fusion.diagnosis.agreement import agreement
-from fusion.statistics.kappa import cohen_kappa
 
 answers = st.integers(2, 30).flatmap(
     lambda n: st.lists(st.lists(st.integers(0, 3), min_size=n, max_size=n), min_size=3, max_size=4).map(np.array)

@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.diagnosis.calibration import calibration, losses
+from cer_fusion.fusion.errors import ReportError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss
-
-from fusion.diagnosis.calibration import calibration, losses
-from fusion.errors import ReportError
 
 
 def drawn(n: int, sharpness: float = 2.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

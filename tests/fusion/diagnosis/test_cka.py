@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.diagnosis import cka, pieces
+from cer_fusion.fusion.diagnosis.cka import linear_cka, similarity
+from cer_fusion.fusion.errors import ReportError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion.diagnosis import cka, pieces
-from fusion.diagnosis.cka import linear_cka, similarity
-from fusion.errors import ReportError
 from tests.fusion.lazy import LazyBlock
 
 

@@ -5,17 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cer_fusion.fusion import Diagnosis, Rows, cross_compare, diagnose, make_head
+from cer_fusion.fusion.diagnosis.figure import draw_diagnosis
+from cer_fusion.fusion.diagnosis.subsets import answer_subsets
+from cer_fusion.fusion.diagnosis.tables import diagnosis_tables
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.figures import save_figure
+from cer_fusion.fusion.metrics import scores
+from cer_fusion.fusion.table import render
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 
-from fusion import Diagnosis, Rows, cross_compare, diagnose, make_head
-from fusion.diagnosis.figure import draw_diagnosis
-from fusion.diagnosis.subsets import answer_subsets
-from fusion.diagnosis.tables import diagnosis_tables
-from fusion.errors import ReportError
-from fusion.figures import save_figure
-from fusion.metrics import scores
-from fusion.table import render
 from tests.fusion.test_comparison import CLASSES, rows
 from tests.fusion.test_figures import is_drawn
 

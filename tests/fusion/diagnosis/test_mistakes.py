@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import numpy as np
-
-from fusion.diagnosis.mistakes import ConfusedPair, HardSample, confused_pairs, hardest
-from fusion.metrics import scores
+from cer_fusion.fusion.diagnosis.mistakes import ConfusedPair, HardSample, confused_pairs, hardest
+from cer_fusion.fusion.metrics import scores
 
 
 def test_confused_pairs_are_ranked_by_rows_and_then_by_share():

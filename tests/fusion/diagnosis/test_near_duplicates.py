@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.diagnosis import near_duplicates as home
+from cer_fusion.fusion.diagnosis import pieces
+from cer_fusion.fusion.diagnosis.near_duplicates import near_duplicates
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.rows import Rows
 
-from fusion.diagnosis import near_duplicates as home
-from fusion.diagnosis import pieces
-from fusion.diagnosis.near_duplicates import near_duplicates
-from fusion.errors import ReportError
-from fusion.rows import Rows
 from tests.fusion.lazy import LazyBlock
 
 

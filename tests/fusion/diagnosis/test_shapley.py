@@ -4,12 +4,11 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.diagnosis.shapley import left_out, shapley
+from cer_fusion.fusion.errors import ReportError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-
-from fusion.diagnosis.shapley import left_out, shapley
-from fusion.errors import ReportError
 
 games = st.integers(1, 5).flatmap(lambda p: arrays(np.float64, 1 << p, elements=st.floats(-1, 1, width=32)))
 

@@ -6,9 +6,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-
-from fusion.errors import OutputExistsError
-from fusion.files.atomic import write_atomic
+from cer_fusion.fusion.errors import OutputExistsError
+from cer_fusion.fusion.files.atomic import write_atomic
 
 
 def _no_links(source: object, target: object) -> None:

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from fusion import concat, head_names, make_head
-from fusion.heads import installed_heads
-from fusion.heads.base import Head
+from cer_fusion.fusion import concat, head_names, make_head
+from cer_fusion.fusion.heads import installed_heads
+from cer_fusion.fusion.heads.base import Head
 
 BRIEF: dict[str, Any] = {"epochs": 8, "batch_size": 64, "lr": 0.03, "members": 2, "dropout": 0.1, "threads": 1}
 QUICK: dict[str, dict[str, Any]] = {

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-
-from fusion import make_head
+from cer_fusion.fusion import make_head
 
 from .conftest import quick_head
 

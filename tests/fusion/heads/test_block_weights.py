@@ -4,11 +4,10 @@ import logging
 
 import numpy as np
 import pytest
-
-from fusion import HeadConfigError, load_head, make_head, save_head
-from fusion.heads.base import softmax
-from fusion.heads.block_weights import FOLDS, _votes, learned_block_weights
-from fusion.heads.holdout import stratified_folds
+from cer_fusion.fusion import HeadConfigError, load_head, make_head, save_head
+from cer_fusion.fusion.heads.base import softmax
+from cer_fusion.fusion.heads.block_weights import FOLDS, _votes, learned_block_weights
+from cer_fusion.fusion.heads.holdout import stratified_folds
 
 WIDTHS = {"clear": 16, "blurred": 16, "noise": 16}
 
@@ -98,7 +97,7 @@ def test_a_class_of_one_row_does_not_stop_the_learning():
 
 def test_weights_are_logged(caplog):
     X, y = blocks_of_signal_and_noise(0)
-    with caplog.at_level(logging.INFO, logger="fusion.heads.block_weights"):
+    with caplog.at_level(logging.INFO, logger="cer_fusion.fusion.heads.block_weights"):
         make_head("weighted", blocks=WIDTHS, weights="learned").fit(X, y)
     assert "learned weights: clear=0." in caplog.text
 

@@ -6,8 +6,7 @@ import threading
 
 import pytest
 import torch
-
-from fusion.heads.devices import side_by_side, threads_set_to
+from cer_fusion.fusion.heads.devices import side_by_side, threads_set_to
 
 
 def test_parts_come_back_in_order_and_a_round_is_fitted_at_once():

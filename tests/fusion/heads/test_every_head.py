@@ -9,10 +9,9 @@ import sys
 import numpy as np
 import pytest
 import torch
+from cer_fusion.fusion import BlockError, HeadConfigError, HeadDataError, UnknownHeadError, head_names, make_head
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import estimator_checks_generator
-
-from fusion import BlockError, HeadConfigError, HeadDataError, UnknownHeadError, head_names, make_head
 
 from .conftest import CLASSES, QUICK, every_head, quick_head
 
@@ -149,7 +148,7 @@ def test_nothing_heavy_is_imported_with_the_package_or_its_names():
 
 
 def test_public_names_are_sorted_and_there():
-    import fusion
+    from cer_fusion import fusion
 
     assert fusion.__all__ == sorted(fusion.__all__)
     for name in fusion.__all__:

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from fusion.heads.base import softmax
+from cer_fusion.fusion.heads.base import softmax
 
 from ..lazy import lazy_join
 from .conftest import quick_head

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
+from cer_fusion.fusion.heads.holdout import left_out_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from fusion.heads.holdout import left_out_rows
 
 
 @settings(deadline=None)

@@ -6,12 +6,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from cer_fusion.fusion import BlockError, HeadDataError, load_head, make_head, save_head
+from cer_fusion.fusion.heads import head_class, heads_in_pieces, installed_heads
+from cer_fusion.fusion.heads.scaling import BlockScaler
+from cer_fusion.fusion.joined import CHUNK, JoinedRows
 from sklearn.exceptions import ConvergenceWarning
-
-from fusion import BlockError, HeadDataError, load_head, make_head, save_head
-from fusion.heads import head_class, heads_in_pieces, installed_heads
-from fusion.heads.scaling import BlockScaler
-from fusion.joined import CHUNK, JoinedRows
 
 from ..lazy import LazyBlock, lazy_join
 from .conftest import Faces, every_head, quick_head
@@ -23,8 +22,8 @@ the_others = pytest.mark.parametrize("name", [name for name in installed_heads()
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
     """Pieces and windows of 256 rows, so that hundreds of rows behave as millions do."""
-    monkeypatch.setattr("fusion.joined.LARGEST_PIECE", CHUNK)
-    monkeypatch.setattr("fusion.heads.mlp_batches.WINDOW_BYTES", 1)
+    monkeypatch.setattr("cer_fusion.fusion.joined.LARGEST_PIECE", CHUNK)
+    monkeypatch.setattr("cer_fusion.fusion.heads.mlp_batches.WINDOW_BYTES", 1)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +104,7 @@ def test_rows_in_memory_were_shuffled_all_at_once(many):
 @in_pieces
 def test_equal_rows_and_seed_give_equal_bytes(name, many, tmp_path, monkeypatch):
     for number, workers in enumerate((1, 3)):
-        monkeypatch.setattr("fusion.joined.WORKERS", workers)
+        monkeypatch.setattr("cer_fusion.fusion.joined.WORKERS", workers)
         head = quick_head(name, blocks=many.widths).fit(lazy_join(many.blocks), many.y)
         save_head(head, tmp_path / str(number), fingerprints={})
     for path in (tmp_path / "0").iterdir():

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.heads.base import softmax
+from cer_fusion.fusion.heads.log_pool import learned_factors, pooled
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from fusion.heads.base import softmax
-from fusion.heads.log_pool import learned_factors, pooled
 
 
 def world(seed: int, n: int = 3000, scale: tuple[float, ...] = (1.0, 1.0)) -> tuple[np.ndarray, np.ndarray]:

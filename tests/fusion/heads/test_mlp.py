@@ -7,12 +7,11 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import torch
-
-from fusion import HeadConfigError, MLPConfig, make_head
-from fusion.heads.devices import chosen_device, chosen_dtype
-from fusion.heads.holdout import left_out_rows
-from fusion.heads.mlp import MLPHead
-from fusion.heads.perceptrons import Perceptrons
+from cer_fusion.fusion import HeadConfigError, MLPConfig, make_head
+from cer_fusion.fusion.heads.devices import chosen_device, chosen_dtype
+from cer_fusion.fusion.heads.holdout import left_out_rows
+from cer_fusion.fusion.heads.mlp import MLPHead
+from cer_fusion.fusion.heads.perceptrons import Perceptrons
 
 from .conftest import quick_head
 
@@ -243,7 +242,7 @@ def test_settings_that_make_no_sense_are_refused(params, message, faces):
 
 
 def test_choices_made_for_the_user_are_logged(caplog):
-    with caplog.at_level(logging.INFO, logger="fusion.heads.devices"):
+    with caplog.at_level(logging.INFO, logger="cer_fusion.fusion.heads.devices"):
         device = chosen_device("auto")
         dtype = chosen_dtype("auto", device)
     assert str(device) in caplog.text

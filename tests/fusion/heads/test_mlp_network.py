@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from cer_fusion.fusion.heads.mlp_network import Gate, Network, Shape
 from torch.nn import functional as F
-
-from fusion.heads.mlp_network import Gate, Network, Shape
 
 CPU = torch.device("cpu")
 

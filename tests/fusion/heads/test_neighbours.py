@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from fusion import HeadConfigError, make_head
-from fusion.heads.base import softmax
-from fusion.heads.ncm import unit_rows
+from cer_fusion.fusion import HeadConfigError, make_head
+from cer_fusion.fusion.heads.base import softmax
+from cer_fusion.fusion.heads.ncm import unit_rows
 
 
 @pytest.mark.parametrize("name", ["ncm", "knn"])

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from cer_fusion.fusion.heads.network import Dropout, Linear, Norm, Projections, unchanged
 from torch.nn import functional as F
-
-from fusion.heads.network import Dropout, Linear, Norm, Projections, unchanged
 
 WIDTHS = {"vit": 5, "manet": 3}
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
-from fusion import HeadConfigError, load_head, save_head
-from fusion.heads import head_class, installed_heads
-from fusion.heads.network_head import NetworkHead
+from cer_fusion.fusion import HeadConfigError, load_head, save_head
+from cer_fusion.fusion.heads import head_class, installed_heads
+from cer_fusion.fusion.heads.network_head import NetworkHead
 
 from .conftest import quick_head
 

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from fusion import HeadConfigError
-from fusion.heads.normalizing import BlockNormalizer
-from fusion.heads.scaling import BlockScaler
+from cer_fusion.fusion import HeadConfigError
+from cer_fusion.fusion.heads.normalizing import BlockNormalizer
+from cer_fusion.fusion.heads.scaling import BlockScaler
 
 
 @pytest.mark.parametrize("kind", ["standard", "l2", "power"])

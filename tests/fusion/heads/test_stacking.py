@@ -4,9 +4,8 @@ import logging
 
 import numpy as np
 import pytest
-
-from fusion import HeadConfigError, HeadDataError, concat, load_head, make_head, save_head
-from fusion.heads.temperature import log_loss
+from cer_fusion.fusion import HeadConfigError, HeadDataError, concat, load_head, make_head, save_head
+from cer_fusion.fusion.heads.temperature import log_loss
 
 BLOCKS = ("vit", "manet.local", "manet.multi_scale")
 QUICK = {"member": "ncm", "folds": 2}
@@ -39,7 +38,7 @@ def test_blocks_may_have_members_of_different_kinds(faces, tmp_path):
 def test_a_class_that_cannot_be_held_out_is_never_answered_and_said(faces, caplog):
     y = faces.y.copy()
     y[0] = 9
-    with caplog.at_level(logging.WARNING, logger="fusion"):
+    with caplog.at_level(logging.WARNING, logger="cer_fusion.fusion"):
         head = make_head("stacking", blocks=faces.widths, **QUICK).fit(faces.X, y)
     assert "never answers 9" in caplog.text
     assert head.predict_proba(faces.X)[:, 4].max() == 0

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion import HeadConfigError, make_head
+from cer_fusion.fusion.heads.svm import class_scores
 from sklearn.svm import SVC
-
-from fusion import HeadConfigError, make_head
-from fusion.heads.svm import class_scores
 
 
 @pytest.mark.parametrize("k", [2, 3, 4])

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import torch
+from cer_fusion.fusion.heads.network import unchanged
+from cer_fusion.fusion.heads.tabm import TabMNetwork
 from torch.nn import functional as F
-
-from fusion.heads.network import unchanged
-from fusion.heads.tabm import TabMNetwork
 
 
 def network() -> TabMNetwork:

@@ -10,9 +10,8 @@ import sys
 import numpy as np
 import pytest
 import threadpoolctl
-
-from fusion import HeadConfigError, load_head, make_head, save_head
-from fusion.heads import head_settings, thread_counts
+from cer_fusion.fusion import HeadConfigError, load_head, make_head, save_head
+from cer_fusion.fusion.heads import head_settings, thread_counts
 
 from .conftest import QUICK, every_head
 
@@ -91,7 +90,7 @@ def test_fits_within_joblibs_workers_share_the_cores(faces, tmp_path):
     np.savez(tmp_path / "faces.npz", X=faces.X, y=faces.y)
     code = (
         "import json, joblib, numpy\n"
-        "from fusion import make_head\n"
+        "from cer_fusion.fusion import make_head\n"
         "def threads(X, y):\n"
         "    return make_head('mlp', hidden=(4,), epochs=1).fit(X, y).fit_threads_\n"
         "if __name__ == '__main__':\n"

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import torch
+from cer_fusion.fusion.heads.tokens import Block, ClassToken, TokensNetwork
 from torch.nn import functional as F
-
-from fusion.heads.tokens import Block, ClassToken, TokensNetwork
 
 
 def test_attention_is_pytorchs_own():

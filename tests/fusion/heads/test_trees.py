@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion import HeadConfigError, make_head
+from cer_fusion.fusion.heads.pca import BlockPCA
+from cer_fusion.fusion.heads.trees import Trees
 from sklearn.ensemble import HistGradientBoostingClassifier
-
-from fusion import HeadConfigError, make_head
-from fusion.heads.pca import BlockPCA
-from fusion.heads.trees import Trees
 
 
 @pytest.mark.parametrize("k", [2, 4])

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from fusion import BlockError, HeadConfigError, make_head
+from cer_fusion.fusion import BlockError, HeadConfigError, make_head
 
 PAIR = {"manet.local": 0.6, "manet.multi_scale": 0.4}
 SAME_WIDTHS = {"manet.local": 8, "manet.multi_scale": 8}

@@ -6,15 +6,14 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-
-from fusion.errors import ReportError
-from fusion.figures import new_figure
-from fusion.metrics import Scores
-from fusion.page import Explorer, Picture, Section, page_html, write_page
-from fusion.page.markup import escape, json_html, table_html
-from fusion.page.matrix import matrix_html
-from fusion.page.picture import picture_html
-from fusion.table import Cell, Table
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.figures import new_figure
+from cer_fusion.fusion.metrics import Scores
+from cer_fusion.fusion.page import Explorer, Picture, Section, page_html, write_page
+from cer_fusion.fusion.page.markup import escape, json_html, table_html
+from cer_fusion.fusion.page.matrix import matrix_html
+from cer_fusion.fusion.page.picture import picture_html
+from cer_fusion.fusion.table import Cell, Table
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror='alert(2)'>\" onload=\"alert(3)"
 

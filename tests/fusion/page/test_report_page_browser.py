@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from fusion.members import Members
-from fusion.metrics import Scores
-from fusion.mixes import MIXES
-from fusion.mixing import counted, decisions
-from fusion.page import Explorer, Section, write_page
+from cer_fusion.fusion.members import Members
+from cer_fusion.fusion.metrics import Scores
+from cer_fusion.fusion.mixes import MIXES
+from cer_fusion.fusion.mixing import counted, decisions
+from cer_fusion.fusion.page import Explorer, Section, write_page
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.errors import PriorShiftError
+from cer_fusion.fusion.metrics import confusion_matrix
+from cer_fusion.fusion.prior_shift import bbse_prior
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion.errors import PriorShiftError
-from fusion.metrics import confusion_matrix
-from fusion.prior_shift import bbse_prior
 from tests.fusion.prior_shift.test_em import priors
 from tests.fusion.prior_shift.worlds import calibrated, world
 

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.errors import PriorShiftError
+from cer_fusion.fusion.predictions import Predictions
+from cer_fusion.fusion.prior_shift import CORRECTIONS, Validation, correct
 from hypothesis import given, settings
 
-from fusion.errors import PriorShiftError
-from fusion.predictions import Predictions
-from fusion.prior_shift import CORRECTIONS, Validation, correct
 from tests.fusion.prior_shift.test_em import priors
 from tests.fusion.prior_shift.worlds import calibrated, world
 

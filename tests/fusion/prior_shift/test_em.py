@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.errors import PriorShiftError
+from cer_fusion.fusion.prior_shift import em_prior
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion.errors import PriorShiftError
-from fusion.prior_shift import em_prior
 from tests.fusion.prior_shift.worlds import calibrated, world
 
 priors = st.lists(st.floats(0.1, 1.0), min_size=3, max_size=3).map(lambda x: np.array(x) / sum(x))
@@ -52,7 +52,7 @@ def test_certain_rows_are_counted():
 
 
 def test_em_that_does_not_settle_says_so(monkeypatch):
-    monkeypatch.setattr("fusion.prior_shift.em.MOST_ROUNDS", 2)
+    monkeypatch.setattr("cer_fusion.fusion.prior_shift.em.MOST_ROUNDS", 2)
     points, _ = world(np.array([0.8, 0.1, 0.1]), 200, 0)
     with pytest.raises(PriorShiftError, match="has not settled after 2 rounds"):
         em_prior(calibrated(points, np.full(3, 1 / 3)), np.full(3, 1 / 3))

@@ -6,13 +6,13 @@ from itertools import product
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.metrics import Scores
+from cer_fusion.fusion.published.check import allowed, check_column, macro_f1_range, neighbours, printed
+from cer_fusion.fusion.published.report import check_report, check_table
+from cer_fusion.fusion.published.table import PublishedTable, read_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion.metrics import Scores
-from fusion.published.check import allowed, check_column, macro_f1_range, neighbours, printed
-from fusion.published.report import check_report, check_table
-from fusion.published.table import PublishedTable, read_table
 from tests.fusion.published.paper import CORRECT, PAPER, SUPPORTS
 
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.published.report import check_table
+from cer_fusion.fusion.published.support_search import find_supports
+from cer_fusion.fusion.published.table import read_table
 
-from fusion.errors import ReportError
-from fusion.published.report import check_table
-from fusion.published.support_search import find_supports
-from fusion.published.table import read_table
 from tests.fusion.published.paper import CORRECT, PAPER, SUPPORTS
 
 

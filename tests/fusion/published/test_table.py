@@ -3,10 +3,9 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-
-from fusion.errors import ReportError
-from fusion.published.report import check_table
-from fusion.published.table import read_table
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.published.report import check_table
+from cer_fusion.fusion.published.table import read_table
 
 GOOD = "class,support,a,b\nx,4,50.0 %,25.0\ny,2,100,50\nAccuracy,6,66.67,33.33\nMacro F1,,60,30\n"
 

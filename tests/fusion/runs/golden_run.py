@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fusion.runs.folder import FORMAT_VERSION
+from cer_fusion.fusion.runs.folder import FORMAT_VERSION
+
 from tests.fusion.kept import kept
 
 GOLDEN = Path(__file__).parent / "golden"

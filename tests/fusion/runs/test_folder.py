@@ -4,11 +4,11 @@ import json
 import shutil
 
 import pytest
+from cer_fusion.fusion import Report, load_head
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.files.sealed import seal
+from cer_fusion.fusion.runs.folder import FORMAT, FORMAT_VERSION, Run, read_run, refuse_what_is_there, write_run
 
-from fusion import Report, load_head
-from fusion.errors import ReportError
-from fusion.files.sealed import seal
-from fusion.runs.folder import FORMAT, FORMAT_VERSION, Run, read_run, refuse_what_is_there, write_run
 from tests.fusion.kept import CLASSES, config_of, kept, trained
 
 JSON = {"run.json", "config.json", "environment.json", "metrics.json", "report.json"}
@@ -112,7 +112,7 @@ def test_a_run_that_cannot_be_drawn_leaves_nothing_behind(tmp_path, monkeypatch)
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fusion.figures.save_figure", full)
+    monkeypatch.setattr("cer_fusion.fusion.figures.save_figure", full)
     report, train, _ = trained(("vit",))
     with pytest.raises(ReportError, match=r"could not be written .* No space left"):
         write_run(tmp_path / "run", config_of(report, train), report, groups=None, environment={})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion import Report, load_head
+from cer_fusion.fusion.runs.comparison import compare_runs
+from cer_fusion.fusion.runs.folder import FORMAT_VERSION, read_run
 
-from fusion import Report, load_head
-from fusion.runs.comparison import compare_runs
-from fusion.runs.folder import FORMAT_VERSION, read_run
 from tests.fusion.kept import CLASSES, rows
 
 from .golden_run import GOLDEN, GROUPS

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from fusion.errors import ReportError
-from fusion.metrics import scores
-from fusion.statistics.intervals import Interval, bootstrap, clustered, percentile, wilson
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.metrics import scores
+from cer_fusion.fusion.statistics.intervals import Interval, bootstrap, clustered, percentile, wilson
 
 
 def flipped(y: np.ndarray, share: float, k: int, seed: int) -> np.ndarray:
@@ -98,7 +97,7 @@ def test_draws_do_not_depend_on_how_they_are_chunked(monkeypatch):
     y = np.arange(30) % 3
     p = np.stack([flipped(y, 0.4, 3, seed) for seed in range(3)])
     whole = bootstrap(y, p, 3, groups=["a", "b", "c"] * 10, resamples=40)
-    monkeypatch.setattr("fusion.statistics.resampling._CELLS", 1)
+    monkeypatch.setattr("cer_fusion.fusion.statistics.resampling._CELLS", 1)
     assert np.allclose(whole.macro_f1, bootstrap(y, p, 3, groups=["a", "b", "c"] * 10, resamples=40).macro_f1)
 
 
@@ -115,7 +114,7 @@ def test_few_and_many_sets_of_predictions_are_scored_alike(monkeypatch, groups):
     y = np.arange(40) % 4
     p = np.stack([flipped(y, 0.5, 5, seed) for seed in range(5)])  # class 4 has no row
     few = bootstrap(y, p, 5, groups=groups, resamples=30)
-    monkeypatch.setattr("fusion.statistics.resampling._FEW", 0)
+    monkeypatch.setattr("cer_fusion.fusion.statistics.resampling._FEW", 0)
     many = bootstrap(y, p, 5, groups=groups, resamples=30)
     np.testing.assert_allclose(few.accuracy, many.accuracy, rtol=1e-6)
     np.testing.assert_allclose(few.macro_f1, many.macro_f1, rtol=1e-6)

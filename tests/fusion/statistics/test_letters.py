@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.statistics.letters import display, enough, letters_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from fusion.errors import ReportError
-from fusion.statistics.letters import display, enough, letters_of
 
 
 @st.composite

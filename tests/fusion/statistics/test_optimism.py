@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.metrics import scores
+from cer_fusion.fusion.statistics.intervals import bootstrap
+from cer_fusion.fusion.statistics.optimism import optimism
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from fusion.metrics import scores
-from fusion.statistics.intervals import bootstrap
-from fusion.statistics.optimism import optimism
 
 
 @settings(deadline=None)

@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.statistics.intervals import percentile
+from cer_fusion.fusion.statistics.paired import bootstrap_p, holm, mcnemar, sign_test
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
-
-from fusion.errors import ReportError
-from fusion.statistics.intervals import percentile
-from fusion.statistics.paired import bootstrap_p, holm, mcnemar, sign_test
 
 
 @given(st.integers(0, 60), st.integers(0, 60))

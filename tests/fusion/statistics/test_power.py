@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from fusion.errors import ReportError
-from fusion.statistics.paired import sign_test
-from fusion.statistics.power import smallest_difference, smallest_shift
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.statistics.paired import sign_test
+from cer_fusion.fusion.statistics.power import smallest_difference, smallest_shift
 
 
 def test_mcnemars_test_finds_the_smallest_shift_about_as_often_as_promised():

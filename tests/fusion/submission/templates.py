@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-
-from fusion.predictions import Predictions
-from fusion.submission import Template, abaw_ce, read_template
+from cer_fusion.fusion.predictions import Predictions
+from cer_fusion.fusion.submission import Template, abaw_ce, read_template
 
 CHALLENGE = abaw_ce()
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.errors import PredictionsError, SubmissionError, TimelineError
+from cer_fusion.fusion.submission import answer
+from cer_fusion.fusion.timeline import Smoothing, smoothed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion.errors import PredictionsError, SubmissionError, TimelineError
-from fusion.submission import answer
-from fusion.timeline import Smoothing, smoothed
 from tests.fusion.submission.templates import CHALLENGE, certain, names_of, template_of
 
 
@@ -94,7 +94,7 @@ def test_predictions_of_other_videos_are_refused(template):
 
 def test_frames_the_template_does_not_ask_for_are_counted(tmp_path):
     (tmp_path / "t.csv").write_text(f"{CHALLENGE.header}\n01/00002.jpg\n01/00004.jpg\n")
-    from fusion.submission import read_template
+    from cer_fusion.fusion.submission import read_template
 
     found = answer(
         read_template(tmp_path / "t.csv", CHALLENGE), certain(names_of({"01": 5}), [0, 1, 2, 3, 4]), CHALLENGE

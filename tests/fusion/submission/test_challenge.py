@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cer_fusion.featstore import class_set
+from cer_fusion.fusion.errors import SubmissionError
 
-from featstore import class_set
-from fusion.errors import SubmissionError
 from tests.fusion.submission.templates import CHALLENGE, certain
 
 

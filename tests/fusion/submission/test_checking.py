@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from cer_fusion.fusion.submission import check
 
-from fusion.submission import check
 from tests.fusion.submission.templates import CHALLENGE, names_of, template_of
 
 HEADER = CHALLENGE.header

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.errors import SubmissionError
+from cer_fusion.fusion.submission import choose_by_prior
+from cer_fusion.fusion.submission.tables import candidates_table
+from cer_fusion.fusion.table import render
 
-from fusion.errors import SubmissionError
-from fusion.submission import choose_by_prior
-from fusion.submission.tables import candidates_table
-from fusion.table import render
 from tests.fusion.submission.templates import CHALLENGE
 
 

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.errors import SubmissionError
+from cer_fusion.fusion.statistics.kappa import cohen_kappa
+from cer_fusion.fusion.submission import Submission, difference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion.errors import SubmissionError
-from fusion.statistics.kappa import cohen_kappa
-from fusion.submission import Submission, difference
 from tests.fusion.submission.templates import CHALLENGE, names_of
 
 NAMES = tuple(names_of({"01": 4, "02": 2}))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.predictions import Predictions, read_predictions, write_predictions
+from cer_fusion.fusion.submission import answer, check, difference, read_submission
+from cer_fusion.fusion.timeline import Smoothing
 
-from fusion.predictions import Predictions, read_predictions, write_predictions
-from fusion.submission import answer, check, difference, read_submission
-from fusion.timeline import Smoothing
 from tests.fusion.submission.templates import CHALLENGE, names_of, template_of
 
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.errors import SubmissionError
+from cer_fusion.fusion.submission import Submission, read_submission
 
-from fusion.errors import SubmissionError
-from fusion.submission import Submission, read_submission
 from tests.fusion.submission.templates import CHALLENGE, names_of
 
 

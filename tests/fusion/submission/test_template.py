@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from cer_fusion.fusion.errors import SubmissionError
+from cer_fusion.fusion.submission import read_template
 
-from fusion.errors import SubmissionError
-from fusion.submission import read_template
 from tests.fusion.submission.templates import CHALLENGE
 
 HEADER = CHALLENGE.header

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.sweeps.gram import BlockGrams, class_targets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge, RidgeClassifier
-
-from fusion.sweeps.gram import BlockGrams, class_targets
 
 
 def data(seed: int, n: int, widths=(3, 6), k: int = 3) -> tuple[list[np.ndarray], np.ndarray]:

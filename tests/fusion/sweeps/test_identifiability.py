@@ -2,15 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion import make_head
+from cer_fusion.fusion.mixing import decisions
+from cer_fusion.fusion.sweeps.identifiability import caveat, undone, unidentifiable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
-
-from fusion import make_head
-from fusion.mixing import decisions
-from fusion.sweeps.identifiability import caveat, undone, unidentifiable
 
 
 class Concatenating(BaseEstimator):

@@ -4,17 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cer_fusion.fusion import make_head
+from cer_fusion.fusion.errors import HeadDataError, ReportError, SweepError
+from cer_fusion.fusion.files.sealed import write_sealed
+from cer_fusion.fusion.folds import folds_of
+from cer_fusion.fusion.grid import PAPER_MARK, Grid, parse_grid, parse_simplex
+from cer_fusion.fusion.metrics import scores
+from cer_fusion.fusion.rows import Rows
+from cer_fusion.fusion.sweeps.result import Sweep
+from cer_fusion.fusion.sweeps.sweeping import sweep
 from sklearn.linear_model import RidgeClassifier
-
-from fusion import make_head
-from fusion.errors import HeadDataError, ReportError, SweepError
-from fusion.files.sealed import write_sealed
-from fusion.folds import folds_of
-from fusion.grid import PAPER_MARK, Grid, parse_grid, parse_simplex
-from fusion.metrics import scores
-from fusion.rows import Rows
-from fusion.sweeps.result import Sweep
-from fusion.sweeps.sweeping import sweep
 
 CLASSES = ("Sadly_Angry", "Sadly_Fearful", "Sadly_Surprised")
 BLOCKS = {"vit": 4, "manet.local": 3, "manet.multi_scale": 3}
@@ -195,7 +194,9 @@ def test_a_sweep_that_cannot_be_is_refused_with_a_reason(head, grid, options, er
 
 @pytest.mark.parametrize("normalize", ["power", "l2", "none"])
 def test_heads_trained_together_decide_as_heads_fitted_one_by_one(normalize, monkeypatch):
-    monkeypatch.setattr("fusion.heads.linear.TOLERANCE", 1e-7)  # rows on the fence would go the way of rounding
+    monkeypatch.setattr(
+        "cer_fusion.fusion.heads.linear.TOLERANCE", 1e-7
+    )  # rows on the fence would go the way of rounding
     train, test = rows(60, 0), rows(45, 1)
     head = make_head("weighted", normalize=normalize, head_params={"class_weight": "balanced"})
     found = sweep(head, LINE, train, test, C=[0.1, 10], select="test", resamples=20)

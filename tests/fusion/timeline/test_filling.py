@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+from cer_fusion.fusion.timeline import Timeline
+from cer_fusion.fusion.timeline.filling import at_frames, filled
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from fusion.timeline import Timeline
-from fusion.timeline.filling import at_frames, filled
 
 
 @settings(deadline=None)

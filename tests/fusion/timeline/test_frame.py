@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from cer_fusion.fusion.errors import TimelineError
+from cer_fusion.fusion.timeline import Frame, counted_from_zero, frame_name, parse_frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from fusion.errors import TimelineError
-from fusion.timeline import Frame, counted_from_zero, frame_name, parse_frame
 
 videos = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 

@@ -3,11 +3,10 @@ from __future__ import annotations
 from itertools import pairwise, product
 
 import numpy as np
+from cer_fusion.fusion.timeline.hmm import best_path, expected_stays, posterior
+from cer_fusion.fusion.timeline.learned import sticky
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from fusion.timeline.hmm import best_path, expected_stays, posterior
-from fusion.timeline.learned import sticky
 
 
 def problem(seed: int, lengths: tuple[int, ...], k: int = 3) -> tuple[list[np.ndarray], np.ndarray]:
@@ -45,7 +44,7 @@ def test_videos_side_by_side_get_what_enumeration_gives_each_alone(seed, lengths
 def test_batches_do_not_change_the_answer(monkeypatch):
     evidence, moves = problem(0, (4, 9, 30, 2, 17))
     whole, paths = posterior(evidence, moves), best_path(evidence, moves)
-    monkeypatch.setattr("fusion.timeline.hmm._CELLS", 1)
+    monkeypatch.setattr("cer_fusion.fusion.timeline.hmm._CELLS", 1)
     for one, other in zip(whole, posterior(evidence, moves), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-12)
     assert all((a == b).all() for a, b in zip(paths, best_path(evidence, moves), strict=True))

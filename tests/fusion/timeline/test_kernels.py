@@ -5,10 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.timeline.kernels import box, exponential, gaussian, median
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from fusion.timeline.kernels import box, exponential, gaussian, median
 
 KERNELS = (box, gaussian, exponential, median)
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.errors import TimelineError
+from cer_fusion.fusion.predictions import Predictions
+from cer_fusion.fusion.timeline import Timeline, learned_transitions
+from cer_fusion.fusion.timeline.learned import em_stay, evidence_of, step_counts, sticky
 
-from fusion.errors import TimelineError
-from fusion.predictions import Predictions
-from fusion.timeline import Timeline, learned_transitions
-from fusion.timeline.learned import em_stay, evidence_of, step_counts, sticky
 from tests.fusion.timeline.videos import video_predictions
 
 

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import pytest
-
-from fusion.errors import TimelineError
-from fusion.timeline import METHODS, Smoothing, parse_windows, settings_of
+from cer_fusion.fusion.errors import TimelineError
+from cer_fusion.fusion.timeline import METHODS, Smoothing, parse_windows, settings_of
 
 
 @pytest.mark.parametrize("text", ["none", "box:51", "gaussian:1", "median:7", "exponential:12", "hmm:2", "viterbi:em"])

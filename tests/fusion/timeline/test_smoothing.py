@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cer_fusion.fusion.errors import PredictionsError, TimelineError
+from cer_fusion.fusion.predictions import Predictions
+from cer_fusion.fusion.timeline import Smoothing, learned_transitions, smoothed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion.errors import PredictionsError, TimelineError
-from fusion.predictions import Predictions
-from fusion.timeline import Smoothing, learned_transitions, smoothed
 from tests.fusion.timeline.videos import video_predictions
 
 SETTINGS = ("none", "box:9", "gaussian:9", "median:9", "exponential:9", "hmm:30", "viterbi:30")

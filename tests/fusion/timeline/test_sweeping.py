@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cer_fusion.fusion import scores
+from cer_fusion.fusion.errors import TimelineError
+from cer_fusion.fusion.table import render
+from cer_fusion.fusion.timeline import Smoothing, Timeline, learned_transitions, smoothed, sweep_smoothing
+from cer_fusion.fusion.timeline.sweep_table import smoothing_table
 
-from fusion import scores
-from fusion.errors import TimelineError
-from fusion.table import render
-from fusion.timeline import Smoothing, Timeline, learned_transitions, smoothed, sweep_smoothing
-from fusion.timeline.sweep_table import smoothing_table
 from tests.fusion.timeline.videos import video_predictions
 
 BOXES = [Smoothing("box", window) for window in (3, 9, 31)]

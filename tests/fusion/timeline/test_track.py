@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import pytest
-
-from fusion.errors import TimelineError
-from fusion.timeline import Timeline
+from cer_fusion.fusion.errors import TimelineError
+from cer_fusion.fusion.timeline import Timeline
 
 IDS = ("b/00003.jpg", "a/00007.png", "b/00001.jpg", "a/00002.png", "b/00002.jpg")
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-
-from fusion.predictions import Predictions
+from cer_fusion.fusion.predictions import Predictions
 
 CLASSES = ("a", "b", "c")
 

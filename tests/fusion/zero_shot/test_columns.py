@@ -4,13 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cer_fusion.fusion import ExpressionError, ReportError, compare, compound_proba, cross_compare, make_head
+from cer_fusion.fusion.report import Report
+from cer_fusion.fusion.report_table import report_table
+from cer_fusion.fusion.rows import Rows
+from cer_fusion.fusion.zero_shot.columns import ZeroShotColumns
 from sklearn.linear_model import LogisticRegression
-
-from fusion import ExpressionError, ReportError, compare, compound_proba, cross_compare, make_head
-from fusion.report import Report
-from fusion.report_table import report_table
-from fusion.rows import Rows
-from fusion.zero_shot.columns import ZeroShotColumns
 
 BASIC = ("Anger", "Contempt", "Fear", "Sadness", "Surprise")
 COMPOUND = ("Sadly Angry", "Sadly Fearful", "Fearfully Surprised")

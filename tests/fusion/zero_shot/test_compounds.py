@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import pytest
-
-from fusion import FusionError
-from fusion.zero_shot.compounds import columns, components, compound_names, emotion
+from cer_fusion.fusion import FusionError
+from cer_fusion.fusion.zero_shot.compounds import columns, components, compound_names, emotion
 
 ABAW = {
     "Fearfully_Surprised": ("fear", "surprise"),

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cer_fusion.fusion import ExpressionError, ZeroShot, compound_proba, make_head
 from hypothesis import given
 from hypothesis import strategies as st
-
-from fusion import ExpressionError, ZeroShot, compound_proba, make_head
 
 BASIC = ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral")
 SEVEN = (

@@ -1,0 +1,55 @@
+"""Compound expression recognition by feature fusion: faces are embedded once, kept, and small heads learn in seconds.
+
+`cer_fusion.featstore` keeps rows under the name of exactly what made them, `cer_fusion.backbones` makes them from
+pictures, `cer_fusion.fusion` learns from them. What is used most can be had from here; nothing is loaded before it is.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cer_fusion.backbones import create, inspect_checkpoint
+    from cer_fusion.featstore import Manifest, Store, View, extract
+    from cer_fusion.fusion import compare, make_head, sweep
+
+_HOMES = {
+    "Manifest": "featstore",
+    "Store": "featstore",
+    "View": "featstore",
+    "compare": "fusion",
+    "create": "backbones",
+    "extract": "featstore",
+    "inspect_checkpoint": "backbones",
+    "make_head": "fusion",
+    "sweep": "fusion",
+}
+
+__all__ = [
+    "Manifest",
+    "Store",
+    "View",
+    "compare",
+    "create",
+    "extract",
+    "inspect_checkpoint",
+    "make_head",
+    "sweep",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("cer-fusion")
+    if name in _HOMES:
+        value = getattr(import_module(f"cer_fusion.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
