@@ -1,8 +1,8 @@
 """A checkpoint: a file of weights that somebody else wrote, opened without running any code from it.
 
 Two doors: safetensors, which holds nothing but tensors, and for PyTorch's own files the stub unpickler of
-`cer_fusion.backbones.unpickle`. ``torch.load`` is none of them, not even with ``weights_only=True``: it runs no code, but takes
-whatever memory a file asks for. The content decides which, not the file name: ``.pth.tar`` is no tar archive.
+`cer_fusion.backbones.unpickle`. ``torch.load`` is none of them, not even with ``weights_only=True``: it runs no code,
+but takes whatever memory a file asks for. The content decides which, not the file name: ``.pth.tar`` is no tar archive.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Which flow MA-Net's weights were trained with, where that is written down: in the card beside them.
 
-The public code changed in April 2023 (see `cer_fusion.backbones.manet_blocks.MulScaleBlock`), and a checkpoint does not tell.
+The public code changed in April 2023 (see `cer_fusion.backbones.manet_blocks.MulScaleBlock`), and a checkpoint does not
+tell.
 """
 
 from __future__ import annotations

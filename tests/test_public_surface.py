@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_every_public_name_is_there_and_the_list_is_sorted(name):
-    package = importlib.import_module(name)
+    package = importlib.import_module(f"cer_fusion.{name}")
     assert list(package.__all__) == sorted(package.__all__, key=lambda public: (not public.isupper(), public))
     for public in package.__all__:
         assert getattr(package, public) is not None
@@ -24,7 +24,7 @@ def test_every_public_name_is_there_and_the_list_is_sorted(name):
 @pytest.mark.parametrize("name", PACKAGES)
 def test_no_module_bears_the_name_of_a_public_function_of_its_package(name):
     """Importing such a module would put it in the function's place."""
-    package = importlib.import_module(name)
+    package = importlib.import_module(f"cer_fusion.{name}")
     lazy = "__getattr__" in vars(package)
     clashes = [n for n in package.__all__ if lazy and (ROOT / name / f"{n}.py").exists()]
     assert clashes == []
@@ -38,10 +38,13 @@ def test_type_information_ships(name):
 @pytest.mark.parametrize(
     ("code", "heavy"),
     [
-        ("import featstore", {"torch", "timm", "PIL", "sklearn", "xgboost", "matplotlib"}),
-        ("import backbones", {"torch", "timm", "h5py"}),
-        ("import fusion", {"torch", "sklearn", "xgboost", "matplotlib", "scipy", "h5py", "PIL"}),
-        ("import cli, commands.feat, commands.fuse", {"torch", "numpy", "h5py", "sklearn", "PIL", "matplotlib"}),
+        ("import cer_fusion.featstore", {"torch", "timm", "PIL", "sklearn", "xgboost", "matplotlib"}),
+        ("import cer_fusion.backbones", {"torch", "timm", "h5py"}),
+        ("import cer_fusion.fusion", {"torch", "sklearn", "xgboost", "matplotlib", "scipy", "h5py", "PIL"}),
+        (
+            "import cer_fusion.cli, cer_fusion.commands.feat, cer_fusion.commands.fuse",
+            {"torch", "numpy", "h5py", "sklearn", "PIL", "matplotlib"},
+        ),
     ],
 )
 def test_importing_stays_light(code, heavy):

@@ -1,7 +1,8 @@
 """RandAugment for faces: timm's operations, a few of them on each picture, chosen by numbers drawn beforehand.
 
 Cubuk et al., "RandAugment", CVPR Workshops 2020. timm's own class chooses by Python's global generator, which cannot be
-resumed; here the choice and the sign are the picture's own numbers, as in `cer_fusion.backbones.finetuning.augmentation`.
+resumed; here the choice and the sign are the picture's own numbers, as in
+`cer_fusion.backbones.finetuning.augmentation`.
 """
 
 from __future__ import annotations
