@@ -9,8 +9,8 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import numpy as np
-from cer_fusion.featstore.adapters.ferplus import compound7
-from cer_fusion.fusion.rows import Rows
+from cer_fusion.featstore.manifests.adapters.ferplus import compound7
+from cer_fusion.fusion.data.rows import Rows
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 FILES = {"faceres": "hse_faceres_1024", "dino": "dinov2_vits14_768", "effnet": "efficientnet_lite0_1280"}

@@ -60,7 +60,7 @@ def resnet50(way: str) -> Callable[[], Any]:
     from cer_fusion.backbones import create
     from cer_fusion.demofaces import write_dataset
     from cer_fusion.featstore import Store, extract
-    from cer_fusion.featstore.adapters import build
+    from cer_fusion.featstore.manifests.adapters import build
 
     folder = Path(tempfile.mkdtemp(dir=os.environ["CER_CONTENTION_FOLDER"]))
     backbone = create("resnet50", weights="random")
@@ -114,8 +114,8 @@ def sweep(way: str) -> Callable[[], Any]:
     from decimal import Decimal
 
     from cer_fusion.fusion import make_head
-    from cer_fusion.fusion.folds import folds_of
-    from cer_fusion.fusion.grid import Grid, simplex
+    from cer_fusion.fusion.data.folds import folds_of
+    from cer_fusion.fusion.data.grid import Grid, simplex
     from cer_fusion.fusion.sweeps.block_batch import BlockBatch
 
     from benchmarks.compound_rows import compound_rows

@@ -20,8 +20,8 @@ import torch
 from cer_fusion.backbones import create
 from cer_fusion.demofaces import write_dataset
 from cer_fusion.featstore import Manifest, Store, extract
-from cer_fusion.featstore.adapters import build
-from cer_fusion.featstore.extraction import bottleneck
+from cer_fusion.featstore.extraction.extraction import bottleneck
+from cer_fusion.featstore.manifests.adapters import build
 
 from benchmarks.timing import report, seconds_of
 

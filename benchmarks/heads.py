@@ -16,12 +16,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from cer_fusion.featstore.adapters import build
-from cer_fusion.featstore.adapters.ferplus import write_votes
+from cer_fusion.featstore.manifests.adapters import build
+from cer_fusion.featstore.manifests.adapters.ferplus import write_votes
 from cer_fusion.fusion import Rows, ZeroShot, installed_heads, make_head, scores
-from cer_fusion.fusion.answers import aligned
-from cer_fusion.fusion.folds import folds_of
+from cer_fusion.fusion.data.folds import folds_of
 from cer_fusion.fusion.heads.temperature import log_loss
+from cer_fusion.fusion.keeping.answers import aligned
 
 FEATURES = {"hse": "hse_faceres_1024", "dinov2": "dinov2_vits14_768", "lite0": "efficientnet_lite0_1280"}
 EMOTIONS = ("Happiness", "Surprise", "Sadness", "Anger", "Disgust", "Fear")

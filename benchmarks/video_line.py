@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 from cer_fusion.backbones import create
-from cer_fusion.backbones.faces import MTCNN, Alignment
-from cer_fusion.backbones.video import FrameSettings, VideoReader, make_frames
-from cer_fusion.backbones.video.writing import write_video
+from cer_fusion.frames import FrameSettings, VideoReader, make_frames
+from cer_fusion.frames.faces import MTCNN, Alignment
+from cer_fusion.frames.writing import write_video
 
 from benchmarks.shown_faces import Faces
 from benchmarks.timing import report

@@ -92,7 +92,7 @@ def _classes(manifests: Sequence[Manifest], wanted: str | None) -> ClassSet:
 
 def _mapped(manifest: Manifest, classes: ClassSet, name: str, tell: Tell) -> Manifest:
     """Give the training and validation samples the class set's labels; say which are left out."""
-    from cer_fusion.featstore.class_sets import mapping
+    from cer_fusion.featstore.manifests.class_sets import mapping
 
     counterpart = mapping(manifest.classes, classes)
     usable = [sample.split in ("train", "valid", "") for sample in manifest.samples]
@@ -108,9 +108,9 @@ def _mapped(manifest: Manifest, classes: ClassSet, name: str, tell: Tell) -> Man
 
 def _split(manifest: Manifest, name: str, share: float, seed: int, tell: Tell) -> dict[str, tuple[Sample, ...]]:
     """Cut a manifest into its training and its validation part."""
-    from cer_fusion.featstore import pictures
     from cer_fusion.featstore.errors import ManifestError
-    from cer_fusion.featstore.splitting import hold_out
+    from cer_fusion.featstore.manifests.splitting import hold_out
+    from cer_fusion.featstore.pictures import pictures
 
     if not len(manifest):
         raise ManifestError(
@@ -149,7 +149,7 @@ def _examples(
 ) -> Examples:
     import numpy as np
     from cer_fusion.backbones import Examples
-    from cer_fusion.featstore.pictures import PictureSource
+    from cer_fusion.featstore.pictures.pictures import PictureSource
 
     sources = {root: PictureSource(root) for _, _, root in rows}
     position = {label: i for i, label in enumerate(classes.labels)}

@@ -126,7 +126,7 @@ def manifest_and_dataset(
 ) -> tuple[Manifest, str]:
     """The manifest that `--data` names (a file, or a dataset in the store), and the dataset's name."""
     from cer_fusion.featstore import Manifest, Store
-    from cer_fusion.featstore.sidecar import in_store
+    from cer_fusion.featstore.manifests.sidecar import in_store
 
     if data is not None and (Path(data).suffix or Path(data).is_file()):
         file = Path(data)

@@ -14,14 +14,14 @@ from zipfile import is_zipfile
 
 import typer
 from cer_fusion.commands.console import escape, progress_bar, say
-from cer_fusion.commands.feat_frames import counted, tell_made
+from cer_fusion.commands.feat.frames import counted, tell_made
 
 if TYPE_CHECKING:
     import numpy as np
-    from cer_fusion.backbones.faces import Box, Detector
-    from cer_fusion.backbones.faces.annotating import Mark
-    from cer_fusion.backbones.video import FrameSettings, Row
-    from cer_fusion.fusion.predictions import Predictions
+    from cer_fusion.frames import FrameSettings, Row
+    from cer_fusion.frames.faces import Box, Detector
+    from cer_fusion.frames.faces.annotating import Mark
+    from cer_fusion.fusion.keeping.predictions import Predictions
     from numpy.typing import NDArray
 
 
@@ -108,8 +108,8 @@ class PictureSource:
         """Ids and bytes of the pictures, or of the largest face in each."""
         import numpy as np
         from cer_fusion.backbones import PictureError
-        from cer_fusion.backbones.faces import largest
         from cer_fusion.backbones.picture import open_picture
+        from cer_fusion.frames.faces import largest
 
         several = 0
         with progress_bar() as step:
@@ -140,8 +140,8 @@ class PictureSource:
         import io
 
         import numpy as np
-        from cer_fusion.backbones.faces.annotating import annotated
         from cer_fusion.backbones.picture import open_picture
+        from cer_fusion.frames.faces.annotating import annotated
         from cer_fusion.fusion.files.atomic import write_atomic
         from PIL import Image
 
@@ -170,7 +170,7 @@ class VideoSource:
 
     def drawn_to(self, target: Path) -> list[Path]:
         """Where `annotate` writes: to a file for one video, else one a name in a folder; refuses what cannot be."""
-        from cer_fusion.backbones.video.writing import check_encoder, check_video_name
+        from cer_fusion.frames.writing import check_encoder, check_video_name
 
         check_encoder()
         if len(self.videos) > 1:
@@ -181,7 +181,7 @@ class VideoSource:
 
     def crops(self, shown: Shown) -> Iterator[tuple[str, bytes]]:
         """Make the frames of each video as `cer-feat frames` does, and give ids and bytes of the pictures."""
-        from cer_fusion.backbones.video import make_frames
+        from cer_fusion.frames import make_frames
 
         for name, path in self.videos.items():
             with progress_bar() as step:
@@ -197,7 +197,7 @@ class VideoSource:
 
     def annotate(self, target: Path, marks: dict[str, Mark], shown: Shown) -> int:
         """Write each video again with marks to where `drawn_to` says."""
-        from cer_fusion.backbones.video.writing import write_video
+        from cer_fusion.frames.writing import write_video
 
         frames = 0
         for name, path in zip(self.videos, self.drawn_to(target), strict=True):
@@ -208,8 +208,8 @@ class VideoSource:
     def _marked(
         self, name: str, marks: dict[str, Mark], every: int
     ) -> Iterator[tuple[float | None, NDArray[np.uint8]]]:
-        from cer_fusion.backbones.faces.annotating import annotated
-        from cer_fusion.backbones.video import VideoReader
+        from cer_fusion.frames import VideoReader
+        from cer_fusion.frames.faces.annotating import annotated
 
         looked_at = groupby(self._rows(name), key=lambda row: row.frame)
         for frame in VideoReader(self.videos[name]).frames():
@@ -219,14 +219,14 @@ class VideoSource:
             yield frame.time_s, annotated(frame.picture, [marks[row.picture] for row in rows if row.picture in marks])
 
     def _rows(self, name: str) -> Iterator[Row]:
-        from cer_fusion.backbones.video import read_table, table_path
+        from cer_fusion.frames import read_table, table_path
 
         return read_table(table_path(self.folder, name))
 
 
 def _need_folder(target: Path, count: int, what: str) -> None:
     """Refuse a place for several that is called as one picture or video is."""
-    from cer_fusion.backbones.video.finding import PICTURE_SUFFIXES, SUFFIXES
+    from cer_fusion.frames.finding import PICTURE_SUFFIXES, SUFFIXES
 
     if count > 1 and not target.is_dir() and target.suffix.lower() in (*PICTURE_SUFFIXES, *SUFFIXES):
         raise typer.BadParameter(
@@ -244,8 +244,8 @@ def source_of(path: Path, frames: Path | None, keep: ExitStack) -> PictureSource
         If there is nothing of the kind, or pictures and videos side by side.
     """
     from cer_fusion.backbones import VideoError
-    from cer_fusion.backbones.video import held_by, named_videos
-    from cer_fusion.backbones.video.finding import PICTURE_SUFFIXES, is_moving_webp
+    from cer_fusion.frames import held_by, named_videos
+    from cer_fusion.frames.finding import PICTURE_SUFFIXES, is_moving_webp
 
     try:
         held = held_by(path, apart_from=frames)
@@ -320,7 +320,7 @@ def _instead(path: Path) -> str:
 
 def marks_of(predictions: Predictions, shown: Shown, top: int) -> dict[str, Mark]:
     """The likeliest classes of every sample as bars at its face."""
-    from cer_fusion.backbones.faces.annotating import Mark
+    from cer_fusion.frames.faces.annotating import Mark
 
     found = {}
     for name, row in zip(predictions.ids, predictions.proba, strict=True):

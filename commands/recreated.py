@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from cer_fusion.commands.console import escape, say
-from cer_fusion.commands.fuse_apply import head_folder
+from cer_fusion.commands.fuse.evaluate import head_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,9 +79,9 @@ class Answering:
     ) -> Iterator[tuple[list[str], NDArray[np.float64]]]:
         """Yield ids and (b, k) probabilities chunk by chunk; pictures that are none are told in `unusable`."""
         import numpy as np
-        from cer_fusion.featstore.decoding import Decoder, Unusable
+        from cer_fusion.featstore.pictures.decoding import Decoder, Unusable
         from cer_fusion.fusion import JoinedRows
-        from cer_fusion.fusion.answers import aligned
+        from cer_fusion.fusion.keeping.answers import aligned
 
         decoder, every = Decoder([one.backbone for one in self.features]), range(len(self.features))
         with ThreadPoolExecutor(2) as pool:
@@ -182,7 +182,7 @@ def _check_fingerprint(name: str, spec: FeatureSpec, backbone: Backbone) -> None
     from dataclasses import replace
 
     from cer_fusion.featstore import FeatstoreError
-    from cer_fusion.featstore.spec import differences
+    from cer_fusion.featstore.rows.spec import differences
 
     made = replace(spec, identity=backbone.spec(), blocks=dict(backbone.blocks))
     if made.fingerprint != spec.fingerprint:

@@ -13,7 +13,7 @@ from cer_fusion.commands.forms import Form
 from cer_fusion.commands.outputs import NO_PICTURE, put
 
 if TYPE_CHECKING:
-    from cer_fusion.fusion.table import Table
+    from cer_fusion.fusion.page.table import Table
 
 TableFormat = Annotated[str, typer.Option("--format", help="table, markdown, latex, csv or json.")]
 FigurePath = Annotated[
@@ -39,7 +39,7 @@ def check_format(name: str) -> str:
 def print_table(result: Any, format: str, *, class_intervals: bool = False) -> None:
     """Print a report or a sweep; the intervals of the classes, which make a table wide, always in markdown."""
     from cer_fusion.fusion import Report
-    from cer_fusion.fusion.report_table import report_table
+    from cer_fusion.fusion.page.report_table import report_table
     from cer_fusion.fusion.sweeps.table import sweep_table
 
     if isinstance(result, Report):
@@ -51,7 +51,7 @@ def print_table(result: Any, format: str, *, class_intervals: bool = False) -> N
 
 def show_table(table: Table, format: str) -> None:
     """Print a table in the format asked for."""
-    from cer_fusion.fusion.table import render
+    from cer_fusion.fusion.page.table import render
 
     if format == "table":
         _draw(table)
@@ -61,7 +61,7 @@ def show_table(table: Table, format: str) -> None:
 
 def print_tables(tables: Sequence[Table], format: str) -> None:
     """Print several tables, one below the other; as JSON they are one list."""
-    from cer_fusion.fusion.table import render
+    from cer_fusion.fusion.page.table import render
 
     if format == "json":
         out_json([json.loads(render(table, "json")) for table in tables])
@@ -74,7 +74,7 @@ def print_tables(tables: Sequence[Table], format: str) -> None:
 
 def figure_output(asked: Path | None) -> Path | None:
     """The file that `--figure` makes a command write, where it names one; a name that says no form is refused."""
-    from cer_fusion.fusion.figures import check_figure_name
+    from cer_fusion.fusion.page.figures import check_figure_name
 
     if asked is None or asked == NO_PICTURE:
         return None
@@ -84,7 +84,7 @@ def figure_output(asked: Path | None) -> Path | None:
 
 def save_picture(draw: Callable[[], Any], asked: Path | None, default: Path, *, overwrite: bool) -> None:
     """Draw a figure into the file asked for, or a free one like the default, and say where; `none` draws nothing."""
-    from cer_fusion.fusion.figures import save_figure
+    from cer_fusion.fusion.page.figures import save_figure
 
     if asked == NO_PICTURE:
         return

@@ -4,21 +4,21 @@ A `Manifest` lists samples. `extract` embeds each of them once, with anything th
 shards of a `Store`. A `View` joins several features on `sample_id`. Every read is verified; nothing falls back quietly.
 """
 
-from cer_fusion.featstore.class_sets import ClassSet, class_set
-from cer_fusion.featstore.compaction import CompactReport, compact
-from cer_fusion.featstore.embedder import Embedder
 from cer_fusion.featstore.errors import FeatstoreError
 from cer_fusion.featstore.exchange.exporting import ExportReport, export
 from cer_fusion.featstore.exchange.foreign import ImportReport, import_rows
-from cer_fusion.featstore.extract import extract
-from cer_fusion.featstore.extraction import ExtractReport
-from cer_fusion.featstore.feature import Feature
-from cer_fusion.featstore.garbage import Garbage, find_garbage, remove_garbage
-from cer_fusion.featstore.manifest import Manifest, Sample
-from cer_fusion.featstore.spec import FeatureSpec
+from cer_fusion.featstore.extraction.embedder import Embedder
+from cer_fusion.featstore.extraction.extract import extract
+from cer_fusion.featstore.extraction.extraction import ExtractReport
+from cer_fusion.featstore.manifests.class_sets import ClassSet, class_set
+from cer_fusion.featstore.manifests.manifest import Manifest, Sample
+from cer_fusion.featstore.rows.feature import Feature
+from cer_fusion.featstore.rows.spec import FeatureSpec
+from cer_fusion.featstore.rows.view import View
 from cer_fusion.featstore.store import Store
-from cer_fusion.featstore.verify import VerifyReport, verify
-from cer_fusion.featstore.view import View
+from cer_fusion.featstore.upkeep.compaction import CompactReport, compact
+from cer_fusion.featstore.upkeep.garbage import Garbage, find_garbage, remove_garbage
+from cer_fusion.featstore.upkeep.verify import VerifyReport, verify
 
 __all__ = [
     "ClassSet",

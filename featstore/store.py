@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from cer_fusion.featstore import document, files
 from cer_fusion.featstore.errors import (
     AmbiguousFeatureError,
     FeatstoreError,
@@ -19,11 +18,12 @@ from cer_fusion.featstore.errors import (
     UnknownFeatureError,
     nearest,
 )
-from cer_fusion.featstore.feature import Feature, is_feature_folder, shard_paths, while_shards_change
-from cer_fusion.featstore.manifest import Manifest
-from cer_fusion.featstore.manifest_change import ManifestChange, change_of
-from cer_fusion.featstore.spec import FeatureSpec, differences, valid_name
-from cer_fusion.featstore.view import Request, View, build_view
+from cer_fusion.featstore.manifests.manifest import Manifest
+from cer_fusion.featstore.manifests.manifest_change import ManifestChange, change_of
+from cer_fusion.featstore.rows import document, files
+from cer_fusion.featstore.rows.feature import Feature, is_feature_folder, shard_paths, while_shards_change
+from cer_fusion.featstore.rows.spec import FeatureSpec, differences, valid_name
+from cer_fusion.featstore.rows.view import Request, View, build_view
 
 FORMAT, FORMAT_VERSION = "cer-store", 1
 log = logging.getLogger(__name__)

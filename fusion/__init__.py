@@ -14,10 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cer_fusion.fusion.blocks import concat, parse_weights, slices, widths_of
-    from cer_fusion.fusion.comparison import Report, Rows, compare
-    from cer_fusion.fusion.cross_validation import cross_compare
-    from cer_fusion.fusion.diagnosis import Diagnosis, diagnose
+    from cer_fusion.fusion.data.blocks import concat, parse_weights, slices, widths_of
+    from cer_fusion.fusion.data.joined import JoinedRows
     from cer_fusion.fusion.errors import (
         BlockError,
         ExpressionError,
@@ -36,21 +34,23 @@ if TYPE_CHECKING:
         TimelineError,
         UnknownHeadError,
     )
-    from cer_fusion.fusion.head_info import HeadInfo
     from cer_fusion.fusion.heads import head_names, installed_heads, make_head
     from cer_fusion.fusion.heads.mlp_config import MLPConfig
-    from cer_fusion.fusion.joined import JoinedRows
-    from cer_fusion.fusion.metrics import Scores, scores
-    from cer_fusion.fusion.saved import check_compatible, load_head, read_head_info, save_head
+    from cer_fusion.fusion.judging.comparison import Report, Rows, compare
+    from cer_fusion.fusion.judging.cross_validation import cross_compare
+    from cer_fusion.fusion.judging.diagnosis import Diagnosis, diagnose
+    from cer_fusion.fusion.judging.metrics import Scores, scores
+    from cer_fusion.fusion.judging.zero_shot import ZeroShot, ZeroShotColumns, compound_proba
+    from cer_fusion.fusion.keeping.head_info import HeadInfo
+    from cer_fusion.fusion.keeping.saved import check_compatible, load_head, read_head_info, save_head
     from cer_fusion.fusion.sweeps import Sweep, sweep
-    from cer_fusion.fusion.zero_shot import ZeroShot, ZeroShotColumns, compound_proba
 
 # No module may bear the name of a public function: importing the module would put it in the function's place.
 _HOMES = {
-    "blocks": ("concat", "parse_weights", "slices", "widths_of"),
-    "comparison": ("Report", "Rows", "compare"),
-    "cross_validation": ("cross_compare",),
-    "diagnosis": ("Diagnosis", "diagnose"),
+    "data.blocks": ("concat", "parse_weights", "slices", "widths_of"),
+    "judging.comparison": ("Report", "Rows", "compare"),
+    "judging.cross_validation": ("cross_compare",),
+    "judging.diagnosis": ("Diagnosis", "diagnose"),
     "errors": (
         "BlockError",
         "ExpressionError",
@@ -69,14 +69,14 @@ _HOMES = {
         "TimelineError",
         "UnknownHeadError",
     ),
-    "head_info": ("HeadInfo",),
+    "keeping.head_info": ("HeadInfo",),
     "heads": ("head_names", "installed_heads", "make_head"),
     "heads.mlp_config": ("MLPConfig",),
-    "joined": ("JoinedRows",),
-    "metrics": ("Scores", "scores"),
-    "saved": ("check_compatible", "load_head", "read_head_info", "save_head"),
+    "data.joined": ("JoinedRows",),
+    "judging.metrics": ("Scores", "scores"),
+    "keeping.saved": ("check_compatible", "load_head", "read_head_info", "save_head"),
     "sweeps": ("Sweep", "sweep"),
-    "zero_shot": ("ZeroShot", "ZeroShotColumns", "compound_proba"),
+    "judging.zero_shot": ("ZeroShot", "ZeroShotColumns", "compound_proba"),
 }
 
 __all__ = [

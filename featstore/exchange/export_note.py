@@ -8,8 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from cer_fusion.featstore import document
 from cer_fusion.featstore.errors import FormatError
+from cer_fusion.featstore.rows import document
 
 FORMAT, FORMAT_VERSION = "cer-export", 1
 _BLOCK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]*")

@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 from cer_fusion.featstore.errors import FeatstoreError
 from cer_fusion.featstore.exchange.export_rows import Exported, pieces, write_samples
-from cer_fusion.featstore.manifest import COLUMNS
+from cer_fusion.featstore.manifests.manifest import COLUMNS
 
 _TEXT_ROWS = 65536
 _WRITTEN = (1980, 1, 1, 0, 0, 0)

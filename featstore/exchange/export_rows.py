@@ -10,7 +10,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 from cer_fusion.featstore.errors import FeatstoreError
-from cer_fusion.featstore.view import BlockRows, View
+from cer_fusion.featstore.rows.view import BlockRows, View
 
 PIECE_BYTES = 32 * 1024 * 1024
 """Rows are handed out in pieces of about this size, so that memory does not grow with the store."""

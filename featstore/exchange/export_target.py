@@ -9,8 +9,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from cer_fusion.featstore import files
 from cer_fusion.featstore.errors import CommitError, FeatstoreError, OutputExistsError
+from cer_fusion.featstore.rows import files
 
 NOTE_FILE = "export.json"
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from cer_fusion.featstore import document, files
 from cer_fusion.featstore.errors import FeatstoreError, nearest
 from cer_fusion.featstore.exchange import export_note
 from cer_fusion.featstore.exchange.export_note import KEY, note_text
@@ -20,7 +19,8 @@ from cer_fusion.featstore.exchange.export_numpy import write_npy, write_npz
 from cer_fusion.featstore.exchange.export_rows import Exported, Joined
 from cer_fusion.featstore.exchange.export_tables import write_csv, write_parquet, write_projector
 from cer_fusion.featstore.exchange.export_target import NOTE_FILE, whole_file, whole_folder
-from cer_fusion.featstore.view import View
+from cer_fusion.featstore.rows import document, files
+from cer_fusion.featstore.rows.view import View
 
 ExportForm = Literal["npz", "npy", "parquet", "csv", "projector"]
 _BY_ENDING: Mapping[str, ExportForm] = {".npz": "npz", ".parquet": "parquet", ".csv": "csv"}

@@ -12,13 +12,13 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 import xxhash
-from cer_fusion.featstore import pictures
 from cer_fusion.featstore.errors import ManifestError, RowsError, listing
-from cer_fusion.featstore.extract import plan
-from cer_fusion.featstore.manifest import Manifest, Sample
-from cer_fusion.featstore.places import folded, plain_path, starts
-from cer_fusion.featstore.shard import Rows
-from cer_fusion.featstore.spec import Dtype, FeatureSpec
+from cer_fusion.featstore.extraction.extract import plan
+from cer_fusion.featstore.manifests.manifest import Manifest, Sample
+from cer_fusion.featstore.manifests.places import folded, plain_path, starts
+from cer_fusion.featstore.pictures import pictures
+from cer_fusion.featstore.rows.shard import Rows
+from cer_fusion.featstore.rows.spec import Dtype, FeatureSpec
 from cer_fusion.featstore.store import Store
 
 PIECE_BYTES = 32 * 1024 * 1024

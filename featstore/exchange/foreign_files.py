@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy.typing as npt
-from cer_fusion.featstore import document
-from cer_fusion.featstore.csv_table import decoded
 from cer_fusion.featstore.errors import FormatError, ManifestError
 from cer_fusion.featstore.exchange import export_note
 from cer_fusion.featstore.exchange.foreign import RowSource
@@ -21,6 +19,8 @@ from cer_fusion.featstore.exchange.foreign_npy import MAGIC, Frames, SampleFolde
 from cer_fusion.featstore.exchange.foreign_npz import NpzFile
 from cer_fusion.featstore.exchange.foreign_parquet import MAGIC as PARQUET_MAGIC
 from cer_fusion.featstore.exchange.foreign_parquet import ParquetFile
+from cer_fusion.featstore.manifests.csv_table import decoded
+from cer_fusion.featstore.rows import document
 
 Form = Literal["npy", "npz", "torch", "hdf5", "parquet", "export folder", "sample folder"]
 NAMES_FILE = "file_names.txt"

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
-from cer_fusion.fusion.blocks import FloatArray, checked_widths
+from cer_fusion.fusion.data.blocks import FloatArray, checked_widths
+from cer_fusion.fusion.data.joined import each_piece
 from cer_fusion.fusion.errors import HeadConfigError, HeadDataError
 from cer_fusion.fusion.heads.entering import entered, entered_with_labels, refuse_unfinite, refuse_unfinite_piece
 from cer_fusion.fusion.heads.ranges import check_kinds
 from cer_fusion.fusion.heads.state import HeadState
 from cer_fusion.fusion.heads.thread_counts import check_threads, libraries_limited, library_threads
-from cer_fusion.fusion.joined import each_piece
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
-from cer_fusion.fusion.blocks import FloatArray, slices
+from cer_fusion.fusion.data.blocks import FloatArray, slices
 from cer_fusion.fusion.heads.base import Codes, softmax
 from cer_fusion.fusion.heads.holdout import stratified_folds
 from cer_fusion.fusion.heads.linear import LinearHead

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.data.blocks import FloatArray
 from cer_fusion.fusion.errors import MissingExtraError
 from cer_fusion.fusion.heads.base import Codes, Head, Proba, softmax
 from cer_fusion.fusion.heads.class_weights import factors

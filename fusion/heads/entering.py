@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cer_fusion.fusion.blocks import WHOLE, FloatArray, slices
+from cer_fusion.fusion.data.blocks import WHOLE, FloatArray, slices
+from cer_fusion.fusion.data.joined import JoinedRows, Matrix, each_piece
 from cer_fusion.fusion.errors import BlockError, HeadDataError
-from cer_fusion.fusion.joined import JoinedRows, Matrix, each_piece
 from numpy.typing import NDArray
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.validation import validate_data

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.data.blocks import FloatArray
 from cer_fusion.fusion.heads.base import Codes, Head, Proba, softmax
 from cer_fusion.fusion.heads.class_weights import by_code
 from cer_fusion.fusion.heads.pca import BlockPCA

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 import numpy as np
-from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.data.blocks import FloatArray
 from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_positive, expect_shape, softmax
+from cer_fusion.fusion.heads.mixes import SMALLEST
 from cer_fusion.fusion.heads.mlp_config import Standardize
 from cer_fusion.fusion.heads.out_of_fold import check_folds, out_of_fold
 from cer_fusion.fusion.heads.scaling import BlockScaler
 from cer_fusion.fusion.heads.state import HeadState
 from cer_fusion.fusion.heads.temperature import WIDEST, fitted_temperature
-from cer_fusion.fusion.mixes import SMALLEST
 from numpy.typing import NDArray
 from scipy.linalg import solve
 from sklearn.covariance import ledoit_wolf_shrinkage

@@ -7,12 +7,12 @@ from math import comb
 from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
+from cer_fusion.fusion.data.grid import simplex
 from cer_fusion.fusion.errors import HeadConfigError, nearest
-from cer_fusion.fusion.grid import simplex
 from cer_fusion.fusion.heads.base import Codes, softmax
+from cer_fusion.fusion.heads.mixes import Mix, mixed, probabilities, terms
+from cer_fusion.fusion.heads.mixing import counted, decisions, totals
 from cer_fusion.fusion.heads.temperature import log_loss
-from cer_fusion.fusion.mixes import Mix, mixed, probabilities, terms
-from cer_fusion.fusion.mixing import counted, decisions, totals
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 import numpy as np
-from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.data.blocks import FloatArray
+from cer_fusion.fusion.data.joined import JoinedRows, Matrix
 from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_shape, softmax
 from cer_fusion.fusion.heads.class_weights import by_code, factors
@@ -14,7 +15,6 @@ from cer_fusion.fusion.heads.logistic import fit_in_pieces
 from cer_fusion.fusion.heads.mlp_config import Standardize
 from cer_fusion.fusion.heads.scaling import BlockScaler
 from cer_fusion.fusion.heads.state import HeadState
-from cer_fusion.fusion.joined import JoinedRows, Matrix
 from sklearn.linear_model import LogisticRegression
 
 TOLERANCE: Final = 1e-4

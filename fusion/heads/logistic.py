@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
-from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.data.blocks import FloatArray
+from cer_fusion.fusion.data.joined import JoinedRows, each_piece
 from cer_fusion.fusion.heads.base import Codes
-from cer_fusion.fusion.joined import JoinedRows, each_piece
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from cer_fusion.fusion.blocks import FloatArray, slices
+from cer_fusion.fusion.data.blocks import FloatArray, slices
 from cer_fusion.fusion.errors import HeadConfigError, nearest
 from cer_fusion.fusion.heads import make_head, todays
 from cer_fusion.fusion.heads.base import Codes, Head

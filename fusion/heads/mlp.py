@@ -8,7 +8,8 @@ from dataclasses import asdict, fields
 from typing import Any, ClassVar
 
 import numpy as np
-from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.data.blocks import FloatArray
+from cer_fusion.fusion.data.joined import Matrix, columns_of, rows_at
 from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_shape
 from cer_fusion.fusion.heads.class_weights import factors
 from cer_fusion.fusion.heads.devices import chosen_device, chosen_dtype, side_by_side, threads_set_to
@@ -17,7 +18,6 @@ from cer_fusion.fusion.heads.log_pool import learned_factors, pooled
 from cer_fusion.fusion.heads.mlp_config import Fusion, MLPConfig, Norm, Standardize
 from cer_fusion.fusion.heads.perceptrons import Perceptrons
 from cer_fusion.fusion.heads.state import HeadState
-from cer_fusion.fusion.joined import Matrix, columns_of, rows_at
 from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)

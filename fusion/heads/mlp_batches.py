@@ -8,8 +8,8 @@ from typing import Final, Protocol, TypeAlias
 
 import numpy as np
 import torch
-from cer_fusion.fusion.blocks import FloatArray
-from cer_fusion.fusion.joined import CHUNK, JoinedRows, Matrix, each_piece, rows_at
+from cer_fusion.fusion.data.blocks import FloatArray
+from cer_fusion.fusion.data.joined import CHUNK, JoinedRows, Matrix, each_piece, rows_at
 from numpy.typing import NDArray
 from torch import Tensor
 

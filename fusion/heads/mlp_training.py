@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.data.blocks import FloatArray
+from cer_fusion.fusion.data.joined import Matrix
 from cer_fusion.fusion.heads.base import Codes
 from cer_fusion.fusion.heads.cross_entropy import CrossEntropy, refuse_divergence
 from cer_fusion.fusion.heads.holdout import held_out
@@ -17,7 +18,6 @@ from cer_fusion.fusion.heads.mlp_config import MLPConfig
 from cer_fusion.fusion.heads.mlp_network import Gate, Network, Shape
 from cer_fusion.fusion.heads.schedule import cosine
 from cer_fusion.fusion.heads.watch import Watch
-from cer_fusion.fusion.joined import Matrix
 from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)

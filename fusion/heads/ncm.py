@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.data.blocks import FloatArray
 from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_positive, expect_shape, softmax
 from cer_fusion.fusion.heads.normalizing import BlockNormalizer, Normalize
 from cer_fusion.fusion.heads.state import HeadState

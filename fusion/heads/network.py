@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
-from cer_fusion.fusion.blocks import slices
+from cer_fusion.fusion.data.blocks import slices
 from torch import Tensor, nn
 
 Drop: TypeAlias = Callable[[Tensor], Tensor]

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import torch
-from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.data.blocks import FloatArray
+from cer_fusion.fusion.data.joined import Matrix
 from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_shape
 from cer_fusion.fusion.heads.class_weights import factors
 from cer_fusion.fusion.heads.devices import chosen_device, threads_set_to
@@ -19,7 +20,6 @@ from cer_fusion.fusion.heads.network_training import Training, train_network
 from cer_fusion.fusion.heads.ranges import whole
 from cer_fusion.fusion.heads.scaling import BlockScaler
 from cer_fusion.fusion.heads.state import HeadState
-from cer_fusion.fusion.joined import Matrix
 from numpy.typing import NDArray
 from torch import Tensor, nn
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from cer_fusion.fusion.data.joined import Matrix
 from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.base import Codes
 from cer_fusion.fusion.heads.cross_entropy import CrossEntropy, refuse_divergence
@@ -17,7 +18,6 @@ from cer_fusion.fusion.heads.network import Dropout, Network
 from cer_fusion.fusion.heads.ranges import not_negative, share, whole
 from cer_fusion.fusion.heads.schedule import cosine
 from cer_fusion.fusion.heads.watch import Watch
-from cer_fusion.fusion.joined import Matrix
 from numpy.typing import NDArray
 
 

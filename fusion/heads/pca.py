@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
-from cer_fusion.fusion.blocks import FloatArray, slices
+from cer_fusion.fusion.data.blocks import FloatArray, slices
 from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.base import expect_shape
 from numpy.typing import NDArray

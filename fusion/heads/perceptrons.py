@@ -9,14 +9,14 @@ from typing import Final, Self
 
 import numpy as np
 import torch
-from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.data.blocks import FloatArray
+from cer_fusion.fusion.data.joined import Matrix, each_piece
 from cer_fusion.fusion.heads.base import Codes, Proba, expect_shape, softmax
 from cer_fusion.fusion.heads.mlp_config import MLPConfig
 from cer_fusion.fusion.heads.mlp_network import NORM_FLOOR
 from cer_fusion.fusion.heads.mlp_training import train
 from cer_fusion.fusion.heads.scaling import BlockScaler
 from cer_fusion.fusion.heads.state import HeadState
-from cer_fusion.fusion.joined import Matrix, each_piece
 from numpy.typing import NDArray
 
 CHUNK: Final = 4096

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 import numpy as np
-from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.data.blocks import FloatArray
 from cer_fusion.fusion.errors import HeadConfigError, HeadDataError
 from cer_fusion.fusion.heads.base import Codes, Proba, expect_shape, softmax
 from cer_fusion.fusion.heads.class_weights import factors
 from cer_fusion.fusion.heads.members import HeadOfMembers
+from cer_fusion.fusion.heads.mixes import SMALLEST
 from cer_fusion.fusion.heads.out_of_fold import check_folds
 from cer_fusion.fusion.heads.state import HeadState
-from cer_fusion.fusion.mixes import SMALLEST
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 

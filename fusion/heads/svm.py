@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Any, ClassVar, Final
 
 import numpy as np
-from cer_fusion.fusion.blocks import FloatArray
+from cer_fusion.fusion.data.blocks import FloatArray
 from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_positive, expect_shape, softmax
 from cer_fusion.fusion.heads.class_weights import by_code

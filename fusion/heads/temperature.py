@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 from cer_fusion.fusion.heads.base import Codes, Proba, softmax
-from cer_fusion.fusion.mixes import SMALLEST
+from cer_fusion.fusion.heads.mixes import SMALLEST
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
-from cer_fusion.fusion.blocks import FloatArray, checked_weights, concat
+from cer_fusion.fusion.data.blocks import FloatArray, checked_weights, concat
 from cer_fusion.fusion.errors import BlockError, HeadConfigError
 from cer_fusion.fusion.heads import make_head
 from cer_fusion.fusion.heads.base import Codes, Head, Proba

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cer_fusion.fusion.diagnosis.figure import draw_diagnosis
-from cer_fusion.fusion.diagnosis.result import Diagnosis
-from cer_fusion.fusion.diagnosis.tables import diagnosis_tables
+from cer_fusion.fusion.judging.diagnosis.figure import draw_diagnosis
+from cer_fusion.fusion.judging.diagnosis.result import Diagnosis
+from cer_fusion.fusion.judging.diagnosis.tables import diagnosis_tables
 from cer_fusion.fusion.page.picture import Picture
 from cer_fusion.fusion.page.section import Section
 

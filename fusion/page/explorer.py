@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.members import Members
-from cer_fusion.fusion.mixes import SMALLEST, Mix
+from cer_fusion.fusion.heads.mixes import SMALLEST, Mix
+from cer_fusion.fusion.judging.members import Members
 from cer_fusion.fusion.page.markup import element, joined, json_html
 
 LARGEST = 60_000_000

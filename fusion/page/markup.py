@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any
 
-from cer_fusion.fusion.table import Cell, Table
+from cer_fusion.fusion.page.table import Cell, Table
 
 _INTERVAL = re.compile(r"(?P<value>.+?) (?P<interval>\[.+\])")
 

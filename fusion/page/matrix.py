@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cer_fusion.fusion.metrics import Scores
+from cer_fusion.fusion.judging.metrics import Scores
 from cer_fusion.fusion.page.markup import element, escape, joined
 
 DEEP = 55

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cer_fusion.fusion.members import Members
-from cer_fusion.fusion.mixes import Mix
+from cer_fusion.fusion.heads.mixes import Mix
+from cer_fusion.fusion.judging.members import Members
 from cer_fusion.fusion.page.explorer import Explorer
 from cer_fusion.fusion.page.picture import Picture
 from cer_fusion.fusion.page.section import Section

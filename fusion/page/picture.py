@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.figures import GREY, INK, PAPER, STYLE
+from cer_fusion.fusion.page.figures import GREY, INK, PAPER, STYLE
 from cer_fusion.fusion.page.markup import element, escape, joined
 
 if TYPE_CHECKING:

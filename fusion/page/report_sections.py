@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from cer_fusion.fusion.files.sealed import seal_digest
+from cer_fusion.fusion.judging.report import FORMAT, FORMAT_VERSION, Column, Report
+from cer_fusion.fusion.page.report_table import report_table
 from cer_fusion.fusion.page.section import Section
-from cer_fusion.fusion.report import FORMAT, FORMAT_VERSION, Column, Report
-from cer_fusion.fusion.report_table import report_table
-from cer_fusion.fusion.table import Cell, Table
+from cer_fusion.fusion.page.table import Cell, Table
 
 
 def report_sections(report: Report) -> list[Section]:
@@ -60,7 +60,7 @@ def provenance_section(
     digests : dict of words to digest
         Of kept runs, for example.
     environment : dict, optional
-        As `cer_fusion.fusion.runs.environment.environment` gives it.
+        As `cer_fusion.fusion.keeping.runs.environment.environment` gives it.
     """
     facts = [("classes, in order", ", ".join(report.classes))]
     facts += [(f"feature {name}", fingerprint) for name, fingerprint in report.fingerprints.items()]

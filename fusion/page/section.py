@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from cer_fusion.fusion.metrics import Scores
+from cer_fusion.fusion.judging.metrics import Scores
 from cer_fusion.fusion.page.explorer import Explorer, explorer_html
 from cer_fusion.fusion.page.markup import element, escape, joined, table_html
 from cer_fusion.fusion.page.matrix import matrix_html
 from cer_fusion.fusion.page.picture import Picture, picture_html
-from cer_fusion.fusion.table import Table
+from cer_fusion.fusion.page.table import Table
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from cer_fusion.fusion.products import one_blas_thread_each
+from cer_fusion.fusion.data.products import one_blas_thread_each
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]

@@ -8,12 +8,12 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from cer_fusion.fusion.answers import Classifier
-from cer_fusion.fusion.blocks import split
+from cer_fusion.fusion.data.blocks import split
+from cer_fusion.fusion.data.grid import Grid
+from cer_fusion.fusion.data.rows import Rows
 from cer_fusion.fusion.errors import SweepError
-from cer_fusion.fusion.grid import Grid
 from cer_fusion.fusion.heads.thread_counts import check_threads, libraries_limited
-from cer_fusion.fusion.rows import Rows
+from cer_fusion.fusion.keeping.answers import Classifier
 from cer_fusion.fusion.sweeps.block_axes import BlockAxes
 from cer_fusion.fusion.sweeps.logistic_batch import TOLERANCE, Solved, batch_size, fit_batch
 from cer_fusion.fusion.sweeps.weighed_blocks import WeighedBlocks

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from cer_fusion.fusion.mixes import Mix
-from cer_fusion.fusion.mixing import counted, decisions, totals
-from cer_fusion.fusion.statistics.intervals import LEVEL, bootstrap
+from cer_fusion.fusion.heads.mixes import Mix
+from cer_fusion.fusion.heads.mixing import counted, decisions, totals
+from cer_fusion.fusion.judging.statistics.intervals import LEVEL, bootstrap
 from cer_fusion.fusion.sweeps.result import Band, Curve
 from numpy.typing import NDArray
 

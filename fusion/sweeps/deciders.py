@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
-from cer_fusion.fusion.answers import Classifier, aligned
+from cer_fusion.fusion.data.grid import Grid
+from cer_fusion.fusion.data.rows import Rows
 from cer_fusion.fusion.errors import SweepError, nearest
-from cer_fusion.fusion.grid import Grid
-from cer_fusion.fusion.mixing import decisions
-from cer_fusion.fusion.rows import Rows
+from cer_fusion.fusion.heads.mixing import decisions
+from cer_fusion.fusion.keeping.answers import Classifier, aligned
 from cer_fusion.fusion.sweeps.block_batch import BlockBatch
 from cer_fusion.fusion.sweeps.ridge_batch import RidgeBatch
 from numpy.typing import NDArray

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cer_fusion.fusion.figures import BLUE, GREEN, GREY, INK, ORANGE, PAPER, PURPLE, STYLE, new_figure
+from cer_fusion.fusion.page.figures import BLUE, GREEN, GREY, INK, ORANGE, PAPER, PURPLE, STYLE, new_figure
+from cer_fusion.fusion.page.table import EN_DASH
 from cer_fusion.fusion.sweeps.result import Sweep
 from cer_fusion.fusion.sweeps.table import deciding, mark_text
 from cer_fusion.fusion.sweeps.ternary import SIDE, edge_shares, hexagons
-from cer_fusion.fusion.table import EN_DASH
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:

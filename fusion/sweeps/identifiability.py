@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from cer_fusion.fusion.answers import Classifier
+from cer_fusion.fusion.keeping.answers import Classifier
 
 TREES = ("xgboost", "histgb", "lightgbm", "catboost")
 """Heads made of trees: they split one feature at a time, so a monotone change of a feature changes nothing."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from cer_fusion.fusion.products import divided_product, one_blas_thread_each
+from cer_fusion.fusion.data.products import divided_product, one_blas_thread_each
 from cer_fusion.fusion.sweeps.logistic_problems import Problems
 from cer_fusion.fusion.sweeps.quasi_newton import MEMORY, Curvature, dots
 from numpy.typing import NDArray

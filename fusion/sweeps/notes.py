@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cer_fusion.fusion.answers import Classifier
-from cer_fusion.fusion.rows import Rows
+from cer_fusion.fusion.data.rows import Rows
+from cer_fusion.fusion.keeping.answers import Classifier
 from cer_fusion.fusion.sweeps.deciders import Decider
 from cer_fusion.fusion.sweeps.identifiability import caveat
 from cer_fusion.fusion.sweeps.result import Curve

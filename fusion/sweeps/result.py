@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.files.sealed import known_keys, read_sealed, write_sealed
-from cer_fusion.fusion.metrics import Scores
-from cer_fusion.fusion.statistics.intervals import Interval
+from cer_fusion.fusion.judging.metrics import Scores
+from cer_fusion.fusion.judging.statistics.intervals import Interval
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from cer_fusion.fusion.answers import Classifier
+from cer_fusion.fusion.data.grid import Grid
+from cer_fusion.fusion.data.rows import Rows
 from cer_fusion.fusion.errors import SweepError, nearest
-from cer_fusion.fusion.grid import Grid
 from cer_fusion.fusion.heads.weighted import RIDGE
-from cer_fusion.fusion.rows import Rows
+from cer_fusion.fusion.keeping.answers import Classifier
 from cer_fusion.fusion.sweeps.gram import BlockGrams, class_targets
 from cer_fusion.fusion.sweeps.weighed_blocks import WeighedBlocks
 from numpy.typing import NDArray

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from cer_fusion.fusion.mixing import counted, totals
-from cer_fusion.fusion.rows import Rows
-from cer_fusion.fusion.statistics.intervals import Bootstrap, bootstrap
+from cer_fusion.fusion.data.rows import Rows
+from cer_fusion.fusion.heads.mixing import counted, totals
+from cer_fusion.fusion.judging.statistics.intervals import Bootstrap, bootstrap
 from cer_fusion.fusion.sweeps.curve import curve
 from cer_fusion.fusion.sweeps.deciders import Decisions
 from cer_fusion.fusion.sweeps.result import Curve

@@ -8,14 +8,14 @@ from time import perf_counter
 from typing import Literal, TypeAlias
 
 import numpy as np
-from cer_fusion.fusion.answers import Classifier
-from cer_fusion.fusion.comparison import check_same_task
+from cer_fusion.fusion.data.folds import folds_of
+from cer_fusion.fusion.data.grid import PAPER_MARK, Grid, parse_grid, parse_simplex
+from cer_fusion.fusion.data.rows import Rows
 from cer_fusion.fusion.errors import SweepError
-from cer_fusion.fusion.folds import folds_of
-from cer_fusion.fusion.grid import PAPER_MARK, Grid, parse_grid, parse_simplex
-from cer_fusion.fusion.mixing import counted, totals
-from cer_fusion.fusion.rows import Rows
-from cer_fusion.fusion.statistics.intervals import LEVEL, accuracy_interval
+from cer_fusion.fusion.heads.mixing import counted, totals
+from cer_fusion.fusion.judging.comparison import check_same_task
+from cer_fusion.fusion.judging.statistics.intervals import LEVEL, accuracy_interval
+from cer_fusion.fusion.keeping.answers import Classifier
 from cer_fusion.fusion.sweeps.deciders import Decider, Decisions, decider_of
 from cer_fusion.fusion.sweeps.identifiability import unidentifiable
 from cer_fusion.fusion.sweeps.notes import notes_of

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from cer_fusion.fusion.page.table import EN_DASH, Cell, Table
 from cer_fusion.fusion.sweeps.result import Band, Curve, Sweep
-from cer_fusion.fusion.table import EN_DASH, Cell, Table
 
 
 def sweep_table(sweep: Sweep, *, limit: int = 40) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from cer_fusion.fusion.figures import GREY
+from cer_fusion.fusion.page.figures import GREY
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cer_fusion.fusion.answers import Classifier
+from cer_fusion.fusion.data.grid import Grid
+from cer_fusion.fusion.data.rows import Rows
 from cer_fusion.fusion.errors import SweepError
-from cer_fusion.fusion.grid import Grid
-from cer_fusion.fusion.rows import Rows
+from cer_fusion.fusion.keeping.answers import Classifier
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:

@@ -119,7 +119,7 @@ def test_other_devices_are_refused(device: str, machine: Any, tiny_onnx: Path) -
 
 def test_a_worker_leaves_an_onnxruntime_without_cuda_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
-    from cer_fusion.commands.feat_extract import _device
+    from cer_fusion.commands.feat.extract import _device
 
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

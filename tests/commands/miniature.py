@@ -12,9 +12,9 @@ from cer_fusion.demofaces import ActionUnits, draw_face, write_dataset
 from cer_fusion.featstore import class_set
 from PIL import Image
 
-from tests.featstore.adapters.layouts import fill, npy
-from tests.fusion.published.paper import PAPER
-from tests.fusion.submission.templates import template_of
+from tests.challenge.published.paper import PAPER
+from tests.challenge.submission.templates import template_of
+from tests.featstore.manifests.adapters.layouts import fill, npy
 
 UNITS: Mapping[str, tuple[int, ...]] = {
     "Neutral": (), "Happiness": (6, 12), "Sadness": (1, 4, 15), "Surprise": (1, 2, 5, 26), "Fear": (1, 2, 4, 5, 20),
@@ -45,7 +45,7 @@ def write_checkpoints(folder: Path) -> None:
 
 def write_challenge(folder: Path) -> None:
     """Two videos, one with a stretch that has no face, and a template that expects a frame more of it."""
-    from tests.backbones.video.clips import shots, write_clip
+    from tests.frames.clips import shots, write_clip
 
     (folder / "videos").mkdir()
     write_clip(folder / "videos" / "01.mp4", shots([(3, [(0, 60, 30)]), (2, []), (3, [(3, 20, 40)])]))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.featstore.adapters.layouts import fill, npy, zipped
+from tests.featstore.manifests.adapters.layouts import fill, npy, zipped
 from tests.pages import Page
 
 COMMANDS = [line for line in Page("docs/datasets.md").commands if "KIND" not in line]

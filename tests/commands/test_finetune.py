@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from cer_fusion.commands import feat_extract, feat_finetune
 from cer_fusion.commands.console import app as make_app
+from cer_fusion.commands.feat import extract as feat_extract
+from cer_fusion.commands.feat import finetune as feat_finetune
 from cer_fusion.featstore import Manifest, class_set
 from typer.testing import CliRunner
 

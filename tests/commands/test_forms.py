@@ -8,7 +8,7 @@ import pytest
 import typer
 from cer_fusion.commands import feat, fuse
 from cer_fusion.commands.forms import Form, Forms, forms, only
-from cer_fusion.featstore.adapters import KINDS, takes
+from cer_fusion.featstore.manifests.adapters import KINDS, takes
 from typer.testing import CliRunner
 
 from tests.commands.walk import commands, kinds, options

@@ -8,10 +8,10 @@ import pytest
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
 from cer_fusion.featstore import Manifest
-from cer_fusion.featstore.class_sets import class_set
-from cer_fusion.featstore.manifest import Sample
+from cer_fusion.featstore.manifests.class_sets import class_set
+from cer_fusion.featstore.manifests.manifest import Sample
 
-from tests.backbones.video.clips import busy, counted, shots, write_clip
+from tests.frames.clips import busy, counted, shots, write_clip
 
 FACES_AND_CUTS = [(4, [(0, 60, 30)]), (3, []), (4, [(3, 20, 40), (5, 180, 30)])]
 
@@ -21,7 +21,7 @@ def detector():
     """Skip where the detector is not installed."""
     pytest.importorskip("onnxruntime", reason="onnxruntime, of the extra `faces`, is not installed")
     from cer_fusion.backbones import MissingExtraError
-    from cer_fusion.backbones.faces import MTCNN
+    from cer_fusion.frames.faces import MTCNN
 
     try:
         MTCNN()

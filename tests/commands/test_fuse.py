@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from cer_fusion.featstore import Manifest
 from cer_fusion.fusion import Report, Sweep, head_names, read_head_info
-from cer_fusion.fusion.predictions import read_predictions
+from cer_fusion.fusion.keeping.predictions import read_predictions
 
 SPLITS = "learning from 28 rows of train, judged on 14 rows of test"
 
@@ -349,14 +349,14 @@ def test_compare_tells_the_spread_over_seeds_and_writes_the_intervals_of_classes
     ],
 )
 def test_options_that_do_not_go_together_are_refused(run, filled, options, message, monkeypatch):
-    monkeypatch.setattr("cer_fusion.fusion.diagnosis.near_duplicates.MOST_PAIRS", 10)
+    monkeypatch.setattr("cer_fusion.fusion.judging.diagnosis.near_duplicates.MOST_PAIRS", 10)
     assert message in " ".join(
         run(f"cer-fuse compare --heads linear {options}", code=2).stderr.replace("│", "").split()
     )
 
 
 def test_evaluate_names_the_classes_that_it_could_not_judge():
-    from cer_fusion.commands.fuse_apply import _lacking
+    from cer_fusion.commands.fuse.evaluate import _lacking
     from cer_fusion.fusion import scores
 
     assert _lacking(scores([0, 1], [0, 1], ("a", "b"))) == ""

@@ -11,10 +11,10 @@ pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
 from cer_fusion.backbones import PictureError
 from cer_fusion.backbones import picture as backbones_picture
-from cer_fusion.backbones.video.finding import kind_of
-from cer_fusion.featstore import pictures
+from cer_fusion.featstore.pictures import pictures
+from cer_fusion.frames.finding import kind_of
 
-from tests.backbones.video.clips import counted, write_clip
+from tests.frames.clips import counted, write_clip
 
 FRAMES = [Image.fromarray(picture) for picture in counted(3)]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cer_fusion.featstore import Manifest, Store
-from cer_fusion.featstore.adapters import KINDS
+from cer_fusion.featstore.manifests.adapters import KINDS
 from PIL import Image
 
-from tests.featstore.adapters.layouts import fill, tarred
+from tests.featstore.manifests.adapters.layouts import fill, tarred
 
 ROOT = Path(__file__).resolve().parents[2]
 FERPLUS = ROOT.parent / "shared" / "data" / "ferplus.zip"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 from cer_fusion.commands.outputs import check_outputs, numbered, put
-from cer_fusion.fusion.runs.folder import read_run
+from cer_fusion.fusion.keeping.runs.folder import read_run
 
 from tests.commands.walk import commands, kinds, options
 
@@ -109,7 +109,7 @@ def test_with_overwrite_every_manifest_tool_replaces_its_output_and_even_its_inp
 
 @pytest.mark.parametrize("racing", ["out.csv", "out.json"])
 def test_a_manifest_that_somebody_else_wrote_meanwhile_is_left_as_it_is(run, faces, tmp_path, monkeypatch, racing):
-    from cer_fusion.featstore import conditions
+    from cer_fusion.featstore.manifests import conditions
 
     kept = conditions.keep_where
 
@@ -126,7 +126,7 @@ def test_a_manifest_that_somebody_else_wrote_meanwhile_is_left_as_it_is(run, fac
 
 
 def test_a_result_that_somebody_else_wrote_meanwhile_is_left_as_it_is(run, made, tmp_path, monkeypatch):
-    from cer_fusion.fusion import predictions
+    from cer_fusion.fusion.keeping import predictions
 
     text = predictions.predictions_csv
 
@@ -299,7 +299,7 @@ def test_of_two_runs_that_end_together_one_is_never_lost(filled, tmp_path, named
 
 
 def test_a_demo_goes_on_in_the_folder_that_a_demo_made_and_replaces_nobody_else_s_file(tmp_path):
-    from cer_fusion.commands.feat_demo import RESULTS, _begin, _digest, _write_made
+    from cer_fusion.commands.feat.demo import RESULTS, _begin, _digest, _write_made
 
     folder = tmp_path / "demo-out"
     _begin(folder, False)

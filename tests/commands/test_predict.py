@@ -9,11 +9,11 @@ from PIL import Image
 
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
-from cer_fusion.backbones.video import VideoReader
-from cer_fusion.fusion.predictions import read_predictions
+from cer_fusion.frames import VideoReader
+from cer_fusion.fusion.keeping.predictions import read_predictions
 
-from tests.backbones.faces.drawn import canvas
 from tests.commands.test_frames import detector, videos  # noqa: F401  # fixtures
+from tests.frames.faces.drawn import canvas
 
 EXTRACT = "cer-feat extract --backbone timm:resnet18 --option img_size=64 --as r18 --device cpu"
 

@@ -13,7 +13,7 @@ pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 from cer_fusion.commands import predict_sources
 from cer_fusion.commands.predict_sources import PictureSource, VideoSource, source_of
 
-from tests.backbones.video.clips import counted, grey, write_clip
+from tests.frames.clips import counted, grey, write_clip
 
 
 def shown(path, frames=None):
@@ -130,8 +130,8 @@ def test_a_video_is_refused_early_where_it_could_not_be_written_at_the_end(tmp_p
 
 
 def test_a_gif_that_moves_is_drawn_as_a_video(tmp_path):
-    from cer_fusion.backbones.video import FrameSettings, VideoReader
     from cer_fusion.commands.predict_sources import Shown
+    from cer_fusion.frames import FrameSettings, VideoReader
 
     found = shown(moving(tmp_path / "a.gif"), tmp_path / "frames")
     told = Shown(settings=FrameSettings(faces="none"), detector=None)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from cer_fusion.fusion import Report
-from cer_fusion.fusion.runs.folder import read_run
+from cer_fusion.fusion.keeping.runs.folder import read_run
 
+from tests.challenge.published.paper import PAPER
 from tests.fusion.kept import kept
-from tests.fusion.published.paper import PAPER
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cer_fusion.fusion.predictions import read_predictions, write_predictions
-from cer_fusion.fusion.timeline import Smoothing, learned_transitions, smoothed
+from cer_fusion.challenge.timeline import Smoothing, learned_transitions, smoothed
+from cer_fusion.fusion.keeping.predictions import read_predictions, write_predictions
 
 from tests.commands.videos import write_miniature
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fusion.test_comparison import rows
+from tests.fusion.judging.test_comparison import rows
 from tests.pages import Page
 
 

@@ -9,11 +9,11 @@ from PIL import Image
 
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
-from cer_fusion.fusion.predictions import read_predictions
+from cer_fusion.fusion.keeping.predictions import read_predictions
 
-from tests.backbones.faces.drawn import canvas
+from tests.challenge.submission.templates import template_of
 from tests.commands.test_frames import detector, videos  # noqa: F401  # fixtures
-from tests.fusion.submission.templates import template_of
+from tests.frames.faces.drawn import canvas
 from tests.pages import Page, options
 
 PAGE = Page("docs/video.md")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cer_fusion.fusion.predictions import write_predictions
-from cer_fusion.fusion.submission import abaw_ce
+from cer_fusion.challenge.submission import abaw_ce
+from cer_fusion.fusion.keeping.predictions import write_predictions
 
-from tests.fusion.submission.templates import template_of
-from tests.fusion.timeline.videos import video_predictions
+from tests.challenge.submission.templates import template_of
+from tests.challenge.timeline.videos import video_predictions
 
 LENGTHS = (60, 45, 52)
 

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from cer_fusion.featstore import Feature, Manifest, Sample, Store, extract, verify
-from cer_fusion.featstore.shard_reader import read_rows
+from cer_fusion.featstore.rows.shard_reader import read_rows
 from hypothesis import strategies as st
 
-from .conftest import CLASSES, ToyEmbedder
+from tests.featstore.conftest import CLASSES, ToyEmbedder
 
 SAMPLES = 7
 CONTENTS = (b"first", b"second", b"BAD picture", None)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .conftest import ToyEmbedder
+from tests.featstore.conftest import ToyEmbedder
 
 opened: list[bytes] = []
 """What `open_toy` was given, in this process."""

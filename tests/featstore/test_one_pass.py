@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cer_fusion.featstore import FeatstoreError, Feature, Store, extract, verify
-from cer_fusion.featstore.committer import Committer
-from cer_fusion.featstore.decoding import Decoder, Unusable
 from cer_fusion.featstore.errors import CommitError, RowsError, TooManyErrors
-from cer_fusion.featstore.extraction import ExtractReport, bottleneck
-from cer_fusion.featstore.meter import Meter
+from cer_fusion.featstore.extraction.committer import Committer
+from cer_fusion.featstore.extraction.extraction import ExtractReport, bottleneck
+from cer_fusion.featstore.extraction.meter import Meter
+from cer_fusion.featstore.pictures.decoding import Decoder, Unusable
 
-from . import openers
-from .conftest import ToyEmbedder
-from .openers import OpeningEmbedder
+from tests.featstore import openers
+from tests.featstore.conftest import ToyEmbedder
+from tests.featstore.openers import OpeningEmbedder
 
 ODD = {4: b"BAD", 7: b"the same face", 9: b"the same face", 20: b"the same face"}
 

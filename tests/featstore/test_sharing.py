@@ -10,7 +10,7 @@ import pytest
 from cer_fusion.featstore import FeatstoreError, Store, extract, find_garbage, verify
 from cer_fusion.featstore.errors import IncompleteError
 
-from .conftest import ToyEmbedder
+from tests.featstore.conftest import ToyEmbedder
 
 
 def names(store: Store) -> list[str]:

@@ -18,7 +18,7 @@ from cer_fusion.featstore.errors import (
     UnknownFeatureError,
 )
 
-from .conftest import ToyEmbedder
+from tests.featstore.conftest import ToyEmbedder
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_opening_what_is_no_store_says_how_to_make_one(tmp_path):
 
 
 def test_a_store_of_a_newer_version_is_refused_by_name(store):
-    from cer_fusion.featstore import document
+    from cer_fusion.featstore.rows import document
 
     document.write(store.path / "store.json", "cer-store", 9, {})
     with pytest.raises(FormatError, match="format version 9; this release reads up to 1"):
@@ -181,7 +181,7 @@ def test_which_dataset_must_be_said_when_there_are_several(filled, make_manifest
 def test_damaged_rows_are_never_handed_out(filled, mapped):
     shard = filled.feature("toy").shard_paths()[1]
     data = bytearray(shard.read_bytes())
-    from cer_fusion.featstore.shard_reader import read_header
+    from cer_fusion.featstore.rows.shard_reader import read_header
 
     data[read_header(shard).segments["blocks/left"].offset + 5] ^= 1
     shard.write_bytes(data)

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cer_fusion.featstore.document import canonical
+from cer_fusion.featstore.rows.document import canonical
 
 from tests.backbones.test_unpickle import Reduced
-from tests.featstore.test_shard import rewritten
-from tests.fusion.test_saved import resealed
+from tests.featstore.rows.test_shard import rewritten
+from tests.fusion.keeping.test_saved import resealed
 
 Attack = Callable[[Path], None]
 ARRAYS = "head.safetensors"

@@ -65,7 +65,7 @@ class Killed(BaseException):
 
 
 class RecordingOs:
-    """Stands where `cer_fusion.featstore.files` says `os`: does what it is told, and writes down what that was.
+    """Stands where `cer_fusion.featstore.rows.files` says `os`: does what it is told, and writes down what that was.
 
     Parameters
     ----------

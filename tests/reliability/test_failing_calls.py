@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from cer_fusion.commands import feat
-from cer_fusion.featstore import files
 from cer_fusion.featstore.errors import CommitError
+from cer_fusion.featstore.rows import files
 from PIL import Image
 from typer.testing import CliRunner
 
-from . import toy
+from tests.reliability import toy
 
 CODES = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS, errno.EDQUOT)
 CALLS = ("open", "write", "fsync", "close", "link", "replace", "unlink", "mkdir", "stat")
@@ -27,7 +27,7 @@ COMMAND = ["extract", "-b", "timm:test_vit", "-w", "random", "-d", "faces.csv", 
 
 
 class FailingOs:
-    """Stands where `cer_fusion.featstore.files` says `os`: the n-th operation fails, or all from there on."""
+    """Stands where `cer_fusion.featstore.rows.files` says `os`: the n-th operation fails, or all from there on."""
 
     def __init__(self, nth: int | None = None, code: int = 0, *, for_good: bool = False) -> None:
         self.nth, self.code, self.for_good = nth, code, for_good

@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from cer_fusion.featstore import Manifest, Store, class_set, document, extract
+from cer_fusion.featstore import Manifest, Store, class_set, extract
 from cer_fusion.featstore.errors import FeatstoreError, ManifestError
+from cer_fusion.featstore.rows import document
 
 from tests.featstore.conftest import ToyEmbedder
 from tests.reliability.samples import listed

@@ -15,10 +15,9 @@ from cer_fusion.featstore import Manifest
 from cer_fusion.featstore.errors import CommitError
 
 from tests.featstore.conftest import ToyEmbedder
-
-from . import toy
-from .mounts import CannotMountError, mounted
-from .processes import Forker
+from tests.reliability import toy
+from tests.reliability.mounts import CannotMountError, mounted
+from tests.reliability.processes import Forker
 
 resource = pytest.importorskip("resource", reason="limits on file sizes are a matter of POSIX systems")
 SHARD_ROWS = 32

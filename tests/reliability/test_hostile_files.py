@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 from cer_fusion.featstore import FeatstoreError, Store, verify
 from cer_fusion.featstore.exchange.foreign_files import read_array
-from cer_fusion.featstore.pictures import PictureSource
+from cer_fusion.featstore.pictures.pictures import PictureSource
 from cer_fusion.fusion import FusionError, Report, compare, installed_heads, load_head, make_head, save_head
+from cer_fusion.fusion.data.rows import Rows
 from cer_fusion.fusion.files.sealed import read_sealed, seal
 from cer_fusion.fusion.heads import head_class
-from cer_fusion.fusion.rows import Rows
 
-from tests.featstore.test_shard import rewritten
+from tests.featstore.rows.test_shard import rewritten
 from tests.fusion.heads.conftest import CLASSES, QUICK, Faces, quick_head
-from tests.fusion.test_saved import resealed
+from tests.fusion.keeping.test_saved import resealed
 from tests.reliability import attacks
 from tests.reliability.corruption import damaged
 from tests.reliability.isolation import MIB, Memory, begin_case, run_apart

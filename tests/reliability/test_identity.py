@@ -17,7 +17,7 @@ from cer_fusion.backbones import Backbone, create
 from cer_fusion.backbones.transform import Transform
 from cer_fusion.featstore import Store, extract, verify
 from cer_fusion.featstore.errors import FingerprintError
-from cer_fusion.featstore.spec import FeatureSpec, differences
+from cer_fusion.featstore.rows.spec import FeatureSpec, differences
 from cer_fusion.fusion import HeadMismatchError, load_head, make_head, save_head
 
 from tests.featstore.conftest import ToyEmbedder
@@ -164,7 +164,7 @@ def test_a_feature_json_of_another_feature_is_refused(tmp_path):
 
 def test_a_shard_that_claims_the_fingerprint_with_other_numbers_is_refused(tmp_path, monkeypatch):
     """Its fingerprint is right and its rows are stored as another type, or in another width: it was made by hand."""
-    from cer_fusion.featstore.shard import Rows, encode
+    from cer_fusion.featstore.rows.shard import Rows, encode
 
     store, _ = filled(tmp_path, 10, shard_rows=10)
     feature, view = store.feature("toy"), store.view(["toy"])

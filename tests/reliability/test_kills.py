@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from cer_fusion.featstore import Feature, Manifest, Store, verify
 
-from . import toy
-from .processes import Forker
+from tests.reliability import toy
+from tests.reliability.processes import Forker
 
 SHARD_ROWS = 3
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cer_fusion.featstore import Store, shard, verify
-from cer_fusion.featstore.document import canonical
+from cer_fusion.featstore import Store, verify
 from cer_fusion.featstore.errors import FormatError
+from cer_fusion.featstore.rows import shard
+from cer_fusion.featstore.rows.document import canonical
 from cer_fusion.fusion import SavedHeadError, installed_heads, load_head, read_head_info
 from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.files.sealed import seal, unseal
@@ -110,7 +111,7 @@ def test_a_head_and_a_report_of_a_newer_format_are_refused_by_name(tmp_path, fig
 
 def test_there_are_golden_files_of_every_format_version():
     """Whoever raises a version writes what the test above reads for ever."""
-    from cer_fusion.fusion.head_info import FORMAT_VERSION as HEAD_VERSION
+    from cer_fusion.fusion.keeping.head_info import FORMAT_VERSION as HEAD_VERSION
 
     for found, newest in ((GOLDEN, shard.FORMAT_VERSION), (HEADS, HEAD_VERSION)):
         assert {path.name.partition("-")[0] for path in found} == {f"v{n}" for n in range(1, newest + 1)}

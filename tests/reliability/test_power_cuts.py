@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cer_fusion.featstore import FeatstoreError, Store, files
-from cer_fusion.featstore.shard_reader import read_header, read_strings
+from cer_fusion.featstore import FeatstoreError, Store
+from cer_fusion.featstore.rows import files
+from cer_fusion.featstore.rows.shard_reader import read_header, read_strings
 
-from . import toy
-from .power import Disk, Entry, Killed, Promised, RecordingOs, materialise
+from tests.reliability import toy
+from tests.reliability.power import Disk, Entry, Killed, Promised, RecordingOs, materialise
 
 
 class Runs:

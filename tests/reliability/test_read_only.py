@@ -16,8 +16,8 @@ from cer_fusion.featstore.errors import CommitError
 from cer_fusion.fusion import make_head
 from typer.testing import CliRunner
 
-from . import toy
-from .mounts import CannotMountError, make_read_only, mounted
+from tests.reliability import toy
+from tests.reliability.mounts import CannotMountError, make_read_only, mounted
 
 
 @pytest.fixture

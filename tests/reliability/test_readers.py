@@ -14,9 +14,8 @@ from cer_fusion.featstore import FeatstoreError, Manifest, Store, extract
 from cer_fusion.featstore.errors import IncompleteError
 
 from tests.featstore.conftest import ToyEmbedder
-
-from . import toy
-from .processes import Forker
+from tests.reliability import toy
+from tests.reliability.processes import Forker
 
 READERS, WRITERS = 4, 2
 

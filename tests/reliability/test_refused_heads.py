@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from cer_fusion.commands import fuse
-from cer_fusion.featstore import Store, document, import_rows
+from cer_fusion.featstore import Store, import_rows
+from cer_fusion.featstore.rows import document
 from cer_fusion.fusion import HeadMismatchError, installed_heads, load_head, save_head
 from typer.testing import CliRunner, Result
 

@@ -14,8 +14,8 @@ import pytest
 from cer_fusion.featstore import Store
 from PIL import Image
 
-from . import toy
-from .processes import Forker
+from tests.reliability import toy
+from tests.reliability.processes import Forker
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 PICTURES, SHARD_ROWS, BATCH = 64, 16, 8

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cer_fusion.featstore import Store, extract, mapped
+from cer_fusion.featstore import Store, extract
 from cer_fusion.featstore.errors import DamagedShardError
+from cer_fusion.featstore.rows import mapped
 
 from tests.featstore.conftest import ToyEmbedder
-
-from . import toy
-from .processes import Forker
+from tests.reliability import toy
+from tests.reliability.processes import Forker
 
 SHARDS, SHARD_ROWS, WIDTH = 10, 64, 768
 

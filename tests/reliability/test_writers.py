@@ -10,8 +10,8 @@ from pathlib import Path
 
 from cer_fusion.featstore import Manifest
 
-from . import toy
-from .processes import Forker
+from tests.reliability import toy
+from tests.reliability.processes import Forker
 
 WRITERS = 8
 SHARD_ROWS = 3
@@ -19,7 +19,7 @@ SHARD_ROWS = 3
 
 def extract_in_random_order(manifest: str, store: str, go: str, seed: int) -> None:
     """In a child: a whole run, its shards in an order of its own, as soon as all writers are there."""
-    module = importlib.import_module("cer_fusion.featstore.extract")
+    module = importlib.import_module("cer_fusion.featstore.extraction.extract")
     plan = module.plan
 
     def shuffled(*args, **kwargs):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from cer_fusion.fusion import make_head
 
-from .conftest import quick_head
+from tests.fusion.heads.conftest import quick_head
 
 
 def test_what_two_blocks_say_only_together_is_learnt():

@@ -13,7 +13,7 @@ from cer_fusion.fusion import BlockError, HeadConfigError, HeadDataError, Unknow
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from .conftest import CLASSES, QUICK, every_head, quick_head
+from tests.fusion.heads.conftest import CLASSES, QUICK, every_head, quick_head
 
 
 def test_quick_settings_exist_for_every_head():

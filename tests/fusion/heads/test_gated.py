@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from cer_fusion.fusion.heads.base import softmax
 
-from ..lazy import lazy_join
-from .conftest import quick_head
+from tests.fusion.heads.conftest import quick_head
+from tests.fusion.lazy import lazy_join
 
 
 @pytest.mark.parametrize("gate", ["softmax", "sigmoid"])

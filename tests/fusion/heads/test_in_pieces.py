@@ -7,13 +7,13 @@ import tracemalloc
 import numpy as np
 import pytest
 from cer_fusion.fusion import BlockError, HeadDataError, load_head, make_head, save_head
+from cer_fusion.fusion.data.joined import CHUNK, JoinedRows
 from cer_fusion.fusion.heads import head_class, heads_in_pieces, installed_heads
 from cer_fusion.fusion.heads.scaling import BlockScaler
-from cer_fusion.fusion.joined import CHUNK, JoinedRows
 from sklearn.exceptions import ConvergenceWarning
 
-from ..lazy import LazyBlock, lazy_join
-from .conftest import Faces, every_head, quick_head
+from tests.fusion.heads.conftest import Faces, every_head, quick_head
+from tests.fusion.lazy import LazyBlock, lazy_join
 
 in_pieces = pytest.mark.parametrize("name", heads_in_pieces())
 the_others = pytest.mark.parametrize("name", [name for name in installed_heads() if name not in heads_in_pieces()])
@@ -22,7 +22,7 @@ the_others = pytest.mark.parametrize("name", [name for name in installed_heads()
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
     """Pieces and windows of 256 rows, so that hundreds of rows behave as millions do."""
-    monkeypatch.setattr("cer_fusion.fusion.joined.LARGEST_PIECE", CHUNK)
+    monkeypatch.setattr("cer_fusion.fusion.data.joined.LARGEST_PIECE", CHUNK)
     monkeypatch.setattr("cer_fusion.fusion.heads.mlp_batches.WINDOW_BYTES", 1)
 
 
@@ -104,7 +104,7 @@ def test_rows_in_memory_were_shuffled_all_at_once(many):
 @in_pieces
 def test_equal_rows_and_seed_give_equal_bytes(name, many, tmp_path, monkeypatch):
     for number, workers in enumerate((1, 3)):
-        monkeypatch.setattr("cer_fusion.fusion.joined.WORKERS", workers)
+        monkeypatch.setattr("cer_fusion.fusion.data.joined.WORKERS", workers)
         head = quick_head(name, blocks=many.widths).fit(lazy_join(many.blocks), many.y)
         save_head(head, tmp_path / str(number), fingerprints={})
     for path in (tmp_path / "0").iterdir():

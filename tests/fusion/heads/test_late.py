@@ -5,11 +5,11 @@ from decimal import Decimal
 import numpy as np
 import pytest
 from cer_fusion.fusion import HeadConfigError, concat, load_head, make_head, save_head
-from cer_fusion.fusion.grid import simplex
+from cer_fusion.fusion.data.grid import simplex
 from cer_fusion.fusion.heads.base import softmax
 from cer_fusion.fusion.heads.learned_weights import learned_weights
+from cer_fusion.fusion.heads.mixes import MIXES, mixed, terms
 from cer_fusion.fusion.heads.temperature import log_loss
-from cer_fusion.fusion.mixes import MIXES, mixed, terms
 
 
 def test_members_probabilities_have_one_plane_a_block(faces):

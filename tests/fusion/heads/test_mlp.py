@@ -13,7 +13,7 @@ from cer_fusion.fusion.heads.holdout import left_out_rows
 from cer_fusion.fusion.heads.mlp import MLPHead
 from cer_fusion.fusion.heads.perceptrons import Perceptrons
 
-from .conftest import quick_head
+from tests.fusion.heads.conftest import quick_head
 
 
 def test_the_papers_recipe_is_what_the_paper_says():

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from cer_fusion.fusion.data.joined import CHUNK
 from cer_fusion.fusion.heads.mlp_batches import HeldBatches, StreamedBatches, batches_of
-from cer_fusion.fusion.joined import CHUNK
 
-from ..lazy import lazy_join
+from tests.fusion.lazy import lazy_join
 
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}
 
@@ -45,8 +45,8 @@ def test_rows_come_ready_and_with_their_own_numbers():
 
 def test_the_order_follows_from_the_seed_alone(monkeypatch):
     first = np.concatenate(seen(streamed(2000, window_rows=512), 64))
-    monkeypatch.setattr("cer_fusion.fusion.joined.LARGEST_PIECE", 100)
-    monkeypatch.setattr("cer_fusion.fusion.joined.WORKERS", 1)
+    monkeypatch.setattr("cer_fusion.fusion.data.joined.LARGEST_PIECE", 100)
+    monkeypatch.setattr("cer_fusion.fusion.data.joined.WORKERS", 1)
     np.testing.assert_array_equal(first, np.concatenate(seen(streamed(2000, window_rows=512), 64)))
     assert (first != np.concatenate(seen(streamed(2000, window_rows=512), 64, seed=1))).any()
 
@@ -67,7 +67,7 @@ def test_memory_holds_a_window_and_never_more():
 
 
 def test_rows_in_order_are_all_rows(monkeypatch):
-    monkeypatch.setattr("cer_fusion.fusion.joined.LARGEST_PIECE", CHUNK)
+    monkeypatch.setattr("cer_fusion.fusion.data.joined.LARGEST_PIECE", CHUNK)
     parts = list(streamed(600, window_rows=256).in_order())
     assert len(parts) == 3
     np.testing.assert_array_equal(torch.cat(parts).numpy(), numbered(600) + 1)

@@ -9,7 +9,7 @@ from cer_fusion.fusion import HeadConfigError, load_head, save_head
 from cer_fusion.fusion.heads import head_class, installed_heads
 from cer_fusion.fusion.heads.network_head import NetworkHead
 
-from .conftest import quick_head
+from tests.fusion.heads.conftest import quick_head
 
 NAMES = [name for name in installed_heads() if issubclass(head_class(name), NetworkHead)]
 every_network = pytest.mark.parametrize("name", NAMES)

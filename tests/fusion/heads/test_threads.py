@@ -13,7 +13,7 @@ import threadpoolctl
 from cer_fusion.fusion import HeadConfigError, load_head, make_head, save_head
 from cer_fusion.fusion.heads import head_settings, thread_counts
 
-from .conftest import QUICK, every_head
+from tests.fusion.heads.conftest import QUICK, every_head
 
 
 def with_threads(name: str, threads: object, **more: object):

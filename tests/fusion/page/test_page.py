@@ -7,13 +7,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.figures import new_figure
-from cer_fusion.fusion.metrics import Scores
+from cer_fusion.fusion.judging.metrics import Scores
 from cer_fusion.fusion.page import Explorer, Picture, Section, page_html, write_page
+from cer_fusion.fusion.page.figures import new_figure
 from cer_fusion.fusion.page.markup import escape, json_html, table_html
 from cer_fusion.fusion.page.matrix import matrix_html
 from cer_fusion.fusion.page.picture import picture_html
-from cer_fusion.fusion.table import Cell, Table
+from cer_fusion.fusion.page.table import Cell, Table
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror='alert(2)'>\" onload=\"alert(3)"
 

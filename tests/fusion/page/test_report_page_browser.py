@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cer_fusion.fusion.members import Members
-from cer_fusion.fusion.metrics import Scores
-from cer_fusion.fusion.mixes import MIXES
-from cer_fusion.fusion.mixing import counted, decisions
+from cer_fusion.fusion.heads.mixes import MIXES
+from cer_fusion.fusion.heads.mixing import counted, decisions
+from cer_fusion.fusion.judging.members import Members
+from cer_fusion.fusion.judging.metrics import Scores
 from cer_fusion.fusion.page import Explorer, Section, write_page
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 from cer_fusion.fusion import compare, make_head, sweep
-from cer_fusion.fusion.grid import even_simplex
-from cer_fusion.fusion.members import members_of_head
+from cer_fusion.fusion.data.grid import even_simplex
+from cer_fusion.fusion.judging.members import members_of_head
 from cer_fusion.fusion.page import page_html
 from cer_fusion.fusion.page.mix_sections import explorer_section, sweep_section
 from cer_fusion.fusion.page.report_sections import configuration_section, provenance_section, report_sections

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cer_fusion.fusion import make_head
-from cer_fusion.fusion.mixing import decisions
+from cer_fusion.fusion.heads.mixing import decisions
 from cer_fusion.fusion.sweeps.identifiability import caveat, undone, unidentifiable
 from hypothesis import given, settings
 from hypothesis import strategies as st

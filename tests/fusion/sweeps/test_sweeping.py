@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cer_fusion.fusion import make_head
+from cer_fusion.fusion.data.folds import folds_of
+from cer_fusion.fusion.data.grid import PAPER_MARK, Grid, parse_grid, parse_simplex
+from cer_fusion.fusion.data.rows import Rows
 from cer_fusion.fusion.errors import HeadDataError, ReportError, SweepError
 from cer_fusion.fusion.files.sealed import write_sealed
-from cer_fusion.fusion.folds import folds_of
-from cer_fusion.fusion.grid import PAPER_MARK, Grid, parse_grid, parse_simplex
-from cer_fusion.fusion.metrics import scores
-from cer_fusion.fusion.rows import Rows
+from cer_fusion.fusion.judging.metrics import scores
 from cer_fusion.fusion.sweeps.result import Sweep
 from cer_fusion.fusion.sweeps.sweeping import sweep
 from sklearn.linear_model import RidgeClassifier

@@ -1,0 +1,79 @@
+"""`cer-feat`: from pictures to a store of features."""
+
+from __future__ import annotations
+
+from cer_fusion.commands.console import app as make_app
+
+COMMANDS = {
+    "manifest": (
+        "cer_fusion.commands.feat.manifest:app",
+        "List a dataset's samples (sample_id, path, label, split, group), or work with such lists.",
+    ),
+    "frames": (
+        "cer_fusion.commands.feat.frames:frames",
+        "Decode videos to `01/00001.jpg` and so on, as the ABAW challenge numbers frames; find, align, follow faces.",
+    ),
+    "backbones": (
+        "cer_fusion.commands.feat.extract:backbones",
+        "List the backbones: blocks, input, parameters, default weights.",
+    ),
+    "inspect": (
+        "cer_fusion.commands.feat.inspect:inspect",
+        "Open a checkpoint without running code from it; say what it is, which backbone takes it, and how.",
+    ),
+    "finetune": (
+        "cer_fusion.commands.feat.finetune:finetune",
+        "Train a backbone end to end, keep the best epoch. Run it again after a kill. The test split is not looked at.",
+    ),
+    "extract": (
+        "cer_fusion.commands.feat.extract:extract",
+        "Embed every sample that has no row yet. Run it again after a kill, a new picture, a changed label.",
+    ),
+    "import": (
+        "cer_fusion.commands.feat.import_:import_",
+        "Import embeddings of another tool; they are marked foreign and identified by their content.",
+    ),
+    "export": (
+        "cer_fusion.commands.feat.export:export",
+        "Write features for other tools: NumPy (npz, npy), Parquet, CSV, TensorBoard's embedding projector.",
+    ),
+    "relabel": (
+        "cer_fusion.commands.feat.relabel:relabel",
+        "Make a manifest the dataset's: its labels, splits and groups count from now on, and no row changes.",
+    ),
+    "ls": (
+        "cer_fusion.commands.feat.store:ls",
+        "List the features of a store: rows, completeness, size, age.",
+    ),
+    "show": (
+        "cer_fusion.commands.feat.store:show",
+        "Show what a feature is: everything that fixes its numbers, and where its weights came from.",
+    ),
+    "verify": (
+        "cer_fusion.commands.feat.store:verify",
+        "Read every byte of the store and compare it with its digests; exit status 1 if something is wrong.",
+    ),
+    "diff": (
+        "cer_fusion.commands.feat.diff:diff",
+        "Say which fields tell two features apart, old (A) and new (B).",
+    ),
+    "gc": (
+        "cer_fusion.commands.feat.housekeeping:gc",
+        "List what the store no longer needs, or remove it with --delete; no view changes.",
+    ),
+    "compact": (
+        "cer_fusion.commands.feat.housekeeping:compact",
+        "Rewrite a feature's small or partly superseded shards as full ones, in manifest order; no view changes.",
+    ),
+    "doctor": (
+        "cer_fusion.commands.feat.doctor:doctor",
+        "Check libraries, device, the store's file system and the hub; exit status 1 if something needed fails.",
+    ),
+    "demo": (
+        "cer_fusion.commands.feat.demo:demo",
+        "Draw schematic compound-expression faces, embed them with the paper's three backbones, compare all heads.",
+    ),
+}
+"""Where each command is, and the first line of its docstring."""
+
+app = make_app("Embed faces once, keep the features, know exactly what made them.", COMMANDS)

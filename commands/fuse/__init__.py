@@ -1,0 +1,55 @@
+"""`cer-fuse`: from features to heads, tables and decisions."""
+
+from __future__ import annotations
+
+from cer_fusion.commands.console import app as make_app
+
+COMMANDS = {
+    "train": (
+        "cer_fusion.commands.fuse.train:train",
+        "Fit one head, judge it once on the held-out split, and keep it with every choice and answer in a run folder.",
+    ),
+    "compare": (
+        "cer_fusion.commands.fuse.compare:compare",
+        "Compare heads: a column a head and a single backbone, a row a class, accuracy and F1 with intervals, seconds.",
+    ),
+    "ablate": (
+        "cer_fusion.commands.fuse.ablate:ablate",
+        "Sweep block or decision weights in one job; choose on inner folds, judge once on the held-out split.",
+    ),
+    "diagnose": (
+        "cer_fusion.commands.fuse.diagnose:diagnose",
+        "Say why a head scores as it does: blocks by Shapley value, agreement, similarity, calibration, hard samples.",
+    ),
+    "evaluate": (
+        "cer_fusion.commands.fuse.evaluate:evaluate",
+        "Judge a kept head on labelled samples; it refuses features it did not learn from.",
+    ),
+    "predict": (
+        "cer_fusion.commands.fuse.predict:predict",
+        "Give every sample its probabilities: sample_id, label, predicted, one column a class.",
+    ),
+    "report": (
+        "cer_fusion.commands.fuse.report:report",
+        "Write one HTML page without server or network: tables, figures, configuration, and a weight explorer.",
+    ),
+    "check-table": (
+        "cer_fusion.commands.fuse.check_table:check_table",
+        "Turn a table of per-class accuracies back into whole numbers of rows, and show the cells that cannot be.",
+    ),
+    "smooth": (
+        "cer_fusion.commands.fuse.smooth:smooth",
+        "Smooth probabilities within videos; on labelled ones, score every setting and choose by leaving videos out.",
+    ),
+    "submit": (
+        "cer_fusion.commands.fuse.submit:submit",
+        "Answer every row of the ABAW compound-expression template from predictions; or --check a file, or --diff two.",
+    ),
+    "choose": (
+        "cer_fusion.commands.fuse.choose:choose",
+        "Rank predictions by how close their classes' frequencies come to the challenge's known prior.",
+    ),
+}
+"""Where each command is, and the first line of its docstring."""
+
+app = make_app("Train and compare fusion heads on cached features, in seconds.", COMMANDS)

@@ -1,0 +1,67 @@
+"""`cer-fuse check-table`: can these published figures be?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from cer_fusion.commands.console import out_json, say
+from cer_fusion.commands.forms import Form, forms, only
+from cer_fusion.commands.options import Json, split_list
+from cer_fusion.commands.render import TABLE, TableFormat, check_format, show_table
+
+
+@forms(
+    always=("supports", "as_json"),
+    search=Form("is for finding the supports, which are given", ("total", "limit")),
+    table=TABLE,
+)
+def check_table(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(help="CSV: class,<system>,…; a row a class, percent, and a row accuracy.")],
+    supports: Annotated[
+        str | None,
+        typer.Option(help="Rows of each class, in the table's order: 38,35,116.", show_default="found"),
+    ] = None,
+    total: Annotated[
+        int | None, typer.Option(min=2, help="Rows in all, for finding the supports.", show_default="any")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Largest support that is tried.")] = 300,
+    format: TableFormat = "table",
+    as_json: Json = False,
+) -> None:
+    """Turn a table of per-class accuracies back into whole numbers of rows, and show the cells that cannot be.
+
+    The supports are --supports, else a column 'support' of the table, else the smallest ones that explain it. A row
+    'macro F1' is compared with what the other figures allow. Ends with 1 when something contradicts.
+
+    Example: cer-fuse check-table paper.csv --supports 38,35,116,135,33,22,18
+    """
+    from cer_fusion.challenge.published.report import check_report
+    from cer_fusion.challenge.published.report import check_table as check
+    from cer_fusion.challenge.published.support_search import find_supports
+    from cer_fusion.challenge.published.table import read_table
+
+    check_format(format)
+    table = read_table(file)
+    known = table.supports if supports is None else _numbers(supports)
+    only(ctx, search=known is None, table=not as_json)
+    found = None if known is not None else find_supports(table, limit=limit, n=total)
+    checked = check(table, found.supports if found is not None else known or (), found)
+    if as_json:
+        out_json(checked.to_dict())
+    else:
+        show_table(check_report(checked), format)
+    if not checked.consistent:
+        say("[bold red]contradictions found[/]")
+        raise typer.Exit(1)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    parts = split_list(text)
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise typer.BadParameter(
+            f"expected whole numbers such as 38,35,116, however: {text!r}", param_hint="--supports"
+        )
+    return tuple(int(part) for part in parts)

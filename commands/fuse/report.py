@@ -1,0 +1,199 @@
+"""`cer-fuse report`: everything in one HTML page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from cer_fusion.commands.console import escape, progress_bar, say
+from cer_fusion.commands.forms import Form, forms, only
+from cer_fusion.commands.fuse.compare import named_heads, settings_of
+from cer_fusion.commands.fuse.train import COMPUTING, Setting, build_head, compute
+from cer_fusion.commands.kept_runs import AS_KEPT, Runs, dataset_of, read_runs
+from cer_fusion.commands.options import (
+    DEFAULT_STORE,
+    Device,
+    Features,
+    Memory,
+    Missing,
+    Seed,
+    StoredData,
+    StorePath,
+    memory_budget,
+)
+from cer_fusion.commands.outputs import Overwrite, check_outputs, put
+from cer_fusion.commands.task import Task, TestSplit, TrainSplit, load_task
+from cer_fusion.fusion.heads import USUAL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cer_fusion.fusion import Report, Sweep
+    from cer_fusion.fusion.page import Section
+
+MOST_VECTORS = 300
+"""Weight vectors that the page's sweep may have; its step follows from the number of blocks."""
+
+
+@forms(
+    always=("output", "overwrite", "baseline", "title", "keep", "seed"),
+    trained=Form(
+        AS_KEPT,
+        (
+            "heads", "features", "data", "store", "setting", "singles", "sweep", "diagnose", "train_split",
+            "test_split", "missing", "memory",
+        ),
+    ),
+    swept=Form("is for the sweep, which --no-sweep leaves out", ("folds",), within="trained"),
+    computing=replace(COMPUTING, within="trained"),
+)  # fmt: skip
+def report(
+    ctx: typer.Context,
+    runs: Runs = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The page to write, .html.", show_default="in runs/")
+    ] = None,
+    heads: Annotated[
+        str | None,
+        typer.Option("--heads", help="Comma-separated: mlp,linear,late.", show_default=f"{','.join(USUAL)}; or all"),
+    ] = None,
+    features: Features = None,
+    data: StoredData = None,
+    store: StorePath = DEFAULT_STORE,
+    setting: Setting = None,
+    singles: Annotated[bool, typer.Option(help="A column for each single backbone as well.")] = True,
+    baseline: Annotated[
+        str | None, typer.Option(help="Column the others are tested against, paired.", show_default=False)
+    ] = None,
+    sweep: Annotated[bool, typer.Option(help="Sweep the weights of the decisions as well.")] = True,
+    folds: Annotated[int, typer.Option(min=2, help="Inner folds that choose the weights.")] = 5,
+    diagnose: Annotated[bool, typer.Option(help="Say why as well: a linear head on every subset of features.")] = True,
+    title: Annotated[str | None, typer.Option(help="The page's title.", show_default="says what it shows")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Keep the comparison as JSON as well.", show_default=False)] = None,
+    overwrite: Overwrite = False,
+    train_split: TrainSplit = "train",
+    test_split: TestSplit = None,
+    missing: Missing = "error",
+    memory: Memory = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+) -> None:
+    """Write one HTML page without server or network: tables, figures, configuration, and a weight explorer.
+
+    The page carries what each member says about the test rows: readers move weights and see every figure change.
+    Given run folders of cer-fuse train it fits nothing; runs of single backbones are then the explorer's members.
+
+    Example: cer-fuse report --heads mlp,late -o report.html
+    """
+    from cer_fusion.fusion.page import write_page
+    from cer_fusion.fusion.page.document import check_page_name
+
+    chosen = named_heads(heads)
+    only(ctx, trained=not runs, swept=sweep, computing=not runs and compute(chosen))
+    if output is not None:
+        check_page_name(output)
+    check_outputs({"--output": output, "--keep": keep}, overwrite=overwrite)
+    if runs:
+        name, found, sections = _of_runs(runs, baseline, seed)
+    else:
+        task = load_task(store, data, features, missing, train_split, test_split, memory_budget(memory))
+        name, options = task.dataset, {"device": device, "seed": seed}
+        found = _compared(task, chosen, setting, options, singles=singles, baseline=baseline)
+        mixing = _mixed(task, found, options, folds=folds if sweep else None)
+        why = _why(task, seed) if diagnose and len(task.train.by_feature()) > 1 else []
+        sections = _pieced(found, [*mixing, *why], digests={})
+    title = title or f"{name}: {len(found.columns)} systems compared"
+    level = f"{100 * found.level:g} %"
+    subtitle = f"{len(found.ids):,} test rows, {len(found.classes)} classes; percentages with {level} intervals"
+
+    def write(path: Path, overwrite: bool) -> Path:
+        return write_page(path, title, sections, subtitle=subtitle, overwrite=overwrite)
+
+    path = put(write, output, Path("runs") / f"{name}-report.html", overwrite=overwrite)
+    if keep is not None:
+        say(f"kept [bold]{escape(found.save(keep, overwrite=overwrite))}[/]")
+    say(f"wrote [bold]{escape(path)}[/]: open it in a browser, or send it; it is one file")
+
+
+def _compared(
+    task: Task, names: list[str], setting: list[str] | None, options: dict[str, Any], **compared: Any
+) -> Report:
+    from cer_fusion.fusion import compare as run_compare
+
+    settings = settings_of(setting, names)
+    built = {name: build_head(name, task, settings[name], **options) for name in names}
+    return run_compare(built, task.train, task.test, seed=options["seed"], **compared)
+
+
+def _mixed(task: Task, found: Report, options: dict[str, Any], *, folds: int | None) -> list[Section]:
+    """The explorer over one member a block, and the sweep that chooses its first weights."""
+    from cer_fusion.fusion.judging.members import members_of_head
+    from cer_fusion.fusion.page.mix_sections import explorer_section, sweep_section
+
+    if len(task.train.blocks) < 2:
+        say("one block only: there is nothing to mix, and the page has no explorer")
+        return []
+    late = next((column.fitted for column in found.columns if hasattr(column.fitted, "member_proba")), None)
+    if late is None:
+        late = build_head("late", task, {}, **options).fit(task.train.x(), task.train.y)
+    swept = None if folds is None else _swept(late, task, folds, options["seed"])
+    explorer = explorer_section(members_of_head(late, task.test), mix=late.mix, sweep=swept)
+    return [explorer, *([] if swept is None else [sweep_section(swept)])]
+
+
+def _swept(late: Any, task: Task, folds: int, seed: int) -> Sweep:
+    from cer_fusion.fusion import sweep as run_sweep
+    from cer_fusion.fusion.data.grid import even_simplex
+    from sklearn.base import clone
+
+    members: Any = clone(late).set_params(
+        calibrate=late.calibrate or late.weights == "learned"
+    )  # as the explorer's are
+    grid = even_simplex(tuple(task.train.blocks), MOST_VECTORS)
+    with progress_bar() as step:
+        return run_sweep(
+            members,
+            grid,
+            task.train,
+            task.test,
+            folds=folds,
+            seed=seed,
+            progress=lambda done, total: step("fits", done, total),
+        )
+
+
+def _why(task: Task, seed: int) -> list[Section]:
+    from cer_fusion.fusion.judging.diagnosis import diagnose
+    from cer_fusion.fusion.page.diagnosis_section import diagnosis_section
+
+    with progress_bar() as step:
+        found = diagnose(
+            task.train, task.test, players="features", seed=seed, progress=lambda done, total: step("why", done, total)
+        )
+    return [diagnosis_section(found)]
+
+
+def _of_runs(folders: Sequence[Path], baseline: str | None, seed: int) -> tuple[str, Report, list[Section]]:
+    from cer_fusion.fusion.judging.members import members_of_report
+    from cer_fusion.fusion.keeping.runs.comparison import compare_runs
+    from cer_fusion.fusion.page.mix_sections import explorer_section
+
+    runs = read_runs(folders)
+    found = compare_runs(runs, baseline=baseline, seed=seed)
+    members = members_of_report(found, {name: run.config.features for name, run in runs.items()})
+    if members is None:
+        say("fewer than two runs of different single backbones: the page has no explorer")
+    mixing = [] if members is None else [explorer_section(members)]
+    digests = {f"run {name}": run.digest for name, run in runs.items()}
+    return dataset_of(runs), found, _pieced(found, mixing, digests=digests)
+
+
+def _pieced(found: Report, mixing: list[Section], *, digests: dict[str, str]) -> list[Section]:
+    from cer_fusion.fusion.keeping.runs.environment import platform_and_libraries
+    from cer_fusion.fusion.page.report_sections import configuration_section, provenance_section, report_sections
+
+    results, matrices = report_sections(found)
+    origin = provenance_section(found, digests=digests, environment=None if digests else platform_and_libraries())
+    return [results, *mixing, matrices, configuration_section(found), origin]

@@ -1,0 +1,145 @@
+"""`cer-fuse smooth`: predictions of videos, smoothed over time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from cer_fusion.commands.console import escape, out_data, out_json, say
+from cer_fusion.commands.forms import Form, forms, only
+from cer_fusion.commands.options import Json, Seed, split_list
+from cer_fusion.commands.outputs import WRITTEN, Overwrite, check_outputs
+from cer_fusion.commands.render import TABLE, TableFormat, check_format, show_table
+
+if TYPE_CHECKING:
+    from cer_fusion.challenge.timeline import Smoothing
+    from cer_fusion.fusion.keeping.predictions import Predictions
+
+
+@forms(
+    always=("method", "choose_on", "output", "as_json", "seed"),
+    windows=Form("is for a method with a window, and none of these has one", ("window",)),
+    chains=Form("is for hmm and viterbi", ("stickiness",)),
+    filling=Form("is for smoothed predictions, and several settings are only scored without --output", ("fill",)),
+    table=TABLE,
+    written=WRITTEN,
+)
+def smooth(
+    ctx: typer.Context,
+    predictions: Annotated[Path, typer.Argument(help="A CSV of cer-fuse predict; ids are VIDEO/00001.jpg.")],
+    method: Annotated[
+        str,
+        typer.Option("--method", "-m", help="box, gaussian, median, exponential, hmm, viterbi; comma-separated."),
+    ] = "box",
+    window: Annotated[
+        str | None,
+        typer.Option(
+            "--window",
+            "-w",
+            help="Frames: 51, or 5,25,51, or start:stop:step. Of hmm and viterbi: how long a class stays on average.",
+            show_default=False,
+        ),
+    ] = None,
+    stickiness: Annotated[
+        str, typer.Option(help="Where hmm and viterbi have it from: window, labels, em (no labels); comma-separated.")
+    ] = "window",
+    choose_on: Annotated[
+        Path | None,
+        typer.Option(help="Labelled predictions of other videos to choose and learn on.", show_default="PREDICTIONS"),
+    ] = None,
+    fill: Annotated[bool, typer.Option(help="Answer for frames missing inside a video as well.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV to write.", show_default=False)] = None,
+    overwrite: Overwrite = False,
+    format: TableFormat = "table",
+    as_json: Json = False,
+    seed: Seed = 0,
+) -> None:
+    """Smooth probabilities within videos; on labelled ones, score every setting and choose by leaving videos out.
+
+    Example: cer-fuse smooth predictions.csv --method box --window 5:101:8 -o smoothed.csv
+    """
+    from cer_fusion.challenge.timeline import (
+        Timeline,
+        learned_transitions,
+        parse_windows,
+        settings_of,
+        smoothed,
+        sweep_smoothing,
+    )
+    from cer_fusion.challenge.timeline.setting import CHAINS
+    from cer_fusion.challenge.timeline.sweep_table import smoothing_table
+    from cer_fusion.fusion.keeping.predictions import predictions_csv, read_predictions, write_predictions
+
+    check_format(format)
+    methods, sources = split_list(method), split_list(stickiness)
+    chains = [one for one in methods if one in CHAINS]
+    windowed = [one for one in methods if one not in (*CHAINS, "none")] or (chains and "window" in sources)
+    meant = {"windows": windowed, "chains": chains, "table": not as_json, "written": output}
+    only(ctx, **meant, filling=True)
+    check_outputs({"--output": output}, overwrite=overwrite)
+    settings = settings_of(split_list(method), parse_windows(window) if window else (), split_list(stickiness))
+    given = read_predictions(predictions)
+    source = given if choose_on is None else _same_classes(read_predictions(choose_on), given, choose_on)
+    chosen, sweep = settings[0], None
+    if (source.y_true >= 0).any():
+        sweep = sweep_smoothing(source, settings, seed=seed)
+        chosen = sweep.chosen_setting if len(settings) > 1 else chosen
+    elif choose_on is not None or len(settings) > 1:
+        raise typer.BadParameter(
+            f"{len(settings)} settings to choose from, but no label in {choose_on or predictions}: give labelled "
+            "predictions of other videos, or one setting",
+            param_hint="--choose-on",
+        )
+    asked = output is not None or sweep is None
+    only(ctx, **meant, filling=asked)
+    report: dict[str, Any] = {
+        "setting": chosen.text,
+        "sweep": None if sweep is None else sweep.to_dict(),
+        "output": output,
+    }
+    if sweep is not None and not as_json:
+        show_table(smoothing_table(sweep), format)
+    if asked:
+        moves = learned_transitions(source, chosen.stickiness) if _learns_elsewhere(chosen, choose_on) else None
+        answers = smoothed(given, chosen, transitions=moves, fill=fill)
+        say(f"smoothing: [bold]{escape(chosen.text)}[/]. {escape(Timeline.of(given.ids).gaps_text())}")
+        if output is not None:
+            write_predictions(output, answers, overwrite=overwrite)
+            say(f"wrote [bold]{escape(output)}[/]: {len(answers.ids):,} frames")
+        elif as_json:
+            report["answers"] = _answers(answers)
+        else:
+            out_data(predictions_csv(answers).rstrip("\n"))
+    if as_json:
+        out_json(report)
+
+
+def _answers(answers: Predictions) -> list[dict[str, Any]]:
+    """What the CSV says, a frame an object: id, its own label, the class answered, and every class's probability."""
+    labels = answers.labels or (None,) * len(answers.ids)
+    return [
+        {
+            "sample_id": sample_id,
+            "label": label,
+            "predicted": answers.classes[y],
+            "probabilities": dict(zip(answers.classes, row, strict=True)),
+        }
+        for sample_id, label, y, row in zip(
+            answers.ids, labels, answers.y_pred.tolist(), answers.proba.tolist(), strict=True
+        )
+    ]
+
+
+def _learns_elsewhere(chosen: Smoothing, choose_on: Path | None) -> bool:
+    return choose_on is not None and chosen.stickiness == "labels"
+
+
+def _same_classes(source: Predictions, given: Predictions, path: Path) -> Any:
+    if source.classes != given.classes:
+        raise typer.BadParameter(
+            f"{path} has the classes {', '.join(source.classes)}, the predictions {', '.join(given.classes)}: "
+            "both must be of one head",
+            param_hint="--choose-on",
+        )
+    return source

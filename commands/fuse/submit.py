@@ -1,0 +1,196 @@
+"""`cer-fuse submit`: a challenge's file from predictions; checking one, and setting two side by side."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from cer_fusion.commands.console import FAILED, escape, out, out_json, say
+from cer_fusion.commands.forms import Form, forms, only
+from cer_fusion.commands.options import Json
+from cer_fusion.commands.outputs import Overwrite, check_outputs
+from cer_fusion.commands.render import TableFormat, check_format, show_table
+
+if TYPE_CHECKING:
+    from cer_fusion.challenge.prior_shift import Correction
+    from cer_fusion.challenge.submission import Answers
+    from cer_fusion.fusion.keeping.predictions import Predictions
+
+
+@forms(
+    always=("check", "diff", "as_json"),
+    answering=Form(
+        "is for answering a template, and neither for --check nor for --diff",
+        ("template", "output", "overwrite", "correct", "smooth", "fallback_class", "slack"),
+    ),
+    checking=Form("is for --check", ("template",)),
+    correcting=Form(
+        "says what --correct needs, which is not given", ("validation", "source_prior"), within="answering"
+    ),
+    videos=Form("is for a table, and --json prints none", ("videos",), within="answering"),
+    table=Form("is for a table, and neither --check nor --json prints one", ("format",)),
+)
+def submit(
+    ctx: typer.Context,
+    predictions: Annotated[
+        Path | None, typer.Argument(help="A CSV of cer-fuse predict or smooth; ids are VIDEO/00001.jpg.")
+    ] = None,
+    template: Annotated[
+        Path | None, typer.Option("--template", "-t", help="The challenge's template.", show_default=False)
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to hand in.", show_default=False)] = None,
+    overwrite: Overwrite = False,
+    correct: Annotated[
+        str | None,
+        typer.Option(help="Correct the class prior: em, bbse, or known (the challenge's).", show_default="not at all"),
+    ] = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option(help="Labelled predictions of the same head: the prior it learned, and its confusions."),
+    ] = None,
+    source_prior: Annotated[
+        str | None,
+        typer.Option(help="uniform: the head learned all classes equally often.", show_default="of --validation"),
+    ] = None,
+    smooth: Annotated[
+        str | None,
+        typer.Option(help="Smooth over time (after correcting): box:51, hmm:em …", show_default="not at all"),
+    ] = None,
+    fallback_class: Annotated[
+        str | None,
+        typer.Option(
+            help="Class for videos without any prediction; prior for the known prior's most frequent.",
+            show_default="an error",
+        ),
+    ] = None,
+    slack: Annotated[
+        int, typer.Option(min=0, help="Frames that predictions may go beyond the template's last one.")
+    ] = 1,
+    videos: Annotated[bool, typer.Option("--videos", help="Print how each video was answered as well.")] = False,
+    check: Annotated[
+        Path | None, typer.Option(help="Find every fault of this file instead; exit status 1 if any.")
+    ] = None,
+    diff: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="Set these two submissions side by side instead.")
+    ] = None,
+    format: TableFormat = "table",
+    as_json: Json = False,
+) -> None:
+    """Answer every row of the ABAW compound-expression template from predictions; or --check a file, or --diff two.
+
+    Example: cer-fuse submit smoothed.csv --template template.csv -o submission.csv
+    """
+    check_format(format)
+    if sum(mode is not None for mode in (predictions, check, diff)) != 1:
+        raise typer.BadParameter(
+            "give either PREDICTIONS, or --check FILE, or --diff FILE FILE", param_hint="PREDICTIONS"
+        )
+    only(
+        ctx, answering=predictions is not None, checking=check is not None, correcting=correct is not None,
+        videos=not as_json, table=check is None and not as_json,
+    )  # fmt: skip
+    if check is not None:
+        _check(check, template, as_json)
+    elif diff is not None:
+        _diff(diff, format, as_json)
+    elif template is None or output is None:
+        raise typer.BadParameter(
+            "a submission needs the challenge's template and a file to write",
+            param_hint="--template" if template is None else "--output",
+        )
+    elif predictions is not None:
+        from cer_fusion.challenge.submission import abaw_ce, answer, read_template
+        from cer_fusion.challenge.timeline import Smoothing
+        from cer_fusion.fusion.keeping.predictions import read_predictions
+
+        check_outputs({"--output": output}, overwrite=overwrite, apart_from=(predictions, template, validation))
+        challenge = abaw_ce()
+        asked = read_template(template, challenge)
+        given = challenge.in_order(read_predictions(predictions))
+        corrected = _correction(given, correct, validation, source_prior)
+        if corrected is not None:
+            given = replace(given, proba=corrected.apply(given.proba))
+        smoothing = None if smooth is None else Smoothing.parse(smooth)
+        found = answer(asked, given, challenge, smoothing=smoothing, fallback=fallback_class, slack=slack)
+        found.submission.write(output, challenge, overwrite=overwrite)
+        for note in (*found.notes, *asked.notes):
+            say(escape(note))
+        _report(found, corrected, output, format, as_json, videos=videos)
+        say(f"wrote [bold]{escape(output)}[/]: {len(found.submission.names):,} rows")
+
+
+def _correction(
+    given: Predictions, kind: str | None, validation: Path | None, source_prior: str | None
+) -> Correction | None:
+    """The correction asked for, worked out on these predictions; says what it assumes."""
+    import numpy as np
+    from cer_fusion.challenge.prior_shift import Validation, correct
+    from cer_fusion.challenge.submission import abaw_ce
+    from cer_fusion.fusion.keeping.predictions import read_predictions
+
+    if source_prior not in (None, "uniform"):
+        raise typer.BadParameter(f"must be uniform, however: {source_prior!r}", param_hint="--source-prior")
+    if kind is None:
+        return None
+    challenge = abaw_ce()
+    found = correct(
+        kind,
+        given.proba,
+        challenge.classes,
+        validation=None if validation is None else Validation.of(challenge.in_order(read_predictions(validation))),
+        source=None if source_prior is None else np.ones(len(challenge.classes)),
+        known=challenge.prior,
+    )
+    say(f"[yellow]Correcting the class prior ({kind}) assumes[/] that {escape(found.assumes)}")
+    for note in found.notes:
+        say(f"{escape(note)}.")
+    return found
+
+
+def _report(
+    answers: Answers, correction: Correction | None, output: Path, format: str, as_json: bool, *, videos: bool
+) -> None:
+    from cer_fusion.challenge.submission import abaw_ce
+    from cer_fusion.challenge.submission.tables import classes_table, coverage_table
+
+    challenge = abaw_ce()
+    if as_json:
+        out_json(
+            answers.to_dict(challenge)
+            | {"output": output, "correction": None if correction is None else correction.to_dict()}
+        )
+        return
+    if videos:
+        show_table(coverage_table(answers), format)
+    notes = () if correction is None else (f"{correction.text}.", f"This assumes that {correction.assumes}.")
+    show_table(classes_table(answers.submission.y, challenge, notes), format)
+
+
+def _check(path: Path, template: Path | None, as_json: bool) -> None:
+    from cer_fusion.challenge.submission import abaw_ce, check, read_template
+
+    challenge = abaw_ce()
+    faults = check(path.read_bytes(), challenge, None if template is None else read_template(template, challenge))
+    if as_json:
+        out_json({"file": path, "faults": [asdict(fault) for fault in faults]})
+    else:
+        for fault in faults:
+            out(f"{path}: {fault.where}: {fault.text}")
+    if faults:
+        say(f"[bold red]{len(faults):,} faults[/] in {escape(path)}")
+        raise typer.Exit(FAILED)
+    say(f"{escape(path)}: no fault found")
+
+
+def _diff(paths: tuple[Path, Path], format: str, as_json: bool) -> None:
+    from cer_fusion.challenge.submission import abaw_ce, difference, read_submission
+    from cer_fusion.challenge.submission.tables import difference_table
+
+    challenge = abaw_ce()
+    found = difference(read_submission(paths[0], challenge), read_submission(paths[1], challenge), challenge)
+    if as_json:
+        out_json(found.to_dict(challenge))
+    else:
+        show_table(difference_table(found, (str(paths[0]), str(paths[1])), challenge), format)

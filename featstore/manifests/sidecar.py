@@ -1,0 +1,234 @@
+"""What lies beside a manifest's CSV: the class order, the root of the picture paths, and in a store the CSV's digest.
+
+Two files cannot be replaced in one step. In a store the JSON file therefore keeps the entry before it as well: between
+the two writes, or after a power cut there, the old CSV is still read with its own classes and root.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cer_fusion.featstore.errors import FormatError, ManifestError, NewerFormatError
+from cer_fusion.featstore.manifests.class_sets import ClassSet, found_classes
+from cer_fusion.featstore.manifests.csv_table import read_csv
+from cer_fusion.featstore.rows import document, files
+
+FORMAT, FORMAT_VERSION = "cer-manifest", 1
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sidecar:
+    """The content of `manifest.json`."""
+
+    classes: ClassSet
+    """In order."""
+    root: str
+    """Where the pictures' paths start, from the CSV's folder."""
+    csv_sha256: str = ""
+    """Of the CSV it belongs to; empty where the CSV may be edited."""
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    """What made the pictures, where that is known; JSON values."""
+    previous: Sidecar | None = None
+    """The entry before it, without its own previous one."""
+    bare: bool = False
+    """Stands for a CSV that had no JSON file beside it, and is read as such."""
+
+    def of(self, data: bytes) -> Sidecar | None:
+        """The entry that belongs to a CSV of these bytes; None if none does."""
+        if not self.csv_sha256:
+            return self
+        digest = hashlib.sha256(data).hexdigest()
+        return next((s for s in (self, self.previous) if s is not None and s.csv_sha256 == digest), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        labels = list(self.classes.labels)
+        body: dict[str, Any] = {
+            "classes": {"name": self.classes.name, "labels": labels, "first_id": self.classes.first_id},
+            "root": self.root,
+        }
+        if self.csv_sha256:
+            body["csv_sha256"] = self.csv_sha256
+        if self.origin:
+            body["origin"] = dict(self.origin)
+        if self.bare:
+            body["bare"] = True
+        if self.previous is not None:
+            body["previous"] = self.previous.to_json()
+        return body
+
+    @classmethod
+    def from_json(cls, body: dict[str, Any]) -> Sidecar:
+        """Undo `to_json`; raises KeyError, TypeError or AttributeError for anything else."""
+        name, labels, first_id = (body["classes"][key] for key in ("name", "labels", "first_id"))
+        texts = isinstance(labels, list) and all(isinstance(text, str) for text in (name, body["root"], *labels))
+        if not texts or type(first_id) is not int or not isinstance(body.get("csv_sha256", ""), str):
+            raise TypeError("a class list is a name, a list of texts and the number of the first class")
+        origin = body.get("origin", {})
+        if not isinstance(origin, dict):
+            raise TypeError("an origin is an object")
+        return cls(
+            classes=ClassSet(name=name, labels=tuple(labels), first_id=first_id),
+            root=body["root"],
+            csv_sha256=body.get("csv_sha256", ""),
+            origin=origin,
+            previous=cls.from_json(body["previous"]) if "previous" in body else None,
+            bare=body.get("bare") is True,
+        )
+
+
+def read_with_sidecar(path: Path) -> tuple[bytes, Sidecar | None]:
+    """Bytes of a CSV and what its JSON file says of it; None if there is no JSON file.
+
+    Raises
+    ------
+    FormatError
+        If the JSON file is not one of ours or is damaged, or the CSV is not the one that it was written with.
+    ManifestError
+        If there is no CSV.
+    """
+    if path.suffix.lower() == ".json":
+        raise ManifestError(f"{path} is the JSON file beside a manifest: name the CSV, {path.with_suffix('.csv').name}")
+    ours = in_store(path)
+    if ours and path.exists() and not path.is_file():  # reading a named pipe would wait for ever
+        raise FormatError(f"{path} is not a file: this is not a complete dataset")
+    for _ in range(_ATTEMPTS):  # a writer may be between its files
+        try:
+            sidecar = _read(path)
+        except NewerFormatError:
+            raise
+        except FormatError as error:
+            raise FormatError(f"{error}\n  {_advice(path)}") from None
+        data = read_csv(path)
+        if sidecar is None and ours:
+            raise FormatError(
+                f"{_beside(path)} is missing: without it the order of the classes would be guessed\n  {_advice(path)}"
+            )
+        found = None if sidecar is None else sidecar.of(data)
+        if found is not None and found.csv_sha256:
+            return data, None if found.bare else found
+        if (found is not None or sidecar is None) and _read(path) == sidecar:  # nothing else binds the two
+            return data, found
+    edit = "to change labels or splits, edit a manifest of your own and give it to: cer-feat relabel\n  "
+    raise FormatError(
+        f"{path} was changed or damaged after it was written: its digest is not the one in {_beside(path).name}\n"
+        f"  {edit if ours else ''}{_advice(path)}"
+    )
+
+
+def _advice(path: Path) -> str:
+    """How a pair that does not hold together is brought back."""
+    if in_store(path):
+        first = f"move {_beside(path)} away, then " if _beside(path).is_dir() else ""
+        return f"{first}bring it back with: cer-feat relabel with the manifest it was made from"
+    return (
+        "run the command that wrote it again\n"
+        f"  or remove {_beside(path).name}, and its classes are its labels in alphabetical order"
+    )
+
+
+def in_store(path: Path) -> bool:
+    """True for the `manifest.csv` of a dataset in a store."""
+    return path.name == "manifest.csv" and (path.absolute().parent.parent / "store.json").exists()
+
+
+def write_with_sidecar(path: Path, data: bytes, sidecar: Sidecar, *, sealed: bool) -> None:
+    """Write a CSV and its JSON file; an older pair is replaced, and at every moment one whole pair can be read.
+
+    Without a seal the JSON file binds both CSVs by their digests as long as the writing goes on, and none afterwards.
+
+    Raises
+    ------
+    FormatError
+        If a JSON file is there that is not ours, or is of a newer release. In a store a damaged one is replaced.
+    ManifestError
+        If the CSV's own name is that of a JSON file.
+    CommitError
+        If the disk refuses.
+    """
+    if path.suffix.lower() == ".json":
+        raise ManifestError(
+            f"{path}: a manifest is a CSV file, and the JSON file beside it has that name\n"
+            f"  write it to: {path.with_suffix('.csv')}"
+        )
+    if not sealed:
+        _read(path)  # never overwrite somebody else's file
+        write_with_sidecar(path, data, sidecar, sealed=True)
+        document.write(_beside(path), FORMAT, FORMAT_VERSION, sidecar.to_json())
+        return
+    new = replace(sidecar, csv_sha256=hashlib.sha256(data).hexdigest())
+    if _present(path) == new:  # nothing to do, which works in a read-only store too
+        return
+    for _ in range(_ATTEMPTS):  # again if another writer's JSON file came between our two
+        document.write(_beside(path), FORMAT, FORMAT_VERSION, replace(new, previous=_present(path)).to_json())
+        files.replace(path, data)
+        written = _read(path)
+        if written is not None and written.of(data) is not None:
+            return
+    raise FormatError(f"{path} is being written by others all the time: run the same command again")
+
+
+def write_new_with_sidecar(path: Path, data: bytes, sidecar: Sidecar) -> None:
+    """Write a CSV that may be edited and its JSON file under two new names; whoever takes the first has both.
+
+    As long as the writing goes on, the JSON file is bound to this CSV: one that somebody else puts there meanwhile, or
+    after a kill, is not read with these classes.
+
+    Raises
+    ------
+    OutputExistsError
+        If one of the names is taken; then neither is written.
+    CommitError
+        If the disk refuses.
+    """
+    beside = _beside(path)
+    if os.path.lexists(path):
+        raise files.taken(path)
+    bound = replace(sidecar, csv_sha256=hashlib.sha256(data).hexdigest())
+    document.write(beside, FORMAT, FORMAT_VERSION, bound.to_json(), overwrite=False)
+    try:
+        files.write_output(path, data, overwrite=False)
+    except BaseException:
+        if not (path.is_file() and path.read_bytes() == data):  # else it came after the CSV had got its name
+            files.remove(beside)
+        raise
+    document.write(beside, FORMAT, FORMAT_VERSION, sidecar.to_json())
+
+
+def _present(path: Path) -> Sidecar | None:
+    """The entry of the CSV that is there now, sealed; None if there is none, or either file is damaged.
+
+    A CSV without a JSON file has a bare one, but for stores, where the JSON file must be there.
+    """
+    try:
+        sidecar = _read(path)
+    except NewerFormatError:
+        raise
+    except FormatError:
+        return None
+    if not path.exists() or (sidecar is None and in_store(path)):
+        return None
+    data = path.read_bytes()
+    found = Sidecar(classes=found_classes(()), root=".", bare=True) if sidecar is None else sidecar.of(data)
+    return None if found is None else replace(found, csv_sha256=hashlib.sha256(data).hexdigest(), previous=None)
+
+
+def _read(path: Path) -> Sidecar | None:
+    beside = _beside(path)
+    if not beside.exists():
+        return None
+    body = document.read(beside, FORMAT, FORMAT_VERSION)
+    try:
+        return Sidecar.from_json(body)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FormatError(f"{beside} lacks a field of a {FORMAT}: {error}") from None
+
+
+def _beside(path: Path) -> Path:
+    return path.with_suffix(".json")

@@ -1,0 +1,1 @@
+"""Bytes of pictures, from folders, zip and tar files."""

@@ -1,0 +1,212 @@
+"""Pictures as the store sees them: bytes with a digest, in folders or inside zip and tar files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from cer_fusion.featstore.manifests.manifest import Manifest
+from cer_fusion.featstore.manifests.places import Places
+from cer_fusion.featstore.pictures.archives import Archive, bounded, inside_archive, open_archive
+
+T = TypeVar("T")
+_AHEAD = 4096
+"""Pictures whose hashing is asked for at a time."""
+
+
+HEAD_BYTES = 32
+"""As many as `picture_kind` looks at."""
+_BMP_HEADERS = {size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124)}
+_OPENED = {
+    b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF", b"II*\0": "TIFF",
+    b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF",
+}  # fmt: skip
+_OTHERS = {
+    b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL", b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000", b"8BPS": "Photoshop", b"\x76\x2f\x31\x01": "OpenEXR",
+}  # fmt: skip
+
+
+_HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1", b"miaf"}
+
+
+def picture_kind(head: bytes) -> tuple[str, bool]:
+    """What kind of picture a file is by its first bytes, empty if none, and whether backbones open that kind.
+
+    They have the same of their own; a test holds the two together.
+    """
+    for magic, kind in _OPENED.items():
+        if head.startswith(magic):
+            return kind, True
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP", True
+    if head[:2] == b"BM" and head[6:10] == bytes(4) and head[14:18] in _BMP_HEADERS:  # two letters alone say little
+        return "BMP", True
+    if head[4:8] == b"ftyp":  # ISO 14496-12: the brand, which tells pictures from videos
+        brand = head[8:12]
+        if brand in (b"avif", b"avis"):
+            return "AVIF", False
+        if brand in _HEIC:
+            return "HEIC", False
+        if brand == b"crx ":
+            return "Canon raw", False
+    return next((kind for magic, kind in _OTHERS.items() if head.startswith(magic)), ""), False
+
+
+class PictureSource:
+    """Reads the pictures of a manifest; safe to use from several threads, and from processes forked meanwhile.
+
+    Parameters
+    ----------
+    root : Path
+        Folder, zip file or tar file that the pictures' paths start at.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._places = Places(root)
+        self._local = threading.local()
+
+    def read(self, path: str) -> bytes:
+        """Bytes of one picture; where none lies under its path, of the only one that the path may mean (see `Places`).
+
+        Raises
+        ------
+        OSError
+            If it is missing, unreadable, or larger than 256 MiB.
+        """
+        if "\0" in path:  # no file system has such names; the calls would raise ValueError
+            raise OSError("its path holds a NUL character")
+        try:
+            return self._read(self._root / path)
+        except (FileNotFoundError, NotADirectoryError):
+            meant = self._places.find(path)
+            if meant is None or meant == path:
+                raise
+        return self._read(self._root / meant)
+
+    def digest(self, path: str) -> str:
+        """sha256 of the picture's bytes, in hex."""
+        return hashlib.sha256(self.read(path)).hexdigest()
+
+    def _read(self, full: Path) -> bytes:
+        by_process: dict[int, dict[Path, Archive]] = self._local.__dict__.setdefault("opened", {})
+        opened = by_process.setdefault(os.getpid(), {})  # a forked process would share each file's position
+        for archive in opened.keys() & set(full.parents):
+            return self._member(opened, archive, full.relative_to(archive).as_posix())
+        try:
+            if full.exists() and not full.is_file() and not full.is_dir():  # a pipe or a device has no end
+                raise OSError("is no file")
+            return bounded(full.stat().st_size, full.read_bytes)
+        except (FileNotFoundError, NotADirectoryError):
+            inside = inside_archive(full)
+            if inside is None:
+                raise
+        opened[inside[0]] = open_archive(inside[0])
+        return self._member(opened, *inside)
+
+    @staticmethod
+    def _member(opened: dict[Path, Archive], archive: Path, member: str) -> bytes:
+        try:
+            return opened[archive].read(member)
+        except OSError as error:
+            if error.errno is not None and not isinstance(error, FileNotFoundError):
+                del opened[archive]  # its file handle may be stale for good (ESTALE); the next read opens it anew
+            raise
+
+
+def digests(
+    manifest: Manifest, *, workers: int = 4, progress: Callable[[int], None] | None = None
+) -> tuple[list[str], dict[str, str]]:
+    """Hash every picture of a manifest.
+
+    Returns
+    -------
+    list of str
+        sha256 in hex per sample, in order; empty where the picture cannot be read.
+    dict
+        sample_id to reason, for those that cannot be read.
+    """
+    found, failed = each(manifest, lambda data: hashlib.sha256(data).hexdigest(), workers=workers, progress=progress)
+    return [digest or "" for digest in found], failed
+
+
+def each(
+    manifest: Manifest,
+    use: Callable[[bytes], T],
+    *,
+    workers: int = 4,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[list[T | None], dict[str, str]]:
+    """Read every picture of a manifest once and make something of its bytes, in several threads.
+
+    Returns
+    -------
+    list
+        What `use` gave per sample, in order; None where the picture cannot be read.
+    dict
+        sample_id to reason, for those that cannot be read.
+    """
+    source = PictureSource(manifest.root)
+    failed: dict[str, str] = {}
+
+    def one(i: int) -> T | None:
+        sample = manifest.samples[i]
+        try:
+            return use(source.read(sample.path))
+        except (OSError, MemoryError) as error:
+            failed[sample.sample_id] = reason_of(error)
+            return None
+
+    out: list[T | None] = []
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for start in range(0, len(manifest), _AHEAD):  # so that not a million calls wait in memory
+            for found in pool.map(one, range(start, min(start + _AHEAD, len(manifest)))):
+                out.append(found)
+                if progress is not None:
+                    progress(1)
+    return out, failed
+
+
+def repeats(manifest: Manifest, found: Sequence[str]) -> list[list[int]]:
+    """Positions of samples whose pictures are the same bytes, one list a picture that stands more than once."""
+    more_than_once = {digest for digest, count in Counter(found).items() if digest and count > 1}
+    places: dict[str, list[int]] = {}
+    for i, digest in enumerate(found):
+        if digest in more_than_once:
+            places.setdefault(digest, []).append(i)
+    return list(places.values())
+
+
+def across_splits(manifest: Manifest, groups: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Those repeated pictures that stand in more than one split: they leak."""
+    return [list(g) for g in groups if len({manifest.samples[i].split for i in g}) > 1]
+
+
+def reason_of(error: Exception) -> str:
+    """One line for the quarantine, without machine paths that would differ between runs."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "missing"
+    if isinstance(error, PermissionError):
+        return "permission denied"
+    if isinstance(error, IsADirectoryError):
+        return "is a folder"
+    if isinstance(error, MemoryError):
+        return f"memory did not suffice {error}".strip()
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def tells_of_reading(reason: str) -> bool:
+    """True for what `reason_of` says of a picture that could not be read.
+
+    Stores of before keep such an entry under the picture's digest where only its second read failed: it says nothing
+    about the picture.
+    """
+    plain = reason in {"missing", "permission denied", "is a folder", "is no file"}
+    return plain or reason.startswith("[Errno ") or " cannot be read: " in reason

@@ -1,0 +1,1 @@
+"""A feature's identity, its shards, and the view that joins features on their samples."""

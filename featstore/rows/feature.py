@@ -1,0 +1,281 @@
+"""One feature of a dataset: its folder of shards, and where in them each sample's row is."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import itertools
+import logging
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from cer_fusion.featstore.errors import FingerprintError, FormatError, NewerFormatError
+from cer_fusion.featstore.rows import files
+from cer_fusion.featstore.rows.shard import Rows, encode, parse_name
+from cer_fusion.featstore.rows.shard_reader import ShardHeader, read_header, read_strings
+from cer_fusion.featstore.rows.spec import FeatureSpec
+
+_ATTEMPTS = 5
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*@[0-9a-f]{12}")
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowIndex:
+    """Which shard and row holds each sample, and which samples could not be embedded."""
+
+    headers: tuple[ShardHeader, ...]
+    starts: npt.NDArray[np.int64] = field(repr=False)
+    """First row of each header's shard, counting through all shards."""
+    place: dict[str, int] = field(repr=False)
+    """sample_id to row, counting through all shards."""
+    quarantined: dict[str, tuple[str, str]] = field(repr=False)
+    """sample_id to (sha256 of the picture or empty, reason)."""
+    disputed: dict[str, tuple[int, int]] = field(repr=False)
+    """sample_id to two positions in `headers`, of shards of one generation that hold rows made from different pictures.
+    No run writes such shards; one was copied here. The sample has no row until an `extract` settles it."""
+
+    def rows_of(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Row of each sample, counting through all shards; -1 where it has none."""
+        return np.fromiter(map(self.place.get, ids, itertools.repeat(-1)), dtype=np.int64, count=len(ids))
+
+    def locate(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Position in `headers`, and row in that shard, of rows counted through all shards."""
+        shard = np.searchsorted(self.starts, rows, side="right").astype(np.int64) - 1
+        return shard, rows - self.starts[shard]
+
+    def image_digests(self) -> dict[str, str]:
+        """sample_id to the sha256 of the picture its row was made from; empty for imported rows."""
+        stored = [digest for header in self.headers for digest in read_strings(header, "image_digest")]
+        return {sample_id: stored[row] for sample_id, row in self.place.items()}
+
+    def generation_after(self, ids: Iterable[str]) -> int:
+        """Generation of a new shard that holds `ids`: above every shard whose entries it replaces."""
+        known = list(ids)
+        rows = self.rows_of(known)
+        placed, _ = self.locate(rows[rows >= 0])
+        newest = max((self.headers[shard].generation for shard in placed.tolist()), default=-1)
+        quarantine = {entry[0]: h.generation for h in self.headers for entry in h.quarantined}
+        disputed = [self.headers[shard].generation for i in known for shard in self.disputed.get(i, ())]
+        return max(newest, *disputed, *(quarantine.get(sample_id, -1) for sample_id in known), -1) + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexedShard:
+    """What the index needs to know of a shard."""
+
+    header: ShardHeader
+    ids: list[str] = field(repr=False)
+
+
+class Feature:
+    """A feature's folder. Opening reads `feature.json`; rows are read when asked for.
+
+    Raises
+    ------
+    FormatError
+        If the folder's name and its `feature.json` do not belong together.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self.spec = FeatureSpec.read(folder / "feature.json")
+        except NewerFormatError:
+            raise
+        except FormatError as error:
+            raise FormatError(
+                f"{error}\n"
+                f"  mend it with: cer-feat verify --repair, or run the same cer-feat extract (or import) again, which "
+                f"writes it anew; its rows stay, and other features are not affected"
+            ) from None
+        if not folder.name.endswith(f"@{self.spec.fingerprint[:12]}"):
+            raise FormatError(
+                f"{folder} holds the feature.json of {self.spec.fingerprint[:12]}: it was moved here by hand"
+            )
+        self._indexed: tuple[object, RowIndex] | None = None
+        self._read: dict[str, tuple[object, IndexedShard]] = {}
+
+    @classmethod
+    def create(cls, dataset: Path, spec: FeatureSpec) -> Feature:
+        """Open the feature of this identity, making its folder if it is new; a damaged `feature.json` is written anew.
+
+        Raises
+        ------
+        NewerFormatError
+            If a newer release wrote the one that is there.
+        """
+        folder = dataset / spec.folder
+        if not (folder / "feature.json").exists():
+            files.make_folder(folder)
+            spec.write(folder / "feature.json")
+        try:
+            return cls(folder)
+        except NewerFormatError:
+            raise
+        except FormatError as error:
+            log.warning("%s", str(error).partition("\n")[0])
+            return cls.write_anew(folder, spec)
+
+    @classmethod
+    def write_anew(cls, folder: Path, spec: FeatureSpec) -> Feature:
+        """Set a damaged `feature.json` aside and put that of `spec`, which the folder's name must be of, in place."""
+        files.set_aside(folder / "feature.json")
+        spec.write(folder / "feature.json")
+        log.warning("%s was written anew; the damaged one is beside it", folder / "feature.json")
+        return cls(folder)
+
+    @property
+    def label(self) -> str:
+        """`manet@3f9c1a2b77d0`."""
+        return self.folder.name
+
+    @property
+    def name(self) -> str:
+        """`manet`."""
+        return self.folder.name.rpartition("@")[0]
+
+    def shard_paths(self) -> list[Path]:
+        """The committed shards, by name."""
+        return shard_paths(self.folder)
+
+    def headers(self) -> list[ShardHeader]:
+        """Verified headers of all shards.
+
+        Raises
+        ------
+        DamagedShardError
+            If one is damaged.
+        FingerprintError
+            If one belongs to another feature.
+        """
+        return [shard.header for shard in self.indexed_shards()]
+
+    def indexed_shards(self) -> list[IndexedShard]:
+        """Header and sample ids of all shards, by name; each is read once, since a shard never changes.
+
+        Raises
+        ------
+        DamagedShardError, FingerprintError
+        """
+        return while_shards_change(lambda: [self._indexed_shard(path) for path in self.shard_paths()])
+
+    def index(self) -> RowIndex:
+        """Find every sample's row; of two shards that hold it, the higher generation counts, then the lower name.
+
+        Read again only when the folder's shards changed since the last time.
+        """
+        state = files.state(*self.shard_paths())
+        known = self._indexed  # looked at once: another thread may put a newer one there
+        if known is None or known[0] != state:
+            known = self._indexed = (state, _index(self.indexed_shards()))
+        return known[1]
+
+    def _indexed_shard(self, path: Path) -> IndexedShard:
+        state = files.state(path)
+        known = self._read.get(path.name)
+        if known is None or known[0] != state:
+            header = self.own(read_header(path))
+            known = self._read[path.name] = (state, IndexedShard(header=header, ids=read_strings(header, "ids")))
+        return known[1]
+
+    def commit(self, rows: Rows, *, index: int, generation: int) -> Path:
+        """Add one shard; the name holds the digest, so writing the same rows twice is harmless."""
+        name, data = encode(rows, fingerprint=self.spec.fingerprint, index=index, generation=generation)
+        files.commit(self.folder / name, data)
+        return self.folder / name
+
+    def write_quarantine(self, quarantined: dict[str, tuple[str, str]]) -> None:
+        """Write `quarantine.csv` for people; the shards' headers are what counts."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(("sample_id", "image_digest", "reason"))
+        writer.writerows((sample_id, *entry) for sample_id, entry in sorted(quarantined.items()))
+        files.replace(self.folder / "quarantine.csv", out.getvalue().encode())
+
+    def own(self, header: ShardHeader) -> ShardHeader:
+        """Pass a shard of this feature through; raises FingerprintError for any other."""
+        expected = {f"blocks/{name}": width for name, width in self.spec.blocks.items()}
+        found = {name: s.shape[-1] for name, s in header.segments.items() if name.startswith("blocks/")}
+        stored = {s.dtype for name, s in header.segments.items() if name.startswith("blocks/")}
+        alike = found == expected and stored == {np.dtype(self.spec.dtype).str}
+        if header.fingerprint != self.spec.fingerprint or not alike:
+            raise FingerprintError(
+                f"shard {header.path.name} belongs to another feature: expected fingerprint "
+                f"{self.spec.fingerprint[:12]} with blocks {dict(self.spec.blocks)}, however: "
+                f"{header.fingerprint[:12]} with {found}\n"
+                f"  in folder: {self.folder}\n"
+                f"  move it out of this folder; rows of two features are never mixed"
+            )
+        return header
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """The committed shards in a feature's folder, by name."""
+    return sorted(path for path in folder.iterdir() if parse_name(path.name))
+
+
+def is_feature_folder(path: Path) -> bool:
+    """True for a folder with the name of a feature's, whatever is inside."""
+    return _FOLDER.fullmatch(path.name) is not None and path.is_dir()
+
+
+def while_shards_change(read: Callable[[], T]) -> T:
+    """Call `read`, and again if a shard that it knew of was compacted away in the meantime."""
+    for _ in range(_ATTEMPTS - 1):
+        with contextlib.suppress(FileNotFoundError):
+            return read()
+    return read()
+
+
+def _index(found: Sequence[IndexedShard]) -> RowIndex:
+    newest_last = sorted(found, key=lambda shard: shard.header.path.name, reverse=True)
+    shards = sorted(newest_last, key=lambda shard: shard.header.generation)
+    headers = tuple(shard.header for shard in shards)
+    starts = np.cumsum([0, *(header.rows for header in headers)])[:-1]
+    place: dict[str, int] = {}
+    quarantined: dict[str, tuple[str, str]] = {}
+    disputed: dict[str, tuple[int, int]] = {}
+    index = RowIndex(headers=headers, starts=starts, place=place, quarantined=quarantined, disputed=disputed)
+    for number, (start, shard) in enumerate(zip(starts.tolist(), shards, strict=True)):
+        in_dispute = {} if place.keys().isdisjoint(shard.ids) else _disputes(index, number, shard.ids)
+        place.update(zip(shard.ids, range(start, start + shard.header.rows), strict=True))
+        for sample_id in quarantined.keys() & shard.ids if quarantined else ():
+            del quarantined[sample_id]
+        for sample_id in disputed.keys() & shard.ids if disputed else ():
+            if headers[disputed[sample_id][0]].generation < shard.header.generation:
+                del disputed[sample_id]  # a newer row settles it
+            else:
+                del place[sample_id]
+        for sample_id, digest, reason in shard.header.quarantined:
+            quarantined[sample_id] = (digest, reason)
+            place.pop(sample_id, None)
+            disputed.pop(sample_id, None)
+        for sample_id in in_dispute:
+            del place[sample_id]
+        disputed.update(in_dispute)
+    return index
+
+
+def _disputes(index: RowIndex, number: int, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Samples of a shard that an earlier one of its generation holds too, made from another picture."""
+    header = index.headers[number]
+    rows = index.rows_of(ids)
+    mine = read_strings(header, "image_digest")
+    theirs: dict[int, list[str]] = {}
+    found = {}
+    for at in np.flatnonzero(rows >= 0).tolist():
+        shard, row = (int(part) for part in index.locate(rows[at]))
+        if index.headers[shard].generation == header.generation:
+            if shard not in theirs:
+                theirs[shard] = read_strings(index.headers[shard], "image_digest")
+            if mine[at] != theirs[shard][row] and mine[at] and theirs[shard][row]:
+                found[ids[at]] = (shard, number)
+    return found

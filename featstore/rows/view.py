@@ -1,0 +1,152 @@
+"""Several features of one dataset, joined on `sample_id`, in manifest order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from cer_fusion.featstore.errors import IncompleteError, listing
+from cer_fusion.featstore.manifests.class_sets import ClassSet
+from cer_fusion.featstore.manifests.manifest import Manifest
+from cer_fusion.featstore.rows.feature import Feature, RowIndex
+from cer_fusion.featstore.rows.loading import load_rows
+from cer_fusion.featstore.rows.mapped import MappedBlock, MappedDataset, MappedFiles
+
+FloatArray = npt.NDArray[np.float32]
+BlockRows = FloatArray | MappedBlock
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class View:
+    """Rows of n samples from one or more features, and what is known about the samples."""
+
+    ids: tuple[str, ...] = field(repr=False)
+    """n sample ids, in manifest order."""
+    y: npt.NDArray[np.int64] = field(repr=False)
+    """Class index of each sample, shape (n,); -1 where there is no label."""
+    class_set: ClassSet
+    """The classes that `y` points into."""
+    splits: tuple[str, ...] = field(repr=False)
+    """Split of each sample."""
+    groups: tuple[str, ...] = field(repr=False)
+    """Group of each sample; its own id where it has none."""
+    blocks: Mapping[str, BlockRows] = field(repr=False)
+    """Block name (`vit`, `manet.local`) to (n, d) float32 rows, in the order the features were asked for."""
+    fingerprints: Mapping[str, str]
+    """Feature name to fingerprint."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in order."""
+        return self.class_set.labels
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Block name to number of columns, in order."""
+        return {name: rows.shape[1] for name, rows in self.blocks.items()}
+
+    def join(self) -> FloatArray:
+        """All blocks side by side, (n, sum of widths) float32, in block order."""
+        out = np.empty((len(self), sum(self.widths.values())), dtype=np.float32)
+        start = 0
+        for rows in self.blocks.values():
+            out[:, start : start + rows.shape[1]] = rows
+            start += rows.shape[1]
+        return out
+
+    def take(self, mask: Sequence[bool] | npt.NDArray[np.bool_]) -> View:
+        """The samples whose mask is true; mapped blocks stay mapped, loaded ones are copied."""
+        chosen = np.flatnonzero(np.asarray(mask, dtype=bool))
+        return View(
+            ids=tuple(self.ids[i] for i in chosen),
+            y=self.y[chosen],
+            class_set=self.class_set,
+            splits=tuple(self.splits[i] for i in chosen),
+            groups=tuple(self.groups[i] for i in chosen),
+            blocks={
+                name: rows.take(chosen) if isinstance(rows, MappedBlock) else rows[chosen]
+                for name, rows in self.blocks.items()
+            },
+            fingerprints=self.fingerprints,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One feature of a view, and which of its blocks (None: all)."""
+
+    key: str
+    """What the view calls the feature."""
+    feature: Feature
+    block: str | None = None
+
+
+def build_view(
+    manifest: Manifest, requests: Sequence[Request], *, drop_missing: bool, mapped: bool, verify: bool, where: str
+) -> View:
+    """Join features on `sample_id`; see `Store.view`."""
+    indexes = [request.feature.index() for request in requests]
+    rows = [index.rows_of(manifest.ids) for index in indexes]
+    keep = np.ones(len(manifest), dtype=bool)
+    for request, index, found in zip(requests, indexes, rows, strict=True):
+        present = found >= 0
+        if not present.all() and not drop_missing:
+            raise _incomplete(manifest, present, request, index, where)
+        keep &= present
+    if not keep.any():
+        raise IncompleteError(f"no sample of {manifest.where} has rows in all of: {', '.join(r.key for r in requests)}")
+    chosen = manifest if keep.all() else manifest.keep(keep)
+    blocks: dict[str, BlockRows] = {}
+    for request, index, found in zip(requests, indexes, rows, strict=True):
+        shard, row = index.locate(found[keep])
+        used, shard = np.unique(shard, return_inverse=True)
+        headers = [index.headers[number] for number in used]  # superseded shards may be compacted away any time
+        files = MappedFiles(headers) if mapped else None
+        names = [request.block] if request.block else list(request.feature.spec.blocks)
+        for name in names:
+            key = request.key if len(request.feature.spec.blocks) == 1 else f"{request.key}.{name}"
+            dataset = f"blocks/{name}"
+            if files is not None:
+                blocks[key] = MappedBlock(MappedDataset(headers, dataset, files), shard, row)
+            else:
+                blocks[key] = load_rows(headers, dataset, shard, row, verify=verify)
+    return View(
+        ids=chosen.ids,
+        y=chosen.y,
+        class_set=chosen.classes,
+        splits=chosen.split_of_each,
+        groups=chosen.group_of_each,
+        blocks=blocks,
+        fingerprints={request.key: request.feature.spec.fingerprint for request in requests},
+    )
+
+
+def _incomplete(
+    manifest: Manifest, present: npt.NDArray[np.bool_], request: Request, index: RowIndex, where: str
+) -> IncompleteError:
+    absent = [manifest.ids[i] for i in np.flatnonzero(~present)]
+    bad = [f"{sample_id} ({index.quarantined[sample_id][1]})" for sample_id in absent if sample_id in index.quarantined]
+    lines = [
+        f"{len(absent)} of {len(manifest)} samples have no row in {request.feature.label!r} (first: {listing(absent)})",
+        f"  in store: {where}",
+    ]
+    if bad:
+        lines.append(f"  {len(bad)} of them are in quarantine: {listing(bad)}")
+    unread = [i for i in absent if i in index.quarantined and not index.quarantined[i][0]]
+    if unread:
+        lines.append(f"  {len(unread)} of these could not be read then: the same cer-feat extract tries them again")
+    disputed = [sample_id for sample_id in absent if sample_id in index.disputed]
+    if disputed:
+        lines.append(
+            f"  {len(disputed)} of them stand in two shards, made from different pictures ({listing(disputed)}): "
+            f"a shard was copied here from elsewhere"
+        )
+    if len(bad) < len(absent):
+        lines.append(f"  finish it by running the same cer-feat extract (or import) again for {request.feature.name!r}")
+    lines.append("  or leave such samples out, by name: missing='drop' (--missing drop)")
+    return IncompleteError("\n".join(lines))

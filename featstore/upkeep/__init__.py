@@ -1,0 +1,1 @@
+"""Looking at every byte, naming what nothing needs any more, making small shards full."""

@@ -1,0 +1,293 @@
+"""A video file as a stream of upright RGB frames, one at a time, in the order in which they are shown.
+
+Nothing is resampled in time: a variable frame rate is kept frame for frame, and every frame knows its time. What a
+damaged file still gives is given, and every fault is told with the frame at which it was met.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from cer_fusion.backbones.errors import FramesError, PictureError, VideoError
+from cer_fusion.backbones.picture import check_size
+from cer_fusion.frames.opening import moving_pictures, opened, reason_of, require_av
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+CODE = 2
+"""Version of what stands here; part of the identity."""
+_FAULTS_TOLD = 20
+_STEADY = 0.1  # share by which the time from frame to frame may vary at a fixed rate: containers round times
+_ENDS_EARLY_S = 0.5  # sound may go on so long after the last picture
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VideoFrameRGB:
+    """One frame."""
+
+    number: int
+    """From 1, counting the frames that could be decoded."""
+    time_s: float | None
+    """When it is shown, from the file's own zero; None where the file does not say."""
+    picture: NDArray[np.uint8]
+    """(h, w, 3) RGB, upright, with square pixels."""
+    damaged: bool
+    """The decoder had to guess parts of it."""
+
+
+class VideoReader:
+    """Reads one video from its start to its end; `frames` is to be used once.
+
+    Parameters
+    ----------
+    path : Path
+
+    Attributes
+    ----------
+    faults : list of str
+        What went wrong, in the order in which it was met; complete when `frames` has ended.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.faults: list[str] = []
+        self._untold = 0
+        self._count = 0
+        self._first: float | None = None
+        self._shortest, self._longest = math.inf, 0.0
+        self._turns: set[int] = set()
+        self._mirrored = False
+        self._interlaced = 0
+        self._choice: str | None = None
+        self._tag = "0"
+        self._size: tuple[int, int] | None = None
+        self._promised: dict[str, Any] = {}
+        self._pixel_aspect = 1.0
+
+    def frames(self) -> Iterator[VideoFrameRGB]:
+        """Yield every frame in presentation order; memory does not grow with the video.
+
+        Raises
+        ------
+        VideoError
+            If the file is no video, or gives no frame.
+        FramesError
+            If the disk fails while it is read.
+        MissingExtraError
+            If PyAV is not installed.
+        """
+        last: float | None = None
+        with opened(self.path) as container:
+            stream, self._choice = moving_pictures(container, self.path)
+            self._promised = _promised(container, stream)
+            self._pixel_aspect = float(stream.sample_aspect_ratio or 1)
+            self._tag = _tag(stream, "rotate") or "0"
+            for raw in self._decoded(container, stream):
+                self._count += 1
+                self._interlaced += bool(raw.interlaced_frame)
+                time_s = None if raw.pts is None or raw.time_base is None else float(raw.pts * raw.time_base)
+                self._note_time(last, time_s)
+                last = time_s if time_s is not None else last
+                self._first = last if self._first is None else self._first
+                if raw.is_corrupt:
+                    self._fault(f"frame {self._count}: damaged, the decoder filled in what was missing")
+                yield VideoFrameRGB(
+                    number=self._count, time_s=time_s, picture=self._upright(raw), damaged=bool(raw.is_corrupt)
+                )
+        self._note_the_end(last)
+        if not self._count:
+            reason = self.faults[0] if self.faults else "it holds no picture"
+            raise VideoError(f"{self.path} gives no frame: {reason}")
+
+    @property
+    def promised(self) -> int | None:
+        """Frames that the file says it has; known with the first frame, None where it does not say."""
+        number: int | None = self._promised.get("frames_promised")
+        return number
+
+    def facts(self) -> dict[str, Any]:
+        """What the file turned out to be, once `frames` has ended; JSON values."""
+        known = self._longest > 0
+        return {
+            **self._promised,
+            "frames": self._count,
+            "stream_choice": self._choice,
+            "pixel_aspect": round(self._pixel_aspect, 4),
+            "turned_degrees": sorted(self._turns),
+            "mirrored": self._mirrored,
+            "interlaced": self._interlaced,
+            "variable_frame_rate": known and self._longest > (1 + _STEADY) * self._shortest,
+            "frame_s": {"shortest": self._shortest, "longest": self._longest} if known else None,
+            "faults": [*self.faults, *([f"and {self._untold} more"] if self._untold else [])],
+        }
+
+    def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+        """Frames as the decoder gives them; a packet that is none costs its own frames only."""
+        import av
+
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError as error:
+                self._fault(f"after frame {self._count}: the file cannot be read on: {reason_of(error)}")
+                packet = None
+            except OSError as error:  # of the disk, not of the file: another try may have it whole
+                raise FramesError(
+                    f"{self.path} cannot be read on after frame {self._count}: {error.strerror}\n"
+                    "  what was done is kept; run the same command again"
+                ) from None
+            try:
+                yield from (stream.decode(None) if packet is None else packet.decode())
+            except EOFError:  # the demuxer flushes by itself at a proper end
+                pass
+            except av.FFmpegError as error:
+                self._fault(f"after frame {self._count}: a packet cannot be decoded: {reason_of(error)}")
+            if packet is None:
+                return
+
+    def _upright(self, raw: VideoFrame) -> NDArray[np.uint8]:
+        """Square pixels, RGB, turned as the file's display matrix says."""
+        width = round(raw.width * self._pixel_aspect)
+        try:
+            check_size(width, raw.height)
+        except PictureError as error:
+            raise VideoError(f"{self.path}: {error}") from None
+        if self._size not in (None, (width, raw.height)):
+            self._fault(f"frame {self._count}: the picture's size changes to {width} x {raw.height}")
+        self._size = (width, raw.height)
+        turn, mirrored = self._turn(raw)
+        self._turns.add(turn)
+        self._mirrored |= mirrored
+        pixels = self._rgb(raw, width)
+        return np.ascontiguousarray(np.rot90(pixels[:, ::-1] if mirrored else pixels, turn // 90))
+
+    def _rgb(self, raw: VideoFrame, width: int) -> NDArray[np.uint8]:
+        """The values as the frame's own matrix and range say; what is transparent over black, as of pictures."""
+        import av
+
+        alpha = any(component.is_alpha for component in raw.format.components)
+        try:
+            pixels = raw.reformat(width=width, format="rgba" if alpha else "rgb24").to_ndarray()
+        except (av.FFmpegError, ValueError) as error:
+            raise VideoError(
+                f"{self.path}: frame {self._count} of format {raw.format.name} cannot be made RGB: {reason_of(error)}"
+            ) from None
+        if not alpha:
+            return cast(NDArray[np.uint8], pixels)
+        opaque = pixels[..., :3].astype(np.uint16) * pixels[..., 3:]
+        return ((opaque + 127) // 255).astype(np.uint8)
+
+    def _turn(self, raw: VideoFrame) -> tuple[int, bool]:
+        """Degrees counter-clockwise, after a mirroring from left to right, that the display matrix means."""
+        from av.sidedata.sidedata import Type
+
+        stored: Any = cast(Any, raw.side_data).get(Type.DISPLAYMATRIX)
+        if stored is None:
+            if self._count == 1 and self._tag not in ("", "0"):
+                self._fault(
+                    f"its tag 'rotate' says {self._tag} degrees, which FFmpeg no longer heeds and no display matrix "
+                    "confirms: it is kept as stored"
+                )
+            return 0, False
+        matrix = np.frombuffer(bytes(stored), np.int32)
+        a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
+        found = quarter_turns(a, b, c, d)
+        if found is None:
+            degrees = round(math.degrees(math.atan2(b, a))) % 360
+            raise VideoError(
+                f"{self.path} is to be turned by {degrees} degrees clockwise, or slanted, which is no quarter turn: "
+                "turn it upright first"
+            )
+        return found
+
+    def _note_time(self, last: float | None, time_s: float | None) -> None:
+        if last is None or time_s is None:
+            return
+        if time_s <= last:
+            self._fault(f"frame {self._count}: its time, {time_s:.3f} s, is not after {last:.3f} s")
+            return
+        self._shortest, self._longest = min(self._shortest, time_s - last), max(self._longest, time_s - last)
+
+    def _note_the_end(self, last: float | None) -> None:
+        promised, duration = self._promised["frames_promised"], self._promised["duration_s"]
+        if promised is not None and self._count < promised:
+            self._fault(f"after frame {self._count}: the video ends, though the file promises {promised} frames")
+        elif promised is None and duration is not None and last is not None and self._first is not None:
+            shown = last - self._first
+            if shown + _ENDS_EARLY_S < duration:
+                self._fault(
+                    f"after frame {self._count}: the video ends at {shown:.2f} s, though the file promises "
+                    f"{duration:.2f} s"
+                )
+
+    def _fault(self, text: str) -> None:
+        if len(self.faults) < _FAULTS_TOLD:
+            self.faults.append(text)
+        else:
+            self._untold += 1
+
+
+def quarter_turns(a: int, b: int, c: int, d: int) -> tuple[int, bool] | None:
+    """Read the linear part of a display matrix (ISO/IEC 14496-12, 6.2.2): x' = a x + c y, y' = b x + d y, y down.
+
+    Returns
+    -------
+    (int, bool) or None
+        Degrees counter-clockwise (0, 90, 180, 270), and whether the picture is mirrored from left to right before it
+        is turned; None for what is more than a degree away from all of these. A matrix of zeros means nothing.
+    """
+    if not (a or b or c or d):
+        return 0, False
+    mirrored = a * d - b * c < 0
+    if mirrored:
+        a, b = -a, -b
+    turn, upward = (math.degrees(angle) for angle in (math.atan2(b, a), math.atan2(-c, d)))  # clockwise
+    quarters = round(turn / 90)
+    off = max(abs((angle - 90 * quarters + 180) % 360 - 180) for angle in (turn, upward))
+    return (-90 * quarters % 360, mirrored) if off <= 1 else None  # a degree, as ffmpeg has it
+
+
+def decoder_versions() -> dict[str, str]:
+    """PyAV's version and those of the FFmpeg libraries that it brings."""
+    av = require_av()
+    libraries = {name: ".".join(map(str, number)) for name, number in sorted(av.library_versions.items())}
+    wanted = ("libavcodec", "libavformat", "libavutil", "libswscale")
+    return {"av": av.__version__, **{name: libraries[name] for name in wanted if name in libraries}}
+
+
+def _promised(container: InputContainer, stream: VideoStream) -> dict[str, Any]:
+    """What the file says of itself."""
+    rate = stream.average_rate
+    return {
+        "container": container.format.name,
+        "codec": stream.codec_context.name,
+        "average_rate": None if rate is None else f"{rate.numerator}/{rate.denominator}",
+        "frames_promised": stream.frames or None,
+        "duration_s": _duration(container, stream),
+    }
+
+
+def _tag(stream: VideoStream, name: str) -> str:
+    """What stands in a stream's metadata under a name, however that is capitalised there."""
+    return next((value for key, value in stream.metadata.items() if key.lower() == name), "")
+
+
+def _duration(container: InputContainer, stream: VideoStream) -> float | None:
+    """Seconds, of the pictures themselves where the file says it: sound may go on after them."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", _tag(stream, "duration"))  # Matroska
+    if tag:
+        return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
+    return None if container.duration is None else container.duration / 1_000_000

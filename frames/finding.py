@@ -1,0 +1,198 @@
+"""What lies at a path: videos, pictures, and what is neither. What is in a file decides, not how it is called.
+
+Folders are gone through with all folders in them and behind links; every file ends up somewhere or is counted.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cer_fusion.backbones.errors import MissingExtraError, VideoError
+from cer_fusion.backbones.picture import picture_kind
+from cer_fusion.frames.opening import list_kind, moving_pictures, opened
+from PIL import Image
+
+SUFFIXES = (
+    ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2",
+    ".mts", ".m2ts", ".m2t", ".ts", ".vob", ".ogv", ".mxf", ".rm", ".rmvb", ".divx", ".dv", ".h264", ".264", ".avc",
+    ".h265", ".265", ".hevc", ".m1v", ".m2v", ".ivf", ".mjpg", ".mjpeg", ".y4m", ".qt", ".nut", ".wtv",
+)  # fmt: skip
+"""Endings that say that a video is meant: such a file is told when it cannot be read. Others are found by content."""
+PICTURE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif",
+)  # fmt: skip
+"""Endings that say that a picture is meant."""
+Kind = Literal["video", "picture", "list", "other"]
+
+_HEAD = 4096
+_MAY_MOVE = (b"\x89PNG", b"GIF8")
+_SEQUENCES = (b"avis", b"hevc", b"hevx", b"hevm", b"hevs", b"msf1")
+"""Brands of what moves in a picture format: FFmpeg may play it."""
+_FRAMES_OF_JPEG = (".mjpg", ".mjpeg")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """What was found at a path."""
+
+    root: Path
+    """The folder, or that of the file."""
+    videos: tuple[Path, ...]
+    """In the order of their paths, as are the pictures."""
+    pictures: tuple[Path, ...]
+    left_out: dict[str, int]
+    """What is neither: an ending or a reason, and how many."""
+
+    def with_pictures_left_out(self) -> dict[str, int]:
+        """What is no video, counted."""
+        return {**Counter(f"{_ending(path)} (pictures)" for path in self.pictures), **self.left_out}
+
+
+def held_by(path: Path, *, apart_from: Path | None = None) -> Held:
+    """Look at a file, or at all files in a folder, the folders in it and behind links.
+
+    Parameters
+    ----------
+    path : Path
+    apart_from : Path, optional
+        A folder that is passed over: where results are written.
+
+    Raises
+    ------
+    VideoError
+        If there is nothing, or the folder cannot be read.
+    """
+    if not path.exists():
+        raise VideoError(f"there is no video or folder {path}")
+    left_out: Counter[str] = Counter()
+    found: dict[Kind, list[Path]] = {"video": [], "picture": [], "list": [], "other": []}
+    for one in _files(path, apart_from, left_out) if path.is_dir() else [path]:
+        kind = kind_of(one)
+        found[kind].append(one)
+        if kind in ("list", "other"):
+            left_out[_ending(one) + (" (lists of other files)" if kind == "list" else "")] += 1
+    return Held(
+        root=path if path.is_dir() else path.parent,
+        videos=tuple(found["video"]),
+        pictures=tuple(found["picture"]),
+        left_out=dict(sorted(left_out.items())),
+    )
+
+
+def kind_of(path: Path) -> Kind:
+    """What a file is: by its first bytes, by FFmpeg where they do not say, and by its ending where nothing can be read.
+
+    A file of a picture format that moves (GIF, PNG) is a video. One that is neither is what its ending says, so that
+    it is told where it cannot be read rather than passed over.
+    """
+    ending = path.suffix.lower()
+    meant: Kind = "video" if ending in SUFFIXES else "picture" if ending in PICTURE_SUFFIXES else "other"
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return meant
+    if _is_picture(head):
+        moves = head.startswith(_MAY_MOVE) and _moves(path)
+        return "video" if moves or ending in _FRAMES_OF_JPEG else "picture"
+    if list_kind(head) is not None:
+        return "list"
+    if _is_text(head):
+        return "other" if ending == ".ts" else meant  # TypeScript has that ending, too
+    film = meant == "picture" and head[4:8] == b"ftyp"  # a film that is called as a picture, whole or not
+    return "video" if ending in SUFFIXES or film or _decodes(path) else meant
+
+
+def is_moving_webp(path: Path) -> bool:
+    """Whether a file is a WebP picture that moves: none for FFmpeg, so that it is a picture and its first frame counts.
+
+    The flag is the second bit of the header of its extended form (WebP container specification).
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(21)
+    except OSError:
+        return False
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and head[20:21] != b"" and bool(head[20] & 2)
+
+
+def _files(folder: Path, apart_from: Path | None, left_out: Counter[str]) -> Iterator[Path]:
+    """All plain files, sorted; a folder that several ways lead to once, so that links in a circle end."""
+
+    def unreadable(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            raise VideoError(f"{folder} cannot be read: {error.strerror}") from None
+        left_out["folders that cannot be read"] += 1
+
+    skipped = None if apart_from is None else apart_from.resolve()
+    seen = {folder.resolve()}
+    found = []
+    for base, folders, names in os.walk(folder, followlinks=True, onerror=unreadable):
+        going_on = []
+        for name in sorted(folders, key=lambda name: (os.path.islink(os.path.join(base, name)), name)):
+            real = Path(base, name).resolve()
+            if real == skipped:
+                continue
+            if name.startswith("."):
+                left_out["hidden folders"] += 1
+            elif real in seen:
+                left_out["links to folders that are looked at anyway"] += 1
+            else:
+                seen.add(real)
+                going_on.append(name)
+        folders[:] = going_on
+        for name in names:
+            one = Path(base, name)
+            if name.startswith("."):
+                left_out["hidden files"] += 1
+            elif one.is_file():
+                found.append(one)
+            else:
+                left_out["links that lead nowhere" if one.is_symlink() else "what is no plain file"] += 1
+    yield from sorted(found)
+
+
+def _is_picture(head: bytes) -> bool:
+    """True for pictures of every kind, also those that are not opened here: whoever opens them tells what they are."""
+    return bool(picture_kind(head)[0]) and not (head[4:8] == b"ftyp" and head[8:12] in _SEQUENCES)
+
+
+def _moves(path: Path) -> bool:
+    """Whether a GIF or PNG has more than one picture."""
+    try:
+        with Image.open(path, formats=("GIF", "PNG")) as picture:
+            return bool(getattr(picture, "is_animated", False))
+    except Exception:  # a boundary: what a decoder cannot open is told by whoever reads it as a picture
+        return False
+
+
+def _is_text(head: bytes) -> bool:
+    if head.startswith(b"YUV4MPEG2") or b"\0" in head:
+        return False
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # which may end within a character
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _decodes(path: Path) -> bool:
+    """Whether FFmpeg finds a first frame in a file whose name does not say that it is a video."""
+    try:
+        with opened(path) as container:
+            stream, _ = moving_pictures(container, path)
+            return next(container.decode(stream), None) is not None
+    except MissingExtraError:
+        return False  # whoever reads videos says what to install
+    except Exception:  # a boundary: any file may be here, and FFmpeg raises nearly anything
+        return False
+
+
+def _ending(path: Path) -> str:
+    return path.suffix.lower() or "no ending"

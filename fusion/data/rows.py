@@ -1,0 +1,176 @@
+"""Rows: named blocks with their labels, as heads learn from them and are judged on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from cer_fusion.fusion.data.blocks import concat, widths_of
+from cer_fusion.fusion.data.joined import JoinedRows, Matrix, positions_of, taken
+from cer_fusion.fusion.errors import ReportError, nearest
+from cer_fusion.fusion.judging.metrics import indices
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+
+
+class View(Protocol):
+    """What a featstore view offers; the two packages do not import each other."""
+
+    @property
+    def blocks(self) -> Mapping[str, Any]:
+        """Block name -> (n, d) float32, in order: arrays, or maps that `numpy.asarray` loads."""
+
+    @property
+    def y(self) -> IntArray:
+        """(n,) positions in ``classes``."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in order."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Sample ids."""
+
+    @property
+    def groups(self) -> Sequence[str]:
+        """Video or subject of each row; empty text for none."""
+
+    @property
+    def fingerprints(self) -> Mapping[str, str]:
+        """Feature name -> fingerprint."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rows:
+    """Labelled rows of one split, checked once when they are made."""
+
+    blocks: Mapping[str, Any]
+    """Block name -> float32 (n, d), aligned by sample, in the order heads see them: arrays, or maps of them."""
+    y: IntArray
+    """(n,) positions in ``classes``."""
+    classes: tuple[str, ...]
+    """The declared classes in order."""
+    ids: tuple[str, ...] | None = None
+    """Sample ids; None numbers the rows."""
+    groups: tuple[str, ...] | None = None
+    """Video or subject of each row, empty text for none: rows of a group are not independent."""
+    features: tuple[str, ...] | None = None
+    """Feature (backbone) names; None takes what stands before the first dot of each block's name."""
+    fingerprints: Mapping[str, str] | None = None
+    """Feature -> fingerprint, kept in reports."""
+
+    def __post_init__(self) -> None:
+        """Refuse rows that do not belong together."""
+        concat({name: block[:0] for name, block in self.blocks.items()})  # raises BlockError on what is no block
+        object.__setattr__(self, "y", indices(self.y, self.classes))
+        sizes = {name: len(block) for name, block in self.blocks.items()} | {"y": len(self.y)}
+        sizes |= {} if self.ids is None else {"ids": len(self.ids)}
+        sizes |= {} if self.groups is None else {"groups": len(self.groups)}
+        if len(set(sizes.values())) > 1:
+            raise ReportError(
+                "blocks, labels, ids and groups must have the same rows, however: "
+                + ", ".join(f"{name} {size}" for name, size in sizes.items())
+            )
+        if not len(self.y):
+            raise ReportError("there are no rows\n  check the split's name and that its samples have labels")
+        if self.ids is not None and len(set(self.ids)) < len(self.ids):
+            raise ReportError("a sample id stands twice among the rows: they would count double")
+        self.by_feature()
+
+    @classmethod
+    def of(cls, view: View, *, load: bool = True, where: Any = None) -> Rows:
+        """Take the rows of a featstore view.
+
+        Parameters
+        ----------
+        view : View
+            Loaded or mapped.
+        load : bool
+            Read mapped blocks into memory. False leaves them where they are: `x` is then a `JoinedRows`, from which the
+            heads of `cer_fusion.fusion.heads.heads_in_pieces` learn, and about which every head can be asked.
+        where : mask or positions, optional
+            The rows to take, for example the labelled ones of a split; only those are read.
+        """
+        chosen = positions_of(slice(None) if where is None else where, len(view.y))
+        blocks = dict(view.blocks) if where is None else taken(view.blocks, chosen)
+        return cls(
+            blocks={name: np.asarray(block) for name, block in blocks.items()} if load else blocks,
+            y=view.y[chosen],
+            classes=tuple(view.classes),
+            ids=tuple(view.ids[i] for i in chosen),
+            groups=tuple(view.groups[i] for i in chosen),
+            features=tuple(view.fingerprints),
+            fingerprints=dict(view.fingerprints),
+        )
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return int(self.y.size)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Block name -> width, in order; what ``make_head(blocks=...)`` takes."""
+        return widths_of(self.blocks)
+
+    @property
+    def supports(self) -> IntArray:
+        """(k,) rows per class."""
+        return np.bincount(self.y, minlength=len(self.classes)).astype(np.int64)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Sample ids, or ``row 0``, ``row 1`` … when there are none."""
+        return self.ids if self.ids is not None else tuple(f"row {i}" for i in range(self.n))
+
+    @property
+    def clusters(self) -> tuple[str, ...] | None:
+        """The group of each row when any two rows share one, a name of its own for a row without; else None."""
+        if self.groups is None:
+            return None
+        named = [group for group in self.groups if group]
+        if len(set(named)) == len(named):
+            return None
+        return tuple(group or f"\0{i}" for i, group in enumerate(self.groups))
+
+    def x(self) -> Matrix:
+        """Return the joined matrix, (n, sum of widths) float32: an array, or `JoinedRows` if a block is lazy."""
+        if all(isinstance(block, np.ndarray) for block in self.blocks.values()):
+            return concat(self.blocks)
+        return JoinedRows(self.blocks)
+
+    def by_feature(self) -> dict[str, tuple[str, ...]]:
+        """Return the blocks of each feature, in order: ``{"manet": ("manet.local", "manet.multi_scale")}``."""
+        found: dict[str, tuple[str, ...]] = {}
+        for block in self.blocks:
+            found[self._feature(block)] = (*found.get(self._feature(block), ()), block)
+        return found
+
+    def only(self, blocks: Sequence[str]) -> Rows:
+        """Return the same rows with these blocks alone, in this order."""
+        for name in blocks:
+            if name not in self.blocks:
+                raise ReportError(f"there is no block {name!r}; {nearest(name, self.blocks)}")
+        return replace(self, blocks={name: self.blocks[name] for name in blocks})
+
+    def take(self, where: IntArray) -> Rows:
+        """Return the rows at these positions; lazy blocks are not read."""
+        return replace(
+            self,
+            blocks=taken(self.blocks, where),
+            y=self.y[where],
+            ids=None if self.ids is None else tuple(self.ids[i] for i in where),
+            groups=None if self.groups is None else tuple(self.groups[i] for i in where),
+        )
+
+    def _feature(self, block: str) -> str:
+        if self.features is None:
+            return block.split(".", 1)[0]
+        owners = [name for name in self.features if block == name or block.startswith(f"{name}.")]
+        if not owners:
+            raise ReportError(f"block {block!r} belongs to none of the features {', '.join(self.features)}")
+        return max(owners, key=len)

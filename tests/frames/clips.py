@@ -1,0 +1,106 @@
+"""Small videos made in the test, and a detector for them: faces are squares of pure colour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from cer_fusion.frames.faces import Face
+
+from tests.frames.faces.drawn import canvas
+
+SIZE = (96, 160)
+"""Height and width."""
+
+
+def write_clip(
+    path: Path,
+    pictures: Iterable[np.ndarray],
+    *,
+    times_ms: Sequence[int] | None = None,
+    matrix: list[int] | None = None,
+    codec: str = "libx264",
+    pixel_aspect: Fraction | None = None,
+    **options: str,
+) -> Path:
+    """Encode pictures at 25 frames a second, or at the times given; `options` are the container's."""
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1
+        if pixel_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
+        if times_ms is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        if matrix is not None:
+            stream.set_display_matrix(matrix)
+        for i, picture in enumerate(pictures):
+            if not i:
+                stream.height, stream.width = picture.shape[:2]
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            if times_ms is not None:
+                frame.pts, frame.time_base = times_ms[i], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def grey(level: int = 90) -> np.ndarray:
+    return np.full((*SIZE, 3), level, np.uint8)
+
+
+def counted(n: int) -> list[np.ndarray]:
+    """Frames that tell their number: a grey that rises by six."""
+    return [grey(6 * i) for i in range(n)]
+
+
+def busy(n: int) -> list[np.ndarray]:
+    """Frames of noise, so that each takes its share of the file."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 255, (*SIZE, 3), dtype=np.uint8) for _ in range(n)]
+
+
+def squares(*places: tuple[int, int], side: int = 24) -> np.ndarray:
+    """A frame with a white square at each (left, top)."""
+    frame = grey()
+    for left, top in places:
+        frame[top : top + side, left : left + side] = 255
+    return frame
+
+
+class SquareDetector:
+    """Finds white squares, left to right, and counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def detect(self, picture: np.ndarray) -> list[Face]:
+        self.asked += 1
+        white = picture.min(axis=2) > 200
+        columns = np.flatnonzero(white.sum(axis=0) > 8)
+        found = []
+        for run in np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1) if columns.size else []:
+            rows = np.flatnonzero(white[:, run].sum(axis=1) > 8)
+            left, top, right, bottom = float(run[0]), float(rows[0]), float(run[-1] + 1), float(rows[-1] + 1)
+            points = [(0.35, 0.4), (0.65, 0.4), (0.5, 0.6), (0.38, 0.8), (0.62, 0.8)]
+            landmarks = tuple((left + x * (right - left), top + y * (bottom - top)) for x, y in points)
+            found.append(Face(box=(left, top, right, bottom), score=0.9, landmarks=landmarks))
+        return found
+
+    def identity(self) -> dict[str, object]:
+        return {"detector": "squares"}
+
+    def versions(self) -> dict[str, str]:
+        return {"squares": "1"}
+
+
+def shots(lengths_and_faces: Sequence[tuple[int, Sequence[tuple[int, int, int]]]]) -> list[np.ndarray]:
+    """Frames of several shots, with a cut between them; faces drift by a pixel a frame."""
+    return [
+        canvas(*((number, left + i, top) for number, left, top in faces))[0]
+        for length, faces in lengths_and_faces
+        for i in range(length)
+    ]

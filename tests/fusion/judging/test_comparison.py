@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from cer_fusion.fusion import make_head
+from cer_fusion.fusion.data.rows import Rows
+from cer_fusion.fusion.errors import HeadDataError, ReportError
+from cer_fusion.fusion.judging.comparison import compare
+from cer_fusion.fusion.judging.metrics import scores
+from cer_fusion.fusion.judging.report import Report
+from cer_fusion.fusion.judging.statistics.intervals import wilson
+from cer_fusion.fusion.keeping.answers import aligned
+from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
+from sklearn.tree import ExtraTreeClassifier
+
+from tests.fusion.lazy import LazyBlock
+
+CLASSES = ("Sadly_Angry", "Sadly_Fearful", "Sadly_Surprised")
+CENTRES = np.random.default_rng(99).normal(size=(3, 7))
+
+
+def rows(n: int, seed: int, **changes: object) -> Rows:
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, n)
+    x = (CENTRES[y] + rng.normal(size=(n, 7))).astype(np.float32)
+    given = {
+        "blocks": {"vit": x[:, :3], "manet.local": x[:, 3:5], "manet.multi_scale": x[:, 5:]},
+        "y": y,
+        "classes": CLASSES,
+        "ids": tuple(f"{seed}/{i}" for i in range(n)),
+    }
+    return Rows(**given | changes)
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    heads = {"logistic": LogisticRegression(), "bayes": GaussianNB()}
+    return compare(heads, rows(90, 0), rows(60, 1), baseline="logistic", resamples=200, seed=4)
+
+
+def test_a_comparison_has_a_column_a_head_and_a_column_a_backbone(report):
+    assert [(c.name, c.kind) for c in report.columns] == [
+        ("logistic", "head"),
+        ("bayes", "head"),
+        ("vit", "single"),
+        ("manet", "single"),
+    ]
+    assert report.column("manet").blocks == ("manet.local", "manet.multi_scale")
+    assert report.column("vit").proba.shape == (60, 3)
+
+
+def test_a_heads_figures_are_those_of_fitting_it_by_hand(report):
+    train, test = rows(90, 0), rows(60, 1)
+    expected = LogisticRegression().fit(train.x(), train.y)
+    found = report.column("logistic")
+    assert np.allclose(found.proba, expected.predict_proba(test.x()))
+    assert (found.y_pred == expected.predict(test.x())).all()
+    assert found.scores.to_dict() == scores(test.y, found.y_pred, CLASSES).to_dict()
+    assert found.accuracy == wilson(int(found.scores.correct.sum()), 60)
+    assert found.scores.macro_f1 in found.macro_f1
+    assert found.fit_s >= 0
+    assert (found.fitted.predict_proba(test.x()) == found.proba).all()
+
+
+def test_every_column_but_the_baseline_is_tested_against_it(report):
+    assert report.column("logistic").versus is None
+    base = report.column("logistic")
+    for column in report.columns[1:]:
+        found = column.versus
+        assert found is not None
+        assert found.accuracy == pytest.approx(column.scores.accuracy - base.scores.accuracy)
+        assert found.macro_f1 == pytest.approx(column.scores.macro_f1 - base.scores.macro_f1)
+        assert found.only_head - found.only_baseline == round(60 * found.accuracy)
+        assert found.p <= found.p_holm <= 1
+
+
+def test_a_report_survives_its_file(report, tmp_path):
+    path = report.save(tmp_path / "deep" / "report.json")
+    again = Report.load(path)
+    assert again.to_dict() == report.to_dict()
+    assert (again.column("vit").proba == report.column("vit").proba).all()
+    assert again.column("vit").fitted is None
+    assert json.loads(path.read_text())["format"] == "cer-report"
+    assert [file.name for file in path.parent.iterdir()] == ["report.json"]
+
+
+def test_a_changed_report_is_refused(report, tmp_path):
+    path = report.save(tmp_path / "report.json")
+    whole = path.read_bytes()
+    other = whole.replace(b'"seed": 4', b'"seed": 5')
+    for damaged in (whole[:-9], other, b"[]", b"[" * 100_000, b"\xff", b'{"a": NaN}'):
+        path.write_bytes(damaged)
+        with pytest.raises(ReportError, match=r"report\.json"):
+            Report.load(path)
+
+
+def test_a_report_of_a_newer_version_is_refused_by_name(report, tmp_path):
+    path = report.save(tmp_path / "report.json")
+    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
+    with pytest.raises(ReportError, match="reads cer-report version 1, the file is version 2"):
+        Report.load(path)
+
+
+def test_unknown_keys_and_invented_figures_are_refused(report):
+    plain = report.to_dict()
+    with pytest.raises(ReportError, match="unknown keys extra"):
+        Report.from_dict({**plain, "extra": 1})
+    with pytest.raises(ReportError, match="lacks seed"):
+        Report.from_dict({key: value for key, value in plain.items() if key != "seed"})
+    plain["columns"][0]["scores"]["accuracy"] = 0.99
+    with pytest.raises(ReportError, match="do not follow"):
+        Report.from_dict(plain)
+
+
+def test_the_same_seed_gives_the_same_report_but_for_the_clock(report):
+    heads = {"logistic": LogisticRegression(), "bayes": GaussianNB()}
+    again = compare(heads, rows(90, 0), rows(60, 1), baseline="logistic", resamples=200, seed=4).to_dict()
+    first = report.to_dict()
+    for plain in (first, again):
+        for column in plain["columns"]:
+            column.update(fit_s=0, predict_s=0)
+    assert first == again
+
+
+def test_heads_are_told_the_blocks_and_the_seed_and_left_unfitted():
+    head = make_head("linear", random_state=None)
+    found = compare({"linear": head}, rows(60, 0), rows(30, 1), singles=False, resamples=20, seed=3)
+    params = found.column("linear").params
+    assert params["blocks"] == {"vit": 3, "manet.local": 2, "manet.multi_scale": 2}
+    assert params["random_state"] == 3
+    assert not hasattr(head, "classes_")
+    assert head.get_params()["blocks"] is None
+
+
+def test_a_comparison_says_what_it_can_show_and_how_much_its_best_flatters():
+    heads = {"logistic": LogisticRegression(), "bayes": GaussianNB(), "poor": GaussianNB(priors=[0.98, 0.01, 0.01])}
+    found = compare(heads, rows(90, 0), rows(120, 1), singles=False, baseline="bayes", resamples=2000)
+    power, flattery = found.notes[-2:]
+    assert power.startswith("Smallest true differences to 'bayes' that 120 such rows show in 80 of 100 cases")
+    assert "accuracy" in power
+    assert flattery.startswith("The best of 3 columns is chosen on the rows it is judged on")
+    assert set(found.column("bayes").letters) & set(found.column("logistic").letters)
+    assert not set(found.column("bayes").letters) & set(found.column("poor").letters)
+    versus = found.column("poor").versus
+    assert versus.p_macro_f1 == pytest.approx(2 / 2001)
+    assert versus.p_macro_f1_holm == pytest.approx(4 / 2001)
+    alone = compare({"bayes": GaussianNB()}, rows(90, 0), rows(60, 1), singles=False, resamples=20)
+    assert alone.notes == ()
+    assert alone.column("bayes").letters == ""
+    few = compare(heads, rows(90, 0), rows(60, 1), singles=False, resamples=20)
+    assert "No groups: 20 resamples cannot tell 3 columns apart." in few.notes
+
+
+def test_several_seeds_show_how_far_fits_lie_apart():
+    heads = {"tree": ExtraTreeClassifier(max_depth=3), "bayes": GaussianNB()}
+    train, test = rows(90, 0), rows(60, 1)
+    found = compare(heads, train, test, singles=False, baseline="bayes", seeds=3, resamples=100, seed=4)
+    tree, bayes = found.columns
+    for run, y_pred in enumerate([tree.y_pred, *(other.y_pred for other in tree.other_runs)]):
+        by_hand = ExtraTreeClassifier(max_depth=3, random_state=4 + run).fit(train.x(), train.y)
+        assert (y_pred == by_hand.predict(test.x())).all()
+    assert tree.spread("accuracy") > 0
+    assert bayes.spread("accuracy") == 0
+    assert tree.versus.accuracy == pytest.approx(tree.mean("accuracy") - bayes.mean("accuracy"))
+    assert any("No seed changes bayes: fitted once" in note for note in found.notes)
+    with pytest.raises(ReportError, match="at least one seed"):
+        compare(heads, train, test, seeds=0)
+
+
+def test_a_report_from_before_there_were_runs_and_folds_opens(report):
+    plain = report.to_dict()
+    old = {key: value for key, value in plain.items() if key != "folds"}
+    old["columns"] = [
+        {key: value for key, value in column.items() if key not in ("other_runs", "letters")}
+        | {"versus": column["versus"] and {k: v for k, v in column["versus"].items() if "p_macro_f1" not in k}}
+        for column in plain["columns"]
+    ]
+    found = Report.from_dict(old)
+    assert found.folds == 0
+    assert found.column("bayes").spread("macro_f1") is None
+    assert found.column("bayes").versus.p_macro_f1 is None
+    assert found.column("bayes").versus.p == report.column("bayes").versus.p
+
+
+def test_a_class_without_test_rows_is_stated():
+    test = rows(40, 1)
+    test = test.take(np.flatnonzero(test.y != 1))
+    found = compare({"bayes": GaussianNB()}, rows(60, 0), test, singles=False, resamples=20)
+    assert any(note.startswith("No test row of Sadly_Fearful") for note in found.notes)
+    assert np.isnan(found.columns[0].scores.recall[1])
+
+
+def test_a_class_without_training_rows_is_stated_and_never_answered():
+    train = rows(60, 0)
+    train = train.take(np.flatnonzero(train.y != 0))
+    found = compare({"bayes": GaussianNB()}, train, rows(40, 1), singles=False, resamples=20)
+    assert any(note.startswith("No training row of Sadly_Angry") for note in found.notes)
+    assert (found.columns[0].proba[:, 0] == 0).all()
+    assert found.columns[0].scores.recall[0] == 0
+
+
+def test_rows_that_share_groups_get_cluster_intervals_and_no_mcnemar():
+    test = rows(40, 1, groups=tuple(f"v{i // 8}" for i in range(40)))
+    heads = {"bayes": GaussianNB(), "logistic": LogisticRegression()}
+    found = compare(heads, rows(60, 0), test, singles=False, baseline="bayes", resamples=50)
+    assert found.clustered
+    assert found.columns[1].versus.p is None
+    assert found.columns[1].accuracy != wilson(int(found.columns[1].scores.correct.sum()), 40)
+
+
+@pytest.mark.parametrize(
+    ("heads", "train", "test", "options", "message"),
+    [
+        ({}, {}, {}, {}, "no head"),
+        ({"a": GaussianNB()}, {}, {}, {"baseline": "b"}, "no column 'b'"),
+        ({"vit": GaussianNB()}, {}, {}, {}, "'vit' is the title of a head and the name of a backbone"),
+        ({"a": GaussianNB()}, {}, {"classes": CLASSES[::-1]}, {}, "same classes"),
+        ({"a": GaussianNB()}, {}, {"blocks": {"vit": np.zeros((30, 3), np.float32)}}, {}, "same blocks"),
+        ({"a": GaussianNB()}, {}, {"ids": tuple(f"0/{i}" for i in range(30))}, {}, "30 samples are in train and in"),
+        ({"a": GaussianNB()}, {"groups": ("v",) * 60}, {"groups": ("v",) * 30}, {}, "1 groups have rows in train"),
+        (
+            {"a": GaussianNB()},
+            {"fingerprints": {"vit": "1"}},
+            {"fingerprints": {"vit": "2"}},
+            {},
+            "different features",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(heads, train, test, options, message):
+    with pytest.raises(ReportError, match=message):
+        compare(heads, rows(60, 0, **train), rows(30, 1, **test), resamples=20, **options)
+
+
+def test_a_failing_head_is_named():
+    with pytest.raises(ValueError, match="must be a float") as caught:
+        compare({"bad": LogisticRegression(C=-1)}, rows(60, 0), rows(30, 1), singles=False)
+    assert caught.value.__notes__ == ["in column: bad"]
+
+
+@pytest.mark.parametrize(
+    "table", [[[0.5, 0.6]], [[np.nan, 1.0]], [[-0.1, 1.1]], [[0.2, 0.3, 0.5]]], ids=["sum", "nan", "negative", "width"]
+)
+def test_an_answer_that_is_no_probability_table_is_refused(table):
+    with pytest.raises(ReportError, match="head 'x' must answer"):
+        aligned(np.array(table), np.array([0, 2]), 3, "head 'x'")
+
+
+def test_answers_are_spread_over_all_declared_classes():
+    assert aligned(np.array([[0.25, 0.75]]), np.array([0, 2]), 4, "x").tolist() == [[0.25, 0, 0.75, 0]]
+
+
+def lazily(given: Rows) -> Rows:
+    return replace(given, blocks={name: LazyBlock(block) for name, block in given.blocks.items()})
+
+
+def test_rows_that_stay_on_the_disk_are_compared_as_loaded_ones_are():
+    heads = {"linear": make_head("linear"), "mlp": make_head("mlp", hidden=(8,), epochs=15, lr=0.05, threads=1)}
+    train, test = rows(90, 0), rows(60, 1)
+    loaded = compare(heads, train, test, resamples=50)
+    lazy = compare(heads, lazily(train), lazily(test), resamples=50)
+    assert [column.name for column in lazy.columns] == ["linear", "mlp", "vit", "manet"]
+    for name in ("linear", "vit", "manet"):
+        np.testing.assert_allclose(lazy.column(name).proba, loaded.column(name).proba, atol=1e-3)
+    assert lazy.column("mlp").scores.accuracy > 0.6
+
+
+def test_a_head_that_would_load_lazy_rows_is_refused_and_named():
+    train, test = rows(90, 0), rows(60, 1)
+    with pytest.raises(
+        ReportError, match=r"'bayes' is a GaussianNB, which knows arrays only: it would load 2,520 bytes"
+    ):
+        compare({"bayes": GaussianNB()}, lazily(train), test, singles=False)
+    with pytest.raises(HeadDataError, match="'late' learns from rows in memory only") as caught:
+        compare({"mine": make_head("late")}, lazily(train), test, singles=False)
+    assert caught.value.__notes__ == ["in column: mine"]
+    compare({"late": make_head("late")}, train, lazily(test), singles=False, resamples=50)
