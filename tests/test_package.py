@@ -11,6 +11,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import cer_fusion
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -114,6 +115,4 @@ def test_public_names_come_when_they_are_asked_for():
 
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        import cer_fusion
-
         cer_fusion.nothing  # noqa: B018
