@@ -31,7 +31,7 @@ def one_thread():
 def cer(faces):
     """Run `cer-feat finetune …` or `extract …` where a manifest of 28 + 14 schematic faces lies."""
     app = make_app("Toy front door.")
-    app.command("finetune")(feat_finetune.finetune)
+    app.command("finetune")(finetune.finetune)
     app.command("extract")(feat_extract.extract)
 
     def cer(command: str, *, code: int = 0):
@@ -185,13 +185,13 @@ def test_a_signal_ends_a_run_in_words_and_the_next_one_goes_on(cer, tmp_path, ca
     code = (
         "import os, signal, sys\n"
         "import torch; torch.set_num_threads(1)\n"
-        "from cer_fusion.commands import feat_finetune; from cer_fusion.commands.console import app\n"
+        "from cer_fusion.commands.feat import finetune; from cer_fusion.commands.console import app\n"
         "from cer_fusion.backbones.finetuning.run import Run\n"
         "update = Run._update\n"
         "def kill(self, parts, size):\n"
         "    update(self, parts, size); os.kill(os.getpid(), signal.SIGTERM)\n"
         "Run._update = kill\n"
-        "front = app('Toy.'); front.command('finetune')(feat_finetune.finetune); front.command('x')(lambda: None)\n"
+        "front = app('Toy.'); front.command('finetune')(finetune.finetune); front.command('x')(lambda: None)\n"
         f"front({TINY.split()!r})"
     )
     found = subprocess.run(
