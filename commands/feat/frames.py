@@ -139,7 +139,7 @@ def tell_made(made: MadeFrames) -> None:
 
 def tell_frames_from_zero(ids: Iterable[str]) -> None:
     """Say early what smoothing and submitting would refuse late."""
-    from cer_fusion.challenge.timeline import counted_from_zero
+    from cer_fusion.challenge import counted_from_zero
 
     note = counted_from_zero(ids)
     if note is not None:

@@ -38,10 +38,9 @@ def check_table(
 
     Example: cer-fuse check-table paper.csv --supports 38,35,116,135,33,22,18
     """
-    from cer_fusion.challenge.published.report import check_report
-    from cer_fusion.challenge.published.report import check_table as check
-    from cer_fusion.challenge.published.support_search import find_supports
-    from cer_fusion.challenge.published.table import read_table
+    from cer_fusion.challenge import check_report, read_table
+    from cer_fusion.challenge import check_table as check
+    from cer_fusion.challenge.published_check import find_supports
 
     check_format(format)
     table = read_table(file)

@@ -28,9 +28,8 @@ def choose(
 
     Example: cer-fuse choose mlp.csv late.csv linear.csv --template template.csv
     """
-    from cer_fusion.challenge.submission import abaw_ce, answer, choose_by_prior, read_template
-    from cer_fusion.challenge.submission.choosing import ASSUMES
-    from cer_fusion.challenge.submission.tables import candidates_table
+    from cer_fusion.challenge import abaw_ce, answer, choose_by_prior, read_template
+    from cer_fusion.challenge.answering import ASSUMES, candidates_table
     from cer_fusion.fusion.keeping.predictions import read_predictions
 
     check_format(format)

@@ -108,7 +108,7 @@ def predict(
         tell_frames_from_zero(stored.ids)
         _answer(stored, output, as_json, overwrite)
         return
-    from cer_fusion.challenge.timeline import Smoothing, Timeline
+    from cer_fusion.challenge import Smoothing, Timeline
     from cer_fusion.commands.predict_sources import PictureSource, Shown, marks_of, source_of, tell_left_out
     from cer_fusion.commands.recreated import answering
     from cer_fusion.frames import FrameSettings
@@ -158,7 +158,7 @@ def _collected(answers: Any, classes: tuple[str, ...]) -> Predictions:
 
 
 def _smoothed(found: Predictions, setting: Any) -> Predictions:
-    from cer_fusion.challenge.timeline import Timeline, smoothed
+    from cer_fusion.challenge import Timeline, smoothed
 
     say(f"smoothing: [bold]{escape(setting.text)}[/]. {escape(Timeline.of(found.ids).gaps_text())}")
     return smoothed(found, setting)

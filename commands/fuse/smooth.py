@@ -13,7 +13,7 @@ from cer_fusion.commands.outputs import WRITTEN, Overwrite, check_outputs
 from cer_fusion.commands.render import TABLE, TableFormat, check_format, show_table
 
 if TYPE_CHECKING:
-    from cer_fusion.challenge.timeline import Smoothing
+    from cer_fusion.challenge import Smoothing
     from cer_fusion.fusion.keeping.predictions import Predictions
 
 
@@ -59,7 +59,7 @@ def smooth(
 
     Example: cer-fuse smooth predictions.csv --method box --window 5:101:8 -o smoothed.csv
     """
-    from cer_fusion.challenge.timeline import (
+    from cer_fusion.challenge import (
         Timeline,
         learned_transitions,
         parse_windows,
@@ -67,8 +67,8 @@ def smooth(
         smoothed,
         sweep_smoothing,
     )
-    from cer_fusion.challenge.timeline.setting import CHAINS
-    from cer_fusion.challenge.timeline.sweep_table import smoothing_table
+    from cer_fusion.challenge.smoothing import CHAINS
+    from cer_fusion.challenge.smoothing_sweep import smoothing_table
     from cer_fusion.fusion.keeping.predictions import predictions_csv, read_predictions, write_predictions
 
     check_format(format)

@@ -14,8 +14,7 @@ from cer_fusion.commands.outputs import Overwrite, check_outputs
 from cer_fusion.commands.render import TableFormat, check_format, show_table
 
 if TYPE_CHECKING:
-    from cer_fusion.challenge.prior_shift import Correction
-    from cer_fusion.challenge.submission import Answers
+    from cer_fusion.challenge import Answers, PriorCorrection
     from cer_fusion.fusion.keeping.predictions import Predictions
 
 
@@ -101,8 +100,7 @@ def submit(
             param_hint="--template" if template is None else "--output",
         )
     elif predictions is not None:
-        from cer_fusion.challenge.submission import abaw_ce, answer, read_template
-        from cer_fusion.challenge.timeline import Smoothing
+        from cer_fusion.challenge import Smoothing, abaw_ce, answer, read_template
         from cer_fusion.fusion.keeping.predictions import read_predictions
 
         check_outputs({"--output": output}, overwrite=overwrite, apart_from=(predictions, template, validation))
@@ -123,11 +121,10 @@ def submit(
 
 def _correction(
     given: Predictions, kind: str | None, validation: Path | None, source_prior: str | None
-) -> Correction | None:
+) -> PriorCorrection | None:
     """The correction asked for, worked out on these predictions; says what it assumes."""
     import numpy as np
-    from cer_fusion.challenge.prior_shift import Validation, correct
-    from cer_fusion.challenge.submission import abaw_ce
+    from cer_fusion.challenge import Validation, abaw_ce, correct
     from cer_fusion.fusion.keeping.predictions import read_predictions
 
     if source_prior not in (None, "uniform"):
@@ -150,10 +147,10 @@ def _correction(
 
 
 def _report(
-    answers: Answers, correction: Correction | None, output: Path, format: str, as_json: bool, *, videos: bool
+    answers: Answers, correction: PriorCorrection | None, output: Path, format: str, as_json: bool, *, videos: bool
 ) -> None:
-    from cer_fusion.challenge.submission import abaw_ce
-    from cer_fusion.challenge.submission.tables import classes_table, coverage_table
+    from cer_fusion.challenge import abaw_ce
+    from cer_fusion.challenge.answering import classes_table, coverage_table
 
     challenge = abaw_ce()
     if as_json:
@@ -169,7 +166,7 @@ def _report(
 
 
 def _check(path: Path, template: Path | None, as_json: bool) -> None:
-    from cer_fusion.challenge.submission import abaw_ce, check, read_template
+    from cer_fusion.challenge import abaw_ce, check, read_template
 
     challenge = abaw_ce()
     faults = check(path.read_bytes(), challenge, None if template is None else read_template(template, challenge))
@@ -185,8 +182,8 @@ def _check(path: Path, template: Path | None, as_json: bool) -> None:
 
 
 def _diff(paths: tuple[Path, Path], format: str, as_json: bool) -> None:
-    from cer_fusion.challenge.submission import abaw_ce, difference, read_submission
-    from cer_fusion.challenge.submission.tables import difference_table
+    from cer_fusion.challenge import abaw_ce, difference, read_submission
+    from cer_fusion.challenge.answering import difference_table
 
     challenge = abaw_ce()
     found = difference(read_submission(paths[0], challenge), read_submission(paths[1], challenge), challenge)

@@ -12,8 +12,8 @@ from cer_fusion.demofaces import ActionUnits, draw_face, write_dataset
 from cer_fusion.featstore import class_set
 from PIL import Image
 
-from tests.challenge.published.paper import PAPER
-from tests.challenge.submission.templates import template_of
+from tests.challenge.paper import PAPER
+from tests.challenge.templates import template_of
 from tests.featstore.manifests.adapters.layouts import fill, npy
 
 UNITS: Mapping[str, tuple[int, ...]] = {

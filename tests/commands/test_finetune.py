@@ -31,7 +31,7 @@ def one_thread():
 def cer(faces):
     """Run `cer-feat finetune …` or `extract …` where a manifest of 28 + 14 schematic faces lies."""
     app = make_app("Toy front door.")
-    app.command("finetune")(finetune.finetune)
+    app.command("finetune")(feat_finetune.finetune)
     app.command("extract")(feat_extract.extract)
 
     def cer(command: str, *, code: int = 0):

@@ -8,7 +8,7 @@ import pytest
 from cer_fusion.fusion import Report
 from cer_fusion.fusion.keeping.runs.folder import read_run
 
-from tests.challenge.published.paper import PAPER
+from tests.challenge.paper import PAPER
 from tests.fusion.kept import kept
 
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from cer_fusion.challenge.submission import abaw_ce, answer, read_submission, read_template
-from cer_fusion.challenge.timeline import Smoothing
+from cer_fusion.challenge import Smoothing, abaw_ce, answer, read_submission, read_template
 from cer_fusion.fusion.keeping.predictions import read_predictions
 
 from tests.commands.videos import LENGTHS, write_miniature

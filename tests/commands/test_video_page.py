@@ -11,7 +11,7 @@ pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
 from cer_fusion.fusion.keeping.predictions import read_predictions
 
-from tests.challenge.submission.templates import template_of
+from tests.challenge.templates import template_of
 from tests.commands.test_frames import detector, videos  # noqa: F401  # fixtures
 from tests.frames.faces.drawn import canvas
 from tests.pages import Page, options

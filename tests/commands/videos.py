@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cer_fusion.challenge.submission import abaw_ce
+from cer_fusion.challenge import abaw_ce
 from cer_fusion.fusion.keeping.predictions import write_predictions
 
-from tests.challenge.submission.templates import template_of
-from tests.challenge.timeline.videos import video_predictions
+from tests.challenge.templates import template_of
+from tests.challenge.videos import video_predictions
 
 LENGTHS = (60, 45, 52)
 

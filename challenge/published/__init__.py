@@ -1,1 +1,0 @@
-"""Other people's tables: read, turned into whole numbers of faces, and searched for cells that cannot be."""

@@ -1,0 +1,317 @@
+"""Smoothing predictions of videos over time, within a video and never across: probabilities in, probabilities out.
+
+Windows are centred, and frames beyond the ends of a video do not count: the weights of those that are there are scaled
+up to 1. Rows stay probabilities.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+from cer_fusion.challenge.hmm import best_path, evidence_of, learned_transitions, posterior, sticky
+from cer_fusion.challenge.timeline import Timeline, filled
+from cer_fusion.fusion.errors import PredictionsError, TimelineError, nearest
+from cer_fusion.fusion.keeping.predictions import Predictions
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+_LOG = logging.getLogger(__name__)
+
+Method: TypeAlias = Literal["none", "box", "gaussian", "median", "exponential", "hmm", "viterbi"]
+Stickiness: TypeAlias = Literal["window", "labels", "em"]
+
+METHODS: tuple[str, ...] = get_args(Method)
+"""Every method, plainest first."""
+CHAINS = ("hmm", "viterbi")
+"""Methods whose window is how long a class stays on average."""
+STICKINESS: tuple[str, ...] = get_args(Stickiness)
+MOST_WINDOW, MOST_SETTINGS = 1_000_001, 1_000
+
+_CENTRED = ("box", "gaussian", "median")
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """One way to smooth; checked once when made."""
+
+    method: Method = "none"
+    """Mean (box, gaussian, exponential) or median over a window; a hidden Markov model's posterior (hmm) or its single
+    most likely path (viterbi)."""
+    window: int | None = None
+    """Frames: the whole width (box, gaussian, median; odd), the span (exponential), or how long a class stays on
+    average (hmm, viterbi). None where there is nothing to give."""
+    stickiness: Stickiness = "window"
+    """Where a hidden Markov model has its transitions from: the window, labelled videos, or EM without labels."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be done."""
+        if self.method not in METHODS:
+            raise TimelineError(f"there is no smoothing method {self.method!r}; {nearest(self.method, METHODS)}")
+        if self.stickiness not in STICKINESS:
+            raise TimelineError(f"there is no stickiness {self.stickiness!r}; {nearest(self.stickiness, STICKINESS)}")
+        if self.stickiness != "window" and self.method not in CHAINS:
+            raise TimelineError(f"method {self.method!r} learns no stickiness: only {' and '.join(CHAINS)} do")
+        if (self.method == "none" or self.stickiness != "window") != (self.window is None):
+            given = "no window" if self.window is None else f"window {self.window}"
+            raise TimelineError(f"{self.text} needs {'a' if self.window is None else 'no'} window, however: {given}")
+        if self.window is not None:
+            _check_window(self.method, self.window)
+
+    @property
+    def text(self) -> str:
+        """The setting in its notation: ``box:51``, ``hmm:em``, ``none``."""
+        detail = self.window if self.stickiness == "window" else self.stickiness
+        return self.method if detail is None else f"{self.method}:{detail}"
+
+    @classmethod
+    def parse(cls, text: str) -> Smoothing:
+        """Read ``METHOD:FRAMES``, ``hmm:labels``, ``hmm:em`` (viterbi likewise) or ``none``."""
+        method, _, detail = text.strip().partition(":")
+        if detail in STICKINESS[1:]:
+            return cls(method=method, stickiness=detail)  # type: ignore[arg-type]
+        if method in METHODS[1:] and not re.fullmatch("[0-9]{1,8}", detail):
+            raise TimelineError(
+                f"cannot read the smoothing {text!r}\n  write METHOD:FRAMES, for example box:51, or hmm:em"
+            )
+        return cls(method=method, window=int(detail) if detail else None)  # type: ignore[arg-type]
+
+
+def parse_windows(text: str) -> tuple[int, ...]:
+    """Read ``51``, ``5,25,51`` or ``5:101:8`` (both ends and the step, in frames); rising, each once.
+
+    Raises
+    ------
+    TimelineError
+        Quoting the part that cannot be read.
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        numbers = part.strip().split(":")
+        if len(numbers) not in (1, 3) or not all(re.fullmatch("[0-9]{1,8}", number) for number in numbers):
+            raise TimelineError(
+                f"cannot read the window {part.strip()!r}\n  write frames (51), several (5,25,51), or start:stop:step"
+            )
+        start, stop, step = map(int, numbers if len(numbers) == 3 else (*numbers, *numbers, "1"))
+        if step < 1 or stop < start:
+            raise TimelineError(f"a range of windows needs start <= stop and a step of 1 or more, however: {part!r}")
+        if (stop - start) // step + 1 + len(found) > MOST_SETTINGS:
+            raise TimelineError(f"more than {MOST_SETTINGS:,} windows in {text!r}\n  take a larger step")
+        found.update(range(start, stop + 1, step))
+    return tuple(sorted(found))
+
+
+def settings_of(
+    methods: Sequence[str], windows: Sequence[int] = (), stickiness: Sequence[str] = ("window",)
+) -> tuple[Smoothing, ...]:
+    """Every method with every window it takes; hidden Markov models with every source of stickiness as well.
+
+    Raises
+    ------
+    TimelineError
+        If there is no method, or a method needs a window and none is given.
+    """
+    found: list[Smoothing] = []
+    for method in methods:
+        learned = [source for source in stickiness if source != "window"] if method in CHAINS else []
+        found += [Smoothing(method=method, stickiness=source) for source in learned]  # type: ignore[arg-type]
+        if method == "none":
+            found.append(Smoothing())
+        elif method not in CHAINS or "window" in stickiness:
+            found += [Smoothing(method=method, window=window) for window in windows or (None,)]  # type: ignore[arg-type]
+    if not found:
+        raise TimelineError(f"no smoothing method is given; known: {', '.join(METHODS)}")
+    return tuple(dict.fromkeys(found))
+
+
+def _check_window(method: str, window: int) -> None:
+    least = 2 if method in CHAINS else 1
+    if not least <= window <= MOST_WINDOW:
+        raise TimelineError(f"a window of {method} lies between {least} and {MOST_WINDOW:,} frames, however: {window}")
+    if method in _CENTRED and window % 2 == 0:
+        raise TimelineError(
+            f"a window of {method} is centred on its frame and so an odd number of frames, however: {window}\n"
+            f"  take {window - 1} or {window + 1}; in a range start with an odd number and step by an even one"
+        )
+
+
+def smoothed(
+    predictions: Predictions, setting: Smoothing, *, transitions: FloatArray | None = None, fill: bool = False
+) -> Predictions:
+    """Smooth predictions within each video.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        Ids as `parse_frame` reads them, in any order; rows must be probabilities. Frames missing inside a video are
+        interpolated before a window slides over it (a hidden Markov model takes them as no evidence).
+    setting : Smoothing
+        Method and window. "viterbi" answers with a path: rows of one 1 and zeros.
+    transitions : float64 array of shape (k, k), optional
+        Of a hidden Markov model whose stickiness is learned; None learns by EM from these rows, and refuses
+        ``labels``, which must be learned on other videos (`learned_transitions`).
+    fill : bool
+        Answer for the missing frames as well; rows then stand video by video in time order. False answers the rows as
+        they came.
+
+    Raises
+    ------
+    PredictionsError
+        If rows are no probabilities.
+    TimelineError
+        If an id names no frame, or transitions are needed and not given.
+    """
+    check_probabilities(predictions)
+    timeline = Timeline.of(predictions.ids)
+    if not timeline.tracks:
+        return predictions
+    tracks = smooth_tracks(predictions.proba, timeline, setting, needed_transitions(predictions, setting, transitions))
+    if fill:
+        return _every_frame(predictions, timeline, tracks)
+    return replace(predictions, proba=rows_of(tracks, timeline))
+
+
+def smooth_tracks(
+    proba: FloatArray, timeline: Timeline, setting: Smoothing, transitions: FloatArray | None = None
+) -> list[FloatArray]:
+    """Smooth (n, k) rows: for each video (t, k) from its first to its last frame, gaps closed."""
+    if setting.method in CHAINS:
+        moves = sticky(proba.shape[1], setting.window or 1) if transitions is None else transitions
+        evidence = evidence_of(proba, timeline)
+        if setting.method == "hmm":
+            return posterior(evidence, moves)
+        return [np.eye(proba.shape[1])[path] for path in best_path(evidence, moves)]
+    tracks = [one.values for one in filled(proba, timeline)]
+    if setting.method == "none":
+        return tracks
+    return [_WINDOWS[setting.method](track, setting.window or 1) for track in tracks]
+
+
+def rows_of(tracks: list[FloatArray], timeline: Timeline) -> FloatArray:
+    """Take the frames that have a row back out of whole videos: (n, k) in the order of the rows."""
+    out = np.empty((timeline.n, tracks[0].shape[1]))
+    for values, track in zip(tracks, timeline.tracks, strict=True):
+        out[track.rows] = values[track.frames - track.frames[0]]
+    return out
+
+
+def check_probabilities(predictions: Predictions) -> None:
+    """Refuse rows that are no probabilities, naming the first."""
+    proba = predictions.proba
+    wrong = np.flatnonzero((proba < 0).any(axis=1) | (np.abs(proba.sum(axis=1) - 1) > 1e-3))
+    if wrong.size:
+        first = int(wrong[0])
+        raise PredictionsError(
+            f"{wrong.size:,} of {len(proba):,} rows are no probabilities: they must be 0 or more and sum to 1\n"
+            f"  first: {predictions.ids[first]} with the sum {proba[first].sum():.4f} and the least "
+            f"{proba[first].min():.4f}"
+        )
+
+
+def needed_transitions(predictions: Predictions, setting: Smoothing, given: FloatArray | None) -> FloatArray | None:
+    """Return the (k, k) transitions that a setting needs, learned by EM if not given; None when its window says all."""
+    if setting.stickiness == "window":
+        return None
+    k = len(predictions.classes)
+    if given is None and setting.stickiness == "labels":
+        raise TimelineError(
+            f"{setting.text} needs transitions learned on labelled videos other than these\n"
+            "  give labelled predictions to learn from, or use em, which needs no labels"
+        )
+    if given is not None and given.shape != (k, k):
+        raise TimelineError(f"transitions between {k} classes must have shape {(k, k)}, however: {given.shape}")
+    return learned_transitions(predictions, "em") if given is None else given
+
+
+def _every_frame(predictions: Predictions, timeline: Timeline, tracks: list[FloatArray]) -> Predictions:
+    labels = predictions.labels or (None,) * len(predictions.ids)
+    ids: list[str] = []
+    known: list[str | None] = []
+    for track in timeline.tracks:
+        own = dict(zip(track.frames.tolist(), track.rows.tolist(), strict=True))
+        for frame in track.span.tolist():
+            row = own.get(frame)
+            ids.append(track.sample_id(frame) if row is None else predictions.ids[row])
+            known.append(None if row is None else labels[row])
+    return Predictions(
+        ids=tuple(ids),
+        classes=predictions.classes,
+        proba=np.concatenate(tracks),
+        labels=None if predictions.labels is None else tuple(known),
+    )
+
+
+def box(values: FloatArray, window: int) -> FloatArray:
+    """Mean over the ``window`` frames around each: (t, k) -> (t, k). ``window`` is odd."""
+    t, half = len(values), window // 2
+    sums = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
+    low, high = np.maximum(np.arange(t) - half, 0), np.minimum(np.arange(t) + half + 1, t)
+    return _shares(sums[high] - sums[low])
+
+
+def gaussian(values: FloatArray, window: int) -> FloatArray:
+    """Weighted mean with a standard deviation of ``window / 6`` frames, cut at the window's ends. ``window`` is odd."""
+    from scipy.ndimage import correlate1d
+
+    offsets = np.arange(-(window // 2), window // 2 + 1)
+    weights = np.exp(-0.5 * (offsets / (window / 6)) ** 2)
+    return _shares(correlate1d(values, weights, axis=0, mode="constant"))
+
+
+def exponential(values: FloatArray, window: int) -> FloatArray:
+    """Weighted mean whose weights fall by ``(window - 1) / (window + 1)`` a frame, in both directions of time.
+
+    One direction alone is the exponential moving average of span ``window``: its rows are as old, on average, as those
+    of a one-sided box of that length, (window - 1) / 2 frames. Both together do not lag behind.
+    """
+    from scipy.signal import lfilter
+
+    decay = (window - 1) / (window + 1)
+    ahead = lfilter([1.0], [1.0, -decay], values, axis=0)
+    behind = lfilter([1.0], [1.0, -decay], values[::-1], axis=0)[::-1]
+    return _shares(ahead + behind - values)
+
+
+def median(values: FloatArray, window: int) -> FloatArray:
+    """Median over the ``window`` frames around each, class by class, scaled to sum to 1. ``window`` is odd.
+
+    Near the ends an even number of frames may be there; one of the two middle ones is taken then. Where the median of
+    every class is 0 (rows that are all certain, of three classes or more) the frame keeps its own row, and a warning
+    says how often.
+    """
+    from scipy.ndimage import median_filter
+
+    half = window // 2
+    # Low and high in turn, so that those inside a window outweigh each other; the two ends start differently.
+    beyond = np.where(np.arange(half) % 2 == 0, -np.inf, np.inf)
+    columns = []
+    for column in values.T:
+        padded = np.concatenate([beyond[::-1], column, -beyond])
+        columns.append(median_filter(padded, size=window, mode="nearest")[half : half + column.size])
+    middle = np.stack(columns, axis=1)
+    lost = ~(middle.sum(axis=1) > 0)
+    if lost.any():
+        _LOG.warning(
+            "median over %d frames: in %d of %d frames the median of every class is 0; they keep their own row",
+            window, int(lost.sum()), lost.size,
+        )  # fmt: skip
+    return _shares(np.where(lost[:, None], values, middle))
+
+
+def _shares(values: FloatArray) -> FloatArray:
+    """Scale rows to sum to 1; differences of running sums may lie a rounding error below 0."""
+    positive = np.maximum(values, 0.0)
+    shares: FloatArray = positive / positive.sum(axis=1, keepdims=True)
+    return shares
+
+
+_WINDOWS: dict[str, Callable[[FloatArray, int], FloatArray]] = {
+    "box": box,
+    "gaussian": gaussian,
+    "exponential": exponential,
+    "median": median,
+}

@@ -1,0 +1,120 @@
+"""The hidden Markov model against brute force, and learned transitions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+from cer_fusion.challenge import Timeline, learned_transitions
+from cer_fusion.challenge.hmm import best_path, em_stay, evidence_of, expected_stays, posterior, step_counts, sticky
+from cer_fusion.fusion.errors import TimelineError
+from cer_fusion.fusion.keeping.predictions import Predictions
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.challenge.videos import video_predictions
+
+
+def problem(seed: int, lengths: tuple[int, ...], k: int = 3) -> tuple[list[np.ndarray], np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.dirichlet(np.ones(k), size=t) for t in lengths], rng.dirichlet(np.ones(k), size=k)
+
+
+def by_enumeration(evidence: np.ndarray, moves: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Posterior, best path and expected number of stays, over every path there is."""
+    t, k = evidence.shape
+    paths = np.array(list(product(range(k), repeat=t)))
+    weights = np.array(
+        [np.prod(evidence[range(t), path]) * np.prod([moves[a, b] for a, b in pairwise(path)]) for path in paths]
+    )
+    shares = weights / weights.sum()
+    marginals = np.stack([(shares[:, None] * (paths == c)).sum(axis=0) for c in range(k)], axis=1)
+    stays = float((shares * (np.diff(paths, axis=1) == 0).sum(axis=1)).sum())
+    return marginals, paths[weights.argmax()], stays
+
+
+@settings(deadline=None)
+@given(st.integers(0, 1000), st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple))
+def test_videos_side_by_side_get_what_enumeration_gives_each_alone(seed, lengths):
+    evidence, moves = problem(seed, lengths)
+    truth = [by_enumeration(one, moves) for one in evidence]
+    for found, (marginals, _, _) in zip(posterior(evidence, moves), truth, strict=True):
+        np.testing.assert_allclose(found, marginals, atol=1e-9)
+    for path, (_, best, _) in zip(best_path(evidence, moves), truth, strict=True):
+        assert path.tolist() == best.tolist()
+    stays, steps = expected_stays(evidence, moves)
+    assert steps == sum(lengths) - len(lengths)
+    np.testing.assert_allclose(stays, sum(stays for _, _, stays in truth), atol=1e-9)
+
+
+def test_batches_do_not_change_the_answer(monkeypatch):
+    evidence, moves = problem(0, (4, 9, 30, 2, 17))
+    whole, paths = posterior(evidence, moves), best_path(evidence, moves)
+    monkeypatch.setattr("cer_fusion.challenge.hmm._CELLS", 1)
+    for one, other in zip(whole, posterior(evidence, moves), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-12)
+    assert all((a == b).all() for a, b in zip(paths, best_path(evidence, moves), strict=True))
+
+
+def test_long_videos_and_certain_rows_do_not_underflow():
+    evidence = [np.eye(3)[np.arange(5000) % 3]]
+    found = posterior(evidence, sticky(3, 1e6))[0]
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert set(best_path(evidence, sticky(3, 2))[0].tolist()) == {0, 1, 2}
+
+
+def test_transitions_that_forget_leave_the_rows_as_they_are():
+    evidence, _ = problem(0, (20,))
+    np.testing.assert_allclose(posterior(evidence, np.full((3, 3), 1 / 3))[0], evidence[0], atol=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 2, 7])
+@pytest.mark.parametrize("stay", [2, 25.5, 1e6])
+def test_sticky_transitions_stay_as_long_as_stated(k, stay):
+    moves = sticky(k, stay)
+    np.testing.assert_allclose(moves.sum(axis=1), 1)
+    assert (moves > 0).all()
+    if k > 1:
+        np.testing.assert_allclose(1 / (1 - np.diagonal(moves)), stay)
+
+
+def test_steps_are_counted_between_neighbouring_labelled_frames_of_one_video():
+    ids = ("v/00001.jpg", "v/00002.jpg", "v/00003.jpg", "v/00005.jpg", "w/00006.jpg", "w/00007.jpg")
+    counts = step_counts(np.array([0, 0, 1, 1, 1, -1]), Timeline.of(ids), 2)
+    assert counts.tolist() == [[[1, 1], [0, 0]], [[0, 0], [0, 0]]]
+
+
+def test_transitions_learned_from_labels_are_those_of_the_videos():
+    found = video_predictions([3000] * 3, stay=40)
+    moves = learned_transitions(found, "labels")
+    # a third of the changes comes back to the same class
+    np.testing.assert_allclose(np.diagonal(moves), 1 - (2 / 3) / 40, atol=0.006)
+    assert (moves > 0).all()
+
+
+def test_em_finds_the_stickiness_without_a_label():
+    found = video_predictions([2000] * 4, stay=40, signal=2.5, missing=0.1, labelled=False)
+    stay = em_stay(evidence_of(found.proba, Timeline.of(found.ids)))
+    assert 45 < stay < 80  # 60 frames: a third of the changes comes back to the same class
+
+
+def test_em_does_not_depend_on_where_it_starts():
+    found = video_predictions([500] * 4, signal=2.5)
+    evidence = evidence_of(found.proba, Timeline.of(found.ids))
+    assert em_stay(evidence, 3.0) == pytest.approx(em_stay(evidence, 300.0), rel=0.05)
+
+
+def test_a_missing_frame_is_no_evidence():
+    found = Predictions(ids=("v/00001.jpg", "v/00003.jpg"), classes=("a", "b"), proba=np.eye(2))
+    assert evidence_of(found.proba, Timeline.of(found.ids))[0].tolist() == [[1, 0], [1, 1], [0, 1]]
+
+
+def test_nothing_to_learn_from_is_said():
+    one = video_predictions([1, 1])
+    with pytest.raises(TimelineError, match="no two labelled frames that follow each other"):
+        learned_transitions(replace(one, labels=None), "labels")
+    with pytest.raises(TimelineError, match="no video has two frames"):
+        learned_transitions(one, "em")
