@@ -21,7 +21,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from cer_fusion.backbones.errors import listed, nearest
-from cer_fusion.backbones.finetuning.identity import flat
 from cer_fusion.frames import decoding
 from cer_fusion.frames.cuts import Changes, CutSettings, with_cuts
 from cer_fusion.frames.decoding import VideoReader
@@ -229,9 +228,16 @@ def _difference(old: MadeFrames, source: dict[str, Any], identity: dict[str, Any
     """Name what differs, in a line."""
     if old.source["sha256"] != source["sha256"]:
         return f"of another video, {old.source['file']} of {old.source['bytes']:,} bytes"
-    was, wanted = flat(old.identity), flat(identity)
+    was, wanted = _flat(old.identity), _flat(identity)
     fields = [key for key in {**was, **wanted} if was.get(key) != wanted.get(key)]
     return listed([f"{key} was {was.get(key)!r}, is {wanted.get(key)!r}" for key in fields])
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, one in value.items():
+        found |= _flat(one, f"{prefix}{key}.") if isinstance(one, dict) else {prefix + key: one}
+    return found
 
 
 def _look(
