@@ -4,9 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from cer_fusion.backbones import OptionError
-from cer_fusion.frames.faces import Alignment, Face
-from cer_fusion.frames.faces.alignment import PLACES, similarity
+from cer_fusion.frames import Alignment, Face, OptionError
+from cer_fusion.frames.faces import PLACES, similarity
 from hypothesis import given
 from hypothesis import strategies as st
 

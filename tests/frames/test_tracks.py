@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cer_fusion.frames.faces import MainTrack, Tracker, TrackSettings, largest, overlap, presences
+from cer_fusion.frames import MainTrack, Tracker, TrackSettings, largest, overlap, presences
 from hypothesis import given
 from hypothesis import strategies as st
 

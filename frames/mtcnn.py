@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cer_fusion.backbones.errors import MissingExtraError, OptionError, ShapeError, WeightsError
+from cer_fusion.backbones.errors import WeightsError
 from cer_fusion.backbones.onnx_file import OnnxFile, read_onnx
 from cer_fusion.backbones.onnx_session import open_session
-from cer_fusion.frames.faces.face import Face
-from cer_fusion.frames.faces.suppression import suppress
+from cer_fusion.frames.errors import MissingExtraError, OptionError, ShapeError
+from cer_fusion.frames.faces import Face
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -209,3 +209,35 @@ def _squared(boxes: FloatArray) -> FloatArray:
     half = np.maximum(boxes[:, 2:4] - boxes[:, :2], 1).max(axis=1, keepdims=True) / 2
     centre = (boxes[:, :2] + boxes[:, 2:4]) / 2
     return np.concatenate([centre - half, centre + half, boxes[:, 4:]], axis=1)
+
+
+def suppress(boxes: NDArray[np.float32], most: float, *, smaller: bool = False) -> NDArray[np.intp]:
+    """Greedy non-maximum suppression.
+
+    Parameters
+    ----------
+    boxes : ndarray of shape (n, 5)
+        Left, top, right, bottom, score.
+    most : float
+        Overlap with a surer box that is borne.
+    smaller : bool
+        Measure the overlap by the smaller of the two boxes, instead of by their union.
+
+    Returns
+    -------
+    ndarray of int
+        Positions of the boxes that stay, the surest first; of equals the first.
+    """
+    left, top, right, bottom, scores = boxes.astype(np.float64).T
+    areas = np.maximum(right - left, 0) * np.maximum(bottom - top, 0)
+    order: NDArray[np.intp] = np.argsort(-scores, kind="stable")
+    kept: list[Any] = []
+    while order.size:
+        first, rest = order[0], order[1:]
+        kept.append(first)
+        width = np.minimum(right[first], right[rest]) - np.maximum(left[first], left[rest])
+        height = np.minimum(bottom[first], bottom[rest]) - np.maximum(top[first], top[rest])
+        both = np.maximum(width, 0) * np.maximum(height, 0)
+        whole = np.minimum(areas[first], areas[rest]) if smaller else areas[first] + areas[rest] - both
+        order = rest[both <= most * whole]
+    return np.array(kept, dtype=np.intp)

