@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cer_fusion.featstore.rows.feature import Feature, IndexedShard
-from cer_fusion.featstore.rows.shard_reader import ShardHeader, read_strings
+from cer_fusion.featstore.rows.shard import ShardHeader, read_strings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,8 +20,7 @@ from cer_fusion.featstore.extraction.survey import Survey
 from cer_fusion.featstore.manifests.manifest import Manifest
 from cer_fusion.featstore.pictures.decoding import Picture, Unusable
 from cer_fusion.featstore.rows.feature import Feature, RowIndex
-from cer_fusion.featstore.rows.shard import Rows
-from cer_fusion.featstore.rows.shard_reader import ShardHeader, read_header, read_rows
+from cer_fusion.featstore.rows.shard import Rows, ShardHeader, read_header, read_rows
 
 Row = dict[str, npt.NDArray[Any]]
 log = logging.getLogger(__name__)

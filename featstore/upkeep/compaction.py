@@ -17,8 +17,7 @@ from cer_fusion.featstore.extraction.companions import Companions
 from cer_fusion.featstore.extraction.extract import plan
 from cer_fusion.featstore.manifests.manifest import Manifest
 from cer_fusion.featstore.rows.feature import Feature, RowIndex
-from cer_fusion.featstore.rows.shard import PAGE, Rows
-from cer_fusion.featstore.rows.shard_reader import read_rows, read_strings
+from cer_fusion.featstore.rows.shard import PAGE, Rows, read_rows, read_strings
 from cer_fusion.featstore.rows.spec import FeatureSpec
 from cer_fusion.featstore.upkeep.garbage import owners
 

@@ -181,7 +181,7 @@ def test_which_dataset_must_be_said_when_there_are_several(filled, make_manifest
 def test_damaged_rows_are_never_handed_out(filled, mapped):
     shard = filled.feature("toy").shard_paths()[1]
     data = bytearray(shard.read_bytes())
-    from cer_fusion.featstore.rows.shard_reader import read_header
+    from cer_fusion.featstore.rows.shard import read_header
 
     data[read_header(shard).segments["blocks/left"].offset + 5] ^= 1
     shard.write_bytes(data)

@@ -10,8 +10,7 @@ import pytest
 from cer_fusion.featstore import FeatureSpec, extract, verify
 from cer_fusion.featstore.errors import CommitError, DamagedShardError
 from cer_fusion.featstore.rows import files
-from cer_fusion.featstore.rows.shard import Rows
-from cer_fusion.featstore.rows.shard_reader import read_strings
+from cer_fusion.featstore.rows.shard import Rows, read_strings
 from cer_fusion.featstore.upkeep.garbage import find_garbage, remove_garbage
 from hypothesis import given, settings
 
