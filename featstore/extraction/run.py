@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
 from cer_fusion.featstore.errors import FeatstoreError, ManifestError, TooManyErrors
 from cer_fusion.featstore.extraction.embedding import BatchSize, Embedder, Meter, Model
 from cer_fusion.featstore.extraction.plan import Counted, Progress, deal, make_features, names_of, plan_features
-from cer_fusion.featstore.extraction.reading import Decoder, Readers, Wanted
-from cer_fusion.featstore.extraction.writing import Committer, FeatureWriter, StoredRows
+from cer_fusion.featstore.extraction.reading import Decoded, Decoder, Readers, Wanted
+from cer_fusion.featstore.extraction.writing import Committer, FeatureWriter, ShardInMaking, StoredRows
 from cer_fusion.featstore.manifests.manifest import Manifest
 from cer_fusion.featstore.pictures import pictures
 from cer_fusion.featstore.rows import files
@@ -250,7 +250,9 @@ def extract(
         while todo:  # where another run does the same shards, go on at random, so that the two do not meet again
             met_others = any(writer.by_others for writer in writers)
             number, positions = todo.pop(secrets.randbelow(len(todo)) if met_others else 0)
-            _do_shard(number, positions, manifest, writers, reading, committer, meter, ahead)
+            shards = [writer.begin(positions) for writer in writers]
+            with contextlib.closing(reading.read(_wanted(manifest, positions, shards), ahead=ahead)) as in_order:
+                _fill(number, shards, meter.waiting_for(in_order), committer)
         committer.wait()
         reports = [_report(writer, meter) for writer in writers]
     return reports if several else reports[0]
@@ -267,31 +269,24 @@ def bottleneck(reports: Sequence[ExtractReport]) -> str:
     return f"{largest} ({min(1.0, shares[largest] / elapsed):.0%} of the time)" if elapsed and shares[largest] else ""
 
 
-def _do_shard(
-    number: int,
-    positions: range,
-    manifest: Manifest,
-    writers: Sequence[FeatureWriter],
-    readers: Readers,
-    committer: Committer,
-    meter: Meter,
-    ahead: int,
-) -> None:
-    """Embed what is pending among these samples, and commit it as one shard of each feature, in the background."""
-    shards = [writer.begin(positions) for writer in writers]
+def _wanted(manifest: Manifest, positions: range, shards: Sequence[ShardInMaking]) -> Iterator[Wanted]:
+    """The pictures that some feature lacks, each once for all that do."""
     lacking = [shard.wanted for shard in shards]
-    numbers_of = {i: [k for k, own in enumerate(lacking) if i in own] for i in positions}
-    wanted = [
-        Wanted(i, manifest.samples[i].path, writers[numbers[0]].plan.digests[i], numbers)
-        for i, numbers in numbers_of.items()
-        if numbers
-    ]
+    for i in positions:
+        numbers = [k for k, digest_of in enumerate(lacking) if i in digest_of]
+        if numbers:
+            yield Wanted(i, manifest.samples[i].path, lacking[numbers[0]][i], numbers)
+
+
+def _fill(
+    number: int, shards: Sequence[ShardInMaking], pictures_in_order: Iterable[tuple[int, Decoded]], committer: Committer
+) -> None:
+    """Embed the pictures, and commit them as one shard of each feature, in the background."""
     try:
-        with contextlib.closing(readers.read(wanted, ahead=ahead)) as in_order:
-            for position, decoded in meter.waiting_for(in_order):
-                for k, picture in decoded.items():
-                    shards[k].take(position, picture)
-                committer.check()
+        for position, decoded in pictures_in_order:
+            for k, picture in decoded.items():
+                shards[k].take(position, picture)
+            committer.check()
         for shard in shards:
             shard.finish()
         finished = [shard.ready(number, whole=True) for shard in shards]

@@ -137,9 +137,9 @@ class ShardInMaking:
                 self._first.setdefault(digest, i)
 
     @property
-    def wanted(self) -> frozenset[int]:
-        """Positions whose pictures must be embedded."""
-        return frozenset(self._first.values())
+    def wanted(self) -> dict[int, str]:
+        """Positions whose pictures must be embedded, with the digest of each."""
+        return {position: digest for digest, position in self._first.items()}
 
     def take(self, position: int, picture: Picture | Unusable) -> None:
         """Embed this picture as soon as a batch is full; an unusable one is noted and passed over."""
