@@ -176,7 +176,7 @@ def import_rows(
     matched = len(row_of)
     if share_repeats:
         _share(row_of, manifest, digests)
-    store.put_manifest(dataset, manifest, replace_manifest=replace_manifest)
+    store.use_manifest(dataset, manifest, replace_manifest=replace_manifest)
     done = feature.index().place
     for index, positions in deal(len(manifest), shard_rows):
         chosen = [i for i in positions if manifest.ids[i] in row_of and manifest.ids[i] not in done]

@@ -245,7 +245,7 @@ def extract(
         ]
         for writer in writers:
             writer.check_errors()
-        store.put_manifest(dataset, manifest, replace_manifest=replace_manifest)
+        store.use_manifest(dataset, manifest, replace_manifest=replace_manifest)
         ahead = 2 * max(model.batch_size for model in models) + max(readers, reader_processes)
         while todo:  # where another run does the same shards, go on at random, so that the two do not meet again
             met_others = any(writer.by_others for writer in writers)
