@@ -26,16 +26,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from cer_fusion.kit.errors import CerError
 
-class BackbonesError(Exception):
+
+class BackbonesError(CerError):
     """Base of every error this package raises on purpose."""
 
 
 class UnknownBackboneError(BackbonesError, KeyError):
     """No backbone of that name."""
-
-    def __str__(self) -> str:
-        return Exception.__str__(self)  # KeyError would print the message in quotes
 
 
 class OptionError(BackbonesError, ValueError):

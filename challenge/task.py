@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 from cer_fusion.challenge.timeline import Frame, Timeline
-from cer_fusion.fusion.errors import SubmissionError, nearest
-from cer_fusion.fusion.files.atomic import write_atomic
-from cer_fusion.fusion.files.text_file import read_text
+from cer_fusion.fusion.errors import SubmissionError
 from cer_fusion.fusion.keeping.predictions import Predictions
+from cer_fusion.kit.errors import nearest
+from cer_fusion.kit.files import write_whole
+from cer_fusion.kit.text import read_text
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
@@ -207,8 +208,8 @@ class Submission:
         return "\n".join((challenge.header, *rows)) + "\n"
 
     def write(self, path: Path, challenge: Challenge, *, overwrite: bool = True) -> Path:
-        """Write the file, whole or not at all; see `write_atomic`."""
-        return write_atomic(path, self.text(challenge).encode(), overwrite=overwrite)
+        """Write the file, whole or not at all; see `write_whole`."""
+        return write_whole(path, self.text(challenge).encode(), overwrite=overwrite)
 
 
 _LOCATION = re.compile(r"([0-9]{2})/([0-9]{5})\.jpg")

@@ -140,7 +140,7 @@ class PictureSource:
         import numpy as np
         from cer_fusion.backbones.picture import open_picture
         from cer_fusion.frames import annotated
-        from cer_fusion.fusion.files.atomic import write_atomic
+        from cer_fusion.kit.files import write_whole
         from PIL import Image
 
         places = dict(zip(self.names, self.drawn_to(target), strict=True))
@@ -148,7 +148,7 @@ class PictureSource:
             picture = annotated(np.asarray(open_picture((self.root / name).read_bytes())), [mark])
             out = io.BytesIO()
             Image.fromarray(picture).save(out, Image.registered_extensions()[places[name].suffix.lower()])
-            write_atomic(places[name], out.getvalue(), overwrite=shown.overwrite)
+            write_whole(places[name], out.getvalue(), overwrite=shown.overwrite)
         return len(marks)
 
 

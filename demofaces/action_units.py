@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
-from cer_fusion.demofaces.errors import UnitError, UnknownCompoundError, nearest
+from cer_fusion.demofaces.errors import UnitError, UnknownCompoundError
+from cer_fusion.kit.errors import nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,7 @@ def compound(name: str) -> Compound:
     for candidate in COMPOUNDS:
         if candidate.name == name:
             return candidate
-    raise UnknownCompoundError(f"no compound is called {name!r}; nearest: {nearest(name, [c.name for c in COMPOUNDS])}")
+    raise UnknownCompoundError(f"no compound is called {name!r}; {nearest(name, [c.name for c in COMPOUNDS])}")
 
 
 def prototype(expression: Compound) -> ActionUnits:

@@ -9,11 +9,10 @@ DemoFacesError
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+from cer_fusion.kit.errors import CerError
 
 
-class DemoFacesError(Exception):
+class DemoFacesError(CerError):
     """Anything that demofaces refuses."""
 
 
@@ -28,17 +27,6 @@ class StyleError(DemoFacesError, ValueError):
 class UnknownCompoundError(DemoFacesError, KeyError):
     """A compound expression nobody defined."""
 
-    def __str__(self) -> str:
-        """Give the message without the quotes that `KeyError` adds."""
-        return str(self.args[0])
-
 
 class DatasetError(DemoFacesError, ValueError):
     """Counts that make no dataset, or a folder that holds something else."""
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """List the known names, nearest first, as one readable line."""
-    candidates = sorted(known)
-    close = difflib.get_close_matches(name, candidates, n=3, cutoff=0.4)
-    return ", ".join(close or candidates)

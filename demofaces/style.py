@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from cer_fusion.demofaces.errors import StyleError, nearest
+from cer_fusion.demofaces.errors import StyleError
+from cer_fusion.kit.errors import nearest
 
 Colour = tuple[int, int, int]
 Haircut = Literal["bald", "bob", "bun", "crop", "curly", "fringe", "long", "parted"]
@@ -106,7 +107,7 @@ class Style:
             If the haircut is unknown, or a scale or width is not positive.
         """
         if self.haircut not in HAIRCUTS:
-            raise StyleError(f"no haircut is called {self.haircut!r}; nearest: {nearest(self.haircut, HAIRCUTS)}")
+            raise StyleError(f"no haircut is called {self.haircut!r}; {nearest(self.haircut, HAIRCUTS)}")
         for name in ("scale", "face_width", "jaw_width", "eye_size", "nose_size", "lip_fullness", "exposure"):
             if not getattr(self, name) > 0:
                 raise StyleError(f"a style's {name} must be positive, however: {name}={getattr(self, name)!r}")

@@ -22,12 +22,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from cer_fusion.kit.errors import CerError
 
-class FeatstoreError(Exception):
+
+class FeatstoreError(CerError):
     """Base of every error that this package raises on purpose."""
-
-    def __str__(self) -> str:  # KeyError would show the message quoted
-        return str(self.args[0]) if self.args else ""
 
 
 class ManifestError(FeatstoreError, ValueError):

@@ -13,8 +13,10 @@
 
 from __future__ import annotations
 
+from cer_fusion.kit.errors import CerError
 
-class FramesError(Exception):
+
+class FramesError(CerError):
     """Base of every error this package raises on purpose."""
 
 

@@ -8,11 +8,9 @@
     ├── HeadConfigError (ValueError)     a head was asked for something it does not offer
     ├── HeadDataError (ValueError)       rows or labels no head can learn from
     ├── HeadMismatchError (ValueError)   a saved head met other blocks, other features or another class order
-    ├── MissingExtraError (ImportError)  a library this head needs is not installed
     ├── PredictionsError (ValueError)    a file of predictions that cannot be read or written
     ├── PriorShiftError (ValueError)     class priors that cannot be estimated or corrected
     ├── ReportError (ValueError)         results that cannot be compared, drawn or read back
-    │   └── OutputExistsError (FileExistsError)  the place of a result is taken, and nobody asked to replace it
     ├── SavedHeadError (ValueError)      a head folder that is damaged, foreign, newer or in the way
     ├── SubmissionError (ValueError)     a template or submission that cannot be read, answered or compared
     ├── SweepError (ValueError)          a grid that cannot be read, or a sweep that cannot matter
@@ -22,11 +20,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from difflib import get_close_matches
+from cer_fusion.kit.errors import CerError
 
 
-class FusionError(Exception):
+class FusionError(CerError):
     """Everything this package raises on purpose."""
 
 
@@ -50,10 +47,6 @@ class HeadMismatchError(FusionError, ValueError):
     """A saved head is asked about blocks, features or classes other than those it learned from."""
 
 
-class MissingExtraError(FusionError, ImportError):
-    """A library this head needs is not installed."""
-
-
 class PredictionsError(FusionError, ValueError):
     """A file of predictions cannot be read or written as it stands."""
 
@@ -64,14 +57,6 @@ class PriorShiftError(FusionError, ValueError):
 
 class ReportError(FusionError, ValueError):
     """Results cannot be compared, drawn or read back."""
-
-
-class OutputExistsError(ReportError, FileExistsError):
-    """The place of a result is taken, and nobody asked to replace what is there."""
-
-    def __str__(self) -> str:
-        """Return the message as it was written (`OSError` would look for a number and a file name)."""
-        return str(self.args[0]) if self.args else ""
 
 
 class SavedHeadError(FusionError, ValueError):
@@ -92,16 +77,3 @@ class TimelineError(FusionError, ValueError):
 
 class UnknownHeadError(FusionError, KeyError):
     """No head has that name."""
-
-    def __str__(self) -> str:
-        """Return the message as it was written (`KeyError` would show its repr)."""
-        return str(self.args[0]) if self.args else ""
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the end of a message about an unknown name: the nearest known ones, then all of them."""
-    names = [str(one) for one in known]
-    lowered = {one.lower(): one for one in names}
-    close = [lowered[one] for one in get_close_matches(str(name).lower(), list(lowered), n=3, cutoff=0.5)]
-    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-    return f"{hint}known: {', '.join(names) or 'none'}"

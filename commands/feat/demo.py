@@ -69,7 +69,7 @@ def demo(
 def _begin(output: Path, overwrite: bool) -> None:
     """Refuse files that no demo made; from here on the names of the results are this demo's, also after a kill."""
     from cer_fusion.fusion import ReportError
-    from cer_fusion.fusion.files.sealed import read_sealed
+    from cer_fusion.kit.documents import read_sealed
 
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"{output} is a file, and a folder is to be written", param_hint="--output")
@@ -86,7 +86,7 @@ def _begin(output: Path, overwrite: bool) -> None:
 
 
 def _write_made(output: Path, files: dict[str, str | None]) -> None:
-    from cer_fusion.fusion.files.sealed import write_sealed
+    from cer_fusion.kit.documents import write_sealed
 
     write_sealed(output / MADE, {"files": files}, kind=_KIND, version=1)
 

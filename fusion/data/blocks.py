@@ -11,7 +11,8 @@ from math import comb
 from typing import Any, TypeAlias
 
 import numpy as np
-from cer_fusion.fusion.errors import BlockError, SweepError, nearest
+from cer_fusion.fusion.errors import BlockError, SweepError
+from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
 
 FloatArray: TypeAlias = NDArray[np.float32]

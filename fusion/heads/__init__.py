@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from cer_fusion.fusion.errors import HeadConfigError, UnknownHeadError, nearest
+from cer_fusion.fusion.errors import HeadConfigError, UnknownHeadError
+from cer_fusion.kit.errors import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

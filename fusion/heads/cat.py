@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cer_fusion.fusion.data.blocks import FloatArray
-from cer_fusion.fusion.errors import MissingExtraError
 from cer_fusion.fusion.heads.base import Codes, Head, Proba, softmax
 from cer_fusion.fusion.heads.class_weights import factors
 from cer_fusion.fusion.heads.pca import BlockPCA
 from cer_fusion.fusion.heads.state import HeadState
 from cer_fusion.fusion.heads.symmetric_trees import SymmetricTrees
 from cer_fusion.fusion.heads.thread_counts import tree_threads
+from cer_fusion.kit.errors import MissingExtraError
 
 
 class CatBoostHead(Head):

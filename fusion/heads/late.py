@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from cer_fusion.fusion.data.blocks import FloatArray, checked_weights
-from cer_fusion.fusion.errors import HeadConfigError, nearest
+from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.base import Codes, Proba, expect_shape
 from cer_fusion.fusion.heads.learned_weights import check_objective, learned_weights
 from cer_fusion.fusion.heads.members import HeadOfMembers
@@ -15,6 +15,7 @@ from cer_fusion.fusion.heads.mixes import MIXES, SMALLEST, Mix, mixed
 from cer_fusion.fusion.heads.out_of_fold import check_folds
 from cer_fusion.fusion.heads.state import HeadState
 from cer_fusion.fusion.heads.temperature import WIDEST, fitted_temperature, tempered
+from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
 
 LEARNED = "learned"

@@ -8,11 +8,12 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
 from cer_fusion.fusion.data.blocks import simplex
-from cer_fusion.fusion.errors import HeadConfigError, nearest
+from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.base import Codes, softmax
 from cer_fusion.fusion.heads.mixes import Mix, mixed, probabilities, terms
 from cer_fusion.fusion.heads.mixing import counted, decisions, totals
 from cer_fusion.fusion.heads.temperature import log_loss
+from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 from cer_fusion.fusion.data.blocks import FloatArray, slices
-from cer_fusion.fusion.errors import HeadConfigError, nearest
+from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads import make_head, todays
 from cer_fusion.fusion.heads.base import Codes, Head
 from cer_fusion.fusion.heads.out_of_fold import out_of_fold
 from cer_fusion.fusion.heads.state import HeadState
+from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
 
 OF_MEMBERS = ("late", "stacking")

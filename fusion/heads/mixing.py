@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import numpy as np
-from cer_fusion.fusion.errors import SweepError, nearest
+from cer_fusion.fusion.errors import SweepError
 from cer_fusion.fusion.heads.mixes import MIXES, Mix, terms
+from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
 
 FloatArray: TypeAlias = NDArray[np.float64]

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, TypeAlias, get_args
 
-from cer_fusion.fusion.errors import HeadConfigError, nearest
+from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.ranges import not_negative, share, whole
+from cer_fusion.kit.errors import nearest
 
 Standardize: TypeAlias = Literal["none", "standard", "l2", "power"]
 Fusion: TypeAlias = Literal["pool", "concat"]

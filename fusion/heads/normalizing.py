@@ -7,9 +7,10 @@ from typing import Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 from cer_fusion.fusion.data.blocks import FloatArray, slices
-from cer_fusion.fusion.errors import HeadConfigError, nearest
+from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.base import expect_shape
 from cer_fusion.fusion.heads.scaling import row_lengths
+from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
 
 Normalize: TypeAlias = Literal["none", "l2", "power"]

@@ -8,9 +8,10 @@ from typing import Any, Final, Self, get_args
 import numpy as np
 from cer_fusion.fusion.data.blocks import FloatArray, slices
 from cer_fusion.fusion.data.joined import Matrix, each_piece
-from cer_fusion.fusion.errors import HeadConfigError, nearest
+from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.base import expect_shape
 from cer_fusion.fusion.heads.mlp_config import Standardize
+from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
 
 FLOOR: Final = 1e-6

@@ -7,13 +7,14 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 from cer_fusion.fusion.data.blocks import FloatArray
-from cer_fusion.fusion.errors import HeadConfigError, MissingExtraError
+from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.base import Codes, Head, Proba
 from cer_fusion.fusion.heads.class_weights import factors
 from cer_fusion.fusion.heads.pca import BlockPCA
 from cer_fusion.fusion.heads.ranges import whole
 from cer_fusion.fusion.heads.state import HeadState
 from cer_fusion.fusion.heads.thread_counts import tree_threads
+from cer_fusion.kit.errors import MissingExtraError
 
 try:
     import xgboost

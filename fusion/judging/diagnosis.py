@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from math import factorial
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from cer_fusion.fusion.data.rows import Rows, folds_of
-from cer_fusion.fusion.errors import ReportError, nearest
-from cer_fusion.fusion.files.sealed import known_keys, read_sealed, write_sealed
+from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.judging.comparison import check_same_task
 from cer_fusion.fusion.judging.entries import Entry, answered, entries_of, plain_params
 from cer_fusion.fusion.judging.measures import (
@@ -36,6 +33,8 @@ from cer_fusion.fusion.judging.measures import (
 from cer_fusion.fusion.judging.metrics import Scores, scores
 from cer_fusion.fusion.judging.resampling import LEVEL, Interval, bootstrap, percentile
 from cer_fusion.fusion.keeping.answers import Classifier
+from cer_fusion.kit.documents import from_plain, read_sealed, to_plain, write_sealed
+from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
@@ -280,29 +279,24 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        plain: dict[str, Any] = _listed(asdict(self))
+        plain: dict[str, Any] = to_plain(self)
         return plain
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Diagnosis:
         """Rebuild a diagnosis; unknown keys and values of the wrong kind are refused."""
-        return rebuilt(cls, plain, "the diagnosis")
+        return from_plain(cls, plain, "the diagnosis", error=ReportError)
 
     def save(self, path: Path, *, overwrite: bool = True) -> Path:
-        """Write the diagnosis as JSON that carries its own digest, whole or not at all; see `write_atomic`."""
-        return write_sealed(path, self.to_dict(), kind=FORMAT, version=FORMAT_VERSION, overwrite=overwrite)
+        """Write the diagnosis as JSON that carries its own digest, whole or not at all; see `write_whole`."""
+        return write_sealed(
+            path, self.to_dict(), kind=FORMAT, version=FORMAT_VERSION, overwrite=overwrite, error=ReportError
+        )
 
     @classmethod
     def load(cls, path: Path) -> Diagnosis:
         """Read a diagnosis written by `save`."""
-        return cls.from_dict(read_sealed(path, kind=FORMAT, version=FORMAT_VERSION))
-
-
-def _listed(value: Any) -> Any:
-    """Tuples as lists, as JSON gives them back."""
-    if isinstance(value, dict):
-        return {key: _listed(item) for key, item in value.items()}
-    return [_listed(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return cls.from_dict(read_sealed(path, kind=FORMAT, version=FORMAT_VERSION, error=ReportError))
 
 
 MOST_PLAYERS = 8
@@ -436,51 +430,3 @@ def _players(values: NDArray[Any]) -> int:
     if p < 1 or count != 1 << p:
         raise ReportError(f"Shapley values need the value of all 2, 4, 8, … subsets, however: {count} values")
     return p
-
-
-T = TypeVar("T")
-
-
-def rebuilt(kind: type[T], plain: Any, where: str) -> T:
-    """Return the dataclass `kind` made of what `dataclasses.asdict` and JSON made of it.
-
-    Fields are dataclasses, texts, numbers, truth values, tuples and mappings of these, or None where it is allowed.
-
-    Raises
-    ------
-    ReportError
-        If a key is unknown or missing, or a value is of another kind; the message says where.
-    """
-    value: T = _value(kind, plain, where)
-    return value
-
-
-def _value(kind: Any, plain: Any, where: str) -> Any:
-    if kind is Any:
-        return plain
-    if is_dataclass(kind):
-        return _dataclass(kind, plain, where)
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin is UnionType:
-        return None if plain is None and NoneType in inner else _value(inner[0], plain, where)
-    if origin is tuple:
-        items = _expected(list, plain, where)
-        return tuple(_value(inner[0], item, f"{where}[{i}]") for i, item in enumerate(items))
-    if origin is Mapping:
-        return {key: _value(inner[1], item, f"{where}.{key}") for key, item in _expected(dict, plain, where).items()}
-    if kind is float and type(plain) is int:
-        return float(plain)
-    return _expected(kind, plain, where)
-
-
-def _dataclass(kind: Any, plain: Any, where: str) -> Any:
-    found = _expected(dict, plain, where)
-    known_keys(found, {field.name for field in fields(kind)}, where)
-    hints = get_type_hints(kind)
-    return kind(**{name: _value(hints[name], value, f"{where}.{name}") for name, value in found.items()})
-
-
-def _expected(kind: Any, plain: Any, where: str) -> Any:
-    if type(plain) is not kind or (kind is float and not math.isfinite(plain)):
-        raise ReportError(f"{where} must be of type {kind.__name__}, however: {str(plain)[:60]!r}")
-    return plain

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
-from cer_fusion.fusion.errors import ReportError, nearest
-from cer_fusion.fusion.files.sealed import known_keys, read_sealed, write_sealed
+from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.judging.entries import Answer, Entry
 from cer_fusion.fusion.judging.metrics import Scores, scores
 from cer_fusion.fusion.judging.resampling import Bootstrap, Interval, Metric, accuracy_interval, bootstrap
@@ -25,6 +24,8 @@ from cer_fusion.fusion.judging.significance import (
     smallest_shift,
 )
 from cer_fusion.fusion.keeping.answers import Truth
+from cer_fusion.kit.documents import from_plain, read_sealed, to_plain, write_sealed
+from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
 
 IntArray = NDArray[np.int64]
@@ -103,7 +104,7 @@ class Column:
     """What it answered in other runs: with other seeds, or other folds."""
     letters: str = ""
     """Columns that share a letter cannot be told apart by macro F1; empty where nobody asked."""
-    fitted: Any = None
+    fitted: Any = field(default=None, metadata={"plain": False})
     """The fitted head itself; not kept in a report's file, so None when read back or fitted fold by fold."""
 
     @property
@@ -166,53 +167,31 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        return plain | {
-            "classes": list(self.classes),
-            "ids": list(self.ids),
-            "y_true": self.y_true.tolist(),
-            "columns": [_column_to_dict(column) for column in self.columns],
-            "train_supports": list(self.train_supports),
-            "fingerprints": dict(self.fingerprints),
-            "notes": list(self.notes),
-        }
+        plain: dict[str, Any] = to_plain(self)
+        return plain | {"columns": [_column_to_dict(column) for column in self.columns]}
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Report:
-        """Rebuild a report; unknown keys, and figures that do not follow from the stored answers, are refused.
-
-        A report from before there were folds, runs and letters has none.
-        """
-        plain = {"folds": 0} | plain
-        known_keys(plain, {field.name for field in fields(cls)}, "the report")
-        try:
-            classes, y_true = tuple(plain["classes"]), np.asarray(plain["y_true"], np.int64)
-            if len(plain["ids"]) != y_true.size:
-                raise ReportError(f"a report needs one id a row, however: {len(plain['ids'])} ids, {y_true.size} rows")
-            return cls(
-                **plain
-                | {
-                    "classes": classes,
-                    "ids": tuple(plain["ids"]),
-                    "y_true": y_true,
-                    "columns": tuple(_column_from_dict(column, y_true, classes) for column in plain["columns"]),
-                    "train_supports": tuple(plain["train_supports"]),
-                    "notes": tuple(plain["notes"]),
-                }
-            )
-        except ReportError:
-            raise
-        except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
-            raise ReportError(f"the report holds a value of the wrong kind: {error}") from None
+        """Rebuild a report; unknown keys, and figures that do not follow from the stored answers, are refused."""
+        bare = from_plain(cls, plain, "the report", error=ReportError, instead={"columns": ()})
+        if len(bare.ids) != bare.y_true.size:
+            raise ReportError(f"a report needs one id a row, however: {len(bare.ids)} ids, {bare.y_true.size} rows")
+        if not isinstance(plain["columns"], list):
+            raise ReportError(f"a report needs a list of columns, however: {type(plain['columns']).__name__}")
+        return replace(
+            bare, columns=tuple(_column_from_dict(one, bare.y_true, bare.classes) for one in plain["columns"])
+        )
 
     def save(self, path: Path, *, overwrite: bool = True) -> Path:
-        """Write the report as JSON that carries its own digest, whole or not at all; see `write_atomic`."""
-        return write_sealed(path, self.to_dict(), kind=FORMAT, version=FORMAT_VERSION, overwrite=overwrite)
+        """Write the report as JSON that carries its own digest, whole or not at all; see `write_whole`."""
+        return write_sealed(
+            path, self.to_dict(), kind=FORMAT, version=FORMAT_VERSION, overwrite=overwrite, error=ReportError
+        )
 
     @classmethod
     def load(cls, path: Path) -> Report:
         """Read a report written by `save`."""
-        return cls.from_dict(read_sealed(path, kind=FORMAT, version=FORMAT_VERSION))
+        return cls.from_dict(read_sealed(path, kind=FORMAT, version=FORMAT_VERSION, error=ReportError))
 
 
 def run_of(y_true: IntArray, y_pred: IntArray, classes: tuple[str, ...]) -> Run:
@@ -220,57 +199,29 @@ def run_of(y_true: IntArray, y_pred: IntArray, classes: tuple[str, ...]) -> Run:
     return Run(y_pred=y_pred, scores=scores(y_true, y_pred, classes))
 
 
-_COLUMN_KEYS = tuple(field.name for field in fields(Column) if field.name != "fitted")
-
-
 def _column_to_dict(column: Column) -> dict[str, Any]:
-    plain = {name: getattr(column, name) for name in _COLUMN_KEYS}
-    return plain | {
-        "blocks": list(column.blocks),
-        "params": dict(column.params),
-        "y_pred": column.y_pred.tolist(),
-        "proba": column.proba.tolist(),
-        "scores": column.scores.to_dict(),
-        "accuracy": asdict(column.accuracy),
-        "macro_f1": asdict(column.macro_f1),
-        "versus": None if column.versus is None else asdict(column.versus),
-        "other_runs": [run.y_pred.tolist() for run in column.other_runs],
-    }
+    runs = [run.y_pred.tolist() for run in column.other_runs]
+    plain: dict[str, Any] = to_plain(column)
+    return plain | {"scores": column.scores.to_dict(), "other_runs": runs}
 
 
-def _column_from_dict(plain: dict[str, Any], y_true: IntArray, classes: tuple[str, ...]) -> Column:
-    plain = {"other_runs": [], "letters": ""} | plain
-    known_keys(plain, set(_COLUMN_KEYS), "a column of the report")
-    y_pred = np.asarray(plain["y_pred"], np.int64)
-    proba = np.asarray(plain["proba"], np.float64)
-    if proba.shape != (y_true.size, len(classes)):
-        raise ReportError(
-            f"probabilities must have shape {(y_true.size, len(classes))}, however: {proba.shape}\n"
-            f"  in column: {plain['name']}"
-        )
-    found = scores(y_true, y_pred, classes)
-    if found.to_dict() != plain["scores"]:
-        raise ReportError(f"the figures of column {plain['name']!r} do not follow from its predictions")
-    return Column(
-        **plain
-        | {
-            "blocks": tuple(plain["blocks"]),
-            "y_pred": y_pred,
-            "proba": proba,
-            "scores": found,
-            "accuracy": Interval(**plain["accuracy"]),
-            "macro_f1": Interval(**plain["macro_f1"]),
-            "versus": None if plain["versus"] is None else _versus_from_dict(plain["versus"]),
-            "other_runs": tuple(run_of(y_true, np.asarray(run, np.int64), classes) for run in plain["other_runs"]),
-        }
+def _column_from_dict(plain: Any, y_true: IntArray, classes: tuple[str, ...]) -> Column:
+    bare = from_plain(
+        Column, plain, "a column of the report", error=ReportError, instead={"scores": None, "other_runs": ()}
     )
-
-
-def _versus_from_dict(plain: dict[str, Any]) -> Versus:
-    plain = {"p_macro_f1": None, "p_macro_f1_holm": None} | plain
-    known_keys(plain, {field.name for field in fields(Versus)}, "a paired test of the report")
-    intervals = {name: Interval(**plain[name]) for name in ("accuracy_interval", "macro_f1_interval")}
-    return Versus(**plain | intervals)
+    if bare.proba.shape != (y_true.size, len(classes)):
+        raise ReportError(
+            f"probabilities must have shape {(y_true.size, len(classes))}, however: {bare.proba.shape}\n"
+            f"  in column: {bare.name}"
+        )
+    try:
+        found = scores(y_true, bare.y_pred, classes)
+        runs = tuple(run_of(y_true, np.asarray(run, np.int64), classes) for run in plain["other_runs"])
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ReportError(f"column {bare.name!r} holds answers of the wrong kind: {error}") from None
+    if found.to_dict() != plain["scores"]:
+        raise ReportError(f"the figures of column {bare.name!r} do not follow from its predictions")
+    return replace(bare, scores=found, other_runs=runs)
 
 
 class Judgeable(Protocol):

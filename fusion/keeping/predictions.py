@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 from cer_fusion.fusion.errors import PredictionsError
-from cer_fusion.fusion.files.atomic import write_atomic
-from cer_fusion.fusion.files.text_file import read_cells
+from cer_fusion.kit.files import write_whole
+from cer_fusion.kit.text import read_cells
 from numpy.typing import NDArray
 
 FIXED = ("sample_id", "label", "predicted")
@@ -75,8 +75,8 @@ def predictions_csv(predictions: Predictions) -> str:
 
 
 def write_predictions(path: Path, predictions: Predictions, *, overwrite: bool = True) -> Path:
-    """Write `predictions_csv` as UTF-8, whole or not at all; see `write_atomic`."""
-    return write_atomic(path, predictions_csv(predictions).encode(), overwrite=overwrite)
+    """Write `predictions_csv` as UTF-8, whole or not at all; see `write_whole`."""
+    return write_whole(path, predictions_csv(predictions).encode(), overwrite=overwrite)
 
 
 def read_predictions(path: Path) -> Predictions:

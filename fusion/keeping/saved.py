@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cer_fusion.fusion.errors import HeadMismatchError, OutputExistsError, SavedHeadError
-from cer_fusion.fusion.files.atomic import write_synced
-from cer_fusion.fusion.files.whole_folder import bring_back, whole_folder
+from cer_fusion.fusion.errors import HeadMismatchError, SavedHeadError
 from cer_fusion.fusion.keeping.head_info import HeadInfo, decoded, encoded, versions
+from cer_fusion.kit.errors import OutputExistsError
+from cer_fusion.kit.files import bring_back, whole_folder, write_synced
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:

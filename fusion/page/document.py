@@ -18,12 +18,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.files.atomic import write_atomic
 from cer_fusion.fusion.heads.mixes import SMALLEST, Mix
 from cer_fusion.fusion.judging.comparison import Members
 from cer_fusion.fusion.judging.metrics import Scores
 from cer_fusion.fusion.page.figures import GREY, INK, PAPER, STYLE
 from cer_fusion.fusion.page.table import Cell, Table
+from cer_fusion.kit.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +36,7 @@ SCRIPTS = ("mixing.js", "explorer.js")
 def write_page(
     path: Path, title: str, sections: Sequence[Section], *, subtitle: str = "", overwrite: bool = True
 ) -> Path:
-    """Write `page_html` as UTF-8, whole or not at all; see `write_atomic`.
+    """Write `page_html` as UTF-8, whole or not at all; see `write_whole`.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def write_page(
     """
     path = check_page_name(Path(path))
     page = page_html(title, sections, subtitle=subtitle).encode("utf-8", "backslashreplace")
-    return write_atomic(path, page, overwrite=overwrite)
+    return write_whole(path, page, overwrite=overwrite)
 
 
 def check_page_name(path: Path) -> Path:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cer_fusion.fusion.errors import MissingExtraError, ReportError
-from cer_fusion.fusion.files.atomic import write_atomic
+from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.judging.metrics import Scores
+from cer_fusion.kit.errors import MissingExtraError
+from cer_fusion.kit.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +52,7 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int = 200, overwrite: bool = True) -> Path:
-    """Write a figure as PNG, PDF or SVG by the path's suffix, whole or not at all; see `write_atomic`.
+    """Write a figure as PNG, PDF or SVG by the path's suffix, whole or not at all; see `write_whole`.
 
     No date goes inside, so equal figures are equal files.
 
@@ -70,7 +71,7 @@ def save_figure(figure: Figure, path: Path, *, dpi: int = 200, overwrite: bool =
         figure.savefig(
             out, format=suffix[1:], dpi=dpi, metadata={dated[suffix]: None} if suffix in dated else {"Software": None}
         )
-    return write_atomic(path, out.getvalue(), overwrite=overwrite)
+    return write_whole(path, out.getvalue(), overwrite=overwrite)
 
 
 def check_figure_name(path: Path) -> str:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from cer_fusion.fusion.files.sealed import seal_digest
 from cer_fusion.fusion.heads.mixes import Mix
 from cer_fusion.fusion.judging.comparison import Members
 from cer_fusion.fusion.judging.diagnosis import Diagnosis
@@ -16,6 +15,7 @@ from cer_fusion.fusion.page.document import Explorer, Picture, Section
 from cer_fusion.fusion.page.table import Cell, Table, report_table
 from cer_fusion.fusion.sweeps.figure import draw_sweep
 from cer_fusion.fusion.sweeps.result import Sweep, sweep_table
+from cer_fusion.kit.documents import seal_digest
 
 
 def report_sections(report: Report) -> list[Section]:

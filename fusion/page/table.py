@@ -11,9 +11,10 @@ from io import StringIO
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from cer_fusion.fusion.errors import ReportError, nearest
+from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.judging.report import Column, Report, Versus
 from cer_fusion.fusion.judging.resampling import Interval, Metric, wilson
+from cer_fusion.kit.errors import nearest
 
 EN_DASH, MINUS, TIMES, CROSS = "\u2013", "\u2212", "\u00d7", "\u2717"
 

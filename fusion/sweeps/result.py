@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.files.sealed import known_keys, read_sealed, write_sealed
 from cer_fusion.fusion.judging.metrics import Scores
 from cer_fusion.fusion.judging.resampling import Interval
 from cer_fusion.fusion.page.table import EN_DASH, Cell, Table
+from cer_fusion.kit.documents import from_plain, read_sealed, to_plain, write_sealed
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
@@ -118,82 +118,25 @@ class Sweep:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        return plain | {
-            "blocks": list(self.blocks),
-            "classes": list(self.classes),
-            "weights": self.weights.tolist(),
-            "C": list(self.C),
-            "penalty": None if self.penalty is None else self.penalty.tolist(),
-            "penalty_macro_f1": None if self.penalty_macro_f1 is None else self.penalty_macro_f1.tolist(),
-            "inner": None if self.inner is None else _curve_to_dict(self.inner),
-            "test": _curve_to_dict(self.test),
-            "chosen_confusion": self.chosen_confusion.tolist(),
-            "chosen_accuracy": asdict(self.chosen_accuracy),
-            "chosen_macro_f1": asdict(self.chosen_macro_f1),
-            "chosen_by_seed": list(self.chosen_by_seed),
-            "optimism": self.optimism,
-            "mark": dict(self.mark),
-            "seeds": list(self.seeds),
-            "notes": list(self.notes),
-        }
+        plain: dict[str, Any] = to_plain(self)
+        return plain | {"optimism": self.optimism}
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Sweep:
-        """Rebuild a sweep; unknown keys are refused."""
-        known_keys(plain, {field.name for field in fields(cls)} | {"optimism"}, "the sweep")
-        try:
-            return cls(
-                **{key: value for key, value in plain.items() if key != "optimism"}  # follows from the scores
-                | {
-                    "blocks": tuple(plain["blocks"]),
-                    "classes": tuple(plain["classes"]),
-                    "weights": np.asarray(plain["weights"], np.float64),
-                    "C": tuple(plain["C"]),
-                    "penalty": _array(plain["penalty"]),
-                    "penalty_macro_f1": _array(plain["penalty_macro_f1"]),
-                    "chosen_by_seed": tuple(plain["chosen_by_seed"]),
-                    "seeds": tuple(plain["seeds"]),
-                    "inner": None if plain["inner"] is None else _curve_from_dict(plain["inner"]),
-                    "test": _curve_from_dict(plain["test"]),
-                    "chosen_confusion": np.asarray(plain["chosen_confusion"], np.int64),
-                    "chosen_accuracy": Interval(**plain["chosen_accuracy"]),
-                    "chosen_macro_f1": Interval(**plain["chosen_macro_f1"]),
-                    "notes": tuple(plain["notes"]),
-                }
-            )
-        except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
-            raise ReportError(f"the sweep holds a value of the wrong kind: {error}") from None
+        """Rebuild a sweep; unknown keys and values of the wrong kind are refused."""
+        own = {key: value for key, value in plain.items() if key != "optimism"}  # it follows from the scores
+        return from_plain(cls, own, "the sweep", error=ReportError)
 
     def save(self, path: Path, *, overwrite: bool = True) -> Path:
-        """Write the sweep as JSON that carries its own digest, whole or not at all; see `write_atomic`."""
-        return write_sealed(path, self.to_dict(), kind=FORMAT, version=FORMAT_VERSION, overwrite=overwrite)
+        """Write the sweep as JSON that carries its own digest, whole or not at all; see `write_whole`."""
+        return write_sealed(
+            path, self.to_dict(), kind=FORMAT, version=FORMAT_VERSION, overwrite=overwrite, error=ReportError
+        )
 
     @classmethod
     def load(cls, path: Path) -> Sweep:
         """Read a sweep written by `save`."""
-        return cls.from_dict(read_sealed(path, kind=FORMAT, version=FORMAT_VERSION))
-
-
-def _array(values: Any) -> FloatArray | None:
-    return None if values is None else np.asarray(values, np.float64)
-
-
-def _curve_to_dict(curve: Curve) -> dict[str, Any]:
-    bands = {
-        name: {field.name: getattr(band, field.name).tolist() for field in fields(Band)}
-        for name, band in (("accuracy", curve.accuracy), ("macro_f1", curve.macro_f1))
-    }
-    return {**bands, "best": curve.best, "alike": curve.alike.tolist(), "n": curve.n}
-
-
-def _curve_from_dict(plain: dict[str, Any]) -> Curve:
-    known_keys(plain, {field.name for field in fields(Curve)}, "a curve of the sweep")
-    bands = {}
-    for name in ("accuracy", "macro_f1"):
-        known_keys(plain[name], {field.name for field in fields(Band)}, "a band of the sweep")
-        bands[name] = Band(**{key: np.asarray(values, np.float64) for key, values in plain[name].items()})
-    return Curve(**plain | bands | {"alike": np.asarray(plain["alike"], np.bool_)})
+        return cls.from_dict(read_sealed(path, kind=FORMAT, version=FORMAT_VERSION, error=ReportError))
 
 
 def sweep_table(sweep: Sweep, *, limit: int = 40) -> Table:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from cer_fusion.fusion.data.blocks import Grid, split
 from cer_fusion.fusion.data.rows import Rows
-from cer_fusion.fusion.errors import SweepError, nearest
+from cer_fusion.fusion.errors import SweepError
 from cer_fusion.fusion.heads.thread_counts import check_threads, libraries_limited
 from cer_fusion.fusion.heads.weighted import RIDGE
 from cer_fusion.fusion.keeping.answers import Classifier
 from cer_fusion.fusion.sweeps.block_axes import BlockAxes, WeighedBlocks
 from cer_fusion.fusion.sweeps.logistic import TOLERANCE, Solved, batch_size, fit_batch
+from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.linalg.lapack import dpotri

@@ -63,7 +63,7 @@ def test_a_unit_that_is_not_drawn_is_refused():
 
 def test_an_unknown_compound_is_answered_with_the_nearest_name():
     assert compound("Sadly Angry").rafdb_id == 4
-    with pytest.raises(UnknownCompoundError, match="nearest: Happily Surprised"):
+    with pytest.raises(UnknownCompoundError, match="did you mean 'Happily Surprised'"):
         compound("happily surprised")
 
 

@@ -143,7 +143,7 @@ def test_a_file_where_a_folder_is_needed_is_refused(tmp_path):
         ({"Happily Surprised": -1}, DatasetError, "0 or more"),
         ({}, DatasetError, "would be empty"),
         ({"Sadly Angry": 0}, DatasetError, "would be empty"),
-        ({"Hapily Surprised": 1}, UnknownCompoundError, "nearest: Happily Surprised"),
+        ({"Hapily Surprised": 1}, UnknownCompoundError, "did you mean 'Happily Surprised'"),
     ],
 )
 def test_counts_that_make_no_dataset_are_refused_before_anything_is_written(tmp_path, counts, error, message):

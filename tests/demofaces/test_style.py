@@ -24,7 +24,7 @@ def test_random_poses_stay_small():
 
 
 def test_an_unknown_haircut_is_answered_with_the_nearest_one():
-    with pytest.raises(StyleError, match="nearest: curly"):
+    with pytest.raises(StyleError, match="did you mean 'curly'"):
         Style(haircut="curls")  # type: ignore[arg-type]
 
 

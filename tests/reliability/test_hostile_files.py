@@ -17,8 +17,8 @@ from cer_fusion.featstore.exchange.foreign_files import read_array
 from cer_fusion.featstore.pictures.pictures import PictureSource
 from cer_fusion.fusion import FusionError, Report, compare, installed_heads, load_head, make_head, save_head
 from cer_fusion.fusion.data.rows import Rows
-from cer_fusion.fusion.files.sealed import read_sealed, seal
 from cer_fusion.fusion.heads import head_class
+from cer_fusion.kit.documents import read_sealed, seal
 
 from tests.featstore.rows.test_shard import rewritten
 from tests.fusion.heads.conftest import CLASSES, QUICK, Faces, quick_head

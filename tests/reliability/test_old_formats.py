@@ -16,7 +16,7 @@ from cer_fusion.featstore.rows import shard
 from cer_fusion.featstore.rows.document import canonical
 from cer_fusion.fusion import SavedHeadError, installed_heads, load_head, read_head_info
 from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.files.sealed import seal, unseal
+from cer_fusion.kit.documents import seal, unseal
 
 from tests.featstore.test_golden import EXPECTED, GOLDEN
 from tests.fusion.golden_heads import kind

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.files.sealed import known_keys
+from cer_fusion.kit.documents import known_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class RunConfig:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Self:
         """Rebuild a configuration; unknown keys are refused."""
-        known_keys(plain, {field.name for field in fields(cls)}, "the configuration of the run")
+        known_keys(plain, {field.name for field in fields(cls)}, "the configuration of the run", error=ReportError)
         try:
             return cls(
                 **plain

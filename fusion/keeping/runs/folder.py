@@ -25,15 +25,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cer_fusion.fusion.errors import OutputExistsError, ReportError
-from cer_fusion.fusion.files.atomic import write_atomic
-from cer_fusion.fusion.files.sealed import read_sealed, seal_digest, write_sealed
-from cer_fusion.fusion.files.whole_folder import bring_back, whole_folder
+from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.judging.metrics import Scores, scores
 from cer_fusion.fusion.judging.report import Report
 from cer_fusion.fusion.keeping.predictions import Predictions, read_predictions, write_predictions
 from cer_fusion.fusion.keeping.runs.config import RunConfig
 from cer_fusion.fusion.keeping.saved import save_head
+from cer_fusion.kit.documents import read_sealed, seal_digest, write_sealed
+from cer_fusion.kit.errors import OutputExistsError
+from cer_fusion.kit.files import bring_back, whole_folder, write_whole
 from numpy.typing import NDArray
 
 FORMAT, FORMAT_VERSION = "cer-run", 1
@@ -116,7 +116,13 @@ def write_run(
             _write(built, config, report, groups, environment)
             found = {path.relative_to(built).as_posix(): path for path in sorted(built.rglob("*")) if path.is_file()}
             files = {name: _entry(path) for name, path in found.items()}
-            write_sealed(built / INDEX, {"head": config.head, "files": files}, kind=FORMAT, version=FORMAT_VERSION)
+            write_sealed(
+                built / INDEX,
+                {"head": config.head, "files": files},
+                kind=FORMAT,
+                version=FORMAT_VERSION,
+                error=ReportError,
+            )
     except OutputExistsError:
         raise
     except OSError as error:
@@ -141,15 +147,15 @@ def read_run(folder: Path) -> Run:
             f"{folder} is no run folder: there is no {INDEX} in it\n"
             "  give folders that cer-fuse train has left; those of earlier versions have none: train again"
         )
-    index = read_sealed(folder / INDEX, kind=FORMAT, version=FORMAT_VERSION)
+    index = read_sealed(folder / INDEX, kind=FORMAT, version=FORMAT_VERSION, error=ReportError)
     files = index.get("files")
     needed = {CONFIG, ENVIRONMENT, METRICS, PREDICTIONS}
     if not isinstance(files, dict) or not needed <= set(files):
         raise ReportError(f"{folder / INDEX} does not list the files of a run: {', '.join(sorted(needed))}")
     for name, entry in files.items():
         _check(folder, name, entry)
-    config = RunConfig.from_dict(read_sealed(folder / CONFIG, kind="cer-run-config", version=1))
-    metrics = read_sealed(folder / METRICS, kind="cer-run-metrics", version=1)
+    config = RunConfig.from_dict(read_sealed(folder / CONFIG, kind="cer-run-config", version=1, error=ReportError))
+    metrics = read_sealed(folder / METRICS, kind="cer-run-metrics", version=1, error=ReportError)
     predictions = read_predictions(folder / PREDICTIONS)
     run = Run(
         config=config,
@@ -157,7 +163,7 @@ def read_run(folder: Path) -> Run:
         groups=_read_groups(folder / GROUPS, predictions.ids) if GROUPS in files else None,
         fit_s=float(metrics["fit_s"]),
         predict_s=float(metrics["predict_s"]),
-        environment=read_sealed(folder / ENVIRONMENT, kind="cer-run-environment", version=1),
+        environment=read_sealed(folder / ENVIRONMENT, kind="cer-run-environment", version=1, error=ReportError),
         digest=seal_digest(index, kind=FORMAT, version=FORMAT_VERSION),
     )
     if predictions.classes != config.classes or predictions.labels is None or None in predictions.labels:
@@ -210,9 +216,9 @@ def _write(
         "fit_s": column.fit_s,
         "predict_s": column.predict_s,
     }
-    write_sealed(built / CONFIG, config.to_dict(), kind="cer-run-config", version=1)
-    write_sealed(built / METRICS, metrics, kind="cer-run-metrics", version=1)
-    write_sealed(built / ENVIRONMENT, dict(environment), kind="cer-run-environment", version=1)
+    write_sealed(built / CONFIG, config.to_dict(), kind="cer-run-config", version=1, error=ReportError)
+    write_sealed(built / METRICS, metrics, kind="cer-run-metrics", version=1, error=ReportError)
+    write_sealed(built / ENVIRONMENT, dict(environment), kind="cer-run-environment", version=1, error=ReportError)
     write_predictions(
         built / PREDICTIONS,
         Predictions(ids=report.ids, classes=report.classes, proba=column.proba, labels=labels),
@@ -229,7 +235,7 @@ def _write_groups(path: Path, ids: Sequence[str], groups: Sequence[str]) -> None
     writer.writerow(["sample_id", "group"])
     # `Rows.clusters` gives a row without a group a name of its own that starts with NUL; in the file it is empty
     writer.writerows([name, "" if group.startswith("\0") else group] for name, group in zip(ids, groups, strict=True))
-    write_atomic(path, out.getvalue().encode())
+    write_whole(path, out.getvalue().encode())
 
 
 def _read_groups(path: Path, ids: Sequence[str]) -> tuple[str, ...]:

@@ -6,9 +6,10 @@ import sys
 
 import numpy as np
 import pytest
-from cer_fusion.fusion import HeadConfigError, MissingExtraError, head_names, make_head
+from cer_fusion.fusion import HeadConfigError, head_names, make_head
 from cer_fusion.fusion.heads import head_presets, installed_heads
 from cer_fusion.fusion.heads.symmetric_trees import SymmetricTrees
+from cer_fusion.kit.errors import MissingExtraError
 
 BOOSTED = ["xgboost", "lightgbm", "catboost"]
 with_catboost = pytest.mark.skipif("catboost" not in installed_heads(), reason="catboost is not installed")

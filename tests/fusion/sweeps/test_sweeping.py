@@ -8,10 +8,10 @@ from cer_fusion.fusion import make_head
 from cer_fusion.fusion.data.blocks import PAPER_MARK, Grid, parse_grid, parse_simplex
 from cer_fusion.fusion.data.rows import Rows, folds_of
 from cer_fusion.fusion.errors import HeadDataError, ReportError, SweepError
-from cer_fusion.fusion.files.sealed import write_sealed
 from cer_fusion.fusion.judging.metrics import scores
 from cer_fusion.fusion.sweeps.result import Sweep
 from cer_fusion.fusion.sweeps.sweeping import sweep
+from cer_fusion.kit.documents import write_sealed
 from sklearn.linear_model import RidgeClassifier
 
 CLASSES = ("Sadly_Angry", "Sadly_Fearful", "Sadly_Surprised")

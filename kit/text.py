@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 
-from cer_fusion.fusion.errors import FusionError
-
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
@@ -21,7 +19,7 @@ _MARKS = {
 _SNIFFED = 1 << 16
 
 
-def read_text(path: Path, error: type[FusionError]) -> str:
+def read_text(path: Path, error: type[Exception]) -> str:
     """Return the text of a file, UTF-8 or what its byte order mark says, or raise ``error`` naming it."""
     try:
         data = Path(path).read_bytes()
@@ -39,7 +37,7 @@ def read_text(path: Path, error: type[FusionError]) -> str:
 
 
 def read_cells(
-    path: Path, error: type[FusionError], *, known: Sequence[str] = (), strip: bool = True
+    path: Path, error: type[Exception], *, known: Sequence[str] = (), strip: bool = True
 ) -> list[tuple[int, list[str]]]:
     """Return (line, cells) of each row that is not blank, from a CSV file separated by ``,``, ``;``, tabs or ``|``.
 

@@ -6,8 +6,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from cer_fusion.fusion.errors import OutputExistsError
-from cer_fusion.fusion.files.atomic import write_atomic
+from cer_fusion.kit.errors import OutputExistsError
+from cer_fusion.kit.files import write_whole
 
 
 def _no_links(source: object, target: object) -> None:
@@ -19,11 +19,11 @@ def test_a_new_file_takes_no_other_s_place(tmp_path, monkeypatch, links):
     if not links:
         monkeypatch.setattr(os, "link", _no_links)
     path = tmp_path / "deep" / "a.csv"
-    assert write_atomic(path, b"first", overwrite=False) == path
+    assert write_whole(path, b"first", overwrite=False) == path
     with pytest.raises(OutputExistsError, match=r"a\.csv is there already(.|\n)*--overwrite"):
-        write_atomic(path, b"second", overwrite=False)
+        write_whole(path, b"second", overwrite=False)
     assert path.read_bytes() == b"first"
-    write_atomic(path, b"third")
+    write_whole(path, b"third")
     assert path.read_bytes() == b"third"
     assert [one.name for one in path.parent.iterdir()] == ["a.csv"]
 
@@ -39,7 +39,7 @@ def test_of_several_who_write_one_file_at_once_exactly_one_wins(tmp_path, monkey
 
     def write(number: int) -> bool:
         try:
-            write_atomic(tmp_path / "a.csv", str(number).encode(), overwrite=False)
+            write_whole(tmp_path / "a.csv", str(number).encode(), overwrite=False)
         except OutputExistsError:
             return False
         return True
@@ -54,5 +54,5 @@ def test_of_several_who_write_one_file_at_once_exactly_one_wins(tmp_path, monkey
 def test_a_dangling_link_is_something_that_is_there(tmp_path):
     (tmp_path / "a.csv").symlink_to("nowhere")
     with pytest.raises(OutputExistsError):
-        write_atomic(tmp_path / "a.csv", b"new", overwrite=False)
+        write_whole(tmp_path / "a.csv", b"new", overwrite=False)
     assert (tmp_path / "a.csv").is_symlink()

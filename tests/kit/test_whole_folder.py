@@ -6,8 +6,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from cer_fusion.fusion.errors import OutputExistsError
-from cer_fusion.fusion.files.whole_folder import bring_back, whole_folder
+from cer_fusion.kit.errors import OutputExistsError
+from cer_fusion.kit.files import bring_back, whole_folder
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
@@ -69,7 +69,7 @@ def test_a_new_folder_never_takes_the_place_of_a_file_or_a_link(tmp_path):
 _KILLED = """
 import os, sys
 from pathlib import Path
-import cer_fusion.fusion.files.whole_folder as module
+import cer_fusion.kit.files as module
 target, calls = Path(sys.argv[1]), int(sys.argv[2])
 if sys.argv[3] == "renames":
     module._exchanged = lambda one, other: False

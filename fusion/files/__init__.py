@@ -1,1 +1,0 @@
-"""Files that are whole or absent: written aside, synced, renamed into place, sealed with a digest."""
