@@ -16,7 +16,6 @@ from cer_fusion.frames.errors import (
     DiskError,
     FolderError,
     FramesError,
-    MissingExtraError,
     OptionError,
     ShapeError,
     VideoError,
@@ -37,6 +36,7 @@ from cer_fusion.frames.folder import MadeFrames, Row, index_path, read_table, ta
 from cer_fusion.frames.making import Ending, FrameSettings, make_frames
 from cer_fusion.frames.mtcnn import MTCNN, MTCNNSettings
 from cer_fusion.frames.tracks import MainTrack, Tracker, TrackSettings, presences
+from cer_fusion.kit.errors import MissingExtraError
 
 __all__ = [
     "LANDMARKS",

@@ -5,7 +5,6 @@ A video is written whole or not at all, its frames at the times they had.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +14,7 @@ import numpy as np
 from cer_fusion.frames.decoding import require_av
 from cer_fusion.frames.errors import VideoError
 from cer_fusion.frames.faces import Box
+from cer_fusion.kit.files import whole_file
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -22,7 +22,6 @@ _LINE, _GROUND, _BAR, _TEXT = (255, 196, 0), (16, 16, 16), (90, 150, 240), (255,
 _CLOCK = 90_000  # ticks a second, as MPEG counts time
 _RATE = 25.0  # frames a second where nothing tells
 _FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
-SUFFIXES = tuple(_FORMATS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,42 +71,38 @@ def write_video(path: Path, frames: Iterable[tuple[float | None, NDArray[np.uint
     Raises
     ------
     VideoError
-        If the ending is another, there is no frame, one has another size, this FFmpeg has no H.264 encoder, or the
-        name is taken and not to be overwritten.
+        If the ending is another, there is no frame, one has another size, or this FFmpeg has no H.264 encoder.
+    OutputExistsError
+        If the name is taken and not to be overwritten.
     """
     av = require_av()
     check_video_name(path)
     check_encoder()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     count, last, size = 0, -1, None
-    try:
-        # as an open file: in a name FFmpeg would read `12:30.mp4` as a protocol
-        with temporary.open("w+b") as file, av.open(file, "w", format=_FORMATS[path.suffix.lower()]) as container:
-            stream = container.add_stream("libx264", rate=round(_RATE), options={"crf": "20", "preset": "veryfast"})
-            for time_s, picture in frames:
-                height, width = (side - side % 2 for side in picture.shape[:2])
-                if size is None:
-                    size = (height, width)
-                    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-                    stream.codec_context.time_base = Fraction(1, _CLOCK)
-                if size != (height, width):
-                    raise VideoError(f"frame {count + 1} is {width} x {height}, the first {size[1]} x {size[0]}")
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")
-                due = round((count / _RATE if time_s is None else time_s) * _CLOCK)
-                last = max(due, last + 1)
-                frame.pts, frame.time_base = last, Fraction(1, _CLOCK)
-                container.mux(stream.encode(frame))
-                count += 1
-            if not count:
-                raise VideoError(f"there is no frame to write to {path}")
-            container.mux(stream.encode(None))
-        if overwrite:
-            os.replace(temporary, path)
-        else:
-            _name_new(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # as an open file: in a name FFmpeg would read `12:30.mp4` as a protocol
+    with (
+        whole_file(path, overwrite=overwrite) as temporary,
+        temporary.open("w+b") as file,
+        av.open(file, "w", format=_FORMATS[path.suffix.lower()]) as container,
+    ):
+        stream = container.add_stream("libx264", rate=round(_RATE), options={"crf": "20", "preset": "veryfast"})
+        for time_s, picture in frames:
+            height, width = (side - side % 2 for side in picture.shape[:2])
+            if size is None:
+                size = (height, width)
+                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+                stream.codec_context.time_base = Fraction(1, _CLOCK)
+            if size != (height, width):
+                raise VideoError(f"frame {count + 1} is {width} x {height}, the first {size[1]} x {size[0]}")
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")
+            due = round((count / _RATE if time_s is None else time_s) * _CLOCK)
+            last = max(due, last + 1)
+            frame.pts, frame.time_base = last, Fraction(1, _CLOCK)
+            container.mux(stream.encode(frame))
+            count += 1
+        if not count:
+            raise VideoError(f"there is no frame to write to {path}")
+        container.mux(stream.encode(None))
     return count
 
 
@@ -121,26 +116,8 @@ def check_encoder() -> None:
 
 def check_video_name(path: Path) -> None:
     """Refuse a name whose ending says no form that is written here."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise VideoError(f"a video is written as {', '.join(SUFFIXES)}, however: {path}")
-
-
-def _name_new(temporary: Path, path: Path) -> None:
-    """Give a finished file its name unless the name is taken; the hard link is what makes sure."""
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        taken = True
-    except OSError:  # a file system without links: look, then rename
-        taken = os.path.lexists(path)
-        if not taken:
-            os.rename(temporary, path)
-    else:
-        taken = False
-    if taken:
-        raise VideoError(
-            f"{path} is there already, and is left as it is\n  name another place, or replace it with --overwrite"
-        )
+    if path.suffix.lower() not in _FORMATS:
+        raise VideoError(f"a video is written as {', '.join(_FORMATS)}, however: {path}")
 
 
 def _bars(

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
-from cer_fusion.frames.errors import DiskError, MissingExtraError, VideoError
+from cer_fusion.frames.errors import DiskError, VideoError
+from cer_fusion.kit.errors import MissingExtraError
 from cer_fusion.kit.pictures import size_fault
 from numpy.typing import NDArray
 

@@ -7,8 +7,9 @@
     ├── FolderError       (RuntimeError)  a folder of frames that is damaged, in the way, or made in another way
     ├── DiskError         (OSError)       a disk that fails while a video is read
     ├── OptionError       (ValueError)    a setting that gives no pictures
-    ├── ShapeError        (ValueError)    an array that is no picture
-    └── MissingExtraError (ImportError)   an optional library that is not installed
+    └── ShapeError        (ValueError)    an array that is no picture
+
+A library that is not installed is a `MissingExtraError`, and a name that is taken an `OutputExistsError`, of the kit.
 """
 
 from __future__ import annotations
@@ -38,7 +39,3 @@ class OptionError(FramesError, ValueError):
 
 class ShapeError(FramesError, ValueError):
     """An array that is no picture."""
-
-
-class MissingExtraError(FramesError, ImportError):
-    """An optional library that is not installed."""

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cer_fusion.backbones.errors import listed
 from cer_fusion.frames.decoding import list_kind, moving_pictures, opened
-from cer_fusion.frames.errors import MissingExtraError, VideoError
+from cer_fusion.frames.errors import VideoError
+from cer_fusion.kit.errors import MissingExtraError, listing
 from cer_fusion.kit.pictures import picture_kind
 from PIL import Image
 
@@ -164,7 +164,7 @@ def named_videos(path: Path, held: Held | None = None) -> dict[str, Path]:
             raise VideoError(f"{path} is a picture, no video")
         return _by_name((path,), path.parent)
     if not held.videos:
-        names = listed(sorted(printable(one) for one in os.listdir(path)))
+        names = listing(sorted(printable(one) for one in os.listdir(path)))
         there = ", ".join(f"{count:,} × {what}" for what, count in held.with_pictures_left_out().items())
         raise VideoError(f"{path} holds no video; it holds {names or 'nothing'}" + (f" ({there})" if there else ""))
     return _by_name(held.videos, path)
@@ -260,7 +260,8 @@ def _by_name(paths: tuple[Path, ...], root: Path) -> dict[str, Path]:
             clashes.append(f"{both} would both be the folder {name!r}")
     if clashes:
         raise VideoError(
-            f"{listed(clashes)}: rename one, or make frames of one folder at a time, each with an --output of its own\n"
+            f"{listing(clashes)}: "
+            "rename one, or make frames of one folder at a time, each with an --output of its own\n"
             f"  in folder: {root}"
         )
     return found

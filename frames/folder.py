@@ -16,14 +16,14 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from cer_fusion.backbones.finetuning.atomic import make_whole
-from cer_fusion.backbones.sealed import read_sealed, write_sealed
 from cer_fusion.frames.errors import FolderError
 from cer_fusion.frames.faces import LANDMARKS, Box, Face
+from cer_fusion.kit.documents import from_plain, read_sealed, to_plain, write_sealed
+from cer_fusion.kit.files import whole_file
 
 _FORMAT, _VERSION = "cer-fusion frames index", 1
 
@@ -50,24 +50,18 @@ class MadeFrames:
     """Frames that have no picture, as (first, last) of runs of frames looked at."""
     table_sha256: str
     """Of the CSV."""
-    skipped: bool = False
+    skipped: bool = field(default=False, metadata={"plain": False})
     """It was there already; not part of the file."""
 
     def write(self, path: Path) -> None:
         """Write the index."""
-        body = {key: value for key, value in vars(self).items() if key != "skipped"}
-        write_sealed(path, body, kind=_FORMAT, version=_VERSION)
+        write_sealed(path, to_plain(self), kind=_FORMAT, version=_VERSION, error=FolderError)
 
     @classmethod
     def read(cls, path: Path) -> MadeFrames:
         """Read an index back; raises FolderError if it is none, or was changed."""
         body = read_sealed(path, kind=_FORMAT, version=_VERSION, error=FolderError)
-        try:
-            body["folders"] = tuple(body["folders"])
-            body["without_picture"] = tuple((first, last) for first, last in body["without_picture"])
-            return cls(**body)
-        except (KeyError, TypeError, ValueError) as error:
-            raise FolderError(f"{path} does not hold the fields of a {_FORMAT}: {error}") from None
+        return from_plain(cls, body, f"the index {path}", error=FolderError)
 
 
 def index_path(output: Path, video: str) -> Path:
@@ -117,14 +111,10 @@ class Row:
 
 def write_table(path: Path, rows: Iterable[Row]) -> None:
     """Write the rows, whole or not at all; they need not be in memory together."""
-
-    def make(temporary: Path) -> None:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            writer.writerows(map(_cells, rows))
-
-    make_whole(path, make)
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(map(_cells, rows))
 
 
 def read_table(path: Path) -> Iterator[Row]:

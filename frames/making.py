@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from cer_fusion.backbones.errors import listed, nearest
 from cer_fusion.frames import decoding
 from cer_fusion.frames.cuts import Changes, CutSettings, with_cuts
 from cer_fusion.frames.decoding import VideoReader
@@ -39,6 +38,8 @@ from cer_fusion.frames.folder import (
     write_table,
 )  # fmt: skip
 from cer_fusion.frames.tracks import MainTrack, Tracked, Tracker, TrackSettings, presences
+from cer_fusion.kit.documents import flat
+from cer_fusion.kit.errors import listing, nearest
 from numpy.typing import NDArray
 from PIL import Image, features
 from PIL import __version__ as pillow_version
@@ -77,7 +78,7 @@ class FrameSettings:
             raise OptionError(f"every must be at least 1, however: {self.every}")
         if self.faces not in POLICIES:
             raise OptionError(
-                f"faces must be one of {', '.join(POLICIES)}, however: {self.faces!r}{nearest(self.faces, POLICIES)}"
+                f"faces must be one of the policies, however: {self.faces!r}; {nearest(self.faces, POLICIES)}"
             )
         if self.ending not in get_args(Ending):
             raise OptionError(f"pictures are written as jpg or png, however: {self.ending!r}")
@@ -204,7 +205,7 @@ def _what_is_there(
         gone = _missing(output, old)
         if not gone:
             return replace(old, skipped=True)
-        logger.warning("%s: %d pictures are gone (%s); it is made again", name, len(gone), listed(gone))
+        logger.warning("%s: %d pictures are gone (%s); it is made again", name, len(gone), listing(gone))
         return old
     if not overwrite:
         raise FolderError(
@@ -228,16 +229,9 @@ def _difference(old: MadeFrames, source: dict[str, Any], identity: dict[str, Any
     """Name what differs, in a line."""
     if old.source["sha256"] != source["sha256"]:
         return f"of another video, {old.source['file']} of {old.source['bytes']:,} bytes"
-    was, wanted = _flat(old.identity), _flat(identity)
+    was, wanted = flat(old.identity), flat(identity)
     fields = [key for key in {**was, **wanted} if was.get(key) != wanted.get(key)]
-    return listed([f"{key} was {was.get(key)!r}, is {wanted.get(key)!r}" for key in fields])
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, one in value.items():
-        found |= _flat(one, f"{prefix}{key}.") if isinstance(one, dict) else {prefix + key: one}
-    return found
+    return listing([f"{key} was {was.get(key)!r}, is {wanted.get(key)!r}" for key in fields])
 
 
 def _look(

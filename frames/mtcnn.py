@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cer_fusion.frames.errors import MissingExtraError, OptionError, ShapeError
+from cer_fusion.frames.errors import OptionError, ShapeError
 from cer_fusion.frames.faces import Face
+from cer_fusion.kit.errors import MissingExtraError
 from cer_fusion.kit.onnx_file import OnnxFile, OnnxFileError, read_onnx
 from numpy.typing import NDArray
 from PIL import Image

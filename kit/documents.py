@@ -203,6 +203,14 @@ def known_keys(
         )
 
 
+def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested objects, to tell where two differ: ``{"recipe": {"lr": 1}}`` -> ``{"recipe.lr": 1}``."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
 def _rebuilt(kind: Any, plain: Any, where: str, error: type[Exception]) -> Any:
     if kind is Any:
         return plain

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
 from cer_fusion.frames import VideoError, VideoReader, write_video
+from cer_fusion.kit import OutputExistsError
 
 from tests.frames.clips import counted, grey
 
@@ -52,7 +53,7 @@ def test_what_cannot_be_a_video_is_refused(tmp_path, name, frames, words):
 def test_a_video_that_is_there_is_replaced_only_when_that_is_asked_for(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"precious")
-    with pytest.raises(VideoError, match=r"a\.mp4 is there already(.|\n)*--overwrite"):
+    with pytest.raises(OutputExistsError, match=r"a\.mp4 is there already(.|\n)*--overwrite"):
         write_video(path, [(None, np.zeros((50, 32, 3), np.uint8))] * 2, overwrite=False)
     assert path.read_bytes() == b"precious"
     assert [one.name for one in tmp_path.iterdir()] == ["a.mp4"]
