@@ -1,21 +1,67 @@
-"""The ground that all packages stand on: errors with a remedy, whole files, JSON documents, and text that people edit.
+"""The ground that all packages stand on: errors with a remedy, whole and sealed files, dataclasses as JSON, text.
 
-Files and folders appear under their name only when all their bytes are on the disk; documents know their format,
-version and digest; dataclasses become JSON and come back checked; what kind of picture a file is shows in its first
-bytes, and an ONNX file is read whole. It knows nothing of faces, rows or heads.
+It knows nothing of features, heads or pictures. A result appears whole or not at all (`write_whole`, `whole_folder`),
+a document says what it is and whether it is as it was written (`read_sealed`), a dataclass is checked against its
+annotations when it comes back (`from_plain`), and a table is read as a spreadsheet's user means it (`read_cells`).
 """
 
 from __future__ import annotations
 
+from cer_fusion.kit.documents import (
+    check_version,
+    digest_of,
+    from_plain,
+    known_keys,
+    parse,
+    read_sealed,
+    seal,
+    seal_digest,
+    to_plain,
+    unseal,
+    write_sealed,
+)
 from cer_fusion.kit.errors import (
     CerError,
     DocumentError,
     MissingExtraError,
     NewerFormatError,
     OutputExistsError,
+    TextError,
     WriteError,
     listing,
     nearest,
+)
+from cer_fusion.kit.files import (
+    check_room,
+    is_temporary,
+    make_folder,
+    name_new,
+    read_plain_file,
+    reporting,
+    sync_file,
+    sync_folder,
+    taken,
+    temporary_beside,
+    whole_file,
+    write_synced,
+    write_whole,
+)
+from cer_fusion.kit.folders import bring_back, sync_tree, whole_folder
+from cer_fusion.kit.text import (
+    Separator,
+    decoded,
+    find_separator,
+    first_line,
+    is_told_separator,
+    lines_of,
+    many_objects,
+    marked_encoding,
+    meant_titles,
+    plain_title,
+    read_cells,
+    read_text,
+    rows_of,
+    stream_cells,
 )
 
 __all__ = [
@@ -24,7 +70,49 @@ __all__ = [
     "MissingExtraError",
     "NewerFormatError",
     "OutputExistsError",
+    "Separator",
+    "TextError",
     "WriteError",
+    "bring_back",
+    "check_room",
+    "check_version",
+    "decoded",
+    "digest_of",
+    "find_separator",
+    "first_line",
+    "from_plain",
+    "is_temporary",
+    "is_told_separator",
+    "known_keys",
+    "lines_of",
     "listing",
+    "make_folder",
+    "many_objects",
+    "marked_encoding",
+    "meant_titles",
+    "name_new",
     "nearest",
+    "parse",
+    "plain_title",
+    "read_cells",
+    "read_plain_file",
+    "read_sealed",
+    "read_text",
+    "reporting",
+    "rows_of",
+    "seal",
+    "seal_digest",
+    "stream_cells",
+    "sync_file",
+    "sync_folder",
+    "sync_tree",
+    "taken",
+    "temporary_beside",
+    "to_plain",
+    "unseal",
+    "whole_file",
+    "whole_folder",
+    "write_sealed",
+    "write_synced",
+    "write_whole",
 ]

@@ -58,7 +58,7 @@ def write_whole(path: Path, data: bytes, *, overwrite: bool = True) -> Path:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, *, overwrite: bool, needed: int = 0) -> Iterator[Path]:
+def whole_file(path: Path, *, overwrite: bool = True, needed: int = 0) -> Iterator[Path]:
     """Give the name of an empty temporary neighbour to write to; if the block ends well it becomes `path`.
 
     The file gets the mode that a plain `open` would give it, whatever the writer in the block did.

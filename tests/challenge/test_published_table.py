@@ -45,7 +45,7 @@ def test_a_file_that_is_not_there_or_no_text_is_told(tmp_path):
     with pytest.raises(ReportError, match="cannot read"):
         read_table(tmp_path / "none.csv")
     (tmp_path / "t.csv").write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(ReportError, match="not UTF-8"):
+    with pytest.raises(ReportError, match="not utf-16 text"):
         read_table(tmp_path / "t.csv")
 
 
@@ -119,5 +119,5 @@ def test_a_fraction_with_one_decimal_stands_for_ten_percent(tmp_path):
 
 def test_bytes_of_an_older_encoding_are_refused_with_their_line(tmp_path):
     (tmp_path / "t.csv").write_bytes("class,a\nfröhlich,50\n".encode("cp1252"))
-    with pytest.raises(ReportError, match=r"t\.csv is not UTF-8 text \(line 2\)\n.*iconv"):
+    with pytest.raises(ReportError, match=r"t\.csv:2: not UTF-8 text(.|\n)*iconv"):
         read_table(tmp_path / "t.csv")

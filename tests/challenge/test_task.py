@@ -109,7 +109,7 @@ def test_a_missing_or_binary_template_is_named(tmp_path):
     with pytest.raises(SubmissionError, match=r"cannot read .*t\.csv"):
         read_template(tmp_path / "t.csv", CHALLENGE)
     (tmp_path / "t.csv").write_bytes(b"\xff\xfa")
-    with pytest.raises(SubmissionError, match=r"t\.csv is not UTF-8"):
+    with pytest.raises(SubmissionError, match=r"t\.csv:1: not UTF-8"):
         read_template(tmp_path / "t.csv", CHALLENGE)
 
 
