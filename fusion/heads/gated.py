@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from cer_fusion.fusion.errors import HeadConfigError
-from cer_fusion.fusion.heads.network import Drop, Linear, Network, Projections, unchanged
-from cer_fusion.fusion.heads.network_head import NetworkHead
+from cer_fusion.fusion.heads.layers import Drop, Linear, Network, Projections, unchanged
+from cer_fusion.fusion.heads.networks import NetworkHead
 from cer_fusion.fusion.heads.ranges import whole
 from numpy.typing import NDArray
 from torch import Tensor

@@ -34,7 +34,7 @@ class MLPHead(Head):
     Predicts with NumPy in float64: a kept head needs no PyTorch and answers the same for one row as for a thousand.
 
     Rows that stay on the disk (`JoinedRows`) pass through memory in windows of `WINDOW_BYTES`, in a new order every
-    epoch (`cer_fusion.fusion.heads.mlp_batches`); beside the window, memory holds the network and its optimiser.
+    epoch (`cer_fusion.fusion.heads.batches`); beside the window, memory holds the network and its optimiser.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ from cer_fusion.fusion.data.joined import Matrix
 from cer_fusion.fusion.heads.base import Codes
 from cer_fusion.fusion.heads.cross_entropy import CrossEntropy, refuse_divergence
 from cer_fusion.fusion.heads.holdout import held_out
-from cer_fusion.fusion.heads.mlp_batches import Ready, batches_of, part
+from cer_fusion.fusion.heads.batches import Ready, batches_of, part
 from cer_fusion.fusion.heads.mlp_config import MLPConfig
 from cer_fusion.fusion.heads.mlp_network import Gate, Network, Shape
 from cer_fusion.fusion.heads.schedule import cosine

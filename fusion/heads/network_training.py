@@ -13,8 +13,8 @@ from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.base import Codes
 from cer_fusion.fusion.heads.cross_entropy import CrossEntropy, refuse_divergence
 from cer_fusion.fusion.heads.holdout import held_out
-from cer_fusion.fusion.heads.mlp_batches import Ready, batches_of, part
-from cer_fusion.fusion.heads.network import Dropout, Network
+from cer_fusion.fusion.heads.batches import Ready, batches_of, part
+from cer_fusion.fusion.heads.layers import Dropout, Network
 from cer_fusion.fusion.heads.ranges import not_negative, share, whole
 from cer_fusion.fusion.heads.schedule import cosine
 from cer_fusion.fusion.heads.watch import Watch

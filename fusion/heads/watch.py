@@ -8,7 +8,7 @@ from typing import Protocol
 
 import torch
 from cer_fusion.fusion.heads.base import Codes
-from cer_fusion.fusion.heads.mlp_batches import Batches
+from cer_fusion.fusion.heads.batches import Batches
 from torch import Tensor
 
 

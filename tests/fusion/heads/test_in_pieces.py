@@ -23,7 +23,7 @@ the_others = pytest.mark.parametrize("name", [name for name in installed_heads()
 def small_pieces(monkeypatch):
     """Pieces and windows of 256 rows, so that hundreds of rows behave as millions do."""
     monkeypatch.setattr("cer_fusion.fusion.data.joined.LARGEST_PIECE", CHUNK)
-    monkeypatch.setattr("cer_fusion.fusion.heads.mlp_batches.WINDOW_BYTES", 1)
+    monkeypatch.setattr("cer_fusion.fusion.heads.batches.WINDOW_BYTES", 1)
 
 
 @pytest.fixture(scope="module")

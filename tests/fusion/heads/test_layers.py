@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cer_fusion.fusion.heads.network import Dropout, Linear, Norm, Projections, unchanged
+from cer_fusion.fusion.heads.layers import Dropout, Linear, Norm, Projections, unchanged
 from torch.nn import functional as F
 
 WIDTHS = {"vit": 5, "manet": 3}

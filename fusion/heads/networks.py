@@ -15,7 +15,7 @@ from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_shape
 from cer_fusion.fusion.heads.class_weights import factors
 from cer_fusion.fusion.heads.devices import chosen_device, threads_set_to
 from cer_fusion.fusion.heads.mlp_config import Standardize
-from cer_fusion.fusion.heads.network import Network
+from cer_fusion.fusion.heads.layers import Network
 from cer_fusion.fusion.heads.network_training import Training, train_network
 from cer_fusion.fusion.heads.ranges import whole
 from cer_fusion.fusion.heads.scaling import BlockScaler

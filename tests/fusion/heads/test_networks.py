@@ -7,7 +7,7 @@ import pytest
 import torch
 from cer_fusion.fusion import HeadConfigError, load_head, save_head
 from cer_fusion.fusion.heads import head_class, installed_heads
-from cer_fusion.fusion.heads.network_head import NetworkHead
+from cer_fusion.fusion.heads.networks import NetworkHead
 
 from tests.fusion.heads.conftest import quick_head
 
