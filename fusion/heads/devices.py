@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from cer_fusion.fusion.errors import HeadConfigError
+from cer_fusion.fusion.heads.ranges import one_of
 from cer_fusion.fusion.heads.thread_counts import threads_of
 from numpy.typing import NDArray
 
@@ -40,11 +41,10 @@ def chosen_device(device: str) -> torch.device:
 
 def chosen_dtype(precision: str, device: torch.device) -> torch.dtype:
     """Return the type of the first layer's products for a word: `auto`, `float32` or `bfloat16`."""
+    one_of("precision", precision, ("auto", "float32", "bfloat16"))
     if precision == "auto":
         precision = "bfloat16" if device.type == "cpu" and _cpu_multiplies_bfloat16() else "float32"
         logger.info("multiplying in %s (precision='auto')", precision)
-    if precision not in ("float32", "bfloat16"):
-        raise HeadConfigError(f"precision must be 'auto', 'float32' or 'bfloat16', got {precision!r}")
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 

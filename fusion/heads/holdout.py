@@ -31,15 +31,3 @@ def held_out(codes: Codes, share: float, *, seed: int) -> NDArray[np.bool_]:
         rows = random.permutation(np.flatnonzero(codes == code))
         found[rows[: int(share * len(rows))]] = True
     return found
-
-
-def left_out_rows(codes: Codes, members: int, share: float, *, seed: int) -> NDArray[np.bool_]:
-    """Return which rows (members, n) each member is not to learn from: `share` of each class, other rows every time.
-
-    Where members have more than all rows between them, they go round. A class of one row is left out by nobody: a
-    member that never saw it says nothing about it.
-    """
-    folds = max(2, round(1 / share))
-    fold = stratified_folds(codes, folds, seed=seed)
-    fold[np.bincount(codes)[codes] == 1] = -1
-    return np.stack([fold == member % folds for member in range(members)])

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from cer_fusion.fusion.errors import HeadConfigError, nearest
-from cer_fusion.fusion.heads.ranges import not_negative, share, whole
 
-Standardize: TypeAlias = Literal["none", "standard", "l2", "power"]
+if TYPE_CHECKING:
+    from cer_fusion.fusion.heads.scaling import Standardize
+
 Fusion: TypeAlias = Literal["pool", "concat"]
-Norm: TypeAlias = Literal["none", "layer"]
+Normalization: TypeAlias = Literal["none", "layer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class MLPConfig:
     hidden: tuple[int, ...] = (256,)
     """Widths of the hidden layers, each followed by ReLU and dropout."""
 
-    norm: Norm = "none"
+    norm: Normalization = "none"
     """`layer` normalises each hidden layer before its ReLU (Ba et al., 2016, "Layer normalization", §3)."""
 
     epochs: int = 15
@@ -109,31 +110,6 @@ class MLPConfig:
         if "hidden" in plain:
             plain["hidden"] = tuple(plain["hidden"])
         return cls(**plain)
-
-    def check(self) -> None:
-        """Refuse values outside their range.
-
-        Raises
-        ------
-        HeadConfigError
-            Naming the setting, the value and the range.
-        """
-        if self.fusion not in get_args(Fusion):
-            raise HeadConfigError(f"fusion must be 'pool' or 'concat', got {self.fusion!r}")
-        if not 0 <= self.pool_share <= 0.5:
-            raise HeadConfigError(f"pool_share must lie in [0, 0.5], got {self.pool_share!r}")
-        if self.norm not in get_args(Norm):
-            raise HeadConfigError(f"norm must be 'none' or 'layer', got {self.norm!r}")
-        for name in ("epochs", "batch_size", "members", "patience"):
-            whole(name, getattr(self, name))
-        for width in self.hidden:
-            whole("hidden", width)
-        for name in ("dropout", "label_smoothing", "early_stop"):
-            share(name, getattr(self, name))
-        for name in ("lr", "weight_decay"):
-            not_negative(name, getattr(self, name))
-        if self.schedule not in ("constant", "cosine"):
-            raise HeadConfigError(f"schedule must be 'constant' or 'cosine', got {self.schedule!r}")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings by name, as JSON takes them."""
