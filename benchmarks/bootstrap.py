@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from cer_fusion.fusion.judging.statistics.intervals import bootstrap
+from cer_fusion.fusion.judging.resampling import bootstrap
 from sklearn.metrics import f1_score
 
 from benchmarks.timing import interleaved, report

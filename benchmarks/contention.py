@@ -114,9 +114,9 @@ def sweep(way: str) -> Callable[[], Any]:
     from decimal import Decimal
 
     from cer_fusion.fusion import make_head
-    from cer_fusion.fusion.data.folds import folds_of
-    from cer_fusion.fusion.data.grid import Grid, simplex
-    from cer_fusion.fusion.sweeps.block_batch import BlockBatch
+    from cer_fusion.fusion.data.blocks import Grid, simplex
+    from cer_fusion.fusion.data.rows import folds_of
+    from cer_fusion.fusion.sweeps.ridge import BlockBatch
 
     from benchmarks.compound_rows import compound_rows
 

@@ -20,7 +20,7 @@ from time import perf_counter
 
 import numpy as np
 from cer_fusion.fusion.heads.mixing import counted, decisions, totals
-from cer_fusion.fusion.judging.statistics.intervals import bootstrap
+from cer_fusion.fusion.judging.resampling import bootstrap
 from cer_fusion.fusion.sweeps.curve import decision_curve
 from sklearn.metrics import accuracy_score, f1_score
 

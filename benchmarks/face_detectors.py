@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from cer_fusion.frames.faces import MTCNN, MTCNNSettings, overlap
-from cer_fusion.frames.faces.suppression import suppress
+from cer_fusion.frames import MTCNN, MTCNNSettings, overlap
+from cer_fusion.frames.mtcnn import suppress
 from numpy.typing import NDArray
 
 from benchmarks.shown_faces import Box, Faces

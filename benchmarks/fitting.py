@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 from cer_fusion.fusion import make_head
-from cer_fusion.fusion.data.folds import folds_of
-from cer_fusion.fusion.data.rows import Rows
+from cer_fusion.fusion.data.rows import Rows, folds_of
 from sklearn.metrics import f1_score
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline

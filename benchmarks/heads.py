@@ -19,7 +19,7 @@ import numpy as np
 from cer_fusion.featstore.manifests.adapters import build
 from cer_fusion.featstore.manifests.adapters.ferplus import write_votes
 from cer_fusion.fusion import Rows, ZeroShot, installed_heads, make_head, scores
-from cer_fusion.fusion.data.folds import folds_of
+from cer_fusion.fusion.data.rows import folds_of
 from cer_fusion.fusion.heads.temperature import log_loss
 from cer_fusion.fusion.keeping.answers import aligned
 

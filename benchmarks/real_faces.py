@@ -21,10 +21,9 @@ from typing import Any
 import numpy as np
 from cer_fusion.featstore.manifests.adapters import build
 from cer_fusion.fusion import MLPConfig, Rows, cross_compare, head_names, make_head
-from cer_fusion.fusion.data.ties import tied
-from cer_fusion.fusion.judging.diagnosis.near_duplicates import near_duplicates
-from cer_fusion.fusion.page.report_table import report_table
-from cer_fusion.fusion.page.table import render
+from cer_fusion.fusion.data.rows import tied
+from cer_fusion.fusion.judging.measures import near_duplicates
+from cer_fusion.fusion.page.table import render, report_table
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.compose import ColumnTransformer

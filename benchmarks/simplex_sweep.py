@@ -20,12 +20,11 @@ from typing import Any
 import numpy as np
 import sklearn
 from cer_fusion.fusion import make_head
-from cer_fusion.fusion.data.folds import folds_of
-from cer_fusion.fusion.data.grid import Grid, simplex
-from cer_fusion.fusion.data.rows import Rows
+from cer_fusion.fusion.data.blocks import Grid, simplex
+from cer_fusion.fusion.data.rows import Rows, folds_of
 from cer_fusion.fusion.heads.base import softmax
 from cer_fusion.fusion.heads.normalizing import BlockNormalizer
-from cer_fusion.fusion.sweeps import block_batch
+from cer_fusion.fusion.sweeps import ridge as block_batch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits

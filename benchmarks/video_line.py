@@ -22,9 +22,7 @@ from typing import Any
 
 import numpy as np
 from cer_fusion.backbones import create
-from cer_fusion.frames import FrameSettings, VideoReader, make_frames
-from cer_fusion.frames.faces import MTCNN, Alignment
-from cer_fusion.frames.writing import write_video
+from cer_fusion.frames import MTCNN, Alignment, FrameSettings, VideoReader, make_frames, write_video
 
 from benchmarks.shown_faces import Faces
 from benchmarks.timing import report

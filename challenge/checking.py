@@ -14,8 +14,7 @@ import numpy as np
 from cer_fusion.challenge.task import Challenge, Submission, Template, location
 from cer_fusion.challenge.timeline import Frame, Timeline, frame_name
 from cer_fusion.fusion.errors import SubmissionError
-from cer_fusion.fusion.judging.metrics import confusion_matrix
-from cer_fusion.fusion.judging.statistics.kappa import cohen_kappa
+from cer_fusion.fusion.judging.metrics import cohen_kappa, confusion_matrix
 from numpy.typing import NDArray
 
 IntArray = NDArray[np.int64]

@@ -26,7 +26,7 @@ PROCESS = "process"
 """The context object of a command that is all that its process does."""
 PROGRESS_VARIABLE, PROGRESS_LINE = "CER_PROGRESS", "\x1eprogress "
 """A process that works for another tells its progress as lines, not as a bar."""
-_OURS = {"FeatstoreError", "BackbonesError", "FusionError", "DemoFacesError", "WorkerError"}
+_OURS = {"FeatstoreError", "BackbonesError", "FramesError", "FusionError", "DemoFacesError", "WorkerError"}
 
 _PLAIN = "cer-plain"
 """The name of our error handler among Python's codecs."""

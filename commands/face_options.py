@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from cer_fusion.frames.faces import MTCNN, Alignment
+    from cer_fusion.frames import MTCNN, Alignment
 
 SizePx = Annotated[int, typer.Option("--size", help="Side of a face's crop in pixels.")]
 Margin = Annotated[float, typer.Option(help="Added on each side of the tight crop, as a share of it.")]
@@ -18,14 +18,14 @@ DEFAULT_SIZE, DEFAULT_MARGIN, DEFAULT_MIN_FACE, DEFAULT_MIN_SCORE = 224, 0.0, 40
 
 def alignment_of(size: int, margin: float) -> Alignment:
     """What a crop is."""
-    from cer_fusion.frames.faces import Alignment
+    from cer_fusion.frames import Alignment
 
     return Alignment(size_px=size, margin=margin)
 
 
 def detector_of(min_face: int, min_score: float) -> MTCNN:
     """The detector; its last network decides by `min_score`."""
-    from cer_fusion.frames.faces import MTCNN, MTCNNSettings
+    from cer_fusion.frames import MTCNN, MTCNNSettings
 
     first, second, _ = MTCNNSettings().thresholds
     return MTCNN(MTCNNSettings(min_face_px=min_face, thresholds=(first, second, min_score)))

@@ -18,9 +18,7 @@ from cer_fusion.commands.feat.frames import counted, tell_made
 
 if TYPE_CHECKING:
     import numpy as np
-    from cer_fusion.frames import FrameSettings, Row
-    from cer_fusion.frames.faces import Box, Detector
-    from cer_fusion.frames.faces.annotating import Mark
+    from cer_fusion.frames import Box, Detector, FrameSettings, Mark, Row
     from cer_fusion.fusion.keeping.predictions import Predictions
     from numpy.typing import NDArray
 
@@ -109,7 +107,7 @@ class PictureSource:
         import numpy as np
         from cer_fusion.backbones import PictureError
         from cer_fusion.backbones.picture import open_picture
-        from cer_fusion.frames.faces import largest
+        from cer_fusion.frames import largest
 
         several = 0
         with progress_bar() as step:
@@ -141,7 +139,7 @@ class PictureSource:
 
         import numpy as np
         from cer_fusion.backbones.picture import open_picture
-        from cer_fusion.frames.faces.annotating import annotated
+        from cer_fusion.frames import annotated
         from cer_fusion.fusion.files.atomic import write_atomic
         from PIL import Image
 
@@ -170,7 +168,7 @@ class VideoSource:
 
     def drawn_to(self, target: Path) -> list[Path]:
         """Where `annotate` writes: to a file for one video, else one a name in a folder; refuses what cannot be."""
-        from cer_fusion.frames.writing import check_encoder, check_video_name
+        from cer_fusion.frames import check_encoder, check_video_name
 
         check_encoder()
         if len(self.videos) > 1:
@@ -197,7 +195,7 @@ class VideoSource:
 
     def annotate(self, target: Path, marks: dict[str, Mark], shown: Shown) -> int:
         """Write each video again with marks to where `drawn_to` says."""
-        from cer_fusion.frames.writing import write_video
+        from cer_fusion.frames import write_video
 
         frames = 0
         for name, path in zip(self.videos, self.drawn_to(target), strict=True):
@@ -208,8 +206,7 @@ class VideoSource:
     def _marked(
         self, name: str, marks: dict[str, Mark], every: int
     ) -> Iterator[tuple[float | None, NDArray[np.uint8]]]:
-        from cer_fusion.frames import VideoReader
-        from cer_fusion.frames.faces.annotating import annotated
+        from cer_fusion.frames import VideoReader, annotated
 
         looked_at = groupby(self._rows(name), key=lambda row: row.frame)
         for frame in VideoReader(self.videos[name]).frames():
@@ -226,7 +223,7 @@ class VideoSource:
 
 def _need_folder(target: Path, count: int, what: str) -> None:
     """Refuse a place for several that is called as one picture or video is."""
-    from cer_fusion.frames.finding import PICTURE_SUFFIXES, SUFFIXES
+    from cer_fusion.frames import PICTURE_SUFFIXES, SUFFIXES
 
     if count > 1 and not target.is_dir() and target.suffix.lower() in (*PICTURE_SUFFIXES, *SUFFIXES):
         raise typer.BadParameter(
@@ -243,9 +240,7 @@ def source_of(path: Path, frames: Path | None, keep: ExitStack) -> PictureSource
     typer.BadParameter
         If there is nothing of the kind, or pictures and videos side by side.
     """
-    from cer_fusion.backbones import VideoError
-    from cer_fusion.frames import held_by, named_videos
-    from cer_fusion.frames.finding import PICTURE_SUFFIXES, is_moving_webp
+    from cer_fusion.frames import PICTURE_SUFFIXES, VideoError, held_by, is_moving_webp, named_videos
 
     try:
         held = held_by(path, apart_from=frames)
@@ -320,7 +315,7 @@ def _instead(path: Path) -> str:
 
 def marks_of(predictions: Predictions, shown: Shown, top: int) -> dict[str, Mark]:
     """The likeliest classes of every sample as bars at its face."""
-    from cer_fusion.frames.faces.annotating import Mark
+    from cer_fusion.frames import Mark
 
     found = {}
     for name, row in zip(predictions.ids, predictions.proba, strict=True):

@@ -39,8 +39,8 @@ def check_format(name: str) -> str:
 def print_table(result: Any, format: str, *, class_intervals: bool = False) -> None:
     """Print a report or a sweep; the intervals of the classes, which make a table wide, always in markdown."""
     from cer_fusion.fusion import Report
-    from cer_fusion.fusion.page.report_table import report_table
-    from cer_fusion.fusion.sweeps.table import sweep_table
+    from cer_fusion.fusion.page.table import report_table
+    from cer_fusion.fusion.sweeps.result import sweep_table
 
     if isinstance(result, Report):
         table = report_table(result, class_intervals=class_intervals or format == "markdown")

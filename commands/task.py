@@ -100,7 +100,7 @@ def load_folds_task(
     cosine. Both parts of the task are the same rows.
     """
     from cer_fusion.fusion import Rows
-    from cer_fusion.fusion.data.ties import tied
+    from cer_fusion.fusion.data.rows import tied
 
     view, dataset, opened = load_view(store, data, features, missing)
     names = list(dict.fromkeys(view.splits))
@@ -131,8 +131,8 @@ def load_folds_task(
 
 
 def _near_ones_tied(rows: Rows, near: float) -> Rows:
-    from cer_fusion.fusion.data.ties import tied
-    from cer_fusion.fusion.judging.diagnosis.near_duplicates import near_duplicates
+    from cer_fusion.fusion.data.rows import tied
+    from cer_fusion.fusion.judging.measures import near_duplicates
 
     found, _ = near_duplicates(rows, threshold=near)
     if found.found > len(found.pairs):

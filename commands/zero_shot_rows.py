@@ -12,7 +12,7 @@ from cer_fusion.commands.task import Task, as_rows, fits_in_memory, splits_text
 
 if TYPE_CHECKING:
     from cer_fusion.featstore import Store
-    from cer_fusion.fusion.judging.zero_shot.columns import ZeroShotColumns
+    from cer_fusion.fusion.judging.zero_shot import ZeroShotColumns
 
 TITLE = "zero-shot"
 """What `--set` calls the head: `--set zero-shot.C=0.1`."""
@@ -47,7 +47,7 @@ def load_zero_shot(
     """
     from cer_fusion.featstore import Store
     from cer_fusion.fusion import Rows
-    from cer_fusion.fusion.judging.zero_shot.columns import ZeroShotColumns
+    from cer_fusion.fusion.judging.zero_shot import ZeroShotColumns
 
     opened = Store(store)
     dataset = opened.dataset(data)

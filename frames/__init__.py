@@ -2,35 +2,88 @@
 
 ``held_by(path)`` finds videos and ``named_videos(path)`` their names. ``make_frames(path, name, output, settings,
 detector)`` makes the frames of one and goes on where a killed run was; ``VideoReader(path).frames()`` is the stream of
-frames by itself.
-Needs PyAV, the extra `video`; knows nothing of networks, labels or stores.
+frames by itself. ``MTCNN().detect(picture)`` gives a `Face` each with box, score, points; ``Alignment().crop(picture,
+face)`` an upright square, a `Tracker` numbers that go through a video, `MainTrack` the face that counts.
+Needs PyAV, the extra `video`, and for faces the extra `faces`, whose weights come with it: nothing is downloaded later.
+This package knows pixels and sound; it has not heard of torch, labels or stores.
 """
 
 from __future__ import annotations
 
+from cer_fusion.frames.annotating import Mark, annotated, check_encoder, check_video_name, write_video
 from cer_fusion.frames.decoding import VideoFrameRGB, VideoReader, decoder_versions
-from cer_fusion.frames.finding import SUFFIXES, Held, held_by
-from cer_fusion.frames.made import MadeFrames, index_path, table_path
-from cer_fusion.frames.making import make_frames
-from cer_fusion.frames.naming import frame_name, named_videos, video_name
-from cer_fusion.frames.settings import FrameSettings
-from cer_fusion.frames.table import Row, read_table
+from cer_fusion.frames.errors import (
+    DiskError,
+    FolderError,
+    FramesError,
+    MissingExtraError,
+    OptionError,
+    ShapeError,
+    VideoError,
+)
+from cer_fusion.frames.faces import LANDMARKS, POLICIES, Alignment, Box, Detector, Face, Policy, largest, overlap
+from cer_fusion.frames.finding import (
+    PICTURE_SUFFIXES,
+    SUFFIXES,
+    Held,
+    frame_name,
+    held_by,
+    is_moving_webp,
+    named_videos,
+    printable,
+    video_name,
+)
+from cer_fusion.frames.folder import MadeFrames, Row, index_path, read_table, table_path
+from cer_fusion.frames.making import Ending, FrameSettings, make_frames
+from cer_fusion.frames.mtcnn import MTCNN, MTCNNSettings
+from cer_fusion.frames.tracks import MainTrack, Tracker, TrackSettings, presences
 
 __all__ = [
+    "LANDMARKS",
+    "MTCNN",
+    "PICTURE_SUFFIXES",
+    "POLICIES",
     "SUFFIXES",
+    "Alignment",
+    "Box",
+    "Detector",
+    "DiskError",
+    "Ending",
+    "Face",
+    "FolderError",
     "FrameSettings",
+    "FramesError",
     "Held",
+    "MTCNNSettings",
     "MadeFrames",
+    "MainTrack",
+    "Mark",
+    "MissingExtraError",
+    "OptionError",
+    "Policy",
     "Row",
+    "ShapeError",
+    "TrackSettings",
+    "Tracker",
+    "VideoError",
     "VideoFrameRGB",
     "VideoReader",
+    "annotated",
+    "check_encoder",
+    "check_video_name",
     "decoder_versions",
     "frame_name",
     "held_by",
     "index_path",
+    "is_moving_webp",
+    "largest",
     "make_frames",
     "named_videos",
+    "overlap",
+    "presences",
+    "printable",
     "read_table",
     "table_path",
     "video_name",
+    "write_video",
 ]

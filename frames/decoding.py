@@ -2,21 +2,27 @@
 
 Nothing is resampled in time: a variable frame rate is kept frame for frame, and every frame knows its time. What a
 damaged file still gives is given, and every fault is told with the frame at which it was met.
+
+The file was made by somebody else: that file is opened and nothing else. FFmpeg reads ``concat:a|b``, ``http:…`` and
+``%d`` in a *name*, and lists such as HLS or ffconcat name further files and addresses in their *content*. Here a video
+is bytes of an open file: its name is never shown to FFmpeg, formats that refer to others are not among those it may
+try, and it may open nothing itself.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
-from cer_fusion.backbones.errors import FramesError, PictureError, VideoError
-from cer_fusion.backbones.picture import check_size
-from cer_fusion.frames.opening import moving_pictures, opened, reason_of, require_av
+from cer_fusion.frames.errors import DiskError, MissingExtraError, VideoError
+from cer_fusion.kit.pictures import size_fault
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -29,6 +35,20 @@ CODE = 2
 _FAULTS_TOLD = 20
 _STEADY = 0.1  # share by which the time from frame to frame may vary at a fixed rate: containers round times
 _ENDS_EARLY_S = 0.5  # sound may go on so long after the last picture
+
+_REFER_TO_OTHERS = {
+    "hls", "concat", "dash", "webm_dash_manifest", "imf", "sdp", "rtp", "rtsp", "sap", "image2", "vobsub",
+    "avisynth", "vapoursynth", "lavfi",
+}  # fmt: skip
+_NO_VIDEOS = {"image2pipe", "ico", "tty", "bin", "xbin", "adf", "idf", "ffmetadata", "alias_pix", "brender_pix"}
+"""Single pictures, and text that FFmpeg would draw; the formats that end in `_pipe` are such, too."""
+_LISTS = {
+    b"#EXTM3U": "an HLS playlist", b"ffconcat version": "an ffconcat list", b"v=0\r\no=": "a session description",
+    b"v=0\no=": "a session description", b"[playlist]": "a playlist", b"<asx": "a playlist",
+    b"[Reference]": "a playlist",
+}  # fmt: skip
+_READ_AT_ONCE = 1 << 18
+_DEFAULT_COUNTS = 5_000_000  # pixels that "this is the default stream" is worth to the command ffmpeg
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,7 +101,7 @@ class VideoReader:
         ------
         VideoError
             If the file is no video, or gives no frame.
-        FramesError
+        DiskError
             If the disk fails while it is read.
         MissingExtraError
             If PyAV is not installed.
@@ -143,7 +163,7 @@ class VideoReader:
                 self._fault(f"after frame {self._count}: the file cannot be read on: {reason_of(error)}")
                 packet = None
             except OSError as error:  # of the disk, not of the file: another try may have it whole
-                raise FramesError(
+                raise DiskError(
                     f"{self.path} cannot be read on after frame {self._count}: {error.strerror}\n"
                     "  what was done is kept; run the same command again"
                 ) from None
@@ -159,10 +179,9 @@ class VideoReader:
     def _upright(self, raw: VideoFrame) -> NDArray[np.uint8]:
         """Square pixels, RGB, turned as the file's display matrix says."""
         width = round(raw.width * self._pixel_aspect)
-        try:
-            check_size(width, raw.height)
-        except PictureError as error:
-            raise VideoError(f"{self.path}: {error}") from None
+        fault = size_fault(width, raw.height)
+        if fault is not None:
+            raise VideoError(f"{self.path}: {fault}")
         if self._size not in (None, (width, raw.height)):
             self._fault(f"frame {self._count}: the picture's size changes to {width} x {raw.height}")
         self._size = (width, raw.height)
@@ -291,3 +310,131 @@ def _duration(container: InputContainer, stream: VideoStream) -> float | None:
     if tag:
         return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
     return None if container.duration is None else container.duration / 1_000_000
+
+
+class _Bytes:
+    """An open file as PyAV takes it, under a name that only hints at the format."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self.name = "video" + (path.suffix if path.suffix.isascii() and path.suffix[1:].isalnum() else "")
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[InputContainer]:
+    """Open a video; nothing else is opened on its behalf.
+
+    Raises
+    ------
+    VideoError
+        If the file cannot be read, is empty, is a list of other files, or no format that FFmpeg knows.
+    MissingExtraError
+        If PyAV is not installed.
+    """
+    av = require_av()
+    if not path.is_file():
+        raise VideoError(f"there is no video {path}")
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise VideoError(f"{path} cannot be read: {error.strerror}") from None
+    with file:
+        try:
+            head = file.read(64)
+            if not head:
+                raise VideoError(f"{path} is empty (0 bytes): it is no video")
+            kind = list_kind(head)
+            if kind is not None:
+                raise VideoError(f"{path} is {kind}: what it names is not opened; name the videos themselves")
+            file.seek(0)
+            container = av.open(
+                _Bytes(file, path),
+                metadata_errors="replace",
+                buffer_size=_READ_AT_ONCE,
+                container_options={"format_whitelist": _formats(), "protocol_whitelist": "none"},
+            )
+        except (av.FFmpegError, ValueError) as error:
+            if isinstance(error, VideoError):
+                raise
+            raise VideoError(
+                f"{path} cannot be opened as a video: {reason_of(error)}\n"
+                "  a recording that was cut off before its end may lack its index; get the whole file"
+            ) from None
+        except OSError as error:
+            raise VideoError(f"{path} cannot be read: {error.strerror}") from None
+        with container:
+            yield container
+
+
+def moving_pictures(container: InputContainer, path: Path) -> tuple[VideoStream, str | None]:
+    """The stream that is meant, and in words which it is where there was a choice.
+
+    As the command `ffmpeg` chooses (its manual, "Automatic stream selection"; `map_auto_video` in its source): the most
+    pixels, where being marked as the default counts as five million; the first of equals. A cover is none.
+
+    Raises
+    ------
+    VideoError
+        If there is none, or none whose coding this FFmpeg knows.
+    """
+    from av.stream import Disposition
+
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    known = [stream for stream in streams if stream.codec_context is not None]
+    if not known:
+        if streams:
+            raise VideoError(f"{path} holds pictures in a coding that this FFmpeg does not know")
+        kinds = sorted({"a cover picture" if one.type == "video" else str(one.type) for one in container.streams})
+        raise VideoError(f"{path} holds no moving pictures, only: {', '.join(kinds) or 'nothing'}")
+
+    def worth(stream: VideoStream) -> int:
+        default = bool(stream.disposition & Disposition.default)
+        return stream.codec_context.width * stream.codec_context.height + _DEFAULT_COUNTS * default
+
+    chosen = max(known, key=worth)  # the first of equals
+    chosen.thread_type = "AUTO"
+    others = [_stream_text(stream) for stream in streams if stream is not chosen]
+    if not others:
+        return chosen, None
+    taken = f"of {len(streams)} video streams {_stream_text(chosen)} is taken, as ffmpeg would"
+    return chosen, f"{taken}: not {', '.join(others)}"
+
+
+def list_kind(head: bytes) -> str | None:
+    """What a file is that begins so, if it is a list of other files."""
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return next((kind for start, kind in _LISTS.items() if text.lower().startswith(start.lower())), None)
+
+
+def require_av() -> Any:
+    """PyAV, or what to install."""
+    try:
+        import av
+    except ImportError as error:
+        raise MissingExtraError(
+            f"reading videos needs PyAV: {error}\n  install it with: pip install 'cer-fusion[video]'"
+        ) from None
+    return av
+
+
+def reason_of(error: Exception) -> str:
+    """An error of FFmpeg in its own words, without the name that it knows the file by."""
+    return str(getattr(error, "strerror", None) or error)
+
+
+@functools.cache
+def _formats() -> str:
+    """What FFmpeg may try."""
+    barred = _REFER_TO_OTHERS | _NO_VIDEOS
+    return ",".join(
+        name
+        for name in sorted(require_av().formats_available)
+        if not barred & set(name.split(",")) and not name.endswith("_pipe")
+    )
+
+
+def _stream_text(stream: VideoStream) -> str:
+    coding: Any = stream.codec_context  # None where the coding is unknown, which its stub does not say
+    if coding is None:
+        return f"stream {stream.index} (unknown coding)"
+    return f"stream {stream.index} ({coding.width} x {coding.height}, {coding.name})"

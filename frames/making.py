@@ -8,30 +8,110 @@ faces become tracks, the pictures get their names, and the index that is renamed
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
-from cer_fusion.backbones.errors import FramesError, VideoError, listed
-from cer_fusion.frames.cuts import Changes
-from cer_fusion.frames.decoding import VideoFrameRGB, VideoReader
-from cer_fusion.frames.faces.choosing import largest
-from cer_fusion.frames.faces.face import Detector
-from cer_fusion.frames.journal import Journal, Seen
-from cer_fusion.frames.made import MadeFrames, file_sha256, index_path, table_path
-from cer_fusion.frames.naming import printable
-from cer_fusion.frames.settings import FrameSettings
-from cer_fusion.frames.sorting import sort_pictures
-from cer_fusion.frames.table import read_table
+import numpy as np
+from cer_fusion.backbones.errors import listed, nearest
+from cer_fusion.frames import decoding
+from cer_fusion.frames.cuts import Changes, CutSettings, with_cuts
+from cer_fusion.frames.decoding import VideoReader
+from cer_fusion.frames.errors import FolderError, OptionError, VideoError
+from cer_fusion.frames.faces import POLICIES, Alignment, Detector, Face, Policy, largest
+from cer_fusion.frames.finding import frame_name, printable
+from cer_fusion.frames.folder import (
+    Journal,
+    MadeFrames,
+    Row,
+    Seen,
+    file_sha256,
+    index_path,
+    read_table,
+    table_path,
+    write_table,
+)  # fmt: skip
+from cer_fusion.frames.tracks import MainTrack, Tracked, Tracker, TrackSettings, presences
+from numpy.typing import NDArray
+from PIL import Image, features
+from PIL import __version__ as pillow_version
 
 logger = logging.getLogger(__name__)
 
+Ending = Literal["jpg", "png"]
 Progress = Callable[[str, int, int], None]
+_COUNTS = (
+    "frames", "cuts", "pictures", "faces", "tracks", "without_face", "without_main", "several_faces", "damaged",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameSettings:
+    """Everything that fixes the pictures besides the video and the detector; checked once when made."""
+
+    every: int = 1
+    """Keep frames 1, 1 + every, 1 + 2 every, …; they keep their numbers."""
+    faces: Policy = "track"
+    """Which faces; see `cer_fusion.frames.faces.POLICIES`."""
+    alignment: Alignment = field(default_factory=Alignment)
+    """What a crop is."""
+    tracking: TrackSettings = field(default_factory=TrackSettings)
+    """When a face is the one of the frame before."""
+    cuts: CutSettings = field(default_factory=CutSettings)
+    """When a frame begins a new shot, and with it new tracks."""
+    ending: Ending = "jpg"
+    """What pictures are written as."""
+    quality: int = 95
+    """Of JPEG, which is written without chroma subsampling."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be done."""
+        if self.every < 1:
+            raise OptionError(f"every must be at least 1, however: {self.every}")
+        if self.faces not in POLICIES:
+            raise OptionError(
+                f"faces must be one of {', '.join(POLICIES)}, however: {self.faces!r}{nearest(self.faces, POLICIES)}"
+            )
+        if self.ending not in get_args(Ending):
+            raise OptionError(f"pictures are written as jpg or png, however: {self.ending!r}")
+        if not 1 <= self.quality <= 100:
+            raise OptionError(f"quality must be from 1 to 100, however: {self.quality}")
+
+    def identity(self, detector: Detector | None) -> dict[str, Any]:
+        """What is asked for, as far as it fixes the pictures of a given video; JSON values."""
+        picture: dict[str, Any] = {"ending": self.ending}
+        if self.ending == "jpg":
+            picture["quality"] = self.quality
+        found = {"decoding": decoding.CODE, "every": self.every, "faces": self.faces, "picture": picture}
+        if detector is None:
+            return found
+        return {
+            **found, "detector": detector.identity(), "alignment": self.alignment.identity(),
+            "tracking": self.tracking.identity(), "cuts": self.cuts.identity(),
+        }  # fmt: skip
+
+    def versions(self, detector: Detector | None) -> dict[str, str]:
+        """Libraries that the pictures' bytes come from; finished pictures outlive a new version of them."""
+        codec = "jpg" if self.ending == "jpg" else "zlib"
+        found = {**decoding.decoder_versions(), "pillow": pillow_version, codec: str(features.version(codec))}
+        return found if detector is None else {**found, **detector.versions()}
+
+    def encode(self, picture: NDArray[np.uint8]) -> bytes:
+        """The bytes of a picture file: (h, w, 3) uint8 RGB; equal pictures give equal bytes."""
+        out = io.BytesIO()
+        image = Image.fromarray(picture)
+        if self.ending == "jpg":
+            image.save(out, "JPEG", quality=self.quality, subsampling=0)
+        else:
+            image.save(out, "PNG", compress_level=1)
+        return out.getvalue()
 
 
 def make_frames(
@@ -51,7 +131,7 @@ def make_frames(
     path : Path
         The video.
     name : str
-        What its folder is called; see `naming.video_name`.
+        What its folder is called; see `video_name`.
     output : Path
         Folder of the results; made if needed.
     settings : FrameSettings
@@ -65,8 +145,10 @@ def make_frames(
     ------
     VideoError
         If the file is no video or gives no frame; nothing is left of it then.
-    FramesError
-        If something else is in the way, another process is at it, or the disk fails; what was done is kept then.
+    FolderError
+        If something else is in the way, or another process is at it.
+    DiskError
+        If the disk fails; what was done is kept then.
     """
     assert (detector is None) == (settings.faces == "none")
     source = _source(path)
@@ -97,6 +179,67 @@ def make_frames(
     return made
 
 
+def _source(path: Path) -> dict[str, Any]:
+    """Which video it is."""
+    if not path.is_file():
+        raise VideoError(f"there is no video {path}")
+    try:
+        return {"file": printable(path.name), "bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    except OSError as error:
+        raise VideoError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _what_is_there(
+    output: Path, name: str, work: Path, source: dict[str, Any], identity: dict[str, Any], overwrite: bool
+) -> MadeFrames | None:
+    """The finished frames of that name, `skipped` where they are what is asked for; None where there are none."""
+    index = index_path(output, name)
+    if not index.exists():
+        in_the_way = [path for path in (output / name, table_path(output, name)) if path.exists()]
+        if in_the_way and not index_path(work, name).exists():
+            raise FolderError(f"{in_the_way[0]} is there, and no index says that it was made here: name another folder")
+        return None
+    old = MadeFrames.read(index)
+    if old.source["sha256"] == source["sha256"] and old.identity == identity:
+        gone = _missing(output, old)
+        if not gone:
+            return replace(old, skipped=True)
+        logger.warning("%s: %d pictures are gone (%s); it is made again", name, len(gone), listed(gone))
+        return old
+    if not overwrite:
+        raise FolderError(
+            f"{output} holds frames of {name!r} that were made otherwise: {_difference(old, source, identity)}\n"
+            "  name another folder, or replace them with --overwrite"
+        )
+    return old
+
+
+def _missing(output: Path, made: MadeFrames) -> list[str]:
+    """Names that stand in a finished video's table and not in its folders, or the table itself."""
+    table = table_path(output, made.video)
+    if not table.is_file() or file_sha256(table) != made.table_sha256:
+        return [table.name]
+    folders = [output / folder for folder in made.folders]
+    there = {f"{folder.name}/{one.name}" for folder in folders if folder.is_dir() for one in folder.iterdir()}
+    return [row.picture for row in read_table(table) if row.picture and row.picture not in there]
+
+
+def _difference(old: MadeFrames, source: dict[str, Any], identity: dict[str, Any]) -> str:
+    """Name what differs, in a line."""
+    if old.source["sha256"] != source["sha256"]:
+        return f"of another video, {old.source['file']} of {old.source['bytes']:,} bytes"
+    was, wanted = _flat(old.identity), _flat(identity)
+    fields = [key for key in {**was, **wanted} if was.get(key) != wanted.get(key)]
+    return listed([f"{key} was {was.get(key)!r}, is {wanted.get(key)!r}" for key in fields])
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, one in value.items():
+        found |= _flat(one, f"{prefix}{key}.") if isinstance(one, dict) else {prefix + key: one}
+    return found
+
+
 def _look(
     path: Path,
     name: str,
@@ -117,40 +260,33 @@ def _look(
             change = 0.0 if detector is None else changes.of(frame.picture)
             before = next(known, None)  # ends before the first line is added, and then stays ended
             if before is None:
-                journal.add(_seen(frame, change, settings, detector, pictures))
+                faces = () if detector is None else tuple(detector.detect(frame.picture))
+                seen = Seen(
+                    number=frame.number, time_s=frame.time_s, damaged=frame.damaged, change=change, faces=faces,
+                    digests=_write(frame.number, frame.picture, faces, settings, pictures),
+                )  # fmt: skip
+                journal.add(seen)
             elif not _whole(before, pictures):
-                _write(before, frame, settings, pictures)
+                _write(before.number, frame.picture, before.faces, settings, pictures)
         if progress is not None:
             progress(name, frame.number, max(frame.number, reader.promised or 0))
     journal.finish(reader.facts())
 
 
-def _seen(
-    frame: VideoFrameRGB, change: float, settings: FrameSettings, detector: Detector | None, pictures: Path
-) -> Seen:
-    faces = () if detector is None else tuple(detector.detect(frame.picture))
-    seen = Seen(number=frame.number, time_s=frame.time_s, damaged=frame.damaged, change=change, faces=faces, digests=())
-    return replace(seen, digests=_write(seen, frame, settings, pictures))
-
-
-def _write(seen: Seen, frame: VideoFrameRGB, settings: FrameSettings, pictures: Path) -> tuple[str | None, ...]:
+def _write(
+    number: int, picture: NDArray[np.uint8], faces: Sequence[Face], settings: FrameSettings, pictures: Path
+) -> tuple[str | None, ...]:
     """Write what the policy may want of a frame; a name in the journal is what makes a file count."""
-    if settings.faces == "none":
-        return (_put(pictures / f"{seen.number}-0", settings.encode(frame.picture)),)
-    only = largest([face.box for face in seen.faces]) if settings.faces == "largest" else None
+    only = largest([face.box for face in faces]) if settings.faces == "largest" else None
     digests: list[str | None] = []
-    for i, face in enumerate(seen.faces):
+    for i, face in enumerate([None] if settings.faces == "none" else faces):
         if settings.faces == "largest" and i != only:
             digests.append(None)
             continue
-        crop = settings.alignment.crop(frame.picture, face)
-        digests.append(_put(pictures / f"{seen.number}-{i}", settings.encode(crop)))
+        data = settings.encode(picture if face is None else settings.alignment.crop(picture, face))
+        (pictures / f"{number}-{i}").write_bytes(data)
+        digests.append(hashlib.sha256(data).hexdigest())
     return tuple(digests)
-
-
-def _put(path: Path, data: bytes) -> str:
-    path.write_bytes(data)
-    return hashlib.sha256(data).hexdigest()
 
 
 def _whole(seen: Seen, pictures: Path) -> bool:
@@ -168,7 +304,7 @@ def _claimed(work: Path, name: str, settings: FrameSettings, journal: Journal, h
     if claim.exists():
         return MadeFrames.read(claim)
     assert journal.end is not None
-    folders, counts, without = sort_pictures(work, name, settings, journal, table_path(work, name))
+    folders, counts, without = sort_pictures(work, name, settings, journal)
     if hasattr(os, "sync"):  # once for all pictures: a sync for each would cost more than decoding
         os.sync()
     made = MadeFrames(
@@ -184,6 +320,96 @@ def _claimed(work: Path, name: str, settings: FrameSettings, journal: Journal, h
     return made
 
 
+def sort_pictures(
+    work: Path, name: str, settings: FrameSettings, journal: Journal
+) -> tuple[tuple[str, ...], dict[str, int], tuple[tuple[int, int], ...]]:
+    """Move pictures to ``<work>/sorted/<folder>/<frame>`` and write the table; a killed run can do it again.
+
+    Two passes over the journal, neither of which keeps more than the tracks in memory.
+
+    Returns
+    -------
+    folders, counts, runs of frames without a picture
+    """
+    counts: Counter[str] = Counter()
+    without: list[int] = []
+    folders: dict[str, None] = {}
+
+    def rows() -> Iterator[Row]:
+        for seen, cut, made in _chosen(name, settings, journal):
+            for row, i in made:
+                if row.picture:
+                    folder = row.picture.rpartition("/")[0]
+                    if folder not in folders:
+                        (work / "sorted" / folder).mkdir(parents=True, exist_ok=True)
+                        folders[folder] = None
+                    picture, target = work / "pictures" / f"{seen.number}-{i}", work / "sorted" / row.picture
+                    if picture.exists() or not target.exists():  # else an earlier run has moved it
+                        os.replace(picture, target)
+                yield row
+            pictures = sum(bool(row.picture) for row, _ in made)
+            counts["frames"] += 1
+            counts["pictures"] += pictures
+            counts["faces"] += len(seen.faces)
+            counts["tracks"] = max([counts["tracks"], *(row.track or 0 for row, _ in made)])
+            counts["without_face"] += settings.faces != "none" and not seen.faces
+            counts["without_main"] += bool(seen.faces) and not any(row.main for row, _ in made)
+            counts["several_faces"] += len(seen.faces) > 1
+            counts["damaged"] += seen.damaged
+            counts["cuts"] += cut
+            if not pictures:
+                without.append(seen.number)
+
+    write_table(table_path(work, name), rows())
+    return tuple(folders), {key: int(counts[key]) for key in _COUNTS}, _runs(without, settings.every)
+
+
+def _chosen(name: str, settings: FrameSettings, journal: Journal) -> Iterator[tuple[Seen, bool, list[tuple[Row, int]]]]:
+    """Every frame, whether it begins a shot, its rows, and for each the position of its picture among the frame's."""
+    tracks = presences(tracked for _, _, tracked in _tracked(settings, journal))
+    main = MainTrack(tracks)
+    for seen, cut, (number, faces) in _tracked(settings, journal):
+        plain = Row(frame=number, time_s=seen.time_s, damaged=seen.damaged)
+        file = frame_name(number, settings.ending)
+        if not faces:
+            picture = f"{name}/{file}" if settings.faces == "none" else ""
+            yield seen, cut, [(replace(plain, picture=picture), 0)]
+            continue
+        chosen = largest([box for _, box in faces]) if settings.faces == "largest" else main.choose(number, faces)
+        rows = []
+        for i, (face, (track, _)) in enumerate(zip(seen.faces, faces, strict=True)):
+            folder = f"{name}-track{track}" if settings.faces == "all" else name
+            picture = f"{folder}/{file}" if settings.faces == "all" or i == chosen else ""
+            row = replace(plain, face=face, position=i + 1, track=track, main=i == chosen, picture=picture)
+            rows.append((row, i))
+        yield seen, cut, rows
+
+
+def _tracked(settings: FrameSettings, journal: Journal) -> Iterator[tuple[Seen, bool, Tracked]]:
+    """Every frame, whether it begins a shot, and the tracks of its faces, which end with a shot.
+
+    Time is counted in frames looked at.
+    """
+    tracker = Tracker(settings.tracking)
+    for seen, cut in with_cuts(journal.seen(), lambda seen: seen.change, settings.cuts):
+        boxes = [face.box for face in seen.faces]
+        step = (seen.number - 1) // settings.every
+        if cut:
+            tracker.cut()
+        yield seen, cut, (seen.number, list(zip(tracker.follow(step, boxes), boxes, strict=True)))
+
+
+def _runs(numbers: Sequence[int], every: int) -> tuple[tuple[int, int], ...]:
+    """Rising numbers, `every` apart where they follow each other, as (first, last) of each run."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + every:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return tuple(found)
+
+
 def _put_in_place(work: Path, output: Path, made: MadeFrames, old: MadeFrames | None) -> None:
     """Rename folders, table and index to their names, the index last; can be gone on with after a kill."""
     index_path(output, made.video).unlink(missing_ok=True)
@@ -196,67 +422,3 @@ def _put_in_place(work: Path, output: Path, made: MadeFrames, old: MadeFrames | 
     if table_path(work, made.video).exists():
         os.replace(table_path(work, made.video), table_path(output, made.video))
     os.replace(index_path(work, made.video), index_path(output, made.video))
-
-
-def _what_is_there(
-    output: Path, name: str, work: Path, source: dict[str, Any], identity: dict[str, Any], overwrite: bool
-) -> MadeFrames | None:
-    """The finished frames of that name, `skipped` where they are what is asked for; None where there are none."""
-    index = index_path(output, name)
-    if not index.exists():
-        in_the_way = [path for path in (output / name, table_path(output, name)) if path.exists()]
-        if in_the_way and not index_path(work, name).exists():
-            raise FramesError(f"{in_the_way[0]} is there, and no index says that it was made here: name another folder")
-        return None
-    old = MadeFrames.read(index)
-    if old.source["sha256"] == source["sha256"] and old.identity == identity:
-        gone = missing_pictures(output, old)
-        if not gone:
-            return replace(old, skipped=True)
-        logger.warning("%s: %d pictures are gone (%s); it is made again", name, len(gone), listed(gone))
-        return old
-    if not overwrite:
-        raise FramesError(
-            f"{output} holds frames of {name!r} that were made otherwise: {_difference(old, source, identity)}\n"
-            "  name another folder, or replace them with --overwrite"
-        )
-    return old
-
-
-def missing_pictures(output: Path, made: MadeFrames) -> list[str]:
-    """Names that stand in a finished video's table and not in its folders, or the table itself."""
-    table = table_path(output, made.video)
-    if not table.is_file() or file_sha256(table) != made.table_sha256:
-        return [table.name]
-    there = {f"{folder}/{one.name}" for folder in made.folders for one in _entries(output / folder)}
-    return [row.picture for row in read_table(table) if row.picture and row.picture not in there]
-
-
-def _entries(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []
-
-
-def _difference(old: MadeFrames, source: dict[str, Any], identity: dict[str, Any]) -> str:
-    """Name what differs, in a line."""
-    if old.source["sha256"] != source["sha256"]:
-        return f"of another video, {old.source['file']} of {old.source['bytes']:,} bytes"
-    was, wanted = _flat(old.identity), _flat(identity)
-    fields = [key for key in {**was, **wanted} if was.get(key) != wanted.get(key)]
-    return listed([f"{key} was {was.get(key)!r}, is {wanted.get(key)!r}" for key in fields])
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, one in value.items():
-        found |= _flat(one, f"{prefix}{key}.") if isinstance(one, dict) else {prefix + key: one}
-    return found
-
-
-def _source(path: Path) -> dict[str, Any]:
-    """Which video it is."""
-    if not path.is_file():
-        raise VideoError(f"there is no video {path}")
-    try:
-        return {"file": printable(path.name), "bytes": path.stat().st_size, "sha256": file_sha256(path)}
-    except OSError as error:
-        raise VideoError(f"{path} cannot be read: {error.strerror}") from None

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     )
     from cer_fusion.fusion.heads import head_names, installed_heads, make_head
     from cer_fusion.fusion.heads.mlp_config import MLPConfig
-    from cer_fusion.fusion.judging.comparison import Report, Rows, compare
-    from cer_fusion.fusion.judging.cross_validation import cross_compare
+    from cer_fusion.fusion.judging.comparison import Report, Rows, compare, cross_compare
     from cer_fusion.fusion.judging.diagnosis import Diagnosis, diagnose
     from cer_fusion.fusion.judging.metrics import Scores, scores
     from cer_fusion.fusion.judging.zero_shot import ZeroShot, ZeroShotColumns, compound_proba
@@ -48,8 +47,9 @@ if TYPE_CHECKING:
 # No module may bear the name of a public function: importing the module would put it in the function's place.
 _HOMES = {
     "data.blocks": ("concat", "parse_weights", "slices", "widths_of"),
-    "judging.comparison": ("Report", "Rows", "compare"),
-    "judging.cross_validation": ("cross_compare",),
+    "judging.comparison": ("compare", "cross_compare"),
+    "judging.report": ("Report",),
+    "data.rows": ("Rows",),
     "judging.diagnosis": ("Diagnosis", "diagnose"),
     "errors": (
         "BlockError",

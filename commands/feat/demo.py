@@ -134,7 +134,7 @@ def _rows(store: Store, split: str) -> Rows:
 def _compare(train: Rows, test: Rows, output: Path, seed: int) -> None:
     from cer_fusion.fusion import compare, make_head
     from cer_fusion.fusion.heads import USUAL
-    from cer_fusion.fusion.page.confusion_figure import draw_confusions
+    from cer_fusion.fusion.page.figures import draw_confusions
 
     say("[bold]3. Every head[/] on all three, and each backbone alone")
     heads = {name: make_head(name, blocks=train.widths, random_state=seed) for name in USUAL}

@@ -55,11 +55,18 @@ def frames(
 
     Example: cer-feat frames videos -o frames && cer-feat manifest frames frames -o ce.csv
     """
-    from cer_fusion.backbones import FramesError, VideoError
-    from cer_fusion.frames import FrameSettings, held_by, make_frames, named_videos
-    from cer_fusion.frames.faces import Policy
-    from cer_fusion.frames.naming import printable
-    from cer_fusion.frames.settings import Ending
+    from cer_fusion.frames import (
+        DiskError,
+        Ending,
+        FolderError,
+        FrameSettings,
+        Policy,
+        VideoError,
+        held_by,
+        make_frames,
+        named_videos,
+        printable,
+    )
 
     show_logs()
     only(ctx, found=faces != "none", jpg=format == "jpg")
@@ -82,7 +89,7 @@ def frames(
         for name, path in found.items():
             try:
                 one = make_frames(path, name, output, settings, detector, overwrite=overwrite, progress=step)
-            except (VideoError, FramesError) as error:
+            except (VideoError, FolderError, DiskError) as error:
                 if len(found) == 1:
                     raise
                 failed[name] = printable(str(error))

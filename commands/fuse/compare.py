@@ -163,7 +163,7 @@ def _show(
     report: Report, name: str, format: str, figure: Path | None, output: Path | None, *, class_intervals: bool,
     overwrite: bool,
 ) -> None:  # fmt: skip
-    from cer_fusion.fusion.page.confusion_figure import draw_confusions
+    from cer_fusion.fusion.page.figures import draw_confusions
 
     try:  # files first, as whoever reads the table may go away; and the table even where a file cannot be written
         if output is not None:

@@ -83,9 +83,8 @@ def diagnose(
     Example: cer-fuse diagnose --head linear --cv 5 --figure diagnosis.png
     """
     from cer_fusion.fusion.judging.diagnosis import diagnose as run_diagnose
-    from cer_fusion.fusion.judging.diagnosis.figure import draw_diagnosis
-    from cer_fusion.fusion.judging.diagnosis.near_duplicates import THRESHOLD
-    from cer_fusion.fusion.judging.diagnosis.tables import diagnosis_tables
+    from cer_fusion.fusion.judging.measures import THRESHOLD
+    from cer_fusion.fusion.page.diagnosis import diagnosis_tables, draw_diagnosis
 
     check_format(format)
     if players not in ("blocks", "features"):

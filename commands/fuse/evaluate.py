@@ -42,9 +42,8 @@ def evaluate(
     """
     import numpy as np
     from cer_fusion.fusion import Rows, scores
-    from cer_fusion.fusion.judging.statistics.intervals import accuracy_interval, bootstrap
-    from cer_fusion.fusion.page.confusion_figure import draw_confusion
-    from cer_fusion.fusion.page.figures import check_figure_name, save_figure
+    from cer_fusion.fusion.judging.resampling import accuracy_interval, bootstrap
+    from cer_fusion.fusion.page.figures import check_figure_name, draw_confusion, save_figure
 
     only(ctx, written=figure)
     if figure is not None:

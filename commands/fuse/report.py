@@ -129,8 +129,8 @@ def _compared(
 
 def _mixed(task: Task, found: Report, options: dict[str, Any], *, folds: int | None) -> list[Section]:
     """The explorer over one member a block, and the sweep that chooses its first weights."""
-    from cer_fusion.fusion.judging.members import members_of_head
-    from cer_fusion.fusion.page.mix_sections import explorer_section, sweep_section
+    from cer_fusion.fusion.judging.comparison import members_of_head
+    from cer_fusion.fusion.page.sections import explorer_section, sweep_section
 
     if len(task.train.blocks) < 2:
         say("one block only: there is nothing to mix, and the page has no explorer")
@@ -145,7 +145,7 @@ def _mixed(task: Task, found: Report, options: dict[str, Any], *, folds: int | N
 
 def _swept(late: Any, task: Task, folds: int, seed: int) -> Sweep:
     from cer_fusion.fusion import sweep as run_sweep
-    from cer_fusion.fusion.data.grid import even_simplex
+    from cer_fusion.fusion.data.blocks import even_simplex
     from sklearn.base import clone
 
     members: Any = clone(late).set_params(
@@ -166,7 +166,7 @@ def _swept(late: Any, task: Task, folds: int, seed: int) -> Sweep:
 
 def _why(task: Task, seed: int) -> list[Section]:
     from cer_fusion.fusion.judging.diagnosis import diagnose
-    from cer_fusion.fusion.page.diagnosis_section import diagnosis_section
+    from cer_fusion.fusion.page.sections import diagnosis_section
 
     with progress_bar() as step:
         found = diagnose(
@@ -176,9 +176,9 @@ def _why(task: Task, seed: int) -> list[Section]:
 
 
 def _of_runs(folders: Sequence[Path], baseline: str | None, seed: int) -> tuple[str, Report, list[Section]]:
-    from cer_fusion.fusion.judging.members import members_of_report
+    from cer_fusion.fusion.judging.comparison import members_of_report
     from cer_fusion.fusion.keeping.runs.comparison import compare_runs
-    from cer_fusion.fusion.page.mix_sections import explorer_section
+    from cer_fusion.fusion.page.sections import explorer_section
 
     runs = read_runs(folders)
     found = compare_runs(runs, baseline=baseline, seed=seed)
@@ -192,7 +192,7 @@ def _of_runs(folders: Sequence[Path], baseline: str | None, seed: int) -> tuple[
 
 def _pieced(found: Report, mixing: list[Section], *, digests: dict[str, str]) -> list[Section]:
     from cer_fusion.fusion.keeping.runs.environment import platform_and_libraries
-    from cer_fusion.fusion.page.report_sections import configuration_section, provenance_section, report_sections
+    from cer_fusion.fusion.page.sections import configuration_section, provenance_section, report_sections
 
     results, matrices = report_sections(found)
     origin = provenance_section(found, digests=digests, environment=None if digests else platform_and_libraries())

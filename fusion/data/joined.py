@@ -1,10 +1,12 @@
-"""Blocks joined without loading them: rows that stay where they are until a piece of them is asked for."""
+"""The join of blocks in memory or on the disk, in pieces of bounded size."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -12,6 +14,7 @@ from cer_fusion.fusion.cores import whole_cores
 from cer_fusion.fusion.data.blocks import FloatArray, slices
 from cer_fusion.fusion.errors import BlockError
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 CHUNK: Final = 256
 """Rows that lie together: stores verify as many at once, and a piece begins at a multiple of it."""
@@ -194,3 +197,47 @@ def each_piece(rows: Matrix, work: Callable[[int, FloatArray], T]) -> Iterator[T
             waiting.append(pool.submit(read, where))
         while waiting:
             yield waiting.popleft().result()
+
+
+PIECES: Final = 8
+"""Pieces of a product, dealt over the threads: a thread that other work holds up holds up one of them."""
+
+LEAST: Final = 2**24
+"""Multiplications below which a product is not worth dividing."""
+
+Product = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
+
+
+@contextmanager
+def one_blas_thread_each() -> Iterator[ThreadPoolExecutor]:
+    """Yield as many threads as BLAS has, which meanwhile computes with one for each of them.
+
+    The threads of OpenBLAS spin while they wait for each other, whatever the environment says: beside other work a
+    product takes several times as long, and a decomposition fifty times. These sleep.
+    """
+    blas = ThreadpoolController().select(user_api="blas")
+    threads = max((library["num_threads"] for library in blas.info()), default=1)
+    with blas.limit(limits=1), ThreadPoolExecutor(threads) as pool:
+        yield pool
+
+
+def divided_product(pool: ThreadPoolExecutor) -> Product:
+    """Return what multiplies (m, d) by (d, n) in the threads of `one_blas_thread_each`.
+
+    The pieces, and so the sums, do not depend on the number of threads.
+    """
+
+    def product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+        if a.size * b.shape[1] < LEAST:
+            return np.asarray(a @ b)
+        out = np.empty((len(a), b.shape[1]), np.result_type(a, b))
+
+        def piece(start: int, stop: int) -> None:
+            np.matmul(a, b[:, start:stop], out=out[:, start:stop])
+
+        ends = np.linspace(0, b.shape[1], PIECES + 1).astype(int).tolist()
+        for done in [pool.submit(piece, start, stop) for start, stop in pairwise(ends)]:
+            done.result()
+        return out
+
+    return product

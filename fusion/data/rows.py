@@ -1,15 +1,16 @@
-"""Rows: named blocks with their labels, as heads learn from them and are judged on them."""
+"""Rows to learn from: named blocks with labels and groups, samples that must stay on one side, and folds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 from cer_fusion.fusion.data.blocks import concat, widths_of
 from cer_fusion.fusion.data.joined import JoinedRows, Matrix, positions_of, taken
-from cer_fusion.fusion.errors import ReportError, nearest
+from cer_fusion.fusion.errors import HeadDataError, ReportError, nearest
 from cer_fusion.fusion.judging.metrics import indices
 from numpy.typing import NDArray
 
@@ -174,3 +175,98 @@ class Rows:
         if not owners:
             raise ReportError(f"block {block!r} belongs to none of the features {', '.join(self.features)}")
         return max(owners, key=len)
+
+
+def tied(rows: Rows, pairs: Iterable[tuple[str, str]]) -> Rows:
+    """Return the rows with groups in which both samples of every pair stand together.
+
+    Ties are transitive, through groups too: when a picture of video A stands in video B as well, A and B become one
+    group. Rows without a tie keep their group.
+
+    Parameters
+    ----------
+    rows : Rows
+        Rows with sample ids.
+    pairs : iterable of (id, id)
+        Samples that are not independent: the same picture twice, two crops of one face.
+
+    Raises
+    ------
+    ReportError
+        If a pair names a sample that is not among the rows.
+    """
+    place = {name: i for i, name in enumerate(rows.names)}
+    known = rows.groups or ("",) * rows.n
+    leader = list(range(rows.n))
+
+    def lead(i: int) -> int:
+        while leader[i] != i:
+            leader[i] = leader[leader[i]]
+            i = leader[i]
+        return i
+
+    first: dict[str, int] = {}
+    for i, group in enumerate(known):
+        leader[i] = lead(first.setdefault(group, i)) if group else i
+    for one, other in pairs:
+        unknown = [name for name in (one, other) if name not in place]
+        if unknown:
+            raise ReportError(f"{one!r} and {other!r} cannot be tied: there is no row {unknown[0]!r}")
+        low, high = sorted((lead(place[one]), lead(place[other])))
+        leader[high] = low
+    sizes = [0] * rows.n
+    for i in range(rows.n):
+        sizes[lead(i)] += 1
+    groups = tuple(
+        (known[lead(i)] or f"as {rows.names[lead(i)]}") if sizes[lead(i)] > 1 else known[i] for i in range(rows.n)
+    )
+    return replace(rows, groups=groups)
+
+
+def folds_of(rows: Rows, folds: int, seed: int) -> Iterator[tuple[IntArray, IntArray]]:
+    """Yield (learning rows, held-out rows) ``folds`` times; every row is held out exactly once.
+
+    A class with fewer rows than folds is missing from some held-out parts, which is harmless; a class must however have
+    two rows (in two groups) so that every learning part has one.
+
+    Raises
+    ------
+    HeadDataError
+        If there are fewer rows (or groups) than folds, or a class cannot be in every learning part.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    _check(rows, folds)
+    groups = None if rows.clusters is None else np.asarray(rows.clusters)
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    splitter = kind(n_splits=folds, shuffle=True, random_state=seed)
+    present = np.flatnonzero(rows.supports)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # checked above, see the docstring
+        parts = list(splitter.split(np.zeros((rows.n, 1)), rows.y, groups))
+    for learn, held in parts:
+        lost = np.setdiff1d(present, rows.y[learn])
+        if lost.size:
+            raise HeadDataError(
+                f"class {rows.classes[lost[0]]!r} would be missing from a learning part: its rows share too few "
+                f"groups for {folds} folds\n  use fewer folds, or choose on a validation split"
+            )
+        yield learn.astype(np.int64), held.astype(np.int64)
+
+
+def _check(rows: Rows, folds: int) -> None:
+    if folds < 2:
+        raise HeadDataError(f"folds must be at least 2, however: {folds}")
+    units, what = (rows.n, "rows") if rows.clusters is None else (len(set(rows.clusters)), "groups")
+    supports = rows.supports
+    if units < folds or supports.max() < folds:
+        raise HeadDataError(
+            f"{folds} folds need {folds} {what} and a class of at least {folds} rows, however: {units} {what}, "
+            f"largest class {supports.max()} rows\n  use fewer folds"
+        )
+    for name, support in zip(rows.classes, supports.tolist(), strict=True):
+        if support == 1:
+            raise HeadDataError(
+                f"class {name!r} has one training row: it cannot be learnt and held out at once\n"
+                "  leave the class out, or choose on a validation split instead of folds"
+            )

@@ -7,7 +7,7 @@ from math import comb
 from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
-from cer_fusion.fusion.data.grid import simplex
+from cer_fusion.fusion.data.blocks import simplex
 from cer_fusion.fusion.errors import HeadConfigError, nearest
 from cer_fusion.fusion.heads.base import Codes, softmax
 from cer_fusion.fusion.heads.mixes import Mix, mixed, probabilities, terms

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from time import perf_counter
 from typing import Any, Literal
 
@@ -12,7 +12,6 @@ import numpy as np
 from cer_fusion.fusion.data.joined import JoinedRows, Matrix
 from cer_fusion.fusion.data.rows import Rows
 from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.judging.report import plain_params
 from cer_fusion.fusion.keeping.answers import Classifier, aligned
 from numpy.typing import NDArray
 
@@ -164,3 +163,24 @@ def _seeds(head: Any) -> dict[str, int]:
 
 def _is_seed(name: str) -> bool:
     return name.rpartition("__")[2] == "random_state"
+
+
+def plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return estimator parameters as JSON values; what JSON cannot say is given as its repr."""
+    return {str(name): _plain(value) for name, value in params.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (np.integer, np.floating, np.bool_)):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if np.isfinite(value) else repr(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain_params(asdict(value))
+    if isinstance(value, Mapping):
+        return plain_params(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return repr(value)

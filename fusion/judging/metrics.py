@@ -1,4 +1,4 @@
-"""Scores of predictions: accuracy, macro F1, per-class figures, all read off one confusion matrix."""
+"""Accuracy, macro F1, confusion and agreement of decisions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -178,3 +179,11 @@ def _named(classes: tuple[str, ...], mask: NDArray[np.bool_]) -> tuple[str, ...]
 
 def _plain(values: FloatArray) -> list[float | None]:
     return [None if np.isnan(value) else float(value) for value in values]
+
+
+def cohen_kappa(confusion: NDArray[Any]) -> float | None:
+    """Agreement beyond chance (Cohen 1960) of a (k, k) table: 1 full, 0 as by chance; None if chance alone is full."""
+    n = confusion.sum()
+    observed = np.trace(confusion) / n
+    expected = float((confusion.sum(axis=0) / n) @ (confusion.sum(axis=1) / n))
+    return None if expected >= 1.0 else float((observed - expected) / (1.0 - expected))

@@ -7,9 +7,6 @@
 
 from __future__ import annotations
 
-from cer_fusion.fusion.page.document import page_html, write_page
-from cer_fusion.fusion.page.explorer import Explorer
-from cer_fusion.fusion.page.picture import Picture
-from cer_fusion.fusion.page.section import Section
+from cer_fusion.fusion.page.document import Explorer, Picture, Section, page_html, write_page
 
 __all__ = ["Explorer", "Picture", "Section", "page_html", "write_page"]

@@ -1,18 +1,33 @@
-"""The page as a whole: one file, its own styles and scripts inside, and a policy that forbids everything else."""
+"""One HTML page of sections: its markup, pictures and scripts, known to its policy by digest."""
 
 from __future__ import annotations
 
+import html
+import json
+import re
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.resources import files
+from io import BytesIO
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
+import numpy as np
 from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.files.atomic import write_atomic
-from cer_fusion.fusion.page.markup import element, escape, joined
-from cer_fusion.fusion.page.section import Section, section_html
+from cer_fusion.fusion.heads.mixes import SMALLEST, Mix
+from cer_fusion.fusion.judging.comparison import Members
+from cer_fusion.fusion.judging.metrics import Scores
+from cer_fusion.fusion.page.figures import GREY, INK, PAPER, STYLE
+from cer_fusion.fusion.page.table import Cell, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 SCRIPTS = ("mixing.js", "explorer.js")
 """In the order in which they run."""
@@ -83,3 +98,283 @@ def _packaged(name: str) -> str:
 
 def _different(anchors: Sequence[str]) -> list[str]:
     return [f"{name}-{anchors[:i].count(name) + 1}" if name in anchors[:i] else name for i, name in enumerate(anchors)]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Section:
+    """One titled part; whatever it holds is shown in the order of the fields."""
+
+    title: str
+    """Heading, also the entry in the page's contents."""
+    prose: tuple[str, ...] = ()
+    """Paragraphs, plain text."""
+    pictures: tuple[Picture, ...] = ()
+    """Figures."""
+    tables: tuple[Table, ...] = ()
+    """Tables, each with its title and notes."""
+    matrices: tuple[tuple[str, Scores], ...] = ()
+    """Confusion matrices with their titles."""
+    facts: tuple[tuple[str, str], ...] = ()
+    """Names and values: settings, digests."""
+    explorer: Explorer | None = None
+    """An explorer of fusion weights; at most one a page."""
+
+    @property
+    def anchor(self) -> str:
+        """The section's address within the page."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-") or "section"
+
+
+def section_html(section: Section, anchor: str) -> str:
+    """Write a section; every text in it is escaped."""
+    facts = "".join(element("dt", escape(name)) + element("dd", escape(value)) for name, value in section.facts)
+    return element(
+        "section",
+        joined(
+            element("h2", escape(section.title)),
+            *(element("p", escape(text), cls="prose") for text in section.prose),
+            *(picture_html(picture, f"{anchor}-{number}") for number, picture in enumerate(section.pictures)),
+            *map(table_html, section.tables),
+            element("div", joined(*(matrix_html(*one) for one in section.matrices)), cls="matrices")
+            if section.matrices
+            else "",
+            element("dl", facts, cls="facts") if facts else "",
+            explorer_html(section.explorer) if section.explorer is not None else "",
+        ),
+        id=anchor,
+    )
+
+
+_INTERVAL = re.compile(r"(?P<value>.+?) (?P<interval>\[.+\])")
+
+
+def escape(text: str) -> str:
+    """Return text that no browser reads as markup, in content and in quoted attributes."""
+    return html.escape(text, quote=True)
+
+
+def element(name: str, inner: str, *, cls: str = "", **attributes: str) -> str:
+    """Return an element around HTML that is already safe; attribute values are escaped here."""
+    given = ({"class": cls} if cls else {}) | {key.rstrip("_").replace("_", "-"): v for key, v in attributes.items()}
+    written = "".join(f' {key}="{escape(value)}"' for key, value in given.items())
+    return f"<{name}{written}>{inner}</{name}>"
+
+
+def joined(*parts: str) -> str:
+    """Return the parts that are there, a line each."""
+    return "\n".join(part for part in parts if part)
+
+
+def json_html(value: Any, *, id: str) -> str:
+    """Return a block of JSON data that no script element or comment inside can end."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    for letter in "<>&":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return f'<script type="application/json" id="{escape(id)}">{text}</script>'
+
+
+def table_html(table: Table) -> str:
+    """Return a table with its title as caption and its notes below; wide ones scroll in their own frame."""
+    head = "".join(element("th", escape(title), scope="col") for title in table.header)
+    rows = [
+        element("tr", joined(_label(row[0]), *map(_cell, row[1:])), cls="ruled" if i in table.rules else "")
+        for i, row in enumerate(table.rows)
+    ]
+    body = joined(
+        element("caption", escape(table.title)), element("thead", element("tr", head)), element("tbody", joined(*rows))
+    )
+    notes = "".join(element("li", escape(note)) for note in table.notes)
+    return joined(
+        element("div", element("table", body), cls="scroll", tabindex="0", role="region", aria_label=table.title),
+        element("ul", notes, cls="notes") if notes else "",
+    )
+
+
+def _label(cell: Cell) -> str:
+    return element("th", escape(cell.text), scope="row")
+
+
+def _cell(cell: Cell) -> str:
+    split = _INTERVAL.fullmatch(cell.text)
+    inner = escape(cell.text)
+    if split is not None and cell.low is not None:
+        inner = f"{escape(split['value'])} {element('small', escape(split['interval']))}"
+    return element("td", inner, cls="best" if cell.best else "")
+
+
+DEEP = 55
+"""Share in percent above which a cell is so dark that its text is light."""
+
+
+def matrix_html(title: str, scores: Scores) -> str:
+    """Write one matrix; cells are coloured by their share, a class without rows is left blank."""
+    names = [name.replace("_", " ") for name in scores.classes]
+    head = "".join(element("th", element("span", escape(name)), scope="col") for name in names)
+    rows = [
+        element("tr", element("th", f"{escape(name)} {element('small', str(n))}", scope="row") + _cells(scores, c))
+        for c, (name, n) in enumerate(zip(names, scores.supports.tolist(), strict=True))
+    ]
+    words = f"accuracy {100 * scores.accuracy:.1f} %, macro F1 {100 * scores.macro_f1:.1f} %, n = {scores.n}"
+    caption = element("caption", f"{escape(title)} {element('small', escape(words))}")
+    corner = element("td", "true \\ predicted", cls="corner")
+    table = element(
+        "table",
+        joined(caption, element("thead", element("tr", corner + head)), element("tbody", joined(*rows))),
+        cls="matrix",
+    )
+    return element("div", table, cls="scroll", tabindex="0", role="region", aria_label=f"confusion matrix, {title}")
+
+
+def _cells(scores: Scores, true: int) -> str:
+    support = int(scores.supports[true])
+    if not support:
+        return element("td", "–") * len(scores.classes)
+    return "".join(_shaded(int(count), support, true == called) for called, count in enumerate(scores.confusion[true]))
+
+
+def _shaded(count: int, support: int, right: bool) -> str:
+    share = 100 * count / support
+    words = [*(["deep"] if share > DEEP else []), *(["right"] if right else []), *(["none"] if not count else [])]
+    return element(
+        "td", f"{share:.0f}{element('small', str(count))}", cls=" ".join(words), style=f"--share:{share:.1f}"
+    )
+
+
+SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+
+_COLOURS = {INK: "var(--ink)", GREY: "var(--muted)", PAPER: "var(--card)", "#e6e6e6": "var(--rule)"}
+_DRAWS = {
+    "svg", "g", "defs", "path", "text", "tspan", "use", "clipPath", "rect", "image", "linearGradient", "stop",
+    "line", "polyline", "polygon", "circle", "ellipse", "title",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A figure with its caption."""
+
+    svg: str
+    """SVG as matplotlib writes it."""
+    caption: str
+    """What is to be seen; also what a screen reader says."""
+
+    @classmethod
+    def of(cls, figure: Figure, caption: str) -> Picture:
+        """Draw a figure."""
+        from matplotlib import rc_context
+
+        out = BytesIO()
+        with rc_context(STYLE):
+            figure.savefig(out, format="svg", metadata={"Date": None})
+        return cls(svg=out.getvalue().decode(), caption=caption)
+
+
+def picture_html(picture: Picture, prefix: str) -> str:
+    """Write a picture; ids inside get the prefix, so that several pictures share a page.
+
+    Raises
+    ------
+    ReportError
+        If the SVG holds anything but drawing: a script, a handler, an address outside the page.
+    """
+    root = ElementTree.fromstring(picture.svg)
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if _tag(child) in ("metadata", "style"):
+                parent.remove(child)
+    drawn = _written(root, prefix)
+    return element("figure", joined(drawn, element("figcaption", escape(picture.caption))), cls="picture")
+
+
+def _written(node: ElementTree.Element, prefix: str) -> str:
+    name = _tag(node)
+    if name not in _DRAWS:
+        raise ReportError(f"a picture may hold drawing only, however: <{name}>")
+    attributes = "".join(f' {key}="{escape(value)}"' for key, value in _attributes(node, prefix))
+    inner = escape(node.text or "") if name in ("text", "tspan", "title") else ""
+    inner += "".join(_written(child, prefix) + (escape(child.tail or "") if name == "text" else "") for child in node)
+    return f"<{name}{attributes}>{inner}</{name}>"
+
+
+def _attributes(node: ElementTree.Element, prefix: str) -> list[tuple[str, str]]:
+    found = []
+    for key, value in node.attrib.items():
+        plain = key.removeprefix(f"{{{XLINK}}}")
+        if plain.lower().startswith("on") or plain.startswith("{"):
+            raise ReportError(f"a picture may hold drawing only, however: the attribute {plain!r}")
+        if plain == "href" and not value.startswith(("#", "data:image/png;base64,")):
+            raise ReportError(f"a picture may not point outside the page, however: {value[:60]!r}")
+        found.append((plain, _local(plain, value, prefix)))
+    return found
+
+
+def _local(key: str, value: str, prefix: str) -> str:
+    if key == "id":
+        return f"{prefix}-{value}"
+    if key == "href":
+        return f"#{prefix}-{value[1:]}" if value.startswith("#") else value
+    value = re.sub(r"url\(#", f"url(#{prefix}-", value)
+    if key in ("style", "fill", "stroke"):
+        for colour, variable in _COLOURS.items():
+            value = value.replace(colour, variable)
+    return value
+
+
+def _tag(node: ElementTree.Element) -> str:
+    return str(node.tag).removeprefix(f"{{{SVG}}}")
+
+
+LARGEST = 60_000_000
+"""Bytes of probabilities that a page may carry: beyond that a browser is slow to open it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Explorer:
+    """Members, and the weights that the page offers to begin with."""
+
+    members: Members
+    """Two or more; their probabilities are embedded as float32."""
+    mix: Mix = "geometric"
+    """The rule that the page begins with."""
+    presets: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Weights behind a button each, by its words: ``chosen on inner folds``. The page begins with the first."""
+
+    def __post_init__(self) -> None:
+        """Refuse what a page cannot show."""
+        m, n, k = self.members.proba.shape
+        if m < 2:
+            raise ReportError(f"an explorer mixes two members or more, however: {m}")
+        if 4 * m * n * k > LARGEST:
+            raise ReportError(
+                f"a page would carry {4 * m * n * k / 1e6:,.0f} MB of probabilities, more than {LARGEST / 1e6:,.0f}\n"
+                "  make the report of fewer test rows or members"
+            )
+        for words, weights in self.presets.items():
+            if len(weights) != m or not np.isfinite(weights).all() or min(weights) < 0 or not sum(weights) > 0:
+                raise ReportError(f"preset {words!r} must hold {m} weights, none negative and not all 0: {weights}")
+
+
+def explorer_html(explorer: Explorer) -> str:
+    """Write the data and an empty place; the page's script builds the rest."""
+    members = explorer.members
+    k = len(members.classes)
+    data = {
+        "members": list(members.names),
+        "classes": [name.replace("_", " ") for name in members.classes],
+        "rows": int(members.y.size),
+        "smallest": SMALLEST,
+        "mix": explorer.mix,
+        "presets": {
+            "all alike": [1.0] * len(members.names),
+            **{words: list(weights) for words, weights in explorer.presets.items()},
+        },
+        "start": next(iter(explorer.presets), "all alike"),
+        "y": b64encode(members.y.astype("<u2").tobytes()).decode(),
+        "proba": b64encode(members.proba.astype("<f4").tobytes()).decode(),  # (m, n, k), row by row
+    }
+    if k >= 2**16:
+        raise ReportError(f"an explorer has room for {2**16 - 1} classes, however: {k}")
+    return joined(
+        json_html(data, id="explorer-data"),
+        element("div", element("noscript", "The explorer needs JavaScript; all figures above do not."), id="explorer"),
+    )

@@ -1,16 +1,20 @@
-"""Pictures of results: drawn with matplotlib's object interface, so no global state and no window."""
+"""Figures of results: confusion matrices, and saving."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from cer_fusion.fusion.errors import MissingExtraError, ReportError
 from cer_fusion.fusion.files.atomic import write_atomic
+from cer_fusion.fusion.judging.metrics import Scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
 
 SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -75,3 +79,77 @@ def check_figure_name(path: Path) -> str:
     if suffix not in SUFFIXES:
         raise ReportError(f"cannot draw to {path.name!r}: the name must end in {', '.join(SUFFIXES)}")
     return suffix
+
+
+def draw_confusions(named: Sequence[tuple[str, Scores]], *, columns: int = 2) -> Figure:
+    """Draw one or several confusion matrices over the same classes, each titled with its accuracy and macro F1.
+
+    Cells give the share of the true class in percent and, below, the count; the colour is the share. A class without
+    rows is left blank. Blues run from light to dark, so the picture survives colour blindness and grey printing.
+    """
+    from matplotlib import rc_context
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    across = min(columns, len(named))
+    down = -(-len(named) // across)
+    k = len(named[0][1].classes)
+    side = 1.1 + 0.56 * max(k, 4)
+    with rc_context(STYLE):
+        figure = new_figure(across * side + 1.2, down * side + 0.6)
+        panels: Any = figure.subplots(down, across, squeeze=False).ravel()
+        for i, (title, scores) in enumerate(named):
+            _draw(panels[i], title, scores, first=i % across == 0, last=i + across >= len(named))
+        for panel in panels[len(named) :]:
+            panel.set_visible(False)
+        bar: Any = figure.colorbar(
+            ScalarMappable(Normalize(0, 100), "Blues"), ax=panels.tolist(), shrink=0.75, pad=0.02, aspect=30
+        )
+        bar.set_label("share of the true class (%)")
+        bar.outline.set_visible(False)
+    return figure
+
+
+def draw_confusion(scores: Scores, title: str) -> Figure:
+    """Draw one confusion matrix."""
+    return draw_confusions([(title, scores)])
+
+
+def _draw(panel: Any, title: str, scores: Scores, *, first: bool, last: bool) -> None:
+    k = len(scores.classes)
+    supports = scores.supports[:, None]
+    share = 100 * np.divide(scores.confusion, supports, out=np.full((k, k), np.nan), where=supports > 0)
+    panel.imshow(np.nan_to_num(share), cmap="Blues", vmin=0, vmax=100)
+    panel.set_title(
+        f"{title}\naccuracy {100 * scores.accuracy:.1f} %, macro F1 {100 * scores.macro_f1:.1f} %, n = {scores.n}",
+        pad=8,
+    )
+    for row, column in np.ndindex(k, k):
+        _write(panel, row, column, share[row, column], int(scores.confusion[row, column]))
+    names = [_two_lines(name) for name in scores.classes]
+    panel.set_xticks(range(k), names, rotation=45, ha="right", rotation_mode="anchor")
+    panel.set_yticks(range(k), [f"{name}  ({n})" for name, n in zip(names, scores.supports.tolist(), strict=True)])
+    panel.tick_params(length=0)
+    panel.set_xticks(np.arange(k + 1) - 0.5, minor=True)
+    panel.set_yticks(np.arange(k + 1) - 0.5, minor=True)
+    panel.grid(which="minor", color=PAPER, linewidth=1.5)
+    panel.tick_params(which="minor", length=0)
+    panel.spines[:].set_visible(False)
+    if first:
+        panel.set_ylabel("true class (number of rows)")
+    if last:
+        panel.set_xlabel("predicted class; in the cells: share of the true class (%), rows")
+
+
+def _write(panel: Any, row: int, column: int, share: float, count: int) -> None:
+    if np.isnan(share):
+        panel.text(column, row, "\u2013", ha="center", va="center", color=GREY)
+        return
+    color = PAPER if share > 55 else INK if count else "#b5b5b5"
+    strong = "bold" if row == column else "normal"
+    panel.text(column, row - 0.12, f"{share:.0f}", ha="center", va="center", color=color, fontsize=9, fontweight=strong)
+    panel.text(column, row + 0.26, f"{count}", ha="center", va="center", color=color, fontsize=6.5)
+
+
+def _two_lines(name: str) -> str:
+    return name.replace("_", " ").replace(" ", "\n", 1)

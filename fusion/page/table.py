@@ -1,16 +1,19 @@
-"""A plain table and its written forms; the command line draws its own from the same cells."""
+"""Tables of results laid out, and a report as one."""
 
 from __future__ import annotations
 
 import csv
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from io import StringIO
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 from cer_fusion.fusion.errors import ReportError, nearest
+from cer_fusion.fusion.judging.report import Column, Report, Versus
+from cer_fusion.fusion.judging.resampling import Interval, Metric, wilson
 
 EN_DASH, MINUS, TIMES, CROSS = "\u2013", "\u2212", "\u00d7", "\u2717"
 
@@ -172,3 +175,150 @@ def _md(text: str) -> str:
 
 def _piped(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def report_table(report: Report, *, class_intervals: bool = False) -> Table:
+    """Lay a report out as the paper does: per-class accuracy in percent, then the totals with their intervals.
+
+    The best figure of a row is marked where larger is better: several when they tie, none when all are equal. Where
+    rows are independent the cells of the classes hold Wilson intervals, as CSV and JSON write them; `class_intervals`
+    puts them into the text too.
+    """
+    columns = report.columns
+    supports = columns[0].scores.supports.tolist()
+    rows = [
+        (
+            Cell(f"{name.replace('_', ' ')} (%)"),
+            *_best([_of_class(report, column, c, class_intervals) for column in columns]),
+        )
+        for c, name in enumerate(report.classes)
+    ]
+    rules = [len(rows)]
+    rows.append((Cell("Accuracy (%)"), *_best([_percent(c.mean("accuracy"), c.accuracy) for c in columns])))
+    rows.append((Cell("Macro F1 (%)"), *_best([_percent(c.mean("macro_f1"), c.macro_f1) for c in columns])))
+    if columns[0].other_runs:
+        rows += _spread_rows(columns)
+    if report.baseline is not None:
+        rules.append(len(rows))
+        rows += _versus_rows(columns)
+    if any(column.letters for column in columns):
+        rows.append((Cell("Groups (macro F1)"), *(Cell(column.letters) for column in columns)))
+    rules.append(len(rows))
+    rows.append((Cell("Training (s)"), *(Cell(f"{column.fit_s:.2f}", column.fit_s) for column in columns)))
+    return Table(
+        title=_title(report),
+        header=("Class", *(column.name for column in columns)),
+        rows=tuple(rows),
+        notes=_notes(report, columns, supports, class_intervals),
+        rules=tuple(rules),
+    )
+
+
+def _of_class(report: Report, column: Column, c: int, written: bool) -> Cell:
+    """The per-class accuracy of one class; Wilson at the mean count where there are several runs."""
+    share, support = float(column.recall[c]), int(column.scores.supports[c])
+    if report.clustered or not support:
+        return _percent(share)
+    cell = _percent(share, wilson(share * support, support, report.level))
+    return cell if written else replace(cell, text=f"{100 * share:.2f}")
+
+
+def _title(report: Report) -> str:
+    n = len(report.ids)
+    return f"Heads compared on {n} rows, {report.folds} folds" if report.folds else f"Heads compared on {n} test rows"
+
+
+def _spread_rows(columns: Sequence[Column]) -> list[tuple[Cell, ...]]:
+    def row(label: str, metric: Metric) -> tuple[Cell, ...]:
+        spreads = [100 * (column.spread(metric) or 0.0) for column in columns]
+        return (Cell(label), *(Cell(f"{spread:.2f}", spread) for spread in spreads))
+
+    return [row("Accuracy, ± (points)", "accuracy"), row("Macro F1, ± (points)", "macro_f1")]
+
+
+def _versus_rows(columns: Sequence[Column]) -> list[tuple[Cell, ...]]:
+    def row(label: str, cell: Callable[[Versus], Cell]) -> tuple[Cell, ...]:
+        return (Cell(label), *(Cell(EN_DASH) if c.versus is None else cell(c.versus) for c in columns))
+
+    return [
+        row("Δ accuracy (points)", lambda v: points(v.accuracy, v.accuracy_interval.low, v.accuracy_interval.high)),
+        row("Δ macro F1 (points)", lambda v: points(v.macro_f1, v.macro_f1_interval.low, v.macro_f1_interval.high)),
+        row("p (McNemar, Holm)", lambda v: _p(v.p_holm)),
+        row("p (macro F1, Holm)", lambda v: _p(v.p_macro_f1_holm)),
+    ]
+
+
+def _p(p: float | None) -> Cell:
+    return Cell(EN_DASH) if p is None else Cell(p_text(p), p)
+
+
+def p_text(p: float) -> str:
+    """Write a p-value: three decimals, and ``<0.001`` below."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _percent(share: float, interval: Interval | None = None) -> Cell:
+    if np.isnan(share):
+        return Cell(EN_DASH)
+    text = f"{100 * share:.2f}"
+    if interval is None:
+        return Cell(text, 100 * float(share))
+    low, high = 100 * interval.low, 100 * interval.high
+    return Cell(f"{text} [{low:.1f}, {high:.1f}]", 100 * float(share), low, high)
+
+
+def _best(cells: list[Cell]) -> list[Cell]:
+    values = [cell.value for cell in cells if cell.value is not None]
+    if len(values) < 2 or max(values) - min(values) < 1e-9:
+        return cells
+    top = max(values)
+    return [Cell(c.text, c.value, c.low, c.high, best=c.value is not None and abs(c.value - top) < 1e-9) for c in cells]
+
+
+def _notes(report: Report, columns: Sequence[Column], supports: list[int], class_intervals: bool) -> tuple[str, ...]:
+    percent = f"{100 * report.level:g} %"
+    of_class = ", with Wilson's intervals" if class_intervals and not report.clustered else ""
+    several = len(columns[0].other_runs) > 0
+    for_accuracy = "" if report.clustered or several else "Wilson for accuracy, "
+    drawn = "resamples of whole groups" if report.clustered else "stratified resamples"
+    of_f1 = " for macro F1" if for_accuracy else ""
+    notes = [
+        f"Classes in their declared order, {_counts(report, supports)}.",
+        f"Class rows: per-class accuracy (recall){of_class}. Macro F1: mean of the F1 of all declared classes.",
+        f"In brackets: {percent} intervals ({for_accuracy}percentiles of {report.resamples} {drawn}{of_f1}, "
+        f"seed {report.seed}); they do not cover the variation from training.",
+    ]
+    lacking = columns[0].scores.unsupported
+    if lacking:
+        shown = ", ".join(f"{column.name} {100 * column.scores.macro_f1_supported:.2f}" for column in columns)
+        notes.append(
+            f"No row of {', '.join(lacking)} to judge on: each counts as 0 in macro F1. Over the "
+            f"{len(report.classes) - len(lacking)} classes with rows it is {shown} (%)."
+        )
+    if report.baseline is not None:
+        test = (
+            "no McNemar test, because rows share groups"
+            if report.clustered
+            else "p: exact McNemar on accuracy, Holm-corrected over the columns"
+        )
+        notes.append(
+            f"Δ: difference to '{report.baseline}' on the same rows, paired bootstrap, which gives p of macro F1 too; "
+            f"{test}."
+        )
+    if any(column.letters for column in columns):
+        notes.append(
+            "Groups: columns that share a letter cannot be told apart by macro F1 (paired bootstrap of all pairs, "
+            f"Holm-corrected, {100 * (1 - report.level):.2g} %)."
+        )
+    return (*notes, *report.notes)
+
+
+def _counts(report: Report, supports: list[int]) -> str:
+    names = [name.replace("_", " ") for name in report.classes]
+    if report.folds:
+        return f"rows: {', '.join(f'{name} {n}' for name, n in zip(names, supports, strict=True))}; n = {sum(supports)}"
+    counts = zip(names, report.train_supports, supports, strict=True)
+    return (
+        f"rows train/test: {', '.join(f'{name} {train}/{test}' for name, train, test in counts)}; "
+        f"n = {sum(report.train_supports)} train, {sum(supports)} test"
+    )

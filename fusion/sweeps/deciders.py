@@ -1,19 +1,22 @@
-"""How a sweep gets from one set of rows to decisions about another: for every penalty and every weight vector."""
+"""What decides under each weight vector: mixed members, heads trained together or refits; how each is trained."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
-from cer_fusion.fusion.data.grid import Grid
+from cer_fusion.fusion.data.blocks import Grid
 from cer_fusion.fusion.data.rows import Rows
 from cer_fusion.fusion.errors import SweepError, nearest
 from cer_fusion.fusion.heads.mixing import decisions
 from cer_fusion.fusion.keeping.answers import Classifier, aligned
-from cer_fusion.fusion.sweeps.block_batch import BlockBatch
-from cer_fusion.fusion.sweeps.ridge_batch import RidgeBatch
+from cer_fusion.fusion.sweeps.ridge import BlockBatch, RidgeBatch
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    pass
+
 
 Decisions: TypeAlias = NDArray[np.int16]
 Step: TypeAlias = Callable[[], None]
@@ -145,3 +148,6 @@ _BATCHES: dict[str, Callable[[Classifier, Grid, Sequence[float | None], Rows], D
     "linear": BlockBatch,
     "ridge": RidgeBatch,
 }
+
+
+Float32Array = NDArray[np.float32]

@@ -1,14 +1,19 @@
-"""Where block weights cannot matter, and where they do (REFERENCE.md §6)."""
+"""Which sweeps cannot matter, since the head would undo the weights; and which can hardly."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from cer_fusion.fusion.keeping.answers import Classifier
 
+if TYPE_CHECKING:
+    pass
+
+
 TREES = ("xgboost", "histgb", "lightgbm", "catboost")
 """Heads made of trees: they split one feature at a time, so a monotone change of a feature changes nothing."""
+
 
 _DO = (
     "\n  weights matter in: head 'late' (mixes the members' probabilities)"

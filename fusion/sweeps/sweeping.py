@@ -1,4 +1,4 @@
-"""Sweeping block or decision weights: one job, every weight vector scored, the choice made on inner folds."""
+"""Whole grids of weights: every vector scored, one chosen, and what choosing cost."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ from time import perf_counter
 from typing import Literal, TypeAlias
 
 import numpy as np
-from cer_fusion.fusion.data.folds import folds_of
-from cer_fusion.fusion.data.grid import PAPER_MARK, Grid, parse_grid, parse_simplex
-from cer_fusion.fusion.data.rows import Rows
+from cer_fusion.fusion.data.blocks import PAPER_MARK, Grid, parse_grid, parse_simplex
+from cer_fusion.fusion.data.rows import Rows, folds_of
 from cer_fusion.fusion.errors import SweepError
 from cer_fusion.fusion.heads.mixing import counted, totals
 from cer_fusion.fusion.judging.comparison import check_same_task
-from cer_fusion.fusion.judging.statistics.intervals import LEVEL, accuracy_interval
+from cer_fusion.fusion.judging.resampling import LEVEL, accuracy_interval
 from cer_fusion.fusion.keeping.answers import Classifier
+from cer_fusion.fusion.sweeps.curve import Scoring
 from cer_fusion.fusion.sweeps.deciders import Decider, Decisions, decider_of
-from cer_fusion.fusion.sweeps.identifiability import unidentifiable
-from cer_fusion.fusion.sweeps.notes import notes_of
-from cer_fusion.fusion.sweeps.result import Sweep
-from cer_fusion.fusion.sweeps.ridge_batch import RidgeBatch
-from cer_fusion.fusion.sweeps.scoring import Scoring
+from cer_fusion.fusion.sweeps.identifiability import caveat, unidentifiable
+from cer_fusion.fusion.sweeps.result import Curve, Sweep
+from cer_fusion.fusion.sweeps.ridge import RidgeBatch
 from numpy.typing import NDArray
 
 __all__ = ["Grid", "Rows", "Sweep", "parse_grid", "parse_simplex", "sweep"]
@@ -187,3 +185,27 @@ class _Steps:
         log.debug("sweep: step %d of %d", self._done, self._total)
         if self._watch is not None:
             self._watch(self._done, self._total)
+
+
+def notes_of(
+    head: Classifier, decider: Decider, on_test: bool, deciding: Curve, folds: int, train: Rows, test: Rows
+) -> tuple[str, ...]:
+    """Say where the choice was made, what it could not see, how sharp it is, and how the heads were trained."""
+    warning = caveat(head)
+    notes = [] if warning is None else [warning]
+    if on_test:
+        notes.append("Chosen on the test rows themselves: the chosen vector's scores are biased upward.")
+    else:
+        short = [name for name, n in zip(train.classes, train.supports.tolist(), strict=True) if 0 < n < folds]
+        if short:
+            notes.append(f"Fewer training rows than inner folds in {', '.join(short)}: the choice hardly sees them.")
+    for rows, what in ((train, "training"), (test, "test")):
+        lacking = [name for name, n in zip(rows.classes, rows.supports.tolist(), strict=True) if not n]
+        if lacking:
+            notes.append(f"No {what} row of {', '.join(lacking)}: F1 counted as 0 in macro F1.")
+    if deciding.alike.size > 1:
+        count = int(deciding.alike.sum())
+        notes.append(
+            f"{count} of {deciding.alike.size} weight vectors cannot be told from the best by a paired bootstrap."
+        )
+    return (*notes, *decider.notes)

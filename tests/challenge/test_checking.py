@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cer_fusion.challenge import Submission, check, difference, read_submission
 from cer_fusion.fusion.errors import SubmissionError
-from cer_fusion.fusion.judging.statistics.kappa import cohen_kappa
+from cer_fusion.fusion.judging.metrics import cohen_kappa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -164,7 +164,7 @@ def test_a_comparison_is_shown_even_if_its_picture_cannot_be_written(
     def full(*_: object) -> None:
         raise ReportError("the disk is full")
 
-    monkeypatch.setattr("cer_fusion.fusion.page.confusion_figure.draw_confusions", full)
+    monkeypatch.setattr("cer_fusion.fusion.page.figures.draw_confusions", full)
     result = run("cer-fuse compare --heads ncm --features one --figure out.png --format csv", code=1)
     assert "Macro F1 (%)" in result.stdout
     assert "the disk is full" in result.stderr

@@ -21,7 +21,7 @@ def detector():
     """Skip where the detector is not installed."""
     pytest.importorskip("onnxruntime", reason="onnxruntime, of the extra `faces`, is not installed")
     from cer_fusion.backbones import MissingExtraError
-    from cer_fusion.frames.faces import MTCNN
+    from cer_fusion.frames import MTCNN
 
     try:
         MTCNN()

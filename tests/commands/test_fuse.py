@@ -349,7 +349,7 @@ def test_compare_tells_the_spread_over_seeds_and_writes_the_intervals_of_classes
     ],
 )
 def test_options_that_do_not_go_together_are_refused(run, filled, options, message, monkeypatch):
-    monkeypatch.setattr("cer_fusion.fusion.judging.diagnosis.near_duplicates.MOST_PAIRS", 10)
+    monkeypatch.setattr("cer_fusion.fusion.judging.measures.MOST_PAIRS", 10)
     assert message in " ".join(
         run(f"cer-fuse compare --heads linear {options}", code=2).stderr.replace("│", "").split()
     )

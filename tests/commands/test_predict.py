@@ -13,7 +13,7 @@ from cer_fusion.frames import VideoReader
 from cer_fusion.fusion.keeping.predictions import read_predictions
 
 from tests.commands.test_frames import detector, videos  # noqa: F401  # fixtures
-from tests.frames.faces.drawn import canvas
+from tests.frames.drawn import canvas
 
 EXTRACT = "cer-feat extract --backbone timm:resnet18 --option img_size=64 --as r18 --device cpu"
 

@@ -119,7 +119,7 @@ def test_several_are_not_drawn_into_a_folder_that_is_called_as_a_file(tmp_path):
 @pytest.mark.parametrize("ending", [".png", ".gif", ".avi"])
 def test_a_video_is_refused_early_where_it_could_not_be_written_at_the_end(tmp_path, ending, monkeypatch):
     import av
-    from cer_fusion.backbones import VideoError
+    from cer_fusion.frames import VideoError
 
     found = shown(moving(tmp_path / "a.gif"))
     with pytest.raises(VideoError, match=r"a video is written as \.mp4, \.mkv, \.mov"):

@@ -13,7 +13,7 @@ from cer_fusion.fusion.keeping.predictions import read_predictions
 
 from tests.challenge.templates import template_of
 from tests.commands.test_frames import detector, videos  # noqa: F401  # fixtures
-from tests.frames.faces.drawn import canvas
+from tests.frames.drawn import canvas
 from tests.pages import Page, options
 
 PAGE = Page("docs/video.md")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import av
 import numpy as np
-from cer_fusion.frames.faces import Face
+from cer_fusion.frames import Face
 
-from tests.frames.faces.drawn import canvas
+from tests.frames.drawn import canvas
 
 SIZE = (96, 160)
 """Height and width."""

@@ -8,8 +8,7 @@ import pytest
 
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
-from cer_fusion.backbones import VideoError
-from cer_fusion.frames import VideoReader
+from cer_fusion.frames import VideoError, VideoReader
 from cer_fusion.frames.decoding import quarter_turns
 
 from tests.frames.clips import SIZE, busy, counted, grey, write_clip

@@ -6,8 +6,7 @@ from PIL import Image
 
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
-from cer_fusion.backbones import VideoError
-from cer_fusion.frames import held_by, named_videos
+from cer_fusion.frames import VideoError, held_by, named_videos
 from cer_fusion.frames.finding import kind_of
 
 from tests.frames.clips import counted, write_clip

@@ -7,8 +7,7 @@ import pytest
 
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
-from cer_fusion.backbones import VideoError
-from cer_fusion.frames import VideoReader, held_by
+from cer_fusion.frames import VideoError, VideoReader, held_by
 
 from tests.backbones.conftest import SHARED
 

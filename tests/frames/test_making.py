@@ -9,9 +9,17 @@ from PIL import Image
 
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
-from cer_fusion.backbones import FramesError, VideoError
-from cer_fusion.frames import FrameSettings, MadeFrames, index_path, make_frames, read_table, table_path
-from cer_fusion.frames.faces import Alignment
+from cer_fusion.frames import (
+    Alignment,
+    FolderError,
+    FrameSettings,
+    MadeFrames,
+    VideoError,
+    index_path,
+    make_frames,
+    read_table,
+    table_path,
+)
 
 from tests.frames.clips import SquareDetector, busy, counted, grey, squares, write_clip
 
@@ -191,7 +199,7 @@ def test_a_run_killed_while_names_are_given_goes_on(tmp_path, clip, monkeypatch,
 def test_other_settings_are_named_and_refused_unless_overwriting(tmp_path, clip):
     make_frames(clip, "07", tmp_path / "out", SMALL, SquareDetector())
     other = replace(SMALL, alignment=Alignment(size_px=48), every=2)
-    with pytest.raises(FramesError, match=r"every was 1, is 2, alignment\.size_px was 32, is 48"):
+    with pytest.raises(FolderError, match=r"every was 1, is 2, alignment\.size_px was 32, is 48"):
         make_frames(clip, "07", tmp_path / "out", other, SquareDetector())
     make_frames(clip, "07", tmp_path / "out", other, SquareDetector(), overwrite=True)
     assert size_of(tmp_path / "out" / "07" / "00001.jpg") == (48, 48)
@@ -201,7 +209,7 @@ def test_other_settings_are_named_and_refused_unless_overwriting(tmp_path, clip)
 def test_another_video_of_that_name_is_refused(tmp_path, clip):
     make_frames(clip, "07", tmp_path / "out", WHOLE, None)
     other = write_clip(tmp_path / "other.mp4", counted(3))
-    with pytest.raises(FramesError, match=r"of another video, 7\.mp4"):
+    with pytest.raises(FolderError, match=r"of another video, 7\.mp4"):
         make_frames(other, "07", tmp_path / "out", WHOLE, None)
 
 
@@ -215,7 +223,7 @@ def test_pictures_that_were_deleted_are_made_again(tmp_path, clip):
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path, clip):
     (tmp_path / "out" / "07").mkdir(parents=True)
-    with pytest.raises(FramesError, match="no index says that it was made here"):
+    with pytest.raises(FolderError, match="no index says that it was made here"):
         make_frames(clip, "07", tmp_path / "out", WHOLE, None)
 
 
@@ -223,7 +231,7 @@ def test_an_edited_index_is_refused(tmp_path, clip):
     make_frames(clip, "07", tmp_path / "out", WHOLE, None)
     index = index_path(tmp_path / "out", "07")
     index.write_text(index.read_text().replace('"pictures": 12', '"pictures": 13'))
-    with pytest.raises(FramesError, match="changed or damaged"):
+    with pytest.raises(FolderError, match="changed or damaged"):
         make_frames(clip, "07", tmp_path / "out", WHOLE, None)
 
 
@@ -240,7 +248,7 @@ def test_two_processes_do_not_make_one_video_at_a_time(tmp_path, clip):
     class Asks(SquareDetector):
         def detect(self, picture):
             if not self.asked:
-                with pytest.raises(FramesError, match="another process"):
+                with pytest.raises(FolderError, match="another process"):
                     make_frames(clip, "07", tmp_path / "out", SMALL, SquareDetector())
             return super().detect(picture)
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cer_fusion.backbones import VideoError
-from cer_fusion.frames.naming import frame_name, named_videos, video_name
+from cer_fusion.frames import VideoError, frame_name, named_videos, video_name
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,8 @@ import pytest
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
 import av
-from cer_fusion.backbones import FramesError, VideoError
-from cer_fusion.frames import FrameSettings, VideoReader, make_frames
-from cer_fusion.frames import opening as opening_module
+from cer_fusion.frames import DiskError, FrameSettings, VideoError, VideoReader, make_frames
+from cer_fusion.frames import decoding as decoding_module
 
 from tests.frames.clips import busy, counted, write_clip
 
@@ -53,7 +52,7 @@ def test_a_list_that_names_other_files_is_refused_and_not_followed(tmp_path, mon
     path.write_text(text.format("other.mp4"))
     with pytest.raises(VideoError, match="what it names is not opened; name the videos themselves"):
         list(VideoReader(path).frames())
-    monkeypatch.setattr(opening_module, "list_kind", lambda head: None)  # FFmpeg's own probing is not trusted either
+    monkeypatch.setattr(decoding_module, "list_kind", lambda head: None)  # FFmpeg's own probing is not trusted either
     with pytest.raises(VideoError, match="cannot be opened as a video"):
         list(VideoReader(path).frames())
 
@@ -108,7 +107,7 @@ def several_streams(path: Path, pictures: list[np.ndarray], default: int | None 
 def test_a_disk_that_fails_midway_loses_nothing_and_the_next_run_goes_on(tmp_path, monkeypatch):
     path = write_clip(tmp_path / "1.mp4", busy(40), movflags="faststart")
     settings = FrameSettings(faces="none")
-    whole = opening_module._Bytes
+    whole = decoding_module._Bytes
     limit = path.stat().st_size // 2
 
     class Failing(whole):  # type: ignore[valid-type,misc]
@@ -122,12 +121,12 @@ def test_a_disk_that_fails_midway_loses_nothing_and_the_next_run_goes_on(tmp_pat
                 raise OSError(5, "Input/output error")
             return self._file.read(min(n, 1 << 12))
 
-    monkeypatch.setattr(opening_module, "_Bytes", Failing)
-    with pytest.raises(FramesError, match=r"cannot be read on after frame \d+: Input/output error"):
+    monkeypatch.setattr(decoding_module, "_Bytes", Failing)
+    with pytest.raises(DiskError, match=r"cannot be read on after frame \d+: Input/output error"):
         make_frames(path, "01", tmp_path / "out", settings, None)
     begun = len(list((tmp_path / "out" / ".01.frames" / "pictures").iterdir()))
     assert 0 < begun < 40
-    monkeypatch.setattr(opening_module, "_Bytes", whole)
+    monkeypatch.setattr(decoding_module, "_Bytes", whole)
     made = make_frames(path, "01", tmp_path / "out", settings, None)
     assert (made.counts["pictures"], made.facts["faults"]) == (40, [])
 

@@ -7,9 +7,7 @@ import pytest
 
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
-from cer_fusion.backbones import VideoError
-from cer_fusion.frames import VideoReader
-from cer_fusion.frames.writing import write_video
+from cer_fusion.frames import VideoError, VideoReader, write_video
 
 from tests.frames.clips import counted, grey
 

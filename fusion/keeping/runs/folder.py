@@ -185,8 +185,7 @@ def refuse_what_is_there(folder: Path, *, overwrite: bool) -> None:
 def _write(
     built: Path, config: RunConfig, report: Report, groups: Sequence[str] | None, environment: Mapping[str, Any]
 ) -> None:
-    from cer_fusion.fusion.page.confusion_figure import draw_confusion
-    from cer_fusion.fusion.page.figures import save_figure
+    from cer_fusion.fusion.page.figures import draw_confusion, save_figure
 
     column = report.columns[0]
     labels = tuple(report.classes[y] for y in report.y_true)

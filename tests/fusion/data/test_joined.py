@@ -1,11 +1,21 @@
-"""Rows joined without loading them equal the loaded join, wherever one looks."""
+"""Joins in pieces, and their products."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import threadpoolctl
 from cer_fusion.fusion import BlockError, concat
-from cer_fusion.fusion.data.joined import CHUNK, LARGEST_PIECE, PIECE_BYTES, JoinedRows, TakenBlock, each_piece
+from cer_fusion.fusion.data.joined import (
+    CHUNK,
+    LARGEST_PIECE,
+    PIECE_BYTES,
+    JoinedRows,
+    TakenBlock,
+    divided_product,
+    each_piece,
+    one_blas_thread_each,
+)
 
 from tests.fusion.lazy import LazyBlock, lazy_join
 
@@ -130,3 +140,27 @@ def test_it_never_pretends_to_be_an_array_without_a_copy(blocks):
     for one in (joined, joined.take([1]).blocks["vit"]):
         with pytest.raises(ValueError, match="without copying"):
             one.__array__(copy=False)  # np.asarray asks so since NumPy 2
+
+
+def blas_threads() -> set[int]:
+    return {one["num_threads"] for one in threadpoolctl.threadpool_info() if one["user_api"] == "blas"}
+
+
+def test_blas_has_one_thread_inside_and_as_many_as_before_after_it():
+    before = blas_threads()
+    with one_blas_thread_each() as pool:
+        assert set().union(*pool.map(lambda _: blas_threads(), range(4))) == {1}
+    assert blas_threads() == before
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 7), (90, 400, 500), (64, 4096, 65)])
+def test_a_divided_product_is_the_product_whatever_the_number_of_threads(shape):
+    m, d, n = shape
+    random = np.random.default_rng(0)
+    a, b = (random.normal(size=size).astype(np.float32) for size in ((m, d), (d, n)))
+    found = []
+    for threads in (1, 2):
+        with threadpoolctl.threadpool_limits(threads, user_api="blas"), one_blas_thread_each() as pool:
+            found.append(divided_product(pool)(a, b))
+    np.testing.assert_array_equal(*found)
+    np.testing.assert_allclose(found[0], a @ b, atol=2e-4 * np.sqrt(d))

@@ -4,8 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-from cer_fusion.fusion.data.rows import Rows
-from cer_fusion.fusion.data.ties import tied
+from cer_fusion.fusion.data.rows import Rows, tied
 from cer_fusion.fusion.errors import ReportError
 from hypothesis import given, settings
 from hypothesis import strategies as st

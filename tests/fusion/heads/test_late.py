@@ -5,7 +5,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 from cer_fusion.fusion import HeadConfigError, concat, load_head, make_head, save_head
-from cer_fusion.fusion.data.grid import simplex
+from cer_fusion.fusion.data.blocks import simplex
 from cer_fusion.fusion.heads.base import softmax
 from cer_fusion.fusion.heads.learned_weights import learned_weights
 from cer_fusion.fusion.heads.mixes import MIXES, mixed, terms

@@ -6,7 +6,7 @@ from cer_fusion.fusion.errors import SweepError
 from cer_fusion.fusion.heads.mixes import MIXES, SMALLEST, mixed
 from cer_fusion.fusion.heads.mixing import counted, decisions, totals
 from cer_fusion.fusion.judging.metrics import scores
-from cer_fusion.fusion.judging.statistics.intervals import bootstrap
+from cer_fusion.fusion.judging.resampling import bootstrap
 from cer_fusion.fusion.sweeps.curve import choose, curve, decision_curve
 from hypothesis import given
 from hypothesis import strategies as st

@@ -11,7 +11,7 @@ from cer_fusion.fusion.errors import HeadDataError, ReportError
 from cer_fusion.fusion.judging.comparison import compare
 from cer_fusion.fusion.judging.metrics import scores
 from cer_fusion.fusion.judging.report import Report
-from cer_fusion.fusion.judging.statistics.intervals import wilson
+from cer_fusion.fusion.judging.resampling import wilson
 from cer_fusion.fusion.keeping.answers import aligned
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB

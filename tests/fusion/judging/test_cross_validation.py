@@ -3,13 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cer_fusion.fusion import cross_compare
-from cer_fusion.fusion.data.folds import folds_of
-from cer_fusion.fusion.data.rows import Rows
-from cer_fusion.fusion.data.ties import tied
+from cer_fusion.fusion.data.rows import Rows, folds_of, tied
 from cer_fusion.fusion.errors import HeadDataError, ReportError
 from cer_fusion.fusion.judging.metrics import scores
 from cer_fusion.fusion.judging.report import Report
-from cer_fusion.fusion.page.report_table import report_table
+from cer_fusion.fusion.page.table import report_table
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier

@@ -6,18 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cer_fusion.fusion.data.grid import PAPER_MARK, Grid, parse_grid, parse_simplex
+from cer_fusion.fusion.data.blocks import PAPER_MARK, Grid, parse_grid, parse_simplex
 from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.heads.mixing import counted, decisions
 from cer_fusion.fusion.judging.metrics import Scores, scores
-from cer_fusion.fusion.judging.statistics.intervals import Interval
-from cer_fusion.fusion.page.confusion_figure import draw_confusion, draw_confusions
-from cer_fusion.fusion.page.figures import new_figure, save_figure
+from cer_fusion.fusion.judging.resampling import Interval
+from cer_fusion.fusion.page.figures import draw_confusion, draw_confusions, new_figure, save_figure
 from cer_fusion.fusion.page.table import render
 from cer_fusion.fusion.sweeps.curve import decision_curve
 from cer_fusion.fusion.sweeps.figure import draw_sweep
-from cer_fusion.fusion.sweeps.result import Sweep
-from cer_fusion.fusion.sweeps.table import sweep_table
+from cer_fusion.fusion.sweeps.result import Sweep, sweep_table
 from PIL import Image
 
 CLASSES = ("Fearfully_Surprised", "Happily_Surprised", "Sadly_Angry")

@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import numpy as np
 from cer_fusion.fusion import compare, make_head, sweep
-from cer_fusion.fusion.data.grid import even_simplex
-from cer_fusion.fusion.judging.members import members_of_head
+from cer_fusion.fusion.data.blocks import even_simplex
+from cer_fusion.fusion.judging.comparison import members_of_head
 from cer_fusion.fusion.page import page_html
-from cer_fusion.fusion.page.mix_sections import explorer_section, sweep_section
-from cer_fusion.fusion.page.report_sections import configuration_section, provenance_section, report_sections
+from cer_fusion.fusion.page.sections import (
+    configuration_section,
+    explorer_section,
+    provenance_section,
+    report_sections,
+    sweep_section,
+)
 
 from tests.fusion.kept import NOISE, rows
 

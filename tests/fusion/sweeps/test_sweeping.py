@@ -5,9 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cer_fusion.fusion import make_head
-from cer_fusion.fusion.data.folds import folds_of
-from cer_fusion.fusion.data.grid import PAPER_MARK, Grid, parse_grid, parse_simplex
-from cer_fusion.fusion.data.rows import Rows
+from cer_fusion.fusion.data.blocks import PAPER_MARK, Grid, parse_grid, parse_simplex
+from cer_fusion.fusion.data.rows import Rows, folds_of
 from cer_fusion.fusion.errors import HeadDataError, ReportError, SweepError
 from cer_fusion.fusion.files.sealed import write_sealed
 from cer_fusion.fusion.judging.metrics import scores

@@ -1,0 +1,185 @@
+"""Paired tests, letters, power and optimism."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cer_fusion.fusion.errors import ReportError
+from cer_fusion.fusion.judging.metrics import scores
+from cer_fusion.fusion.judging.resampling import bootstrap, percentile
+from cer_fusion.fusion.judging.significance import (
+    bootstrap_p,
+    display,
+    enough,
+    holm,
+    letters_of,
+    mcnemar,
+    optimism,
+    sign_test,
+    smallest_difference,
+    smallest_shift,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_the_sign_test_equals_the_exact_binomial_test(wins, losses):
+    expected = binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
+    assert sign_test(wins, losses) == pytest.approx(expected)
+
+
+def test_the_sign_test_is_exact_far_out_in_the_tail():
+    assert sign_test(0, 100) == 2 / 2**100
+    assert sign_test(3000, 2000) == pytest.approx(binomtest(2000, 5000).pvalue)
+
+
+def test_mcnemar_counts_the_rows_only_one_head_got_right():
+    y = np.array([0, 0, 0, 0, 1, 1])
+    found = mcnemar(y, np.array([0, 0, 0, 1, 1, 0]), np.array([1, 1, 0, 0, 0, 0]))
+    assert (found.only_first, found.only_second) == (3, 1)
+    assert found.p == pytest.approx(0.625)
+
+
+def test_mcnemar_of_a_head_against_itself_sees_no_difference():
+    y = np.array([0, 1, 1])
+    assert mcnemar(y, y, y).p == 1.0
+
+
+def test_mcnemar_refuses_other_rows():
+    with pytest.raises(ReportError, match="same rows"):
+        mcnemar(np.array([0]), np.array([0]), np.array([0, 1]))
+
+
+def test_holm_on_the_textbook_example():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_holm_lies_between_the_raw_values_and_bonferronis(p_values):
+    adjusted = holm(p_values)
+    for raw, new in zip(p_values, adjusted, strict=True):
+        assert raw <= new <= min(1.0, raw * len(p_values)) + 1e-12
+    order = np.argsort(p_values, kind="stable")
+    assert (np.diff(np.array(adjusted)[order]) >= 0).all() if p_values else adjusted == []
+
+
+@settings(deadline=None)
+@given(st.integers(0, 999), st.floats(-0.04, 0.04))
+def test_a_bootstrap_p_value_says_what_the_percentile_interval_says(seed, shift):
+    draws = np.random.default_rng(seed).normal(shift, 0.01, 999)
+    p = bootstrap_p(draws)
+    interval = percentile(draws, 0.9)
+    if abs(p - 0.1) > 0.01:  # counts and quantiles may round apart next to the level itself
+        assert (0 not in interval) == (p < 0.1)
+
+
+def test_bootstrap_p_values_are_never_zero_and_no_difference_is_certain():
+    assert bootstrap_p(np.ones(999)) == pytest.approx(2 / 1000)
+    assert bootstrap_p(np.zeros(999)) == 1
+    assert bootstrap_p(-np.arange(1.0, 100)) == bootstrap_p(np.arange(1.0, 100))
+
+
+@st.composite
+def differences(draw: st.DrawFn) -> np.ndarray:
+    h = draw(st.integers(1, 7))
+    differ = np.zeros((h, h), bool)
+    for i in range(h):
+        for j in range(i):
+            differ[i, j] = differ[j, i] = draw(st.booleans())
+    return differ
+
+
+@settings(deadline=None)
+@given(differences(), st.randoms())
+def test_two_columns_share_a_letter_exactly_if_they_do_not_differ(differ, random):
+    order = list(range(len(differ)))
+    random.shuffle(order)
+    found = display(differ, order)
+    for i, mine in enumerate(found):
+        assert mine
+        for j, other in enumerate(found):
+            assert bool(set(mine) & set(other)) != differ[i, j]
+    assert "a" in found[order[0]]
+
+
+def test_the_classic_chain_reads_a_ab_b():
+    differ = np.array([[0, 0, 1], [0, 0, 0], [1, 0, 0]], bool)
+    assert display(differ, [2, 1, 0]) == ["b", "ab", "a"]
+
+
+def test_columns_far_apart_get_letters_of_their_own_and_near_ones_share():
+    rng = np.random.default_rng(0)
+    draws = np.array([0.5, 0.7, 0.701]) + rng.normal(scale=0.01, size=(2000, 3))
+    assert letters_of(draws, [0.5, 0.7, 0.701], 0.05) == ["b", "a", "a"]
+
+
+def test_too_few_resamples_are_refused_because_they_would_call_everything_alike():
+    assert enough(10_000, 20, 0.05)
+    assert not enough(2000, 12, 0.05)
+    with pytest.raises(ReportError, match=r"100 resamples cannot tell 4 columns apart.*\n.*at least 240"):
+        letters_of(np.zeros((100, 4)), [0, 0, 0, 0], 0.05)
+
+
+def test_mcnemars_test_finds_the_smallest_shift_about_as_often_as_promised():
+    n, discordance = 400, 0.2
+    shift = smallest_shift(n, discordance, power=0.8)
+    rng = np.random.default_rng(0)
+    apart = rng.binomial(n, discordance, size=1500)
+    wins = rng.binomial(apart, (1 + shift / discordance) / 2)
+    found = np.mean([sign_test(w, a - w) <= 0.05 for w, a in zip(wins.tolist(), apart.tolist(), strict=True)])
+    assert 0.72 < found < 0.84  # the exact test is a little shy
+
+
+@pytest.mark.parametrize("discordance", [0.05, 0.2, 0.6])
+def test_the_smallest_shift_solves_connors_equation(discordance):
+    d = smallest_shift(500, discordance)
+    needed = (1.959964 * discordance**0.5 + 0.841621 * (discordance - d**2) ** 0.5) ** 2 / d**2
+    assert needed == pytest.approx(500, rel=1e-4)
+
+
+def test_more_rows_show_smaller_differences_and_heads_that_hardly_differ_show_none():
+    assert smallest_shift(4000, 0.2) < smallest_shift(400, 0.2)
+    assert smallest_shift(50, 0.02) is None
+    assert smallest_shift(50, 0.0) is None
+
+
+def test_a_z_test_finds_the_smallest_difference_as_often_as_promised():
+    shift = smallest_difference(0.02, power=0.9)
+    estimates = np.random.default_rng(1).normal(shift, 0.02, 20_000)
+    assert np.mean(np.abs(estimates) > 1.959964 * 0.02) == pytest.approx(0.9, abs=0.01)
+
+
+def test_impossible_questions_are_refused():
+    with pytest.raises(ReportError, match="discordance of 0-1"):
+        smallest_shift(10, 1.5)
+    with pytest.raises(ReportError, match="between 0 and 1"):
+        smallest_difference(0.1, power=1.0)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6), st.integers(0, 99))
+def test_the_best_never_looks_worse_for_having_been_chosen(values, seed):
+    draws = np.array(values) + np.random.default_rng(seed).normal(scale=0.05, size=(200, len(values)))
+    assert optimism(draws, values) >= 0
+    assert optimism(draws[:, :1], values[:1]) == pytest.approx(0, abs=1e-12)
+
+
+def test_of_many_heads_that_guess_the_best_flatters_by_what_the_bootstrap_says():
+    """All heads are right with probability 1/2, so whatever the best one shows above 1/2 is flattery."""
+    rng = np.random.default_rng(0)
+    shown, said = [], []
+    for _ in range(40):
+        y = np.arange(120) % 2
+        p = np.where(rng.random((8, 120)) < 0.5, y, 1 - y)
+        draws = bootstrap(y, p, 2, resamples=300)
+        values = [scores(y, one, "ab").macro_f1 for one in p]
+        shown.append(max(values) - 0.5)
+        said.append(optimism(draws.macro_f1, values))
+    assert 0.5 * np.mean(shown) < np.mean(said) < 1.5 * np.mean(shown)
+
+
+def test_a_clear_winner_needs_no_correction():
+    draws = np.array([0.9, 0.2]) + np.random.default_rng(0).normal(scale=0.01, size=(500, 2))
+    assert optimism(draws, [0.9, 0.2]) == pytest.approx(0, abs=1e-9)
