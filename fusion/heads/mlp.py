@@ -14,12 +14,11 @@ from cer_fusion.fusion.data.blocks import FloatArray
 from cer_fusion.fusion.data.joined import Matrix, rows_at
 from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.base import Codes, Proba, expect_shape, softmax
-from cer_fusion.fusion.heads.devices import chosen_dtype
-from cer_fusion.fusion.heads.holdout import stratified_folds
 from cer_fusion.fusion.heads.layers import Drop, Joined, Linear, Network, Norm
 from cer_fusion.fusion.heads.mixes import SMALLEST
 from cer_fusion.fusion.heads.mlp_config import Fusion, MLPConfig, Normalization
 from cer_fusion.fusion.heads.networks import NetworkHead
+from cer_fusion.fusion.heads.out_of_fold import stratified_folds
 from cer_fusion.fusion.heads.ranges import one_of, whole
 from cer_fusion.fusion.heads.state import HeadState
 from numpy.typing import NDArray
@@ -147,6 +146,21 @@ class MLPNetwork(Network):
         for layer, norm in zip(self.hidden, self.norms, strict=True):
             z = drop(norm(layer(z)).relu())
         return self.answer(z)
+
+
+def chosen_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Return the type of the first layer's products for a word: `auto`, `float32` or `bfloat16`."""
+    one_of("precision", precision, ("auto", "float32", "bfloat16"))
+    if precision == "auto":
+        precision = "bfloat16" if device.type == "cpu" and _cpu_multiplies_bfloat16() else "float32"
+        logger.info("multiplying in %s (precision='auto')", precision)
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    ask = getattr(torch.cpu, "get_capabilities", None)  # PyTorch before 2.11 does not say; it then stays at float32
+    found: Mapping[str, NDArray[Any] | bool] = ask() if ask is not None else {}
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 def left_out_rows(codes: Codes, members: int, share: float, *, seed: int) -> NDArray[np.bool_]:

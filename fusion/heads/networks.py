@@ -1,16 +1,17 @@
-"""Heads of networks: their settings, the one loop that trains them all, their answers, and how they are kept.
+"""Heads of networks: their settings, where they are trained, their answers, and how they are kept.
 
 A head of this kind is a subclass of `NetworkHead` that says what its network looks like.
 """
 
 from __future__ import annotations
 
-import math
+import logging
 from abc import abstractmethod
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -18,23 +19,23 @@ from cer_fusion.fusion.data.blocks import FloatArray
 from cer_fusion.fusion.data.joined import Matrix, columns_of, each_piece
 from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_shape
-from cer_fusion.fusion.heads.batches import Batches, batches_of, part
 from cer_fusion.fusion.heads.class_weights import factors
-from cer_fusion.fusion.heads.devices import chosen_device, side_by_side, threads_set_to
-from cer_fusion.fusion.heads.holdout import held_out
-from cer_fusion.fusion.heads.layers import Dropout, Network
+from cer_fusion.fusion.heads.layers import Network
 from cer_fusion.fusion.heads.ranges import not_negative, one_of, share, whole
 from cer_fusion.fusion.heads.scaling import BlockScaler, Standardize
 from cer_fusion.fusion.heads.state import HeadState
+from cer_fusion.fusion.heads.thread_counts import threads_of
+from cer_fusion.fusion.heads.training import Course, train
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim.adamw import adamw
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+logger = logging.getLogger(__name__)
 
 ANSWERED: Final = 1024
 """Rows answered at a time."""
-
-WARM_UP: Final = 0.05
-"""Share of the steps over which the schedule `cosine` raises the learning rate."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -43,7 +44,7 @@ class NetworkHead(Head):
 
     A subclass names its network and its own settings; `MLPConfig` explains those of training, which all have. All learn
     from rows that stay on the disk (`JoinedRows`) too: they pass through memory in windows, in a new order every epoch
-    (`cer_fusion.fusion.heads.batches`); beside the window, memory holds the network and its optimiser. Answers are
+    (`cer_fusion.fusion.heads.training`); beside the window, memory holds the network and its optimiser. Answers are
     computed on the CPU in float64 by the network that was trained: the same for one row as for a thousand, up to the
     last digits.
 
@@ -123,17 +124,18 @@ class NetworkHead(Head):
             widths = parts[number]
             scaler = BlockScaler(self.standardize, widths).fit(columns := self._columns(X, widths))
             network = self._network(widths, len(self.classes_))
-            return train(
-                network, columns, scaler, codes, self, weights,
+            course = train(
+                network, columns, scaler.transform, codes, self, weights,
                 seed=self.seed_, device=device, dtype=dtype, left_out=left_out,
             )  # fmt: skip
+            return TrainedNetwork(network, scaler, course)
 
-        with threads_set_to(self.threads) as self.threads_:
+        with torch.inference_mode(False), torch.enable_grad(), threads_set_to(self.threads) as self.threads_:
             apart = device.type == "cpu" and isinstance(X, np.ndarray)  # rows on the disk need the memory for one part
             largest_first = sorted(range(len(parts)), key=lambda number: -sum(parts[number].values()))
             made = side_by_side(trained, largest_first, threads=self.threads_ if apart else 1)
         self.device_ = str(device)
-        self.n_iter_ = max(len(one.losses) for one in made)
+        self.n_iter_ = max(len(one.course.losses) for one in made)
         return [made[largest_first.index(number)] for number in range(len(parts))]
 
     def _columns(self, X: Matrix, widths: Mapping[str, int]) -> Matrix:
@@ -179,31 +181,19 @@ class NetworkHead(Head):
                     raise ValueError(f"there is no array {key!r}: what was kept is another network; train it again")
                 array = expect_shape(key, state.arrays[key], tuple(expected.shape)).astype(np.float32)
                 setattr(module, name, nn.Parameter(torch.from_numpy(array)))
-        return TrainedNetwork(network, scaler, epochs=int(state.values["epochs"]), window=int(state.values["window"]))
+        course = Course(epochs=int(state.values["epochs"]), losses=[], window=int(state.values["window"]))
+        return TrainedNetwork(network, scaler, course)
 
 
 class TrainedNetwork:
-    """A network after its training, and what its rows go through first.
+    """A network after its training, in float64 on the CPU, what its rows go through first, and how the training went.
 
-    Attributes
-    ----------
-    network : Network
-        In float64, on the CPU.
-    scaler : BlockScaler
-    epochs : int
-        Epochs that the kept weights have seen.
-    losses : list of float
-        Mean training loss of each epoch; empty when read back.
-    window : int
-        Rows that were shuffled at a time; 0 where all of them were.
+    The course of one that was read back has no losses.
     """
 
-    def __init__(
-        self, network: Network, scaler: BlockScaler, *, epochs: int, window: int, losses: Sequence[float] = ()
-    ) -> None:
+    def __init__(self, network: Network, scaler: BlockScaler, course: Course) -> None:
         self.network = network.to("cpu", torch.float64).requires_grad_(False)
-        self.scaler = scaler
-        self.epochs, self.window, self.losses = epochs, window, list(losses)
+        self.scaler, self.course = scaler, course
 
     def proba(self, X: Matrix, by: NDArray[np.bool_] | None = None) -> Proba:
         """Return probabilities (n, k) of rows (n, d), lazy ones piece by piece.
@@ -236,180 +226,63 @@ class TrainedNetwork:
         weights = {f"network.{name}": one.numpy() for name, one in self.network.named_parameters()}
         return HeadState(
             arrays={**{name: one.astype(np.float32) for name, one in weights.items()}, **self.scaler.state()},
-            values={"epochs": self.epochs, "window": self.window},
+            values={"epochs": self.course.epochs, "window": self.course.window},
         )
 
 
-def train(
-    network: Network,
-    X: Matrix,
-    scaler: BlockScaler,
-    codes: Codes,
-    settings: NetworkHead,
-    class_weights: NDArray[np.float64],
-    *,
-    seed: int,
-    device: torch.device,
-    dtype: torch.dtype,
-    left_out: NDArray[np.bool_] | None = None,
-) -> TrainedNetwork:
-    """Draw a network's first weights and train it; each member has the loss of its own answers, as if it were alone.
-
-    Parameters
-    ----------
-    network : Network
-        Is changed.
-    X, codes : rows of shape (n, d) and array of shape (n,)
-        Rows, an array or lazy ones, and classes 0..k-1.
-    scaler : BlockScaler
-        Fitted on X.
-    settings : NetworkHead
-        Its settings of training.
-    class_weights : ndarray of shape (k,)
-        Factor on each class's loss.
-    seed : int
-        Of weights, batches and dropout. With the same number of threads, on a CPU, the result repeats to the bit.
-    device, dtype
-        Where to train, and the type in which rows enter the network; weights are float32.
-    left_out : bool array of shape (members, n), optional
-        Rows that a member does not learn from.
+def chosen_device(device: str) -> torch.device:
+    """Return the PyTorch device that a word names, refusing one that is not there.
 
     Raises
     ------
     HeadConfigError
-        If the loss of an epoch is not finite.
+        If PyTorch knows no such device, or cannot use it here.
     """
-    generator = torch.Generator().manual_seed(seed)
-    network.draw_all(generator)
-    network.to(device)
-    kept = held_out(codes, settings.early_stop, seed=seed) if settings.early_stop else np.zeros(len(codes), bool)
-    rows = batches_of(part(X, ~kept), scaler.transform, device=device, dtype=dtype)
-    watch = None
-    if kept.any():
-        watch = Watch(batches_of(part(X, kept), scaler.transform, device=device, dtype=dtype), codes[kept], device)
-    loss = CrossEntropy(codes[~kept], class_weights, settings.label_smoothing, settings.logit_adjust, device)
-    counts = None
-    if left_out is not None:
-        learned = torch.from_numpy(~left_out[:, ~kept]).to(device=device, dtype=torch.float32)
-        counts = learned / learned.mean(1, keepdim=True)
-    drop = Dropout(settings.dropout, torch.Generator(device=device).manual_seed(seed))
-    optimizer = AdamW(network, settings.weight_decay, device)
-    batch = min(settings.batch_size, rows.count)
-    steps, step, losses = math.ceil(rows.count / batch) * settings.epochs, 0, []
-    for epoch in range(settings.epochs):
-        total = torch.zeros((), device=device)
-        for taken, index in rows.shuffled(batch, generator):
-            logits = network(taken, drop)
-            value, gradient = loss(logits.detach(), index, counts)
-            torch.autograd.backward(logits, gradient)
-            optimizer.step(settings.lr * (_cosine(step, steps) if settings.schedule == "cosine" else 1))
-            total += value
-            step += 1
-        losses.append(float(total) / rows.count)
-        if not math.isfinite(losses[-1]):
-            with_ = f"lr={settings.lr!r} and standardize={settings.standardize!r}"
-            raise HeadConfigError(
-                f"training diverged: the loss of epoch {len(losses)} is not finite\n"
-                f"  with {with_}; lower lr or standardise the blocks"
-            )
-        if watch is not None and watch.stops(network, epoch, settings.patience):
-            break
-    if watch is not None:
-        network.load_state_dict(watch.best)
-    epochs = watch.best_epoch + 1 if watch else len(losses)
-    return TrainedNetwork(network, scaler, epochs=epochs, window=rows.window, losses=losses)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        logger.info("training on %s (device='auto')", device)
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:  # CPU builds assert; what has no kernels raises a RuntimeError
+        raise HeadConfigError(f"cannot train on device {device!r}: {error}\n  use device='auto' or 'cpu'") from error
+    return found
 
 
-class CrossEntropy:
-    """Weighted cross-entropy with smoothed targets and adjusted logits, and its gradient.
+@contextmanager
+def threads_set_to(threads: int | None) -> Iterator[int]:
+    """Compute with so many threads inside the block, and with as many as before after it.
 
-    `MLPConfig` explains smoothing and adjustment; `class_weights` (k,) are brought to a mean of one over the training
-    rows, whose classes 0..k-1 are `codes` (n,).
+    None leaves PyTorch's number, unless this process may use fewer cores.
     """
-
-    def __init__(
-        self,
-        codes: Codes,
-        class_weights: NDArray[np.float64],
-        label_smoothing: float,
-        logit_adjust: float,
-        device: torch.device,
-    ) -> None:
-        k = len(class_weights)
-        counts = np.bincount(codes, minlength=k).astype(np.float64)
-        weights = class_weights / class_weights[codes].mean()
-        targets = np.tile(label_smoothing * counts / len(codes), (k, 1))  # one line a class, not one a row
-        targets[np.arange(k), np.arange(k)] += 1 - label_smoothing
-        prior = np.log(np.maximum(counts, 0.5) / len(codes))
-        self.codes = torch.from_numpy(codes).to(device)
-        self.targets = torch.tensor(targets, dtype=torch.float32, device=device)
-        self.weights = torch.tensor(weights, dtype=torch.float32, device=device)[:, None]
-        self.shift = torch.tensor(logit_adjust * prior, dtype=torch.float32, device=device)
-
-    def __call__(self, logits: Tensor, index: Tensor, counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return a batch's summed loss, averaged over members, and the gradient (m, b, k) of each member's mean.
-
-        `counts` (m, n) says how much every row counts for every member; None is one each.
-        """
-        truth = self.codes[index]
-        targets, weights = self.targets[truth], self.weights[truth]
-        if counts is not None:
-            weights = weights * counts[:, index, None]
-        logs = torch.log_softmax(logits + self.shift, dim=-1)
-        value = -(logs * targets * weights).sum() / logits.shape[0]
-        return value, logs.exp_().sub_(targets).mul_(weights / logits.shape[1])
+    before = torch.get_num_threads()
+    if threads_of(threads, before) != before:
+        torch.set_num_threads(threads_of(threads, before))
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
 
 
-class Watch:
-    """Early stopping: rows kept aside, the best weights seen on them, and the epoch, from 0, that these are of."""
+def side_by_side(fit: Callable[[A], B], parts: Sequence[A], *, threads: int) -> list[B]:
+    """Return what `fit` makes of each part: rounds of as many parts as there are threads, then the rest share them.
 
-    def __init__(self, rows: Batches, codes: Codes, device: torch.device) -> None:
-        self.rows = rows
-        self.codes = torch.from_numpy(codes).to(device)
-        self.best_loss, self.best_epoch = math.inf, 0
-        self.best: dict[str, Tensor] = {}
-
-    def stops(self, network: Network, epoch: int, patience: int) -> bool:
-        """Look at the log loss of the averaged members, and say whether it is time to stop."""
-        proba = torch.cat([network.logits(rows).softmax(-1).mean(0) for rows in self.rows.in_order()])
-        chosen = proba.gather(1, self.codes[:, None])
-        loss = float(-chosen.clamp_min(1e-12).log().mean())
-        if loss < self.best_loss:
-            self.best_loss, self.best_epoch = loss, epoch
-            self.best = {name: one.clone() for name, one in network.state_dict().items()}
-        return epoch - self.best_epoch >= patience
-
-
-class AdamW:
-    """PyTorch's AdamW as a function, without its class, whose first use imports 900 modules (a second or more).
-
-    Decays weight matrices alone: not biases, scales and embeddings.
+    Threads that share every product wait for each other thousands of times a fit, and beside other work on the machine
+    for whichever the system holds up; threads with a part of their own wait once. Parts of a round should be of a size.
     """
-
-    def __init__(self, network: Network, weight_decay: float, device: torch.device) -> None:
-        self.fused = device.type in ("cpu", "cuda")
-        self.groups: dict[float, list[Tensor]] = defaultdict(list)  # by decay
-        for name, one in network.named_parameters():
-            self.groups[weight_decay if name.endswith("weight") else 0.0].append(one)
-        self.means, self.squares = (
-            {decay: [torch.zeros_like(one) for one in group] for decay, group in self.groups.items()} for _ in range(2)
-        )
-        self.steps = {decay: [torch.zeros((), device=device) for _ in group] for decay, group in self.groups.items()}
-
-    def step(self, lr: float) -> None:
-        """Change the parameters by their gradients, and forget these."""
-        for decay, group in self.groups.items():
-            gradients = [one.grad for one in group if one.grad is not None]
-            with torch.no_grad():
-                adamw(
-                    group, gradients, self.means[decay], self.squares[decay], [], self.steps[decay],
-                    fused=self.fused, amsgrad=False, maximize=False,
-                    beta1=0.9, beta2=0.999, eps=1e-8, lr=lr, weight_decay=decay,
-                )  # fmt: skip
-            for one in group:
-                one.grad = None
+    made: list[B] = []
+    while len(made) < len(parts):
+        together = parts[len(made) : len(made) + threads]
+        made += _at_once(fit, together, threads // len(together)) if len(together) > 1 else [fit(together[0])]
+    return made
 
 
-def _cosine(step: int, steps: int) -> float:
-    rise = min(1.0, (step + 1) / max(1.0, WARM_UP * steps))
-    return rise * 0.5 * (1 + math.cos(math.pi * step / steps))
+def _at_once(fit: Callable[[A], B], parts: Sequence[A], threads: int) -> list[B]:
+    """Fit all of these parts at the same time, each with so many of PyTorch's threads."""
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(len(parts), initializer=torch.set_num_threads, initargs=(threads,))
+    try:
+        return list(pool.map(fit, parts))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # who interrupts does not wait for the fits under way
+        torch.set_num_threads(before)  # what a thread sets for itself, threads to come begin with too

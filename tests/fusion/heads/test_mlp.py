@@ -9,8 +9,8 @@ import pytest
 import torch
 from cer_fusion.fusion import HeadConfigError, MLPConfig, make_head
 from cer_fusion.fusion.heads.base import softmax
-from cer_fusion.fusion.heads.devices import chosen_device, chosen_dtype
-from cer_fusion.fusion.heads.mlp import MLPHead, MLPNetwork, learned_factors, left_out_rows, pooled
+from cer_fusion.fusion.heads.mlp import MLPHead, MLPNetwork, chosen_dtype, learned_factors, left_out_rows, pooled
+from cer_fusion.fusion.heads.networks import chosen_device
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
@@ -60,7 +60,7 @@ def test_any_number_of_hidden_layers_learns(hidden, faces):
     head = quick_head("mlp", blocks=faces.widths, hidden=hidden, dropout=0.1).fit(faces.X, faces.y)
     assert head.score(faces.X, faces.y) > 0.9
     for network in head.networks_:
-        assert network.losses[-1] < network.losses[0]
+        assert network.course.losses[-1] < network.course.losses[0]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -215,8 +215,8 @@ def test_early_stopping_keeps_the_best_epoch(faces):
     y = np.random.default_rng(0).permutation(faces.y)  # nothing to learn: the first epochs are the best
     head = quick_head("mlp", early_stop=0.25, epochs=60, patience=3, schedule="constant").fit(faces.X, y)
     (network,) = head.networks_
-    assert network.epochs < 60
-    assert len(network.losses) == network.epochs + 3 == head.n_iter_
+    assert network.course.epochs < 60
+    assert len(network.course.losses) == network.course.epochs + 3 == head.n_iter_
 
 
 def test_different_seeds_give_different_networks(faces):
@@ -261,7 +261,7 @@ def test_settings_that_make_no_sense_are_refused(params, message, faces):
 
 
 def test_choices_made_for_the_user_are_logged(caplog):
-    with caplog.at_level(logging.INFO, logger="cer_fusion.fusion.heads.devices"):
+    with caplog.at_level(logging.INFO, logger="cer_fusion.fusion.heads"):
         device = chosen_device("auto")
         dtype = chosen_dtype("auto", device)
     assert str(device) in caplog.text

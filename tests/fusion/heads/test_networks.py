@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from cer_fusion.fusion import HeadConfigError, load_head, save_head
 from cer_fusion.fusion.heads import head_class, installed_heads
 from cer_fusion.fusion.heads.layers import Linear
-from cer_fusion.fusion.heads.networks import AdamW, CrossEntropy, NetworkHead
+from cer_fusion.fusion.heads.networks import NetworkHead, side_by_side, threads_set_to
+from cer_fusion.fusion.heads.training import AdamW, CrossEntropy
 
 from tests.fusion.heads.conftest import quick_head
 
@@ -85,11 +87,11 @@ def test_early_stopping_keeps_the_best_epoch(name, faces, tmp_path):
     settings = {"early_stop": 0.25, "epochs": 60, "patience": 3, "schedule": "constant"}
     head = quick_head(name, **settings).fit(faces.X, y)
     (network,) = head.networks_
-    assert network.epochs < 57
-    assert len(network.losses) == head.n_iter_ == network.epochs + 3
+    assert network.course.epochs < 57
+    assert len(network.course.losses) == head.n_iter_ == network.course.epochs + 3
     save_head(head, tmp_path / "head", fingerprints={})
     loaded = load_head(tmp_path / "head")
-    assert loaded.networks_[0].epochs == network.epochs
+    assert loaded.networks_[0].course.epochs == network.course.epochs
     np.testing.assert_array_equal(loaded.predict_proba(faces.X), head.predict_proba(faces.X))
 
 
@@ -121,6 +123,15 @@ def test_weight_decay_makes_weights_small_and_leaves_biases_alone(faces):
     )
     assert decayed.project.weight.norm() < 0.5 * free.project.weight.norm()
     assert decayed.answer.bias.norm() > 0.5 * free.answer.bias.norm()
+
+
+@every_network
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_fit_does_not_mind_what_the_caller_does_about_gradients(name, mode, faces):
+    plain = quick_head(name, blocks=faces.widths, epochs=1).fit(faces.X, faces.y)
+    with mode():
+        other = quick_head(name, blocks=faces.widths, epochs=1).fit(faces.X, faces.y)
+        np.testing.assert_array_equal(other.predict_proba(faces.X), plain.predict_proba(faces.X))
 
 
 def test_dropout_is_for_training_only(faces):
@@ -182,6 +193,37 @@ def test_training_does_not_import_pytorchs_compiler():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_parts_come_back_in_order_and_a_round_is_fitted_at_once():
+    meet = threading.Barrier(2, timeout=60)
+    found = []
+
+    def fit(part: int) -> int:
+        if part < 4:
+            meet.wait()  # passed only if two parts are under way
+        found.append((part, torch.get_num_threads()))
+        return 10 * part
+
+    with threads_set_to(2):
+        assert side_by_side(fit, range(5), threads=2) == [0, 10, 20, 30, 40]
+        assert torch.get_num_threads() == 2
+    assert sorted(found) == [(0, 1), (1, 1), (2, 1), (3, 1), (4, 2)]
+
+
+def test_one_thread_fits_one_part_after_the_other():
+    here = threading.get_ident()
+    assert side_by_side(lambda part: (part, threading.get_ident()), "ab", threads=1) == [("a", here), ("b", here)]
+
+
+def test_a_part_that_fails_fails_the_fit_and_leaves_the_threads_as_they_were():
+    def fit(part: int) -> int:
+        raise ValueError(f"part {part}")
+
+    with threads_set_to(2):
+        with pytest.raises(ValueError, match="part 0"):
+            side_by_side(fit, range(3), threads=2)
+        assert torch.get_num_threads() == 2
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
