@@ -211,7 +211,7 @@ class _Reader:
         try:
             if str in types:
                 plain = _with_words(plain)
-            found = np.array(plain, {"f": np.float64, "i": np.int64, "u": np.uint64, "b": np.bool_}[dtype.kind])
+            found: Any = np.array(plain, {"f": np.float64, "i": np.int64, "u": np.uint64, "b": np.bool_}[dtype.kind])
             with np.errstate(over="ignore"):
                 array = found.astype(dtype)
         except (ValueError, OverflowError, KeyError):  # ragged, too large, or another word

@@ -1,8 +1,8 @@
 """Text and tables as people and spreadsheets write them, read as they mean them; what cannot be is refused by line.
 
-Taken: a byte-order mark, UTF-16 and UTF-32 with one, any line ends, the separators `,` `;` tab and `|` (and Excel's line
-`sep=;`), blank lines, and titles in other spelling. Refused: bytes that are no UTF-8 unless their encoding is named, and
-quotes that never close.
+Taken: a byte-order mark, UTF-16 and UTF-32 with one, any line ends, the separators `,` `;` tab and `|` (and the line
+`sep=;` of Excel), blank lines, and titles in other spelling. Refused: bytes that are no UTF-8 unless their encoding is
+named, and quotes that never close.
 """
 
 from __future__ import annotations
@@ -130,8 +130,8 @@ def stream_cells(
     sniffed = codecs.getincrementaldecoder(codec)("ignore").decode(head).removeprefix("\ufeff")
     separator = find_separator(sniffed, known, width)
     with opened() as file, io.TextIOWrapper(file, encoding=codec, newline="") as text:
-        text.read(separator.start + (codec == "utf-8" and head.startswith(codecs.BOM_UTF8)))
         try:
+            text.read(separator.start + head.startswith(codecs.BOM_UTF8))
             for i, (line, cells) in enumerate(_csv_rows(text, path, separator, error)):
                 if i == 0:
                     cells[0] = cells[0].removeprefix("\ufeff")
@@ -181,7 +181,8 @@ def find_separator(text: str, known: Sequence[str] = (), width: int = 0) -> Sepa
     """Tell what parts the cells of a table.
 
     It is what a first line ``sep=;`` says; else that under which most of the known titles stand in the first row; of
-    equals the one that gives that row `width` cells, then one that gives all rows equally many, then one that gives more.
+    equals the one that gives that row `width` cells, then one that gives all rows equally many, then one that gives
+    more.
     """
     if match := _TOLD.match(text):
         return Separator(match[1], match.end(), 1)
