@@ -57,7 +57,7 @@ def test_a_name_that_was_taken_meanwhile_is_left_as_it_is(tmp_path, monkeypatch,
     if not links:
         refuse_links(monkeypatch)
     path = tmp_path / "a.csv"
-    with pytest.raises(OutputExistsError), whole_file(path, overwrite=False) as temporary:
+    with pytest.raises(OutputExistsError), whole_file(path, overwrite=False) as temporary:  # noqa: PT012
         temporary.write_bytes(b"mine")
         path.write_bytes(b"theirs")
     assert path.read_bytes() == b"theirs"
@@ -179,7 +179,7 @@ def test_an_interrupted_write_leaves_nothing_behind(tmp_path, monkeypatch):
 
 def test_a_block_that_raises_changes_nothing(tmp_path):
     write_whole(tmp_path / "a", b"old")
-    with pytest.raises(ValueError, match="mine"), whole_file(tmp_path / "a", overwrite=True) as temporary:
+    with pytest.raises(ValueError, match="mine"), whole_file(tmp_path / "a", overwrite=True) as temporary:  # noqa: PT012
         temporary.write_bytes(b"half")
         raise ValueError("mine")
     assert (tmp_path / "a").read_bytes() == b"old"

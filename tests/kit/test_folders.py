@@ -20,7 +20,7 @@ def names(folder: Path) -> list[str]:
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     target = tmp_path / "deep" / "run"
-    with pytest.raises(ValueError, match="mine"), whole_folder(target) as built:
+    with pytest.raises(ValueError, match="mine"), whole_folder(target) as built:  # noqa: PT012
         (built / "a").write_text("half")
         raise ValueError("mine")
     assert names(tmp_path / "deep") == []

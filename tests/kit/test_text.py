@@ -91,7 +91,7 @@ def test_a_byte_that_is_no_text_is_found_in_a_table_of_many_pieces(at, line_end)
         decoded(bytes(data), Path("people.csv"))
     with pytest.raises(TextError) as again:
         streamed(bytes(data))
-    assert str(again.value) == str(told.value)
+    assert str(again.value).splitlines()[0] == str(told.value).splitlines()[0]
     assert f"(byte {at})" in str(told.value)
 
 
