@@ -15,7 +15,7 @@ from cer_fusion.challenge.timeline import Frame, Timeline
 from cer_fusion.fusion.errors import SubmissionError, nearest
 from cer_fusion.fusion.files.atomic import write_atomic
 from cer_fusion.fusion.files.text_file import read_text
-from cer_fusion.fusion.keeping.predictions import Predictions
+from cer_fusion.fusion.keeping.answers import Predictions
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from cer_fusion.fusion.keeping.runs.folder import Run
+    from cer_fusion.fusion.keeping.runs import Run
 
 Runs = Annotated[
     list[Path] | None,
@@ -23,7 +23,7 @@ AS_KEPT = "runs are compared as they were kept, so this option says nothing: lea
 
 def read_runs(folders: Sequence[Path]) -> dict[str, Run]:
     """Read runs under the names of their folders, or under their whole paths where two names are equal."""
-    from cer_fusion.fusion.keeping.runs.folder import read_run
+    from cer_fusion.fusion.keeping.runs import read_run
 
     paths = [Path(folder) for folder in folders]
     if len({path.resolve() for path in paths}) < len(paths):

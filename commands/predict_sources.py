@@ -19,7 +19,7 @@ from cer_fusion.commands.feat.frames import counted, tell_made
 if TYPE_CHECKING:
     import numpy as np
     from cer_fusion.frames import Box, Detector, FrameSettings, Mark, Row
-    from cer_fusion.fusion.keeping.predictions import Predictions
+    from cer_fusion.fusion.keeping.answers import Predictions
     from numpy.typing import NDArray
 
 

@@ -30,7 +30,7 @@ def choose(
     """
     from cer_fusion.challenge import abaw_ce, answer, choose_by_prior, read_template
     from cer_fusion.challenge.answering import ASSUMES, candidates_table
-    from cer_fusion.fusion.keeping.predictions import read_predictions
+    from cer_fusion.fusion.keeping.answers import read_predictions
 
     check_format(format)
     only(ctx, table=not as_json)

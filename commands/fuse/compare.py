@@ -127,7 +127,7 @@ def compare(
 
     Example: cer-fuse compare --data compound --heads linear --zero-shot basic --rules sum,product
     """
-    from cer_fusion.fusion.keeping.runs.comparison import compare_runs
+    from cer_fusion.fusion.keeping.comparison import compare_runs
 
     check_format(format)
     chosen = named_heads(heads)

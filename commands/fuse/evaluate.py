@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cer_fusion.featstore import View
     from cer_fusion.fusion import HeadInfo
     from cer_fusion.fusion.judging.metrics import Scores
-    from cer_fusion.fusion.keeping.predictions import Predictions
+    from cer_fusion.fusion.keeping.answers import Predictions
 
 Run = Annotated[Path, typer.Option("--head", help="A run of cer-fuse train, or the head folder in it.")]
 
@@ -112,7 +112,7 @@ def _lacking(found: Scores) -> str:
 
 def stored_predictions(head: Path, store: Path, data: str | None, split: str | None, missing: str) -> Predictions:
     """Probabilities of samples that have rows in the store."""
-    from cer_fusion.fusion.keeping.predictions import Predictions
+    from cer_fusion.fusion.keeping.answers import Predictions
 
     _, fitted, view, _ = _loaded(head, store, data, split, missing, default_split=False)
     labels = tuple(view.classes[y] if y >= 0 else None for y in view.y)

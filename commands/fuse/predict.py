@@ -17,7 +17,7 @@ from cer_fusion.commands.outputs import WRITTEN, Overwrite, check_outputs
 
 if TYPE_CHECKING:
     from cer_fusion.commands.predict_sources import Shown
-    from cer_fusion.fusion.keeping.predictions import Predictions
+    from cer_fusion.fusion.keeping.answers import Predictions
 
 _SHOWN = "Of a picture, folder or video"
 _STORED = "Of stored samples"
@@ -147,7 +147,7 @@ def predict(
 
 def _collected(answers: Any, classes: tuple[str, ...]) -> Predictions:
     import numpy as np
-    from cer_fusion.fusion.keeping.predictions import Predictions
+    from cer_fusion.fusion.keeping.answers import Predictions
 
     ids: list[str] = []
     parts = [np.empty((0, len(classes)))]
@@ -168,7 +168,7 @@ def _answer(
     found: Predictions, output: Path | None, as_json: bool, overwrite: bool, shown: Shown | None = None
 ) -> None:
     """Print or write the predictions."""
-    from cer_fusion.fusion.keeping.predictions import predictions_csv, write_predictions
+    from cer_fusion.fusion.keeping.answers import predictions_csv, write_predictions
 
     if output is not None:
         write_predictions(output, found, overwrite=overwrite)

@@ -177,7 +177,7 @@ def _why(task: Task, seed: int) -> list[Section]:
 
 def _of_runs(folders: Sequence[Path], baseline: str | None, seed: int) -> tuple[str, Report, list[Section]]:
     from cer_fusion.fusion.judging.comparison import members_of_report
-    from cer_fusion.fusion.keeping.runs.comparison import compare_runs
+    from cer_fusion.fusion.keeping.comparison import compare_runs
     from cer_fusion.fusion.page.sections import explorer_section
 
     runs = read_runs(folders)
@@ -191,7 +191,7 @@ def _of_runs(folders: Sequence[Path], baseline: str | None, seed: int) -> tuple[
 
 
 def _pieced(found: Report, mixing: list[Section], *, digests: dict[str, str]) -> list[Section]:
-    from cer_fusion.fusion.keeping.runs.environment import platform_and_libraries
+    from cer_fusion.fusion.keeping.runs import platform_and_libraries
     from cer_fusion.fusion.page.sections import configuration_section, provenance_section, report_sections
 
     results, matrices = report_sections(found)

@@ -14,7 +14,7 @@ from cer_fusion.commands.render import TABLE, TableFormat, check_format, show_ta
 
 if TYPE_CHECKING:
     from cer_fusion.challenge import Smoothing
-    from cer_fusion.fusion.keeping.predictions import Predictions
+    from cer_fusion.fusion.keeping.answers import Predictions
 
 
 @forms(
@@ -69,7 +69,7 @@ def smooth(
     )
     from cer_fusion.challenge.smoothing import CHAINS
     from cer_fusion.challenge.smoothing_sweep import smoothing_table
-    from cer_fusion.fusion.keeping.predictions import predictions_csv, read_predictions, write_predictions
+    from cer_fusion.fusion.keeping.answers import predictions_csv, read_predictions, write_predictions
 
     check_format(format)
     methods, sources = split_list(method), split_list(stickiness)

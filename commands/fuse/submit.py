@@ -15,7 +15,7 @@ from cer_fusion.commands.render import TableFormat, check_format, show_table
 
 if TYPE_CHECKING:
     from cer_fusion.challenge import Answers, PriorCorrection
-    from cer_fusion.fusion.keeping.predictions import Predictions
+    from cer_fusion.fusion.keeping.answers import Predictions
 
 
 @forms(
@@ -101,7 +101,7 @@ def submit(
         )
     elif predictions is not None:
         from cer_fusion.challenge import Smoothing, abaw_ce, answer, read_template
-        from cer_fusion.fusion.keeping.predictions import read_predictions
+        from cer_fusion.fusion.keeping.answers import read_predictions
 
         check_outputs({"--output": output}, overwrite=overwrite, apart_from=(predictions, template, validation))
         challenge = abaw_ce()
@@ -125,7 +125,7 @@ def _correction(
     """The correction asked for, worked out on these predictions; says what it assumes."""
     import numpy as np
     from cer_fusion.challenge import Validation, abaw_ce, correct
-    from cer_fusion.fusion.keeping.predictions import read_predictions
+    from cer_fusion.fusion.keeping.answers import read_predictions
 
     if source_prior not in (None, "uniform"):
         raise typer.BadParameter(f"must be uniform, however: {source_prior!r}", param_hint="--source-prior")

@@ -30,8 +30,7 @@ from cer_fusion.fusion.heads import head_names  # light: no head is imported bef
 
 if TYPE_CHECKING:
     from cer_fusion.fusion import Report
-    from cer_fusion.fusion.keeping.runs.config import RunConfig
-    from cer_fusion.fusion.keeping.runs.folder import Run
+    from cer_fusion.fusion.keeping.runs import Run, RunConfig
 
 Setting = Annotated[
     list[str] | None,
@@ -98,7 +97,7 @@ def train(
     Example: cer-fuse train --head mlp --features vit,manet,resnet50
     """
     from cer_fusion.fusion import compare as run_compare
-    from cer_fusion.fusion.keeping.runs.folder import refuse_what_is_there
+    from cer_fusion.fusion.keeping.runs import refuse_what_is_there
 
     settings = key_values(setting, "--set")
     only(ctx, unset="device" not in settings, computing=compute([head]))
@@ -184,7 +183,7 @@ def _refuse_twice(settings: dict[str, Any], **options: object) -> None:
 def _check_folder(output: Path, overwrite: bool) -> None:
     """Refuse a folder that is in the way before hours are spent; an empty one is not."""
     from cer_fusion.fusion.files.whole_folder import bring_back
-    from cer_fusion.fusion.keeping.runs.folder import refuse_what_is_there
+    from cer_fusion.fusion.keeping.runs import refuse_what_is_there
 
     bring_back(output)
     if output.is_dir() and any(output.iterdir()) and not overwrite:
@@ -196,8 +195,7 @@ def _check_folder(output: Path, overwrite: bool) -> None:
 
 
 def _keep(folder: Path, task: Task, report: Report, config: RunConfig, overwrite: bool) -> Run:
-    from cer_fusion.fusion.keeping.runs.environment import device_of, environment
-    from cer_fusion.fusion.keeping.runs.folder import write_run
+    from cer_fusion.fusion.keeping.runs import device_of, environment, write_run
 
     fitted = report.columns[0].fitted
     return write_run(
@@ -212,7 +210,7 @@ def _keep(folder: Path, task: Task, report: Report, config: RunConfig, overwrite
 
 def _config(task: Task, report: Report, *, head: str, store: Path, preset: str | None, missing: str) -> RunConfig:
     import numpy as np
-    from cer_fusion.fusion.keeping.runs.config import RunConfig
+    from cer_fusion.fusion.keeping.runs import RunConfig
 
     column = report.columns[0]
     return RunConfig(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from cer_fusion.fusion.heads.layers import Drop, Linear, Network, Projections, unchanged
 from cer_fusion.fusion.heads.networks import NetworkHead
-from cer_fusion.fusion.heads.ranges import one_of, whole
+from cer_fusion.fusion.heads.settings import one_of, whole
 from numpy.typing import NDArray
 from torch import Tensor
 

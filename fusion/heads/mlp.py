@@ -13,16 +13,15 @@ import torch
 from cer_fusion.fusion.data.blocks import FloatArray
 from cer_fusion.fusion.data.joined import Matrix, rows_at
 from cer_fusion.fusion.errors import HeadConfigError
-from cer_fusion.fusion.heads.base import Codes, Proba, expect_shape, softmax
+from cer_fusion.fusion.heads.base import Codes, HeadState, Proba, expect_shape, softmax
+from cer_fusion.fusion.heads.calibration import stratified_folds
 from cer_fusion.fusion.heads.layers import Drop, Joined, Linear, Network, Norm
-from cer_fusion.fusion.heads.mixes import SMALLEST
+from cer_fusion.fusion.heads.mixing import SMALLEST
 from cer_fusion.fusion.heads.mlp_config import Fusion, MLPConfig, Normalization
 from cer_fusion.fusion.heads.networks import NetworkHead
-from cer_fusion.fusion.heads.out_of_fold import stratified_folds
-from cer_fusion.fusion.heads.ranges import one_of, whole
-from cer_fusion.fusion.heads.state import HeadState
+from cer_fusion.fusion.heads.settings import one_of, whole
+from cer_fusion.fusion.heads.weights import likeliest_factors
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
@@ -198,19 +197,9 @@ def learned_factors(planes: NDArray[np.float64], codes: Codes) -> NDArray[np.flo
     codes : int64 array of shape (n,)
         Their classes.
     """
-    logs, m, n = _logs(planes), len(planes), len(codes)
-    rows, even = np.arange(n), np.full(m, 1 / m)
-    of_truth = logs[:, rows, codes].mean(axis=1)
-
-    def loss(factors: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        proba = softmax(np.tensordot(factors, logs, axes=1))
-        expected = np.einsum("nk,mnk->m", proba, logs) / n
-        apart = factors - even
-        value = -np.log(np.maximum(proba[rows, codes], SMALLEST)).mean() + apart @ apart / (2 * n)
-        return float(value), expected - of_truth + apart / n
-
-    found = minimize(loss, even, jac=True, method="L-BFGS-B", bounds=[(0, None)] * m).x
-    return even if found.sum() < NOTHING else np.asarray(found)
+    even = np.full(len(planes), 1 / len(planes))
+    found = likeliest_factors(_logs(planes), codes, about=even)
+    return even if found.sum() < NOTHING else found
 
 
 def _logs(planes: NDArray[np.float64]) -> NDArray[np.float64]:

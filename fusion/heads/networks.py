@@ -18,13 +18,10 @@ import torch
 from cer_fusion.fusion.data.blocks import FloatArray
 from cer_fusion.fusion.data.joined import Matrix, columns_of, each_piece
 from cer_fusion.fusion.errors import HeadConfigError
-from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_shape
-from cer_fusion.fusion.heads.class_weights import factors
+from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba, expect_shape
 from cer_fusion.fusion.heads.layers import Network
-from cer_fusion.fusion.heads.ranges import not_negative, one_of, share, whole
 from cer_fusion.fusion.heads.scaling import BlockScaler, Standardize
-from cer_fusion.fusion.heads.state import HeadState
-from cer_fusion.fusion.heads.thread_counts import threads_of
+from cer_fusion.fusion.heads.settings import factors, not_negative, one_of, share, threads_of, whole
 from cer_fusion.fusion.heads.training import Course, train
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -57,6 +54,7 @@ class NetworkHead(Head):
     """
 
     learns_in_pieces: ClassVar[bool] = True
+    computes_with: ClassVar[tuple[str, ...]] = ("torch",)
 
     blocks: Mapping[str, int] | None = field(default=None, kw_only=False)
     """Block name to width in column order; None is one block."""

@@ -10,7 +10,7 @@ import torch
 from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.layers import Drop, Layer, Linear, Network, Norm, Projections
 from cer_fusion.fusion.heads.networks import NetworkHead
-from cer_fusion.fusion.heads.ranges import whole
+from cer_fusion.fusion.heads.settings import whole
 from torch import Tensor, nn
 
 MOST_LAYERS: Final = 64

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from cer_fusion.featstore import Manifest
 from cer_fusion.fusion import Report, Sweep, head_names, read_head_info
-from cer_fusion.fusion.keeping.predictions import read_predictions
+from cer_fusion.fusion.keeping.answers import read_predictions
 
 SPLITS = "learning from 28 rows of train, judged on 14 rows of test"
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from cer_fusion.challenge import Smoothing, abaw_ce, answer, read_submission, read_template
-from cer_fusion.fusion.keeping.predictions import read_predictions
+from cer_fusion.fusion.keeping.answers import read_predictions
 
 from tests.commands.videos import LENGTHS, write_miniature
 

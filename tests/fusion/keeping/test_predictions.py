@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cer_fusion.fusion.errors import PredictionsError
-from cer_fusion.fusion.keeping.predictions import Predictions, read_predictions, write_predictions
+from cer_fusion.fusion.keeping.answers import Predictions, read_predictions, write_predictions
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp

@@ -13,7 +13,7 @@ import pytest
 import threadpoolctl
 from cer_fusion.fusion import HeadMismatchError, SavedHeadError, load_head, read_head_info, save_head
 from cer_fusion.fusion.heads import head_settings, installed_heads
-from cer_fusion.fusion.keeping.head_info import _canonical, _rendered, decoded, encoded
+from cer_fusion.fusion.keeping.head import _canonical, _rendered, decoded, encoded
 
 from tests.fusion.heads.conftest import CLASSES, QUICK, Faces, every_head, quick_head
 
@@ -334,7 +334,7 @@ def test_an_interrupted_write_leaves_nothing_behind(kept, faces, monkeypatch):
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cer_fusion.fusion.keeping.saved.os.fsync", full)
+    monkeypatch.setattr("cer_fusion.fusion.keeping.head.os.fsync", full)
     for folder in (kept, kept.parent / "new"):
         with pytest.raises(SavedHeadError, match="No space left on device"):
             save_head(fitted("linear", faces), folder, fingerprints={}, overwrite=True)

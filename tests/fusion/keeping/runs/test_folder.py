@@ -7,7 +7,7 @@ import pytest
 from cer_fusion.fusion import Report, load_head
 from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.files.sealed import seal
-from cer_fusion.fusion.keeping.runs.folder import FORMAT, FORMAT_VERSION, Run, read_run, refuse_what_is_there, write_run
+from cer_fusion.fusion.keeping.runs import FORMAT, FORMAT_VERSION, Run, read_run, refuse_what_is_there, write_run
 
 from tests.fusion.kept import CLASSES, config_of, kept, trained
 

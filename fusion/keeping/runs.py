@@ -1,39 +1,26 @@
-"""The folder that a training run leaves: the head, every choice, every answer, the figures, under one digest.
-
-::
-
-    <run>/
-      run.json           format, version, and the sha256 of every other file; its own digest is the run's
-      config.json        every choice, see `RunConfig`
-      environment.json   versions, platform, threads, device
-      metrics.json       scores, intervals, seconds
-      predictions.csv    sample_id, label, predicted, one probability a class
-      groups.csv         sample_id, group; only where rows share groups
-      report.json        the table that was printed, as `Report.load` reads it
-      confusion.png
-      head/              as `load_head` reads it
-"""
+"""x"""
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from cer_fusion.fusion.errors import OutputExistsError, ReportError
 from cer_fusion.fusion.files.atomic import write_atomic
-from cer_fusion.fusion.files.sealed import read_sealed, seal_digest, write_sealed
+from cer_fusion.fusion.files.sealed import known_keys, read_sealed, seal_digest, write_sealed
 from cer_fusion.fusion.files.whole_folder import bring_back, whole_folder
 from cer_fusion.fusion.judging.metrics import Scores, scores
 from cer_fusion.fusion.judging.report import Report
-from cer_fusion.fusion.keeping.predictions import Predictions, read_predictions, write_predictions
-from cer_fusion.fusion.keeping.runs.config import RunConfig
-from cer_fusion.fusion.keeping.saved import save_head
+from cer_fusion.fusion.keeping.answers import Predictions, read_predictions, write_predictions
+from cer_fusion.fusion.keeping.head import save_head
 from numpy.typing import NDArray
 
 FORMAT, FORMAT_VERSION = "cer-run", 1
@@ -96,7 +83,7 @@ def write_run(
     groups : sequence of str, optional
         Of the test rows, as ``Rows.clusters`` gives them: None where no two rows share one.
     environment : dict
-        As `cer_fusion.fusion.keeping.runs.environment.environment` gives it.
+        As `cer_fusion.fusion.keeping.runs` gives it.
     overwrite : bool
         Replace a run that is there. A folder that holds anything else is never replaced.
 
@@ -258,3 +245,125 @@ def _check(folder: Path, name: str, entry: Any) -> None:
             f"{path} is not as the run wrote it: expected {entry.get('bytes')} bytes of sha256 "
             f"{str(entry.get('sha256'))[:12]}…, found {size} of {digest[:12]}…\n  restore the folder, or train again"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The choices behind a run, whether a user made them or the program did."""
+
+    head: str
+    """The name that `make_head` knows."""
+    estimator: str
+    """The head's class name."""
+    params: Mapping[str, Any]
+    """All its parameters as JSON values, defaults included."""
+    preset: str | None
+    """The preset that the parameters started from."""
+    seed: int
+    """Seed of the head and of the bootstrap."""
+    blocks: tuple[tuple[str, int], ...]
+    """Names and widths in column order."""
+    features: tuple[str, ...]
+    """The backbones that the blocks are from."""
+    fingerprints: Mapping[str, str]
+    """Feature -> fingerprint."""
+    classes: tuple[str, ...]
+    """Class names in their declared order."""
+    class_set: str
+    """The name of that order."""
+    dataset: str
+    """Name of the dataset in the store."""
+    store: str
+    """The store, as the user named it."""
+    train_split: str
+    """Split that was learned from."""
+    train_supports: tuple[int, ...]
+    """Its rows per class."""
+    test_split: str
+    """Split that was judged on."""
+    missing: str
+    """What was done about samples without a row: ``error`` or ``drop``."""
+    in_memory: bool
+    """Whether rows were loaded whole; else they were read from the store piece by piece."""
+
+    def __post_init__(self) -> None:
+        """Refuse what does not fit together."""
+        if len(self.train_supports) != len(self.classes) or len(set(self.classes)) < len(self.classes):
+            raise ReportError(
+                f"a run needs different classes with their training rows, however: {len(self.classes)} classes, "
+                f"{len(self.train_supports)} numbers of rows"
+            )
+        if not self.blocks or not self.features:
+            raise ReportError("a run needs at least one block of at least one feature, however: there is none")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Self:
+        """Rebuild a configuration; unknown keys are refused."""
+        known_keys(plain, {field.name for field in fields(cls)}, "the configuration of the run")
+        try:
+            return cls(
+                **plain
+                | {
+                    "blocks": tuple((str(name), int(width)) for name, width in plain["blocks"]),
+                    "features": tuple(plain["features"]),
+                    "fingerprints": dict(plain["fingerprints"]),
+                    "params": dict(plain["params"]),
+                    "classes": tuple(plain["classes"]),
+                    "train_supports": tuple(int(count) for count in plain["train_supports"]),
+                }
+            )
+        except (TypeError, ValueError) as error:
+            if isinstance(error, ReportError):
+                raise
+            raise ReportError(f"the configuration of the run holds a value of the wrong kind: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+LIBRARIES = ("cer-fusion", "numpy", "scipy", "scikit-learn", "torch", "xgboost", "safetensors", "h5py")
+"""Those whose version can change a figure or a file."""
+
+
+def environment(*, threads: Mapping[str, int], device: str) -> dict[str, Any]:
+    """Describe the environment of a fit as plain JSON values.
+
+    Parameters
+    ----------
+    threads : dict of library to number
+        Threads that the fit computed with, as a head's ``fit_threads_`` says.
+    device : str
+        Where the head computed: ``cpu``, ``cuda:0``.
+    """
+    return {**platform_and_libraries(), "threads": dict(threads), "device": device}
+
+
+def platform_and_libraries() -> dict[str, Any]:
+    """Describe what is there whatever is fitted."""
+    return {
+        "python": platform.python_version(),
+        "libraries": {name: _version(name) for name in LIBRARIES},
+        "system": platform.system(),
+        "machine": platform.machine(),
+    }
+
+
+def device_of(head: Any) -> str:
+    """Return where a fitted head computed: its own choice, that of the head or members inside it, else the CPU."""
+    inside = [getattr(head, "head_", None), *getattr(head, "members_", {}).values()]
+    chosen = [getattr(one, "device_", None) for one in (head, *inside)]
+    return ", ".join(dict.fromkeys(str(device) for device in chosen if device)) or "cpu"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

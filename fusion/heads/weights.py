@@ -1,4 +1,4 @@
-"""Weights of members chosen on answers about rows that the members had not seen."""
+"""Weights that do best on rows not learned from: of members' decisions, of pooled answers, of blocks' votes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from cer_fusion.fusion.data.blocks import simplex
 from cer_fusion.fusion.errors import HeadConfigError, nearest
 from cer_fusion.fusion.heads.base import Codes, softmax
-from cer_fusion.fusion.heads.mixes import Mix, mixed, probabilities, terms
-from cer_fusion.fusion.heads.mixing import counted, decisions, totals
-from cer_fusion.fusion.heads.temperature import log_loss
+from cer_fusion.fusion.heads.calibration import log_loss
+from cer_fusion.fusion.heads.mixing import Mix, counted, decisions, mixed, probabilities, terms, totals
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.special import log_softmax
 
 Objective: TypeAlias = Literal["log_loss", "macro_f1"]
 
@@ -76,3 +76,44 @@ def _vectors(m: int) -> NDArray[np.float64]:
     """Return the finest grid over the weights of m members that is not too large; equal weights are in it."""
     step = next((one for one in STEPS if comb(int(1 / Decimal(one)) + m - 1, m - 1) <= MOST_VECTORS), STEPS[-1])
     return np.vstack([np.full(m, 1 / m), simplex(m, Decimal(step))])
+
+
+def likeliest_factors(
+    votes: NDArray[np.float64],
+    codes: Codes,
+    *,
+    others: NDArray[np.float64] | float = 0.0,
+    about: NDArray[np.float64],
+    start: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """Return the factors (m,), none negative, on votes that make the true classes most likely.
+
+    A row's logits are ``others + sum of factors * votes``. The loss is convex in the factors; a normal prior of
+    variance one about `about`, worth less than a row, makes it strictly so, and keeps factors finite where nobody is
+    ever wrong.
+
+    Parameters
+    ----------
+    votes : float64 array of shape (m, n, k)
+        What each member adds to the logits of rows that it did not learn from.
+    codes : int64 array of shape (n,)
+        Their classes; without rows `start` is returned.
+    others : float64 array of shape (n, k), optional
+        Logits that no factor is on.
+    about, start : float64 arrays of shape (m,)
+        What the prior is about; where the search begins, there if not given.
+    """
+    rows, n = np.arange(len(codes)), len(codes)
+    start = about if start is None else start
+    if not n:
+        return start
+
+    def loss(factors: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        log_proba = log_softmax(others + np.tensordot(factors, votes, axes=1), axis=1)
+        apart, slope = factors - about, np.exp(log_proba)
+        slope[rows, codes] -= 1
+        value = -log_proba[rows, codes].mean() + apart @ apart / (2 * n)
+        return float(value), (np.einsum("mnk,nk->m", votes, slope) + apart) / n
+
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(start))
+    return np.asarray(found.x, np.float64)

@@ -1,14 +1,63 @@
-"""Answers about training rows by heads that did not learn from them: what calibration and stacking learn from."""
+"""Honest probabilities: answers about rows that a head did not learn from, and the temperature fitted on them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 import numpy as np
 from cer_fusion.fusion.data.blocks import FloatArray
-from cer_fusion.fusion.errors import HeadConfigError
-from cer_fusion.fusion.heads.base import Codes, Head, Proba
+from cer_fusion.fusion.heads.base import Codes, Head, Proba, softmax
+from cer_fusion.fusion.heads.mixing import SMALLEST
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+WIDEST: Final = 3.0
+"""Temperatures of probabilities are sought between exp(-3) and exp(3)."""
+
+WIDEST_OF_SCORES: Final = 9.0
+"""Temperatures of scores in any unit are sought between exp(-9) and exp(9)."""
+
+
+def fitted_temperature(
+    scores: NDArray[np.float64],
+    codes: Codes,
+    weights: NDArray[np.float64] | None = None,
+    *,
+    widest: float = WIDEST_OF_SCORES,
+) -> float:
+    """Return the temperature under which ``softmax(scores / temperature)`` makes the classes most likely.
+
+    The loss is convex in the reciprocal, so the search along its logarithm finds the only minimum.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n, k)
+        Of rows that the scoring did not learn from.
+    codes : int64 array of shape (n,)
+        Their classes.
+    weights : ndarray of shape (n,), optional
+        Of the rows.
+    widest : float
+        Largest logarithm of the temperature, either way.
+    """
+
+    def loss(log_temperature: float) -> float:
+        return log_loss(softmax(scores / np.exp(log_temperature)), codes, weights)
+
+    found = minimize_scalar(loss, bounds=(-widest, widest), method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(found.x))
+
+
+def tempered(proba: Proba, temperature: float) -> Proba:
+    """Return probabilities (n, k) made less sure by a temperature above one, surer by one below."""
+    return proba if temperature == 1 else softmax(np.log(np.maximum(proba, SMALLEST)) / temperature)
+
+
+def log_loss(proba: Proba, codes: Codes, weights: NDArray[np.float64] | None = None) -> float:
+    """Return the (weighted) mean of -log p of the true class of rows (n, k)."""
+    likely = np.maximum(proba[np.arange(len(codes)), codes], SMALLEST)
+    return float(np.average(-np.log(likely), weights=weights))
 
 
 def out_of_fold(
@@ -71,9 +120,3 @@ def stratified_folds(codes: Codes, folds: int, *, seed: int) -> NDArray[np.int64
         found[rows] = (start + np.arange(len(rows))) % folds
         start += len(rows)
     return found
-
-
-def check_folds(folds: object) -> None:
-    """Refuse a number of folds that is none."""
-    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
-        raise HeadConfigError(f"folds must be a whole number of at least 2, got {folds!r}")

@@ -10,7 +10,7 @@ from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.judging.entries import Answer, Described
 from cer_fusion.fusion.judging.report import Report, check_baseline, judged
 from cer_fusion.fusion.judging.resampling import LEVEL, RESAMPLES
-from cer_fusion.fusion.keeping.runs.folder import Run
+from cer_fusion.fusion.keeping.runs import Run
 from numpy.typing import NDArray
 
 
