@@ -78,7 +78,9 @@ def main() -> None:
 
 def source_files(tree: Path) -> list[Path]:
     """Return the Python files that git keeps, without tests, benchmarks and documentation."""
-    listed = subprocess.run(["git", "ls-files", "-z", "*.py"], cwd=tree, capture_output=True, encoding="utf-8", check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "*.py"], cwd=tree, capture_output=True, encoding="utf-8", check=True
+    )
     names = [name for name in listed.stdout.split("\0") if name and name.partition("/")[0] not in APART]
     return sorted(tree / name for name in names)
 

@@ -47,7 +47,7 @@ ALWAYS = {
     "cer-fuse smooth": "method choose_on output as_json seed",
     "cer-fuse submit": "check diff as_json",
     "cer-fuse choose": "template as_json",
-}
+}  # fmt: skip
 """Options of commands of several forms that say something in every form."""
 
 MEANT: dict[str, list[tuple[str, set[str]]]] = {
@@ -140,9 +140,7 @@ CASES = [
     for line, meant in MEANT.get(name, [])
     for option in options(commands()[name])
     if option not in ALWAYS[name].split()
-    and not any(
-        _meant(form, meant, declared(name)) and option in one.options for form, one in declared(name).items()
-    )
+    and not any(_meant(form, meant, declared(name)) and option in one.options for form, one in declared(name).items())
     and not set(options(commands()[name])[option].opts) & set(line.split())
 ]
 
