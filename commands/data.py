@@ -99,7 +99,7 @@ def load_view(
 
 def tell_extracts(reports: list[ExtractReport], store: Store, dataset: str, *, as_json: bool = False) -> None:
     """Print what a run made of each of its features, and what bounded it."""
-    from cer_fusion.featstore.extraction.extraction import bottleneck
+    from cer_fusion.featstore.extraction.run import bottleneck
 
     for report in reports:
         tell_extract(report, store, dataset, bound=len(reports) == 1)
@@ -112,7 +112,7 @@ def tell_extracts(reports: list[ExtractReport], store: Store, dataset: str, *, a
 
 def tell_extract(report: ExtractReport, store: Store, dataset: str, *, bound: bool = True) -> None:
     """Print what a run did, and what its user should know; with `bound`, what kept it from being faster."""
-    from cer_fusion.featstore.extraction.extraction import bottleneck
+    from cer_fusion.featstore.extraction.run import bottleneck
 
     rate = f", {report.embedded / report.elapsed_s:,.1f} pictures/s" if report.embedded and report.elapsed_s else ""
     others = f"{report.by_others:,} done meanwhile by another run, " if report.by_others else ""

@@ -132,7 +132,7 @@ def use_manifest(
     opened = Store(store)
     name = opened.dataset(dataset or manifest.stem.replace(".", "_"))
     new = Manifest.read(manifest).at(root)
-    change = opened.manifest_change(name, new) if dry_run else opened.put_manifest(name, new)
+    change = opened.manifest_change(name, new) if dry_run else opened.use_manifest(name, new)
     if change.unreadable:
         say(f"[yellow]what it changes is not known:[/] {escape(change.unreadable)}")
     if as_json:
