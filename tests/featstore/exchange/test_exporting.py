@@ -14,7 +14,7 @@ from cer_fusion.featstore.errors import CommitError, DamagedShardError, Featstor
 from cer_fusion.featstore.exchange.export_note import parse_note
 from cer_fusion.featstore.exchange.exporting import export, form_of
 from cer_fusion.featstore.exchange.foreign_files import read_foreign
-from cer_fusion.featstore.rows.shard_reader import read_header
+from cer_fusion.featstore.rows.shard import read_header
 
 from tests.featstore.conftest import ToyEmbedder
 
@@ -252,7 +252,7 @@ def test_names_that_a_form_cannot_hold_are_refused(view, store, make_manifest):
         ("folder", "npy", "npy"),
         ("a.b", "projector", "projector"),
         ("folder", None, "does not say which form"),
-        ("a.npy", None, "--format npy --to a"),
+        ("a.npy", None, "--format npy --output a"),
         ("a.npz", "csv", "contradict"),
         ("a", "parket", "did you mean 'parquet'"),
     ],
