@@ -1,4 +1,4 @@
-"""The settings of the `mlp` head as one object, and the paper's."""
+"""The settings of the `mlp` head as one object, and the paper's; apart from the head, as that needs PyTorch."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class MLPConfig:
     fusion: Fusion = "pool"
     """`concat` trains networks on the joined blocks, as the paper does. `pool` trains networks on each block alone and
     adds up their log probabilities, each block with a factor learned on held-out training rows
-    (`cer_fusion.fusion.heads.log_pool`): a weak block then cannot drown a strong one. With a single block they are the
-    same."""
+    (`cer_fusion.fusion.heads.mlp.learned_factors`): a weak block then cannot drown a strong one. With a single block
+    they are the same."""
 
     pool_share: float = 0.1
     """Share of the training rows that a member of a pool does not learn from, other rows for every member: from its
@@ -51,7 +51,8 @@ class MLPConfig:
     """`cosine` warms up over a twentieth of the steps, then falls to zero along half a cosine."""
 
     weight_decay: float = 0.0
-    """Decoupled weight decay (AdamW), as a factor on lr; 0 is plain Adam."""
+    """Decoupled decay of weight matrices (AdamW), as a factor on lr; 0 is plain Adam. Biases, scales and embeddings do
+    not decay."""
 
     dropout: float = 0.5
     """Probability of leaving out a hidden unit while training, in [0, 1)."""
@@ -74,7 +75,7 @@ class MLPConfig:
     """Networks whose probabilities are averaged; they share batches and differ in first weights and dropout."""
 
     early_stop: float = 0.0
-    """Share of the training rows kept aside to choose the epoch, in [0, 1); 0 trains on all rows to the end."""
+    """Share of each class's training rows kept aside to choose the epoch, in [0, 1); 0 trains on all to the end."""
 
     patience: int = 10
     """Epochs without improvement on the rows kept aside before training stops."""
