@@ -72,7 +72,7 @@ def settings_of(entries: list[str] | None, heads: list[str]) -> dict[str, dict[s
     """`--set HEAD.key=value` options, by head."""
     found: dict[str, dict[str, object]] = {name: {} for name in heads}
     for key, value in key_values(entries, "--set").items():
-        head, dot, name = key.partition(".")
+        head, dot, name = key.rpartition(".")  # the name of a head may hold dots, no setting does
         if not dot or head not in found:
             raise typer.BadParameter(
                 f"expected HEAD.key=value with HEAD one of {', '.join(heads)}, however: {key!r}", param_hint="--set"

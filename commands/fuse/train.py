@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 @opt.forms(unset=opt.UNSET, computing=replace(opt.COMPUTING, within="unset"))
 def train(
     ctx: typer.Context,
-    head: Annotated[str, typer.Option("--head", help=f"One of {', '.join(head_names())}.")] = "mlp",
+    head: Annotated[
+        str, typer.Option("--head", help=f"One of {', '.join(head_names())}; or sklearn:MODULE.CLASS.")
+    ] = "mlp",
     features: opt.Features = None,
     data: opt.StoredData = None,
     store: opt.StorePath = opt.DEFAULT_STORE,
@@ -65,7 +67,7 @@ def train(
         _check_folder(output, overwrite)
     task = load_task(store, data, features, missing, train_split, test_split, opt.memory_budget(memory))
     built = build_head(head, task, settings, preset=preset, weights=weights, device=device, seed=seed)
-    default = Path("runs") / f"{task.dataset}-{head}"
+    default = Path("runs") / f"{task.dataset}-{head.rpartition('.')[2]}"  # of sklearn:MODULE.CLASS the class
     if output is None and overwrite:
         refuse_what_is_there(default, overwrite=True)
     report = run_compare({head: built}, task.train, task.test, singles=False, seed=seed)

@@ -31,6 +31,20 @@ def test_learned_weights_are_said_and_kept(run, filled, tmp_path):
     assert f"learned weights: one={weights['one']:.3g}, two={weights['two']:.3g}" in talk
 
 
+def test_any_classifier_of_scikit_learn_is_trained_asked_again_and_compared(run, filled, tmp_path):
+    bayes = "sklearn:sklearn.naive_bayes.GaussianNB"
+    run(f"cer-fuse train --head {bayes} --set var_smoothing=1e-3")
+    folder = tmp_path / "runs" / "faces-GaussianNB"
+    assert read_head_info(folder / "head").params["var_smoothing"] == 1e-3
+    run(f"cer-fuse predict --head {folder} --split test -o answers.csv")
+    assert read_predictions(tmp_path / "answers.csv").ids == read_predictions(folder / "predictions.csv").ids
+    assert "GaussianNB" in run(f"cer-fuse compare --heads linear,{bayes} --set {bayes}.var_smoothing=1e-3").stdout
+    told = run("cer-fuse train --head sklearn:sklearn.svm.LinearSVC", code=1).stderr
+    assert "--head sklearn:sklearn.calibration.CalibratedClassifierCV" in told
+    wrapped = "sklearn:sklearn.calibration.CalibratedClassifierCV --set estimator=sklearn:sklearn.svm.LinearSVC"
+    run(f"cer-fuse train --head {wrapped} --set cv=2")
+
+
 def test_the_help_of_train_names_every_head(run):
     told = run("cer-fuse train --help").stdout
     assert all(name in told for name in head_names())
