@@ -17,6 +17,7 @@ import numpy as np
 from cer_fusion.fusion.errors import HeadMismatchError, OutputExistsError, SavedHeadError
 from cer_fusion.fusion.files.atomic import write_synced
 from cer_fusion.fusion.files.whole_folder import bring_back, whole_folder
+from cer_fusion.kit import canonical, parse_json
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -290,9 +291,6 @@ FORMAT_VERSION: Final = 2
 WIDEST: Final = 2**20
 """Columns beyond which no head is believed."""
 
-DEEPEST: Final = 20
-"""Levels of brackets in `head.json` beyond which it is not parsed."""
-
 _SINCE: Final = {"threads": 2}  # the format version that brought a field, where not the first
 
 _FILE_NAME = re.compile(r"[a-z0-9][a-z0-9-]*\.(safetensors|ubj|txt|skops)")
@@ -344,8 +342,8 @@ class HeadInfo:
         body: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION}
         body |= {one.name: getattr(self, one.name) for one in fields(self)}
         try:
-            body = json.loads(_canonical(body))  # keys and tuples as they will be read
-            digest = hashlib.sha256(_canonical(body)).hexdigest()
+            body = json.loads(canonical(body))  # keys and tuples as they will be read
+            digest = hashlib.sha256(canonical(body)).hexdigest()
             return _rendered({**body, "digest": digest})
         except (TypeError, ValueError) as error:
             raise SavedHeadError(f"something in this head cannot be kept as JSON: {error}") from error
@@ -359,7 +357,9 @@ class HeadInfo:
         SavedHeadError
             If it is damaged, of a newer format, holds unknown keys, or is no head's.
         """
-        body = _parsed(data, where)
+        body = parse_json(data, where=where, error=SavedHeadError)
+        if not isinstance(body, dict):
+            raise SavedHeadError(f"{where} is no JSON object")
         whole = dict(body)
         digest = body.pop("digest", None)
         if body.get("format") != FORMAT:
@@ -373,7 +373,7 @@ class HeadInfo:
                 "\n  use the program that wrote it, or a newer one"
             )
         try:
-            found = hashlib.sha256(_canonical(body)).hexdigest()
+            found = hashlib.sha256(canonical(body)).hexdigest()
             exact = _rendered(whole) == data  # not a blank more or less than was written
         except ValueError as error:  # a number too large for a float, a lone surrogate
             raise SavedHeadError(f"{where} is no JSON as this program writes it: {error}") from error
@@ -418,39 +418,6 @@ def versions(head: Head) -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-def _parsed(data: bytes, where: str) -> dict[str, Any]:
-    depth = deepest = 0
-    for byte in re.findall(rb"[\[\]{}]", data):
-        depth += 1 if byte in b"[{" else -1
-        deepest = max(deepest, depth)
-    if deepest > DEEPEST:
-        raise SavedHeadError(f"{where} is nested {deepest} deep, more than any head's file")
-    try:
-        body = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise SavedHeadError(f"{where} is no JSON: {str(error)[:120]}") from error
-    if not isinstance(body, dict):
-        raise SavedHeadError(f"{where} is no JSON object")
-    return body
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return found
-
-
-def _no_constant(word: str) -> None:
-    raise ValueError(f"{word} is no JSON number")
-
-
-def _canonical(body: Mapping[str, Any]) -> bytes:
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode(
-        "utf-8", "backslashreplace"
-    )
 
 
 def _rendered(body: Mapping[str, Any]) -> bytes:
