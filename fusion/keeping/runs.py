@@ -6,21 +6,22 @@ import csv
 import hashlib
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from cer_fusion.fusion.errors import OutputExistsError, ReportError
 from cer_fusion.fusion.files.atomic import write_atomic
-from cer_fusion.fusion.files.sealed import known_keys, read_sealed, seal_digest, write_sealed
+from cer_fusion.fusion.files.sealed import read_sealed, seal_digest, write_sealed
 from cer_fusion.fusion.files.whole_folder import bring_back, whole_folder
 from cer_fusion.fusion.judging.metrics import Scores, scores
 from cer_fusion.fusion.judging.report import Report
 from cer_fusion.fusion.keeping.answers import Predictions, read_predictions, write_predictions
 from cer_fusion.fusion.keeping.head import save_head
+from cer_fusion.kit import from_plain, to_plain
 from numpy.typing import NDArray
 
 FORMAT, FORMAT_VERSION = "cer-run", 1
@@ -135,7 +136,7 @@ def read_run(folder: Path) -> Run:
         raise ReportError(f"{folder / INDEX} does not list the files of a run: {', '.join(sorted(needed))}")
     for name, entry in files.items():
         _check(folder, name, entry)
-    config = RunConfig.from_dict(read_sealed(folder / CONFIG, kind="cer-run-config", version=1))
+    config = _config(folder)
     metrics = read_sealed(folder / METRICS, kind="cer-run-metrics", version=1)
     predictions = read_predictions(folder / PREDICTIONS)
     run = Run(
@@ -152,6 +153,11 @@ def read_run(folder: Path) -> Run:
     if run.scores.to_dict() != metrics["scores"]:
         raise ReportError(f"the figures of {folder / METRICS} do not follow from {PREDICTIONS}")
     return run
+
+
+def _config(folder: Path) -> RunConfig:
+    plain = read_sealed(folder / CONFIG, kind="cer-run-config", version=1)
+    return from_plain(RunConfig, plain, f"the configuration of the run {folder}", error=ReportError)
 
 
 def refuse_what_is_there(folder: Path, *, overwrite: bool) -> None:
@@ -197,7 +203,7 @@ def _write(
         "fit_s": column.fit_s,
         "predict_s": column.predict_s,
     }
-    write_sealed(built / CONFIG, config.to_dict(), kind="cer-run-config", version=1)
+    write_sealed(built / CONFIG, to_plain(config), kind="cer-run-config", version=1)
     write_sealed(built / METRICS, metrics, kind="cer-run-metrics", version=1)
     write_sealed(built / ENVIRONMENT, dict(environment), kind="cer-run-environment", version=1)
     write_predictions(
@@ -295,37 +301,6 @@ class RunConfig:
             )
         if not self.blocks or not self.features:
             raise ReportError("a run needs at least one block of at least one feature, however: there is none")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
-
-    @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> Self:
-        """Rebuild a configuration; unknown keys are refused."""
-        known_keys(plain, {field.name for field in fields(cls)}, "the configuration of the run")
-        try:
-            return cls(
-                **plain
-                | {
-                    "blocks": tuple((str(name), int(width)) for name, width in plain["blocks"]),
-                    "features": tuple(plain["features"]),
-                    "fingerprints": dict(plain["fingerprints"]),
-                    "params": dict(plain["params"]),
-                    "classes": tuple(plain["classes"]),
-                    "train_supports": tuple(int(count) for count in plain["train_supports"]),
-                }
-            )
-        except (TypeError, ValueError) as error:
-            if isinstance(error, ReportError):
-                raise
-            raise ReportError(f"the configuration of the run holds a value of the wrong kind: {error}") from None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 LIBRARIES = ("cer-fusion", "numpy", "scipy", "scikit-learn", "torch", "xgboost", "safetensors", "h5py")
