@@ -23,7 +23,7 @@ from cer_fusion.fusion import make_head
 from cer_fusion.fusion.data.blocks import Grid, simplex
 from cer_fusion.fusion.data.rows import Rows, folds_of
 from cer_fusion.fusion.heads.base import softmax
-from cer_fusion.fusion.heads.normalizing import BlockNormalizer
+from cer_fusion.fusion.heads.scaling import BlockNormalizer
 from cer_fusion.fusion.sweeps import ridge as block_batch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression

@@ -12,7 +12,7 @@ from cer_fusion.challenge.smoothing import Smoothing, check_probabilities, neede
 from cer_fusion.challenge.task import Challenge, Submission, Template
 from cer_fusion.challenge.timeline import Timeline, Track, at_frames
 from cer_fusion.fusion.errors import SubmissionError
-from cer_fusion.fusion.keeping.predictions import Predictions
+from cer_fusion.fusion.keeping.answers import Predictions
 from cer_fusion.fusion.page.table import EN_DASH, Cell, Table
 from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from cer_fusion.challenge.timeline import Timeline, filled
 from cer_fusion.fusion.errors import TimelineError
-from cer_fusion.fusion.heads.mixes import SMALLEST
-from cer_fusion.fusion.keeping.predictions import Predictions
+from cer_fusion.fusion.heads.mixing import SMALLEST
+from cer_fusion.fusion.keeping.answers import Predictions
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]

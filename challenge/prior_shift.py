@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from cer_fusion.fusion.errors import PriorShiftError
 from cer_fusion.fusion.judging.metrics import confusion_matrix
-from cer_fusion.fusion.keeping.predictions import Predictions
+from cer_fusion.fusion.keeping.answers import Predictions
 from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
 

@@ -16,7 +16,7 @@ import numpy as np
 from cer_fusion.challenge.hmm import best_path, evidence_of, learned_transitions, posterior, sticky
 from cer_fusion.challenge.timeline import Timeline, filled
 from cer_fusion.fusion.errors import PredictionsError, TimelineError
-from cer_fusion.fusion.keeping.predictions import Predictions
+from cer_fusion.fusion.keeping.answers import Predictions
 from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
 

@@ -14,7 +14,7 @@ from cer_fusion.fusion.errors import TimelineError
 from cer_fusion.fusion.heads.mixing import counted, totals
 from cer_fusion.fusion.judging.metrics import Scores
 from cer_fusion.fusion.judging.resampling import LEVEL, Bootstrap, Interval, bootstrap
-from cer_fusion.fusion.keeping.predictions import Predictions
+from cer_fusion.fusion.keeping.answers import Predictions
 from cer_fusion.fusion.page.table import EN_DASH, Cell, Table
 from cer_fusion.fusion.sweeps.curve import choose
 from numpy.typing import NDArray

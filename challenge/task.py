@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from cer_fusion.challenge.timeline import Frame, Timeline
 from cer_fusion.fusion.errors import SubmissionError
-from cer_fusion.fusion.keeping.predictions import Predictions
+from cer_fusion.fusion.keeping.answers import Predictions
 from cer_fusion.kit.errors import nearest
 from cer_fusion.kit.files import write_whole
 from cer_fusion.kit.text import read_text

@@ -22,8 +22,9 @@ from typing import IO, Any
 
 from cer_fusion.frames.errors import FolderError
 from cer_fusion.frames.faces import LANDMARKS, Box, Face
-from cer_fusion.kit.documents import from_plain, read_sealed, to_plain, write_sealed
+from cer_fusion.kit.documents import read_sealed, write_sealed
 from cer_fusion.kit.files import whole_file
+from cer_fusion.kit.plain import NOT_KEPT, from_plain, to_plain
 
 _FORMAT, _VERSION = "cer-fusion frames index", 1
 
@@ -50,12 +51,12 @@ class MadeFrames:
     """Frames that have no picture, as (first, last) of runs of frames looked at."""
     table_sha256: str
     """Of the CSV."""
-    skipped: bool = field(default=False, metadata={"plain": False})
+    skipped: bool = field(default=False, metadata=NOT_KEPT)
     """It was there already; not part of the file."""
 
     def write(self, path: Path) -> None:
         """Write the index."""
-        write_sealed(path, to_plain(self), kind=_FORMAT, version=_VERSION, error=FolderError)
+        write_sealed(path, to_plain(self), kind=_FORMAT, version=_VERSION)
 
     @classmethod
     def read(cls, path: Path) -> MadeFrames:

@@ -38,8 +38,8 @@ from cer_fusion.frames.folder import (
     write_table,
 )  # fmt: skip
 from cer_fusion.frames.tracks import MainTrack, Tracked, Tracker, TrackSettings, presences
-from cer_fusion.kit.documents import flat
 from cer_fusion.kit.errors import listing, nearest
+from cer_fusion.kit.plain import flat
 from numpy.typing import NDArray
 from PIL import Image, features
 from PIL import __version__ as pillow_version

@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from cer_fusion.fusion.judging.diagnosis import Diagnosis, diagnose
     from cer_fusion.fusion.judging.metrics import Scores, scores
     from cer_fusion.fusion.judging.zero_shot import ZeroShot, ZeroShotColumns, compound_proba
-    from cer_fusion.fusion.keeping.head_info import HeadInfo
-    from cer_fusion.fusion.keeping.saved import check_compatible, load_head, read_head_info, save_head
+    from cer_fusion.fusion.keeping.head import HeadInfo, check_compatible, load_head, read_head_info, save_head
     from cer_fusion.fusion.sweeps import Sweep, sweep
 
 # No module may bear the name of a public function: importing the module would put it in the function's place.
@@ -65,12 +64,11 @@ _HOMES = {
         "TimelineError",
         "UnknownHeadError",
     ),
-    "keeping.head_info": ("HeadInfo",),
     "heads": ("head_names", "installed_heads", "make_head"),
     "heads.mlp_config": ("MLPConfig",),
     "data.joined": ("JoinedRows",),
     "judging.metrics": ("Scores", "scores"),
-    "keeping.saved": ("check_compatible", "load_head", "read_head_info", "save_head"),
+    "keeping.head": ("HeadInfo", "check_compatible", "load_head", "read_head_info", "save_head"),
     "sweeps": ("Sweep", "sweep"),
     "judging.zero_shot": ("ZeroShot", "ZeroShotColumns", "compound_proba"),
 }

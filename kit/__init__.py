@@ -8,15 +8,13 @@ annotations when it comes back (`from_plain`), and a table is read as a spreadsh
 from __future__ import annotations
 
 from cer_fusion.kit.documents import (
+    canonical,
     check_version,
-    digest_of,
-    from_plain,
     known_keys,
-    parse,
+    parse_json,
     read_sealed,
     seal,
     seal_digest,
-    to_plain,
     unseal,
     write_sealed,
 )
@@ -25,6 +23,7 @@ from cer_fusion.kit.errors import (
     DocumentError,
     MissingExtraError,
     NewerFormatError,
+    OlderFormatError,
     OutputExistsError,
     TextError,
     WriteError,
@@ -47,6 +46,7 @@ from cer_fusion.kit.files import (
     write_whole,
 )
 from cer_fusion.kit.folders import bring_back, sync_tree, whole_folder
+from cer_fusion.kit.plain import NOT_FINITE, NOT_KEPT, from_plain, to_plain
 from cer_fusion.kit.text import (
     Separator,
     decoded,
@@ -65,19 +65,22 @@ from cer_fusion.kit.text import (
 )
 
 __all__ = [
+    "NOT_FINITE",
+    "NOT_KEPT",
     "CerError",
     "DocumentError",
     "MissingExtraError",
     "NewerFormatError",
+    "OlderFormatError",
     "OutputExistsError",
     "Separator",
     "TextError",
     "WriteError",
     "bring_back",
+    "canonical",
     "check_room",
     "check_version",
     "decoded",
-    "digest_of",
     "find_separator",
     "first_line",
     "from_plain",
@@ -92,7 +95,7 @@ __all__ = [
     "meant_titles",
     "name_new",
     "nearest",
-    "parse",
+    "parse_json",
     "plain_title",
     "read_cells",
     "read_plain_file",

@@ -1,307 +1,221 @@
-"""JSON documents that know their format, their version and their own digest; and dataclasses as JSON, checked."""
+"""JSON documents that say what they are, in which version, and carry their own digest.
+
+Whoever reads one back can trust its bytes to be those that were written, and has not run out of memory, recursion or
+patience before finding out.
+"""
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
-from cer_fusion.kit.errors import DocumentError, NewerFormatError
-from cer_fusion.kit.files import write_whole
-
-if TYPE_CHECKING:
-    import numpy as np
+from cer_fusion.kit.errors import DocumentError, NewerFormatError, OlderFormatError, listing, nearest
+from cer_fusion.kit.files import read_plain_file, write_whole
 
 MOST_MEMORY = 320 * 2**20
-"""What a document may take when read, in bytes: some four million probabilities."""
+"""What a parsed document may take, in bytes: some four million probabilities."""
+MOST_BYTES = MOST_MEMORY // 2
+"""What any document's file may take."""
+DEEPEST = 100
+"""Levels of brackets beyond which nothing is parsed; Python's own limit depends on how deep the caller is."""
 
-T = TypeVar("T")
-
-
-def seal(content: Mapping[str, Any], *, kind: str, version: int) -> str:
-    """Return JSON text with ``format``, ``format_version`` and ``digest`` (sha256 of the rest, keys sorted)."""
-    body = {"format": kind, "format_version": version, **content}
-    return json.dumps({**body, "digest": digest_of(body)}, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
-
-
-def seal_digest(content: Mapping[str, Any], *, kind: str, version: int) -> str:
-    """Return the digest that `seal` gives this content."""
-    return digest_of({"format": kind, "format_version": version, **content})
+_SEAL = ("format", "format_version", "digest")
+_READABLE = 2**20
+"""Bytes beyond which a document is written a line a key, at the speed of C, instead of indented for people."""
 
 
-def unseal(text: str | bytes, *, kind: str, version: int, error: type[Exception] = DocumentError) -> dict[str, Any]:
-    """Return the content of sealed JSON text.
-
-    Raises
-    ------
-    error
-        If it is no JSON, of another format, of another version, or changed since it was written.
-    """
-    body = parse(text.encode() if isinstance(text, str) else text, error=error, what=f"a {kind}")
-    if body.get("format") != kind:
-        raise error(f"expected a file of format {kind!r}, however: {body.get('format')!r}")
-    check_version(body.get("format_version"), kind=kind, version=version, error=error)
-    stated = body.pop("digest", None)
-    if stated != digest_of(body):
-        raise error(f"the file is not as it was written: its digest is {digest_of(body)[:12]}…, it states {stated!r}")
-    return {key: value for key, value in body.items() if key not in ("format", "format_version")}
+def write_sealed(path: Path, content: Mapping[str, Any], *, kind: str, version: int, overwrite: bool = True) -> Path:
+    """Write a sealed document, whole or not at all; see `seal` and `files.write_whole`."""
+    return write_whole(path, seal(content, kind=kind, version=version, where=str(path)), overwrite=overwrite)
 
 
-def check_version(found: object, *, kind: str, version: int, error: type[Exception] = DocumentError) -> None:
-    """Refuse every format version but one: a newer one needs a newer program, an older one is made again.
-
-    Raises
-    ------
-    error
-        Of a newer version `NewerFormatError`, unless the caller has an error of its own.
-    """
-    if type(found) is int and found == version:
-        return
-    if type(found) is int and found > version:
-        newer = NewerFormatError if error is DocumentError else error
-        raise newer(
-            f"this program reads {kind} version {version}, the file is version {found}\n"
-            "  a newer cer-fusion wrote it: upgrade with: pip install --upgrade cer-fusion"
-        )
-    raise error(
-        f"this program reads {kind} version {version}, the file is version {found!r}\n"
-        "  it was written before that format: make it again"
-    )
-
-
-def write_sealed(
+def read_sealed(
     path: Path,
-    content: Mapping[str, Any],
     *,
     kind: str,
     version: int,
-    overwrite: bool = True,
+    most_bytes: int = MOST_BYTES,
     error: type[Exception] = DocumentError,
-) -> Path:
-    """Write sealed JSON, whole or not at all; refuses what could not be read back, and as `write_whole`."""
-    data = seal(content, kind=kind, version=version).encode()
-    if _memory_of(data) > MOST_MEMORY:
-        raise error(
-            f"{path} would be larger than this program reads back: {len(data):,} bytes of JSON\n"
-            f"  keep fewer columns or test rows in one {kind}"
-        )
-    return write_whole(path, data, overwrite=overwrite)
-
-
-def read_sealed(path: Path, *, kind: str, version: int, error: type[Exception] = DocumentError) -> dict[str, Any]:
-    """Read sealed JSON; messages name the file."""
-    path = Path(path)
-    try:
-        if path.exists() and not path.is_file():  # opening a named pipe would wait for ever
-            raise error(f"this is not a file\n  in file: {path}")
-        if path.stat().st_size > MOST_MEMORY:
-            raise error(f"this is larger than {MOST_MEMORY // 2**20} MiB: no {kind} is\n  in file: {path}")
-        data = path.read_bytes()
-    except OSError as problem:
-        raise error(f"cannot read {path}: {problem.strerror}") from None
-    try:
-        return unseal(data, kind=kind, version=version, error=error)
-    except (error, NewerFormatError) as problem:
-        raise type(problem)(f"{problem}\n  in file: {path}") from None
-
-
-def parse(data: bytes, *, error: type[Exception] = DocumentError, what: str = "one of ours") -> dict[str, Any]:
-    """Parse an untrusted JSON object in UTF-8.
+    newer: type[Exception] | None = None,
+) -> dict[str, Any]:
+    """Read a sealed document's content; messages name the file.
 
     Raises
     ------
     error
-        For duplicate keys, NaN and infinite numbers, halves of characters, runaway nesting and size, and what is no
-        object.
+        If it is missing, no plain file, or larger than `most_bytes`; and as `unseal`.
     """
-    if _memory_of(data) > MOST_MEMORY:
-        raise error(f"this JSON would take more than {MOST_MEMORY // 2**20} MiB of memory: it is not {what}")
     try:
-        body = json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite)
-        if b"\\u" in data:  # half of a character pair can be escaped, and then nothing can write it
-            json.dumps(body, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as problem:
-        raise error(f"this is no readable JSON file: {problem or type(problem).__name__}") from None
-    if not isinstance(body, dict):
-        raise error(f"this is no readable JSON file: expected an object, however: {type(body).__name__}")
-    return body
+        data = read_plain_file(Path(path), most_bytes=most_bytes)
+    except FileNotFoundError:
+        raise error(f"{path} is missing: expected a {kind}") from None
+    except OSError as fault:
+        raise error(f"{path} cannot be read as a {kind}: {fault.strerror or fault}") from None
+    return unseal(data, kind=kind, version=version, where=str(path), error=error, newer=newer)
 
 
-def digest_of(body: Mapping[str, Any]) -> str:
-    """Return the sha256 of a JSON value in one spelling: keys sorted, no spaces, ASCII, no NaN."""
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+def seal(content: Mapping[str, Any], *, kind: str, version: int, where: str = "this document") -> bytes:
+    """Return a document of `format`, `format_version`, the content, and the `digest` of all that.
 
-
-def to_plain(value: Any) -> Any:
-    """Return a value as JSON has it: dataclasses and mappings as objects, arrays and tuples as lists.
-
-    Fields of a dataclass with ``metadata={"plain": False}`` are left out; they follow from the others.
+    Raises
+    ------
+    DocumentError
+        If JSON cannot say the content, or the document could not be read back.
     """
-    if is_dataclass(value) and not isinstance(value, type):
-        return {one.name: to_plain(getattr(value, one.name)) for one in _kept(type(value))}
-    if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_plain(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "tolist"):  # arrays and scalars of NumPy
-        return value.tolist()
-    return value
+    body = _read_back(content, kind, version, where)
+    return _rendered({**body, "digest": hashlib.sha256(canonical(body)).hexdigest()})
 
 
-def from_plain(
-    kind: type[T],
-    plain: Any,
-    where: str,
+def seal_digest(content: Mapping[str, Any], *, kind: str, version: int) -> str:
+    """Return the digest that `seal` gives this content, 64 hex digits."""
+    return hashlib.sha256(canonical(_read_back(content, kind, version, "this document"))).hexdigest()
+
+
+def unseal(
+    data: bytes | str,
     *,
+    kind: str,
+    version: int,
+    where: str = "this document",
     error: type[Exception] = DocumentError,
-    instead: Mapping[str, Any] | None = None,
-) -> T:
-    """Return the dataclass `kind` made of what `to_plain` and JSON made of it, checked against its annotations.
-
-    Fields are dataclasses, texts, numbers, truth values, literals, paths, arrays (``NDArray[np.float64]`` and the
-    like), tuples, lists and mappings of these, or None where it is allowed. Numbers are finite.
+    newer: type[Exception] | None = None,
+) -> dict[str, Any]:
+    """Return the content of a sealed document.
 
     Parameters
     ----------
-    kind : type
-        A dataclass.
-    plain : JSON value
+    data : bytes or str
+    kind, version : str, int
+        The format that it must be of.
     where : str
-        What is read, for messages: ``the report``.
-    error : type of exception
-    instead : dict of value by field, optional
-        What some of its fields are to be, whatever stands there: those that need more than their annotation.
+        Names it in messages.
+    error : type
+        What is raised.
+    newer : type, optional
+        What is raised for a newer version; `NewerFormatError` where `error` is left as it is, else `error`.
 
     Raises
     ------
     error
-        If a key is unknown or missing, a value is of another kind, or the dataclass itself refuses it; the message says
-        where.
+        If it is not JSON as `parse_json` takes it, of another format or version, or not byte for byte what `seal` made
+        (but for line ends, which git may have changed).
     """
-    value: T = _dataclass(kind, plain, where, error, instead or {})
-    return value
+    data = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
+    document = parse_json(data, where=where, error=error)
+    if not isinstance(document, dict) or document.get("format") != kind:
+        found = document.get("format") if isinstance(document, dict) else type(document).__name__
+        raise error(f"{where} must be a {kind}, however: format={str(found)[:60]!r}")
+    check_version(document.get("format_version"), version, kind=kind, where=where, error=error, newer=newer)
+    body = {key: value for key, value in document.items() if key != "digest"}
+    whole = document.get("digest") == hashlib.sha256(canonical(body)).hexdigest()
+    if not whole or _rendered(document) != data.replace(b"\r\n", b"\n"):
+        raise error(f"{where} was changed or damaged after it was written: its digest does not match its content")
+    return {key: value for key, value in body.items() if key not in _SEAL}
+
+
+def check_version(
+    found: object,
+    version: int,
+    *,
+    kind: str,
+    where: str,
+    error: type[Exception] = DocumentError,
+    newer: type[Exception] | None = None,
+) -> None:
+    """Refuse a format version other than `version`, saying whether a newer or an older release wrote it."""
+    if type(found) is not int or found < 1:
+        raise error(f"{where} has no usable format_version: {str(found)[:40]!r}")
+    plain = error is DocumentError
+    if found > version:
+        raise (newer or (NewerFormatError if plain else error))(
+            f"{where} is {kind} version {found}, made by a newer cer-fusion; this release reads version {version}\n"
+            f"  upgrade with: pip install --upgrade cer-fusion"
+        )
+    if found < version:
+        raise (OlderFormatError if plain else error)(
+            f"{where} is {kind} version {found}, made by an older cer-fusion; this release reads version {version}\n"
+            f"  make it again"
+        )
+
+
+def parse_json(data: bytes, *, where: str, error: type[Exception] = DocumentError) -> Any:
+    """Parse JSON that nobody vouches for.
+
+    Refused are keys that stand twice, NaN and infinite numbers, other encodings than UTF-8, nesting beyond `DEEPEST`
+    and what would take more than `MOST_MEMORY`. Half of a surrogate pair is taken: names of files may hold such.
+    """
+    if _memory_of(data) > MOST_MEMORY:
+        raise error(f"{where} would take more than {MOST_MEMORY // 2**20} MiB of memory: it is none of ours")
+    if (deep := _depth(data)) > DEEPEST:
+        raise error(f"{where} is nested {deep} deep: it is none of ours")
+    try:
+        text = data.decode()  # the JSON reader itself would take UTF-16 as well
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+    except (ValueError, RecursionError) as fault:
+        raise error(f"{where} is not valid JSON: {str(fault)[:120] or type(fault).__name__}") from None
+
+
+def canonical(value: Any) -> bytes:
+    """Return the one spelling of equal values, which digests are taken of: sorted keys, no spaces, UTF-8, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(
+        "utf-8", "backslashreplace"
+    )
 
 
 def known_keys(
-    found: Mapping[str, Any], expected: set[str], where: str, *, error: type[Exception] = DocumentError
+    found: Mapping[str, Any],
+    expected: set[str],
+    where: str,
+    *,
+    optional: set[str] | frozenset[str] = frozenset(),
+    error: type[Exception] = DocumentError,
 ) -> None:
-    """Refuse a mapping whose keys are not exactly the expected ones."""
-    unknown, missing = sorted(set(found) - expected), sorted(expected - set(found))
-    if unknown or missing:
-        raise error(
-            f"{where} has unknown keys {', '.join(unknown) or 'none'} and lacks {', '.join(missing) or 'none'}\n"
-            f"  expected: {', '.join(sorted(expected))}"
-        )
+    """Refuse a mapping whose keys are not exactly the expected ones, the optional ones there or not."""
+    known = expected | optional
+    unknown, missing = sorted(set(found) - known), sorted(expected - set(found))
+    faults = []
+    if unknown:
+        shown = listing(repr(key[:60]) for key in unknown)
+        hint = f" ({nearest(unknown[0][:60], known)})" if len(unknown) == 1 else ""
+        faults.append(f"has unknown keys: {shown}{hint}")
+    if missing:
+        faults.append(f"lacks the keys: {listing(map(repr, missing))}")
+    if faults:
+        raise error(f"{where} {' and '.join(faults)}\n  expected: {', '.join(sorted(known))}")
 
 
-def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested objects, to tell where two differ: ``{"recipe": {"lr": 1}}`` -> ``{"recipe.lr": 1}``."""
-    found: dict[str, Any] = {}
-    for key, value in content.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
-
-
-def _rebuilt(kind: Any, plain: Any, where: str, error: type[Exception]) -> Any:
-    if kind is Any:
-        return plain
-    if is_dataclass(kind):
-        return _dataclass(kind, plain, where, error, {})
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin in (UnionType, Union):
-        return _union(inner, plain, where, error)
-    if origin is Literal:
-        if plain not in inner or type(plain) not in {type(one) for one in inner}:
-            raise error(f"{where} must be one of {', '.join(map(repr, inner))}, however: {str(plain)[:60]!r}")
-        return plain
-    if origin is tuple and inner[-1:] != (Ellipsis,):
-        items = _expected(list, plain, where, error)
-        if len(items) != len(inner):
-            raise error(f"{where} must hold {len(inner)} values, however: {len(items)}")
-        return tuple(
-            _rebuilt(one, item, f"{where}[{i}]", error) for i, (one, item) in enumerate(zip(inner, items, strict=True))
-        )
-    if origin in (tuple, list):
-        items = _expected(list, plain, where, error)
-        return origin(_rebuilt(inner[0], item, f"{where}[{i}]", error) for i, item in enumerate(items))
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        found = _expected(dict, plain, where, error)
-        return {key: _rebuilt(inner[1], item, f"{where}.{key}", error) for key, item in found.items()}
-    if getattr(origin, "__name__", "") == "ndarray":
-        return _array(get_args(inner[1])[0], plain, where, error)
-    if kind is Path:
-        return Path(_expected(str, plain, where, error))
-    if kind is float and type(plain) is int:
-        return float(plain)
-    return _expected(kind, plain, where, error)
-
-
-def _union(kinds: tuple[Any, ...], plain: Any, where: str, error: type[Exception]) -> Any:
-    if plain is None and NoneType in kinds:
-        return None
-    others = [one for one in kinds if one is not NoneType]
-    for one in others[:-1]:
-        try:
-            return _rebuilt(one, plain, where, error)
-        except error:
-            continue
-    return _rebuilt(others[-1], plain, where, error)
-
-
-def _dataclass(kind: Any, plain: Any, where: str, error: type[Exception], instead: Mapping[str, Any]) -> Any:
-    found = _expected(dict, plain, where, error)
-    known_keys(found, {one.name for one in _kept(kind)}, where, error=error)
-    hints = _hints(kind)
-    values = {
-        name: instead[name] if name in instead else _rebuilt(hints[name], value, f"{where}.{name}", error)
-        for name, value in found.items()
-    }
+def _read_back(content: Mapping[str, Any], kind: str, version: int, where: str) -> dict[str, Any]:
+    """The body as a reader will have it: tuples as lists, keys as texts; what he would refuse is refused here."""
+    if taken := sorted(set(_SEAL) & set(content)):
+        raise DocumentError(f"the content of {where} may not have keys of its seal: {', '.join(taken)}")
     try:
-        return kind(**values)
-    except (TypeError, ValueError, OverflowError) as problem:
-        if isinstance(problem, error):
-            raise
-        raise error(f"{where} holds a value of the wrong kind: {problem}") from None
+        text = json.dumps({"format": kind, "format_version": version, **content}, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as fault:
+        raise DocumentError(f"something in {where} cannot be kept as JSON: {fault}") from fault
+    body: dict[str, Any] = parse_json(text.encode("utf-8", "backslashreplace"), where=where)
+    return body
 
 
-def _array(dtype: type[np.generic], plain: Any, where: str, error: type[Exception]) -> Any:
-    import numpy as np
-
-    try:
-        found = np.asarray(_expected(list, plain, where, error))
-        exact = found.astype(dtype, casting="safe" if found.size else "unsafe")
-    except (TypeError, ValueError, OverflowError):
-        raise error(f"{where} must be an array of {np.dtype(dtype).name}, however: {str(plain)[:60]!r}") from None
-    if exact.dtype.kind == "f" and not np.isfinite(exact).all():
-        raise error(f"{where} must hold finite numbers alone")
-    return exact
+def _rendered(document: Mapping[str, Any]) -> bytes:
+    """The document as it is written: one text for one content, so that no changed byte can go unnoticed."""
+    lines = [f"{_dumped(key)}: {_dumped(value)}" for key, value in document.items()]
+    if sum(map(len, lines)) <= _READABLE:
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    else:
+        text = "{\n" + ",\n".join(lines) + "\n}"
+    return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
-def _expected(kind: Any, plain: Any, where: str, error: type[Exception]) -> Any:
-    if type(plain) is not kind or (kind is float and not math.isfinite(plain)):
-        raise error(f"{where} must be of type {kind.__name__}, however: {str(plain)[:60]!r}")
-    return plain
+def _dumped(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-@functools.cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-def _kept(kind: Any) -> list[Any]:
-    return [one for one in fields(kind) if one.init and one.metadata.get("plain", True)]
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key stands twice")
@@ -321,4 +235,21 @@ def _finite(text: str) -> float:
 
 def _memory_of(data: bytes) -> int:
     """Bytes that parsed JSON takes at most: short values are many times larger as Python objects than as text."""
-    return 2 * len(data) + 250 * data.count(b"{") + 64 * data.count(b"[") + 40 * data.count(b",")
+    many = 250 * data.count(b"{") + 64 * data.count(b"[") + 40 * data.count(b",") + 12 * data.count(b'"')
+    return 2 * len(data) + many
+
+
+def _depth(data: bytes) -> int:
+    """How deep brackets are nested; those in texts are left out where they would matter."""
+    if data.count(b"[") + data.count(b"{") <= DEEPEST:
+        return 0
+    deepest = _deepest(data)
+    return deepest if deepest <= DEEPEST else _deepest(re.sub(rb'"(?:[^"\\]|\\.)*"', b"", data, flags=re.DOTALL))
+
+
+def _deepest(data: bytes) -> int:
+    depth = deepest = 0
+    for match in re.finditer(rb"[\[\]{}]", data):
+        depth += 1 if match[0] in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest

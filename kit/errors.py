@@ -6,7 +6,8 @@
     ├── OutputExistsError (FileExistsError) the place of a result is taken, and nobody asked to replace it
     ├── MissingExtraError (ImportError)     an optional library that is not installed
     ├── DocumentError     (ValueError)      a JSON document that is damaged, foreign, or holds other values
-    │   └── NewerFormatError                one that only a newer release reads
+    │   ├── NewerFormatError                one that only a newer release reads
+    │   └── OlderFormatError                one that an older release wrote, and this one does not read
     ├── TextError         (ValueError)      a text or table that cannot be read as it stands
     └── WriteError        (OSError)         the file system refused a write
 """
@@ -42,6 +43,10 @@ class DocumentError(CerError, ValueError):
 
 class NewerFormatError(DocumentError):
     """A document of a format version that only a newer release knows; never overwritten."""
+
+
+class OlderFormatError(DocumentError):
+    """A document of a format version that this release no longer reads."""
 
 
 class TextError(CerError, ValueError):

@@ -35,22 +35,20 @@ _HEADS = {
     "ridge": "cer_fusion.fusion.heads.ridge:RidgeHead",
     "lda": "cer_fusion.fusion.heads.lda:LDAHead",
     "svm": "cer_fusion.fusion.heads.svm:SVMHead",
-    "knn": "cer_fusion.fusion.heads.knn:KNNHead",
-    "ncm": "cer_fusion.fusion.heads.ncm:NCMHead",
+    "knn": "cer_fusion.fusion.heads.neighbours:KNNHead",
+    "ncm": "cer_fusion.fusion.heads.neighbours:NCMHead",
     "late": "cer_fusion.fusion.heads.late:LateHead",
-    "stacking": "cer_fusion.fusion.heads.stacking:StackingHead",
-    "xgboost": "cer_fusion.fusion.heads.xgb:XGBoostHead",
-    "histgb": "cer_fusion.fusion.heads.histgb:HistGBHead",
-    "lightgbm": "cer_fusion.fusion.heads.lgbm:LightGBMHead",
-    "catboost": "cer_fusion.fusion.heads.cat:CatBoostHead",
+    "stacking": "cer_fusion.fusion.heads.late:StackingHead",
+    "xgboost": "cer_fusion.fusion.heads.boosted:XGBoostHead",
+    "histgb": "cer_fusion.fusion.heads.boosted:HistGBHead",
+    "lightgbm": "cer_fusion.fusion.heads.boosted:LightGBMHead",
+    "catboost": "cer_fusion.fusion.heads.boosted:CatBoostHead",
     "gated": "cer_fusion.fusion.heads.gated:GatedHead",
     "bilinear": "cer_fusion.fusion.heads.bilinear:BilinearHead",
     "tokens": "cer_fusion.fusion.heads.tokens:TokensHead",
     "tabm": "cer_fusion.fusion.heads.tabm:TabMHead",
 }
-_EXTRAS = {"lightgbm": "lightgbm", "catboost": "catboost"}  # heads whose library is an extra, and that library
 _FORMERLY = {"n_jobs": "threads"}  # what a setting was called, and is called
-_IN_PIECES = ("mlp", "linear", "gated", "bilinear", "tokens", "tabm")  # as their classes say; not imported to ask
 
 USUAL = ("mlp", "linear", "weighted", "late", "xgboost", "histgb")
 """One of each kind, which between them answer most questions in a minute: compared when nobody names any."""
@@ -69,7 +67,8 @@ def make_head(
     Parameters
     ----------
     name : str
-        One of `head_names()`.
+        One of `head_names()`, or any classifier of scikit-learn by its path: ``sklearn:sklearn.naive_bayes.GaussianNB``
+        (`cer_fusion.fusion.heads.estimators`).
     blocks : dict of block name to width, optional
         In the order in which `concat` joined them. None treats all columns as one block.
     config : MLPConfig, optional
@@ -126,18 +125,25 @@ def head_names() -> tuple[str, ...]:
 
 def installed_heads() -> tuple[str, ...]:
     """Return the names of the heads that can be used here: those whose library is there."""
-    return tuple(name for name in _HEADS if name not in _EXTRAS or find_spec(_EXTRAS[name]) is not None)
+    return tuple(name for name in _HEADS if all(find_spec(library) for library in head_class(name).needs))
 
 
 def heads_in_pieces() -> tuple[str, ...]:
     """Return the names of the heads that learn from rows that do not fit in memory (`JoinedRows`)."""
-    return _IN_PIECES
+    return tuple(name for name in _HEADS if head_class(name).learns_in_pieces)
 
 
 def head_class(name: str) -> type[Head]:
-    """Return the class behind a head's name."""
+    """Return the class behind a head's name; of scikit-learn's classifiers, one that is made for it."""
+    if name.startswith("sklearn:"):
+        from cer_fusion.fusion.heads.estimators import estimator_head
+
+        return estimator_head(name)
     if name not in _HEADS:
-        raise UnknownHeadError(f"there is no head {name!r}; {nearest(str(name), _HEADS)}")
+        raise UnknownHeadError(
+            f"there is no head {name!r}; {nearest(str(name), _HEADS)}, or sklearn:MODULE.CLASS: any classifier of "
+            "scikit-learn by its path"
+        )
     module, _, attribute = _HEADS[name].partition(":")
     found: type[Head] = getattr(import_module(module), attribute)
     return found

@@ -1,30 +1,30 @@
-"""What every head shares: fitting, answering, and how a head is taken apart for keeping."""
+"""What every head shares: data entering, fitting, answering, and how a head is taken apart for keeping."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
-from cer_fusion.fusion.data.blocks import FloatArray, checked_widths
-from cer_fusion.fusion.data.joined import each_piece
-from cer_fusion.fusion.errors import HeadConfigError, HeadDataError
-from cer_fusion.fusion.heads.entering import entered, entered_with_labels, refuse_unfinite, refuse_unfinite_piece
-from cer_fusion.fusion.heads.ranges import check_kinds
-from cer_fusion.fusion.heads.state import HeadState
-from cer_fusion.fusion.heads.thread_counts import check_threads, libraries_limited, library_threads
+from cer_fusion.fusion.data.blocks import WHOLE, FloatArray, checked_widths, slices
+from cer_fusion.fusion.data.joined import JoinedRows, Matrix, each_piece
+from cer_fusion.fusion.errors import BlockError, HeadConfigError, HeadDataError
+from cer_fusion.fusion.heads.settings import check_kinds, check_threads, libraries_limited, library_threads
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 Proba: TypeAlias = NDArray[np.float64]
 Codes: TypeAlias = NDArray[np.int64]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types
     """A scikit-learn classifier over named blocks joined along the columns.
 
@@ -49,12 +49,24 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     learns_in_pieces: ClassVar[bool] = False
     """Whether `_fit` takes `JoinedRows` too; all heads are asked about them in pieces."""
 
-    blocks: Mapping[str, int] | None
-    threads: int | None
+    scales_matter: ClassVar[bool] = True
+    """Whether scaling a block could change the answers where nothing standardises it: not in trees."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Libraries that not every installation has, and that are asked for when the head is fitted or opened."""
+
+    computes_with: ClassVar[tuple[str, ...]] = ()
+    """Libraries beside NumPy, SciPy and scikit-learn whose versions a fit depends on; a kept head names them."""
+
+    blocks: Mapping[str, int] | None = field(default=None, kw_only=False)
+    """Block name to width in column order; None is one block."""
+
+    threads: int | None = None
     """CPU threads while fitting and answering. None: as many as the libraries beneath are set to, but no more than this
     process may use cores; the heads of trees grow them with fewer. The numbers used are kept in `fit_threads_`."""
 
-    random_state: Any
+    random_state: Any = 0
+    """Seed of whatever the head draws; some draw nothing."""
 
     def fit(self, X: Any, y: Any) -> Self:
         """Learn from rows `X` (n, D), read as float32, and labels `y` (n,), integers or texts.
@@ -147,6 +159,12 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
             parts = [answer(piece) for piece in each_piece(rows, checked)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=axis)
 
+    def computed_with(self) -> tuple[str, ...]:
+        """Return `computes_with` of this head and of the heads inside it."""
+        inside = [getattr(self, "head_", None), *getattr(self, "members_", {}).values()]
+        found = [library for one in (self, *inside) if one is not None for library in one.computes_with]
+        return tuple(dict.fromkeys(found))
+
     def _own_threads(self) -> dict[str, int]:
         """Return the threads of libraries that this head tells their number, by library."""
         return {}
@@ -166,6 +184,44 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     @abstractmethod
     def _restore(self, state: HeadState) -> None:
         """Take back what `_state` returned, refusing shapes that do not belong to `blocks_` and `classes_`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadState:
+    """Everything beyond its parameters that a fitted head needs to predict."""
+
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """Named arrays; names may hold dots and slashes."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Small facts: temperatures, numbers of trees, seeds of members."""
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Whole files in a library's own format, by file name."""
+
+    def under(self, prefix: str) -> HeadState:
+        """Return the same state with `prefix` before every name, as a head keeps one of its members."""
+        return HeadState(
+            arrays={f"{prefix}/{name}": array for name, array in self.arrays.items()},
+            values={prefix: dict(self.values)},
+            files={f"{prefix}-{name}": data for name, data in self.files.items()},
+        )
+
+    def member(self, prefix: str) -> HeadState:
+        """Undo `under`: the part of this state kept for one member."""
+        return HeadState(
+            arrays={n[len(prefix) + 1 :]: a for n, a in self.arrays.items() if n.startswith(f"{prefix}/")},
+            values=self.values[prefix],
+            files={n[len(prefix) + 1 :]: d for n, d in self.files.items() if n.startswith(f"{prefix}-")},
+        )
+
+    def __or__(self, other: HeadState) -> HeadState:
+        """Join two states whose names differ."""
+        return HeadState(
+            arrays={**self.arrays, **other.arrays},
+            values={**self.values, **other.values},
+            files={**self.files, **other.files},
+        )
 
 
 def softmax(logits: NDArray[Any]) -> Proba:
@@ -192,3 +248,112 @@ def expect_shape(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> NDAr
 
 def _drawn(random_state: Any) -> int:
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+def entered_with_labels(head: Head, X: Any, y: Any) -> tuple[Matrix, NDArray[Any]]:
+    """Return rows (n, D) and labels (n,) to fit on: an array as float32, lazy rows as they are.
+
+    Raises
+    ------
+    HeadDataError
+        If the rows are lazy and the head cannot learn in pieces.
+    ValueError
+        As scikit-learn's own checks do.
+    """
+    if not isinstance(X, JoinedRows):
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinity, which is refused later by place
+            found: tuple[FloatArray, NDArray[Any]] = validate_data(
+                head, X, y, dtype=np.float32, order="C", ensure_all_finite=False
+            )
+        return found
+    _refuse_what_needs_memory(head, X)
+    labels: NDArray[Any] = column_or_1d(y, warn=True)
+    check_consistent_length(X, labels)
+    if not len(X):
+        raise HeadDataError("there are no rows to learn from\n  check the split and the label set")
+    _refuse_other_blocks(head.blocks, X)
+    head.n_features_in_ = X.shape[1]
+    return X, labels
+
+
+def entered(head: Head, X: Any) -> Matrix:
+    """Return rows (n, D) to answer about: an array as float32, lazy rows as they are.
+
+    Raises
+    ------
+    BlockError
+        If lazy rows are joined from other blocks than those the head learned from.
+    ValueError
+        As scikit-learn's own checks do.
+    """
+    if not isinstance(X, JoinedRows):
+        with np.errstate(over="ignore"):
+            checked = validate_data(head, X, reset=False, dtype=np.float32, order="C", ensure_all_finite=False)
+        return np.asarray(checked)
+    if X.shape[1] != head.n_features_in_:
+        raise BlockError(
+            f"X has {X.shape[1]} features, but {type(head).__name__} is expecting {head.n_features_in_} features"
+        )
+    if not len(X):
+        raise HeadDataError("there are no rows to answer about")
+    _refuse_other_blocks(head.blocks_, X)
+    return X
+
+
+def refuse_unfinite(head: Head, X: Matrix) -> None:
+    """Refuse rows with NaN or infinity, naming the first one's place; lazy rows are read through once."""
+
+    def look(start: int, piece: FloatArray) -> None:
+        refuse_unfinite_piece(head, start, piece)
+
+    deque(each_piece(X, look), maxlen=0)
+
+
+def refuse_unfinite_piece(head: Head, start: int, piece: FloatArray) -> FloatArray:
+    """Return rows (m, D), the first of which is row `start`, if all of them are finite.
+
+    Raises
+    ------
+    HeadDataError
+        Naming row, block and column of the first value that is not.
+    """
+    # The sum is finite only if every value is, unless large finite values overflow: then look value by value.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(piece.sum(dtype=np.float64)):
+            return piece
+    rows, columns = np.nonzero(~np.isfinite(piece))
+    if len(rows) == 0:
+        return piece
+    row, column = int(rows[0]), int(columns[0])
+    where = next((n, column - s.start) for n, s in slices(head.blocks_).items() if s.start <= column < s.stop)
+    span = f" looked at from row {start} on" if start else ""
+    raise HeadDataError(
+        f"X holds NaN or infinity (inf): {len(rows)} of {piece.size} values, in {len(np.unique(rows))} of {len(piece)} "
+        f"rows{span}\n"
+        f"  first: row {start + row}, block {where[0]!r}, column {where[1]} of it: {piece[row, column]}\n"
+        f"  {type(head).__name__} takes none as 'missing': embed those samples again or leave them out"
+    )
+
+
+def _refuse_what_needs_memory(head: Head, X: JoinedRows) -> None:
+    if head.learns_in_pieces:
+        return
+    from cer_fusion.fusion.heads import heads_in_pieces
+
+    raise HeadDataError(
+        f"the head {head.name!r} learns from rows in memory only, at least {X.nbytes:,} bytes for {len(X):,} rows of "
+        f"{X.shape[1]:,} columns, however: these rows stay on the disk\n"
+        f"  load them (Rows.of(view), numpy.asarray(X)), or use a head that learns in pieces: "
+        f"{', '.join(heads_in_pieces())}"
+    )
+
+
+def _refuse_other_blocks(blocks: Any, X: JoinedRows) -> None:
+    """Lazy rows know their blocks by name: of equal widths in another order they must not pass."""
+    if not isinstance(blocks, Mapping) or list(blocks) == [WHOLE] or list(blocks.items()) == list(X.widths.items()):
+        return
+    expected, found = (", ".join(f"{name}={width}" for name, width in one.items()) for one in (blocks, X.widths))
+    raise BlockError(
+        f"X must join the head's blocks in the head's order, however: expected {expected}, found {found}\n"
+        "  join the same blocks in the same order: JoinedRows(view.blocks)"
+    )

@@ -1,26 +1,125 @@
-"""Decision fusion: one member a block, their probabilities mixed."""
+"""One head a block, their answers mixed or learned from: decision fusion and stacking."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
 
 import numpy as np
-from cer_fusion.fusion.data.blocks import FloatArray, checked_weights
-from cer_fusion.fusion.errors import HeadConfigError
-from cer_fusion.fusion.heads.base import Codes, Proba, expect_shape
-from cer_fusion.fusion.heads.learned_weights import check_objective, learned_weights
-from cer_fusion.fusion.heads.members import HeadOfMembers
-from cer_fusion.fusion.heads.mixes import MIXES, SMALLEST, Mix, mixed
-from cer_fusion.fusion.heads.out_of_fold import check_folds
-from cer_fusion.fusion.heads.state import HeadState
-from cer_fusion.fusion.heads.temperature import WIDEST, fitted_temperature, tempered
+from cer_fusion.fusion.data.blocks import FloatArray, checked_weights, slices
+from cer_fusion.fusion.errors import HeadConfigError, HeadDataError
+from cer_fusion.fusion.heads import make_head, todays
+from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba, expect_shape, softmax
+from cer_fusion.fusion.heads.calibration import WIDEST, fitted_temperature, out_of_fold, tempered
+from cer_fusion.fusion.heads.mixing import MIXES, SMALLEST, Mix, mixed
+from cer_fusion.fusion.heads.settings import check_folds, factors, positive
+from cer_fusion.fusion.heads.weights import check_objective, learned_weights
 from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+OF_MEMBERS = ("late", "stacking")
+"""Heads that have members, and so cannot be one: a member sees a single block."""
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class HeadOfMembers(Head):
+    """A head that fits one member a block; what it makes of their answers is its own matter.
+
+    Parameters
+    ----------
+    member : str, or dict of block name to str
+        Name of the head that each block gets; none that has members itself.
+    member_params : dict, optional
+        Settings of the members beyond their defaults; by block where `member` is.
+    folds : int
+        Folds of rows that members are held out of; each costs one more fit of every member.
+
+    Attributes
+    ----------
+    members_ : dict of block name to fitted head
+    """
+
+    member: str | Mapping[str, str] = "linear"
+    member_params: Mapping[str, Any] | None = None
+    folds: int = 3
+
+    def _fit_members(self, X: FloatArray, codes: Codes) -> None:
+        self.members_: dict[str, Head] = {
+            name: self._new(name).fit(np.ascontiguousarray(X[:, where]), codes)
+            for name, where in slices(self.blocks_).items()
+        }
+
+    def _raw_proba(self, X: FloatArray) -> NDArray[np.float64]:
+        """Return the members' own probabilities (members, n, k)."""
+        parts = slices(self.blocks_)
+        return np.stack([member.predict_proba(X[:, parts[name]]) for name, member in self.members_.items()])
+
+    def _out_of_fold(self, X: FloatArray, codes: Codes) -> tuple[NDArray[np.float64], Codes]:
+        """Return what members that had not seen them say of training rows, (members, r, k), and the rows' classes."""
+        answers = []
+        for name, where in slices(self.blocks_).items():
+            proba, asked = out_of_fold(
+                lambda name=name: self._new(name),  # type: ignore[misc]
+                np.ascontiguousarray(X[:, where]),
+                codes,
+                k=len(self.classes_),
+                folds=self.folds,
+                seed=self.seed_,
+            )
+            answers.append(proba)
+        return np.stack(answers), codes[asked]
+
+    def _new(self, block: str) -> Head:
+        """Return the unfitted member of a block."""
+        name, params = self._choice(block)
+        if name in OF_MEMBERS:
+            raise HeadConfigError(f"a member of {self.name!r} cannot be {name!r} itself; name another head")
+        shared = {"random_state": self.seed_, "threads": self.threads}
+        return make_head(name, blocks={block: self.blocks_[block]}, **{**shared, **todays(params)})
+
+    def _choice(self, block: str) -> tuple[str, Mapping[str, Any]]:
+        params = self.member_params or {}
+        if isinstance(self.member, str):
+            return self.member, params
+        for setting, named in (("member", self.member), ("member_params", params)):
+            for one in named:
+                if one not in self.blocks_:
+                    raise HeadConfigError(
+                        f"{setting} names its heads by block, and there is no block {one!r}; "
+                        f"{nearest(str(one), self.blocks_)}"
+                    )
+        if block not in self.member:
+            raise HeadConfigError(f"member names no head for block {block!r}; every block needs one")
+        return self.member[block], params.get(block) or {}
+
+    def _own_threads(self) -> dict[str, int]:
+        return {name: count for member in self.members_.values() for name, count in member.fit_threads_.items()}
+
+    def _state_of_members(self) -> HeadState:
+        state = HeadState()
+        for number, member in enumerate(self.members_.values()):
+            state |= member.state().under(f"member{number}")
+        return state
+
+    def _restore_members(self, state: HeadState) -> None:
+        self.members_ = {
+            name: self._new(name).restore(
+                state.member(f"member{number}"),
+                classes=np.arange(len(self.classes_)),
+                widths={name: width},
+                seed=self.seed_,
+            )
+            for number, (name, width) in enumerate(self.blocks_.items())
+        }
+
 
 LEARNED = "learned"
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class LateHead(HeadOfMembers):
     """Weighted mixing of the probabilities of per-block members.
 
@@ -34,27 +133,19 @@ class LateHead(HeadOfMembers):
 
     Parameters
     ----------
-    blocks : dict of block name to width, optional
-        In column order; None is one block.
     weights : dict of block name to weight, "learned" or None
         Every block named, none negative; only proportions matter. None weighs all alike. `learned` calibrates the
         members and chooses the weights that do best on the rows of the same folds
-        (`cer_fusion.fusion.heads.learned_weights`); a single block has nothing to learn.
+        (`cer_fusion.fusion.heads.mixing`); a single block has nothing to learn.
     mix : {"arithmetic", "geometric", "harmonic", "rank"}
         Weighted mean of probabilities, of log probabilities (a product of experts), of reciprocals, or of ranks
         (Borda's count, for members whose order of classes is better than their probabilities).
-    member : str, or dict of block name to str
-        Name of the head that each block gets; not `late` itself.
-    member_params : dict, optional
-        Settings of the members beyond their defaults; by block where `member` is.
     calibrate : bool
         Fit a temperature a member for given weights too; costs `folds` more fits of each, as learning does.
     folds : int
         Folds for the calibration and for learned weights.
     objective : {"log_loss", "macro_f1"}
         What learned weights are best at.
-    threads : int, optional
-        CPU threads while fitting and answering; None takes what the libraries are set to, but no more than a core each.
     random_state : int, RandomState or None
         Seed of members and folds.
 
@@ -67,30 +158,10 @@ class LateHead(HeadOfMembers):
 
     name: ClassVar[str] = "late"
 
-    def __init__(
-        self,
-        blocks: Mapping[str, int] | None = None,
-        *,
-        weights: Mapping[str, float] | str | None = LEARNED,
-        mix: Mix = "geometric",
-        member: str | Mapping[str, str] = "linear",
-        member_params: Mapping[str, Any] | None = None,
-        calibrate: bool = False,
-        folds: int = 3,
-        objective: str = "log_loss",
-        threads: int | None = None,
-        random_state: Any = 0,
-    ) -> None:
-        self.blocks = blocks
-        self.weights = weights
-        self.mix = mix
-        self.member = member
-        self.member_params = member_params
-        self.calibrate = calibrate
-        self.folds = folds
-        self.objective = objective
-        self.threads = threads
-        self.random_state = random_state
+    weights: Mapping[str, float] | str | None = LEARNED
+    mix: Mix = "geometric"
+    calibrate: bool = False
+    objective: str = "log_loss"
 
     def member_proba(self, X: Any) -> NDArray[np.float64]:
         """Return each member's calibrated probabilities (members, n, k), members in the order of `blocks_`."""
@@ -155,3 +226,91 @@ class LateHead(HeadOfMembers):
             raise ValueError(f"there must be a positive temperature a member, got {temperatures!r}")
         self.temperatures_ = temperatures
         self._restore_members(state)
+
+
+logger = logging.getLogger(__name__)
+
+NEVER: Final = -1e6
+"""Score of a class that the meta-head never met: its probability is 0."""
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class StackingHead(HeadOfMembers):
+    """Multinomial logistic regression on the log probabilities of per-block members.
+
+    It learns from answers about rows held out of the members' fits (Wolpert, 1992, "Stacked generalization"; class
+    probabilities as its inputs: Ting and Witten, 1999, "Issues in stacked generalization", §3); the members that answer
+    later are fitted on all rows. Unlike `late`, it can trust a member for some classes only.
+
+    Parameters
+    ----------
+    C : float
+        Inverse strength of the L2 penalty on the weights of the log probabilities.
+    class_weight : None, "balanced" or dict
+        Factor on each class's loss; the members have settings of their own.
+    folds : int
+        Folds that members are held out of; each costs one more fit of every member.
+    random_state : int, RandomState or None
+        Seed of members and folds.
+
+    Attributes
+    ----------
+    members_ : dict of block name to fitted head
+    coef_ : ndarray of shape (k, number of blocks, k), float64
+        What a member's log probability of a class (last axis) adds to the score of a class (first axis).
+    intercept_ : ndarray of shape (k,), float64
+        `NEVER` for a class that no held-out row had.
+    """
+
+    name: ClassVar[str] = "stacking"
+
+    C: float = 1.0
+    class_weight: Any = None
+    folds: int = 5
+
+    def _fit(self, X: FloatArray, codes: Codes) -> None:
+        check_folds(self.folds)
+        positive(self, "C")
+        weights = factors(self.class_weight, self.classes_, codes)
+        planes, asked = self._out_of_fold(X, codes)
+        self._fit_meta(_inputs(planes), asked, weights)
+        self._fit_members(X, codes)
+
+    def _fit_meta(self, inputs: NDArray[np.float64], codes: Codes, weights: NDArray[np.float64]) -> None:
+        known, k, m = np.unique(codes), len(self.classes_), len(self.blocks_)
+        if len(known) < 2:
+            raise HeadDataError(
+                f"stacking needs held-out rows of at least two classes, however: {len(codes)} rows of {len(known)}\n"
+                "  give classes more rows, or use 'late', which needs no held-out rows"
+            )
+        if len(known) < k:
+            lost = ", ".join(str(one) for i, one in enumerate(self.classes_) if i not in known)
+            logger.warning("stacking never answers %s: too few rows to hold one out", lost)
+        model = LogisticRegression(C=self.C, max_iter=1000)
+        model.fit(inputs, codes, sample_weight=weights[codes])
+        coef, intercept = model.coef_, model.intercept_
+        if len(known) == 2:  # two classes share one row in scikit-learn: sigmoid(z) = softmax(0, z)
+            coef, intercept = np.vstack([0 * coef, coef]), np.array([0.0, intercept[0]])
+        self.coef_ = np.zeros((k, m, k))
+        self.coef_[known] = coef.reshape(len(known), m, k)
+        self.intercept_ = np.full(k, NEVER)
+        self.intercept_[known] = intercept
+
+    def _proba(self, X: FloatArray) -> Proba:
+        inputs = _inputs(self._raw_proba(X))
+        return softmax(inputs @ self.coef_.reshape(len(self.coef_), -1).T + self.intercept_)
+
+    def _state(self) -> HeadState:
+        return HeadState(arrays={"coef": self.coef_, "intercept": self.intercept_}) | self._state_of_members()
+
+    def _restore(self, state: HeadState) -> None:
+        k = len(self.classes_)
+        self.coef_ = expect_shape("coef", state.arrays["coef"], (k, len(self.blocks_), k))
+        self.intercept_ = expect_shape("intercept", state.arrays["intercept"], (k,))
+        self._restore_members(state)
+
+
+def _inputs(planes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return log probabilities side by side: (m, n, k) -> (n, m * k)."""
+    m, n, k = planes.shape
+    return np.log(np.maximum(planes, SMALLEST)).transpose(1, 0, 2).reshape(n, m * k)

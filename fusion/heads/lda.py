@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from dataclasses import dataclass
+from typing import ClassVar, Final
 
 import numpy as np
 from cer_fusion.fusion.data.blocks import FloatArray
 from cer_fusion.fusion.errors import HeadConfigError
-from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_positive, expect_shape, softmax
-from cer_fusion.fusion.heads.mixes import SMALLEST
-from cer_fusion.fusion.heads.mlp_config import Standardize
-from cer_fusion.fusion.heads.out_of_fold import check_folds, out_of_fold
-from cer_fusion.fusion.heads.scaling import BlockScaler
-from cer_fusion.fusion.heads.state import HeadState
-from cer_fusion.fusion.heads.temperature import WIDEST, fitted_temperature
+from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba, expect_positive, expect_shape, softmax
+from cer_fusion.fusion.heads.calibration import WIDEST, fitted_temperature, out_of_fold
+from cer_fusion.fusion.heads.mixing import SMALLEST
+from cer_fusion.fusion.heads.scaling import BlockScaler, Standardize
+from cer_fusion.fusion.heads.settings import check_folds, one_of
 from numpy.typing import NDArray
 from scipy.linalg import solve
 from sklearn.covariance import ledoit_wolf_shrinkage
@@ -25,6 +23,7 @@ LEAST: Final = 1e-9
 """Shrinkage at least: keeps the covariance invertible where none is asked for, or found."""
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class LDAHead(Head):
     """One Gaussian a class with a common covariance, shrunk towards a multiple of the identity.
 
@@ -35,8 +34,6 @@ class LDAHead(Head):
 
     Parameters
     ----------
-    blocks : dict of block name to width, optional
-        In column order; None is one block.
     shrinkage : float or "ledoit_wolf"
         From 0 (the sample covariance) to 1 (a sphere), or estimated from the rows less their class's mean.
     prior : {"observed", "uniform"}
@@ -47,8 +44,6 @@ class LDAHead(Head):
         Fit the temperature; costs `folds` more fits.
     folds : int
         Folds for the calibration.
-    threads : int, optional
-        CPU threads while fitting and answering; None takes what the libraries are set to, but no more than a core each.
     random_state : int, RandomState or None
         Seed of the folds.
 
@@ -63,26 +58,11 @@ class LDAHead(Head):
 
     name: ClassVar[str] = "lda"
 
-    def __init__(
-        self,
-        blocks: Mapping[str, int] | None = None,
-        *,
-        shrinkage: float | str = 0.5,
-        prior: str = "observed",
-        standardize: Standardize = "power",
-        calibrate: bool = True,
-        folds: int = 3,
-        threads: int | None = None,
-        random_state: Any = 0,
-    ) -> None:
-        self.blocks = blocks
-        self.shrinkage = shrinkage
-        self.prior = prior
-        self.standardize = standardize
-        self.calibrate = calibrate
-        self.folds = folds
-        self.threads = threads
-        self.random_state = random_state
+    shrinkage: float | str = 0.5
+    prior: str = "observed"
+    standardize: Standardize = "power"
+    calibrate: bool = True
+    folds: int = 3
 
     def _fit(self, X: FloatArray, codes: Codes) -> None:
         self._check()
@@ -124,8 +104,7 @@ class LDAHead(Head):
         number = isinstance(self.shrinkage, (int, float)) and not isinstance(self.shrinkage, bool)
         if self.shrinkage != LEDOIT_WOLF and not (number and 0 <= float(self.shrinkage) <= 1):
             raise HeadConfigError(f"shrinkage must lie in [0, 1] or be {LEDOIT_WOLF!r}, got {self.shrinkage!r}")
-        if self.prior not in ("observed", "uniform"):
-            raise HeadConfigError(f"prior must be 'observed' or 'uniform', got {self.prior!r}")
+        one_of("prior", self.prior, ("observed", "uniform"))
         check_folds(self.folds)
 
     def _state(self) -> HeadState:

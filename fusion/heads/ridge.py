@@ -1,20 +1,23 @@
-"""Ridge regression on class indicators, its penalty chosen by exact leave-one-out."""
+"""Ridge regression on class indicators, and exact leave-one-out, also under many weights of blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, TypeAlias
 
 import numpy as np
 from cer_fusion.fusion.data.blocks import FloatArray
 from cer_fusion.fusion.errors import HeadConfigError
-from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_positive, expect_shape, softmax
-from cer_fusion.fusion.heads.class_weights import factors
-from cer_fusion.fusion.heads.mlp_config import Standardize
-from cer_fusion.fusion.heads.scaling import BlockScaler
-from cer_fusion.fusion.heads.state import HeadState
-from cer_fusion.fusion.heads.temperature import fitted_temperature, log_loss
+from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba, expect_positive, expect_shape, softmax
+from cer_fusion.fusion.heads.calibration import fitted_temperature, log_loss
+from cer_fusion.fusion.heads.scaling import BlockScaler, Standardize
+from cer_fusion.fusion.heads.settings import factors, positive
 from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg.lapack import dpotri
+
+Floats: TypeAlias = NDArray[np.float64]
 
 PENALTIES: Final = tuple(float(10.0**power) for power in np.arange(-3, 3.25, 0.5))
 """Tried when none is given; in units of the mean squared length of a centred row, which is about one."""
@@ -26,6 +29,7 @@ ROUNDING: Final = 1e-10
 """Eigenvalues under this share of the largest are rounding, and so is what is left of one row's influence."""
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class RidgeHead(Head):
     """Least squares on class indicators with an L2 penalty, probabilities by a softmax of calibrated temperature.
 
@@ -36,8 +40,6 @@ class RidgeHead(Head):
 
     Parameters
     ----------
-    blocks : dict of block name to width, optional
-        In column order; None is one block.
     penalty : float, optional
         On the squared weights, in units of the mean squared length of a centred row; None chooses among `PENALTIES`.
     C : float, optional
@@ -48,10 +50,6 @@ class RidgeHead(Head):
         answers a rare class that weighs little: on real features `balanced` raised macro F1 by 0.03.
     standardize : {"none", "standard", "l2", "power"}
         What happens to each block first (`cer_fusion.fusion.heads.scaling`).
-    threads : int, optional
-        CPU threads while fitting and answering; None takes what the libraries are set to, but no more than a core each.
-    random_state : int, RandomState or None
-        Not used: the optimum is unique. Here so that every head takes it.
 
     Attributes
     ----------
@@ -65,29 +63,13 @@ class RidgeHead(Head):
 
     name: ClassVar[str] = "ridge"
 
-    def __init__(
-        self,
-        blocks: Mapping[str, int] | None = None,
-        *,
-        penalty: float | None = None,
-        C: float | None = None,
-        class_weight: Any = "balanced",
-        standardize: Standardize = "power",
-        threads: int | None = None,
-        random_state: Any = 0,
-    ) -> None:
-        self.blocks = blocks
-        self.penalty = penalty
-        self.C = C
-        self.class_weight = class_weight
-        self.standardize = standardize
-        self.threads = threads
-        self.random_state = random_state
+    penalty: float | None = None
+    C: float | None = None
+    class_weight: Any = "balanced"
+    standardize: Standardize = "power"
 
     def _fit(self, X: FloatArray, codes: Codes) -> None:
-        for name, value in (("penalty", self.penalty), ("C", self.C)):
-            if value is not None and not (np.isfinite(value) and value > 0):
-                raise HeadConfigError(f"{name} must be finite and positive, or None to choose it, got {value!r}")
+        positive(self, "penalty", "C")
         if self.penalty is not None and self.C is not None:
             raise HeadConfigError(f"penalty and C say the same thing twice: {self.penalty!r} and {self.C!r}; give one")
         self.scaler_ = BlockScaler(self.standardize, self.blocks_).fit(X)
@@ -157,8 +139,7 @@ class RidgePath:
         shrunk = self.values + penalty * self.unit
         fitted = self.target_mean + self.scores @ (self.along / shrunk[:, None]) / self.root
         leverage = self.share + np.square(self.scores) @ (1 / shrunk)
-        free = np.maximum(1 - leverage, ROUNDING)[:, None]
-        return np.asarray(self.targets - (self.targets - fitted) / free)
+        return without_own_row(self.targets, self.targets - fitted, leverage)
 
     def solution(self, penalty: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return weights (k, D) and intercepts (k,) of the fit on all rows."""
@@ -166,3 +147,103 @@ class RidgePath:
         inner = self.along / ((self.values + penalty * self.unit) * self.values)[:, None]
         coef = np.ascontiguousarray((self.centred.T @ (self.scores @ inner)).T)
         return coef, self.target_mean - coef @ self.row_mean
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RidgeFit:
+    """Ridge regression under one weight vector and one penalty."""
+
+    left_out: Floats
+    """(n, k) the scores of each training row by the fit to all others, exact."""
+    coef: tuple[Floats, ...]
+    """(d_b, k) a block: weights on its columns as given."""
+    intercept: Floats
+    """(k,)."""
+
+    def scores(self, parts: Sequence[NDArray[np.floating]]) -> Floats:
+        """Return the scores (n', k) of other rows, blocks in the same order."""
+        return sum((part @ coef for part, coef in zip(parts, self.coef, strict=True)), self.intercept[None, :])
+
+
+class BlockGrams:
+    """Training rows in the only form that ridge regression needs, computed once for all weights and penalties.
+
+    With fewer rows than columns that is one Gram matrix ``K_b = X_b X_b'`` (n, n) a block: under weights v the kernel
+    is ``sum_b v_b^2 K_b``. Else it is the one matrix ``X'X`` (D, D) of the joined, centred blocks, whose rows and
+    columns the weights scale. What is minimised is ``|y - X w - b|^2 + alpha |w|^2`` with free intercepts, as in
+    scikit-learn's `Ridge`.
+
+    Parameters
+    ----------
+    parts : sequence of arrays of shape (n, d_b)
+        Unweighed blocks.
+    targets : array of shape (n, k)
+        What is regressed on: for classes, +1 for the row's own and -1 for all others.
+    """
+
+    def __init__(self, parts: Sequence[NDArray[np.floating]], targets: NDArray[np.floating]) -> None:
+        self.centres = [part.mean(axis=0, dtype=np.float64) for part in parts]
+        self.parts = [part - centre for part, centre in zip(parts, self.centres, strict=True)]
+        self.n = len(targets)
+        self.middle = targets.mean(axis=0, dtype=np.float64)
+        self.targets = targets - self.middle
+        self.widths = [part.shape[1] for part in parts]
+        self.kernels: list[Floats] | None = None
+        if self.n <= sum(self.widths):
+            self.kernels = [part @ part.T for part in self.parts]
+        else:
+            self.joined = np.concatenate(self.parts, axis=1)
+            self.gram = self.joined.T @ self.joined
+
+    def fit(self, scales: Floats, alpha: float) -> RidgeFit:
+        """Solve for blocks times ``scales`` (number of blocks,) under the penalty ``alpha`` > 0.
+
+        The intercept, being free, adds 1 / n to a row's own weight in its fitted value.
+        """
+        residuals, own, coef = (self._dual if self.kernels is not None else self._primal)(scales, alpha)
+        left_out = without_own_row(self.targets, residuals, own + 1 / self.n)
+        shift = sum((c @ w for c, w in zip(self.centres, coef, strict=True)), np.zeros(self.targets.shape[1]))
+        return RidgeFit(left_out=left_out + self.middle, coef=coef, intercept=self.middle - shift)
+
+    def _dual(self, scales: Floats, alpha: float) -> tuple[Floats, Floats, tuple[Floats, ...]]:
+        """Residuals (n, k), own weights (n,) and weights (d_b, k), through the (n, n) kernel.
+
+        With A the regularised kernel, residuals are ``alpha A^-1 y`` and own weights ``1 - alpha (A^-1)_ii``.
+        """
+        assert self.kernels is not None
+        regular = np.diag(np.full(self.n, alpha))
+        for scale, kernel in zip(scales, self.kernels, strict=True):
+            if scale:
+                regular += scale**2 * kernel
+        factor, _ = cho_factor(regular, lower=True, overwrite_a=True, check_finite=False)
+        dual = cho_solve((factor, True), self.targets, check_finite=False)
+        inverse, info = dpotri(factor, lower=True, overwrite_c=True)
+        assert info == 0  # the factor exists
+        coef = tuple(scale**2 * (part.T @ dual) for scale, part in zip(scales, self.parts, strict=True))
+        return alpha * dual, 1 - alpha * np.diag(inverse), coef
+
+    def _primal(self, scales: Floats, alpha: float) -> tuple[Floats, Floats, tuple[Floats, ...]]:
+        """The same through the (D, D) matrix: own weights are squared lengths of ``L^-1 v x``."""
+        by_column = np.repeat(scales, self.widths)
+        regular = by_column[:, None] * self.gram * by_column
+        regular[np.diag_indices_from(regular)] += alpha
+        factor, _ = cho_factor(regular, lower=True, overwrite_a=True, check_finite=False)
+        half = solve_triangular(factor, by_column[:, None] * self.joined.T, lower=True, check_finite=False)  # (D, n)
+        joined = by_column[:, None] * solve_triangular(factor, half @ self.targets, lower=True, trans=1)
+        coef = tuple(np.split(joined, np.cumsum(self.widths)[:-1]))
+        return self.targets - self.joined @ joined, np.square(half).sum(axis=0), coef
+
+
+def class_targets(codes: NDArray[np.int64], k: int) -> Floats:
+    """Return +1 for each row's class and -1 for all others (n, k)."""
+    return np.where(codes[:, None] == np.arange(k), 1.0, -1.0)
+
+
+def without_own_row(targets: Floats, residuals: Floats, leverage: Floats) -> Floats:
+    """Return what the fit on all other rows says of each row, (n, k).
+
+    Leaving row i out changes its residual r_i (k,) to ``r_i / (1 - h_i)`` with the leverage h_i its own weight in its
+    fitted value (Allen, 1974, "The relationship between variable selection and data augmentation and a method for
+    prediction", §3).
+    """
+    return np.asarray(targets - residuals / np.maximum(1 - leverage, ROUNDING)[:, None])

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, ClassVar, Final
 
 import numpy as np
 from cer_fusion.fusion.data.blocks import FloatArray
-from cer_fusion.fusion.errors import HeadConfigError
-from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_positive, expect_shape, softmax
-from cer_fusion.fusion.heads.class_weights import by_code
-from cer_fusion.fusion.heads.mlp_config import Standardize
-from cer_fusion.fusion.heads.out_of_fold import check_folds, inner_folds
-from cer_fusion.fusion.heads.scaling import BlockScaler
-from cer_fusion.fusion.heads.state import HeadState
-from cer_fusion.fusion.heads.temperature import fitted_temperature
+from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba, expect_positive, expect_shape, softmax
+from cer_fusion.fusion.heads.calibration import fitted_temperature, inner_folds
+from cer_fusion.fusion.heads.scaling import BlockScaler, Standardize
+from cer_fusion.fusion.heads.settings import by_code, check_folds, positive
 from numpy.typing import NDArray
 from sklearn.svm import SVC
 
@@ -27,6 +24,7 @@ UNKNOWN: Final = -1e6
 """Score of a class that a machine never met."""
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class SVMHead(Head):
     """Scikit-learn's `SVC` (libsvm) on a kernel matrix computed once, decisions recomputed with NumPy.
 
@@ -36,8 +34,6 @@ class SVMHead(Head):
 
     Parameters
     ----------
-    blocks : dict of block name to width, optional
-        In column order; None is one block.
     C : float
         Cost of a row on the wrong side of its margin.
     gamma : float
@@ -48,8 +44,6 @@ class SVMHead(Head):
         What happens to each block first (`cer_fusion.fusion.heads.scaling`).
     folds : int
         Folds for the temperature.
-    threads : int, optional
-        CPU threads while fitting and answering; None takes what the libraries are set to, but no more than a core each.
     random_state : int, RandomState or None
         Seed of the folds.
 
@@ -66,26 +60,11 @@ class SVMHead(Head):
 
     name: ClassVar[str] = "svm"
 
-    def __init__(
-        self,
-        blocks: Mapping[str, int] | None = None,
-        *,
-        C: float = 10.0,
-        gamma: float = 0.25,
-        class_weight: Any = None,
-        standardize: Standardize = "power",
-        folds: int = 3,
-        threads: int | None = None,
-        random_state: Any = 0,
-    ) -> None:
-        self.blocks = blocks
-        self.C = C
-        self.gamma = gamma
-        self.class_weight = class_weight
-        self.standardize = standardize
-        self.folds = folds
-        self.threads = threads
-        self.random_state = random_state
+    C: float = 10.0
+    gamma: float = 0.25
+    class_weight: Any = None
+    standardize: Standardize = "power"
+    folds: int = 3
 
     def _fit(self, X: FloatArray, codes: Codes) -> None:
         self._check()
@@ -126,10 +105,7 @@ class SVMHead(Head):
         return self.scaler_.transform(X) / np.float32(np.sqrt(X.shape[1]))
 
     def _check(self) -> None:
-        for name in ("C", "gamma"):
-            value = getattr(self, name)
-            if not (np.isfinite(value) and value > 0):
-                raise HeadConfigError(f"{name} must be finite and positive, got {value!r}")
+        positive(self, "C", "gamma")
         check_folds(self.folds)
 
     def _state(self) -> HeadState:

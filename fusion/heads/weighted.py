@@ -1,22 +1,28 @@
-"""Blocks weighed before they are joined or summed, under a regularised head."""
+"""Blocks weighed before they are joined or summed, the weights given or learned, under a regularised head."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
-from cer_fusion.fusion.data.blocks import FloatArray, checked_weights, concat
+from cer_fusion.fusion.data.blocks import FloatArray, checked_weights, concat, slices
 from cer_fusion.fusion.errors import BlockError, HeadConfigError
 from cer_fusion.fusion.heads import make_head
-from cer_fusion.fusion.heads.base import Codes, Head, Proba
-from cer_fusion.fusion.heads.normalizing import BlockNormalizer, Normalize
-from cer_fusion.fusion.heads.state import HeadState
+from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba
+from cer_fusion.fusion.heads.calibration import stratified_folds
+from cer_fusion.fusion.heads.linear import LinearHead
+from cer_fusion.fusion.heads.scaling import BlockNormalizer, Normalize
+from cer_fusion.fusion.heads.weights import likeliest_factors
+from numpy.typing import NDArray
 
 RIDGE: Final[Mapping[str, Any]] = {"C": 10.0, "class_weight": None}
 """What a ridge head on top is unless told otherwise: one penalty for all weights, so that a sweep compares weights."""
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class WeightedHead(Head):
     """A head on weighed blocks: their weighted join, or the weighted sum of blocks of equal width.
 
@@ -26,21 +32,17 @@ class WeightedHead(Head):
 
     Parameters
     ----------
-    blocks : dict of block name to width, optional
-        In column order; None is one block.
     weights : dict of block name to weight, or "learned", optional
         Every block named, none negative. None weighs all alike; `learned` finds them in folds of the training
-        rows (`cer_fusion.fusion.heads.block_weights`), at the cost of three linear fits.
+        rows (`cer_fusion.fusion.heads.weighted`), at the cost of three linear fits.
     mode : {"concat", "sum"}
         Join the weighed blocks, or add them up; `sum` needs blocks of one width.
     normalize : {"power", "l2", "none"}
-        What gives rows their unit length (`cer_fusion.fusion.heads.normalizing`).
+        What gives rows their unit length (`cer_fusion.fusion.heads.scaling`).
     head : {"linear", "mlp", "ridge"}
         The head on top.
     head_params : dict, optional
         Its settings beyond the defaults.
-    threads : int, optional
-        CPU threads while fitting and answering; None takes what the libraries are set to, but no more than a core each.
     random_state : int, RandomState or None
         Seed of the head on top.
 
@@ -54,26 +56,11 @@ class WeightedHead(Head):
 
     name: ClassVar[str] = "weighted"
 
-    def __init__(
-        self,
-        blocks: Mapping[str, int] | None = None,
-        *,
-        weights: Mapping[str, float] | Literal["learned"] | None = None,
-        mode: str = "concat",
-        normalize: Normalize = "power",
-        head: str = "linear",
-        head_params: Mapping[str, Any] | None = None,
-        threads: int | None = None,
-        random_state: Any = 0,
-    ) -> None:
-        self.blocks = blocks
-        self.weights = weights
-        self.mode = mode
-        self.normalize = normalize
-        self.head = head
-        self.head_params = head_params
-        self.threads = threads
-        self.random_state = random_state
+    weights: Mapping[str, float] | Literal["learned"] | None = None
+    mode: str = "concat"
+    normalize: Normalize = "power"
+    head: str = "linear"
+    head_params: Mapping[str, Any] | None = None
 
     def _fit(self, X: FloatArray, codes: Codes) -> None:
         self.weights_ = self._given_weights()
@@ -134,8 +121,6 @@ class WeightedHead(Head):
         return self._scaled(checked_weights(dict.fromkeys(self.blocks_, 1.0) if given is None else given, self.blocks_))
 
     def _learned(self, X: FloatArray, codes: Codes) -> dict[str, float]:
-        from cer_fusion.fusion.heads.block_weights import learned_block_weights
-
         rows = concat(self.normalizer_.transform(X), dict.fromkeys(self.blocks_, self._unit()))
         found = learned_block_weights(rows, codes, self.blocks_, summed=self.mode == "sum", seed=self.seed_)
         return self._scaled(found)
@@ -159,3 +144,69 @@ class WeightedHead(Head):
         self.head_ = self._top().restore(
             state.member("head"), classes=np.arange(k), widths={"x": width}, seed=self.seed_
         )
+
+
+logger = logging.getLogger(__name__)
+
+FOLDS: Final = 3
+NEVER: Final = -20.0
+"""Logit of a class that the rows of a fold do not have."""
+
+
+def learned_block_weights(
+    X: FloatArray, codes: Codes, widths: Mapping[str, int], *, summed: bool, seed: int
+) -> dict[str, float]:
+    """Return one weight a block, none negative, of unit sum; a block that only disturbs gets none.
+
+    In folds of the training rows a linear head learns from equally weighed blocks and says about the rows kept aside
+    what each block votes for: its part of the logits. The weights are the factors on these votes, found by gradient,
+    that make the labels of all rows likeliest (stacking: Breiman, 1996, "Stacked regressions", §2, with the log loss).
+    The loss is convex in the factors, so there is one optimum. Weights learned on the same rows as the linear head
+    itself would not do: it fits noise as readily as signal once there are as many columns as rows.
+
+    Parameters
+    ----------
+    X : float32 array of shape (n, D)
+        Joined blocks, equally weighed, whose columns have a mean square of about one.
+    codes : int64 array of shape (n,)
+        Classes 0..k-1.
+    widths : dict of block name to width
+        In column order; all equal where `summed`.
+    summed : bool
+        Whether the blocks will be added up, or joined.
+    seed : int
+        Of the folds.
+    """
+    votes, others = _votes(X, codes, widths, summed=summed, seed=seed)
+    known = others[np.arange(len(codes)), codes] > NEVER  # a class that only one fold has says nothing about blocks
+    found = likeliest_factors(
+        votes[:, known], codes[known], others=others[known], about=np.zeros(len(widths)), start=np.ones(len(widths))
+    )
+    if not found.any():
+        logger.warning("no block says anything about rows not seen: all weigh alike")
+        found = np.ones_like(found)
+    weights = dict(zip(widths, (found / found.sum()).tolist(), strict=True))
+    logger.info("learned weights: %s", ", ".join(f"{name}={weight:.3f}" for name, weight in weights.items()))
+    return weights
+
+
+def _votes(
+    X: FloatArray, codes: Codes, widths: Mapping[str, int], *, summed: bool, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return each block's part of the logits of rows not seen (blocks, n, k), and the part of none (n, k)."""
+    k, parts = int(codes.max()) + 1, slices(widths)
+    votes, others = np.zeros((len(widths), len(X), k)), np.full((len(X), k), NEVER)
+    joined = np.mean([X[:, where] for where in parts.values()], axis=0) if summed else X
+    fold = stratified_folds(codes, FOLDS, seed=seed)
+    for number in range(FOLDS):
+        seen = fold != number
+        classes = np.unique(codes[seen])
+        if len(classes) < 2 or seen.all():
+            continue
+        head = LinearHead(standardize="none").fit(joined[seen], codes[seen])
+        cells = np.ix_(~seen, classes)
+        others[cells] = head.intercept_
+        for place, where in enumerate(parts.values()):
+            coef = head.coef_ / len(parts) if summed else head.coef_[:, where]
+            votes[place][cells] = X[~seen, where].astype(np.float64) @ coef.T / np.sqrt(joined.shape[1])
+    return votes, others

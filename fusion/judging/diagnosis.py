@@ -33,8 +33,9 @@ from cer_fusion.fusion.judging.measures import (
 from cer_fusion.fusion.judging.metrics import Scores, scores
 from cer_fusion.fusion.judging.resampling import LEVEL, Interval, bootstrap, percentile
 from cer_fusion.fusion.keeping.answers import Classifier
-from cer_fusion.kit.documents import from_plain, read_sealed, to_plain, write_sealed
+from cer_fusion.kit.documents import read_sealed, write_sealed
 from cer_fusion.kit.errors import nearest
+from cer_fusion.kit.plain import from_plain, to_plain
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
@@ -289,9 +290,7 @@ class Diagnosis:
 
     def save(self, path: Path, *, overwrite: bool = True) -> Path:
         """Write the diagnosis as JSON that carries its own digest, whole or not at all; see `write_whole`."""
-        return write_sealed(
-            path, self.to_dict(), kind=FORMAT, version=FORMAT_VERSION, overwrite=overwrite, error=ReportError
-        )
+        return write_sealed(path, self.to_dict(), kind=FORMAT, version=FORMAT_VERSION, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: Path) -> Diagnosis:

@@ -24,8 +24,9 @@ from cer_fusion.fusion.judging.significance import (
     smallest_shift,
 )
 from cer_fusion.fusion.keeping.answers import Truth
-from cer_fusion.kit.documents import from_plain, read_sealed, to_plain, write_sealed
+from cer_fusion.kit.documents import read_sealed, write_sealed
 from cer_fusion.kit.errors import nearest
+from cer_fusion.kit.plain import NOT_KEPT, from_plain, to_plain
 from numpy.typing import NDArray
 
 IntArray = NDArray[np.int64]
@@ -104,7 +105,7 @@ class Column:
     """What it answered in other runs: with other seeds, or other folds."""
     letters: str = ""
     """Columns that share a letter cannot be told apart by macro F1; empty where nobody asked."""
-    fitted: Any = field(default=None, metadata={"plain": False})
+    fitted: Any = field(default=None, metadata=NOT_KEPT)
     """The fitted head itself; not kept in a report's file, so None when read back or fitted fold by fold."""
 
     @property
@@ -184,9 +185,7 @@ class Report:
 
     def save(self, path: Path, *, overwrite: bool = True) -> Path:
         """Write the report as JSON that carries its own digest, whole or not at all; see `write_whole`."""
-        return write_sealed(
-            path, self.to_dict(), kind=FORMAT, version=FORMAT_VERSION, overwrite=overwrite, error=ReportError
-        )
+        return write_sealed(path, self.to_dict(), kind=FORMAT, version=FORMAT_VERSION, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: Path) -> Report:

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, Self, TypeAlias, get_args
 import numpy as np
 from cer_fusion.fusion.data.rows import Rows
 from cer_fusion.fusion.errors import ExpressionError, ReportError
-from cer_fusion.fusion.heads.mixes import SMALLEST
+from cer_fusion.fusion.heads.mixing import SMALLEST
 from cer_fusion.fusion.judging.entries import Answer, Described, Entry, entries_of, plain_params, refuse_to_load_quietly
 from cer_fusion.fusion.judging.report import Judgeable, check_baseline
 from cer_fusion.fusion.keeping.answers import Classifier

@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.heads.mixes import SMALLEST, Mix
+from cer_fusion.fusion.heads.mixing import SMALLEST, Mix
 from cer_fusion.fusion.judging.comparison import Members
 from cer_fusion.fusion.judging.metrics import Scores
 from cer_fusion.fusion.page.figures import GREY, INK, PAPER, STYLE

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from cer_fusion.fusion.heads.mixes import Mix
+from cer_fusion.fusion.heads.mixing import Mix
 from cer_fusion.fusion.judging.comparison import Members
 from cer_fusion.fusion.judging.diagnosis import Diagnosis
 from cer_fusion.fusion.judging.report import FORMAT, FORMAT_VERSION, Column, Report
@@ -65,7 +65,7 @@ def provenance_section(
     digests : dict of words to digest
         Of kept runs, for example.
     environment : dict, optional
-        As `cer_fusion.fusion.keeping.runs.environment.environment` gives it.
+        As `cer_fusion.fusion.keeping.runs` gives it.
     """
     facts = [("classes, in order", ", ".join(report.classes))]
     facts += [(f"feature {name}", fingerprint) for name, fingerprint in report.fingerprints.items()]

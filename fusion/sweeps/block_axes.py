@@ -14,7 +14,7 @@ from cer_fusion.fusion.keeping.answers import Classifier
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from cer_fusion.fusion.heads.normalizing import BlockNormalizer
+    from cer_fusion.fusion.heads.scaling import BlockNormalizer
 
 Float32Array = NDArray[np.float32]
 
@@ -90,7 +90,7 @@ class WeighedBlocks:
 
     def normalizer(self, learn: Rows) -> BlockNormalizer:
         """Return the normaliser fitted on the rows that are learned from."""
-        from cer_fusion.fusion.heads.normalizing import BlockNormalizer
+        from cer_fusion.fusion.heads.scaling import BlockNormalizer
 
         return BlockNormalizer(self.normalize, self.widths).fit(self._entered(learn))
 
@@ -101,7 +101,7 @@ class WeighedBlocks:
     def _entered(self, rows: Rows) -> Float32Array:
         """Return the joined rows, checked as the head itself checks them."""
         from cer_fusion.fusion.heads import make_head
-        from cer_fusion.fusion.heads.entering import entered_with_labels, refuse_unfinite
+        from cer_fusion.fusion.heads.base import entered_with_labels, refuse_unfinite
 
         head = make_head("weighted", blocks=self.widths)
         matrix, _ = entered_with_labels(head, rows.x(), rows.y)

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from cer_fusion.fusion.heads import head_class, head_names
 from cer_fusion.fusion.keeping.answers import Classifier
-
-if TYPE_CHECKING:
-    pass
-
-
-TREES = ("xgboost", "histgb", "lightgbm", "catboost")
-"""Heads made of trees: they split one feature at a time, so a monotone change of a feature changes nothing."""
-
 
 _DO = (
     "\n  weights matter in: head 'late' (mixes the members' probabilities)"
@@ -49,7 +42,7 @@ def undone(name: str, params: dict[str, Any]) -> str | None:
 
     What it claims of the heads here is proven in `tests/fusion/sweeps/test_identifiability.py`, for factors above zero.
     """
-    if name in TREES:
+    if name in head_names() and not head_class(name).scales_matter:
         return "scaling a block is an exact no-op for trees"
     standardize = params.get("standardize")
     if standardize == "standard":

@@ -12,7 +12,8 @@ from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.judging.metrics import Scores
 from cer_fusion.fusion.judging.resampling import Interval
 from cer_fusion.fusion.page.table import EN_DASH, Cell, Table
-from cer_fusion.kit.documents import from_plain, read_sealed, to_plain, write_sealed
+from cer_fusion.kit.documents import read_sealed, write_sealed
+from cer_fusion.kit.plain import from_plain, to_plain
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
@@ -129,9 +130,7 @@ class Sweep:
 
     def save(self, path: Path, *, overwrite: bool = True) -> Path:
         """Write the sweep as JSON that carries its own digest, whole or not at all; see `write_whole`."""
-        return write_sealed(
-            path, self.to_dict(), kind=FORMAT, version=FORMAT_VERSION, overwrite=overwrite, error=ReportError
-        )
+        return write_sealed(path, self.to_dict(), kind=FORMAT, version=FORMAT_VERSION, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: Path) -> Sweep:

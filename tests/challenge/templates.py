@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from cer_fusion.challenge import Template, abaw_ce, read_template
-from cer_fusion.fusion.keeping.predictions import Predictions
+from cer_fusion.fusion.keeping.answers import Predictions
 
 CHALLENGE = abaw_ce()
 

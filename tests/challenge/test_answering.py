@@ -10,7 +10,7 @@ import pytest
 from cer_fusion.challenge import Smoothing, answer, check, choose_by_prior, difference, read_submission, smoothed
 from cer_fusion.challenge.answering import candidates_table
 from cer_fusion.fusion.errors import PredictionsError, SubmissionError, TimelineError
-from cer_fusion.fusion.keeping.predictions import Predictions, read_predictions, write_predictions
+from cer_fusion.fusion.keeping.answers import Predictions, read_predictions, write_predictions
 from cer_fusion.fusion.page.table import render
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -10,7 +10,7 @@ import pytest
 from cer_fusion.challenge import Timeline, learned_transitions
 from cer_fusion.challenge.hmm import best_path, em_stay, evidence_of, expected_stays, posterior, step_counts, sticky
 from cer_fusion.fusion.errors import TimelineError
-from cer_fusion.fusion.keeping.predictions import Predictions
+from cer_fusion.fusion.keeping.answers import Predictions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -9,7 +9,7 @@ import pytest
 from cer_fusion.challenge import CORRECTIONS, Validation, bbse_prior, correct, em_prior
 from cer_fusion.fusion.errors import PriorShiftError
 from cer_fusion.fusion.judging.metrics import confusion_matrix
-from cer_fusion.fusion.keeping.predictions import Predictions
+from cer_fusion.fusion.keeping.answers import Predictions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

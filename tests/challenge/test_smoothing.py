@@ -11,7 +11,7 @@ import pytest
 from cer_fusion.challenge import METHODS, Smoothing, learned_transitions, parse_windows, settings_of, smoothed
 from cer_fusion.challenge.smoothing import box, exponential, gaussian, median
 from cer_fusion.fusion.errors import PredictionsError, TimelineError
-from cer_fusion.fusion.keeping.predictions import Predictions
+from cer_fusion.fusion.keeping.answers import Predictions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

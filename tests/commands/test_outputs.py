@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 from cer_fusion.commands.outputs import check_outputs, numbered, put
-from cer_fusion.fusion.keeping.runs.folder import read_run
+from cer_fusion.fusion.keeping.runs import read_run
 
 from tests.commands.walk import commands, kinds, options
 
@@ -126,15 +126,15 @@ def test_a_manifest_that_somebody_else_wrote_meanwhile_is_left_as_it_is(run, fac
 
 
 def test_a_result_that_somebody_else_wrote_meanwhile_is_left_as_it_is(run, made, tmp_path, monkeypatch):
-    from cer_fusion.fusion.keeping import predictions
+    from cer_fusion.fusion.keeping import answers
 
-    text = predictions.predictions_csv
+    text = answers.predictions_csv
 
     def late(found):
         (tmp_path / "out.csv").write_text("precious")
         return text(found)
 
-    monkeypatch.setattr(predictions, "predictions_csv", late)
+    monkeypatch.setattr(answers, "predictions_csv", late)
     said = run("cer-fuse smooth p.csv --window 3 -o out.csv", code=1).stderr
     assert "out.csv is there already, and is left as it is" in said
     assert (tmp_path / "out.csv").read_text() == "precious"

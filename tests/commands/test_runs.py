@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from cer_fusion.fusion import Report
-from cer_fusion.fusion.keeping.runs.folder import read_run
+from cer_fusion.fusion.keeping.runs import read_run
 
 from tests.challenge.paper import PAPER
 from tests.fusion.kept import kept

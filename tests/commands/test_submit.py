@@ -4,7 +4,7 @@ import json
 
 import pytest
 from cer_fusion.challenge import Smoothing, abaw_ce, answer, read_submission, read_template
-from cer_fusion.fusion.keeping.predictions import read_predictions
+from cer_fusion.fusion.keeping.answers import read_predictions
 
 from tests.commands.videos import LENGTHS, write_miniature
 
@@ -122,9 +122,9 @@ def test_choose_ranks_and_warns(run, folder):
         ("cer-fuse submit predictions.csv --check predictions.csv", 2, "or --check FILE, or --diff FILE FILE"),
         ("cer-fuse submit predictions.csv -o s.txt", 2, "--template"),
         (MAKE, 2, "--output"),
-        (f"{MAKE} -o s.txt --correct guess --source-prior uniform", 1, "known: em, bbse, known"),
+        (f"{MAKE} -o s.txt --correct guess --source-prior uniform", 2, "'guess' is not one of 'em'"),
         (f"{MAKE} -o s.txt --correct em", 1, "em needs to know the class prior"),
-        (f"{MAKE} -o s.txt --correct em --source-prior even", 2, "must be uniform"),
+        (f"{MAKE} -o s.txt --correct em --source-prior even", 2, "'even' is not one of 'uniform'"),
         (f"{MAKE} -o s.txt --source-prior uniform", 2, "--correct"),
         (f"{MAKE} -o s.txt --smooth box", 1, "write METHOD:FRAMES"),
         (f"{MAKE} -o s.txt --slack 0", 1, "allow it with --slack 1"),

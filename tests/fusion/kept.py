@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 from cer_fusion.fusion import Report, Rows, compare, make_head
-from cer_fusion.fusion.keeping.runs.config import RunConfig
-from cer_fusion.fusion.keeping.runs.environment import environment
-from cer_fusion.fusion.keeping.runs.folder import Run, write_run
+from cer_fusion.fusion.keeping.runs import Run, RunConfig, environment, write_run
 
 CLASSES = ("Sadly_Angry", "Happily_Surprised", "Sadly_Fearful")
 

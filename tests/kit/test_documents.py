@@ -1,185 +1,206 @@
-"""Sealed documents, and dataclasses as JSON: round trips, and every kind of damage told."""
-
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pytest
-from cer_fusion.kit import DocumentError, NewerFormatError
-from cer_fusion.kit.documents import from_plain, parse, read_sealed, seal, seal_digest, to_plain, unseal, write_sealed
+from cer_fusion.kit import (
+    DocumentError,
+    NewerFormatError,
+    OlderFormatError,
+    OutputExistsError,
+    canonical,
+    documents,
+    known_keys,
+    parse_json,
+    read_sealed,
+    seal,
+    seal_digest,
+    unseal,
+    write_sealed,
+)
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+from tests.kit import PATIENT
+
 JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**53), 2**53)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
 )
-KEYS = st.text(max_size=6).filter(lambda key: key not in ("format", "format_version", "digest"))
+CONTENTS = st.dictionaries(st.text().filter(lambda key: key not in ("format", "format_version", "digest")), JSON)
 
 
-@given(st.dictionaries(KEYS, JSON, max_size=4))
-def test_what_is_sealed_comes_back(content):
-    text = seal(content, kind="cer-toy", version=3)
-    assert unseal(text, kind="cer-toy", version=3) == content
-    assert json.loads(text)["digest"] == seal_digest(content, kind="cer-toy", version=3)
+class OursError(ValueError):
+    pass
 
 
-@given(st.integers(0, 10**6), st.integers(1, 255))
-def test_no_changed_byte_goes_unnoticed(place, change):
-    text = bytearray(seal({"a": [1.5, "b", None], "c": {"d": True}}, kind="cer-toy", version=1).encode())
-    whole = json.loads(bytes(text))
-    text[place % len(text)] ^= change
-    try:
-        same = json.loads(bytes(text)) == whole  # white space between values says nothing
-    except ValueError:
-        same = False
-    if same:
-        assert unseal(bytes(text), kind="cer-toy", version=1) == {"a": [1.5, "b", None], "c": {"d": True}}
-    else:
-        with pytest.raises(DocumentError):
-            unseal(bytes(text), kind="cer-toy", version=1)
+class OursNewerError(OursError):
+    pass
 
 
-class OwnError(Exception):
-    """What a caller wants raised."""
+@PATIENT
+@given(CONTENTS)
+def test_a_content_comes_back_as_it_was(content):
+    data = seal(content, kind="cer-thing", version=1)
+    assert unseal(data, kind="cer-thing", version=1) == content
+    assert list(unseal(data.decode(), kind="cer-thing", version=1)) == list(content)
+    assert json.loads(data)["digest"] == seal_digest(content, kind="cer-thing", version=1)
 
 
-def test_versions_are_told_apart_and_the_callers_error_is_raised():
-    text = seal({}, kind="cer-toy", version=2)
-    with pytest.raises(NewerFormatError, match="pip install --upgrade"):
-        unseal(text, kind="cer-toy", version=1)
-    with pytest.raises(DocumentError, match="make it again"):
-        unseal(text, kind="cer-toy", version=3)
-    with pytest.raises(OwnError, match="'cer-other', however: 'cer-toy'"):
-        unseal(text, kind="cer-other", version=2, error=OwnError)
+@PATIENT
+@given(CONTENTS, st.data())
+def test_a_changed_byte_is_noticed(content, data):
+    whole = seal(content, kind="cer-thing", version=1)
+    at = data.draw(st.integers(0, len(whole) - 1))
+    byte = data.draw(st.integers(0, 255).filter(lambda one: one != whole[at]))
+    with pytest.raises(DocumentError):
+        unseal(whole[:at] + bytes([byte]) + whole[at + 1 :], kind="cer-thing", version=1)
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_every_flipped_bit_and_every_cut_is_noticed(monkeypatch, readable):
+    if not readable:
+        monkeypatch.setattr(documents, "_READABLE", 0)
+    whole = seal({"lr": 1e-05, "name": "é\u0085\x01", "list": [1, 2.5, None, {"a": []}]}, kind="cer-thing", version=1)
+    assert b"1e-05" in whole
+    for at in range(len(whole)):
+        for damaged in (
+            *(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :] for bit in range(8)),
+            whole[:at],
+        ):
+            with pytest.raises(DocumentError):
+                unseal(damaged, kind="cer-thing", version=1)
+
+
+@PATIENT
+@given(CONTENTS)
+def test_a_large_document_written_a_line_a_key_comes_back_too(content):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documents, "_READABLE", 0)
+        assert unseal(seal(content, kind="t", version=1), kind="t", version=1) == content
+
+
+def test_line_ends_that_git_changed_are_no_damage():
+    data = seal({"a": "x\r\ny"}, kind="cer-thing", version=1)
+    assert unseal(data.replace(b"\n", b"\r\n"), kind="cer-thing", version=1) == {"a": "x\r\ny"}
+
+
+def test_tuples_come_back_as_lists_and_numbers_as_keys_as_texts():
+    content: dict[str, Any] = {"a": (1, 2), "b": {2: "x", 10: "y"}}
+    assert unseal(seal(content, kind="t", version=1), kind="t", version=1) == {"a": [1, 2], "b": {"2": "x", "10": "y"}}
+
+
+def test_the_name_of_a_file_that_is_no_text_comes_back(tmp_path):
+    body = {"source": os.fsdecode(b"caf\xe9.npy"), "pair": "\ud83d\ude00"}
+    write_sealed(tmp_path / "d.json", body, kind="t", version=1)
+    assert read_sealed(tmp_path / "d.json", kind="t", version=1) == {"source": body["source"], "pair": "\U0001f600"}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, object(), {"a": 1, 0: 2, "0": 3}])
+def test_what_json_cannot_say_is_refused_when_writing(tmp_path, value):
+    with pytest.raises(DocumentError):
+        write_sealed(tmp_path / "d.json", {"a": value}, kind="t", version=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_could_not_be_read_back_is_not_written(tmp_path, monkeypatch):
+    deep: list[Any] = []
+    for _ in range(documents.DEEPEST):
+        deep = [deep]
+    with pytest.raises(DocumentError, match="nested"):
+        write_sealed(tmp_path / "d.json", {"a": deep}, kind="t", version=1)
+    monkeypatch.setattr(documents, "MOST_MEMORY", 1000)
+    with pytest.raises(DocumentError, match="of memory"):
+        write_sealed(tmp_path / "d.json", {"a": list(range(100))}, kind="t", version=1)
+    with pytest.raises(DocumentError, match="keys of its seal: digest"):
+        write_sealed(tmp_path / "d.json", {"digest": 1}, kind="t", version=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_brackets_inside_texts_are_no_nesting():
+    assert unseal(seal({"a": '\\"' + "[" * 500}, kind="t", version=1), kind="t", version=1) == {"a": '\\"' + "[" * 500}
+
+
+def test_another_version_is_refused_by_name(tmp_path):
+    write_sealed(tmp_path / "d.json", {}, kind="cer-thing", version=2)
+    with pytest.raises(
+        NewerFormatError, match=r"d\.json is cer-thing version 2(.|\n)*pip install --upgrade cer-fusion"
+    ):
+        read_sealed(tmp_path / "d.json", kind="cer-thing", version=1)
+    with pytest.raises(OlderFormatError, match=r"made by an older cer-fusion(.|\n)*make it again"):
+        read_sealed(tmp_path / "d.json", kind="cer-thing", version=3)
+    with pytest.raises(OursError, match="newer"):
+        read_sealed(tmp_path / "d.json", kind="cer-thing", version=1, error=OursError)
+    with pytest.raises(OursNewerError, match="newer"):
+        read_sealed(tmp_path / "d.json", kind="cer-thing", version=1, error=OursError, newer=OursNewerError)
+    for odd in ("true", "0", '"2"', "2.0", "null"):
+        with pytest.raises(DocumentError, match="no usable format_version"):
+            unseal(f'{{"format": "t", "format_version": {odd}}}', kind="t", version=1)
+
+
+def test_a_missing_foreign_or_large_file_is_named(tmp_path):
+    path = tmp_path / "d.json"
+    with pytest.raises(OursError, match=r"d\.json is missing: expected a cer-thing"):
+        read_sealed(path, kind="cer-thing", version=1, error=OursError)
+    write_sealed(path, {"a": "x" * 100}, kind="cer-other", version=1)
+    with pytest.raises(OursError, match=r"d\.json must be a cer-thing, however: format='cer-other'"):
+        read_sealed(path, kind="cer-thing", version=1, error=OursError)
+    with pytest.raises(OursError, match=r"d\.json cannot be read as a cer-other: it is larger than 50 bytes"):
+        read_sealed(path, kind="cer-other", version=1, most_bytes=50, error=OursError)
+    with pytest.raises(OursError, match="cannot be read"):
+        read_sealed(tmp_path, kind="cer-other", version=1, error=OursError)
+    with pytest.raises(OutputExistsError):
+        write_sealed(path, {}, kind="cer-other", version=1, overwrite=False)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_named_pipe_is_refused_instead_of_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DocumentError, match="not a plain file"):
+        read_sealed(tmp_path / "pipe", kind="t", version=1)
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        b'{"a": 1, "a": 2}', b'{"a": NaN}', b'{"a": 1e999}', b'{"a": "\\ud800"}', b"[1]", b"\xff", b"{" * 100_000, b"",
+        b"",
+        b"{",
+        b'{"a": 1, "a": 2}',
+        b'{"a": NaN}',
+        b'{"a": -Infinity}',
+        b'{"a": 1e999}',
+        b'{"a": ' + b"9" * 5000 + b"}",
         '{"a": 1}'.encode("utf-16"),
-    ],
-)  # fmt: skip
-def test_what_is_no_honest_object_is_refused(data):
-    with pytest.raises(DocumentError, match="no readable JSON"):
-        parse(data)
-
-
-def test_what_would_take_all_memory_is_refused_before_it_is_parsed():
-    with pytest.raises(DocumentError, match="MiB of memory"):
-        parse(b'{"a": [' + b"{}," * 2_000_000 + b"{}]}")
-
-
-def test_a_file_comes_back_and_messages_name_it(tmp_path):
-    path = write_sealed(tmp_path / "deep" / "a.json", {"n": 1}, kind="cer-toy", version=1)
-    assert read_sealed(path, kind="cer-toy", version=1) == {"n": 1}
-    path.write_bytes(path.read_bytes().replace(b'"n": 1', b'"n": 2'))
-    with pytest.raises(DocumentError, match=r"not as it was written(.|\n)*a\.json"):
-        read_sealed(path, kind="cer-toy", version=1)
-    with pytest.raises(DocumentError, match=r"cannot read .*none\.json"):
-        read_sealed(tmp_path / "none.json", kind="cer-toy", version=1)
-    os.mkfifo(tmp_path / "pipe.json")
-    with pytest.raises(DocumentError, match="not a file"):
-        read_sealed(tmp_path / "pipe.json", kind="cer-toy", version=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inner:
-    low: float
-    pair: tuple[int, str]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Outer:
-    name: str
-    kind: Literal["a", "b"]
-    inner: Inner
-    many: tuple[Inner, ...]
-    maybe: Inner | None
-    by_name: Mapping[str, float]
-    where: Path
-    sure: bool
-    counts: NDArray[np.int64]
-    table: NDArray[np.float64]
-    mask: NDArray[np.bool_]
-    free: Any
-    follows: Any = field(default=None, metadata={"plain": False})
-
-    def __post_init__(self) -> None:
-        if not self.name:
-            raise ValueError("a name is needed")
-
-
-INNER = st.builds(Inner, low=FLOATS, pair=st.tuples(st.integers(-9, 9), st.text(max_size=3)))
-OUTER = st.builds(
-    Outer,
-    name=st.text(min_size=1, max_size=5),
-    kind=st.sampled_from("ab"),
-    inner=INNER,
-    many=st.lists(INNER, max_size=3).map(tuple),
-    maybe=st.none() | INNER,
-    by_name=st.dictionaries(st.text(max_size=3), FLOATS, max_size=3),
-    where=st.sampled_from([Path("a"), Path("b/c")]),
-    sure=st.booleans(),
-    counts=st.lists(st.integers(-(2**40), 2**40), max_size=4).map(lambda x: np.array(x, np.int64)),
-    table=st.lists(FLOATS, min_size=4, max_size=4).map(lambda x: np.array(x).reshape(2, 2)),
-    mask=st.lists(st.booleans(), max_size=4).map(lambda x: np.array(x, np.bool_)),
-    free=JSON,
-)
-
-
-@given(OUTER)
-def test_a_dataclass_comes_back_from_json_with_every_type_and_bit(outer):
-    plain = json.loads(json.dumps(to_plain(outer)))
-    found = from_plain(Outer, plain, "the outer")
-    for name in ("counts", "table", "mask"):
-        one, other = getattr(outer, name), getattr(found, name)
-        assert one.dtype == other.dtype
-        assert one.tobytes() == other.tobytes()
-    rest = [name for name in Outer.__dataclass_fields__ if name not in ("counts", "table", "mask")]
-    assert [getattr(found, name) for name in rest] == [getattr(outer, name) for name in rest]
-
-
-SOUND = {
-    "name": "x", "kind": "a", "inner": {"low": 0.5, "pair": [1, "a"]}, "many": [], "maybe": None, "by_name": {},
-    "where": "a", "sure": True, "counts": [1], "table": [[0.5]], "mask": [True], "free": None,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"name": 3}, r"the outer\.name must be of type str"),
-        ({"name": ""}, "the outer holds a value of the wrong kind: a name is needed"),
-        ({"kind": "c"}, r"the outer\.kind must be one of 'a', 'b'"),
-        ({"inner": {"low": 0.5}}, r"the outer\.inner has unknown keys none and lacks pair"),
-        ({"inner": {"low": "0.5", "pair": [1, "a"]}}, r"the outer\.inner\.low must be of type float"),
-        ({"inner": {"low": 0.5, "pair": [1]}}, r"inner\.pair must hold 2 values"),
-        ({"many": [{"low": 1, "pair": [True, "a"]}]}, r"the outer\.many\[0\]\.pair\[0\] must be of type int"),
-        ({"by_name": {"a": True}}, r"the outer\.by_name\.a must be of type float"),
-        ({"counts": [1.5]}, r"the outer\.counts must be an array of int64"),
-        ({"counts": [[1], [1, 2]]}, r"the outer\.counts must be an array of int64"),
-        ({"table": ["a"]}, r"the outer\.table must be an array of float64"),
-        ({"sure": 1}, r"the outer\.sure must be of type bool"),
-        ({"more": 1}, "has unknown keys more and lacks none"),
-        ({"follows": 1}, "has unknown keys follows"),
+        b'{"a": "\xff"}',
+        b"[" * 5000,
+        b"[" * 200 + b"]" * 200,
     ],
 )
-def test_a_value_of_the_wrong_kind_is_told_with_its_place(change, message):
-    from_plain(Outer, SOUND, "the outer")
-    with pytest.raises(OwnError, match=message):
-        from_plain(Outer, SOUND | change, "the outer", error=OwnError)
+def test_json_that_is_not_plain_is_refused(data):
+    with pytest.raises(OursError, match=r"the list is n(ot valid JSON|ested)"):
+        parse_json(data, where="the list", error=OursError)
+
+
+def test_json_that_would_take_much_more_memory_than_its_file_is_refused_before_it_is_parsed(monkeypatch):
+    monkeypatch.setattr(json, "loads", lambda *args, **kwargs: pytest.fail("was parsed"))
+    for piece in (b"{},", b"[],", b'"",', b"0,"):
+        many = piece * (documents.MOST_MEMORY // 40)
+        with pytest.raises(DocumentError, match="of memory"):
+            parse_json(b"[" + many[:-1] + b"]", where="x")
+
+
+def test_equal_values_have_one_spelling():
+    assert canonical({"b": 1, "a": ("é", 0.5)}) == '{"a":["é",0.5],"b":1}'.encode()
+    with pytest.raises(ValueError):
+        canonical([float("nan")])
+
+
+def test_unknown_and_missing_keys_are_both_named():
+    with pytest.raises(
+        OursError, match=r"the card has unknown keys: 'epoch' \(did you mean 'epochs'\?.*lacks.*'epochs'"
+    ):
+        known_keys({"epoch": 1}, {"epochs"}, "the card", error=OursError)
+    known_keys({"a": 1}, {"a"}, "the card", optional={"b"})

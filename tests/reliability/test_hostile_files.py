@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import random
 import shutil
@@ -152,7 +153,8 @@ def forge(path: str, first: int, count: int) -> dict[str, Any]:
         **{str(p.relative_to(good)): forge_shard for p in sorted((good / "store").rglob("*.h5"))},
     }
     for name in installed_heads():
-        head_class(name)
+        for library in head_class(name).computes_with:  # they are loaded before it is watched what a file loads
+            importlib.import_module(library)
     for reader, file in {reader: file for file, reader in readers.items()}.items():
         whole = (good / file).read_bytes()
         with contextlib.suppress(*OURS, ValueError):  # libraries are loaded before memory is measured

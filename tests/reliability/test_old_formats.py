@@ -111,7 +111,7 @@ def test_a_head_and_a_report_of_a_newer_format_are_refused_by_name(tmp_path, fig
 
 def test_there_are_golden_files_of_every_format_version():
     """Whoever raises a version writes what the test above reads for ever."""
-    from cer_fusion.fusion.keeping.head_info import FORMAT_VERSION as HEAD_VERSION
+    from cer_fusion.fusion.keeping.head import FORMAT_VERSION as HEAD_VERSION
 
     for found, newest in ((GOLDEN, shard.FORMAT_VERSION), (HEADS, HEAD_VERSION)):
         assert {path.name.partition("-")[0] for path in found} == {f"v{n}" for n in range(1, newest + 1)}

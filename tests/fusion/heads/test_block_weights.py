@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from cer_fusion.fusion import HeadConfigError, load_head, make_head, save_head
 from cer_fusion.fusion.heads.base import softmax
-from cer_fusion.fusion.heads.block_weights import FOLDS, _votes, learned_block_weights
-from cer_fusion.fusion.heads.holdout import stratified_folds
+from cer_fusion.fusion.heads.calibration import stratified_folds
+from cer_fusion.fusion.heads.weighted import FOLDS, _votes, learned_block_weights
 
 WIDTHS = {"clear": 16, "blurred": 16, "noise": 16}
 
@@ -84,7 +84,7 @@ def test_the_votes_of_all_blocks_are_the_logits_of_rows_not_seen():
     for number in range(FOLDS):
         seen = fold != number
         head = make_head("linear", standardize="none").fit(X[seen], y[seen])
-        found = softmax(votes.sum(axis=1) + others)[~seen]
+        found = softmax(votes.sum(axis=0) + others)[~seen]
         np.testing.assert_allclose(found, head.predict_proba(X[~seen]), atol=1e-6)
 
 
@@ -97,7 +97,7 @@ def test_a_class_of_one_row_does_not_stop_the_learning():
 
 def test_weights_are_logged(caplog):
     X, y = blocks_of_signal_and_noise(0)
-    with caplog.at_level(logging.INFO, logger="cer_fusion.fusion.heads.block_weights"):
+    with caplog.at_level(logging.INFO, logger="cer_fusion.fusion.heads.weighted"):
         make_head("weighted", blocks=WIDTHS, weights="learned").fit(X, y)
     assert "learned weights: clear=0." in caplog.text
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cer_fusion.fusion import HeadConfigError, head_names, make_head
 from cer_fusion.fusion.heads import head_presets, installed_heads
-from cer_fusion.fusion.heads.symmetric_trees import SymmetricTrees
+from cer_fusion.fusion.heads.trees import SymmetricTrees
 from cer_fusion.kit.errors import MissingExtraError
 
 BOOSTED = ["xgboost", "lightgbm", "catboost"]
@@ -41,7 +41,7 @@ def test_the_papers_settings_are_a_preset_of_the_mlp():
 @pytest.mark.parametrize("name", ["lightgbm", "catboost"])
 def test_a_library_that_is_missing_is_named_with_the_command_that_installs_it(name, faces, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "cer_fusion.fusion.heads.lgbm", raising=False)
+    monkeypatch.delitem(sys.modules, "cer_fusion.fusion.heads.boosted", raising=False)
     with pytest.raises(MissingExtraError, match=rf"pip install 'cer-fusion\[{name}\]'"):
         make_head(name).fit(faces.X, faces.y)
 
@@ -61,7 +61,7 @@ def test_a_number_of_threads_that_is_none_is_refused(name, n_jobs, faces):
 @pytest.mark.parametrize("k", [2, 4])
 def test_copied_trees_answer_as_catboosts_own(k, faces, more_faces):
     import catboost
-    from cer_fusion.fusion.heads.cat import as_json
+    from cer_fusion.fusion.heads.boosted import as_json
 
     settings = {"loss_function": "MultiClass", "iterations": 12, "depth": 3, "thread_count": 1}
     model = catboost.CatBoost({**settings, "allow_writing_files": False})

@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cer_fusion.fusion.errors import SweepError
-from cer_fusion.fusion.heads.mixes import MIXES, SMALLEST, mixed
-from cer_fusion.fusion.heads.mixing import counted, decisions, totals
+from cer_fusion.fusion.heads.mixing import MIXES, SMALLEST, counted, decisions, mixed, totals
 from cer_fusion.fusion.judging.metrics import scores
 from cer_fusion.fusion.judging.resampling import bootstrap
 from cer_fusion.fusion.sweeps.curve import choose, curve, decision_curve

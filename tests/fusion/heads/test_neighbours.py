@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cer_fusion.fusion import HeadConfigError, make_head
 from cer_fusion.fusion.heads.base import softmax
-from cer_fusion.fusion.heads.ncm import unit_rows
+from cer_fusion.fusion.heads.neighbours import unit_rows
 
 
 @pytest.mark.parametrize("name", ["ncm", "knn"])

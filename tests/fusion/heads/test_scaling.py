@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cer_fusion.fusion import HeadConfigError
-from cer_fusion.fusion.heads.normalizing import BlockNormalizer
-from cer_fusion.fusion.heads.scaling import BlockScaler
+from cer_fusion.fusion.heads.scaling import BlockNormalizer, BlockScaler
 
 
 @pytest.mark.parametrize("kind", ["standard", "l2", "power"])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import threadpoolctl
 from cer_fusion.fusion import HeadConfigError, load_head, make_head, save_head
-from cer_fusion.fusion.heads import head_settings, thread_counts
+from cer_fusion.fusion.heads import head_settings, settings
 
 from tests.fusion.heads.conftest import QUICK, every_head
 
@@ -48,7 +48,7 @@ def test_a_number_of_threads_that_is_none_is_refused_by_every_head(name, threads
 
 @every_head
 def test_without_a_number_no_head_has_more_threads_than_cores(name, faces, monkeypatch):
-    monkeypatch.setattr(thread_counts, "whole_cores", lambda: 1)
+    monkeypatch.setattr(settings, "whole_cores", lambda: 1)
     with threadpoolctl.threadpool_limits(limits=2):
         head = with_threads(name, None, blocks=faces.widths).fit(faces.X, faces.y)
         assert set(head.fit_threads_.values()) == {1}

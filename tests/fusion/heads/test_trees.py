@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cer_fusion.fusion import HeadConfigError, make_head
-from cer_fusion.fusion.heads.pca import BlockPCA
+from cer_fusion.fusion.heads.scaling import BlockPCA
 from cer_fusion.fusion.heads.trees import Trees
 from sklearn.ensemble import HistGradientBoostingClassifier
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cer_fusion.fusion.errors import PredictionsError
-from cer_fusion.fusion.keeping.predictions import Predictions, read_predictions, write_predictions
+from cer_fusion.fusion.keeping.answers import Predictions, read_predictions, write_predictions
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -94,7 +94,7 @@ def test_predictions_that_could_not_be_read_back_are_refused(changes, message):
         ("sample_id,label,predicted,a,b\n1,,a,1,x\n", r"p\.csv:2: could not convert"),
         ("sample_id,label,predicted,a,b\n1,,b,1,0\n", r"p\.csv:2: predicted 'b', but 'a'"),
         ("sample_id,label,predicted,a,b\n1,,a,nan,0\n", "finite"),
-        ('sample_id,label,predicted,a,b\n"1,,a,nan,0\n', r"p\.csv:2: a quote is never closed"),
+        ('sample_id,label,predicted,a,b\n"1,,a,nan,0\n', r"p\.csv:2: unexpected end of data"),
     ],
 )
 def test_a_file_that_is_no_predictions_is_refused_with_file_and_line(tmp_path, text, message):
@@ -107,7 +107,7 @@ def test_a_missing_or_binary_file_is_named(tmp_path):
     with pytest.raises(PredictionsError, match=r"gone\.csv"):
         read_predictions(tmp_path / "gone.csv")
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(PredictionsError, match=r"b\.csv:1: not utf-16 text"):
+    with pytest.raises(PredictionsError, match=r"b\.csv is not UTF-8"):
         read_predictions(tmp_path / "b.csv")
 
 

@@ -13,7 +13,8 @@ import pytest
 import threadpoolctl
 from cer_fusion.fusion import HeadMismatchError, SavedHeadError, load_head, read_head_info, save_head
 from cer_fusion.fusion.heads import head_settings, installed_heads
-from cer_fusion.fusion.keeping.head_info import _canonical, _rendered, decoded, encoded
+from cer_fusion.fusion.keeping.head import _rendered, decoded, encoded
+from cer_fusion.kit import canonical
 
 from tests.fusion.heads.conftest import CLASSES, QUICK, Faces, every_head, quick_head
 
@@ -29,7 +30,7 @@ def resealed(folder: Path, **changes) -> None:
     body = json.loads((folder / "head.json").read_bytes())
     body.update(changes)
     body.pop("digest")
-    body["digest"] = hashlib.sha256(_canonical(body)).hexdigest()
+    body["digest"] = hashlib.sha256(canonical(body)).hexdigest()
     (folder / "head.json").write_bytes(_rendered(body))
 
 
@@ -334,7 +335,7 @@ def test_an_interrupted_write_leaves_nothing_behind(kept, faces, monkeypatch):
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cer_fusion.fusion.keeping.saved.os.fsync", full)
+    monkeypatch.setattr("cer_fusion.fusion.keeping.head.os.fsync", full)
     for folder in (kept, kept.parent / "new"):
         with pytest.raises(SavedHeadError, match="No space left on device"):
             save_head(fitted("linear", faces), folder, fingerprints={}, overwrite=True)

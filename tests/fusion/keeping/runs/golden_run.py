@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cer_fusion.fusion.keeping.runs.folder import FORMAT_VERSION
+from cer_fusion.fusion.keeping.runs import FORMAT_VERSION
 
 from tests.fusion.kept import kept
 

@@ -5,7 +5,7 @@ import json
 import platform
 from types import SimpleNamespace
 
-from cer_fusion.fusion.keeping.runs.environment import LIBRARIES, device_of, environment
+from cer_fusion.fusion.keeping.runs import LIBRARIES, device_of, environment
 
 
 def test_the_environment_names_versions_threads_and_device_and_nobody():

@@ -1,0 +1,170 @@
+"""`cer-feat backbones` and `inspect`: what embeds pictures; what a file of weights is, and a clean copy of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from cer_fusion.commands import options as opt
+from cer_fusion.commands.console import escape, out, out_json, out_table, say, size_text
+from cer_fusion.commands.outputs import check_outputs
+
+if TYPE_CHECKING:
+    from cer_fusion.backbones import CheckpointInfo
+    from cer_fusion.backbones.candidates import Candidate
+
+
+_SHOWN = 8
+
+
+def backbones(as_json: opt.Json = False) -> None:
+    """List the backbones: blocks, input, parameters, default weights.
+
+    Example: cer-feat backbones
+    """
+    from cer_fusion.backbones import catalogue
+
+    rows = catalogue()
+    if as_json:
+        out_json(rows)
+        return
+    table = []
+    for row in rows:
+        blocks = ", ".join(f"{name} {width}" for name, width in (row["blocks"] or {}).items()) or "the model's"
+        size = f"{row['size_px']} px" if row["size_px"] else "the model's"
+        missing = "the model's" if "<" in row["name"] else "none: name them"
+        parameters = f"{row['parameters']:,}" if row["parameters"] else "-"
+        table.append([row["name"], blocks, size, parameters, row["default_weights"] or missing])
+    out_table(["backbone", "blocks", "input", "parameters", "default weights"], table, left=5)
+    for row in rows:
+        options = ", ".join(f"{name}={value}" for name, value in row["options"].items())
+        out(f"{row['name']}: {row['note']}\n  --option {options}")
+
+
+@opt.forms(converting=opt.Form("is for the file that --convert names", ("overwrite",)))
+def inspect(
+    ctx: typer.Context,
+    checkpoint: Annotated[Path, typer.Argument(help="Weights: .safetensors, .pth, .pth.tar, .ckpt, .bin.")],
+    convert: Annotated[
+        Path | None,
+        typer.Option("--convert", help="Write the weights to this .safetensors, under their public names."),
+    ] = None,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Open a checkpoint without running code from it; say what it is, which backbone takes it, and how.
+
+    Exit status 1 if it is no checkpoint. A file that no backbone takes is still described, and can be converted.
+
+    Example: cer-feat inspect manet_rafdb.pth.tar --convert manet_rafdb.safetensors
+    """
+    opt.only(ctx, converting=convert is not None)
+    if convert is None:
+        from cer_fusion.backbones import inspect_checkpoint
+
+        info, converted = inspect_checkpoint(checkpoint), None
+    else:
+        if convert.suffix != ".safetensors" or not convert.absolute().parent.is_dir():
+            raise typer.BadParameter(
+                f"must be a .safetensors file in a folder that is there, however: {convert}", param_hint="--convert"
+            )
+        check_outputs({"--convert": convert}, overwrite=overwrite, apart_from=[checkpoint])
+        info, converted = _converted(checkpoint, convert, overwrite)
+    if as_json:
+        out_json(info.to_dict() | {"converted": converted})
+    else:
+        _print_info(info)
+    if converted is not None and not as_json:
+        say(
+            f"wrote [bold]{escape(convert)}[/]: {converted['tensors']:,} tensors, {size_text(converted['nbytes'])}; "
+            f"same digest, so the same feature"
+        )
+        if converted["left_out"]:
+            dropped = ", ".join(f"{key} ({text})" for key, text in converted["left_out"].items())
+            say(f"not in it, as it is no weight: {escape(dropped)}")
+
+
+def _converted(checkpoint: Path, target: Path, overwrite: bool) -> tuple[CheckpointInfo, dict[str, Any]]:
+    """Write the same weights as clean safetensors; what the checkpoint is, and what was written."""
+    from cer_fusion.backbones.converting import convert_checkpoint
+    from cer_fusion.featstore.rows.files import write_output
+
+    made = convert_checkpoint(checkpoint)
+    write_output(target, made.data, overwrite=overwrite)
+    return made.info, {
+        "path": str(target),
+        "tensors": made.tensors,
+        "nbytes": len(made.data),
+        "digest": made.info.digest,
+        "left_out": made.left_out,
+    }
+
+
+def _print_info(info: CheckpointInfo) -> None:
+    reader = {"stub unpickler": "a reader that runs no code"}
+    named = ", ".join(info.code[:_SHOWN]) + (f" and {len(info.code) - _SHOWN} more" if len(info.code) > _SHOWN else "")
+    rows = [
+        ("is", info.looks_like),
+        ("form", f"{info.form}, opened by {reader.get(info.opened_by, info.opened_by)}"),
+        ("weights in", f"entry {info.entry!r}" if info.entry else "the file itself"),
+        ("names begin", f"{info.prefix!r}, stripped" if info.prefix else "as the network's"),
+        ("holds", f"{info.tensors:,} tensors, {info.parameters:,} numbers, {', '.join(info.dtypes)}"),
+        ("heads", ", ".join(f"{layer} {width}-way" for layer, width in info.heads.items()) or "none"),
+        ("digest", info.digest),
+        ("beside them", ", ".join(f"{key}: {text}" for key, text in info.extras.items()) or "nothing"),
+        ("code", f"names {named}; none of it was run" if info.code else "names none"),
+    ]
+    if info.trained:
+        rows.insert(1, ("card says", _trained_text(info.trained)))
+    out(info.path)
+    for title, text in rows:
+        out(f"  {title:<12} {text}")
+    if info.candidates:
+        _print_candidates(info.candidates)
+    for note in info.notes:
+        out(f"note: {note}")
+    if info.commands:
+        out("use it:")
+        for command in info.commands:
+            out(f"  {command}")
+    else:
+        out(f"no backbone of ours takes it as it is: {info.advice}")
+
+
+def _trained_text(trained: dict[str, Any]) -> str:
+    """`timm:resnet18, fine-tuned by recipe default; 7 classes: A, B, …; epoch 3: validation accuracy 0.61, …`."""
+    best = trained["best"]
+    return (
+        f"{trained['backbone']}, fine-tuned by recipe {trained['recipe']}; {len(trained['classes'])} classes: "
+        f"{', '.join(trained['classes'])}; epoch {best['epoch']}: validation accuracy {best['valid_accuracy']:.4f}, "
+        f"macro F1 {best['valid_macro_f1']:.4f}"
+    )
+
+
+def _print_candidates(candidates: tuple[Candidate, ...]) -> None:
+    """One row a backbone, then the first names of what is amiss or left out."""
+    table = [
+        [
+            " ".join([each.backbone, *(f"{key}={value}" for key, value in each.options.items())]),
+            "yes" if each.fits else "no",
+            f"{each.share:.0%}",
+            each.missing,
+            each.unexpected,
+            each.misshapen,
+            len(each.left_out),
+        ]
+        for each in candidates
+    ]
+    columns = ["backbone", "takes it", "has of it", "missing", "unexpected", "misshapen", "left out"]
+    out_table(columns, table, left=2)
+    for each, row in zip(candidates, table, strict=True):
+        if each.first:
+            count = each.missing + each.unexpected + each.misshapen
+            more = f" and {count - len(each.first)} more" if count > len(each.first) else ""
+            out(f"{row[0]}: {', '.join(each.first)}{more}")
+        if each.refusal:
+            out(f"{row[0]}: {each.refusal.splitlines()[0]}")
+        if each.fits and each.left_out:
+            more = f" and {len(each.left_out) - 3} more" if len(each.left_out) > 3 else ""
+            out(f"{row[0]} leaves out: {', '.join(each.left_out[:3])}{more}")

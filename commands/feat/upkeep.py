@@ -1,0 +1,199 @@
+"""`cer-feat verify`, `gc`, `compact`: keep a store sound and small."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from cer_fusion.commands import options as opt
+from cer_fusion.commands.console import FAILED, escape, out, out_json, out_table, progress_bar, say, size_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cer_fusion.featstore import Feature, Manifest
+    from cer_fusion.featstore.upkeep.compaction import CompactReport
+    from cer_fusion.featstore.upkeep.garbage import Garbage
+
+
+def verify(
+    store: opt.StorePath = opt.DEFAULT_STORE,
+    data: opt.StoredData = None,
+    images: Annotated[bool, typer.Option("--images", help="Also compare every picture with its row's digest.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Set damaged shards aside, mend feature.json; nothing is deleted.")
+    ] = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Read every byte of the store and compare it with its digests; exit status 1 if something is wrong.
+
+    Example: cer-feat verify --images --store features
+    """
+    from cer_fusion.featstore import Store
+    from cer_fusion.featstore import verify as run_verify
+
+    with progress_bar() as step:
+        report = run_verify(Store(store), dataset=data, images=images, repair=repair, progress=step)
+    if as_json:
+        out_json({**vars(report), "problems": [vars(p) for p in report.problems]})
+    else:
+        for problem in report.problems:
+            out(f"{problem.where}\n  {problem.what}")
+        looked = f"{report.shards:,} shards, {report.rows:,} rows, {size_text(report.nbytes)}"
+        looked += f", {report.pictures:,} pictures" if images else ""
+        out(f"{looked}: {len(report.problems):,} problems" if report.problems else f"{looked}: all as written")
+    for path in report.mended:
+        say(f"wrote {escape(path)} anew; the damaged one is beside it as damaged-{escape(path.name)}")
+    if report.set_aside:
+        say(f"set aside {len(report.set_aside)} shards; run the same cer-feat extract again to bring their rows back")
+    if report.problems:
+        raise typer.Exit(FAILED)
+
+
+def gc(
+    store: opt.StorePath = opt.DEFAULT_STORE,
+    data: opt.StoredData = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove it, for good; without, it is only listed.")] = False,
+    unlisted: Annotated[
+        bool, typer.Option("--unlisted", help="Also shards none of whose samples is in the manifest any more.")
+    ] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="Also shards superseded within the last hour, which readers may have open.")
+    ] = False,
+    as_json: opt.Json = False,
+) -> None:
+    """List what the store no longer needs, or remove it with --delete; no view changes.
+
+    Superseded shards, damaged ones whose rows are back, and what killed writers left. Younger than an hour, they stay.
+
+    Example: cer-feat gc --delete --store features
+    """
+    from cer_fusion.featstore import Store
+    from cer_fusion.featstore.upkeep.garbage import find_garbage, remove_garbage
+
+    opened = Store(store)
+    found = find_garbage(opened, dataset=data, unlisted=unlisted, now=now)
+    known = {item.path for item in found}
+    everything = found if now else find_garbage(opened, dataset=data, unlisted=unlisted, now=True)
+    waiting = [item for item in everything if item.path not in known]
+    nbytes = sum(item.nbytes for item in found)
+    if delete:
+        with progress_bar() as step:
+            remove_garbage(found, progress=step)
+    if as_json:
+        items = [{"path": str(item.path), "nbytes": item.nbytes, "why": item.why} for item in found]
+        out_json({"garbage": items, "nbytes": nbytes, "removed": delete, "waiting": len(waiting)})
+        return
+    _print_garbage(found, opened.path)
+    if found:
+        out(f"{'removed' if delete else 'would remove'} {len(found):,} files, {size_text(nbytes)}")
+        if not delete:
+            say("nothing was removed: add [bold]--delete[/] to do it")
+    else:
+        out("nothing to remove")
+    if waiting:
+        more = size_text(sum(item.nbytes for item in waiting))
+        say(
+            f"{len(waiting):,} more shards ({more}) gave way to others within the last hour, and readers may have them "
+            f"open: come back later, or add [bold]--now[/]"
+        )
+
+
+@opt.forms(
+    done=opt.Form("removes old shards, and --dry-run changes nothing", ("now",)),
+)
+def compact(
+    ctx: typer.Context,
+    feature: Annotated[
+        str | None, typer.Argument(help="A feature's name, or name@fingerprint.", show_default="all of the dataset")
+    ] = None,
+    data: opt.StoredData = None,
+    store: opt.StorePath = opt.DEFAULT_STORE,
+    shard_rows: Annotated[int, typer.Option("--shard-rows", min=1, help="Samples per shard.")] = 2048,
+    drop_unlisted: Annotated[
+        bool, typer.Option("--drop-unlisted", help="Leave out rows of samples that are not in the manifest.")
+    ] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="Remove the old shards at once: nobody is reading this feature.")
+    ] = False,
+    dry_run: opt.DryRun = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Rewrite a feature's small or partly superseded shards as full ones, in manifest order; no view changes.
+
+    The old shards stay for readers that have them open, until cer-feat gc --delete removes them, an hour later.
+
+    Example: cer-feat compact manet --store features
+    """
+    from cer_fusion.featstore import Store
+    from cer_fusion.featstore.errors import DamagedShardError
+    from cer_fusion.featstore.upkeep.compaction import compact as run_compact
+
+    opt.only(ctx, done=not dry_run)
+    opened = Store(store)
+    dataset = opened.dataset(data)
+    manifest = opened.manifest(dataset)
+    entries, left = [], 0
+    for found in opened.usable_features(dataset) if feature is None else [opened.feature(feature, dataset)]:
+        try:
+            with progress_bar() as step:
+                report = run_compact(
+                    found,
+                    manifest,
+                    shard_rows=shard_rows,
+                    drop_unlisted=drop_unlisted,
+                    dry_run=dry_run,
+                    progress=step,
+                )
+        except DamagedShardError as error:
+            if feature is not None:
+                raise
+            left += 1
+            say(f"[bold red]{escape(found.label)} is left alone:[/] {escape(str(error))}")
+            continue
+        freed = _remove_replaced(found, manifest, report, drop_unlisted) if now and not dry_run else 0
+        entries.append({**vars(report), "replaced": [path.name for path in report.replaced], "freed": freed})
+        if not as_json:
+            _print_compact(report, freed, dry_run=dry_run, drop_unlisted=drop_unlisted)
+    if as_json:
+        out_json([{**entry, "dry_run": dry_run} for entry in entries])
+    elif not entries and not left:
+        out(f"dataset {dataset} has no features")
+    if left:
+        raise typer.Exit(FAILED)
+
+
+def _print_garbage(found: list[Garbage], root: Path) -> None:
+    rows = [[item.path.relative_to(root), item.why, size_text(item.nbytes)] for item in found]
+    if rows:
+        out_table(["file", "why", "size"], rows, left=2)
+
+
+def _remove_replaced(feature: Feature, manifest: Manifest, report: CompactReport, drop_unlisted: bool) -> int:
+    from cer_fusion.featstore.upkeep.garbage import feature_garbage, remove_garbage
+
+    found = feature_garbage(feature, manifest, unlisted=drop_unlisted, now=True)
+    return remove_garbage([item for item in found if item.path in report.replaced])
+
+
+def _print_compact(report: CompactReport, freed: int, *, dry_run: bool, drop_unlisted: bool) -> None:
+    about = "about " if dry_run and report.written else ""
+    after = f"{report.shards_after:,} shards ({about}{size_text(report.nbytes_after)})"
+    if report.written:
+        verb = "would become" if dry_run else "became"
+        out(f"{report.feature}: {report.shards_before:,} shards ({size_text(report.nbytes_before)}) {verb} {after}")
+    else:
+        out(f"{report.feature}: already compact, {after}")
+    if report.unlisted:
+        what = "left out" if drop_unlisted else "kept behind the others; leave them out with --drop-unlisted"
+        say(f"{report.unlisted:,} entries are of samples that are not in the manifest: {what}")
+    if report.by_others:
+        say(f"{report.by_others:,} entries were replaced by another run meanwhile, and stay where it put them")
+    if freed:
+        say(f"removed the old shards: {size_text(freed)} freed")
+    elif report.replaced and not dry_run:
+        unlisted = " --unlisted" if drop_unlisted and report.unlisted else ""
+        say(
+            f"{len(report.replaced):,} old shards still take room, since readers may have them open: free it in an "
+            f"hour with [bold]cer-feat gc{unlisted} --delete[/], or at once with [bold]cer-feat compact … --now[/]"
+        )

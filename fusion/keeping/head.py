@@ -1,0 +1,472 @@
+"""Fitted heads in a folder: JSON, safetensors and the library's own file, never a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+from cer_fusion.fusion.errors import HeadMismatchError, SavedHeadError
+from cer_fusion.kit import canonical, parse_json
+from cer_fusion.kit.errors import OutputExistsError
+from cer_fusion.kit.files import write_synced
+from cer_fusion.kit.folders import bring_back, whole_folder
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from cer_fusion.fusion.heads.base import Head
+
+
+INFO = "head.json"
+ARRAYS = "head.safetensors"
+KINDS = (".safetensors", ".ubj", ".txt", ".skops")
+"""Endings of the files beside `head.json`."""
+
+LARGEST_INFO = 2**20
+"""Bytes of `head.json` beyond which it is not read."""
+
+_BEFORE: Mapping[str, Mapping[str, Any]] = {"mlp": {"fusion": "concat"}}
+"""What a head did before it had a setting for it: kept heads that lack the setting did so."""
+
+
+def save_head(
+    head: Head,
+    folder: str | os.PathLike[str],
+    *,
+    fingerprints: Mapping[str, str],
+    class_set: Sequence[str] | None = None,
+    extra: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> HeadInfo:
+    """Write a fitted head into a new folder, whole or not at all.
+
+    Parameters
+    ----------
+    head : Head
+        Fitted.
+    folder : path
+        Made here; its parents too.
+    fingerprints : dict of feature name to fingerprint
+        Of the features whose blocks the head learned from, as a view gives them.
+    class_set : sequence of str, optional
+        Names of all classes in the order of their integer codes; None when labels are texts themselves.
+    extra : dict, optional
+        Anything JSON takes, for people: the dataset, the split, scores.
+    overwrite : bool
+        Replace a head that is there. A folder that holds anything else is never replaced.
+
+    Raises
+    ------
+    SavedHeadError
+        If the folder is in the way or cannot be written.
+    """
+    target = Path(folder)
+    state = head.state()
+    files = {ARRAYS: _safetensors(state.arrays), **state.files}
+    info = HeadInfo(
+        head=head.name,
+        params=encoded({k: v for k, v in head.get_params(deep=False).items() if k not in ("blocks", "random_state")}),
+        seed=head.seed_,
+        blocks=tuple(head.blocks_.items()),
+        classes=tuple(one.item() if isinstance(one, np.generic) else one for one in head.classes_),
+        class_set=None if class_set is None else tuple(class_set),
+        fingerprints=dict(fingerprints),
+        values=dict(state.values),
+        files={name: {"bytes": len(data), "sha256": _digest(data)} for name, data in files.items()},
+        versions=versions(head),
+        threads=dict(head.fit_threads_),
+        extra=dict(extra or {}),
+    )
+    files[INFO] = info.to_bytes()
+    if len(files[INFO]) > LARGEST_INFO:
+        raise SavedHeadError(f"{INFO} would be {len(files[INFO])} bytes, above {LARGEST_INFO}: shorten extra")
+    _refuse_what_is_there(target, overwrite)
+    try:
+        with whole_folder(target, overwrite=overwrite) as built:
+            for name, data in files.items():
+                write_synced(built / name, data)
+    except OutputExistsError as error:
+        raise SavedHeadError(str(error)) from None
+    except OSError as error:
+        raise SavedHeadError(
+            f"the head could not be written to {target}: {error.strerror or error}\n  nothing was left there"
+        ) from error
+    return HeadInfo.from_bytes(files[INFO], where=str(target / INFO))
+
+
+def read_head_info(folder: str | os.PathLike[str]) -> HeadInfo:
+    """Read what a kept head is, without its arrays.
+
+    Raises
+    ------
+    SavedHeadError
+        If `head.json` is missing, damaged, of a newer format, or no head's.
+    """
+    path = Path(folder) / INFO
+    bring_back(path.parent)
+    data = _read(path, LARGEST_INFO)
+    if len(data) > LARGEST_INFO:
+        raise SavedHeadError(f"{path} is longer than any head's file: more than {LARGEST_INFO} bytes")
+    return HeadInfo.from_bytes(data, where=str(path))
+
+
+def load_head(
+    folder: str | os.PathLike[str],
+    *,
+    blocks: Mapping[str, int] | None = None,
+    fingerprints: Mapping[str, str] | None = None,
+    classes: Sequence[Any] | None = None,
+) -> Head:
+    """Read a kept head back, fitted; with `blocks`, `fingerprints` or `classes`, refuse one made for others.
+
+    No byte reaches a parser before its digest is checked.
+
+    Raises
+    ------
+    SavedHeadError
+        If a file is missing, damaged, of a newer format, or no head's.
+    HeadMismatchError
+        If the head learned from other blocks, features or classes than asked about.
+    """
+    from cer_fusion.fusion.heads import head_class, todays
+
+    folder = Path(folder)
+    info = read_head_info(folder)
+    check_compatible(info, blocks=blocks, fingerprints=fingerprints, classes=classes)
+    data = {}
+    for name, entry in info.files.items():
+        size, digest = _file_digest(folder / name)
+        if size == entry["bytes"] and digest == entry["sha256"]:
+            data[name] = _read(folder / name, size)
+        if name not in data or _digest(data[name]) != entry["sha256"]:
+            raise SavedHeadError(
+                f"{folder / name} is damaged: expected {entry['bytes']} bytes of sha256 {entry['sha256'][:12]}…, "
+                f"found {size} of {digest[:12]}…\n  train the head again or restore the folder"
+            )
+    try:
+        from cer_fusion.fusion.heads.base import HeadState
+
+        arrays = _arrays(data.pop(ARRAYS))
+        state = HeadState(arrays=arrays, values=info.values, files=data)
+        params = {**_BEFORE.get(info.head, {}), **todays(decoded(info.params))}
+        head = head_class(info.head)(blocks=dict(info.blocks), random_state=info.seed, **params)
+        return head.restore(
+            state,
+            classes=np.array(info.classes),
+            widths=dict(info.blocks),
+            seed=info.seed,
+            threads=info.threads,
+        )
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        raise SavedHeadError(f"{folder} does not hold a whole {info.head!r} head: {error}") from error
+
+
+def check_compatible(
+    info: HeadInfo,
+    *,
+    blocks: Mapping[str, int] | None = None,
+    fingerprints: Mapping[str, str] | None = None,
+    classes: Sequence[Any] | None = None,
+) -> None:
+    """Refuse to use a head on what it did not learn from; None leaves a thing unchecked.
+
+    Parameters
+    ----------
+    info : HeadInfo
+        Of the kept head.
+    blocks : dict of block name to width
+        In the order in which they will be joined.
+    fingerprints : dict of feature name to fingerprint
+        Features the head does not know are no fault; those it knows must be there and equal.
+    classes : sequence
+        The class set's names in order, or the labels in order when the head was kept without a class set.
+
+    Raises
+    ------
+    HeadMismatchError
+        Naming the field, what the head expects and what was found.
+    """
+    if blocks is not None and tuple(blocks.items()) != info.blocks:
+        raise HeadMismatchError(
+            f"blocks: the head {info.head!r} expects {_pairs(info.blocks)} in this order, "
+            f"found {_pairs(blocks.items())}"
+            "\n  join the same features in the same order"
+        )
+    if fingerprints is not None:
+        for name, _ in info.blocks:
+            if not any(name == feature or name.startswith(f"{feature}.") for feature in info.fingerprints):
+                raise HeadMismatchError(
+                    f"fingerprints: the head {info.head!r} was kept without the fingerprint of block {name!r}, so "
+                    f"nothing tells which features it is for (it knows: {', '.join(info.fingerprints) or 'none'})"
+                    "\n  keep it with save_head(..., fingerprints=view.fingerprints)"
+                )
+        for feature, expected in info.fingerprints.items():
+            found = fingerprints.get(feature)
+            if found != expected:
+                raise HeadMismatchError(
+                    f"fingerprints: the head {info.head!r} learned from {feature}@{expected[:12]}, "
+                    f"found {'no such feature' if found is None else f'{feature}@{found[:12]}'}"
+                    "\n  extract with the same weights and preprocessing, or train a head on these features"
+                )
+    if classes is not None:
+        known = info.classes if info.class_set is None else info.class_set
+        if tuple(classes) != tuple(known):
+            raise HeadMismatchError(
+                f"classes: the head {info.head!r} expects {', '.join(map(str, known))} in this order, "
+                f"found {', '.join(map(str, classes))}\n  use data of the same class set, or train a head on this one"
+            )
+
+
+def _safetensors(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    from safetensors.numpy import save
+
+    return save({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)})
+
+
+def _arrays(data: bytes) -> dict[str, NDArray[Any]]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    if len(data) < 8 or int.from_bytes(data[:8], "little") > len(data) - 8:
+        raise ValueError(f"the header of {ARRAYS} is longer than the file")
+    try:
+        return dict(load(data))
+    except SafetensorError as error:
+        raise ValueError(f"{ARRAYS} is no safetensors file: {error}") from error
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _read(path: Path, most: int) -> bytes:
+    """Read at most one byte more than `most`: enough to see that a file is longer than it should be."""
+    try:
+        if not path.is_file() or path.is_symlink():
+            raise SavedHeadError(f"{path} is not there: no head was kept in this folder, or not a whole one")
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            return file.read(min(size, most) + 1)
+    except OSError as error:
+        raise SavedHeadError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _file_digest(path: Path) -> tuple[int, str]:
+    """Size and sha256 of a file, read in pieces: what lies there may be larger than memory."""
+    try:
+        if not path.is_file() or path.is_symlink():
+            raise SavedHeadError(f"{path} is not there: no head was kept in this folder, or not a whole one")
+        with path.open("rb") as file:
+            return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SavedHeadError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _refuse_what_is_there(target: Path, overwrite: bool) -> None:
+    bring_back(target)
+    if not (target.exists() or target.is_symlink()):
+        return
+    if not target.is_dir() or target.is_symlink():
+        raise SavedHeadError(f"{target} is there and is no folder; name another")
+    names = {path.name for path in target.iterdir()}
+    if names and (INFO not in names or any(name != INFO and Path(name).suffix not in KINDS for name in names)):
+        raise SavedHeadError(f"{target} holds things that are no head's ({', '.join(sorted(names)[:3])}); name another")
+    if names and not overwrite:
+        raise SavedHeadError(f"{target} holds a head already; name another folder or ask to overwrite it")
+
+
+def _pairs(items: Any) -> str:
+    return ", ".join(f"{name}={width}" for name, width in items)
+
+
+FORMAT: Final = "cer-head"
+FORMAT_VERSION: Final = 2
+WIDEST: Final = 2**20
+"""Columns beyond which no head is believed."""
+
+_SINCE: Final = {"threads": 2}  # the format version that brought a field, where not the first
+
+_FILE_NAME = re.compile(r"[a-z0-9][a-z0-9-]*\.(safetensors|ubj|txt|skops)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadInfo:
+    """Everything about a kept head but its arrays."""
+
+    head: str
+    """The name that `make_head` knows."""
+
+    params: dict[str, Any]
+    """Settings, as JSON takes them."""
+
+    seed: int
+    """The seed the fit used."""
+
+    blocks: tuple[tuple[str, int], ...]
+    """Names and widths in column order."""
+
+    classes: tuple[Any, ...]
+    """Labels in the order of the columns of `predict_proba`."""
+
+    class_set: tuple[str, ...] | None
+    """Names of all classes in the order of their integer codes, or None when labels are texts."""
+
+    fingerprints: dict[str, str]
+    """Of the features the head learned from."""
+
+    values: dict[str, Any]
+    """Small facts of the fit."""
+
+    files: dict[str, dict[str, Any]]
+    """Bytes and sha256 of every other file."""
+
+    versions: dict[str, str]
+    """Of the libraries that fitted it."""
+
+    threads: dict[str, int]
+    """Threads the fit computed with: of `blas` and `openmp`, of `torch` or a library of trees where it took part. Since
+    format version 2; empty in heads kept before."""
+
+    extra: dict[str, Any]
+    """What the caller wanted kept."""
+
+    def to_bytes(self) -> bytes:
+        """Return `head.json`: the fields, format and version, and the sha256 of the canonical text of all that."""
+        body: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION}
+        body |= {one.name: getattr(self, one.name) for one in fields(self)}
+        try:
+            body = json.loads(canonical(body))  # keys and tuples as they will be read
+            digest = hashlib.sha256(canonical(body)).hexdigest()
+            return _rendered({**body, "digest": digest})
+        except (TypeError, ValueError) as error:
+            raise SavedHeadError(f"something in this head cannot be kept as JSON: {error}") from error
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, where: str) -> Self:
+        """Read `head.json` back; `where` names it in errors.
+
+        Raises
+        ------
+        SavedHeadError
+            If it is damaged, of a newer format, holds unknown keys, or is no head's.
+        """
+        body = parse_json(data, where=where, error=SavedHeadError)
+        if not isinstance(body, dict):
+            raise SavedHeadError(f"{where} is no JSON object")
+        whole = dict(body)
+        digest = body.pop("digest", None)
+        if body.get("format") != FORMAT:
+            raise SavedHeadError(f"{where} is no {FORMAT} file: its format is {str(body.get('format'))[:40]!r}")
+        number = body.get("format_version")
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise SavedHeadError(f"{where} has no usable format_version: {str(number)[:40]!r}")
+        if number > FORMAT_VERSION:
+            raise SavedHeadError(
+                f"{where} is of {FORMAT} format version {number}, this program reads up to {FORMAT_VERSION}"
+                "\n  use the program that wrote it, or a newer one"
+            )
+        try:
+            found = hashlib.sha256(canonical(body)).hexdigest()
+            exact = _rendered(whole) == data  # not a blank more or less than was written
+        except ValueError as error:  # a number too large for a float, a lone surrogate
+            raise SavedHeadError(f"{where} is no JSON as this program writes it: {error}") from error
+        if digest != found or not exact:
+            raise SavedHeadError(f"{where} is damaged or was edited: its own digest does not match")
+        del body["format"], body["format_version"]
+        known = {one.name for one in fields(cls) if _SINCE.get(one.name, 1) <= number}
+        if set(body) != known:
+            odd = sorted(set(body) ^ known)
+            raise SavedHeadError(
+                f"{where} does not hold the fields of a head: {', '.join(odd)[:200]} unknown or missing"
+            )
+        return cls(**_checked({"threads": {}, **body}, where))
+
+
+def encoded(value: Any) -> Any:
+    """Return settings as JSON takes them: a dict whose keys are no texts becomes ``{"pairs": [[key, value], ...]}``."""
+    if isinstance(value, Mapping):
+        if all(isinstance(key, str) for key in value) and set(value) != {"pairs"}:
+            return {key: encoded(one) for key, one in value.items()}
+        return {"pairs": [[encoded(key), encoded(one)] for key, one in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return [encoded(one) for one in value]
+    return value.item() if hasattr(value, "item") else value
+
+
+def decoded(value: Any) -> Any:
+    """Undo `encoded`; lists come back as tuples."""
+    if isinstance(value, dict):
+        if set(value) == {"pairs"}:
+            return {decoded(key): decoded(one) for key, one in value["pairs"]}
+        return {key: decoded(one) for key, one in value.items()}
+    return tuple(decoded(one) for one in value) if isinstance(value, list) else value
+
+
+def versions(head: Head) -> dict[str, str]:
+    """Return the versions of Python and of the libraries that a head's fit runs through."""
+    found = {"python": platform.python_version()}
+    for name in ("numpy", "scikit-learn", "scipy", *head.computed_with()):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _rendered(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, indent=2, allow_nan=False, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _checked(body: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return the fields with lists as tuples, or say which has not the form it must have."""
+
+    def wrong(name: str) -> SavedHeadError:
+        return SavedHeadError(f"{where}: field {name!r} has not the form of a head's")
+
+    for name in ("params", "fingerprints", "values", "files", "versions", "threads", "extra"):
+        if not isinstance(body[name], dict):
+            raise wrong(name)
+    if not isinstance(body["head"], str):
+        raise wrong("head")
+    if isinstance(body["seed"], bool) or not isinstance(body["seed"], int):
+        raise wrong("seed")
+    blocks, classes, class_set = body["blocks"], body["classes"], body["class_set"]
+    if not isinstance(blocks, list) or not all(
+        isinstance(b, list) and len(b) == 2 and isinstance(b[0], str) and type(b[1]) is int and b[1] > 0 for b in blocks
+    ):
+        raise wrong("blocks")
+    if not blocks or len({name for name, _ in blocks}) < len(blocks) or sum(width for _, width in blocks) > WIDEST:
+        raise wrong("blocks")
+    if not isinstance(classes, list) or len(classes) < 2 or len({type(one) for one in classes}) > 1:
+        raise wrong("classes")
+    if not isinstance(classes[0], (str, int, float)):
+        raise wrong("classes")
+    if class_set is not None and not (isinstance(class_set, list) and all(isinstance(one, str) for one in class_set)):
+        raise wrong("class_set")
+    if not all(isinstance(value, str) for value in body["fingerprints"].values()):
+        raise wrong("fingerprints")
+    if not all(isinstance(value, str) for value in body["versions"].values()):
+        raise wrong("versions")
+    if not all(type(count) is int and count > 0 for count in body["threads"].values()):
+        raise wrong("threads")
+    for name, entry in body["files"].items():
+        if not _FILE_NAME.fullmatch(name):
+            raise SavedHeadError(f"{where} names a file that no head has: {name[:60]!r}")
+        if not isinstance(entry, dict) or set(entry) != {"bytes", "sha256"}:
+            raise wrong("files")
+        if type(entry["bytes"]) is not int or entry["bytes"] < 0 or not isinstance(entry["sha256"], str):
+            raise wrong("files")
+    return {
+        **body,
+        "blocks": tuple((name, width) for name, width in blocks),
+        "classes": tuple(classes),
+        "class_set": None if class_set is None else tuple(class_set),
+    }
