@@ -107,6 +107,14 @@ def parse_name(name: str) -> tuple[int, str] | None:
     return (int(match[1]), match[2]) if match else None
 
 
+def is_as_named(path: Path) -> bool:
+    """True if a shard's bytes have the sha256 that its name says."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    named = parse_name(path.name)
+    return named is not None and digest.startswith(named[1])
+
+
 def _check(rows: Rows) -> None:
     n = len(rows.ids)
     if len(rows.image_digests) != n:

@@ -163,7 +163,7 @@ def test_a_shard_that_vanishes_meanwhile_is_no_problem(filled, monkeypatch, when
         aside = files.set_aside
         monkeypatch.setattr(files, "set_aside", lambda path: (vanish(), aside(path))[1])
     else:
-        name = "read_header" if when == "header" else "_sha256"
+        name = "read_header" if when == "header" else "is_as_named"
         call = getattr(module, name)
         monkeypatch.setattr(module, name, lambda path: (vanish() if path == shard else None, call(path))[1])
     report = verify(filled, repair=True)
