@@ -20,8 +20,10 @@ from cer_fusion.kit import (
     unseal,
     write_sealed,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.kit import PATIENT
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -39,7 +41,7 @@ class OursNewerError(OursError):
     pass
 
 
-@settings(deadline=None)
+@PATIENT
 @given(CONTENTS)
 def test_a_content_comes_back_as_it_was(content):
     data = seal(content, kind="cer-thing", version=1)
@@ -48,7 +50,7 @@ def test_a_content_comes_back_as_it_was(content):
     assert json.loads(data)["digest"] == seal_digest(content, kind="cer-thing", version=1)
 
 
-@settings(deadline=None)
+@PATIENT
 @given(CONTENTS, st.data())
 def test_a_changed_byte_is_noticed(content, data):
     whole = seal(content, kind="cer-thing", version=1)
@@ -73,7 +75,7 @@ def test_every_flipped_bit_and_every_cut_is_noticed(monkeypatch, readable):
                 unseal(damaged, kind="cer-thing", version=1)
 
 
-@settings(deadline=None)
+@PATIENT
 @given(CONTENTS)
 def test_a_large_document_written_a_line_a_key_comes_back_too(content):
     with pytest.MonkeyPatch.context() as patch:

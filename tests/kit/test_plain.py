@@ -10,10 +10,12 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 from cer_fusion.kit import NOT_FINITE, NOT_KEPT, CerError, DocumentError, from_plain, seal, to_plain, unseal
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
+
+from tests.kit import PATIENT
 
 FloatArray = NDArray[np.float64]
 
@@ -102,14 +104,14 @@ def example(**changes: Any) -> dict[str, Any]:
     return {**plain, **changes}
 
 
-@settings(deadline=None)
+@PATIENT
 @given(EVERYTHING)
 def test_a_dataclass_comes_back_from_a_sealed_document_as_it_was(whole):
     data = seal(to_plain(whole), kind="t", version=1)
     assert from_plain(Everything, unseal(data, kind="t", version=1)) == whole
 
 
-@settings(deadline=None)
+@PATIENT
 @given(
     value=arrays.arrays(np.float64, SHAPES, elements=FLOATS),
     alike=arrays.arrays(np.bool_, SHAPES),
