@@ -1,0 +1,96 @@
+"""What every package's errors are made of.
+
+::
+
+    CerError                                the message as it was written, and what to do in it
+    ├── OutputExistsError (FileExistsError) the place of a result is taken, and nobody asked to replace it
+    ├── MissingExtraError (ImportError)     an optional library that is not installed
+    ├── DocumentError     (ValueError)      a JSON document that is damaged, foreign, or holds other values
+    │   ├── NewerFormatError                one that only a newer release reads
+    │   └── OlderFormatError                one that an older release wrote, and this one does not read
+    ├── TextError         (ValueError)      a text or table that cannot be read as it stands
+    └── WriteError        (OSError)         the file system refused a write
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Set
+
+_SHOWN = 12
+"""Known names beyond which a message does not list them all."""
+
+
+class CerError(Exception):
+    """Base of every error that is raised on purpose; its text is the message, whatever else the class is."""
+
+    def __str__(self) -> str:
+        """Return the message as it was written: `KeyError` would quote it, `OSError` look for a number and a name."""
+        return str(self.args[0]) if self.args else ""
+
+
+class OutputExistsError(CerError, FileExistsError):
+    """The place of a result is taken, and nobody asked to replace what is there."""
+
+
+class MissingExtraError(CerError, ImportError):
+    """An optional library that is not installed."""
+
+
+class DocumentError(CerError, ValueError):
+    """A JSON document that is damaged, foreign, or holds values of another kind."""
+
+
+class NewerFormatError(DocumentError):
+    """A document of a format version that only a newer release knows; never overwritten."""
+
+
+class OlderFormatError(DocumentError):
+    """A document of a format version that this release no longer reads."""
+
+
+class TextError(CerError, ValueError):
+    """A text or table that cannot be read as it stands; says the line."""
+
+
+class WriteError(CerError, OSError):
+    """The file system refused a write; what was there is as it was before."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the end of a message about an unknown name.
+
+    Letter case does not matter for nearness. Many known names are listed only where none is near.
+
+    Parameters
+    ----------
+    word : str
+    known : iterable of str
+        Listed in this order; a set in that of the alphabet.
+
+    Returns
+    -------
+    str
+        ``did you mean 'vit' or 'vits'? known: manet, vit, vits``, ``known: a, b, …`` or ``there are none yet``.
+    """
+    names = [str(name) for name in (sorted(known) if isinstance(known, Set) else dict.fromkeys(known))]
+    if not names:
+        return "there are none yet"
+    lowered: dict[str, list[str]] = {}
+    for name in names:
+        lowered.setdefault(name.casefold(), []).append(name)
+    found = difflib.get_close_matches(str(word).casefold(), list(lowered), n=3, cutoff=0.5)
+    close = [name for one in found for name in lowered[one]][:3]
+    shown = "known: " + ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    if not close:
+        return shown
+    meant = f"did you mean {' or '.join(map(repr, close))}?"
+    return f"{meant} {shown}" if len(names) <= _SHOWN else meant
+
+
+def listing(items: Iterable[str], limit: int = 3) -> str:
+    """Return the first few of many, for a message: ``a, b, c, … (37 in all)``."""
+    names = list(items)
+    if len(names) <= limit:
+        return ", ".join(names)
+    return ", ".join([*names[:limit], "…"]) + f" ({len(names):,} in all)"
