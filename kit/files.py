@@ -23,7 +23,7 @@ _NO_FOLDER_SYNC = {errno.EINVAL, errno.EBADF, errno.EOPNOTSUPP, errno.ENOSYS, er
 _ADVICE = {
     errno.ENOSPC: "make room",
     errno.EDQUOT: "the limit is your quota, not the disk: make room in it",
-    errno.EFBIG: "the limit is on single files: raise it (ulimit -f) or write smaller ones",
+    errno.EFBIG: "the limit is on single files: raise it (ulimit -f) or write smaller ones (of a store: --shard-rows)",
     errno.EIO: "the disk itself reports an error: look at the system's log, and at its cables or its server",
     errno.ENOTEMPTY: "somebody has put a file there since it was looked at",
     errno.EROFS: "the place is read-only: mount it for writing or name another place",
@@ -122,18 +122,20 @@ def sync_file(path: Path) -> None:
         os.close(fd)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the platform and the file system can do that at all."""
+def sync_folder(folder: Path) -> bool:
+    """Make the names in a folder durable; False where the platform or the file system cannot do that at all."""
     if os.name != "posix":  # Windows has no fsync for folders
-        return
+        return False
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
     except OSError as error:
         if error.errno not in _NO_FOLDER_SYNC:  # some network and FUSE mounts have no such call
             raise
+        return False
     finally:
         os.close(fd)
+    return True
 
 
 def name_new(temporary: Path, path: Path) -> bool:
@@ -169,12 +171,12 @@ def is_temporary(name: str) -> bool:
     return name.startswith(_TEMPORARY)
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path, *, error: type[Exception] = WriteError) -> None:
     """Create a folder and its parents, each name durable before anything is put inside.
 
     The nearest folder that is there already is made durable too: a run that was killed may have just made it.
     """
-    with reporting("make", path):
+    with reporting("make", path, error=error):
         chain = [path, *path.parents]
         there = next((i for i, folder in enumerate(chain) if os.path.isdir(folder)), len(chain) - 1)
         with contextlib.suppress(PermissionError):  # a folder that we may not open is not one that we made
@@ -219,11 +221,14 @@ def read_plain_file(path: Path, *, most_bytes: int) -> bytes:
         As of `open`, or with the reason as its `strerror`.
     """
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-    with open(os.open(path, flags), "rb") as file:
-        facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode):
+    descriptor = os.open(path, flags)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is not a plain file", str(path))
-        data = file.read(most_bytes + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(most_bytes + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > most_bytes:
         raise OSError(errno.EFBIG, f"it is larger than {most_bytes:,} bytes, and none of ours is", str(path))
     return data

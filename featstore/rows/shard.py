@@ -22,8 +22,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 import xxhash
-from cer_fusion.featstore.errors import DamagedShardError, FormatError, RowsError, listing
-from cer_fusion.featstore.rows import document
+from cer_fusion.featstore.errors import DamagedShardError, FormatError, NewerFormatError, RowsError
+from cer_fusion.kit.documents import check_version, parse_json
+from cer_fusion.kit.errors import listing
 
 FORMAT, FORMAT_VERSION = "cer-shard", 1
 CHUNK_ROWS = 256
@@ -234,7 +235,9 @@ def read_header(path: Path) -> ShardHeader:
     text = start[match.end() : end]
     if hashlib.sha256(text).hexdigest() != match[2].decode():
         raise damaged(path, "its header does not match its digest")
-    document.check_version(int(match[1]), FORMAT_VERSION, str(path), FORMAT)
+    check_version(
+        int(match[1]), FORMAT_VERSION, kind=FORMAT, where=str(path), error=FormatError, newer=NewerFormatError
+    )
     header = _parse_header(path, text)
     _check_places(header, end, size)
     return header
@@ -344,7 +347,7 @@ def _chunk_bytes(segment: Segment, chunk_rows: int) -> int:
 
 
 def _parse_header(path: Path, text: bytes) -> ShardHeader:
-    raw = document.parse(text, str(path))
+    raw = parse_json(text, where=str(path), error=FormatError)
     try:
         segments = {
             name: Segment(

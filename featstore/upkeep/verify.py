@@ -9,15 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cer_fusion.featstore.errors import FeatstoreError, FingerprintError, NewerFormatError
+from cer_fusion.featstore.errors import FeatstoreError, FingerprintError, FormatError, NewerFormatError
 from cer_fusion.featstore.extraction.plan import Counted
 from cer_fusion.featstore.manifests.manifest import Manifest
 from cer_fusion.featstore.pictures import pictures
-from cer_fusion.featstore.rows import document, files
+from cer_fusion.featstore.rows import files
 from cer_fusion.featstore.rows.feature import Feature, is_feature_folder, shard_paths
 from cer_fusion.featstore.rows.shard import damaged, is_as_named, parse_name, read_header, read_segment
 from cer_fusion.featstore.rows.spec import FeatureSpec
 from cer_fusion.featstore.store import Store, lacks_manifest, without_manifest_text
+from cer_fusion.kit.documents import parse_json
+from cer_fusion.kit.files import read_plain_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +226,9 @@ def _same_feature(folder: Path, store: Store) -> FeatureSpec | None:
 def _own_fields(path: Path, name: str) -> FeatureSpec | None:
     """The identity that a file still says, whatever its digest; whether it is the right one is for the caller."""
     try:
-        body = document.parse(path.read_bytes()[: document.MAX_BYTES], str(path))
+        body = parse_json(
+            read_plain_file(path, most_bytes=files.MAX_DOCUMENT_BYTES), where=str(path), error=FormatError
+        )
         return FeatureSpec(
             name=name, identity=body["identity"], blocks=dict(body["blocks"]), dtype=body["dtype"], described={}
         )

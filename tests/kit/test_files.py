@@ -250,7 +250,7 @@ def test_a_named_pipe_is_refused_instead_of_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="not a plain file"):
         read_plain_file(tmp_path / "pipe", most_bytes=10)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="not a plain file"):
         read_plain_file(tmp_path, most_bytes=10)
     (tmp_path / "a").write_bytes(b"0" * 11)
     with pytest.raises(OSError, match="larger than 10 bytes"):
