@@ -9,7 +9,6 @@ swapped in one step (`replace`).
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -24,8 +23,6 @@ from cer_fusion.kit.files import is_temporary as is_temporary
 from cer_fusion.kit.files import name_new, temporary_beside, write_synced
 
 _PATIENCE_S = 10.0
-_NO_DOCUMENT = {errno.EINVAL, errno.EFBIG, errno.ENXIO}
-"""What `kit.read_plain_file` says of a pipe, a folder, a socket, and what is too large."""
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 
 
@@ -95,14 +92,15 @@ def read_document(path: Path, kind: str, version: int) -> dict[str, Any]:
     OSError
         If it cannot be read just now: it may be sound.
     """
+    if path.exists() and not path.is_file():  # opening a named pipe would wait for ever
+        raise FormatError(f"{path} is not a file: this is not a complete {kind}")
     try:
-        data = kit.read_plain_file(path, most_bytes=MAX_DOCUMENT_BYTES)
+        with path.open("rb") as file:
+            data = file.read(MAX_DOCUMENT_BYTES + 1)
     except FileNotFoundError:
         raise FormatError(f"{path} is missing: this is not a complete {kind}") from None
-    except OSError as error:
-        if error.errno not in _NO_DOCUMENT:
-            raise
-        raise FormatError(f"{path} cannot be a {kind}: {error.strerror}") from None
+    if len(data) > MAX_DOCUMENT_BYTES:
+        raise FormatError(f"{path} is larger than {MAX_DOCUMENT_BYTES:,} bytes: no {kind} is")
     return documents.unseal(
         data, kind=kind, version=version, where=str(path), error=FormatError, newer=NewerFormatError
     )

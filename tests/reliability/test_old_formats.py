@@ -71,7 +71,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def test_a_document_of_a_newer_format_is_refused_by_name(document, kind, store):
     for path in store.glob(document):
         resealed(path, format_version=NEWER)
-    with pytest.raises(FormatError, match=rf"{kind} format version {NEWER}; this release reads up to \d+\n.*upgrade"):
+    with pytest.raises(FormatError, match=rf"{kind} version {NEWER}, made by a newer cer-fusion; this release reads version \d+\n.*upgrade"):
         Store(store).view(["toy_float32"])
 
 
