@@ -66,7 +66,7 @@ def finetune(
     store: opt.StorePath = opt.DEFAULT_STORE,
     root: opt.Root = None,
     device: opt.Device = "auto",
-    precision: Annotated[opt.Precision, typer.Option(help="The latter two are mixed with the first.")] = "float32",
+    precision: Annotated[opt.Precision, typer.Option(help="bfloat16 and float16 are mixed with float32.")] = "float32",
     readers: opt.Readers = 2,
     memory: Annotated[
         str | None,
