@@ -71,7 +71,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def test_a_document_of_a_newer_format_is_refused_by_name(document, kind, store):
     for path in store.glob(document):
         resealed(path, format_version=NEWER)
-    with pytest.raises(FormatError, match=rf"{kind} version {NEWER}, made by a newer cer-fusion; this release reads version \d+\n.*upgrade"):
+    text = rf"{kind} version {NEWER}, made by a newer cer-fusion; this release reads version \d+\n.*upgrade"
+    with pytest.raises(FormatError, match=text):
         Store(store).view(["toy_float32"])
 
 
@@ -91,7 +92,7 @@ def test_a_shard_of_a_newer_format_is_refused_by_name(mapped, store):
     known = f"cer-shard {shard.FORMAT_VERSION} ".encode()
     assert line.startswith(known)
     path.write_bytes(line.replace(known, b"cer-shard %d " % NEWER) + b"\n" + rest)
-    with pytest.raises(FormatError, match=rf"cer-shard format version {NEWER}; this release reads up to \d+"):
+    with pytest.raises(FormatError, match=rf"cer-shard version {NEWER}, made by a newer cer-fusion; this release reads"):
         Store(store).view(["toy_float32"], mapped=mapped)
     assert any(f"format version {NEWER}" in p.what or "sha256" in p.what for p in verify(Store(store)).problems)
 
