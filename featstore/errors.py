@@ -19,13 +19,12 @@ FeatstoreError
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+from cer_fusion.kit import errors as kit
+from cer_fusion.kit.errors import listing as listing
+from cer_fusion.kit.errors import nearest as nearest
 
-from cer_fusion.kit.errors import CerError
 
-
-class FeatstoreError(CerError):
+class FeatstoreError(kit.CerError):
     """Base of every error that this package raises on purpose."""
 
 
@@ -77,29 +76,9 @@ class TooManyErrors(FeatstoreError, RuntimeError):
     """More pictures failed than the run was told to accept."""
 
 
-class OutputExistsError(FeatstoreError, FileExistsError):
+class OutputExistsError(FeatstoreError, kit.OutputExistsError):
     """The place of a result is taken, and nobody asked to replace what is there."""
 
 
-class CommitError(FeatstoreError, OSError):
+class CommitError(FeatstoreError, kit.WriteError):
     """The file system refused a write; the store is as it was before."""
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Name the known words, the ones most like `word` first, for an error message."""
-    names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
-    if close:
-        return f"did you mean {' or '.join(map(repr, close))}?"
-    if not names:
-        return "there are none yet"
-    shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
-    return f"known: {shown}"
-
-
-def listing(items: Iterable[str], limit: int = 3) -> str:
-    """First few of many, for an error message: `a, b, c, … (37 in all)`."""
-    names = list(items)
-    if len(names) <= limit:
-        return ", ".join(names)
-    return ", ".join(names[:limit]) + f", … ({len(names)} in all)"

@@ -16,14 +16,14 @@ from cer_fusion.featstore.errors import (
     NewerFormatError,
     UnknownDatasetError,
     UnknownFeatureError,
-    nearest,
 )
 from cer_fusion.featstore.manifests.manifest import Manifest
 from cer_fusion.featstore.manifests.manifest_change import ManifestChange, change_of
-from cer_fusion.featstore.rows import document, files
+from cer_fusion.featstore.rows import files
 from cer_fusion.featstore.rows.feature import Feature, is_feature_folder, shard_paths, while_shards_change
 from cer_fusion.featstore.rows.spec import FeatureSpec, differences, valid_name
 from cer_fusion.featstore.rows.view import Request, View, build_view
+from cer_fusion.kit.errors import nearest
 
 FORMAT, FORMAT_VERSION = "cer-store", 1
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Store:
                 f"or name another with --store or CER_STORE"
             )
         try:
-            document.read(self.path / "store.json", FORMAT, FORMAT_VERSION)
+            files.read_document(self.path / "store.json", FORMAT, FORMAT_VERSION)
         except NewerFormatError:
             raise
         except FormatError as error:
@@ -76,7 +76,7 @@ class Store:
                     raise FormatError(_without_store_json(path))
                 raise FormatError(f"{path} is neither empty nor a feature store: name a new folder with --store")
             files.make_folder(path)
-            document.write(path / "store.json", FORMAT, FORMAT_VERSION, {})
+            files.write_document(path / "store.json", FORMAT, FORMAT_VERSION, {})
         return cls(path)
 
     def datasets(self) -> list[str]:

@@ -13,8 +13,9 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-from cer_fusion.featstore.errors import RowsError, listing
+from cer_fusion.featstore.errors import RowsError
 from cer_fusion.featstore.rows.feature import Feature
+from cer_fusion.kit.errors import listing
 
 Row = dict[str, npt.NDArray[Any]]
 """Block name to the (d,) numbers of one sample."""

@@ -19,8 +19,10 @@ from cer_fusion.featstore.errors import FeatstoreError, IncompleteError
 from cer_fusion.featstore.rows.shard import ShardHeader, damaged, verify_chunk
 
 FloatArray = npt.NDArray[np.float32]
+_NO_FD = {"trackfd": False} if sys.version_info >= (3, 13) else {}  # before 3.13 every map keeps a file open
 _PIECE_ROWS = 2048
 """Rows that one thread copies at a time."""
+log = logging.getLogger(__name__)
 
 
 class MappedBlock:
@@ -248,10 +250,6 @@ def _mapped_again(headers: Sequence[ShardHeader]) -> MappedFiles:
             f"  in folder: {path.parent}\n"
             f"  open the view again"
         ) from None
-
-
-log = logging.getLogger(__name__)
-_NO_FD = {"trackfd": False} if sys.version_info >= (3, 13) else {}  # before 3.13 every map keeps a file open
 
 
 def map_file(path: Path) -> npt.NDArray[np.uint8]:

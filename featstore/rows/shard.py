@@ -22,8 +22,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 import xxhash
-from cer_fusion.featstore.errors import DamagedShardError, FormatError, RowsError, listing
-from cer_fusion.featstore.rows import document
+from cer_fusion.featstore.errors import DamagedShardError, FormatError, NewerFormatError, RowsError
+from cer_fusion.kit.documents import check_version, parse_json
+from cer_fusion.kit.errors import listing
 
 FORMAT, FORMAT_VERSION = "cer-shard", 1
 CHUNK_ROWS = 256
@@ -105,6 +106,14 @@ def parse_name(name: str) -> tuple[int, str] | None:
     """(index, 32 hex digits) of a shard's file name, or None for any other file."""
     match = _NAME.fullmatch(name)
     return (int(match[1]), match[2]) if match else None
+
+
+def is_as_named(path: Path) -> bool:
+    """True if a shard's bytes have the sha256 that its name says."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    named = parse_name(path.name)
+    return named is not None and digest.startswith(named[1])
 
 
 def _check(rows: Rows) -> None:
@@ -226,7 +235,9 @@ def read_header(path: Path) -> ShardHeader:
     text = start[match.end() : end]
     if hashlib.sha256(text).hexdigest() != match[2].decode():
         raise damaged(path, "its header does not match its digest")
-    document.check_version(int(match[1]), FORMAT_VERSION, str(path), FORMAT)
+    check_version(
+        int(match[1]), FORMAT_VERSION, kind=FORMAT, where=str(path), error=FormatError, newer=NewerFormatError
+    )
     header = _parse_header(path, text)
     _check_places(header, end, size)
     return header
@@ -336,7 +347,7 @@ def _chunk_bytes(segment: Segment, chunk_rows: int) -> int:
 
 
 def _parse_header(path: Path, text: bytes) -> ShardHeader:
-    raw = document.parse(text, str(path))
+    raw = parse_json(text, where=str(path), error=FormatError)
     try:
         segments = {
             name: Segment(

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from cer_fusion.featstore.errors import FeatstoreError, FormatError
-from cer_fusion.featstore.rows import document
+from cer_fusion.featstore.rows import files
+from cer_fusion.kit.documents import canonical
 
 FORMAT, FORMAT_VERSION = "cer-feature", 1
 Dtype = Literal["float32", "float16"]
@@ -51,7 +52,7 @@ class FeatureSpec:
     def fingerprint(self) -> str:
         """sha256 in hex of identity, blocks and dtype."""
         fixed = {"identity": self.identity, "blocks": list(self.blocks.items()), "dtype": self.dtype}
-        return hashlib.sha256(document.canonical(fixed)).hexdigest()
+        return hashlib.sha256(canonical(fixed)).hexdigest()
 
     @property
     def folder(self) -> str:
@@ -68,12 +69,12 @@ class FeatureSpec:
             "dtype": self.dtype,
             "described": self.described,
         }
-        document.write(path, FORMAT, FORMAT_VERSION, body)
+        files.write_document(path, FORMAT, FORMAT_VERSION, body)
 
     @classmethod
     def read(cls, path: Path) -> FeatureSpec:
         """Read `feature.json`; raises FormatError if it does not say what its fingerprint says."""
-        body = document.read(path, FORMAT, FORMAT_VERSION)
+        body = files.read_document(path, FORMAT, FORMAT_VERSION)
         try:
             fingerprint = body.pop("fingerprint")
             spec = cls(**{**body, "blocks": dict(body["blocks"])})
@@ -111,6 +112,6 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") ->
         inner = [value for value in (a, b) if isinstance(value, Mapping)]
         if len(inner) == 2 or (inner and inner[0] and (key in old) != (key in new)):
             found += changes(a or {}, b or {}, f"{prefix}{key}.")
-        elif (key in old) != (key in new) or document.canonical(a) != document.canonical(b):  # 1 is not 1.0 there
+        elif (key in old) != (key in new) or canonical(a) != canonical(b):  # 1 is not 1.0 there
             found.append((f"{prefix}{key}", a, b))
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from cer_fusion.featstore.errors import DamagedShardError, FeatstoreError, Forma
 from cer_fusion.featstore.manifests.manifest import Manifest
 from cer_fusion.featstore.rows import files
 from cer_fusion.featstore.rows.feature import Feature, RowIndex, is_feature_folder
-from cer_fusion.featstore.rows.shard import ShardHeader, damaged, parse_name, read_header, read_strings
+from cer_fusion.featstore.rows.shard import ShardHeader, damaged, is_as_named, parse_name, read_header, read_strings
 from cer_fusion.featstore.rows.spec import valid_name
 from cer_fusion.featstore.store import Store
 
@@ -284,14 +283,12 @@ def _holders_of_lost_rows(
 
 
 def _check_bytes(path: Path) -> None:
-    parsed = parse_name(path.name)
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        intact = is_as_named(path)
     except FileNotFoundError:
         raise FeatstoreError(
             f"{path} went away while garbage was looked for: another command removed it\n"
             f"  what relies on it was kept; run the same command again"
         ) from None
-    if parsed is None or digest[:32] != parsed[1]:
+    if not intact:
         raise damaged(path, "its bytes do not match the sha256 in its name; what it supersedes was kept")

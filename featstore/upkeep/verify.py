@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cer_fusion.featstore.errors import FeatstoreError, FingerprintError, NewerFormatError
+from cer_fusion.featstore.errors import FeatstoreError, FingerprintError, FormatError, NewerFormatError
+from cer_fusion.featstore.extraction.plan import Counted
 from cer_fusion.featstore.manifests.manifest import Manifest
 from cer_fusion.featstore.pictures import pictures
-from cer_fusion.featstore.rows import document, files
+from cer_fusion.featstore.rows import files
 from cer_fusion.featstore.rows.feature import Feature, is_feature_folder, shard_paths
-from cer_fusion.featstore.rows.shard import damaged, parse_name, read_header, read_segment
+from cer_fusion.featstore.rows.shard import damaged, is_as_named, parse_name, read_header, read_segment
 from cer_fusion.featstore.rows.spec import FeatureSpec
 from cer_fusion.featstore.store import Store, lacks_manifest, without_manifest_text
+from cer_fusion.kit.documents import parse_json
+from cer_fusion.kit.files import read_plain_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +226,9 @@ def _same_feature(folder: Path, store: Store) -> FeatureSpec | None:
 def _own_fields(path: Path, name: str) -> FeatureSpec | None:
     """The identity that a file still says, whatever its digest; whether it is the right one is for the caller."""
     try:
-        body = document.parse(path.read_bytes()[: document.MAX_BYTES], str(path))
+        body = parse_json(
+            read_plain_file(path, most_bytes=files.MAX_DOCUMENT_BYTES), where=str(path), error=FormatError
+        )
         return FeatureSpec(
             name=name, identity=body["identity"], blocks=dict(body["blocks"]), dtype=body["dtype"], described={}
         )
@@ -272,13 +276,12 @@ def _intact_rows(path: Path, feature: Feature | None) -> int:
         fault = error
     if fault is not None and path.exists() and not path.is_file():
         raise fault
-    index, digits = parse_name(path.name) or (-1, "")
-    if not any(_sha256(path).startswith(digits) for _ in range(2)):  # twice: a read that falls short is no damage
+    if not (is_as_named(path) or is_as_named(path)):  # twice: a read that falls short is no damage
         raise fault or damaged(path, "its bytes do not match the sha256 in its name")
     header = read_header(path)
     for name in header.segments:
         read_segment(header, name)  # refuses NaN and Inf too
-    if header.index != index:
+    if (named := parse_name(path.name)) is None or header.index != named[0]:
         raise damaged(path, f"it says it is shard {header.index}")
     if feature is not None:
         feature.own(header)
@@ -287,11 +290,6 @@ def _intact_rows(path: Path, feature: Feature | None) -> int:
             f"shard {path.name} belongs to another feature, {header.fingerprint[:12]}\n  in folder: {path.parent}"
         )
     return header.rows
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _disputes(feature: Feature) -> Iterator[Problem]:
@@ -326,13 +324,7 @@ class _Pictures:
 
     def __init__(self, manifest: Manifest, progress: Callable[[str, int, int], None]) -> None:
         self.manifest = manifest
-        done = 0
-
-        def step(count: int) -> None:
-            nonlocal done
-            done += count
-            progress("pictures", done, len(manifest))
-
+        step = Counted(progress, "pictures", len(manifest))
         self.digests, self.failed = pictures.digests(manifest, workers=min(8, os.cpu_count() or 1), progress=step)
 
     def problems(self, feature: Feature) -> list[Problem]:

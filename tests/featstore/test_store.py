@@ -42,7 +42,7 @@ def test_a_store_of_a_newer_version_is_refused_by_name(store):
     from cer_fusion.featstore.rows import document
 
     document.write(store.path / "store.json", "cer-store", 9, {})
-    with pytest.raises(FormatError, match="format version 9; this release reads up to 1"):
+    with pytest.raises(FormatError, match="cer-store version 9, made by a newer cer-fusion; this release reads"):
         Store(store.path)
 
 

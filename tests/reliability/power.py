@@ -15,6 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+from cer_fusion.featstore.rows import files
+from cer_fusion.kit import files as kit_files
+
 FOLDER = -1
 """Stands for a folder where the number of a file could stand."""
 
@@ -65,7 +69,7 @@ class Killed(BaseException):
 
 
 class RecordingOs:
-    """Stands where `cer_fusion.featstore.rows.files` says `os`: does what it is told, and writes down what that was.
+    """Stands where a store's files say `os`: does what it is told, and writes down what that was.
 
     Parameters
     ----------
@@ -162,6 +166,12 @@ class RecordingOs:
 
     def _relative(self, path: Path) -> str:
         return os.path.relpath(path, self._root)
+
+
+def instead_of_os(patch: pytest.MonkeyPatch, stand_in: Any) -> None:
+    """Let every write to a store go through this: nothing else of the store's code touches the disk."""
+    for module in (files, kit_files):
+        patch.setattr(module, "os", stand_in)
 
 
 @dataclass

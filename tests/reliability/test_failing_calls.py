@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from cer_fusion.commands import feat
 from cer_fusion.featstore.errors import CommitError
-from cer_fusion.featstore.rows import files
 from PIL import Image
 from typer.testing import CliRunner
 
 from tests.reliability import toy
+from tests.reliability.power import instead_of_os
 
 CODES = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS, errno.EDQUOT)
 CALLS = ("open", "write", "fsync", "close", "link", "replace", "unlink", "mkdir", "stat")
@@ -27,7 +27,7 @@ COMMAND = ["extract", "-b", "timm:test_vit", "-w", "random", "-d", "faces.csv", 
 
 
 class FailingOs:
-    """Stands where `cer_fusion.featstore.rows.files` says `os`: the n-th operation fails, or all from there on."""
+    """Stands where a store's files say `os`: the n-th operation fails, or all from there on."""
 
     def __init__(self, nth: int | None = None, code: int = 0, *, for_good: bool = False) -> None:
         self.nth, self.code, self.for_good = nth, code, for_good
@@ -96,13 +96,13 @@ def test_the_command_tells_a_failing_disk_without_a_traceback(tmp_path, monkeypa
     (tmp_path / "faces.csv").write_text("sample_id,path\n" + "".join(f"s{i},faces/{i}.png\n" for i in range(4)))
     monkeypatch.chdir(tmp_path)
     passing = FailingOs()
-    monkeypatch.setattr(files, "os", passing)
+    instead_of_os(monkeypatch, passing)
     assert CliRunner().invoke(feat.app, COMMAND).exit_code == 0
     tried = []
     for code in CODES:
         shutil.rmtree(tmp_path / "store")
         failing = FailingOs(random.Random(code).randrange(2, passing.count), code, for_good=True)
-        monkeypatch.setattr(files, "os", failing)
+        instead_of_os(monkeypatch, failing)
         result = CliRunner().invoke(feat.app, COMMAND)
         case = (failing.failed, failing.nth, result.output, result.exception)
         assert (result.exit_code, type(result.exception)) == (1, SystemExit), case
@@ -110,7 +110,7 @@ def test_the_command_tells_a_failing_disk_without_a_traceback(tmp_path, monkeypa
         assert os.strerror(code) in result.stderr, case
         assert "Traceback" not in result.output, case
         tried.append(f"{failing.failed} with {errno.errorcode[code]}")
-    monkeypatch.setattr(files, "os", os)
+    instead_of_os(monkeypatch, os)
     assert CliRunner().invoke(feat.app, COMMAND).exit_code == 0
     figure("P3", f"cer-feat extract on a failing disk ({', '.join(tried)}): 0 tracebacks, the next run completes")
 
@@ -122,7 +122,7 @@ def _operations(tmp_path: Path, before: Path | None, manifest: Any) -> int:
         shutil.copytree(before, whole)
     counting = FailingOs()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "os", counting)
+        instead_of_os(patch, counting)
         toy.embed(manifest, whole, shard_rows=SHARD_ROWS)
     return counting.count
 
@@ -138,7 +138,7 @@ def _a_run(
         shutil.copytree(before, store)
     failing, told = FailingOs(nth, code, for_good=for_good), None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "os", failing)
+        instead_of_os(patch, failing)
         try:
             toy.embed(manifest, store, shard_rows=SHARD_ROWS)
         except CommitError as error:

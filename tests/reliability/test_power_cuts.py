@@ -14,7 +14,7 @@ from cer_fusion.featstore.rows import files
 from cer_fusion.featstore.rows.shard import read_header, read_strings
 
 from tests.reliability import toy
-from tests.reliability.power import Disk, Entry, Killed, Promised, RecordingOs, materialise
+from tests.reliability.power import Disk, Entry, Killed, Promised, RecordingOs, instead_of_os, materialise
 
 
 class Runs:
@@ -131,7 +131,7 @@ def _recording(folder: Path, **options: object) -> Iterator[RecordingOs]:
         return wrapped
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "os", recorder)
+        instead_of_os(patch, recorder)
         patch.setattr(files, "commit", promising(commit))
         patch.setattr(files, "replace", promising(replace))
         yield recorder
@@ -173,7 +173,7 @@ def _on_disk(tree: dict[str, bytes | None], tmp_path: Path) -> Iterator[Path]:
 def _rerun(folder: Path, runs: Runs) -> None:
     """The same commands again, on what the power cut left, must end as an unbroken run does."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "os", RecordingOs(folder))  # its fsync is free
+        instead_of_os(patch, RecordingOs(folder))  # its fsync is free
         runs.run(folder / "store")
     assert toy.names(folder / "store") == runs.names
     assert toy.rows(folder / "store").keys() == runs.expected.keys()

@@ -11,7 +11,7 @@ from cer_fusion.featstore.errors import CommitError, FormatError, ManifestError,
 from cer_fusion.featstore.manifests.class_sets import found_classes
 from cer_fusion.featstore.rows import files
 
-from tests.reliability.power import Killed, RecordingOs
+from tests.reliability.power import Killed, RecordingOs, instead_of_os
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_whatever_operation_an_interrupt_hits_the_same_command_can_be_run_again(
         with monkeypatch.context() as patch:
             recorded = end(tmp_path)
             recorded.dies_after = dies_at
-            patch.setattr(files, "os", recorded)
+            instead_of_os(patch, recorded)
             try:
                 other.write(path, overwrite=overwrite)
             except (Killed, KeyboardInterrupt):

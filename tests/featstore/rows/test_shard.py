@@ -155,7 +155,7 @@ def test_a_newer_version_is_refused_by_name(shard):
     start = b"cer-shard 1 "
     data[: len(start)] = b"cer-shard 7 "
     shard.write_bytes(data)
-    with pytest.raises(FormatError, match="format version 7; this release reads up to 1"):
+    with pytest.raises(FormatError, match="cer-shard version 7, made by a newer cer-fusion; this release reads"):
         read_header(shard)
 
 

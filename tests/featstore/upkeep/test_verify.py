@@ -90,16 +90,20 @@ def failing(monkeypatch):
     """Make opening a path fail with an error number, as often as it says."""
     import pathlib
 
-    open_, faults = pathlib.Path.open, {}
+    faults = {}
 
-    def open_or_fail(self, *args, **kwargs):
-        code, left = faults.get(str(self), (0, 0))
-        if left:
-            faults[str(self)] = (code, left - 1)
-            raise OSError(code, os.strerror(code), str(self))
-        return open_(self, *args, **kwargs)
+    def or_fail(open_):
+        def opened(path, *args, **kwargs):
+            code, left = faults.get(str(path), (0, 0))
+            if left:
+                faults[str(path)] = (code, left - 1)
+                raise OSError(code, os.strerror(code), str(path))
+            return open_(path, *args, **kwargs)
 
-    monkeypatch.setattr(pathlib.Path, "open", open_or_fail)
+        return opened
+
+    monkeypatch.setattr(pathlib.Path, "open", or_fail(pathlib.Path.open))
+    monkeypatch.setattr(os, "open", or_fail(os.open))
     return lambda path, code, times=1000: faults.update({str(path): (code, times)})
 
 
@@ -141,7 +145,7 @@ def test_repair_leaves_a_shard_of_a_newer_format_alone(filled, monkeypatch):
     report = verify(filled, repair=True)
     assert (report.set_aside, path.exists()) == ((), True)
     (problem,) = report.problems
-    assert "format version 2; this release reads up to 1" in problem.what
+    assert "cer-shard version 2, made by a newer cer-fusion; this release reads version 1" in problem.what
     assert "left alone" in problem.what
 
 
@@ -163,7 +167,7 @@ def test_a_shard_that_vanishes_meanwhile_is_no_problem(filled, monkeypatch, when
         aside = files.set_aside
         monkeypatch.setattr(files, "set_aside", lambda path: (vanish(), aside(path))[1])
     else:
-        name = "read_header" if when == "header" else "_sha256"
+        name = "read_header" if when == "header" else "is_as_named"
         call = getattr(module, name)
         monkeypatch.setattr(module, name, lambda path: (vanish() if path == shard else None, call(path))[1])
     report = verify(filled, repair=True)
