@@ -13,8 +13,8 @@ from cer_fusion.commands.outputs import Overwrite, check_outputs
 
 if TYPE_CHECKING:
     from cer_fusion.backbones import CheckpointInfo
-    from cer_fusion.backbones.candidates import Candidate
-    from cer_fusion.backbones.converting import Conversion
+    from cer_fusion.backbones.weights.converting import Conversion
+    from cer_fusion.backbones.weights.inspection import Candidate
 
 _SHOWN = 8
 
@@ -43,7 +43,7 @@ def inspect(
         info, conversion = inspect_checkpoint(checkpoint), None
     else:
         _check_target(checkpoint, convert, overwrite)
-        from cer_fusion.backbones.converting import convert_checkpoint
+        from cer_fusion.backbones.weights.converting import convert_checkpoint
 
         conversion = convert_checkpoint(checkpoint)
         info = conversion.info
