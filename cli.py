@@ -27,13 +27,13 @@ def fuse_main() -> None:
 
 def _choose_threads() -> None:
     """Say how threads wait for each other, before any library that starts some is loaded: each looks once."""
-    from cer_fusion.commands import threads
+    from cer_fusion.commands import machine
 
-    threads.choose()
-    if threads.came_late:
+    machine.choose()
+    if machine.came_late:
         from cer_fusion.commands.console import say
 
-        say(f"[dim]{threads.late_text()}[/]")
+        say(f"[dim]{machine.late_text()}[/]")
 
 
 def _run(app: Callable[..., object], name: str) -> None:

@@ -1,4 +1,4 @@
-"""How the commands talk: results to stdout, everything else to stderr, errors without tracebacks.
+"""How the commands start, talk and end: results to stdout, everything else to stderr, errors without tracebacks.
 
 Data (JSON, CSV, markdown, LaTeX) is UTF-8 whatever the terminal is. What is laid out for people goes out in the
 stream's own encoding, with look-alikes for what that lacks, and nothing of what users wrote is read as markup.
@@ -16,17 +16,19 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TextIO
+from functools import cached_property
+from importlib import import_module
+from typing import Annotated, Any, ClassVar, TextIO
 
 import typer
-from cer_fusion.commands import later
+from typer.core import TyperCommand, TyperGroup
 
 FAILED, TOO_MANY_ERRORS, INTERRUPTED = 1, 3, 130
 PROCESS = "process"
 """The context object of a command that is all that its process does."""
 PROGRESS_VARIABLE, PROGRESS_LINE = "CER_PROGRESS", "\x1eprogress "
 """A process that works for another tells its progress as lines, not as a bar."""
-_OURS = {"FeatstoreError", "BackbonesError", "FramesError", "FusionError", "DemoFacesError", "WorkerError"}
+_OURS = {"CerError", "FeatstoreError", "BackbonesError", "FramesError", "FusionError", "DemoFacesError", "WorkerError"}
 
 _PLAIN = "cer-plain"
 """The name of our error handler among Python's codecs."""
@@ -49,11 +51,20 @@ class ReaderGone(Exception):
     """Nobody reads stdout any more, which is no fault: `cer-feat ls | head`."""
 
 
-class Front(later.Front):
+class Front(TyperGroup):
     """Ends a command with 0 done, 1 failed, 2 wrong usage, 3 too many bad pictures, 130 interrupted.
 
-    A user's mistake is told in words; a fault of ours keeps its traceback.
+    A user's mistake is told in words; a fault of ours keeps its traceback. The commands are imported when they run: a
+    list of thirty would otherwise read all of them, and build every option of theirs, to print one line each. The line
+    stands twice, here and in the command's docstring; a test holds them together.
     """
+
+    later: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """Where a command is, and its line, by name, in the order of the list."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.commands.update({name: Later(name, where, line) for name, (where, line) in self.later.items()})
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Parse the command line and run the command; whatever is said, every terminal can show."""
@@ -95,6 +106,38 @@ class Front(later.Front):
             raise typer.Exit(code) from None
 
 
+class Later(TyperCommand):
+    """A command known by its name and one line, until somebody asks for more.
+
+    Parameters
+    ----------
+    name : str
+    where : str
+        ``module:function``, or ``module:app`` for a group.
+    line : str
+        What it does, for the list of commands.
+    """
+
+    def __init__(self, name: str, where: str, line: str) -> None:
+        super().__init__(name, help=line, rich_markup_mode="rich")
+        self.where = where
+
+    @cached_property
+    def real(self) -> Any:
+        """The command itself, its module imported."""
+        module, name = self.where.split(":")
+        found = getattr(import_module(module), name)
+        if isinstance(found, typer.Typer):
+            return typer.main.get_group(found)
+        alone = typer.Typer(rich_markup_mode="rich", add_completion=False)
+        alone.command(self.name)(found)
+        return typer.main.get_command(alone)
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Parse a command line as the command itself does."""
+        return self.real.make_context(info_name, args, parent=parent, **extra)
+
+
 def app(help_text: str, commands: Mapping[str, tuple[str, str]] | None = None) -> typer.Typer:
     """A Typer app whose errors read as `Front` says.
 
@@ -105,8 +148,25 @@ def app(help_text: str, commands: Mapping[str, tuple[str, str]] | None = None) -
         pretty_exceptions_enable=False, rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )  # fmt: skip
-    made.callback()(lambda: None)  # a Typer app without commands of its own is a group only with a callback
+
+    @made.callback()
+    def front(
+        version: Annotated[
+            bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+        ] = False,
+    ) -> None:
+        pass
+
     return made
+
+
+def _version(ctx: typer.Context, asked: bool) -> None:
+    """Print the version and end."""
+    if asked:
+        from importlib.metadata import version
+
+        out(f"{ctx.info_name} {version('cer-fusion')}")
+        raise typer.Exit
 
 
 def say(markup: str) -> None:

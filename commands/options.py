@@ -1,31 +1,23 @@
-"""Options that several commands share, and what is taken when they are left out."""
+"""Options that several commands share, how their values are read, and which of them say something in which form.
+
+An option that says nothing in the form of a command that is meant is refused, not ignored: a command of several forms
+declares them once, with `forms`, and says with `only` which are meant. A test goes through all commands and their
+options, so that a new option must be declared too.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
-from cer_fusion.commands.console import PROGRESS_VARIABLE, escape, say
 
-if TYPE_CHECKING:
-    from cer_fusion.featstore import Manifest, Store, View
-
-StorePath = Annotated[
-    Path, typer.Option("--store", "-s", envvar="CER_STORE", help="The feature store's folder.", show_default=True)
-]
-DEFAULT_STORE = Path("features")
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Seed = Annotated[int, typer.Option("--seed", help="What every random choice is drawn from.")]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps, or auto (says what it chose).")]
-Data = Annotated[
-    str | None,
-    typer.Option("--data", "-d", help="A manifest CSV, or the name of a dataset in the store.", show_default=False),
-]
+Command = TypeVar("Command", bound=Callable[..., None])
 
 
 def _no_file(data: str | None) -> str | None:
@@ -34,18 +26,31 @@ def _no_file(data: str | None) -> str | None:
         name = Path(data).stem.replace(".", "_")
         raise typer.BadParameter(
             f"{data} is a file, and a dataset of the store is named here: --data {name}\n"
-            "a file's samples become a dataset's with cer-feat extract, import or relabel"
+            "a file's samples become a dataset's with cer-feat extract, import or use-manifest"
         )
     return data
 
 
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Seed = Annotated[int, typer.Option("--seed", help="What every random choice is drawn from.")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps, or auto (says what it chose).")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that are there already.")]
+
+# what is read: the store, a dataset in it, a manifest
+StorePath = Annotated[
+    Path, typer.Option("--store", "-s", envvar="CER_STORE", help="The feature store's folder.", show_default=True)
+]
+DEFAULT_STORE = Path("features")
+Data = Annotated[
+    str | None,
+    typer.Option("--data", "-d", help="A manifest CSV, or the name of a dataset in the store.", show_default=False),
+]
 StoredData = Annotated[
     str | None,
     typer.Option("--data", "-d", help="A dataset in the store.", show_default=False, callback=_no_file),
 ]
 DatasetName = Annotated[
-    str | None,
-    typer.Option("--dataset", help="Name in the store.", show_default="the manifest file's name"),
+    str | None, typer.Option("--dataset", help="Name in the store.", show_default="the manifest file's name")
 ]
 Root = Annotated[
     Path | None,
@@ -58,12 +63,34 @@ ReplaceManifest = Annotated[
         help="Let the manifest take the place of the dataset's even if it removes samples or lists other pictures.",
     ),
 ]
-Missing = Annotated[str, typer.Option("--missing", help="Samples without a row: error, or drop them.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")]
+
+# what is made of pictures
+Readers = Annotated[int, typer.Option(min=1, help="Threads that read and decode.")]
+MaxErrors = Annotated[
+    float, typer.Option(help="Share of unusable pictures at which to stop; up to ten never stop a run, unless 0.")
+]
+Precision = Literal["float32", "bfloat16", "float16"]
+
+# how faces are found and cut out of frames and pictures
+SizePx = Annotated[int, typer.Option("--size", help="Side of a face's crop in pixels.")]
+Margin = Annotated[float, typer.Option(help="Added on each side of the tight crop, as a share of it.")]
+MinFace = Annotated[int, typer.Option("--min-face", help="Shortest side of a face in pixels; smaller is slower.")]
+MinScore = Annotated[float, typer.Option("--min-score", help="How sure the detector must be, 0 to 1.")]
+DEFAULT_SIZE, DEFAULT_MARGIN, DEFAULT_MIN_FACE, DEFAULT_MIN_SCORE = 224, 0.0, 40, 0.7
+
+# what heads learn from, and how
 Features = Annotated[
     str | None,
     typer.Option("--features", "-f", help="Features or blocks, comma-separated: vit,manet.local.", show_default=False),
 ]
-
+Missing = Annotated[
+    Literal["error", "drop"], typer.Option("--missing", help="Samples without a row: an error, or drop them.")
+]
+TrainSplit = Annotated[str, typer.Option("--train-split", help="Split to learn from.")]
+TestSplit = Annotated[
+    str | None, typer.Option("--test-split", help="Split to be judged on.", show_default="test, else valid")
+]
 Memory = Annotated[
     str | None,
     typer.Option(
@@ -71,6 +98,32 @@ Memory = Annotated[
         help="What rows may take: 2GB, 500MB. Beyond it they are read from the store piece by piece.",
         show_default="half of what is available",
     ),
+]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="A setting of the head, key=value: hidden=[512], C=0.1, member=mlp.", show_default=False
+    ),
+]
+Runs = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Run folders of cer-fuse train; without them, heads are trained now.", show_default=False),
+]
+KeptHead = Annotated[Path, typer.Option("--head", help="A run of cer-fuse train, or the head folder in it.")]
+Singles = Annotated[bool, typer.Option(help="A column for each single backbone as well.")]
+Baseline = Annotated[str | None, typer.Option(help="Column the others are tested against, paired.", show_default=False)]
+
+# what is written
+Format = Literal["table", "markdown", "latex", "csv", "json"]
+TableFormat = Annotated[Format, typer.Option("--format", help="How tables are printed.")]
+FigurePath = Annotated[
+    Path | None,
+    typer.Option("--figure", help="Picture to draw: .png, .pdf or .svg; none for none.", show_default="in runs/"),
+]
+NO_PICTURE = Path("none")
+"""What `--figure none` asks for."""
+ResultPath = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Keep the whole result as JSON.", show_default=False)
 ]
 
 
@@ -121,89 +174,81 @@ def memory_budget(text: str | None) -> float:
     return float(match[1]) * {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}[match[2].lower()]
 
 
-def manifest_and_dataset(
-    data: str | None, store: Path, *, dataset: str | None, root: Path | None
-) -> tuple[Manifest, str]:
-    """The manifest that `--data` names (a file, or a dataset in the store), and the dataset's name."""
-    from cer_fusion.featstore import Manifest, Store
-    from cer_fusion.featstore.manifests.sidecar import in_store
-
-    if data is not None and (Path(data).suffix or Path(data).is_file()):
-        file = Path(data)
-        name = file.absolute().parent.name if in_store(file) else file.stem.replace(".", "_")
-        return Manifest.read(file).at(root), dataset or name
-    opened = Store(store)
-    name = opened.dataset(data)
-    if data is None:
-        say(f"dataset: [bold]{escape(name)}[/], the only one in {escape(store)}")
-    return opened.manifest(name).at(root), dataset or name
-
-
-def tell_change(store: Store, dataset: str, manifest: Manifest, *, replace_manifest: bool) -> None:
-    """Say in numbers what a manifest changes in a dataset that it is to become the manifest of.
-
-    Raises
-    ------
-    ManifestError
-        If it looks like an accident, and `--replace-manifest` was not given.
-    """
-    change = store.manifest_change(dataset, manifest)
-    if not replace_manifest:
-        change.check()
-    if os.environ.get(PROGRESS_VARIABLE) == "lines":  # a worker: the one that it works for has said it
-        return
-    if change.text:
-        say(
-            f"dataset [bold]{escape(dataset)}[/]: {change.before:,} samples before, {change.after:,} now: "
-            f"{escape(change.text)}"
-        )
-    elif change.unreadable:
-        say(f"[yellow]what changes in dataset {escape(dataset)} is not known:[/] {escape(change.unreadable)}")
-
-
-def features_of(store: Store, dataset: str, features: str | None) -> list[str]:
-    """The features asked for; by default every feature of the dataset, and says so."""
-    from cer_fusion.featstore import FeatstoreError
-
-    chosen = split_list(features)
-    if chosen:
-        return chosen
-    known = store.usable_features(dataset)
-    if not known:
-        raise FeatstoreError(
-            f"dataset {dataset!r} in {store.path} has no features yet\n"
-            f"  make one with: cer-feat extract --backbone … --data {dataset} --store {store.path}"
-        )
-    names = [f.name for f in known]
-    chosen = [f.name if names.count(f.name) == 1 else f.label for f in known]
-    say(f"features: [bold]{escape(', '.join(chosen))}[/], all there are")
-    return chosen
-
-
-def load_view(
-    store: Path, data: str | None, features: str | None, missing: str, split: str | None = None
-) -> tuple[View, str, Store]:
-    """A mapped view of what was asked for, the dataset's name, and the store they are from."""
-    from cer_fusion.featstore import Store
-
-    opened = Store(store)
-    dataset = opened.dataset(data)
-    if data is None:
-        say(f"dataset: [bold]{escape(dataset)}[/], the only one in {escape(store)}")
-    chosen = features_of(opened, dataset, features)
-    view = opened.view(chosen, dataset=dataset, split=split, missing=missing_choice(missing), mapped=True)
-    return view, dataset, opened
-
-
-def missing_choice(text: str) -> Literal["error", "drop"]:
-    """What `--missing` says, checked."""
-    if text == "error":
-        return "error"
-    if text == "drop":
-        return "drop"
-    raise typer.BadParameter(f"must be 'error' or 'drop', however: {text!r}", param_hint="--missing")
-
-
 def names_a_file(data: str) -> bool:
     """Whether `--data` names a manifest's file and no dataset of the store, as `manifest_and_dataset` reads it."""
     return bool(Path(data).suffix) or Path(data).is_file()
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of a command, or a condition, and the parameters that are for it."""
+
+    says: str
+    """Why its options say nothing otherwise, for the error message."""
+    options: tuple[str, ...]
+    """Parameters of the command's function. One that stands in several forms is for any of them."""
+    within: str | None = None
+    """The form that this one is a part of."""
+
+
+TABLE = Form("is for a table, and --json prints none", ("format",))
+"""`--format` of a command that has `--json` too."""
+WRITTEN = Form("replaces outputs that are there, and this writes none", ("overwrite",))
+"""`--overwrite` of a command that need not write anything."""
+COMPUTING = Form("says where a head computes, and none of these has a choice", ("device",))
+UNSET = Form("--set device=… says that too: leave one of them out", ())
+"""What `COMPUTING` is within where there is one head, so that its settings are not written HEAD.key."""
+AS_KEPT = "runs are compared as they were kept, so this option says nothing: leave it out, or name no run"
+"""Why options that say what to train are refused beside run folders."""
+
+
+def forms(**named: Form) -> Callable[[Command], Command]:
+    """Declare the forms of a command, or conditions, whose parameters say something in them only."""
+
+    def declare(command: Command) -> Command:
+        command.forms = named  # type: ignore[attr-defined]
+        return command
+
+    return declare
+
+
+def only(ctx: typer.Context, **meant: object) -> None:
+    """Refuse options of the command line that say nothing in the forms that are meant.
+
+    What an environment variable says is no mistake, and is left alone.
+
+    Parameters
+    ----------
+    ctx : typer.Context
+        Of a command with declared forms.
+    **meant
+        For every form, something that is true where it is meant.
+
+    Raises
+    ------
+    typer.BadParameter
+        Naming the options and the reason.
+    """
+    declared: Mapping[str, Form] = ctx.command.callback.forms  # type: ignore[union-attr]
+    if set(meant) != set(declared):
+        raise AssertionError(f"every form is meant or not, however: {sorted(meant)}")
+    refused: dict[str, list[str]] = {}
+    for parameter in ctx.command.params:
+        name = str(parameter.name)
+        where = [form for form, one in declared.items() if name in one.options]
+        if where and _given(ctx, name) and all(_reason(declared, form, meant) for form in where):
+            refused.setdefault(_reason(declared, where[0], meant) or "", []).append(parameter.opts[0])
+    for reason, options in refused.items():
+        raise typer.BadParameter(reason, param_hint=", ".join(options))
+
+
+def _given(ctx: typer.Context, name: str) -> bool:
+    source: Any = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _reason(declared: Mapping[str, Form], form: str, meant: Mapping[str, object]) -> str | None:
+    """Why the options of a form say nothing; None where it is meant."""
+    one = declared[form]
+    outer = None if one.within is None else _reason(declared, one.within, meant)
+    return outer or (None if meant[form] else one.says)

@@ -1,5 +1,6 @@
-"""What a command writes: refused before the work starts where something is there already, but for `--overwrite`.
+"""What a command writes: files, tables, figures.
 
+A file that is there already is refused before the work starts, but for `--overwrite`.
 The writers refuse once more when they give a finished file its name, so that nothing is lost to somebody who was
 quicker either.
 """
@@ -7,21 +8,23 @@ quicker either.
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
-from cer_fusion.commands.forms import Form
+from cer_fusion.commands.console import console, escape, out, out_data, out_json, plain, say
+from cer_fusion.commands.options import NO_PICTURE, Format
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that are there already.")]
-NO_PICTURE = Path("none")
-"""What `--figure none` asks for."""
+if TYPE_CHECKING:
+    from cer_fusion.fusion.keeping.predictions import Predictions
+    from cer_fusion.fusion.page.table import Table
 
-WRITTEN = Form("replaces outputs that are there, and this writes none", ("overwrite",))
-"""`--overwrite` of a command that need not write anything."""
+
+Written = TypeVar("Written")
 Outputs = Mapping[str, Path | Iterable[Path | None] | None]
 """Option to the file or files that it makes a command write; None for what is not written."""
 
@@ -67,8 +70,10 @@ def check_outputs(outputs: Outputs, *, overwrite: bool, apart_from: Iterable[Pat
         )
 
 
-def put(write: Callable[[Path, bool], Path], asked: Path | None, default: Path, *, overwrite: bool) -> Path:
+def put(write: Callable[[Path, bool], Written], asked: Path | None, default: Path, *, overwrite: bool) -> Written:
     """Write to the place asked for; where none was, to the first free one of `default`, `default-2`, `default-3`, …
+
+    Gives back what `write` does.
 
     Parameters
     ----------
@@ -91,6 +96,118 @@ def numbered(first: Path) -> Iterable[Path]:
     yield first
     for number in itertools.count(2):
         yield first.with_name(f"{first.stem}-{number}{first.suffix}")
+
+
+def print_table(result: Any, format: Format, *, class_intervals: bool = False) -> None:
+    """Print a report or a sweep; the intervals of the classes, which make a table wide, always in markdown."""
+    from cer_fusion.fusion import Report
+    from cer_fusion.fusion.page.table import report_table
+    from cer_fusion.fusion.sweeps.result import sweep_table
+
+    if isinstance(result, Report):
+        table = report_table(result, class_intervals=class_intervals or format == "markdown")
+    else:
+        table = sweep_table(result)
+    show_table(table, format)
+
+
+def show_table(table: Table, format: Format) -> None:
+    """Print a table in the format asked for."""
+    from cer_fusion.fusion.page.table import render
+
+    if format == "table":
+        _draw(table)
+    else:
+        out_data(render(table, format).rstrip("\n"))
+
+
+def print_tables(tables: Sequence[Table], format: Format) -> None:
+    """Print several tables, one below the other; as JSON they are one list."""
+    from cer_fusion.fusion.page.table import render
+
+    if format == "json":
+        out_json([json.loads(render(table, "json")) for table in tables])
+        return
+    for number, table in enumerate(tables):
+        if number:
+            out("") if format == "table" else out_data("")
+        show_table(table, format)
+
+
+def prediction_rows(found: Predictions) -> list[dict[str, Any]]:
+    """What the CSV says, a sample an object: id, its own label, the class answered, and every class's probability."""
+    labels = found.labels or (None,) * len(found.ids)
+    return [
+        {
+            "sample_id": name,
+            "label": label,
+            "predicted": found.classes[y],
+            "probabilities": dict(zip(found.classes, row, strict=True)),
+        }
+        for name, label, y, row in zip(found.ids, labels, found.y_pred.tolist(), found.proba.tolist(), strict=True)
+    ]
+
+
+def figure_output(asked: Path | None) -> Path | None:
+    """The file that `--figure` makes a command write, where it names one; a name that says no form is refused."""
+    from cer_fusion.fusion.page.figures import check_figure_name
+
+    if asked is None or asked == NO_PICTURE:
+        return None
+    check_figure_name(asked)
+    return asked
+
+
+def save_picture(draw: Callable[[], Any], asked: Path | None, default: Path, *, overwrite: bool) -> None:
+    """Draw a figure into the file asked for, or a free one like the default, and say where; `none` draws nothing."""
+    from cer_fusion.fusion.page.figures import save_figure
+
+    if asked == NO_PICTURE:
+        return
+    figure = draw()
+    path = put(lambda path, over: save_figure(figure, path, overwrite=over), asked, default, overwrite=overwrite)
+    say(f"drew [bold]{escape(path)}[/]")
+
+
+def keep_and_show(
+    found: Any,
+    show: Callable[[], None],
+    draw: Callable[[], Any],
+    *,
+    output: Path | None,
+    figure: Path | None,
+    default: Path,
+    overwrite: bool,
+) -> None:
+    """Write a result and its figure where asked, and show it.
+
+    Files come first, as whoever reads the table may go away; and the table even where a file cannot be written.
+    """
+    try:
+        if output is not None:
+            say(f"kept [bold]{escape(found.save(output, overwrite=overwrite))}[/]")
+        save_picture(draw, figure, default, overwrite=overwrite)
+    finally:
+        show()
+
+
+def _draw(table: Table) -> None:
+    from rich.table import Table as RichTable
+
+    drawn = RichTable(title=plain(table.title), title_justify="left", title_style="bold")
+    for number, title in enumerate(table.header):
+        drawn.add_column(plain(title), justify="left" if number == 0 else "right", no_wrap=number == 0)
+    for number, row in enumerate(table.rows):
+        if number in table.rules:
+            drawn.add_section()
+        drawn.add_row(*(plain(cell.text, "bold" if cell.best else "") for cell in row))
+    stdout = console()
+    needed = stdout.measure(drawn, options=stdout.options.update(width=500))
+    if not stdout.is_terminal or needed.minimum > stdout.width:  # cells may fold in a terminal, but not be cut
+        stdout = console(width=max(80, needed.maximum), soft_wrap=True)
+    stdout.print(drawn)
+    for note in table.notes:
+        stdout.print(plain(note), style="dim", soft_wrap=True, highlight=False)
 
 
 def _check_place(option: str, path: Path, inputs: Iterable[Path]) -> None:

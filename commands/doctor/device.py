@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from cer_fusion.commands import machine, threads
+from cer_fusion.commands import machine
 from cer_fusion.commands.console import size_text
 from cer_fusion.commands.doctor.check import Check, guarded, ok, one_line, warn
 from cer_fusion.fusion.cores import bound_cores, cores, whole_cores
@@ -98,7 +98,7 @@ def _threads() -> Check:
     used = ", ".join(f"{name} {count}" for name, count in pools.items())
     text = f"threads: {used}; this process may use {usable:g} cores"
     if max(pools.values()) > whole_cores():
-        advice = f"more threads than cores slow each other down: set {threads.NUMBER}={whole_cores()}"
+        advice = f"more threads than cores slow each other down: set {machine.NUMBER}={whole_cores()}"
         return warn("threads", text, advice)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load > bound_cores():
@@ -108,23 +108,23 @@ def _threads() -> Check:
 
 def _waiting() -> Check:
     """How threads of OpenMP wait, and who says so."""
-    found = threads.settings()
-    own = {name: value for name, value in found.items() if name not in threads.chosen}
+    found = machine.settings()
+    own = {name: value for name, value in found.items() if name not in machine.chosen}
     told = ", ".join(f"{name}={value} ({'yours' if name in own else 'this command'})" for name, value in found.items())
-    if threads.came_late:
-        return warn("waiting threads", told, threads.late_text())
+    if machine.came_late:
+        return warn("waiting threads", told, machine.late_text())
     if not found:
         text = "spin for as long as OpenMP likes: this program did not come through cer-feat, which says for how long"
-        return warn("waiting threads", text, f"set {threads.advice()} before Python starts")
+        return warn("waiting threads", text, f"set {machine.advice()} before Python starts")
     if any(_is_long(name, value) for name, value in own.items()):
         return warn("waiting threads", f"spin for long: {told}", "beside other work that slows both down: unset it")
-    how = f"in programs of your own, set {threads.advice()} before Python starts"
+    how = f"in programs of your own, set {machine.advice()} before Python starts"
     return ok("waiting threads", f"{'wait as you say' if own else 'spin briefly, then sleep'}: {told}", how)
 
 
 def _is_long(name: str, value: str) -> bool:
     """Whether a thread spins for as long as it would unless told otherwise, or longer."""
-    if name == threads.RULES_ALL:
+    if name == machine.RULES_ALL:
         return value.strip().upper() == "ACTIVE"
     usual = {"GOMP_SPINCOUNT": 300_000, "KMP_BLOCKTIME": 200}[name]
     return value.strip().lower().startswith("inf") or (value.strip().isdigit() and int(value) >= usual)

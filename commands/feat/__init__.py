@@ -14,11 +14,11 @@ COMMANDS = {
         "Decode videos to `01/00001.jpg` and so on, as the ABAW challenge numbers frames; find, align, follow faces.",
     ),
     "backbones": (
-        "cer_fusion.commands.feat.extract:backbones",
+        "cer_fusion.commands.feat.backbones:backbones",
         "List the backbones: blocks, input, parameters, default weights.",
     ),
     "inspect": (
-        "cer_fusion.commands.feat.inspect:inspect",
+        "cer_fusion.commands.feat.backbones:inspect",
         "Open a checkpoint without running code from it; say what it is, which backbone takes it, and how.",
     ),
     "finetune": (
@@ -37,8 +37,8 @@ COMMANDS = {
         "cer_fusion.commands.feat.export:export",
         "Write features for other tools: NumPy (npz, npy), Parquet, CSV, TensorBoard's embedding projector.",
     ),
-    "relabel": (
-        "cer_fusion.commands.feat.relabel:relabel",
+    "use-manifest": (
+        "cer_fusion.commands.feat.store:use_manifest",
         "Make a manifest the dataset's: its labels, splits and groups count from now on, and no row changes.",
     ),
     "ls": (
@@ -50,19 +50,19 @@ COMMANDS = {
         "Show what a feature is: everything that fixes its numbers, and where its weights came from.",
     ),
     "verify": (
-        "cer_fusion.commands.feat.store:verify",
+        "cer_fusion.commands.feat.upkeep:verify",
         "Read every byte of the store and compare it with its digests; exit status 1 if something is wrong.",
     ),
     "diff": (
-        "cer_fusion.commands.feat.diff:diff",
+        "cer_fusion.commands.feat.store:diff",
         "Say which fields tell two features apart, old (A) and new (B).",
     ),
     "gc": (
-        "cer_fusion.commands.feat.housekeeping:gc",
+        "cer_fusion.commands.feat.upkeep:gc",
         "List what the store no longer needs, or remove it with --delete; no view changes.",
     ),
     "compact": (
-        "cer_fusion.commands.feat.housekeeping:compact",
+        "cer_fusion.commands.feat.upkeep:compact",
         "Rewrite a feature's small or partly superseded shards as full ones, in manifest order; no view changes.",
     ),
     "doctor": (

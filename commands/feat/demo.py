@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from cer_fusion.commands import options as opt
 from cer_fusion.commands.console import escape, out, progress_bar, say
-from cer_fusion.commands.feat.extract import tell_extract
-from cer_fusion.commands.options import Device, Seed, key_values
-from cer_fusion.commands.outputs import check_outputs
-from cer_fusion.commands.render import print_table, save_picture
+from cer_fusion.commands.data import tell_extract
+from cer_fusion.commands.outputs import check_outputs, print_table, save_picture
 
 if TYPE_CHECKING:
     from cer_fusion.featstore import Manifest, Store
@@ -37,8 +36,8 @@ def demo(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that are there and are no earlier demo's.")
     ] = False,
-    device: Device = "auto",
-    seed: Seed = 0,
+    device: opt.Device = "auto",
+    seed: opt.Seed = 0,
 ) -> None:
     """Draw schematic compound-expression faces, embed them with the paper's three backbones, compare all heads.
 
@@ -48,7 +47,7 @@ def demo(
     """
     from cer_fusion.featstore import Store
 
-    given = {name: str(value) for name, value in key_values(weights, "--weights").items()}
+    given = {name: str(value) for name, value in opt.key_values(weights, "--weights").items()}
     for name in given:
         if name not in BACKBONES:
             raise typer.BadParameter(

@@ -4,37 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from cer_fusion.commands import options as opt
 from cer_fusion.commands.console import escape, out_json, progress_bar, say, show_logs
-from cer_fusion.commands.forms import Form, forms, only
-from cer_fusion.commands.options import (
-    DEFAULT_STORE,
-    Device,
-    Json,
-    Seed,
-    StorePath,
-    key_values,
-    memory_budget,
-    names_a_file,
-)
+from cer_fusion.commands.data import manifest_and_dataset
 from cer_fusion.commands.outputs import check_outputs
 
 if TYPE_CHECKING:
-    from cer_fusion.backbones import Backbone, FinetuneReport
+    import numpy as np
+    from cer_fusion.backbones import Backbone, Examples, FinetuneReport
+    from cer_fusion.featstore import ClassSet, Manifest, Sample
 
 
-@forms(
-    always=(
-        "backbone", "data", "output", "weights", "option", "recipe", "changes", "class_set", "soft_labels", "root",
-        "device", "precision", "readers", "memory", "state_every", "max_errors", "tensorboard", "overwrite", "seed",
-        "as_json",
-    ),
-    stored=Form("is for a dataset in the store, and --data names files", ("store",)),
-    shared=Form("every manifest has a valid split of its own", ("valid_share",)),
-    resumed=Form("--overwrite starts anew", ("resume",)),
+@opt.forms(
+    stored=opt.Form("is for a dataset in the store, and --data names files", ("store",)),
+    shared=opt.Form("every manifest has a valid split of its own", ("valid_share",)),
+    resumed=opt.Form("--overwrite starts anew", ("resume",)),
 )  # fmt: skip
 def finetune(
     ctx: typer.Context,
@@ -56,7 +47,9 @@ def finetune(
     option: Annotated[
         list[str] | None, typer.Option("--option", "-O", help="The backbone's own, key=value: img_size=64.")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="default, paper, paper-unity or manet.")] = "default",
+    recipe: Annotated[
+        Literal["default", "paper", "paper-unity", "manet"], typer.Option(help="Named settings of the training.")
+    ] = "default",
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="Change the recipe, key=value: epochs=10, lr=1e-4, ema=0.")
     ] = None,
@@ -70,14 +63,11 @@ def finetune(
     valid_share: Annotated[
         float, typer.Option(help="Part of the training groups to choose the epoch on, where there is no valid split.")
     ] = 0.1,
-    store: StorePath = DEFAULT_STORE,
-    root: Annotated[
-        Path | None,
-        typer.Option("--root", help="Where the pictures' paths start.", show_default="as the manifest says"),
-    ] = None,
-    device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="float32, or mixed: bfloat16, float16.")] = "float32",
-    readers: Annotated[int, typer.Option(min=1, help="Threads that read and decode.")] = 2,
+    store: opt.StorePath = opt.DEFAULT_STORE,
+    root: opt.Root = None,
+    device: opt.Device = "auto",
+    precision: Annotated[opt.Precision, typer.Option(help="bfloat16 and float16 are mixed with float32.")] = "float32",
+    readers: opt.Readers = 2,
     memory: Annotated[
         str | None,
         typer.Option(help="What decoded pictures may take: 2GB.", show_default="half of what is available"),
@@ -85,16 +75,14 @@ def finetune(
     state_every: Annotated[
         int, typer.Option(min=0, help="Keep the state every N updates too, not only after an epoch.")
     ] = 0,
-    max_errors: Annotated[
-        float, typer.Option(help="Share of unusable pictures at which to stop; up to ten never stop a run, unless 0.")
-    ] = 0.01,
+    max_errors: opt.MaxErrors = 0.01,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on where an earlier run was.")] = True,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start anew, and replace what an earlier run left in --output.")
     ] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard.")] = False,
-    seed: Seed = 0,
-    as_json: Json = False,
+    seed: opt.Seed = 0,
+    as_json: opt.Json = False,
 ) -> None:
     """Train a backbone end to end, keep the best epoch. Run it again after a kill. The test split is not looked at.
 
@@ -102,32 +90,47 @@ def finetune(
     """
     from cer_fusion.backbones import Recipe, create
     from cer_fusion.backbones import finetune as run_finetune
-    from cer_fusion.commands.learning_data import learning_data
 
     first = os.environ.get("RANK", "0") == "0"
     if first:
         show_logs()
-    stored = not all(names_a_file(one) for one in data)
-    only(ctx, stored=stored, shared=True, resumed=not (resume and overwrite))
+    stored = not all(opt.names_a_file(one) for one in data)
+    opt.only(ctx, stored=stored, shared=True, resumed=not (resume and overwrite))
     if first:
         _check_output(output, resume=resume, overwrite=overwrite)
-    chosen = Recipe.named(recipe).changed(key_values(changes, "--set"))
-    found = learning_data(
-        data, store=store, root=root, class_set=class_set, soft_labels=soft_labels, valid_share=valid_share, seed=seed,
-        tell=say if first else _silent,
-    )  # fmt: skip
-    only(ctx, stored=stored, shared=found.held_out, resumed=not (resume and overwrite))
-    options = _options(backbone, len(found.classes.labels), key_values(option, "--option"))
+    chosen = Recipe.named(recipe).changed(opt.key_values(changes, "--set"))
+    found = _learning_data(
+        data,
+        store=store,
+        root=root,
+        class_set=class_set,
+        soft_labels=soft_labels,
+        valid_share=valid_share,
+        seed=seed,
+        tell=say if first else lambda _: None,  # another process tells it
+    )
+    opt.only(ctx, stored=stored, shared=found.held_out, resumed=not (resume and overwrite))
+    options = _options(backbone, len(found.classes.labels), opt.key_values(option, "--option"))
     made = create(backbone, weights=weights, seed=seed, device=_device(device), precision=precision, **options)
     if first:
         _tell_start(made, chosen.layer_decay, weights)
     with progress_bar() as step:
         report = run_finetune(
-            made, found.train, found.valid, classes=found.classes.labels, recipe=chosen, output=output,
+            made,
+            found.train,
+            found.valid,
+            classes=found.classes.labels,
+            recipe=chosen,
+            output=output,
             resume=resume and not overwrite,
-            seed=seed, state_every=state_every, memory=memory_budget(memory), max_errors=max_errors, readers=readers,
-            tensorboard=tensorboard, progress=step if first else None,
-        )  # fmt: skip
+            seed=seed,
+            state_every=state_every,
+            memory=opt.memory_budget(memory),
+            max_errors=max_errors,
+            readers=readers,
+            tensorboard=tensorboard,
+            progress=step if first else None,
+        )
     if first:
         _tell_result(report, backbone, options, data[0], as_json=as_json)
 
@@ -182,14 +185,8 @@ def _tell_result(report: FinetuneReport, backbone: str, options: dict[str, Any],
         + escape(f"cer-feat extract --backbone {backbone} --weights {report.weights}{given} --data {data}")
     )
     if as_json:
-        out_json({**_plain(report), "class_recall": best.valid_recall})
-
-
-def _plain(report: FinetuneReport) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    content = asdict(report)
-    return {**content, "output": str(report.output), "weights": str(report.weights)}
+        plain = {**asdict(report), "output": str(report.output), "weights": str(report.weights)}
+        out_json({**plain, "class_recall": best.valid_recall})
 
 
 def _written(value: Any) -> str:
@@ -197,5 +194,154 @@ def _written(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _silent(_: str) -> None:
-    """Say nothing: another process does."""
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LearningData:
+    """Both parts, and the classes that their labels point into."""
+
+    train: Examples
+    valid: Examples
+    classes: ClassSet
+    held_out: bool
+    """Whether a manifest had no validation part, so that a share of its training groups became it."""
+
+
+def _learning_data(
+    data: Sequence[str],
+    *,
+    store: Path,
+    root: Path | None,
+    class_set: str | None,
+    soft_labels: Path | None,
+    valid_share: float,
+    seed: int,
+    tell: Tell,
+) -> _LearningData:
+    """Read the manifests, map their labels by name, and choose what to learn from and what to choose the epoch on.
+
+    The validation part of a manifest is its `valid` split, else a share of its `train` split: whole groups, and all
+    occurrences of a picture, stand on one side. Its `test` split is not read. Sample ids are made unique by the
+    manifest's name where there are several.
+    """
+    if not 0 < valid_share < 1:
+        raise typer.BadParameter(f"must lie between 0 and 1, however: {valid_share}", param_hint="--valid-share")
+    found = [manifest_and_dataset(one, store, dataset=None, root=root) for one in data]
+    names = [name for _, name in found]
+    if len(set(names)) != len(names):
+        raise typer.BadParameter(
+            f"manifests must have different names, however: {', '.join(names)}", param_hint="--data"
+        )
+    classes = _classes([manifest for manifest, _ in found], class_set)
+    parts: dict[str, list[tuple[str, Sample, Path]]] = {"train": [], "valid": []}
+    held_out = False
+    for manifest, name in found:
+        usable = _mapped(manifest, classes, name, tell)
+        held_out |= "valid" not in usable.splits
+        for split, samples in _split(usable, name, valid_share, seed, tell).items():
+            prefix = f"{name}/" if len(found) > 1 else ""
+            parts[split] += [(prefix, sample, manifest.root) for sample in samples]
+    votes = _votes(soft_labels, classes)
+    tell(
+        f"learning {len(classes.labels)} classes ({escape(classes.name)}) from {len(parts['train']):,} samples, "
+        f"choosing the epoch on {len(parts['valid']):,}"
+    )
+    train = _examples(parts["train"], classes, votes, tell)
+    return _LearningData(
+        train=train, valid=_examples(parts["valid"], classes, None, tell), classes=classes, held_out=held_out
+    )
+
+
+def _classes(manifests: Sequence[Manifest], wanted: str | None) -> ClassSet:
+    from cer_fusion.featstore import class_set
+
+    if wanted is not None:
+        return class_set(wanted)
+    sets = {manifest.classes.labels: manifest.classes for manifest in manifests}
+    if len(sets) > 1:
+        names = ", ".join(found.name for found in sets.values())
+        raise typer.BadParameter(
+            f"the manifests have different classes ({names}): name one set", param_hint="--class-set"
+        )
+    return manifests[0].classes
+
+
+def _mapped(manifest: Manifest, classes: ClassSet, name: str, tell: Tell) -> Manifest:
+    """Give the training and validation samples the class set's labels; say which are left out."""
+    from cer_fusion.featstore.manifests.class_sets import mapping
+
+    counterpart = mapping(manifest.classes, classes)
+    usable = [sample.split in ("train", "valid", "") for sample in manifest.samples]
+    part = manifest.keep(usable)
+    unknown = Counter(sample.label for sample in part.samples if counterpart.get(sample.label) is None)
+    for label, count in unknown.items():
+        reason = f"label {label!r} is not in {classes.name}" if label else "no label"
+        tell(f"left out of {escape(name)}: {count:,} × {escape(reason)}")
+    kept = part.keep([counterpart.get(sample.label) is not None for sample in part.samples])
+    samples = tuple(sample._replace(label=counterpart[sample.label] or "") for sample in kept.samples)
+    return replace(kept, samples=samples, classes=classes)
+
+
+def _split(manifest: Manifest, name: str, share: float, seed: int, tell: Tell) -> dict[str, tuple[Sample, ...]]:
+    """Cut a manifest into its training and its validation part."""
+    from cer_fusion.featstore.errors import ManifestError
+    from cer_fusion.featstore.manifests.splitting import hold_out
+    from cer_fusion.featstore.pictures import pictures
+
+    if not len(manifest):
+        raise ManifestError(
+            f"no labelled sample of {name} is in split train or valid, or without a split\n"
+            f"  see what it has with: cer-feat manifest, or choose another --class-set"
+        )
+    if "" in manifest.splits:
+        if len(manifest.splits) > 1:
+            raise ManifestError(f"some samples of {name} have a split and some have none: give every one a split")
+        tell(f"{escape(name)} has no splits: all of it is learnt from")
+    if "valid" not in manifest.splits:
+        unsplit = replace(manifest, samples=tuple(sample._replace(split="") for sample in manifest.samples))
+        digests, unread = pictures.digests(unsplit)
+        if unread:
+            first, reason = next(iter(unread.items()))
+            tell(
+                f"[yellow]{len(unread):,} pictures of {escape(name)} cannot be read[/] (first: {escape(first)}: "
+                f"{escape(reason)}): whether they repeat others across the two parts is not known"
+            )
+        repeated = pictures.repeats(unsplit, digests)
+        manifest = hold_out(unsplit, share, seed=seed, split="valid", together=repeated)
+        tell(f"{escape(name)} has no valid split: {share:.0%} of its training groups choose the epoch")
+    return {
+        split: tuple(sample for sample in manifest.samples if sample.split == split) for split in ("train", "valid")
+    }
+
+
+def _votes(path: Path | None, classes: ClassSet) -> dict[str, np.ndarray] | None:
+    from cer_fusion.backbones import read_soft_labels
+
+    return None if path is None else read_soft_labels(path, classes.labels)
+
+
+def _examples(
+    rows: Sequence[tuple[str, Sample, Path]], classes: ClassSet, votes: dict[str, np.ndarray] | None, tell: Tell
+) -> Examples:
+    import numpy as np
+    from cer_fusion.backbones import Examples
+    from cer_fusion.featstore.pictures.pictures import PictureSource
+
+    sources = {root: PictureSource(root) for _, _, root in rows}
+    position = {label: i for i, label in enumerate(classes.labels)}
+    ids = [prefix + sample.sample_id for prefix, sample, _ in rows]
+    y = np.array([position[sample.label] for _, sample, _ in rows], dtype=np.int64)
+    soft = None
+    if votes is not None:
+        soft = np.eye(len(position), dtype=np.float32)[y]
+        with_votes = [i for i, sample_id in enumerate(ids) if sample_id in votes]
+        soft[with_votes] = np.array([votes[ids[i]] for i in with_votes], dtype=np.float32).reshape(-1, len(position))
+        tell(f"{len(with_votes):,} of {len(ids):,} samples learn from votes, the others from their label")
+    return Examples(
+        ids=ids,
+        y=y,
+        read=lambda i: sources[rows[i][2]].read(rows[i][1].path),
+        soft=soft,
+        groups=[prefix + (sample.group or sample.sample_id) for prefix, sample, _ in rows],
+    )

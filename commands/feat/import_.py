@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from cer_fusion.commands import options as opt
 from cer_fusion.commands.console import escape, out_json, say
-from cer_fusion.commands.forms import Form, forms, only
-from cer_fusion.commands.options import (
-    DEFAULT_STORE,
-    Data,
-    DatasetName,
-    Json,
-    ReplaceManifest,
-    Root,
-    StorePath,
-    manifest_and_dataset,
-    split_list,
-    tell_change,
-)
+from cer_fusion.commands.data import manifest_and_dataset, tell_change
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from cer_fusion.featstore.exchange.foreign_files import ForeignRows
 
 
-@forms(
-    always=(
-        "name", "data", "store", "dataset", "root", "share_repeats", "blank", "extra", "replace_manifest", "as_json",
-    ),
-    listed=Form("names are in Parquet itself, and those of a folder's samples are its files'", ("names",)),
-    keyed=Form("is for .npz, HDF5 and .pt files", ("rows_key", "names_key")),
-    pooled=Form("is for a folder of one .npy a sample", ("frames",)),
+@opt.forms(
+    listed=opt.Form("names are in Parquet itself, and those of a folder's samples are its files'", ("names",)),
+    keyed=opt.Form("is for .npz, HDF5 and .pt files", ("rows_key", "names_key")),
+    pooled=opt.Form("is for a folder of one .npy a sample", ("frames",)),
 )  # fmt: skip
 def import_(
     ctx: typer.Context,
@@ -62,22 +50,24 @@ def import_(
         typer.Option("--names-key", help="Which array holds the names.", show_default="the only text array that fits"),
     ] = None,
     frames: Annotated[
-        str | None, typer.Option("--frames", help="How to pool a folder's frame-level files: mean or max.")
+        Literal["mean", "max"] | None, typer.Option("--frames", help="How to pool a folder's frame-level files.")
     ] = None,
-    data: Data = None,
-    store: StorePath = DEFAULT_STORE,
-    dataset: DatasetName = None,
-    root: Root = None,
+    data: opt.Data = None,
+    store: opt.StorePath = opt.DEFAULT_STORE,
+    dataset: opt.DatasetName = None,
+    root: opt.Root = None,
     share_repeats: Annotated[
         bool, typer.Option(help="Give a sample without a row the row of an identical picture.")
     ] = True,
     blank: Annotated[
-        str,
-        typer.Option(help="Rows of one number throughout, as for a face not found: error, drop, or keep them."),
+        Literal["error", "drop", "keep"],
+        typer.Option(help="Rows of one number throughout, as for a face not found: an error, drop, or keep them."),
     ] = "error",
-    extra: Annotated[str, typer.Option(help="Names that no sample has: error, or drop their rows.")] = "error",
-    replace_manifest: ReplaceManifest = False,
-    as_json: Json = False,
+    extra: Annotated[
+        Literal["error", "drop"], typer.Option(help="Names that no sample has: an error, or drop their rows.")
+    ] = "error",
+    replace_manifest: opt.ReplaceManifest = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Import embeddings of another tool; they are marked foreign and identified by their content.
 
@@ -86,19 +76,14 @@ def import_(
     from cer_fusion.featstore import Store, import_rows
     from cer_fusion.featstore.exchange.foreign_files import recognise
 
-    if blank not in ("error", "drop", "keep"):
-        raise typer.BadParameter("must be error, drop or keep", param_hint="--blank")
-    if extra not in ("error", "drop"):
-        raise typer.BadParameter("must be error or drop", param_hint="--extra")
-    pool = _frames(frames)
     if names is not None and names_key is not None:
         raise typer.BadParameter("give the names as a file or as a key, not both", param_hint="--names-key")
     form = recognise(rows)
-    only(
+    opt.only(
         ctx, listed=form not in ("parquet", "sample folder"), keyed=form in ("npz", "hdf5", "torch"),
         pooled=form == "sample folder",
     )  # fmt: skip
-    found = _read(rows, names, split_list(rows_key), names_key, pool)
+    found = _read(rows, names, opt.split_list(rows_key), names_key, frames)
     _tell_read(rows, found)
     manifest, dataset_name = manifest_and_dataset(data, store, dataset=dataset, root=root)
     opened = Store.create(store)
@@ -113,8 +98,8 @@ def import_(
         source=rows.name,
         described=found.described,
         share_repeats=share_repeats,
-        blank=blank,  # type: ignore[arg-type]
-        extra=extra,  # type: ignore[arg-type]
+        blank=blank,
+        extra=extra,
         replace_manifest=replace_manifest,
         need_pictures=root is not None,
     )
@@ -150,11 +135,10 @@ def _read(
     path: Path, names: Path | None, rows_keys: list[str], names_key: str | None, pool: Literal["mean", "max"] | None
 ) -> ForeignRows:
     """Open the file by the reader that fits its content."""
-    from cer_fusion.commands.foreign_torch import read_torch
     from cer_fusion.featstore.exchange.foreign_files import read_foreign, recognise
 
     if recognise(path) == "torch":
-        return read_torch(path, names=names, rows_keys=rows_keys, names_key=names_key)
+        return _read_torch(path, names=names, rows_keys=rows_keys, names_key=names_key)
     return read_foreign(path, names=names, rows_keys=rows_keys, names_key=names_key, frames=pool)
 
 
@@ -169,11 +153,122 @@ def _tell_read(path: Path, found: ForeignRows) -> None:
     )
 
 
-def _frames(text: str | None) -> Literal["mean", "max"] | None:
-    if text is None:
+def _read_torch(path: Path, *, names: Path | None, rows_keys: Sequence[str], names_key: str | None) -> ForeignRows:
+    """Rows that PyTorch saved, as NumPy arrays, without running any code from the file.
+
+    A `.pt` file holds an (n, d) tensor, `{name: (d,) tensor}`, or `{'features': (n, d) tensor, 'names': [...]}`.
+    featstore knows no torch and backbones knows no store, so the two meet here.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged, or holds code instead of tensors.
+    FormatError, RowsError
+        If what it holds is not rows with names.
+    """
+    content = _opened(path)
+    arrays, texts = _sorted_out(content)
+    if not arrays:
+        from cer_fusion.featstore.errors import FormatError
+
+        raise FormatError(f"{path} holds no tensors of rows; it holds {_held(content)}")
+    one_a_name = len(arrays) > 0 and all(_is_row(array) for array in arrays.values()) and not texts
+    if isinstance(content, Mapping) and one_a_name and not rows_keys:
+        return _one_a_name(path, arrays, names)
+    return _keyed(path, arrays, texts, names, rows_keys, names_key)
+
+
+def _opened(path: Path) -> Any:
+    """What the file holds: tensors (or records of tensors), containers, numbers, text."""
+    from cer_fusion.backbones.weights.checkpoint import read_safetensors, read_torch, sniff
+
+    form = sniff(path)
+    if form == "safetensors":
+        return read_safetensors(path)
+    return read_torch(path, form).content
+
+
+def _sorted_out(content: Any) -> tuple[dict[str, npt.NDArray[Any]], dict[str, list[str]]]:
+    """Arrays and lists of text by their keys; a tensor alone is called `rows`."""
+    entries = content if isinstance(content, Mapping) else {"rows": content}
+    arrays, texts = {}, {}
+    for key, value in entries.items():
+        array = _as_array(value)
+        if array is not None:
+            arrays[str(key)] = array
+        elif isinstance(value, list | tuple) and value and all(isinstance(text, str) for text in value):
+            texts[str(key)] = list(value)
+    return arrays, texts
+
+
+def _as_array(value: Any) -> npt.NDArray[Any] | None:
+    import torch
+    from cer_fusion.backbones.weights.unpickle import ArrayRecord, TensorRecord
+
+    tensor = value.tensor() if isinstance(value, TensorRecord | ArrayRecord) else value
+    if not isinstance(tensor, torch.Tensor):
         return None
-    if text == "mean":
-        return "mean"
-    if text == "max":
-        return "max"
-    raise typer.BadParameter(f"must be 'mean' or 'max', however: {text!r}", param_hint="--frames")
+    if tensor.is_floating_point() and tensor.dtype not in (torch.float16, torch.float32, torch.float64):
+        tensor = tensor.float()  # NumPy has no bfloat16; float32 holds each of its numbers exactly
+    array: npt.NDArray[Any] = tensor.contiguous().numpy()
+    return array
+
+
+def _one_a_name(path: Path, arrays: dict[str, npt.NDArray[Any]], names: Path | None) -> ForeignRows:
+    import numpy as np
+    from cer_fusion.featstore.errors import FormatError, RowsError
+    from cer_fusion.featstore.exchange.foreign_files import ForeignRows
+
+    if names is not None:
+        raise FormatError(f"{path} holds one tensor a name: its keys are the names, leave --names out")
+    width = next(iter(arrays.values())).shape[-1]
+    for key, array in arrays.items():
+        if array.shape[-1] != width:
+            raise RowsError(
+                f"all tensors must have the width of the first, {next(iter(arrays))!r} with {width}, however: "
+                f"{key!r} has {array.shape[-1]}, in {path}"
+            )
+    rows: np.ndarray[Any, Any] = np.stack([array.reshape(-1) for array in arrays.values()])  # (d,) or (1, d) -> (d,)
+    return ForeignRows(
+        form="PyTorch file of one tensor a name", blocks={"rows": rows}, names=list(arrays), names_from="its keys"
+    )
+
+
+def _keyed(
+    path: Path,
+    arrays: dict[str, npt.NDArray[Any]],
+    texts: dict[str, list[str]],
+    names: Path | None,
+    rows_keys: Sequence[str],
+    names_key: str | None,
+) -> ForeignRows:
+    from cer_fusion.featstore.exchange.foreign_choice import Entry, block_names, choose_names, choose_rows
+    from cer_fusion.featstore.exchange.foreign_files import ForeignRows, read_names
+
+    entries = {key: Entry.of(array.shape, array.dtype) for key, array in arrays.items()}
+    entries |= {key: Entry(shape=(len(listed),), kind="t", dtype="text") for key, listed in texts.items()}
+    keys = choose_rows(entries, rows_keys, str(path))
+    if names is None:
+        key = choose_names(entries, names_key, entries[keys[0]].shape[0], str(path))
+        listed, names_from = texts[key], f"its entry {key!r}"
+    else:
+        listed, names_from = read_names(names), str(names)
+    called = block_names(keys)
+    return ForeignRows(
+        form="PyTorch file",
+        blocks={called[key]: arrays[key] for key in keys},
+        names=listed,
+        names_from=names_from,
+        described={"arrays": keys},
+    )
+
+
+def _is_row(array: npt.NDArray[Any]) -> bool:
+    return array.dtype.kind == "f" and (array.ndim == 1 or (array.ndim == 2 and array.shape[0] == 1))
+
+
+def _held(content: Any) -> str:
+    if isinstance(content, Mapping):
+        shown = ", ".join(f"{key!r} ({type(value).__name__})" for key, value in list(content.items())[:6])
+        return shown or "an empty dictionary"
+    return f"a {type(content).__name__}"

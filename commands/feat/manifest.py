@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from cer_fusion.commands import options as opt
 from cer_fusion.commands.console import escape, say
-from cer_fusion.commands.feat.manifest_tools.check import check
-from cer_fusion.commands.feat.manifest_tools.filter import filter_
-from cer_fusion.commands.feat.manifest_tools.relabel import relabel
-from cer_fusion.commands.feat.manifest_tools.split import split
-from cer_fusion.commands.feat.manifest_tools.talk import Output, counting, tell_left_out, tell_missing, write
-from cer_fusion.commands.feat.manifest_tools.union import merge, unity
-from cer_fusion.commands.options import Json, Seed
-from cer_fusion.commands.outputs import Overwrite, check_outputs
+from cer_fusion.commands.feat.manifest_tools import (
+    Output,
+    check,
+    filter_,
+    merge,
+    relabel,
+    repeats_of,
+    split,
+    tell_left_out,
+    unity,
+    write,
+)
+from cer_fusion.commands.outputs import check_outputs
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from cer_fusion.featstore import Manifest
 
-_LABELS, _ROWS, _OWN = "Labels", "Which samples", "Some kinds only"
 _DEFAULT = "build"
+_MISSING_SHOWN = 10
+"""Missing pictures that are named; --json names all."""
+
+
+def _panel(name: str) -> Callable[..., Any]:
+    """Options of a panel of the help page; without a default to tell, unless said."""
+
+    def option(help_text: str, show_default: bool | str = False, **more: Any) -> Any:
+        return typer.Option(help=help_text, show_default=show_default, rich_help_panel=name, **more)
+
+    return option
+
+
+_labels, _rows, _own = _panel("Labels"), _panel("Which samples"), _panel("Some kinds only")
 
 
 class KindsAndTools(TyperGroup):
@@ -68,119 +88,54 @@ def build(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="The dataset's folder, zip file, tar file or table.")],
     output: Output,
     map_to: Annotated[
-        str | None,
-        typer.Option(
-            help="Map the labels onto a class set by what they mean: abaw7, unity8, basic7, …",
-            show_default=False,
-            rich_help_panel=_LABELS,
-        ),
+        str | None, _labels("Map the labels onto a class set by what they mean: abaw7, unity8, basic7, …")
     ] = None,
     classes: Annotated[
         str | None,
-        typer.Option(
-            help="Class set that the labels are of: abaw7, rafdb_compound11, basic8, …; or your own, a,b,c.",
-            show_default=False,
-            rich_help_panel=_LABELS,
-        ),
+        _labels("Class set that the labels are of: abaw7, rafdb_compound11, basic8, …; or your own, a,b,c."),
     ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(
-            help="ferplus: compound7 (default) or basic8.",
-            show_default=False,
-            rich_help_panel=_LABELS,
-        ),
-    ] = None,
+    labels: Annotated[str | None, _labels("ferplus: compound7 (default) or basic8.")] = None,
     votes: Annotated[
-        Path | None,
-        typer.Option(
-            help="ferplus basic8: write the annotators' votes too, for cer-feat finetune --soft-labels.",
-            rich_help_panel=_LABELS,
-        ),
+        Path | None, _labels("ferplus basic8: write the annotators' votes too, for cer-feat finetune --soft-labels.")
     ] = None,
     pictures: Annotated[
-        str | None,
-        typer.Option(
-            help="rafdb, raf-ce: aligned (default) or original; csv, parquet: folder of the pictures.",
-            show_default=False,
-            rich_help_panel=_OWN,
-        ),
+        str | None, _own("rafdb, raf-ce: aligned (default) or original; csv, parquet: folder of the pictures.")
     ] = None,
     partition: Annotated[
         str | None,
-        typer.Option(
-            help="raf-ce: the split of each number in its partition file.",
-            show_default="0=train,1=test,2=valid",
-            rich_help_panel=_OWN,
-        ),
+        _own("raf-ce: the split of each number in its partition file.", show_default="0=train,1=test,2=valid"),
     ] = None,
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            help="csv, parquet: path=…,label=…,split=…,group=…,id=…",
-            show_default=False,
-            rich_help_panel=_OWN,
-        ),
-    ] = None,
-    id_column: Annotated[
-        str | None, typer.Option(help="csv: column of the ids.", show_default=False, rich_help_panel=_OWN)
-    ] = None,
-    path_column: Annotated[
-        str | None, typer.Option(help="csv: column of the paths.", show_default=False, rich_help_panel=_OWN)
-    ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="csv: column of the labels.", show_default=False, rich_help_panel=_OWN)
-    ] = None,
-    split_column: Annotated[
-        str | None, typer.Option(help="csv: column of the splits.", show_default=False, rich_help_panel=_OWN)
-    ] = None,
-    group_column: Annotated[
-        str | None,
-        typer.Option(help="csv: column of the groups (videos, subjects).", show_default=False, rich_help_panel=_OWN),
-    ] = None,
+    columns: Annotated[str | None, _own("csv, parquet: path=…,label=…,split=…,group=…,id=…")] = None,
+    id_column: Annotated[str | None, _own("csv: column of the ids.")] = None,
+    path_column: Annotated[str | None, _own("csv: column of the paths.")] = None,
+    label_column: Annotated[str | None, _own("csv: column of the labels.")] = None,
+    split_column: Annotated[str | None, _own("csv: column of the splits.")] = None,
+    group_column: Annotated[str | None, _own("csv: column of the groups (videos, subjects).")] = None,
     first_frame: Annotated[
         int | None,
-        typer.Option(
+        _own(
+            "frames: the number of a video's first frame in the file names; ids count from 1.",
             min=0,
-            help="frames: the number of a video's first frame in the file names; ids count from 1.",
             show_default="1, and a frame 0 is refused",
-            rich_help_panel=_OWN,
         ),
     ] = None,
     encoding: Annotated[
         str | None,
-        typer.Option(
-            help="Of texts that are not UTF-8, and of an archive's names where it does not say: cp1252, gbk, …",
-            show_default=False,
-            rich_help_panel=_OWN,
-        ),
+        _own("Of texts that are not UTF-8, and of an archive's names where it does not say: cp1252, gbk, …"),
     ] = None,
     missing: Annotated[
-        str,
-        typer.Option(help="Samples whose pictures are not there: keep (and say so), or drop.", rich_help_panel=_ROWS),
+        Literal["keep", "drop"],
+        _rows("Samples whose pictures are not there: keep, and say so, or drop.", show_default=True),
     ] = "keep",
     repeats: Annotated[
-        str,
-        typer.Option(
-            help="Pictures that occur more than once: report, first (keep the first), or ignore (do not look).",
-            rich_help_panel=_ROWS,
-        ),
+        Literal["report", "first", "ignore"],
+        _rows("Pictures that occur more than once: told, the first kept, or not looked for.", show_default=True),
     ] = "report",
-    hold_out: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of an unsplit dataset that becomes the test split.", show_default=False, rich_help_panel=_ROWS
-        ),
-    ] = None,
-    sample: Annotated[
-        int | None,
-        typer.Option(
-            help="Keep about N samples, evenly over classes and splits.", show_default=False, rich_help_panel=_ROWS
-        ),
-    ] = None,
-    overwrite: Overwrite = False,
-    seed: Seed = 0,
-    as_json: Json = False,
+    hold_out: Annotated[float | None, _rows("Share of an unsplit dataset that becomes the test split.")] = None,
+    sample: Annotated[int | None, _rows("Keep about N samples, evenly over classes and splits.")] = None,
+    overwrite: opt.Overwrite = False,
+    seed: opt.Seed = 0,
+    as_json: opt.Json = False,
 ) -> None:
     """Build a manifest: sample_id, path, label, split, group. The word build may be left out before KIND.
 
@@ -190,10 +145,6 @@ def build(
     from cer_fusion.featstore.manifests.splitting import hold_out as split_off
     from cer_fusion.featstore.manifests.splitting import thin
 
-    if repeats not in ("report", "first", "ignore"):
-        raise typer.BadParameter("must be report, first or ignore", param_hint="--repeats")
-    if missing not in ("keep", "drop"):
-        raise typer.BadParameter("must be keep or drop", param_hint="--missing")
     if votes is not None and (kind, labels) != ("ferplus", "basic8"):
         raise typer.BadParameter("only ferplus with --labels basic8 has votes", param_hint="--votes")
     options: dict[str, Any] = {
@@ -211,7 +162,7 @@ def build(
         say(escape(note))
     tell_left_out(adapted.left_out)
     absent = set(adapted.missing)
-    tell_missing({s.sample_id: s.path for s in listed.samples if s.sample_id in absent}, listed.root)
+    _tell_missing({s.sample_id: s.path for s in listed.samples if s.sample_id in absent}, listed.root)
     if missing == "drop" and absent:
         listed = _without(listed, absent)
     repeated: list[list[int]] = []
@@ -232,6 +183,25 @@ def build(
     )  # fmt: skip
 
 
+def _tell_missing(missing: Mapping[str, str], root: Path) -> None:
+    """Name samples whose pictures are not there, and say what to do.
+
+    Parameters
+    ----------
+    missing : dict of sample_id to path
+    root : Path
+        Where the paths start.
+    """
+    if not missing:
+        return
+    say(f"[yellow]{len(missing):,} pictures are missing[/] under {escape(root)}:")
+    for sample_id, path in list(missing.items())[:_MISSING_SHOWN]:
+        say(f"  {escape(sample_id)}: {escape(path)}")
+    if len(missing) > _MISSING_SHOWN:
+        say(f"  … and {len(missing) - _MISSING_SHOWN:,} more; --json names all")
+    say("  put them there (an archive may not be unpacked whole), or leave these samples out with --missing drop")
+
+
 def _without(listed: Manifest, absent: set[str]) -> Manifest:
     from cer_fusion.featstore.errors import ManifestError
 
@@ -247,13 +217,11 @@ def _look_for_repeats(listed: Manifest, *, drop: bool, told: set[str]) -> tuple[
     from cer_fusion.featstore.manifests.splitting import keep_first
     from cer_fusion.featstore.pictures import pictures
 
-    with counting("hashing", len(listed)) as count:
-        digests, failed = pictures.digests(listed, progress=count)
+    groups, failed = repeats_of(listed)
     failed = {sample_id: reason for sample_id, reason in failed.items() if sample_id not in told}
     if failed:
         first = next(iter(failed))
         say(f"[yellow]{len(failed):,} pictures cannot be read[/], first: {escape(first)} ({escape(failed[first])})")
-    groups = pictures.repeats(listed, digests)
     if not groups:
         return listed, []
     extra = sum(len(group) - 1 for group in groups)

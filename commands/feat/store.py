@@ -1,19 +1,23 @@
-"""`cer-feat ls`, `show` and `verify`: look at a store."""
+"""`cer-feat ls`, `show`, `diff`, `use-manifest`: what a store holds, and by which manifest."""
 
 from __future__ import annotations
 
+import json
+import string
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from cer_fusion.commands.console import FAILED, escape, out, out_json, out_table, progress_bar, say, size_text
-from cer_fusion.commands.options import DEFAULT_STORE, Json, StoredData, StorePath
+from cer_fusion.commands import options as opt
+from cer_fusion.commands.console import FAILED, escape, out, out_json, out_table, say, size_text
 
 if TYPE_CHECKING:
-    from cer_fusion.featstore import Feature, Manifest, Store
+    from cer_fusion.featstore import Feature, FeatureSpec, Manifest, Store
+    from cer_fusion.featstore.rows.spec import Change
 
 
-def ls(store: StorePath = DEFAULT_STORE, as_json: Json = False) -> None:
+def ls(store: opt.StorePath = opt.DEFAULT_STORE, as_json: opt.Json = False) -> None:
     """List the features of a store: rows, completeness, size, age.
 
     Example: cer-feat ls --store features
@@ -47,6 +51,100 @@ def ls(store: StorePath = DEFAULT_STORE, as_json: Json = False) -> None:
     out_table(["dataset", "feature", "blocks", "dtype", "rows", "quarantine", "size", "age"], rows, left=4)
 
 
+def show(
+    feature: Annotated[str, typer.Argument(help="A feature's name, or name@fingerprint.")],
+    data: opt.StoredData = None,
+    store: opt.StorePath = opt.DEFAULT_STORE,
+    as_json: opt.Json = False,
+) -> None:
+    """Show what a feature is: everything that fixes its numbers, and where its weights came from.
+
+    Example: cer-feat show manet --store features
+    """
+    from cer_fusion.featstore import Store
+
+    opened = Store(store)
+    found = opened.feature(feature, data)
+    summary = _summary(found, opened.manifest(data))
+    entry = {**summary, "identity": dict(found.spec.identity), "described": dict(found.spec.described)}
+    if as_json:
+        out_json(entry)
+        return
+    for key, value in _lines(entry):
+        out(f"{key:<32} {value}")
+
+
+@opt.forms(
+    stored=opt.Form("is for features of a store, and both are named by their paths", ("store",)),
+    unnamed=opt.Form("is for features without a dataset's name or a path, and none is", ("data",)),
+)
+def diff(
+    ctx: typer.Context,
+    a: Annotated[str, typer.Argument(metavar="A", help="manet, manet@3f9c, DATASET/FEATURE, or a feature's folder.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The same, in any store.")],
+    data: opt.StoredData = None,
+    store: opt.StorePath = opt.DEFAULT_STORE,
+    as_json: opt.Json = False,
+) -> None:
+    """Say which fields tell two features apart, old (A) and new (B).
+
+    Exit status 0 if they are one and the same, whatever they are called; 1 if they differ.
+
+    Example: cer-feat diff manet@3f9c manet@a01b --store features
+    """
+    from cer_fusion.featstore.rows.spec import changes, differences
+
+    inside = [text for text in (a, b) if _file_of(text) is None]
+    opt.only(ctx, stored=inside, unnamed=any("/" not in text for text in inside))
+    old, new = (_spec(text, store, data) for text in (a, b))
+    equal = old.fingerprint == new.fingerprint
+    fields = differences(old, new)
+    described = changes(old.described, new.described)
+    if as_json:
+        sides = {
+            side: {"feature": spec.folder, "name": spec.name, "fingerprint": spec.fingerprint}
+            for side, spec in (("a", old), ("b", new))
+        }
+        changed = {"differences": _entries(fields), "described": _entries(described)}
+        out_json({**sides, "equal": equal, "names_equal": old.name == new.name, **changed})
+    else:
+        _print_diff(old, new, fields, described)
+    if not equal:
+        raise typer.Exit(FAILED)
+
+
+def use_manifest(
+    manifest: Annotated[Path, typer.Argument(help="The manifest that becomes the dataset's.")],
+    store: opt.StorePath = opt.DEFAULT_STORE,
+    dataset: opt.DatasetName = None,
+    root: opt.Root = None,
+    dry_run: opt.DryRun = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Make a manifest the dataset's: its labels, splits and groups count from now on, and no row changes.
+
+    Samples that are new have no rows until the next cer-feat extract; rows of samples that are gone stay unused.
+
+    Example: cer-feat use-manifest rafdb.csv --store features
+    """
+    from cer_fusion.featstore import Manifest, Store
+
+    opened = Store(store)
+    name = opened.dataset(dataset or manifest.stem.replace(".", "_"))
+    new = Manifest.read(manifest).at(root)
+    change = opened.manifest_change(name, new) if dry_run else opened.use_manifest(name, new)
+    if change.unreadable:
+        say(f"[yellow]what it changes is not known:[/] {escape(change.unreadable)}")
+    if as_json:
+        out_json({"dataset": name, "samples": len(new), **change.counts(), "dry_run": dry_run})
+        return
+    verb = "would become" if dry_run else "is now"
+    what = change.text or ("what it changes is not known" if change.unreadable else "nothing changed")
+    out(f"{manifest} {verb} the manifest of {name}, {len(new):,} samples: {what}")
+    if change.added:
+        say(f"embed the new samples with: cer-feat extract --backbone … --data {escape(name)} --store {escape(store)}")
+
+
 def _of_dataset(opened: Store, dataset: str) -> list[dict[str, Any]]:
     """Its features; where something is damaged, what that is, and the others all the same."""
     from cer_fusion.featstore import FeatstoreError
@@ -66,63 +164,6 @@ def _of_dataset(opened: Store, dataset: str) -> list[dict[str, Any]]:
         entries.append({"dataset": dataset, "feature": label, "samples": len(manifest), "unusable": str(why)})
     none = {"dataset": dataset, "feature": None, "samples": len(manifest)}
     return sorted(entries, key=lambda entry: entry["feature"]) or [none]
-
-
-def show(
-    feature: Annotated[str, typer.Argument(help="A feature's name, or name@fingerprint.")],
-    data: StoredData = None,
-    store: StorePath = DEFAULT_STORE,
-    as_json: Json = False,
-) -> None:
-    """Show what a feature is: everything that fixes its numbers, and where its weights came from.
-
-    Example: cer-feat show manet --store features
-    """
-    from cer_fusion.featstore import Store
-
-    opened = Store(store)
-    found = opened.feature(feature, data)
-    summary = _summary(found, opened.manifest(data))
-    entry = {**summary, "identity": dict(found.spec.identity), "described": dict(found.spec.described)}
-    if as_json:
-        out_json(entry)
-        return
-    for key, value in _lines(entry):
-        out(f"{key:<32} {value}")
-
-
-def verify(
-    store: StorePath = DEFAULT_STORE,
-    data: StoredData = None,
-    images: Annotated[bool, typer.Option("--images", help="Also compare every picture with its row's digest.")] = False,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Set damaged shards aside, mend feature.json; nothing is deleted.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Read every byte of the store and compare it with its digests; exit status 1 if something is wrong.
-
-    Example: cer-feat verify --images --store features
-    """
-    from cer_fusion.featstore import Store
-    from cer_fusion.featstore import verify as run_verify
-
-    with progress_bar() as step:
-        report = run_verify(Store(store), dataset=data, images=images, repair=repair, progress=step)
-    if as_json:
-        out_json({**vars(report), "problems": [vars(p) for p in report.problems]})
-    else:
-        for problem in report.problems:
-            out(f"{problem.where}\n  {problem.what}")
-        looked = f"{report.shards:,} shards, {report.rows:,} rows, {size_text(report.nbytes)}"
-        looked += f", {report.pictures:,} pictures" if images else ""
-        out(f"{looked}: {len(report.problems):,} problems" if report.problems else f"{looked}: all as written")
-    for path in report.mended:
-        say(f"wrote {escape(path)} anew; the damaged one is beside it as damaged-{escape(path.name)}")
-    if report.set_aside:
-        say(f"set aside {len(report.set_aside)} shards; run the same cer-feat extract again to bring their rows back")
-    if report.problems:
-        raise typer.Exit(FAILED)
 
 
 def _summary(feature: Feature, manifest: Manifest) -> dict[str, Any]:
@@ -163,3 +204,56 @@ def _age(moment_s: float) -> str:
         if age_s >= size_s:
             return f"{age_s / size_s:,.0f} {unit}"
     return f"{age_s:.0f} s"
+
+
+def _spec(text: str, store: Path, data: str | None) -> FeatureSpec:
+    """A feature's spec: from its own file where a path is named, else from the store."""
+    from cer_fusion.featstore import FeatureSpec, Store
+
+    file = _file_of(text)
+    if file is not None:
+        return FeatureSpec.read(file)
+    dataset, slash, name = text.rpartition("/")
+    return Store(store).feature(name, dataset if slash else data).spec
+
+
+def _file_of(text: str) -> Path | None:
+    """The file of a feature that is named by a path; None for one of the store."""
+    path = Path(text)
+    if path.suffix == ".json":
+        return path
+    outside = (path / "feature.json").is_file() or path.is_absolute() or text.startswith(".")
+    return path / "feature.json" if outside else None
+
+
+def _entries(fields: list[Change]) -> list[dict[str, Any]]:
+    return [{"field": name, "old": old, "new": new} for name, old, new in fields]
+
+
+def _print_diff(old: FeatureSpec, new: FeatureSpec, fields: list[Change], described: list[Change]) -> None:
+    if fields:
+        out_table(["field", "old", "new"], _cells(fields), title=f"{old.folder} -> {new.folder}", left=3)
+    else:
+        out(f"{old.folder} and {new.folder} are the same feature: their fingerprint is {old.fingerprint}")
+        if old.name != new.name:
+            out(f"only the names differ, {old.name} -> {new.name}, and a name is not part of the identity")
+    if described:
+        title = "not part of the identity: where it came from, and with which libraries"
+        out_table(["described", "old", "new"], _cells(described), title=title, left=3)
+
+
+def _cells(fields: list[Change]) -> list[list[str]]:
+    return [[name, *_shown(old, new)] for name, old, new in fields]
+
+
+def _shown(*values: Any) -> list[str]:
+    """Values as JSON, text without quotes; digests by their first digits where those tell them apart."""
+    texts = [
+        v if isinstance(v, str) and v else "(none)" if v is None else json.dumps(v, ensure_ascii=False) for v in values
+    ]
+    short = [text[:12] + "…" if _is_digest(text) else text for text in texts]
+    return short if len(set(short)) == len(set(texts)) else texts
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) >= 32 and not set(text) - set(string.hexdigits)

@@ -46,7 +46,7 @@ COMMANDS = {
         "Answer every row of the ABAW compound-expression template from predictions; or --check a file, or --diff two.",
     ),
     "choose": (
-        "cer_fusion.commands.fuse.choose:choose",
+        "cer_fusion.commands.fuse.submit:choose",
         "Rank predictions by how close their classes' frequencies come to the challenge's known prior.",
     ),
 }

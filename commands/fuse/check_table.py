@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from cer_fusion.commands import options as opt
 from cer_fusion.commands.console import out_json, say
-from cer_fusion.commands.forms import Form, forms, only
-from cer_fusion.commands.options import Json, split_list
-from cer_fusion.commands.render import TABLE, TableFormat, check_format, show_table
+from cer_fusion.commands.outputs import show_table
 
 
-@forms(
-    always=("supports", "as_json"),
-    search=Form("is for finding the supports, which are given", ("total", "limit")),
-    table=TABLE,
+@opt.forms(
+    search=opt.Form("is for finding the supports, which are given", ("total", "limit")),
+    table=opt.TABLE,
 )
 def check_table(
     ctx: typer.Context,
@@ -28,8 +26,8 @@ def check_table(
         int | None, typer.Option(min=2, help="Rows in all, for finding the supports.", show_default="any")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Largest support that is tried.")] = 300,
-    format: TableFormat = "table",
-    as_json: Json = False,
+    format: opt.TableFormat = "table",
+    as_json: opt.Json = False,
 ) -> None:
     """Turn a table of per-class accuracies back into whole numbers of rows, and show the cells that cannot be.
 
@@ -42,10 +40,9 @@ def check_table(
     from cer_fusion.challenge import check_table as check
     from cer_fusion.challenge.published_check import find_supports
 
-    check_format(format)
     table = read_table(file)
     known = table.supports if supports is None else _numbers(supports)
-    only(ctx, search=known is None, table=not as_json)
+    opt.only(ctx, search=known is None, table=not as_json)
     found = None if known is not None else find_supports(table, limit=limit, n=total)
     checked = check(table, found.supports if found is not None else known or (), found)
     if as_json:
@@ -58,7 +55,7 @@ def check_table(
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    parts = split_list(text)
+    parts = opt.split_list(text)
     if not all(part.isascii() and part.isdigit() for part in parts):
         raise typer.BadParameter(
             f"expected whole numbers such as 38,35,116, however: {text!r}", param_hint="--supports"

@@ -7,85 +7,57 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from cer_fusion.commands import options as opt
 from cer_fusion.commands.console import escape, progress_bar, say
-from cer_fusion.commands.forms import Form, forms, only
-from cer_fusion.commands.fuse.train import COMPUTING, Setting, build_head, compute
-from cer_fusion.commands.kept_runs import AS_KEPT, Runs, dataset_of, read_runs
-from cer_fusion.commands.options import (
-    DEFAULT_STORE,
-    Device,
-    Features,
-    Memory,
-    Missing,
-    Seed,
-    StoredData,
-    StorePath,
-    key_values,
-    memory_budget,
-    split_list,
-)
-from cer_fusion.commands.outputs import NO_PICTURE, WRITTEN, Overwrite, check_outputs
-from cer_fusion.commands.render import (
-    FigurePath,
-    ResultPath,
-    TableFormat,
-    check_format,
-    figure_output,
-    print_table,
-    save_picture,
-)
-from cer_fusion.commands.task import Task, TestSplit, TrainSplit, load_folds_task, load_task
-from cer_fusion.commands.zero_shot_rows import TITLE, Rules, ZeroShotDataset, ZeroShotHead, load_zero_shot
-from cer_fusion.fusion.heads import (  # light: no head is imported before it is asked for
-    USUAL,
-    head_names,
-    installed_heads,
-)
+from cer_fusion.commands.data import Task, as_rows, fits_in_memory, load_folds_task, load_task, splits_text
+from cer_fusion.commands.heads import Heads, build_head, compute, datasets_of, named_heads, read_runs, settings_of
+from cer_fusion.commands.outputs import check_outputs, figure_output, keep_and_show, print_table
 
 if TYPE_CHECKING:
+    from cer_fusion.featstore import Store
     from cer_fusion.fusion import Report
+    from cer_fusion.fusion.judging.zero_shot import ZeroShotColumns
+
+TITLE = "zero-shot"
+"""What `--set` calls the head: `--set zero-shot.C=0.1`."""
 
 
-@forms(
-    always=("baseline", "class_intervals", "format", "figure", "output", "seed"),
-    trained=Form(
-        AS_KEPT,
+@opt.forms(
+    trained=opt.Form(
+        opt.AS_KEPT,
         (
             "heads", "features", "data", "store", "setting", "singles", "cv", "zero_shot", "train_split", "missing",
             "memory",
         ),
     ),
-    alone=Form("is for the columns of single backbones, which --no-singles leaves out", ("single_head",), "trained"),
-    split=Form("--cv judges on the rows it learns from, fold by fold", ("test_split",), "trained"),
-    seeded=Form("with --cv every repeat has seeds of its own: use --repeats", ("seeds",), "trained"),
-    repeated=Form("repeats are of a cross-validation: give --cv 5 as well", ("repeats",), "trained"),
-    folded=Form(
-        "near-duplicates are kept in one fold of --cv; see cer-fuse diagnose for a test split", ("near",), "trained"
+    alone=opt.Form(
+        "is for the columns of single backbones, which --no-singles leaves out", ("single_head",), within="trained"
     ),
-    elsewhere=Form(
+    split=opt.Form("--cv judges on the rows it learns from, fold by fold", ("test_split",), within="trained"),
+    seeded=opt.Form("with --cv every repeat has seeds of its own: use --repeats", ("seeds",), within="trained"),
+    repeated=opt.Form("repeats are of a cross-validation: give --cv 5 as well", ("repeats",), within="trained"),
+    folded=opt.Form(
+        "near-duplicates are kept in one fold of --cv; see cer-fuse diagnose for a test split",
+        ("near",),
+        within="trained",
+    ),
+    elsewhere=opt.Form(
         "says how --zero-shot DATASET answers: name the dataset", ("zero_shot_head", "rules"), within="trained"
     ),
-    computing=replace(COMPUTING, within="trained"),
-    written=WRITTEN,
+    computing=replace(opt.COMPUTING, within="trained"),
+    written=opt.WRITTEN,
 )  # fmt: skip
 def compare(
     ctx: typer.Context,
-    runs: Runs = None,
-    heads: Annotated[
-        str | None,
-        typer.Option(
-            "--heads", help=f"Comma-separated, of {', '.join(head_names())}.", show_default=f"{','.join(USUAL)}; or all"
-        ),
-    ] = None,
-    features: Features = None,
-    data: StoredData = None,
-    store: StorePath = DEFAULT_STORE,
-    setting: Setting = None,
-    singles: Annotated[bool, typer.Option(help="A column for each single backbone as well.")] = True,
+    runs: opt.Runs = None,
+    heads: Heads = None,
+    features: opt.Features = None,
+    data: opt.StoredData = None,
+    store: opt.StorePath = opt.DEFAULT_STORE,
+    setting: opt.Setting = None,
+    singles: opt.Singles = True,
     single_head: Annotated[str, typer.Option(help="The head that learns from a single backbone.")] = "linear",
-    baseline: Annotated[
-        str | None, typer.Option(help="Column the others are tested against, paired.", show_default=False)
-    ] = None,
+    baseline: opt.Baseline = None,
     cv: Annotated[
         int | None,
         typer.Option("--cv", min=2, help="Folds to cross-validate in, instead of a test split.", show_default=False),
@@ -98,22 +70,39 @@ def compare(
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="With --cv: cut the rows into folds so often.")] = 1,
     seeds: Annotated[int, typer.Option(min=1, help="Without --cv: fit each head with so many seeds.")] = 1,
-    zero_shot: ZeroShotDataset = None,
-    zero_shot_head: ZeroShotHead = None,
-    rules: Rules = None,
+    zero_shot: Annotated[
+        str | None,
+        typer.Option(
+            "--zero-shot",
+            help="A dataset in the store with basic expressions and the same features: a head that learned only from "
+            "it answers the compounds.",
+            show_default=False,
+        ),
+    ] = None,
+    zero_shot_head: Annotated[
+        str | None, typer.Option("--zero-shot-head", help="With --zero-shot: the head.", show_default="linear")
+    ] = None,
+    rules: Annotated[
+        str | None,
+        typer.Option(
+            "--rules",
+            help="With --zero-shot: how two expressions make a compound, a column each: sum,product,harmonic,minimum.",
+            show_default="product",
+        ),
+    ] = None,
     class_intervals: Annotated[
         bool, typer.Option("--class-intervals", help="Write the intervals of every class into the table.")
     ] = False,
-    train_split: TrainSplit = "train",
-    test_split: TestSplit = None,
-    missing: Missing = "error",
-    memory: Memory = None,
-    format: TableFormat = "table",
-    figure: FigurePath = None,
-    output: ResultPath = None,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
-    seed: Seed = 0,
+    train_split: opt.TrainSplit = "train",
+    test_split: opt.TestSplit = None,
+    missing: opt.Missing = "error",
+    memory: opt.Memory = None,
+    format: opt.TableFormat = "table",
+    figure: opt.FigurePath = None,
+    output: opt.ResultPath = None,
+    overwrite: opt.Overwrite = False,
+    device: opt.Device = "auto",
+    seed: opt.Seed = 0,
 ) -> None:
     """Compare heads: a column a head and a single backbone, a row a class, accuracy and F1 with intervals, seconds.
 
@@ -128,22 +117,22 @@ def compare(
     Example: cer-fuse compare --data compound --heads linear --zero-shot basic --rules sum,product
     """
     from cer_fusion.fusion.keeping.runs.comparison import compare_runs
+    from cer_fusion.fusion.page.figures import draw_confusions
 
-    check_format(format)
     chosen = named_heads(heads)
-    only(
+    opt.only(
         ctx, trained=not runs, alone=singles, split=cv is None, seeded=cv is None, repeated=cv is not None,
         folded=cv is not None, elsewhere=zero_shot is not None,
         computing=not runs and compute([*chosen, *([zero_shot_head] if zero_shot and zero_shot_head else [])]),
-        written=output or figure != NO_PICTURE,
+        written=output or figure != opt.NO_PICTURE,
     )  # fmt: skip
     check_outputs({"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite)
     if runs:
         kept = read_runs(runs)
-        name, report = dataset_of(kept), compare_runs(kept, baseline=baseline, seed=seed)
+        name, report = datasets_of(kept), compare_runs(kept, baseline=baseline, seed=seed)
     else:
         settings = settings_of(setting, chosen if zero_shot is None else [*chosen, TITLE])
-        budget = memory_budget(memory)
+        budget = opt.memory_budget(memory)
         if cv is None:
             task = load_task(store, data, features, missing, train_split, test_split, budget)
         else:
@@ -152,30 +141,19 @@ def compare(
         options: dict[str, Any] = {"singles": singles, "single_head": single_head, "baseline": baseline, "seed": seed}
         if zero_shot is not None:
             head = build_head(zero_shot_head or "linear", task, settings[TITLE], device=device, seed=seed)
-            options["zero_shot"] = load_zero_shot(
+            options["zero_shot"] = _zero_shot(
                 store, zero_shot, head, rules, task=task, train_split=train_split, missing=missing, budget=budget
             )
         name, report = task.dataset, _judged(built, task, cv, repeats, seeds, options)
-    _show(report, name, format, figure, output, class_intervals=class_intervals, overwrite=overwrite)
-
-
-def _show(
-    report: Report, name: str, format: str, figure: Path | None, output: Path | None, *, class_intervals: bool,
-    overwrite: bool,
-) -> None:  # fmt: skip
-    from cer_fusion.fusion.page.figures import draw_confusions
-
-    try:  # files first, as whoever reads the table may go away; and the table even where a file cannot be written
-        if output is not None:
-            say(f"kept [bold]{escape(report.save(output, overwrite=overwrite))}[/]")
-        save_picture(
-            lambda: draw_confusions([(c.name, c.scores) for c in report.columns]),
-            figure,
-            Path("runs") / f"{name}-compare.png",
-            overwrite=overwrite,
-        )
-    finally:
-        print_table(report, format, class_intervals=class_intervals)
+    keep_and_show(
+        report,
+        lambda: print_table(report, format, class_intervals=class_intervals),
+        lambda: draw_confusions([(c.name, c.scores) for c in report.columns]),
+        output=output,
+        figure=figure,
+        default=Path("runs") / f"{name}-compare.png",
+        overwrite=overwrite,
+    )
 
 
 def _judged(heads: dict[str, Any], task: Task, cv: int | None, repeats: int, seeds: int, options: Any) -> Report:
@@ -195,19 +173,68 @@ def _judged(heads: dict[str, Any], task: Task, cv: int | None, repeats: int, see
         )
 
 
-def named_heads(text: str | None) -> list[str]:
-    """The heads that `--heads` names: the usual ones when it is not given, every one that is installed for `all`."""
-    return list(installed_heads()) if text == "all" else split_list(text) or list(USUAL)
+def _zero_shot(
+    store: Path,
+    data: str,
+    head: Any,
+    rules: str | None,
+    *,
+    task: Task,
+    train_split: str,
+    missing: opt.Missing,
+    budget: float,
+) -> ZeroShotColumns:
+    """Find the rows of basic expressions, leave out pictures that stand among the rows to be judged, and say so.
+
+    The rows are the labelled ones of the training split, or all where the dataset has one split only.
+    """
+    from cer_fusion.featstore import Store
+    from cer_fusion.fusion import Rows
+    from cer_fusion.fusion.judging.zero_shot import ZeroShotColumns
+
+    opened = Store(store)
+    dataset = opened.dataset(data)
+    view = opened.view(
+        list(task.test.blocks),
+        dataset=dataset,
+        missing=missing,
+        fingerprints=dict(task.test.fingerprints or {}),
+        mapped=True,
+    )
+    names = list(dict.fromkeys(view.splits))
+    split = names[0] if len(names) == 1 else train_split
+    shared = _judged_pictures(opened, dataset, task)
+    labelled = [s == split and y >= 0 for s, y in zip(view.splits, view.y, strict=True)]
+    part = view.take([wanted and name not in shared for wanted, name in zip(labelled, view.ids, strict=True)])
+    if not len(part):
+        raise typer.BadParameter(
+            f"no labelled sample in split {split!r} that is not judged too; dataset {dataset!r} has "
+            f"{splits_text(view.splits)}",
+            param_hint="--zero-shot",
+        )
+    if sum(labelled) > len(part):
+        say(
+            f"[yellow]{sum(labelled) - len(part):,} pictures of {escape(dataset)} are among the rows to be judged[/]: "
+            "the zero-shot head does not learn from them"
+        )
+    said = f" of [bold]{escape(split)}[/]" if split else ""
+    say(f"zero-shot: learning from {len(part):,} rows{said} of [bold]{escape(dataset)}[/]")
+    rows = Rows.of(as_rows(part), load=fits_in_memory(len(part), view, budget))
+    chosen: Any = tuple(opt.split_list(rules)) or ("product",)
+    return ZeroShotColumns(head=head, rows=rows, rules=chosen, source=dataset)
 
 
-def settings_of(entries: list[str] | None, heads: list[str]) -> dict[str, dict[str, object]]:
-    """`--set HEAD.key=value` options, by head."""
-    found: dict[str, dict[str, object]] = {name: {} for name in heads}
-    for key, value in key_values(entries, "--set").items():
-        head, dot, name = key.partition(".")
-        if not dot or head not in found:
-            raise typer.BadParameter(
-                f"expected HEAD.key=value with HEAD one of {', '.join(heads)}, however: {key!r}", param_hint="--set"
-            )
-        found[head][name] = value
-    return found
+def _judged_pictures(store: Store, dataset: str, task: Task) -> set[str]:
+    """Samples of the dataset whose picture is among the judged ones; says so if nobody can tell."""
+    judged = set(task.test.ids or ())
+    found = [
+        store.common_pictures(f"{name.partition('@')[0]}@{fingerprint}", (dataset, task.dataset))
+        for name, fingerprint in (task.test.fingerprints or {}).items()
+    ]
+    known = [pairs for pairs in found if pairs is not None]  # imported rows may know no pictures: ask every feature
+    if not known:
+        say(
+            f"[yellow]rows of {escape(dataset)} or {escape(task.dataset)} know no pictures[/]: whether some are among "
+            "the rows to be judged cannot be seen"
+        )
+    return {mine for pairs in known for mine, other in pairs if other in judged}

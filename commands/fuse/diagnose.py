@@ -4,57 +4,32 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-from cer_fusion.commands.console import escape, out_json, progress_bar, say
-from cer_fusion.commands.forms import Form, forms, only
-from cer_fusion.commands.fuse.train import COMPUTING, UNSET, Setting, build_head, compute
-from cer_fusion.commands.options import (
-    DEFAULT_STORE,
-    Device,
-    Features,
-    Json,
-    Missing,
-    Seed,
-    StoredData,
-    StorePath,
-    key_values,
-)
-from cer_fusion.commands.outputs import NO_PICTURE, WRITTEN, Overwrite, check_outputs
-from cer_fusion.commands.render import (
-    TABLE,
-    FigurePath,
-    ResultPath,
-    TableFormat,
-    check_format,
-    figure_output,
-    print_tables,
-    save_picture,
-)
-from cer_fusion.commands.task import TestSplit, TrainSplit, load_folds_task, load_task
+from cer_fusion.commands import options as opt
+from cer_fusion.commands.console import out_json, progress_bar
+from cer_fusion.commands.data import load_folds_task, load_task
+from cer_fusion.commands.heads import build_head, compute
+from cer_fusion.commands.outputs import check_outputs, figure_output, keep_and_show, print_tables
 
 
-@forms(
-    always=(
-        "head", "features", "data", "store", "setting", "players", "cv", "near", "most", "train_split", "missing",
-        "figure", "output", "seed", "as_json",
-    ),
-    split=Form("--cv judges on the rows it learns from, fold by fold", ("test_split",)),
-    unset=UNSET,
-    computing=replace(COMPUTING, within="unset"),
-    table=TABLE,
-    written=WRITTEN,
-)  # fmt: skip
+@opt.forms(
+    split=opt.Form("--cv judges on the rows it learns from, fold by fold", ("test_split",)),
+    unset=opt.UNSET,
+    computing=replace(opt.COMPUTING, within="unset"),
+    table=opt.TABLE,
+    written=opt.WRITTEN,
+)
 def diagnose(
     ctx: typer.Context,
     head: Annotated[str, typer.Option("--head", help="The head that is fitted on every subset.")] = "linear",
-    features: Features = None,
-    data: StoredData = None,
-    store: StorePath = DEFAULT_STORE,
-    setting: Setting = None,
+    features: opt.Features = None,
+    data: opt.StoredData = None,
+    store: opt.StorePath = opt.DEFAULT_STORE,
+    setting: opt.Setting = None,
     players: Annotated[
-        str, typer.Option("--of", help="Subsets of single blocks, or of whole features: blocks or features.")
+        Literal["blocks", "features"], typer.Option("--of", help="Subsets of single blocks, or of whole features.")
     ] = "blocks",
     cv: Annotated[
         int | None,
@@ -65,16 +40,16 @@ def diagnose(
         typer.Option("--near", min=-1, max=1, help="Cosine from which faces are near-duplicates.", show_default="0.85"),
     ] = None,
     most: Annotated[int, typer.Option("--most", min=1, help="Hard samples and confused pairs to list.")] = 10,
-    train_split: TrainSplit = "train",
-    test_split: TestSplit = None,
-    missing: Missing = "error",
-    format: TableFormat = "table",
-    figure: FigurePath = None,
-    output: ResultPath = None,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
-    seed: Seed = 0,
-    as_json: Json = False,
+    train_split: opt.TrainSplit = "train",
+    test_split: opt.TestSplit = None,
+    missing: opt.Missing = "error",
+    format: opt.TableFormat = "table",
+    figure: opt.FigurePath = None,
+    output: opt.ResultPath = None,
+    overwrite: opt.Overwrite = False,
+    device: opt.Device = "auto",
+    seed: opt.Seed = 0,
+    as_json: opt.Json = False,
 ) -> None:
     """Say why a head scores as it does: blocks by Shapley value, agreement, similarity, calibration, hard samples.
 
@@ -86,13 +61,10 @@ def diagnose(
     from cer_fusion.fusion.judging.measures import THRESHOLD
     from cer_fusion.fusion.page.diagnosis import diagnosis_tables, draw_diagnosis
 
-    check_format(format)
-    if players not in ("blocks", "features"):
-        raise typer.BadParameter(f"must be blocks or features, however: {players!r}", param_hint="--of")
-    settings = key_values(setting, "--set")
-    only(
+    settings = opt.key_values(setting, "--set")
+    opt.only(
         ctx, split=cv is None, unset="device" not in settings, computing=compute([head]), table=not as_json,
-        written=output or figure != NO_PICTURE,
+        written=output or figure != opt.NO_PICTURE,
     )  # fmt: skip
     check_outputs({"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite)
     if cv is None:
@@ -105,20 +77,26 @@ def diagnose(
             task.train,
             task.test if cv is None else None,
             head=built,
-            players="features" if players == "features" else "blocks",
+            players=players,
             folds=cv or 0,
             threshold=THRESHOLD if near is None else near,
             most=most,
             seed=seed,
             progress=lambda done, total: step("fits", done, total),
         )
-    default = Path("runs") / f"{task.dataset}-diagnose.png"
-    try:  # files first, as whoever reads the tables may go away; and the tables even where a file cannot be written
-        if output is not None:
-            say(f"kept [bold]{escape(found.save(output, overwrite=overwrite))}[/]")
-        save_picture(lambda: draw_diagnosis(found), figure, default, overwrite=overwrite)
-    finally:
+
+    def show() -> None:
         if as_json:
             out_json(found.to_dict())
         else:
             print_tables(diagnosis_tables(found), format)
+
+    keep_and_show(
+        found,
+        show,
+        lambda: draw_diagnosis(found),
+        output=output,
+        figure=figure,
+        default=Path("runs") / f"{task.dataset}-diagnose.png",
+        overwrite=overwrite,
+    )

@@ -6,35 +6,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from cer_fusion.commands import options as opt
 from cer_fusion.commands.console import escape, out_json, out_table, say
-from cer_fusion.commands.forms import forms, only
-from cer_fusion.commands.options import DEFAULT_STORE, Json, Missing, StoredData, StorePath, missing_choice
-from cer_fusion.commands.outputs import WRITTEN, Overwrite, check_outputs
-from cer_fusion.commands.task import as_rows
+from cer_fusion.commands.data import as_rows
+from cer_fusion.commands.heads import loaded_head, probabilities
+from cer_fusion.commands.outputs import check_outputs, figure_output
 
 if TYPE_CHECKING:
-    from cer_fusion.featstore import View
-    from cer_fusion.fusion import HeadInfo
     from cer_fusion.fusion.judging.metrics import Scores
-    from cer_fusion.fusion.keeping.predictions import Predictions
-
-Run = Annotated[Path, typer.Option("--head", help="A run of cer-fuse train, or the head folder in it.")]
 
 
-@forms(always=("head", "data", "split", "store", "missing", "figure", "seed", "as_json"), written=WRITTEN)
+@opt.forms(written=opt.WRITTEN)
 def evaluate(
     ctx: typer.Context,
-    head: Run,
-    data: StoredData = None,
+    head: opt.KeptHead,
+    data: opt.StoredData = None,
     split: Annotated[str | None, typer.Option(help="Split to judge on.", show_default="as the run's")] = None,
-    store: StorePath = DEFAULT_STORE,
-    missing: Missing = "error",
+    store: opt.StorePath = opt.DEFAULT_STORE,
+    missing: opt.Missing = "error",
     figure: Annotated[
         Path | None, typer.Option(help="Draw the confusion matrix: .png, .pdf or .svg.", show_default=False)
     ] = None,
-    overwrite: Overwrite = False,
+    overwrite: opt.Overwrite = False,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Judge a kept head on labelled samples; it refuses features it did not learn from.
 
@@ -43,17 +38,15 @@ def evaluate(
     import numpy as np
     from cer_fusion.fusion import Rows, scores
     from cer_fusion.fusion.judging.resampling import accuracy_interval, bootstrap
-    from cer_fusion.fusion.page.figures import check_figure_name, draw_confusion, save_figure
+    from cer_fusion.fusion.page.figures import draw_confusion, save_figure
 
-    only(ctx, written=figure)
-    if figure is not None:
-        check_figure_name(figure)
-        check_outputs({"--figure": figure}, overwrite=overwrite)
-    info, fitted, view, split = _loaded(head, store, data, split, missing)
+    opt.only(ctx, written=figure)
+    check_outputs({"--figure": figure_output(figure)}, overwrite=overwrite)
+    info, fitted, view, split = loaded_head(head, store, data, split, missing)
     view = view.take(view.y >= 0)
     if not len(view):
         raise typer.BadParameter(f"no labelled sample in split {split!r}", param_hint="--split")
-    proba = _probabilities(fitted, view)
+    proba = probabilities(fitted, view)
     y_pred = proba.argmax(axis=1)
     found = scores(view.y, y_pred, view.classes)
     clusters = Rows.of(as_rows(view), load=False).clusters
@@ -108,59 +101,6 @@ def _lacking(found: Scores) -> str:
         f" No row of {', '.join(found.unsupported)}: each counts as 0 in macro F1; over the classes with rows it is "
         f"{100 * found.macro_f1_supported:.2f} %."
     )
-
-
-def stored_predictions(head: Path, store: Path, data: str | None, split: str | None, missing: str) -> Predictions:
-    """Probabilities of samples that have rows in the store."""
-    from cer_fusion.fusion.keeping.predictions import Predictions
-
-    _, fitted, view, _ = _loaded(head, store, data, split, missing, default_split=False)
-    labels = tuple(view.classes[y] if y >= 0 else None for y in view.y)
-    return Predictions(ids=view.ids, classes=view.classes, proba=_probabilities(fitted, view), labels=labels)
-
-
-def head_folder(run: Path) -> Path:
-    """The folder of a head: in a run's, or one that is named itself."""
-    from cer_fusion.fusion.files.whole_folder import bring_back
-
-    bring_back(run)
-    return run / "head" if (run / "head").is_dir() else run
-
-
-def _loaded(
-    run: Path, store: Path, data: str | None, split: str | None, missing: str, *, default_split: bool = True
-) -> tuple[HeadInfo, Any, View, str | None]:
-    """The kept head, and a view of exactly the features it learned from."""
-    from cer_fusion.featstore import Store
-    from cer_fusion.fusion import load_head, read_head_info
-
-    folder = head_folder(run)
-    info = read_head_info(folder)
-    if split is None and default_split:
-        split = info.extra.get("test_split")
-        say(f"split: [bold]{escape(split)}[/], as the run's")
-    opened = Store(store)
-    if data is None and info.extra.get("dataset") in opened.datasets():
-        data = str(info.extra["dataset"])
-        say(f"dataset: [bold]{escape(data)}[/], as the run's")
-    view = opened.view(
-        [name for name, _ in info.blocks],
-        dataset=opened.dataset(data),
-        split=split,
-        missing=missing_choice(missing),
-        fingerprints=info.fingerprints,
-        mapped=True,
-    )
-    fitted = load_head(folder, blocks=view.widths, fingerprints=view.fingerprints, classes=view.classes)
-    return info, fitted, view, split
-
-
-def _probabilities(fitted: Any, view: View) -> Any:
-    """(n, k) in the order of the view's classes, whatever classes the head saw."""
-    from cer_fusion.fusion import JoinedRows
-    from cer_fusion.fusion.keeping.answers import aligned
-
-    return aligned(fitted.predict_proba(JoinedRows(view.blocks)), fitted.classes_, len(view.classes), "the kept head")
 
 
 def _percent(share: float, interval: Any = None) -> str:

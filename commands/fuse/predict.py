@@ -2,55 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from cer_fusion.commands import face_options as face
+from cer_fusion.commands import options as opt
 from cer_fusion.commands.console import FAILED, escape, out_data, out_json, say, show_logs
-from cer_fusion.commands.feat.frames import tell_frames_from_zero
-from cer_fusion.commands.forms import Form, forms, only
-from cer_fusion.commands.fuse.evaluate import Run, stored_predictions
-from cer_fusion.commands.options import DEFAULT_STORE, Device, Json, Missing, StoredData, StorePath
-from cer_fusion.commands.outputs import WRITTEN, Overwrite, check_outputs
+from cer_fusion.commands.data import tell_frames_from_zero
+from cer_fusion.commands.heads import head_folder, loaded_head, probabilities
+from cer_fusion.commands.outputs import check_outputs, prediction_rows
+from cer_fusion.commands.sources import (
+    Shown,
+    ShownPictures,
+    detector_of,
+    marks_of,
+    source_of,
+    tell_left_out,
+)
 
 if TYPE_CHECKING:
-    from cer_fusion.commands.predict_sources import Shown
+    import numpy as np
+    from cer_fusion.backbones import Backbone
+    from cer_fusion.featstore import FeatureSpec, Store
+    from cer_fusion.fusion import HeadInfo
+    from cer_fusion.fusion.heads.base import Head
     from cer_fusion.fusion.keeping.predictions import Predictions
+    from numpy.typing import NDArray
 
+
+BATCH = 32
+"""Pictures embedded together."""
+CHUNK = 256
+"""Pictures that are answered together."""
 _SHOWN = "Of a picture, folder or video"
 _STORED = "Of stored samples"
 
 
-@forms(
-    always=("head", "store", "output", "as_json"),
-    stored=Form("is for samples of the store, and a path is no dataset of the store", ("data", "split", "missing")),
-    shown=Form("is for a picture, folder or video", ("weights", "no_faces", "smooth", "annotate", "device")),
-    filmed=Form("is for videos", ("every", "frames"), within="shown"),
-    faces=Form(
+@opt.forms(
+    stored=opt.Form("is for samples of the store, and a path is no dataset of the store", ("data", "split", "missing")),
+    shown=opt.Form("is for a picture, folder or video", ("weights", "no_faces", "smooth", "annotate", "device")),
+    filmed=opt.Form("is for videos", ("every", "frames"), within="shown"),
+    faces=opt.Form(
         "says how faces are found and cut out, and --no-faces leaves that out",
         ("size", "margin", "min_face", "min_score"),
         within="shown",
     ),
-    drawn=Form("is for --annotate", ("top",), within="shown"),
-    written=WRITTEN,
+    drawn=opt.Form("is for --annotate", ("top",), within="shown"),
+    written=opt.WRITTEN,
 )
 def predict(
     ctx: typer.Context,
-    head: Run,
+    head: opt.KeptHead,
     pictures: Annotated[
         Path | None,
         typer.Argument(
             metavar="[PICTURE|FOLDER|VIDEO]", help="What to answer for.", show_default="samples of the store"
         ),
     ] = None,
-    data: StoredData = None,
+    data: opt.StoredData = None,
     split: Annotated[
         str | None, typer.Option(help="Only this split.", show_default="all samples", rich_help_panel=_STORED)
     ] = None,
-    store: StorePath = DEFAULT_STORE,
-    missing: Missing = "error",
+    store: opt.StorePath = opt.DEFAULT_STORE,
+    missing: opt.Missing = "error",
     weights: Annotated[
         list[str] | None,
         typer.Option(
@@ -66,10 +84,10 @@ def predict(
         typer.Option("--no-faces", help="Pictures are crops of faces already.", rich_help_panel=_SHOWN),
     ] = False,
     every: Annotated[int, typer.Option(min=1, help="Every Nth frame of a video.", rich_help_panel=_SHOWN)] = 1,
-    size: face.SizePx = face.DEFAULT_SIZE,
-    margin: face.Margin = face.DEFAULT_MARGIN,
-    min_face: face.MinFace = face.DEFAULT_MIN_FACE,
-    min_score: face.MinScore = face.DEFAULT_MIN_SCORE,
+    size: opt.SizePx = opt.DEFAULT_SIZE,
+    margin: opt.Margin = opt.DEFAULT_MARGIN,
+    min_face: opt.MinFace = opt.DEFAULT_MIN_FACE,
+    min_score: opt.MinScore = opt.DEFAULT_MIN_SCORE,
     frames: Annotated[
         Path | None,
         typer.Option(help="Keep a video's frames here, and go on with them.", rich_help_panel=_SHOWN),
@@ -85,10 +103,10 @@ def predict(
         typer.Option(help="Write the picture or video with boxes and bars.", rich_help_panel=_SHOWN),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes shown by --annotate.", rich_help_panel=_SHOWN)] = 3,
-    device: Device = "auto",
+    device: opt.Device = "auto",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV to write.", show_default="stdout")] = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Give every sample its probabilities: sample_id, label, predicted, one column a class.
 
@@ -101,44 +119,43 @@ def predict(
     """
     meant = {"stored": pictures is None, "shown": pictures is not None, "faces": not no_faces, "drawn": annotate}
     meant["written"] = output or annotate or frames
-    only(ctx, **meant, filmed=True)
+    opt.only(ctx, **meant, filmed=True)
     check_outputs({"--output": output}, overwrite=overwrite)
     if pictures is None:
-        stored = stored_predictions(head, store, data, split, missing)
+        stored = _stored_predictions(head, store, data, split, missing)
         tell_frames_from_zero(stored.ids)
         _answer(stored, output, as_json, overwrite)
         return
-    from cer_fusion.challenge import Smoothing, Timeline
-    from cer_fusion.commands.predict_sources import PictureSource, Shown, marks_of, source_of, tell_left_out
-    from cer_fusion.commands.recreated import answering
-    from cer_fusion.frames import FrameSettings
+    from cer_fusion.challenge import Smoothing, Timeline, smoothed
+    from cer_fusion.frames import Alignment, FrameSettings
 
     show_logs()
     setting = None if smooth is None else Smoothing.parse(smooth)
     settings = FrameSettings(
-        every=every, faces="none" if no_faces else "track", alignment=face.alignment_of(size, margin)
+        every=every, faces="none" if no_faces else "track", alignment=Alignment(size_px=size, margin=margin)
     )
     with ExitStack() as keep:
         source = source_of(pictures, frames, keep)
-        if isinstance(source, PictureSource):
+        if isinstance(source, ShownPictures):
             if setting is not None:
                 Timeline.of(source.names)  # refuses here, before the work, what cannot be smoothed after it
             tell_frames_from_zero(source.names)
-        only(ctx, **meant, filmed=source.filmed)
+        opt.only(ctx, **meant, filmed=source.filmed)
         drawn = [] if annotate is None else source.drawn_to(annotate)
         check_outputs(
             {"--output": output, "--annotate": drawn}, overwrite=overwrite, apart_from=(head, *source.files())
         )
-        detector = None if no_faces else face.detector_of(min_face, min_score)
+        detector = None if no_faces else detector_of(min_face, min_score)
         shown = Shown(settings=settings, detector=detector, overwrite=overwrite)
-        line = answering(head, store, weights or [], device)
+        line = _answering(head, store, weights or [], device)
         found = _collected(line.answers(source.crops(shown), shown.unusable), line.classes)
         tell_left_out(shown)
         if not found.ids:
             say(f"[bold red]error:[/] nothing at {escape(pictures)} could be answered")
             raise typer.Exit(FAILED)
         if setting is not None:
-            found = _smoothed(found, setting)
+            say(f"smoothing: [bold]{escape(setting.text)}[/]. {escape(Timeline.of(found.ids).gaps_text())}")
+            found = smoothed(found, setting)
         if annotate is not None:
             count = source.annotate(annotate, marks_of(found, shown, top), shown)
             say(f"drew [bold]{escape(annotate)}[/]: {count:,} pictures")
@@ -157,13 +174,6 @@ def _collected(answers: Any, classes: tuple[str, ...]) -> Predictions:
     return Predictions(ids=tuple(ids), classes=classes, proba=np.concatenate(parts))
 
 
-def _smoothed(found: Predictions, setting: Any) -> Predictions:
-    from cer_fusion.challenge import Timeline, smoothed
-
-    say(f"smoothing: [bold]{escape(setting.text)}[/]. {escape(Timeline.of(found.ids).gaps_text())}")
-    return smoothed(found, setting)
-
-
 def _answer(
     found: Predictions, output: Path | None, as_json: bool, overwrite: bool, shown: Shown | None = None
 ) -> None:
@@ -179,17 +189,19 @@ def _answer(
         out_data(predictions_csv(found).rstrip("\n"))
 
 
+def _stored_predictions(
+    head: Path, store: Path, data: str | None, split: str | None, missing: opt.Missing
+) -> Predictions:
+    """Probabilities of samples that have rows in the store."""
+    from cer_fusion.fusion.keeping.predictions import Predictions
+
+    _, fitted, view, _ = loaded_head(head, store, data, split, missing, default_split=False)
+    labels = tuple(view.classes[y] if y >= 0 else None for y in view.y)
+    return Predictions(ids=view.ids, classes=view.classes, proba=probabilities(fitted, view), labels=labels)
+
+
 def _json(found: Predictions, shown: Shown | None) -> dict[str, Any]:
-    labels = found.labels or (None,) * len(found.ids)
-    rows: list[dict[str, Any]] = [
-        {
-            "sample_id": name,
-            "label": label,
-            "predicted": found.classes[y],
-            "probabilities": dict(zip(found.classes, row, strict=True)),
-        }
-        for name, label, y, row in zip(found.ids, labels, found.y_pred.tolist(), found.proba.tolist(), strict=True)
-    ]
+    rows = prediction_rows(found)
     if shown is None:
         return {"classes": found.classes, "predictions": rows}
     for row in rows:
@@ -200,3 +212,180 @@ def _json(found: Predictions, shown: Shown | None) -> dict[str, Any]:
         "without_face": shown.without_face,
         "unusable": shown.unusable,
     }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recreated:
+    """One feature of the head."""
+
+    name: str
+    """As the head knows it."""
+    backbone: Backbone
+    spec: FeatureSpec
+    """Of the rows that the head learned from."""
+
+    def rows(self, pictures: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+        """Blocks by the names that the head knows, as a view of the store would give them: (b, d) float32."""
+        import numpy as np
+
+        found = self._embedded(pictures)
+        single = len(self.spec.blocks) == 1
+        return {
+            self.name if single else f"{self.name}.{block}": rows.astype(self.spec.dtype).astype(np.float32)
+            for block, rows in found.items()
+        }
+
+    def _embedded(self, pictures: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+        """Embed in halves where the device has no memory for all at once."""
+        import numpy as np
+
+        try:
+            return self.backbone.embed(pictures)
+        except MemoryError:
+            if len(pictures) == 1:
+                raise
+        middle = len(pictures) // 2
+        first, second = self._embedded(pictures[:middle]), self._embedded(pictures[middle:])
+        return {block: np.concatenate([first[block], second[block]]) for block in first}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answering:
+    """A kept head and all that comes before it: bytes of pictures in, probabilities out."""
+
+    info: HeadInfo
+    head: Head
+    features: tuple[Recreated, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the columns."""
+        return tuple(str(name) for name in (self.info.class_set or self.info.classes))
+
+    def answers(
+        self, pictures: Iterator[tuple[str, bytes]], unusable: dict[str, str]
+    ) -> Iterator[tuple[list[str], NDArray[np.float64]]]:
+        """Yield ids and (b, k) probabilities chunk by chunk; pictures that are none are told in `unusable`."""
+        import numpy as np
+        from cer_fusion.featstore.extraction.reading import Decoder, Unusable
+        from cer_fusion.fusion import JoinedRows
+        from cer_fusion.fusion.keeping.answers import aligned
+
+        decoder, every = Decoder([one.backbone for one in self.features]), range(len(self.features))
+        with ThreadPoolExecutor(2) as pool:
+            for chunk in _pieces(pictures, CHUNK):
+                ids: list[str] = []
+                decoded: list[list[Any]] = []
+                for (name, _), found in zip(chunk, pool.map(lambda one: decoder(one[1], every), chunk), strict=True):
+                    reason = next((one.reason for one in found.values() if isinstance(one, Unusable)), None)
+                    if reason is not None:
+                        unusable[name] = reason
+                        continue
+                    ids.append(name)
+                    decoded.append([found[i] for i in every])
+                if not ids:
+                    continue
+                blocks: dict[str, list[Any]] = {name: [] for name, _ in self.info.blocks}
+                for start in range(0, len(ids), BATCH):
+                    for i, feature in enumerate(self.features):
+                        rows = feature.rows(np.stack([one[i] for one in decoded[start : start + BATCH]]))
+                        for name in blocks.keys() & rows.keys():
+                            blocks[name].append(rows[name])
+                joined = JoinedRows({name: np.concatenate(parts) for name, parts in blocks.items()})
+                proba = self.head.predict_proba(joined)
+                yield ids, aligned(proba, self.head.classes_, len(self.classes), "the kept head")
+
+
+def _answering(run: Path, store: Path, weights: Sequence[str], device: str) -> Answering:
+    """Open a run, find what its features are in the store, and make their backbones again.
+
+    Raises
+    ------
+    FeatstoreError, BackbonesError, FusionError
+        If a feature is not there any more, its weights are others, or the head is damaged.
+    """
+    from cer_fusion.backbones.making import recreate
+    from cer_fusion.fusion import load_head, read_head_info
+
+    folder = head_folder(run)
+    info = read_head_info(folder)
+    head = load_head(folder, fingerprints=info.fingerprints)
+    opened = _store_of(info, store)
+    given = _named_weights(weights, list(info.fingerprints))
+    features = []
+    for name, fingerprint in info.fingerprints.items():
+        spec = _spec_of(opened, name, fingerprint)
+        backbone = recreate(name, spec.identity, spec.described, weights=given.get(name), device=device)
+        _check_fingerprint(name, spec, backbone)
+        features.append(Recreated(name=name, backbone=backbone, spec=spec))
+    say(f"head: [bold]{escape(info.head)}[/] on {escape(', '.join(info.fingerprints))}")
+    return Answering(info=info, head=head, features=tuple(features))
+
+
+def _store_of(info: HeadInfo, store: Path) -> Store:
+    """The store asked for; where there is none, the one that the run names."""
+    from cer_fusion.featstore import Store
+
+    recorded = Path(str(info.extra.get("store", store)))
+    if not (store / "store.json").exists() and (recorded / "store.json").exists():
+        say(f"store: [bold]{escape(recorded)}[/], as the run's")
+        store = recorded
+    return Store(store)
+
+
+def _spec_of(store: Store, name: str, fingerprint: str) -> FeatureSpec:
+    from cer_fusion.featstore import FeatstoreError
+
+    damaged = []
+    for dataset in store.datasets():
+        features, unopened = store.opened_features(dataset)
+        for feature in features:
+            if feature.spec.fingerprint == fingerprint:
+                return feature.spec
+        damaged += [error for label, error in unopened.items() if label.endswith(f"@{fingerprint[:12]}")]
+    if damaged:
+        raise damaged[0]
+    raise FeatstoreError(
+        f"{store.path} has no feature {name}@{fingerprint[:12]}, so nothing says how its rows were made\n"
+        "  name the store that the head learned from with --store"
+    )
+
+
+def _named_weights(entries: Sequence[str], names: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for entry in entries:
+        name, equals, file = entry.partition("=")
+        if not equals and len(names) == 1:
+            name, file = names[0], entry
+        if name not in names or not file:
+            raise typer.BadParameter(
+                f"expected FEATURE=FILE with one of {', '.join(names)}, however: {entry!r}", param_hint="--weights"
+            )
+        found[name] = file
+    return found
+
+
+def _check_fingerprint(name: str, spec: FeatureSpec, backbone: Backbone) -> None:
+    """Refuse a backbone whose rows would not be mixed with those in the store."""
+    from dataclasses import replace
+
+    from cer_fusion.featstore import FeatstoreError
+    from cer_fusion.featstore.rows.spec import differences
+
+    made = replace(spec, identity=backbone.spec(), blocks=dict(backbone.blocks))
+    if made.fingerprint != spec.fingerprint:
+        fields = "; ".join(f"{field}: {before!r}, now {now!r}" for field, before, now in differences(spec, made))
+        raise FeatstoreError(
+            f"{name!r} cannot be made as the head learned it: {fields}\n  extract it again and train a head on it"
+        )
+
+
+def _pieces(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    piece: list[Any] = []
+    for item in items:
+        piece.append(item)
+        if len(piece) == size:
+            yield piece
+            piece = []
+    if piece:
+        yield piece

@@ -7,25 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from cer_fusion.commands import options as opt
 from cer_fusion.commands.console import escape, progress_bar, say
-from cer_fusion.commands.forms import Form, forms, only
-from cer_fusion.commands.fuse.compare import named_heads, settings_of
-from cer_fusion.commands.fuse.train import COMPUTING, Setting, build_head, compute
-from cer_fusion.commands.kept_runs import AS_KEPT, Runs, dataset_of, read_runs
-from cer_fusion.commands.options import (
-    DEFAULT_STORE,
-    Device,
-    Features,
-    Memory,
-    Missing,
-    Seed,
-    StoredData,
-    StorePath,
-    memory_budget,
+from cer_fusion.commands.data import Task, load_task
+from cer_fusion.commands.heads import (
+    Heads,
+    build_head,
+    compute,
+    datasets_of,
+    named_heads,
+    read_runs,
+    settings_of,
 )
-from cer_fusion.commands.outputs import Overwrite, check_outputs, put
-from cer_fusion.commands.task import Task, TestSplit, TrainSplit, load_task
-from cer_fusion.fusion.heads import USUAL
+from cer_fusion.commands.outputs import check_outputs, put
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,48 +31,42 @@ MOST_VECTORS = 300
 """Weight vectors that the page's sweep may have; its step follows from the number of blocks."""
 
 
-@forms(
-    always=("output", "overwrite", "baseline", "title", "keep", "seed"),
-    trained=Form(
-        AS_KEPT,
+@opt.forms(
+    trained=opt.Form(
+        opt.AS_KEPT,
         (
             "heads", "features", "data", "store", "setting", "singles", "sweep", "diagnose", "train_split",
             "test_split", "missing", "memory",
         ),
     ),
-    swept=Form("is for the sweep, which --no-sweep leaves out", ("folds",), within="trained"),
-    computing=replace(COMPUTING, within="trained"),
+    swept=opt.Form("is for the sweep, which --no-sweep leaves out", ("folds",), within="trained"),
+    computing=replace(opt.COMPUTING, within="trained"),
 )  # fmt: skip
 def report(
     ctx: typer.Context,
-    runs: Runs = None,
+    runs: opt.Runs = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The page to write, .html.", show_default="in runs/")
     ] = None,
-    heads: Annotated[
-        str | None,
-        typer.Option("--heads", help="Comma-separated: mlp,linear,late.", show_default=f"{','.join(USUAL)}; or all"),
-    ] = None,
-    features: Features = None,
-    data: StoredData = None,
-    store: StorePath = DEFAULT_STORE,
-    setting: Setting = None,
-    singles: Annotated[bool, typer.Option(help="A column for each single backbone as well.")] = True,
-    baseline: Annotated[
-        str | None, typer.Option(help="Column the others are tested against, paired.", show_default=False)
-    ] = None,
+    heads: Heads = None,
+    features: opt.Features = None,
+    data: opt.StoredData = None,
+    store: opt.StorePath = opt.DEFAULT_STORE,
+    setting: opt.Setting = None,
+    singles: opt.Singles = True,
+    baseline: opt.Baseline = None,
     sweep: Annotated[bool, typer.Option(help="Sweep the weights of the decisions as well.")] = True,
     folds: Annotated[int, typer.Option(min=2, help="Inner folds that choose the weights.")] = 5,
     diagnose: Annotated[bool, typer.Option(help="Say why as well: a linear head on every subset of features.")] = True,
     title: Annotated[str | None, typer.Option(help="The page's title.", show_default="says what it shows")] = None,
     keep: Annotated[Path | None, typer.Option(help="Keep the comparison as JSON as well.", show_default=False)] = None,
-    overwrite: Overwrite = False,
-    train_split: TrainSplit = "train",
-    test_split: TestSplit = None,
-    missing: Missing = "error",
-    memory: Memory = None,
-    device: Device = "auto",
-    seed: Seed = 0,
+    overwrite: opt.Overwrite = False,
+    train_split: opt.TrainSplit = "train",
+    test_split: opt.TestSplit = None,
+    missing: opt.Missing = "error",
+    memory: opt.Memory = None,
+    device: opt.Device = "auto",
+    seed: opt.Seed = 0,
 ) -> None:
     """Write one HTML page without server or network: tables, figures, configuration, and a weight explorer.
 
@@ -91,14 +79,14 @@ def report(
     from cer_fusion.fusion.page.document import check_page_name
 
     chosen = named_heads(heads)
-    only(ctx, trained=not runs, swept=sweep, computing=not runs and compute(chosen))
+    opt.only(ctx, trained=not runs, swept=sweep, computing=not runs and compute(chosen))
     if output is not None:
         check_page_name(output)
     check_outputs({"--output": output, "--keep": keep}, overwrite=overwrite)
     if runs:
         name, found, sections = _of_runs(runs, baseline, seed)
     else:
-        task = load_task(store, data, features, missing, train_split, test_split, memory_budget(memory))
+        task = load_task(store, data, features, missing, train_split, test_split, opt.memory_budget(memory))
         name, options = task.dataset, {"device": device, "seed": seed}
         found = _compared(task, chosen, setting, options, singles=singles, baseline=baseline)
         mixing = _mixed(task, found, options, folds=folds if sweep else None)
@@ -107,11 +95,12 @@ def report(
     title = title or f"{name}: {len(found.columns)} systems compared"
     level = f"{100 * found.level:g} %"
     subtitle = f"{len(found.ids):,} test rows, {len(found.classes)} classes; percentages with {level} intervals"
-
-    def write(path: Path, overwrite: bool) -> Path:
-        return write_page(path, title, sections, subtitle=subtitle, overwrite=overwrite)
-
-    path = put(write, output, Path("runs") / f"{name}-report.html", overwrite=overwrite)
+    path = put(
+        lambda path, over: write_page(path, title, sections, subtitle=subtitle, overwrite=over),
+        output,
+        Path("runs") / f"{name}-report.html",
+        overwrite=overwrite,
+    )
     if keep is not None:
         say(f"kept [bold]{escape(found.save(keep, overwrite=overwrite))}[/]")
     say(f"wrote [bold]{escape(path)}[/]: open it in a browser, or send it; it is one file")
@@ -187,7 +176,7 @@ def _of_runs(folders: Sequence[Path], baseline: str | None, seed: int) -> tuple[
         say("fewer than two runs of different single backbones: the page has no explorer")
     mixing = [] if members is None else [explorer_section(members)]
     digests = {f"run {name}": run.digest for name, run in runs.items()}
-    return dataset_of(runs), found, _pieced(found, mixing, digests=digests)
+    return datasets_of(runs), found, _pieced(found, mixing, digests=digests)
 
 
 def _pieced(found: Report, mixing: list[Section], *, digests: dict[str, str]) -> list[Section]:

@@ -6,24 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from cer_fusion.commands import options as opt
 from cer_fusion.commands.console import escape, out_data, out_json, say
-from cer_fusion.commands.forms import Form, forms, only
-from cer_fusion.commands.options import Json, Seed, split_list
-from cer_fusion.commands.outputs import WRITTEN, Overwrite, check_outputs
-from cer_fusion.commands.render import TABLE, TableFormat, check_format, show_table
+from cer_fusion.commands.outputs import check_outputs, prediction_rows, show_table
 
 if TYPE_CHECKING:
-    from cer_fusion.challenge import Smoothing
     from cer_fusion.fusion.keeping.predictions import Predictions
 
 
-@forms(
-    always=("method", "choose_on", "output", "as_json", "seed"),
-    windows=Form("is for a method with a window, and none of these has one", ("window",)),
-    chains=Form("is for hmm and viterbi", ("stickiness",)),
-    filling=Form("is for smoothed predictions, and several settings are only scored without --output", ("fill",)),
-    table=TABLE,
-    written=WRITTEN,
+@opt.forms(
+    windows=opt.Form("is for a method with a window, and none of these has one", ("window",)),
+    chains=opt.Form("is for hmm and viterbi", ("stickiness",)),
+    filling=opt.Form("is for smoothed predictions, and several settings are only scored without --output", ("fill",)),
+    table=opt.TABLE,
+    written=opt.WRITTEN,
 )
 def smooth(
     ctx: typer.Context,
@@ -50,10 +46,10 @@ def smooth(
     ] = None,
     fill: Annotated[bool, typer.Option(help="Answer for frames missing inside a video as well.")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV to write.", show_default=False)] = None,
-    overwrite: Overwrite = False,
-    format: TableFormat = "table",
-    as_json: Json = False,
-    seed: Seed = 0,
+    overwrite: opt.Overwrite = False,
+    format: opt.TableFormat = "table",
+    as_json: opt.Json = False,
+    seed: opt.Seed = 0,
 ) -> None:
     """Smooth probabilities within videos; on labelled ones, score every setting and choose by leaving videos out.
 
@@ -71,14 +67,13 @@ def smooth(
     from cer_fusion.challenge.smoothing_sweep import smoothing_table
     from cer_fusion.fusion.keeping.predictions import predictions_csv, read_predictions, write_predictions
 
-    check_format(format)
-    methods, sources = split_list(method), split_list(stickiness)
+    methods, sources = opt.split_list(method), opt.split_list(stickiness)
     chains = [one for one in methods if one in CHAINS]
     windowed = [one for one in methods if one not in (*CHAINS, "none")] or (chains and "window" in sources)
     meant = {"windows": windowed, "chains": chains, "table": not as_json, "written": output}
-    only(ctx, **meant, filling=True)
+    opt.only(ctx, **meant, filling=True)
     check_outputs({"--output": output}, overwrite=overwrite)
-    settings = settings_of(split_list(method), parse_windows(window) if window else (), split_list(stickiness))
+    settings = settings_of(methods, parse_windows(window) if window else (), sources)
     given = read_predictions(predictions)
     source = given if choose_on is None else _same_classes(read_predictions(choose_on), given, choose_on)
     chosen, sweep = settings[0], None
@@ -92,7 +87,7 @@ def smooth(
             param_hint="--choose-on",
         )
     asked = output is not None or sweep is None
-    only(ctx, **meant, filling=asked)
+    opt.only(ctx, **meant, filling=asked)
     report: dict[str, Any] = {
         "setting": chosen.text,
         "sweep": None if sweep is None else sweep.to_dict(),
@@ -101,38 +96,19 @@ def smooth(
     if sweep is not None and not as_json:
         show_table(smoothing_table(sweep), format)
     if asked:
-        moves = learned_transitions(source, chosen.stickiness) if _learns_elsewhere(chosen, choose_on) else None
+        learns = choose_on is not None and chosen.stickiness == "labels"
+        moves = learned_transitions(source, chosen.stickiness) if learns else None
         answers = smoothed(given, chosen, transitions=moves, fill=fill)
         say(f"smoothing: [bold]{escape(chosen.text)}[/]. {escape(Timeline.of(given.ids).gaps_text())}")
         if output is not None:
             write_predictions(output, answers, overwrite=overwrite)
             say(f"wrote [bold]{escape(output)}[/]: {len(answers.ids):,} frames")
         elif as_json:
-            report["answers"] = _answers(answers)
+            report["answers"] = prediction_rows(answers)
         else:
             out_data(predictions_csv(answers).rstrip("\n"))
     if as_json:
         out_json(report)
-
-
-def _answers(answers: Predictions) -> list[dict[str, Any]]:
-    """What the CSV says, a frame an object: id, its own label, the class answered, and every class's probability."""
-    labels = answers.labels or (None,) * len(answers.ids)
-    return [
-        {
-            "sample_id": sample_id,
-            "label": label,
-            "predicted": answers.classes[y],
-            "probabilities": dict(zip(answers.classes, row, strict=True)),
-        }
-        for sample_id, label, y, row in zip(
-            answers.ids, labels, answers.y_pred.tolist(), answers.proba.tolist(), strict=True
-        )
-    ]
-
-
-def _learns_elsewhere(chosen: Smoothing, choose_on: Path | None) -> bool:
-    return choose_on is not None and chosen.stickiness == "labels"
 
 
 def _same_classes(source: Predictions, given: Predictions, path: Path) -> Any:

@@ -1,35 +1,32 @@
-"""`cer-fuse submit`: a challenge's file from predictions; checking one, and setting two side by side."""
+"""What to hand in to a challenge: `cer-fuse submit` makes, checks and compares files, `choose` picks predictions."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from cer_fusion.commands import options as opt
 from cer_fusion.commands.console import FAILED, escape, out, out_json, say
-from cer_fusion.commands.forms import Form, forms, only
-from cer_fusion.commands.options import Json
-from cer_fusion.commands.outputs import Overwrite, check_outputs
-from cer_fusion.commands.render import TableFormat, check_format, show_table
+from cer_fusion.commands.outputs import check_outputs, show_table
 
 if TYPE_CHECKING:
     from cer_fusion.challenge import Answers, PriorCorrection
     from cer_fusion.fusion.keeping.predictions import Predictions
 
 
-@forms(
-    always=("check", "diff", "as_json"),
-    answering=Form(
+@opt.forms(
+    answering=opt.Form(
         "is for answering a template, and neither for --check nor for --diff",
         ("template", "output", "overwrite", "correct", "smooth", "fallback_class", "slack"),
     ),
-    checking=Form("is for --check", ("template",)),
-    correcting=Form(
+    checking=opt.Form("is for --check", ("template",)),
+    correcting=opt.Form(
         "says what --correct needs, which is not given", ("validation", "source_prior"), within="answering"
     ),
-    videos=Form("is for a table, and --json prints none", ("videos",), within="answering"),
-    table=Form("is for a table, and neither --check nor --json prints one", ("format",)),
+    videos=opt.Form("is for a table, and --json prints none", ("videos",), within="answering"),
+    table=opt.Form("is for a table, and neither --check nor --json prints one", ("format",)),
 )
 def submit(
     ctx: typer.Context,
@@ -40,17 +37,17 @@ def submit(
         Path | None, typer.Option("--template", "-t", help="The challenge's template.", show_default=False)
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to hand in.", show_default=False)] = None,
-    overwrite: Overwrite = False,
+    overwrite: opt.Overwrite = False,
     correct: Annotated[
-        str | None,
-        typer.Option(help="Correct the class prior: em, bbse, or known (the challenge's).", show_default="not at all"),
+        Literal["em", "bbse", "known"] | None,
+        typer.Option(help="Correct the class prior; known is the challenge's.", show_default="not at all"),
     ] = None,
     validation: Annotated[
         Path | None,
         typer.Option(help="Labelled predictions of the same head: the prior it learned, and its confusions."),
     ] = None,
     source_prior: Annotated[
-        str | None,
+        Literal["uniform"] | None,
         typer.Option(help="uniform: the head learned all classes equally often.", show_default="of --validation"),
     ] = None,
     smooth: Annotated[
@@ -74,19 +71,18 @@ def submit(
     diff: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Set these two submissions side by side instead.")
     ] = None,
-    format: TableFormat = "table",
-    as_json: Json = False,
+    format: opt.TableFormat = "table",
+    as_json: opt.Json = False,
 ) -> None:
     """Answer every row of the ABAW compound-expression template from predictions; or --check a file, or --diff two.
 
     Example: cer-fuse submit smoothed.csv --template template.csv -o submission.csv
     """
-    check_format(format)
     if sum(mode is not None for mode in (predictions, check, diff)) != 1:
         raise typer.BadParameter(
             "give either PREDICTIONS, or --check FILE, or --diff FILE FILE", param_hint="PREDICTIONS"
         )
-    only(
+    opt.only(
         ctx, answering=predictions is not None, checking=check is not None, correcting=correct is not None,
         videos=not as_json, table=check is None and not as_json,
     )  # fmt: skip
@@ -107,7 +103,7 @@ def submit(
         challenge = abaw_ce()
         asked = read_template(template, challenge)
         given = challenge.in_order(read_predictions(predictions))
-        corrected = _correction(given, correct, validation, source_prior)
+        corrected = None if correct is None else _corrected(given, correct, validation, source_prior is not None)
         if corrected is not None:
             given = replace(given, proba=corrected.apply(given.proba))
         smoothing = None if smooth is None else Smoothing.parse(smooth)
@@ -119,25 +115,21 @@ def submit(
         say(f"wrote [bold]{escape(output)}[/]: {len(found.submission.names):,} rows")
 
 
-def _correction(
-    given: Predictions, kind: str | None, validation: Path | None, source_prior: str | None
-) -> PriorCorrection | None:
+def _corrected(
+    given: Predictions, kind: Literal["em", "bbse", "known"], validation: Path | None, uniform: bool
+) -> PriorCorrection:
     """The correction asked for, worked out on these predictions; says what it assumes."""
     import numpy as np
     from cer_fusion.challenge import Validation, abaw_ce, correct
     from cer_fusion.fusion.keeping.predictions import read_predictions
 
-    if source_prior not in (None, "uniform"):
-        raise typer.BadParameter(f"must be uniform, however: {source_prior!r}", param_hint="--source-prior")
-    if kind is None:
-        return None
     challenge = abaw_ce()
     found = correct(
         kind,
         given.proba,
         challenge.classes,
         validation=None if validation is None else Validation.of(challenge.in_order(read_predictions(validation))),
-        source=None if source_prior is None else np.ones(len(challenge.classes)),
+        source=np.ones(len(challenge.classes)) if uniform else None,
         known=challenge.prior,
     )
     say(f"[yellow]Correcting the class prior ({kind}) assumes[/] that {escape(found.assumes)}")
@@ -147,7 +139,13 @@ def _correction(
 
 
 def _report(
-    answers: Answers, correction: PriorCorrection | None, output: Path, format: str, as_json: bool, *, videos: bool
+    answers: Answers,
+    correction: PriorCorrection | None,
+    output: Path,
+    format: opt.Format,
+    as_json: bool,
+    *,
+    videos: bool,
 ) -> None:
     from cer_fusion.challenge import abaw_ce
     from cer_fusion.challenge.answering import classes_table, coverage_table
@@ -181,7 +179,7 @@ def _check(path: Path, template: Path | None, as_json: bool) -> None:
     say(f"{escape(path)}: no fault found")
 
 
-def _diff(paths: tuple[Path, Path], format: str, as_json: bool) -> None:
+def _diff(paths: tuple[Path, Path], format: opt.Format, as_json: bool) -> None:
     from cer_fusion.challenge import abaw_ce, difference, read_submission
     from cer_fusion.challenge.answering import difference_table
 
@@ -191,3 +189,39 @@ def _diff(paths: tuple[Path, Path], format: str, as_json: bool) -> None:
         out_json(found.to_dict(challenge))
     else:
         show_table(difference_table(found, (str(paths[0]), str(paths[1])), challenge), format)
+
+
+@opt.forms(table=opt.TABLE)
+def choose(
+    ctx: typer.Context,
+    candidates: Annotated[list[Path], typer.Argument(help="Two or more CSVs of predictions of the same frames.")],
+    template: Annotated[
+        Path | None,
+        typer.Option(help="Compare the answers to this template, filled in.", show_default="the predicted rows"),
+    ] = None,
+    format: opt.TableFormat = "table",
+    as_json: opt.Json = False,
+) -> None:
+    """Rank predictions by how close their classes' frequencies come to the challenge's known prior.
+
+    Example: cer-fuse choose mlp.csv late.csv linear.csv --template template.csv
+    """
+    from cer_fusion.challenge import abaw_ce, answer, choose_by_prior, read_template
+    from cer_fusion.challenge.answering import ASSUMES, candidates_table
+    from cer_fusion.fusion.keeping.predictions import read_predictions
+
+    opt.only(ctx, table=not as_json)
+    challenge = abaw_ce()
+    asked = None if template is None else read_template(template, challenge)
+    answers = {}
+    for path in candidates:
+        found = read_predictions(path)
+        answers[str(path)] = (
+            challenge.in_order(found).y_pred if asked is None else answer(asked, found, challenge).submission.y
+        )
+    ranked = choose_by_prior(answers, challenge)
+    if as_json:
+        out_json({"chosen": ranked[0].name, "candidates": [asdict(one) for one in ranked], "assumes": ASSUMES})
+    else:
+        show_table(candidates_table(ranked), format)
+    say(f"[yellow]This choice assumes[/] that {escape(ASSUMES)}")

@@ -133,7 +133,7 @@ def form_of(to: Path, asked: str | None) -> ExportForm:
     ending = to.suffix.lower()
     if asked is None:
         if ending == ".npy":
-            raise FeatstoreError(f"npy is a folder of files: name one, --format npy --to {to.with_suffix('')}")
+            raise FeatstoreError(f"npy is a folder of files: name one, --format npy --output {to.with_suffix('')}")
         if ending not in _BY_ENDING:
             raise FeatstoreError(
                 f"{to} does not say which form: end it in {', '.join(_BY_ENDING)}, "

@@ -115,7 +115,7 @@ def read_with_sidecar(path: Path) -> tuple[bytes, Sidecar | None]:
             return data, None if found.bare else found
         if (found is not None or sidecar is None) and _read(path) == sidecar:  # nothing else binds the two
             return data, found
-    edit = "to change labels or splits, edit a manifest of your own and give it to: cer-feat relabel\n  "
+    edit = "to change labels or splits, edit a manifest of your own and give it to: cer-feat use-manifest\n  "
     raise FormatError(
         f"{path} was changed or damaged after it was written: its digest is not the one in {_beside(path).name}\n"
         f"  {edit if ours else ''}{_advice(path)}"
@@ -126,7 +126,7 @@ def _advice(path: Path) -> str:
     """How a pair that does not hold together is brought back."""
     if in_store(path):
         first = f"move {_beside(path)} away, then " if _beside(path).is_dir() else ""
-        return f"{first}bring it back with: cer-feat relabel with the manifest it was made from"
+        return f"{first}bring it back with: cer-feat use-manifest with the manifest it was made from"
     return (
         "run the command that wrote it again\n"
         f"  or remove {_beside(path).name}, and its classes are its labels in alphabetical order"

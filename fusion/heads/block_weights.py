@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 from cer_fusion.fusion.data.blocks import FloatArray, slices
 from cer_fusion.fusion.heads.base import Codes, softmax
-from cer_fusion.fusion.heads.holdout import stratified_folds
 from cer_fusion.fusion.heads.linear import LinearHead
+from cer_fusion.fusion.heads.out_of_fold import stratified_folds
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 

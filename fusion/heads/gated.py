@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from cer_fusion.fusion.errors import HeadConfigError
-from cer_fusion.fusion.heads.network import Drop, Linear, Network, Projections, unchanged
-from cer_fusion.fusion.heads.network_head import NetworkHead
-from cer_fusion.fusion.heads.ranges import whole
+from cer_fusion.fusion.heads.layers import Drop, Linear, Network, Projections, unchanged
+from cer_fusion.fusion.heads.networks import NetworkHead
+from cer_fusion.fusion.heads.ranges import one_of, whole
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -41,16 +40,18 @@ class GatedHead(NetworkHead):
         Blocks are in the order of `blocks_`. With `gate="softmax"` every row sums to one.
         """
 
-        def opened(rows: Tensor) -> Tensor:
-            assert isinstance(self.network_, GatedNetwork)
-            return self.network_.gates(self.network_.project(rows), unchanged).mean(0)
+        (trained,) = self.networks_
+        network = trained.network
+        assert isinstance(network, GatedNetwork)
 
-        return self._answered(X, lambda rows: self._asked(rows, opened), axis=0)
+        def opened(rows: Tensor, _: slice) -> Tensor:
+            return network.gates(network.project(rows), unchanged).mean(0)
+
+        return self._answered(X, lambda rows: trained.asked(rows, opened), axis=0)
 
     def _network(self, widths: Mapping[str, int], classes: int) -> Network:
         whole("width", self.width)
-        if self.gate not in ("softmax", "sigmoid"):
-            raise HeadConfigError(f"gate must be 'softmax' or 'sigmoid', got {self.gate!r}")
+        one_of("gate", self.gate, ("softmax", "sigmoid"))
         return GatedNetwork(widths, classes, members=self.members, width=self.width, gate=self.gate)
 
 

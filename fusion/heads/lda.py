@@ -10,9 +10,8 @@ from cer_fusion.fusion.data.blocks import FloatArray
 from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_positive, expect_shape, softmax
 from cer_fusion.fusion.heads.mixes import SMALLEST
-from cer_fusion.fusion.heads.mlp_config import Standardize
 from cer_fusion.fusion.heads.out_of_fold import check_folds, out_of_fold
-from cer_fusion.fusion.heads.scaling import BlockScaler
+from cer_fusion.fusion.heads.scaling import BlockScaler, Standardize
 from cer_fusion.fusion.heads.state import HeadState
 from cer_fusion.fusion.heads.temperature import WIDEST, fitted_temperature
 from numpy.typing import NDArray

@@ -12,8 +12,7 @@ from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_shape, softmax
 from cer_fusion.fusion.heads.class_weights import by_code, factors
 from cer_fusion.fusion.heads.logistic import fit_in_pieces
-from cer_fusion.fusion.heads.mlp_config import Standardize
-from cer_fusion.fusion.heads.scaling import BlockScaler
+from cer_fusion.fusion.heads.scaling import BlockScaler, Standardize
 from cer_fusion.fusion.heads.state import HeadState
 from sklearn.linear_model import LogisticRegression
 

@@ -4,200 +4,214 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, fields
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from typing import Any, ClassVar, Final, get_args
 
 import numpy as np
+import torch
 from cer_fusion.fusion.data.blocks import FloatArray
-from cer_fusion.fusion.data.joined import Matrix, columns_of, rows_at
-from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_shape
-from cer_fusion.fusion.heads.class_weights import factors
-from cer_fusion.fusion.heads.devices import chosen_device, chosen_dtype, side_by_side, threads_set_to
-from cer_fusion.fusion.heads.holdout import left_out_rows
-from cer_fusion.fusion.heads.log_pool import learned_factors, pooled
-from cer_fusion.fusion.heads.mlp_config import Fusion, MLPConfig, Norm, Standardize
-from cer_fusion.fusion.heads.perceptrons import Perceptrons
+from cer_fusion.fusion.data.joined import Matrix, rows_at
+from cer_fusion.fusion.errors import HeadConfigError
+from cer_fusion.fusion.heads.base import Codes, Proba, expect_shape, softmax
+from cer_fusion.fusion.heads.layers import Drop, Joined, Linear, Network, Norm
+from cer_fusion.fusion.heads.mixes import SMALLEST
+from cer_fusion.fusion.heads.mlp_config import Fusion, MLPConfig, Normalization
+from cer_fusion.fusion.heads.networks import NetworkHead
+from cer_fusion.fusion.heads.out_of_fold import stratified_folds
+from cer_fusion.fusion.heads.ranges import one_of, whole
 from cer_fusion.fusion.heads.state import HeadState
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
 
+MOST_LAYERS: Final = 64
 
-class MLPHead(Head):
-    """Multilayer perceptrons trained with PyTorch: on each block alone, their answers pooled, or on the joined blocks.
+NOTHING: Final = 1e-3
+"""A sum of factors under this says that no block knows anything; then all count alike."""
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class MLPHead(NetworkHead):
+    """Multilayer perceptrons: on each block alone, their answers pooled, or on the joined blocks.
 
     On the real faces that it was chosen on, the pool beats both the joined blocks and the best block alone, and
     networks on the joined blocks are no better than on the best block (`benchmarks/RESULTS.md`). The paper's head is
     ``config=MLPConfig.paper()``. Members of one shape differ in first weights and dropout, and their probabilities are
     averaged.
 
-    Predicts with NumPy in float64: a kept head needs no PyTorch and answers the same for one row as for a thousand.
-
-    Rows that stay on the disk (`JoinedRows`) pass through memory in windows of `WINDOW_BYTES`, in a new order every
-    epoch (`cer_fusion.fusion.heads.mlp_batches`); beside the window, memory holds the network and its optimiser.
-
-    Parameters
-    ----------
-    blocks : dict of block name to width, optional
-        In column order; None is one block.
-    fusion, pool_share, hidden, norm, epochs, batch_size, lr, schedule, weight_decay, dropout, standardize,
-    label_smoothing, class_weight, logit_adjust, members, early_stop, patience
-        `MLPConfig` says what they mean; ``make_head("mlp", config=MLPConfig.paper())`` sets them all.
-    precision : {"auto", "float32", "bfloat16"}
-        Of the first layer's products while training; all else, the kept weights too, is float32. `auto` takes bfloat16
-        on a CPU with instructions for it, where training is about 1.6 times as fast, and float32 elsewhere.
-    device : str
-        A PyTorch device, or `auto`: a GPU when there is one. The choice is logged and kept in `device_`.
-    threads : int, optional
-        CPU threads while training; None leaves PyTorch's number. The number used is kept in `threads_`.
-    random_state : int, RandomState or None
-        With an integer and equal threads, device and library versions, a fit repeats to the bit.
+    `MLPConfig` explains the settings that it holds, `NetworkHead` the others and the attributes.
 
     Attributes
     ----------
-    networks_ : list of Perceptrons
-        One set for all blocks, or one a block in the order of `blocks_`; each knows its epochs and losses.
-    factors_ : ndarray of shape (number of sets,)
-        On the log probabilities of each set: what the pool learned that a block is worth.
+    networks_ : list of TrainedNetwork
+        One for all blocks, or one a block in the order of `blocks_`.
+    factors_ : ndarray of shape (number of networks,)
+        On the log probabilities of each network: what the pool learned that a block is worth.
+    precision_ : str
+        Type of the first layer's products.
     """
 
     name: ClassVar[str] = "mlp"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": asdict(MLPConfig.paper())}
-    learns_in_pieces: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        blocks: Mapping[str, int] | None = None,
-        *,
-        fusion: Fusion = MLPConfig.fusion,
-        pool_share: float = MLPConfig.pool_share,
-        hidden: tuple[int, ...] = MLPConfig.hidden,
-        norm: Norm = MLPConfig.norm,
-        epochs: int = MLPConfig.epochs,
-        batch_size: int = MLPConfig.batch_size,
-        lr: float = MLPConfig.lr,
-        schedule: str = MLPConfig.schedule,
-        weight_decay: float = MLPConfig.weight_decay,
-        dropout: float = MLPConfig.dropout,
-        standardize: Standardize = MLPConfig.standardize,
-        label_smoothing: float = MLPConfig.label_smoothing,
-        class_weight: Any = MLPConfig.class_weight,
-        logit_adjust: float = MLPConfig.logit_adjust,
-        members: int = MLPConfig.members,
-        early_stop: float = MLPConfig.early_stop,
-        patience: int = MLPConfig.patience,
-        precision: str = "auto",
-        device: str = "auto",
-        threads: int | None = None,
-        random_state: Any = 0,
-    ) -> None:
-        self.blocks = blocks
-        self.fusion = fusion
-        self.pool_share = pool_share
-        self.hidden = hidden
-        self.norm = norm
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.schedule = schedule
-        self.weight_decay = weight_decay
-        self.dropout = dropout
-        self.standardize = standardize
-        self.label_smoothing = label_smoothing
-        self.class_weight = class_weight
-        self.logit_adjust = logit_adjust
-        self.members = members
-        self.early_stop = early_stop
-        self.patience = patience
-        self.precision = precision
-        self.device = device
-        self.threads = threads
-        self.random_state = random_state
+    fusion: Fusion = MLPConfig.fusion
+    pool_share: float = MLPConfig.pool_share
+    hidden: tuple[int, ...] = MLPConfig.hidden
+    norm: Normalization = MLPConfig.norm
+    weight_decay: float = MLPConfig.weight_decay
+
+    precision: str = "auto"
+    """Of the first layer's products while training, `auto`, `float32` or `bfloat16`; all else, the kept weights too, is
+    float32. `auto` takes bfloat16 on a CPU with instructions for it, where training is about 1.6 times as fast, and
+    float32 elsewhere."""
 
     @property
     def config(self) -> MLPConfig:
         """The settings that `MLPConfig` holds, as one object."""
-        return MLPConfig.from_dict({field.name: getattr(self, field.name) for field in fields(MLPConfig)})
+        return MLPConfig.from_dict({one.name: getattr(self, one.name) for one in fields(MLPConfig)})
 
-    def _fit(self, X: Matrix, codes: Codes) -> None:
-        config = self.config
-        config.check()
-        device = chosen_device(self.device)
-        dtype = chosen_dtype(self.precision, device)
-        weights = factors(self.class_weight, self.classes_, codes)
-        parts = self._parts()
-        left_out = None
-        if len(parts) > 1 and self.pool_share:
-            left_out = left_out_rows(codes, self.members, self.pool_share, seed=self.seed_)
+    def _check(self) -> None:
+        super()._check()
+        one_of("fusion", self.fusion, get_args(Fusion))
+        one_of("norm", self.norm, get_args(Normalization))
+        if not 0 <= self.pool_share <= 0.5:
+            raise HeadConfigError(f"pool_share must lie in [0, 0.5], got {self.pool_share!r}")
 
-        def fitted(part: Mapping[str, int]) -> Perceptrons:
-            return Perceptrons.fit(
-                self._columns(X, part), codes, part, config, weights,
-                seed=self.seed_, device=device, dtype=dtype, left_out=left_out,
-            )  # fmt: skip
-
-        with threads_set_to(self.threads) as self.threads_:
-            apart = device.type == "cpu" and isinstance(X, np.ndarray)  # rows on the disk need the memory for one part
-            largest_first = sorted(range(len(parts)), key=lambda i: -sum(parts[i].values()))
-            made = side_by_side(fitted, [parts[i] for i in largest_first], threads=self.threads_ if apart else 1)
-            self.networks_ = [made[largest_first.index(i)] for i in range(len(parts))]
-        self.factors_ = np.full(len(parts), 1 / len(parts))
-        if left_out is not None and left_out.any():
-            self.factors_ = self._learned_factors(X, codes, left_out)
-        elif len(parts) > 1:
-            logger.info("no rows to learn the pool's factors from: all blocks count alike")
-        self.device_, self.precision_ = str(device), str(dtype).removeprefix("torch.")
-        self.n_iter_ = max(len(one.losses) for one in self.networks_)
+    def _network(self, widths: Mapping[str, int], classes: int) -> Network:
+        if self.hidden:
+            whole("number of hidden layers", len(self.hidden), most=MOST_LAYERS)
+        for width in self.hidden:
+            whole("hidden", width)
+        shape = (sum(widths.values()), *self.hidden, classes)
+        return MLPNetwork(shape, members=self.members, normalized=self.norm == "layer")
 
     def _parts(self) -> list[dict[str, int]]:
-        """The blocks of each set of networks: all of them, or one a set."""
+        """Return all blocks, or one a network."""
         if self.fusion == "concat":
-            return [dict(self.blocks_)]
+            return [self.blocks_]
         return [{name: width} for name, width in self.blocks_.items()]
 
-    def _columns(self, X: Matrix, part: Mapping[str, int]) -> Matrix:
-        return X if len(part) == len(self.blocks_) else columns_of(X, self.blocks_, *part)
+    def _products(self, device: torch.device) -> torch.dtype:
+        dtype = chosen_dtype(self.precision, device)
+        self.precision_ = str(dtype).removeprefix("torch.")
+        return dtype
 
-    def _learned_factors(self, X: Matrix, codes: Codes, left_out: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return a factor a block, from what members say of rows that they did not learn from."""
-        asked = left_out.any(axis=0)
-        rows = rows_at(X, asked)
-        answers = [
-            network.proba(self._columns(rows, part), by=left_out[:, asked])
-            for network, part in zip(self.networks_, self._parts(), strict=True)
-        ]
-        return learned_factors(np.stack(answers), codes[asked])
-
-    def _own_threads(self) -> dict[str, int]:
-        return {"torch": self.threads_}
+    def _fit(self, X: Matrix, codes: Codes) -> None:
+        self._check()
+        count, left_out = len(self._parts()), None
+        if count > 1 and self.pool_share:
+            left_out = left_out_rows(codes, self.members, self.pool_share, seed=self.seed_)
+        self.networks_ = self._trained(X, codes, left_out)
+        self.factors_ = np.full(count, 1 / count)
+        if left_out is not None and left_out.any():
+            asked = left_out.any(axis=0)
+            answers = self._answers(rows_at(X, asked), by=left_out[:, asked])
+            self.factors_ = learned_factors(np.stack(answers), codes[asked])
+        elif count > 1:
+            logger.info("no rows to learn the pool's factors from: all blocks count alike")
 
     def _proba(self, X: FloatArray) -> Proba:
-        answers = [
-            network.proba(self._columns(X, part)) for network, part in zip(self.networks_, self._parts(), strict=True)
-        ]
+        answers = self._answers(X)
         return answers[0] if len(answers) == 1 else pooled(np.stack(answers), self.factors_)
 
     def _state(self) -> HeadState:
-        own = {"device": self.device_, "precision": self.precision_, "threads": self.threads_}
-        if len(self.networks_) == 1:
-            return HeadState(values=own) | self.networks_[0].state()
-        state = HeadState(arrays={"factors": self.factors_}, values=own)
-        for number, network in enumerate(self.networks_):
-            state |= network.state().under(f"block{number}")
-        return state
+        arrays = {"factors": self.factors_} if len(self.networks_) > 1 else {}
+        return super()._state() | HeadState(arrays=arrays, values={"precision": self.precision_})
 
     def _restore(self, state: HeadState) -> None:
-        config, k, parts = self.config, len(self.classes_), self._parts()
-        if len(parts) == 1:
-            self.networks_ = [Perceptrons.restored(state, self.blocks_, config, k)]
-            self.factors_ = np.ones(1)
-        else:
-            self.networks_ = [
-                Perceptrons.restored(state.member(f"block{number}"), part, config, k)
-                for number, part in enumerate(parts)
-            ]
-            self.factors_ = expect_shape("factors", state.arrays["factors"], (len(parts),))
+        super()._restore(state)
+        self.precision_ = str(state.values["precision"])
+        self.factors_ = np.ones(1)
+        if len(self.networks_) > 1:
+            self.factors_ = expect_shape("factors", state.arrays["factors"], (len(self.networks_),))
             if (self.factors_ < 0).any():
                 raise ValueError(f"factors must not be negative, got {self.factors_.tolist()}")
-        self.device_, self.precision_ = str(state.values["device"]), str(state.values["precision"])
-        self.threads_ = int(state.values["threads"])
+
+
+class MLPNetwork(Network):
+    """Hidden layers, each normalised or not, with ReLU and dropout, and a linear classifier; widths from D to k."""
+
+    def __init__(self, widths: tuple[int, ...], *, members: int, normalized: bool) -> None:
+        super().__init__()
+        layers = [Joined(members, widths[0], widths[1]), *(Linear(members, a, b) for a, b in pairwise(widths[1:]))]
+        self.hidden, self.answer = nn.ModuleList(layers[:-1]), layers[-1]
+        self.norms = nn.ModuleList(Norm(members, width) if normalized else nn.Identity() for width in widths[1:-1])
+
+    def forward(self, rows: Tensor, drop: Drop) -> Tensor:
+        """Return logits (m, b, k) of rows (b, D)."""
+        z = rows
+        for layer, norm in zip(self.hidden, self.norms, strict=True):
+            z = drop(norm(layer(z)).relu())
+        return self.answer(z)
+
+
+def chosen_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Return the type of the first layer's products for a word: `auto`, `float32` or `bfloat16`."""
+    one_of("precision", precision, ("auto", "float32", "bfloat16"))
+    if precision == "auto":
+        precision = "bfloat16" if device.type == "cpu" and _cpu_multiplies_bfloat16() else "float32"
+        logger.info("multiplying in %s (precision='auto')", precision)
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    ask = getattr(torch.cpu, "get_capabilities", None)  # PyTorch before 2.11 does not say; it then stays at float32
+    found: Mapping[str, NDArray[Any] | bool] = ask() if ask is not None else {}
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
+def left_out_rows(codes: Codes, members: int, share: float, *, seed: int) -> NDArray[np.bool_]:
+    """Return which rows (members, n) each member is not to learn from: `share` of each class, other rows every time.
+
+    Where members have more than all rows between them, they go round. A class of one row is left out by nobody: a
+    member that never saw it says nothing about it.
+    """
+    folds = max(2, round(1 / share))
+    fold = stratified_folds(codes, folds, seed=seed)
+    fold[np.bincount(codes)[codes] == 1] = -1
+    return np.stack([fold == member % folds for member in range(members)])
+
+
+def pooled(planes: NDArray[np.float64], factors: NDArray[np.float64]) -> Proba:
+    """Return the logarithmic opinion pool (n, k) of probabilities (m, n, k): p proportional to prod p_i ** factor_i.
+
+    The externally Bayesian pool (Genest and Zidek, 1986, "Combining probability distributions", §3.1), a product of
+    experts (Hinton, 2002). Factors (m,) are not negative. They need not sum to one: members that err independently are
+    together surer than each of them.
+    """
+    return softmax(np.tensordot(factors, _logs(planes), axes=1))
+
+
+def learned_factors(planes: NDArray[np.float64], codes: Codes) -> NDArray[np.float64]:
+    """Return the factors (m,) under which the pool makes the true classes most likely.
+
+    The problem is convex, and a normal prior of variance one about equal factors, worth less than a row, makes it
+    strictly so: members that are never wrong on few rows do not get factors without bounds.
+
+    Parameters
+    ----------
+    planes : float64 array of shape (m, n, k)
+        Probabilities of rows that the members did not learn from.
+    codes : int64 array of shape (n,)
+        Their classes.
+    """
+    logs, m, n = _logs(planes), len(planes), len(codes)
+    rows, even = np.arange(n), np.full(m, 1 / m)
+    of_truth = logs[:, rows, codes].mean(axis=1)
+
+    def loss(factors: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        proba = softmax(np.tensordot(factors, logs, axes=1))
+        expected = np.einsum("nk,mnk->m", proba, logs) / n
+        apart = factors - even
+        value = -np.log(np.maximum(proba[rows, codes], SMALLEST)).mean() + apart @ apart / (2 * n)
+        return float(value), expected - of_truth + apart / n
+
+    found = minimize(loss, even, jac=True, method="L-BFGS-B", bounds=[(0, None)] * m).x
+    return even if found.sum() < NOTHING else np.asarray(found)
+
+
+def _logs(planes: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.log(np.maximum(planes, SMALLEST)))

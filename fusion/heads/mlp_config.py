@@ -1,17 +1,18 @@
-"""The settings of the `mlp` head as one object, and the paper's."""
+"""The settings of the `mlp` head as one object, and the paper's; apart from the head, as that needs PyTorch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from cer_fusion.fusion.errors import HeadConfigError, nearest
-from cer_fusion.fusion.heads.ranges import not_negative, share, whole
 
-Standardize: TypeAlias = Literal["none", "standard", "l2", "power"]
+if TYPE_CHECKING:
+    from cer_fusion.fusion.heads.scaling import Standardize
+
 Fusion: TypeAlias = Literal["pool", "concat"]
-Norm: TypeAlias = Literal["none", "layer"]
+Normalization: TypeAlias = Literal["none", "layer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +25,8 @@ class MLPConfig:
     fusion: Fusion = "pool"
     """`concat` trains networks on the joined blocks, as the paper does. `pool` trains networks on each block alone and
     adds up their log probabilities, each block with a factor learned on held-out training rows
-    (`cer_fusion.fusion.heads.log_pool`): a weak block then cannot drown a strong one. With a single block they are the
-    same."""
+    (`cer_fusion.fusion.heads.mlp.learned_factors`): a weak block then cannot drown a strong one. With a single block
+    they are the same."""
 
     pool_share: float = 0.1
     """Share of the training rows that a member of a pool does not learn from, other rows for every member: from its
@@ -34,7 +35,7 @@ class MLPConfig:
     hidden: tuple[int, ...] = (256,)
     """Widths of the hidden layers, each followed by ReLU and dropout."""
 
-    norm: Norm = "none"
+    norm: Normalization = "none"
     """`layer` normalises each hidden layer before its ReLU (Ba et al., 2016, "Layer normalization", §3)."""
 
     epochs: int = 15
@@ -50,7 +51,8 @@ class MLPConfig:
     """`cosine` warms up over a twentieth of the steps, then falls to zero along half a cosine."""
 
     weight_decay: float = 0.0
-    """Decoupled weight decay (AdamW), as a factor on lr; 0 is plain Adam."""
+    """Decoupled decay of weight matrices (AdamW), as a factor on lr; 0 is plain Adam. Biases, scales and embeddings do
+    not decay."""
 
     dropout: float = 0.5
     """Probability of leaving out a hidden unit while training, in [0, 1)."""
@@ -73,7 +75,7 @@ class MLPConfig:
     """Networks whose probabilities are averaged; they share batches and differ in first weights and dropout."""
 
     early_stop: float = 0.0
-    """Share of the training rows kept aside to choose the epoch, in [0, 1); 0 trains on all rows to the end."""
+    """Share of each class's training rows kept aside to choose the epoch, in [0, 1); 0 trains on all to the end."""
 
     patience: int = 10
     """Epochs without improvement on the rows kept aside before training stops."""
@@ -109,31 +111,6 @@ class MLPConfig:
         if "hidden" in plain:
             plain["hidden"] = tuple(plain["hidden"])
         return cls(**plain)
-
-    def check(self) -> None:
-        """Refuse values outside their range.
-
-        Raises
-        ------
-        HeadConfigError
-            Naming the setting, the value and the range.
-        """
-        if self.fusion not in get_args(Fusion):
-            raise HeadConfigError(f"fusion must be 'pool' or 'concat', got {self.fusion!r}")
-        if not 0 <= self.pool_share <= 0.5:
-            raise HeadConfigError(f"pool_share must lie in [0, 0.5], got {self.pool_share!r}")
-        if self.norm not in get_args(Norm):
-            raise HeadConfigError(f"norm must be 'none' or 'layer', got {self.norm!r}")
-        for name in ("epochs", "batch_size", "members", "patience"):
-            whole(name, getattr(self, name))
-        for width in self.hidden:
-            whole("hidden", width)
-        for name in ("dropout", "label_smoothing", "early_stop"):
-            share(name, getattr(self, name))
-        for name in ("lr", "weight_decay"):
-            not_negative(name, getattr(self, name))
-        if self.schedule not in ("constant", "cosine"):
-            raise HeadConfigError(f"schedule must be 'constant' or 'cosine', got {self.schedule!r}")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings by name, as JSON takes them."""

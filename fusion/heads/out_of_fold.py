@@ -8,7 +8,6 @@ import numpy as np
 from cer_fusion.fusion.data.blocks import FloatArray
 from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.base import Codes, Head, Proba
-from cer_fusion.fusion.heads.holdout import stratified_folds
 from numpy.typing import NDArray
 
 
@@ -56,6 +55,22 @@ def inner_folds(
         asked = np.flatnonzero((fold == number) & np.isin(codes, known))
         if len(known) > 1 and len(asked):
             yield np.flatnonzero(fold != number), asked, known
+
+
+def stratified_folds(codes: Codes, folds: int, *, seed: int) -> NDArray[np.int64]:
+    """Return a fold 0..folds-1 a row (n,); each class goes round the folds, starting where the last one stopped.
+
+    A class of fewer rows than folds is missing from some folds, which is no error here: a rare class must not stop a
+    calibration.
+    """
+    random = np.random.default_rng(seed)
+    found = np.empty(len(codes), np.int64)
+    start = 0
+    for code in np.unique(codes):
+        rows = random.permutation(np.flatnonzero(codes == code))
+        found[rows] = (start + np.arange(len(rows))) % folds
+        start += len(rows)
+    return found
 
 
 def check_folds(folds: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from numbers import Integral, Real
 from typing import Any
@@ -54,6 +54,13 @@ def whole(name: str, value: object, *, most: int | None = None) -> None:
         raise HeadConfigError(f"{name} must be a whole number of at least 1, got {value!r}")
     if most is not None and value > most:
         raise HeadConfigError(f"{name} must be a whole number from 1 to {most}, got {value!r}")
+
+
+def one_of(name: str, value: object, words: Sequence[str]) -> None:
+    """Refuse a setting that is none of a few words."""
+    if value not in words:
+        *others, last = map(repr, words)
+        raise HeadConfigError(f"{name} must be {', '.join(others)} or {last}, got {value!r}")
 
 
 def share(name: str, value: float) -> None:

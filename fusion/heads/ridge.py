@@ -10,8 +10,7 @@ from cer_fusion.fusion.data.blocks import FloatArray
 from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.base import Codes, Head, Proba, expect_positive, expect_shape, softmax
 from cer_fusion.fusion.heads.class_weights import factors
-from cer_fusion.fusion.heads.mlp_config import Standardize
-from cer_fusion.fusion.heads.scaling import BlockScaler
+from cer_fusion.fusion.heads.scaling import BlockScaler, Standardize
 from cer_fusion.fusion.heads.state import HeadState
 from cer_fusion.fusion.heads.temperature import fitted_temperature, log_loss
 from numpy.typing import NDArray

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Self, get_args
+from typing import Any, Final, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 from cer_fusion.fusion.data.blocks import FloatArray, slices
 from cer_fusion.fusion.data.joined import Matrix, each_piece
 from cer_fusion.fusion.errors import HeadConfigError, nearest
 from cer_fusion.fusion.heads.base import expect_shape
-from cer_fusion.fusion.heads.mlp_config import Standardize
 from numpy.typing import NDArray
+
+Standardize: TypeAlias = Literal["none", "standard", "l2", "power"]
 
 FLOOR: Final = 1e-6
 """A column whose standard deviation is under this share of its mean is constant up to rounding: it is only centred."""

@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import ClassVar
 
 import torch
-from cer_fusion.fusion.heads.network import Drop, Layer, Linear, Network, uniform
-from cer_fusion.fusion.heads.network_head import NetworkHead
+from cer_fusion.fusion.heads.layers import Drop, Layer, Linear, Network, uniform
+from cer_fusion.fusion.heads.networks import NetworkHead
 from cer_fusion.fusion.heads.ranges import whole
 from torch import Tensor, nn
 

@@ -8,8 +8,8 @@ from typing import ClassVar, Final
 
 import torch
 from cer_fusion.fusion.errors import HeadConfigError
-from cer_fusion.fusion.heads.network import Drop, Layer, Linear, Network, Norm, Projections
-from cer_fusion.fusion.heads.network_head import NetworkHead
+from cer_fusion.fusion.heads.layers import Drop, Layer, Linear, Network, Norm, Projections
+from cer_fusion.fusion.heads.networks import NetworkHead
 from cer_fusion.fusion.heads.ranges import whole
 from torch import Tensor, nn
 

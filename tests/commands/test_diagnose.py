@@ -33,7 +33,8 @@ def test_diagnose_writes_every_table_in_the_format_asked_for(run, filled, format
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [("--of rows", "must be blocks or features"), ("--cv 3 --test-split test", "fold by fold")]
+    ("options", "message"),
+    [("--of rows", "'rows' is not one of 'blocks', 'features'"), ("--cv 3 --test-split test", "fold by fold")],
 )
 def test_diagnose_refuses_what_it_cannot_do(run, filled, options, message):
     assert message in " ".join(run(f"cer-fuse diagnose {options}", code=2).stderr.replace("│", "").split())

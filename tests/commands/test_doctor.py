@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cer_fusion.commands import machine
-from cer_fusion.commands.doctor import device, hub, libraries, place
+from cer_fusion.commands.doctor import device, libraries, place
 from cer_fusion.commands.doctor.check import guarded, ok
 
 
@@ -188,22 +188,22 @@ def test_a_hub_that_does_not_answer_is_a_warning_with_what_works_without(monkeyp
         raise error
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub.urllib.request, "urlopen", refuse)
-    [found] = hub._answer()
+    monkeypatch.setattr(libraries.urllib.request, "urlopen", refuse)
+    [found] = libraries._answer()
     assert (found.status, "does not answer" in found.found, "--weights random" in found.advice) == ("warn", True, True)
 
 
 def test_a_hub_that_hangs_is_given_up(monkeypatch):
     never = threading.Event()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "_ANSWER_S", 0.02)
-    monkeypatch.setattr(hub.urllib.request, "urlopen", lambda *args, **kwargs: never.wait())
-    [found] = hub._answer()
+    monkeypatch.setattr(libraries, "_ANSWER_S", 0.02)
+    monkeypatch.setattr(libraries.urllib.request, "urlopen", lambda *args, **kwargs: never.wait())
+    [found] = libraries._answer()
     never.set()
     assert (found.status, "no answer within" in found.found) == ("warn", True)
 
 
 def test_caches_are_measured(tmp_path):
-    assert "empty so far" in hub._folder("hub cache", tmp_path / "none", "HF_HOME moves it").found
+    assert "empty so far" in libraries._folder("hub cache", tmp_path / "none", "HF_HOME moves it").found
     (tmp_path / "blob").write_bytes(bytes(2500))
-    assert "2.5 kB; HF_HOME moves it" in hub._folder("hub cache", tmp_path, "HF_HOME moves it").found
+    assert "2.5 kB; HF_HOME moves it" in libraries._folder("hub cache", tmp_path, "HF_HOME moves it").found

@@ -32,7 +32,7 @@ def words(result):
 @pytest.mark.parametrize("form", ["x.npz", "x.parquet", "x --format npy"])
 def test_export_and_import_take_each_other_back(run, filled, form):
     to = form.partition(" ")[0]
-    result = run(f"cer-feat export one two --to {form} --json")
+    result = run(f"cer-feat export one two --output {form} --json")
     report = json.loads(result.stdout)
     assert (report["samples"], report["blocks"]) == (42, {"one": 12, "two": 12})
     assert "wrote x" in result.stderr
@@ -44,13 +44,13 @@ def test_export_and_import_take_each_other_back(run, filled, form):
 
 
 def test_export_takes_all_features_or_a_split_and_says_what_it_chose(run, filled):
-    result = run("cer-feat export --split test --to x.npz")
+    result = run("cer-feat export --split test --output x.npz")
     assert "features: one, two, all there are" in words(result)
     assert result.stdout == "x.npz\n"
     with np.load("x.npz", allow_pickle=False) as found:
         assert set(found["splits"].tolist()) == {"test"}
         assert json.loads(str(found["cer_export"]))["split"] == "test"
-    run("cer-feat export one --to p --format npy --names path")
+    run("cer-feat export one --output p --format npy --names path")
     assert Path("p/file_names.txt").read_text().splitlines()[0] == Store("features").manifest().samples[0].path
     assert "42 matched by path" in words(run("cer-feat import p --as again"))
 
@@ -58,20 +58,20 @@ def test_export_takes_all_features_or_a_split_and_says_what_it_chose(run, filled
 @pytest.mark.parametrize(
     ("command", "code", "message"),
     [
-        ("cer-feat export one --to x", 1, "does not say which form"),
-        ("cer-feat export one --to x.npz --format csv", 1, "contradict each other"),
-        ("cer-feat export one --to x --format npz --names path", 2, "is for --format npy"),
-        ("cer-feat export onne --to x.npz", 1, "did you mean 'one'"),
-        ("cer-feat export one --to x.npz --split tset", 1, "did you mean 'test'"),
-        ("cer-feat export one --to x.npz --missing zero", 2, "must be 'error' or 'drop'"),
-        ("cer-feat export one --to one.npy", 1, "npy is a folder of files"),
-        ("cer-feat export one --to names.txt --format npy", 1, "names.txt is a file; this form is a folder"),
+        ("cer-feat export one --output x", 1, "does not say which form"),
+        ("cer-feat export one --output x.npz --format csv", 1, "contradict each other"),
+        ("cer-feat export one --output x --format npz --names path", 2, "is for --format npy"),
+        ("cer-feat export onne --output x.npz", 1, "did you mean 'one'"),
+        ("cer-feat export one --output x.npz --split tset", 1, "did you mean 'test'"),
+        ("cer-feat export one --output x.npz --missing zero", 2, "'zero' is not one of 'error', 'drop'"),
+        ("cer-feat export one --output one.npy", 1, "npy is a folder of files"),
+        ("cer-feat export one --output names.txt --format npy", 1, "names.txt is a file; this form is a folder"),
         ("cer-feat import names.txt --as x", 1, "names.txt is nothing that can be imported: it is a text file"),
         ("cer-feat import one.npy --as x", 1, "no file_names.txt beside it"),
         ("cer-feat import one.npy --names names.txt --as x --rows-key a", 2, "is for .npz, HDF5 and .pt files"),
         ("cer-feat import one.npy --names names.txt --as x --frames mean", 2, "is for a folder of one .npy a sample"),
         ("cer-feat import one.npy --names names.txt --names-key n --as x", 2, "not both"),
-        ("cer-feat import one.npy --names names.txt --as x --frames median", 2, "must be 'mean' or 'max'"),
+        ("cer-feat import one.npy --names names.txt --as x --frames median", 2, "'median' is not one of 'mean', 'max'"),
     ],
 )
 def test_mistakes_are_told_in_words(run, filled, command, code, message):
@@ -81,9 +81,9 @@ def test_mistakes_are_told_in_words(run, filled, command, code, message):
 
 
 def test_a_target_that_exists_needs_overwrite(run, filled):
-    run("cer-feat export one --to x.csv")
-    assert "--overwrite" in run("cer-feat export one --to x.csv", code=1).stderr
-    run("cer-feat export two --to x.csv --overwrite")
+    run("cer-feat export one --output x.csv")
+    assert "--overwrite" in run("cer-feat export one --output x.csv", code=1).stderr
+    run("cer-feat export two --output x.csv --overwrite")
     assert Path("x.csv").read_text().startswith("sample_id,label,split,group,two_0")
 
 

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from cer_fusion.commands.extract_bar import rate_text
+from cer_fusion.commands.feat.extract import rate_text
 from cer_fusion.featstore import Manifest
 from PIL import Image
 
@@ -71,12 +71,12 @@ def test_a_picture_that_occurs_twice_is_held_out_whole_or_not_at_all(run, tmp_pa
     [
         ("cer-feat manifest rafdb-compound none -o m.csv", 1, "no such folder or file: none"),
         ("cer-feat manifest rafdb . -o m.csv", 1, "did you mean 'rafdb-basic'"),
-        ("cer-feat manifest folder . -o m.csv --repeats twice", 2, "must be report, first or ignore"),
+        ("cer-feat manifest folder . -o m.csv --repeats twice", 2, "'twice' is not one of 'report', 'first', 'ignore'"),
         ("cer-feat ls --store none", 1, "no feature store at none"),
         ("cer-feat extract --backbone manat --data faces.csv", 1, "nearest: 'manet'"),
         ("cer-feat extract --backbone manet --data faces.csv", 1, "--weights random"),
         ("cer-feat extract --backbone manet --data none.csv", 1, "no manifest none.csv"),
-        (f"{TINY} --dtype int8", 2, "float32 or float16"),
+        (f"{TINY} --dtype int8", 2, "'int8' is not one of 'float32', 'float16'"),
         (f"{TINY} -O x", 2, "expected key=value"),
         ("cer-feat extract --backbone timm:test_vit --weights none.pth --data faces.csv", 1, "none.pth"),
         ("cer-feat import none.npy --names n.txt --as x --data faces.csv", 1, "no such file: none.npy"),
@@ -241,7 +241,7 @@ def test_a_single_run_names_its_bottleneck(run, faces):
 def test_views_make_another_feature_and_are_checked(run, faces):
     run(TINY)
     assert "they differ in options.views" in run(f"{TINY} --views flip").stderr
-    assert "nearest: 'flip'" in run(f"{TINY} --views flop", code=1).stderr
+    assert "'flop' is not one of 'none'" in run(f"{TINY} --views flop", code=2).stderr
 
 
 def test_an_automatic_batch_size_and_reader_processes_change_no_row(run, faces, tmp_path):

@@ -159,7 +159,7 @@ def test_ferplus_votes_are_written_for_the_samples_of_the_manifest(run, tmp_path
     ("command", "code", "message"),
     [
         (TINY.replace("test_vit", "test_vitt"), 1, "nearest: 'test_vit"),
-        (f"{TINY} --recipe papers", 1, "nearest: 'paper'"),
+        (f"{TINY} --recipe papers", 2, "'papers' is not one of"),
         (f"{TINY} --set learning_rate=1", 1, "no field 'learning_rate'"),
         (f"{TINY} --set epochs", 2, "expected key=value"),
         (f"{TINY} --set epochs=0", 1, "epochs must be a whole number within 1..100000"),
@@ -205,7 +205,7 @@ def test_a_signal_ends_a_run_in_words_and_the_next_one_goes_on(cer, tmp_path, ca
 
 
 def test_pictures_that_cannot_be_compared_across_the_two_parts_are_told(tmp_path):
-    from cer_fusion.commands.learning_data import _split
+    from cer_fusion.commands.feat.finetune import _split
     from cer_fusion.featstore import Manifest, Sample, class_set
 
     for i in range(8):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import typer
 from cer_fusion.commands import feat, fuse
-from cer_fusion.commands.forms import Form, Forms, forms, only
+from cer_fusion.commands.options import Form, forms, only
 from cer_fusion.featstore.manifests.adapters import KINDS, takes
 from typer.testing import CliRunner
 
@@ -16,10 +16,39 @@ from tests.commands.walk import commands, kinds, options
 ONE_FORM = {
     "cer-feat backbones", "cer-feat demo", "cer-feat doctor", "cer-feat extract", "cer-feat gc", "cer-feat ls",
     "cer-feat manifest build", "cer-feat manifest check", "cer-feat manifest filter", "cer-feat manifest merge",
-    "cer-feat manifest relabel", "cer-feat manifest split", "cer-feat manifest unity", "cer-feat relabel",
+    "cer-feat manifest relabel", "cer-feat manifest split", "cer-feat manifest unity", "cer-feat use-manifest",
     "cer-feat show", "cer-feat verify",
 }  # fmt: skip
 """Commands whose every option says something whatever the others are."""
+
+ALWAYS = {
+    "cer-feat frames": "output faces every format overwrite as_json",
+    "cer-feat inspect": "convert as_json",
+    "cer-feat finetune":
+        "backbone data output weights option recipe changes class_set soft_labels root device precision "
+        "readers memory state_every max_errors tensorboard overwrite seed as_json",
+    "cer-feat import": "name data store dataset root share_repeats blank extra replace_manifest as_json",
+    "cer-feat export": "output data store split form join missing overwrite as_json",
+    "cer-feat diff": "as_json",
+    "cer-feat compact": "data store shard_rows drop_unlisted dry_run as_json",
+    "cer-fuse train":
+        "head features data store preset setting weights train_split test_split missing memory output "
+        "overwrite seed as_json",
+    "cer-fuse compare": "baseline class_intervals format figure output seed",
+    "cer-fuse ablate":
+        "head weights simplex setting features data store select C seeds train_split test_split missing "
+        "format figure output seed",
+    "cer-fuse diagnose":
+        "head features data store setting players cv near most train_split missing figure output seed as_json",
+    "cer-fuse evaluate": "head data split store missing figure seed as_json",
+    "cer-fuse predict": "head store output as_json",
+    "cer-fuse report": "output overwrite baseline title keep seed",
+    "cer-fuse check-table": "supports as_json",
+    "cer-fuse smooth": "method choose_on output as_json seed",
+    "cer-fuse submit": "check diff as_json",
+    "cer-fuse choose": "template as_json",
+}  # fmt: skip
+"""Options of commands of several forms that say something in every form."""
 
 MEANT: dict[str, list[tuple[str, set[str]]]] = {
     "cer-feat frames": [
@@ -37,7 +66,7 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-feat import samples --as x", {"pooled"}),
         ("cer-feat import rows.parquet --as x", set()),
     ],
-    "cer-feat export": [("cer-feat export --to x.npz", set()), ("cer-feat export --to x.csv", set())],
+    "cer-feat export": [("cer-feat export --output x.npz", set()), ("cer-feat export --output x.csv", set())],
     "cer-feat diff": [
         ("cer-feat diff ./a ./b", set()),
         ("cer-feat diff faces/a ./b", {"stored"}),
@@ -96,12 +125,12 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
 """Command lines, and the forms of the command that each of them means."""
 
 
-def declared(name: str) -> Forms:
+def declared(name: str) -> dict[str, Form]:
     return commands()[name].callback.forms
 
 
-def _meant(form: str | None, meant: set[str], all_forms: Forms) -> bool:
-    return form is None or (form in meant and _meant(all_forms.named[form].within, meant, all_forms))
+def _meant(form: str | None, meant: set[str], all_forms: dict[str, Form]) -> bool:
+    return form is None or (form in meant and _meant(all_forms[form].within, meant, all_forms))
 
 
 SEVERAL = sorted(name for name in commands() if hasattr(commands()[name].callback, "forms"))
@@ -110,10 +139,8 @@ CASES = [
     for name in SEVERAL
     for line, meant in MEANT.get(name, [])
     for option in options(commands()[name])
-    if option not in declared(name).always
-    and not any(
-        _meant(form, meant, declared(name)) and option in one.options for form, one in declared(name).named.items()
-    )
+    if option not in ALWAYS[name].split()
+    and not any(_meant(form, meant, declared(name)) and option in one.options for form, one in declared(name).items())
     and not set(options(commands()[name])[option].opts) & set(line.split())
 ]
 
@@ -121,23 +148,25 @@ CASES = [
 def test_every_command_is_of_one_form_or_declares_its_forms():
     assert ONE_FORM.isdisjoint(SEVERAL)
     assert ONE_FORM | set(SEVERAL) == set(commands())
+    assert set(ALWAYS) == set(SEVERAL)
     assert set(MEANT) == set(SEVERAL), "every command of several forms has command lines to try"
 
 
 @pytest.mark.parametrize("name", SEVERAL)
 def test_every_option_of_a_command_of_several_forms_is_declared_in_one_of_them_or_in_all(name):
     known, found = set(options(commands()[name])), declared(name)
-    in_forms = {option for form in found.named.values() for option in form.options}
-    assert set(found.always) | in_forms == known
-    assert not set(found.always) & in_forms
-    assert {form.within for form in found.named.values()} <= {None, *found.named}
+    in_forms = {option for form in found.values() for option in form.options}
+    always = set(ALWAYS[name].split())
+    assert always | in_forms == known
+    assert not always & in_forms
+    assert {form.within for form in found.values()} <= {None, *found}
 
 
 @pytest.mark.parametrize("name", SEVERAL)
 def test_every_form_has_a_command_line_that_means_it_and_one_that_does_not(name):
     lines = [meant for _, meant in MEANT[name]]
-    assert set().union(*lines) <= set(declared(name).named)
-    for form in set(declared(name).named) - {"shared"}:  # finetune's, which its manifests decide: see test_finetune
+    assert set().union(*lines) <= set(declared(name))
+    for form in set(declared(name)) - {"shared"}:  # finetune's, which its manifests decide: see test_finetune
         assert any(form not in meant for meant in lines), form
 
 
@@ -166,7 +195,7 @@ def test_an_option_that_a_kind_of_manifest_ignores_is_refused(run, made, kind):
 @pytest.mark.parametrize(
     "line",
     [
-        "cer-feat verify", "cer-feat gc", "cer-feat compact", "cer-feat show one", "cer-feat export --to x.npz",
+        "cer-feat verify", "cer-feat gc", "cer-feat compact", "cer-feat show one", "cer-feat export --output x.npz",
         "cer-feat diff one two", "cer-fuse train", "cer-fuse compare", "cer-fuse ablate --simplex one,two:0.5",
         "cer-fuse diagnose", "cer-fuse report", "cer-fuse evaluate --head h", "cer-fuse predict --head h",
     ],
@@ -201,7 +230,7 @@ def test_the_reason_is_that_of_the_outermost_form_that_is_not_meant():
     app = typer.Typer()
 
     @app.command()
-    @forms(always=("name",), a=Form("no a", ("x",)), b=Form("no b", ("y", "z"), within="a"), c=Form("no c", ("z",)))
+    @forms(a=Form("no a", ("x",)), b=Form("no b", ("y", "z"), within="a"), c=Form("no c", ("z",)))
     def toy(ctx: typer.Context, name: str = "", x: str = "", y: str = "", z: str = "", meant: str = "") -> None:
         only(ctx, **{form: form in meant for form in "abc"})
 
@@ -247,5 +276,8 @@ def _written(parameter: Any, kinds: set[Any]) -> str:
     """The option with a value of its kind."""
     if parameter.is_flag:
         return parameter.opts[0]
+    choices = sorted(one for one in kinds if isinstance(one, str) and one != parameter.default)
+    if choices:
+        return f"{parameter.opts[0]} {choices[0]}"
     value = "2" if int in kinds else "0.5" if float in kinds else "x"
     return " ".join([parameter.opts[0], *[value] * (parameter.nargs if parameter.nargs > 1 else 1)])

@@ -91,8 +91,8 @@ def test_a_video_in_which_nobody_is_seen_is_an_error(run, detector, tmp_path):
     ("command", "code", "words"),
     [
         ("cer-feat frames nowhere.mp4 -o f --faces none", 1, "there is no video or folder"),
-        ("cer-feat frames videos -o f --faces tracks", 1, "nearest: 'track'"),
-        ("cer-feat frames videos -o f --faces none --format gif", 1, "jpg or png"),
+        ("cer-feat frames videos -o f --faces tracks", 2, "'tracks' is not one of 'track'"),
+        ("cer-feat frames videos -o f --faces none --format gif", 2, "'gif' is not one of 'jpg', 'png'"),
     ],
 )
 def test_what_cannot_be_done_is_said(run, videos, command, code, words):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
 
 import pytest
 import typer.main
@@ -54,9 +57,8 @@ print(*sorted(name for name in sys.modules if name.startswith("cer_fusion.comman
         "cer_fusion.commands",
         "cer_fusion.commands.console",
         f"cer_fusion.commands.{front.removeprefix('cer-')}",
-        "cer_fusion.commands.later",
     ]
-    assert found == [*list_alone, "cer_fusion.commands.threads"]  # the last is said before OpenMP may be loaded
+    assert found == [*list_alone, "cer_fusion.commands.machine"]  # the last is said before OpenMP may be loaded
 
 
 def test_a_signal_after_the_command_has_ended_does_not_change_its_status():
@@ -78,3 +80,16 @@ app(["work"], prog_name="toy", obj=console.PROCESS)
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (found.returncode, found.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("front", FRONTS)
+def test_a_front_tells_its_version(front):
+    told = CliRunner().invoke(FRONTS[front].app, ["--version"], prog_name=front)
+    assert (told.exit_code, told.output) == (0, f"{front} {metadata.version('cer-fusion')}\n")
+
+
+def test_the_contract_that_no_command_imports_another_is_about_every_command():
+    contracts = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
+    [listed] = [one["modules"] for one in contracts["contracts"] if one["name"] == "No command imports another"]
+    found = {where.partition(":")[0] for module in FRONTS.values() for where, _ in module.COMMANDS.values()}
+    assert set(listed) == found

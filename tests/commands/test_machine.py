@@ -10,8 +10,7 @@ def groups(tmp_path, monkeypatch):
     """Control groups in a folder, and a function that writes a setting of one."""
     texts = {"/proc/meminfo": "MemTotal: 8000 kB\nMemAvailable: 6000 kB"}
     read = cores.text_of
-    for module in (machine, cores):
-        monkeypatch.setattr(module, "text_of", lambda path: texts.get(str(path)) or read(path))
+    monkeypatch.setattr(cores, "text_of", lambda path: texts.get(str(path)) or read(path))
     monkeypatch.setattr(cores, "CGROUPS", tmp_path)
 
     def write(own: str, **settings: str) -> None:

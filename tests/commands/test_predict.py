@@ -133,7 +133,7 @@ def test_a_head_on_rows_of_compiled_code_answers(run, faces, tmp_path, monkeypat
 def test_what_does_not_fit_into_memory_at_once_is_embedded_in_halves():
     from types import SimpleNamespace
 
-    from cer_fusion.commands.recreated import Recreated
+    from cer_fusion.commands.fuse.predict import Recreated
 
     sizes = []
 
@@ -158,9 +158,9 @@ def test_imported_rows_cannot_be_made_again(run, filled, tmp_path):
 
 
 def test_two_pictures_of_one_stem_are_drawn_to_two_files(tmp_path):
-    from cer_fusion.commands.predict_sources import PictureSource
+    from cer_fusion.commands.sources import ShownPictures
 
-    source = PictureSource(root=tmp_path, names=("a.jpg", "a.png", "b.jpg", "sub/a.jpg"))
+    source = ShownPictures(root=tmp_path, names=("a.jpg", "a.png", "b.jpg", "sub/a.jpg"))
     drawn = [path.relative_to(tmp_path).as_posix() for path in source.drawn_to(tmp_path)]
     assert drawn == ["a.jpg.png", "a.png.png", "b.png", "sub/a.png"]
 
@@ -199,7 +199,7 @@ def test_what_cannot_be_meant_is_refused(run, tmp_path, command, code, words):
 def test_content_and_not_the_ending_tells_a_picture_from_a_video(tmp_path):
     from contextlib import ExitStack
 
-    from cer_fusion.commands.predict_sources import PictureSource, source_of
+    from cer_fusion.commands.sources import ShownPictures, source_of
 
     picture = io.BytesIO()
     Image.new("RGB", (40, 40)).save(picture, "JPEG")
@@ -210,12 +210,12 @@ def test_content_and_not_the_ending_tells_a_picture_from_a_video(tmp_path):
     with ExitStack() as keep:
         for name in ("x.jfif", "x", "x.mp4", "phone.heic"):
             source = source_of(tmp_path / name, None, keep)
-            assert isinstance(source, PictureSource)
+            assert isinstance(source, ShownPictures)
             assert source.names == (name,)
         folder = tmp_path / "folder"
         folder.mkdir()
         (folder / "more").symlink_to(tmp_path / "linked")
         (folder / "one.jfif").write_bytes(picture.getvalue())
         found = source_of(folder, None, keep)
-        assert isinstance(found, PictureSource)
+        assert isinstance(found, ShownPictures)
         assert found.names == ("more/y.jpe", "one.jfif")

@@ -53,13 +53,12 @@ def test_the_class_order_is_never_guessed_from_a_datasets_csv(run, filled, faces
     before = (filled / "faces" / "manifest.csv").read_bytes()
     for command in (IMPORT, "cer-feat extract -b timm:test_vit -w random"):
         assert "manifest.json is missing" in run(f"{command} --data {data}", code=1).stderr
-    assert (
-        "manifest.json is missing" in run("cer-feat relabel features/faces/manifest.csv --dataset faces", code=1).stderr
-    )
+    told = run("cer-feat use-manifest features/faces/manifest.csv --dataset faces", code=1).stderr
+    assert "manifest.json is missing" in told
     assert (filled / "faces" / "manifest.csv").read_bytes() == before
     assert not (filled / "faces" / "manifest.json").exists()
     assert not (filled / "manifest").exists()
-    run("cer-feat relabel faces.csv")
+    run("cer-feat use-manifest faces.csv")
     run(f"{IMPORT} --data faces")
 
 
@@ -73,7 +72,7 @@ def test_a_root_that_is_not_there_or_holds_no_picture_is_refused(run, filled, tm
     for root, text in (("/nonexistent", "there is nothing at /nonexistent"), ("empty", "none of the 42 pictures")):
         assert text in run(f"{IMPORT} --data faces.csv --root {root}", code=1).stderr
         assert text.split()[0] in run(f"{IMPORT} --data faces --root {root}", code=1).stderr
-    assert "there is nothing at" in run("cer-feat relabel faces.csv --root /nonexistent", code=1).stderr
+    assert "there is nothing at" in run("cer-feat use-manifest faces.csv --root /nonexistent", code=1).stderr
 
 
 def test_pictures_that_an_import_could_not_read_are_told(run, filled, faces, tmp_path):

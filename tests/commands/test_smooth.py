@@ -76,7 +76,7 @@ def test_choosing_may_find_that_no_smoothing_is_best(run, folder):
         ("predictions.csv --window 5 --choose-on predictions.csv", 2, "no label in predictions.csv"),
         ("predictions.csv -m hmm --stickiness labels", 1, "labelled videos other than these"),
         ("gone.csv --window 5", 1, "cannot read gone.csv"),
-        ("valid.csv --window 5 --format word", 2, "must be one of table"),
+        ("valid.csv --window 5 --format word", 2, "'word' is not one of 'table'"),
     ],
 )
 def test_mistakes_are_told_in_words(run, folder, command, code, message):

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from cer_fusion.commands import threads, workers
+from cer_fusion.commands import machine, parts
 from cer_fusion.commands.doctor import device
 
 ROOT = Path(__file__).parents[2]
-NAMES = (threads.RULES_ALL, *threads.WAITING, "KMP_LIBRARY", threads.NUMBER)
+NAMES = (machine.RULES_ALL, *machine.WAITING, "KMP_LIBRARY", machine.NUMBER)
 LOADED = "sorted({m.partition('.')[0] for m in sys.modules} & {'torch', 'sklearn', 'xgboost', 'numpy', 'scipy'})"
 
 
@@ -23,8 +23,8 @@ def unsaid(monkeypatch):
     """An environment in which nobody has said how threads wait, and a process in which nothing was chosen."""
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(threads, "chosen", {})
-    monkeypatch.setattr(threads, "came_late", [])
+    monkeypatch.setattr(machine, "chosen", {})
+    monkeypatch.setattr(machine, "came_late", [])
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -38,11 +38,11 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("main", ["feat_main", "fuse_main"])
 def test_the_environment_is_chosen_before_anything_that_brings_openmp_is_imported(main):
     code = (
-        "import json, os, sys; import cer_fusion.commands.threads as threads\n"
+        "import json, os, sys; from cer_fusion.commands import machine\n"
         "def look(environment=os.environ):\n"
-        f"    print(json.dumps([{LOADED}, threads.loaded()]))\n"
+        f"    print(json.dumps([{LOADED}, machine.loaded()]))\n"
         "    sys.exit()\n"
-        "threads.choose = look\n"
+        "machine.choose = look\n"
         f"from cer_fusion import cli; cli.{main}()"
     )
     assert json.loads(python(code).stdout) == [[], []]
@@ -51,18 +51,18 @@ def test_the_environment_is_chosen_before_anything_that_brings_openmp_is_importe
 @pytest.mark.parametrize("main", ["feat_main", "fuse_main"])
 def test_what_a_command_chooses_is_in_force_when_it_runs_and_nothing_came_late(main):
     code = (
-        "import json, os, sys; from cer_fusion import cli; import cer_fusion.commands.threads as threads\n"
-        "cli._run = lambda app, name: print(json.dumps([dict(threads.settings()), threads.came_late]))\n"
+        "import json, os, sys; from cer_fusion import cli; from cer_fusion.commands import machine\n"
+        "cli._run = lambda app, name: print(json.dumps([dict(machine.settings()), machine.came_late]))\n"
         f"cli.{main}()"
     )
-    assert json.loads(python(code).stdout) == [threads.WAITING, []]
+    assert json.loads(python(code).stdout) == [machine.WAITING, []]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="libgomp says what it was told on Linux")
 @pytest.mark.parametrize(
     ("own", "spins"),
     [
-        ({}, threads.WAITING["GOMP_SPINCOUNT"]),
+        ({}, machine.WAITING["GOMP_SPINCOUNT"]),
         ({"GOMP_SPINCOUNT": "123"}, "123"),
         ({"OMP_WAIT_POLICY": "PASSIVE"}, "0"),
         ({"OMP_WAIT_POLICY": "active"}, "30000000000"),
@@ -82,21 +82,21 @@ def test_every_copy_of_libgomp_is_told_what_was_chosen_unless_the_user_has_said_
 @pytest.mark.parametrize(
     ("own", "chosen"),
     [
-        ({}, threads.WAITING),
+        ({}, machine.WAITING),
         ({"OMP_WAIT_POLICY": "ACTIVE"}, {}),
-        ({"GOMP_SPINCOUNT": "5"}, {"KMP_BLOCKTIME": threads.WAITING["KMP_BLOCKTIME"]}),
-        ({"KMP_BLOCKTIME": "infinite"}, {"GOMP_SPINCOUNT": threads.WAITING["GOMP_SPINCOUNT"]}),
-        ({"KMP_LIBRARY": "turnaround"}, {"GOMP_SPINCOUNT": threads.WAITING["GOMP_SPINCOUNT"]}),
-        ({"OMP_NUM_THREADS": "7"}, threads.WAITING),
+        ({"GOMP_SPINCOUNT": "5"}, {"KMP_BLOCKTIME": machine.WAITING["KMP_BLOCKTIME"]}),
+        ({"KMP_BLOCKTIME": "infinite"}, {"GOMP_SPINCOUNT": machine.WAITING["GOMP_SPINCOUNT"]}),
+        ({"KMP_LIBRARY": "turnaround"}, {"GOMP_SPINCOUNT": machine.WAITING["GOMP_SPINCOUNT"]}),
+        ({"OMP_NUM_THREADS": "7"}, machine.WAITING),
     ],
 )
 def test_a_users_own_setting_wins(own, chosen, unsaid, monkeypatch):
-    monkeypatch.setattr(threads, "loaded", list)
+    monkeypatch.setattr(machine, "loaded", list)
     monkeypatch.setattr("cer_fusion.fusion.cores.cpu_quota", lambda: None)
     environment = dict(own)
-    threads.choose(environment)
+    machine.choose(environment)
     assert environment == {**chosen, **own}
-    assert threads.chosen == chosen
+    assert machine.chosen == chosen
 
 
 def test_where_a_control_group_allows_less_than_the_cores_that_libraries_see_their_number_is_chosen(
@@ -105,28 +105,28 @@ def test_where_a_control_group_allows_less_than_the_cores_that_libraries_see_the
     monkeypatch.setattr("cer_fusion.fusion.cores.cpu_quota", lambda: 1.5)
     monkeypatch.setattr("cer_fusion.fusion.cores.bound_cores", lambda: 64)
     theirs: dict[str, str] = {"OMP_NUM_THREADS": "9"}
-    threads.choose(theirs)
+    machine.choose(theirs)
     assert theirs["OMP_NUM_THREADS"] == "9"
-    threads.chosen.clear()
+    machine.chosen.clear()
     ours: dict[str, str] = {}
-    threads.choose(ours)
+    machine.choose(ours)
     assert ours["OMP_NUM_THREADS"] == "1"
 
 
 def test_a_worker_waits_as_its_command_does_and_has_its_share_of_the_threads(unsaid, monkeypatch):
     monkeypatch.setattr("cer_fusion.fusion.cores.cpu_quota", lambda: 8)
     monkeypatch.setattr("cer_fusion.fusion.cores.bound_cores", lambda: 64)
-    threads.choose()
-    given = workers._environment(1, 4)
-    assert {name: given[name] for name in threads.WAITING} == threads.WAITING
+    machine.choose()
+    given = parts._environment(1, 4)
+    assert {name: given[name] for name in machine.WAITING} == machine.WAITING
     assert given["OMP_NUM_THREADS"] == "2"  # not the 8 that the command chose for itself
-    for name in threads.chosen:
+    for name in machine.chosen:
         monkeypatch.delenv(name)
 
 
 def test_a_workers_number_of_threads_is_the_users_where_the_user_has_said_one(unsaid, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert workers._environment(0, 2)["OMP_NUM_THREADS"] == "3"
+    assert parts._environment(0, 2)["OMP_NUM_THREADS"] == "3"
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -141,12 +141,12 @@ def test_processes_that_python_starts_inherit_the_choice(method):
     )
     if method == "fork" and not hasattr(os, "fork"):
         pytest.skip("there is no fork here")
-    assert python(code).stdout.strip() == threads.WAITING["GOMP_SPINCOUNT"]
+    assert python(code).stdout.strip() == machine.WAITING["GOMP_SPINCOUNT"]
 
 
 def test_the_benchmarks_wait_as_the_commands_do():
     code = "import os, benchmarks; print(os.environ['GOMP_SPINCOUNT'])"
-    assert python(code).stdout.strip() == threads.WAITING["GOMP_SPINCOUNT"]
+    assert python(code).stdout.strip() == machine.WAITING["GOMP_SPINCOUNT"]
 
 
 def test_a_choice_that_came_too_late_is_said():
@@ -160,17 +160,17 @@ def test_a_choice_that_came_too_late_is_said():
 
 def test_doctor_says_how_threads_wait_and_who_says_so(unsaid, monkeypatch):
     nobody = device._waiting()
-    assert (nobody.status, f"set {threads.advice()}" in nobody.advice) == ("warn", True)
-    monkeypatch.setattr(threads, "loaded", list)
+    assert (nobody.status, f"set {machine.advice()}" in nobody.advice) == ("warn", True)
+    monkeypatch.setattr(machine, "loaded", list)
     monkeypatch.setattr("cer_fusion.fusion.cores.cpu_quota", lambda: None)
-    threads.choose()
+    machine.choose()
     ours = device._waiting()
     assert (ours.status, "GOMP_SPINCOUNT=3000 (this command)" in ours.found) == ("ok", True)
     assert "in programs of your own" in ours.advice
-    monkeypatch.setattr(threads, "came_late", ["libgomp.so.1"])
+    monkeypatch.setattr(machine, "came_late", ["libgomp.so.1"])
     late = device._waiting()
     assert (late.status, "libgomp.so.1" in late.advice) == ("warn", True)
-    for name in threads.WAITING:
+    for name in machine.WAITING:
         monkeypatch.delenv(name)
 
 

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from cer_fusion.commands import workers
+from cer_fusion.commands import parts
 from cer_fusion.commands.console import PROGRESS_LINE
-from cer_fusion.commands.workers import WorkerError, _Sum, run_workers
+from cer_fusion.commands.parts import WorkerError, _Sum, run_workers
 from cer_fusion.featstore import Store
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +54,7 @@ def test_a_garbled_line_of_progress_neither_ends_nor_blocks_the_listener(monkeyp
     lines = [PROGRESS_LINE + text for text in GARBLED]
     lines += ["half a line" + PROGRESS_LINE + '["embed", 3, 4]', PROGRESS_LINE + '["embed", 4, 4]']
     code = f"import sys; sys.stderr.write({chr(10).join(lines)!r} + chr(10)); {MUCH}; print('[]')"
-    monkeypatch.setattr(workers, "_CODE", code)
+    monkeypatch.setattr(parts, "_CODE", code)
     seen = []
     assert run_workers(lambda j: [], 1, lambda *step: seen.append(step)) == [[]]
     assert seen == [("embed", 3, 4), ("embed", 4, 4)]
@@ -65,7 +65,7 @@ def test_a_garbled_line_of_progress_neither_ends_nor_blocks_the_listener(monkeyp
 
 def test_a_bar_that_fails_does_not_block_the_worker(monkeypatch, capfd):
     line = PROGRESS_LINE + '["embed", 3, 4]'
-    monkeypatch.setattr(workers, "_CODE", f"import sys; print({line!r}, file=sys.stderr); {MUCH}; print('[]')")
+    monkeypatch.setattr(parts, "_CODE", f"import sys; print({line!r}, file=sys.stderr); {MUCH}; print('[]')")
 
     def fail(*step):
         raise UnicodeEncodeError("ascii", "é", 0, 1, "cannot be shown")
@@ -76,7 +76,7 @@ def test_a_bar_that_fails_does_not_block_the_worker(monkeypatch, capfd):
 
 @pytest.mark.parametrize("printed", ["", "Downloading…", "[1, 2"])
 def test_a_worker_whose_result_is_garbled_is_named(monkeypatch, printed):
-    monkeypatch.setattr(workers, "_CODE", f"import sys; sys.stdout.reconfigure(encoding='utf-8'); print({printed!r})")
+    monkeypatch.setattr(parts, "_CODE", f"import sys; sys.stdout.reconfigure(encoding='utf-8'); print({printed!r})")
     with pytest.raises(WorkerError, match="worker 0 ended well, but what it printed is no result"):
         run_workers(lambda j: [], 1, quiet)
 

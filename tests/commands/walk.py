@@ -34,11 +34,15 @@ def options(command: Any) -> dict[str, Any]:
 
 
 def kinds(command: Any) -> dict[str, set[Any]]:
-    """The plain types in the annotation of each parameter: `tuple[Path, Path] | None` is of Path."""
+    """The plain types in the annotation of each parameter: `tuple[Path, Path] | None` is of Path.
+
+    Of a closed choice, the words.
+    """
 
     def flat(hint: Any) -> set[Any]:
         inner = get_args(hint)
         return set().union(*map(flat, inner)) if inner else {hint}
 
     hints = get_type_hints(inspect.unwrap(command.callback))
-    return {name: flat(hint) & {Path, str, int, float, bool} for name, hint in hints.items()}
+    plain = {Path, str, int, float, bool}
+    return {name: {one for one in flat(hint) if isinstance(one, str) or one in plain} for name, hint in hints.items()}

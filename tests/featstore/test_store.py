@@ -234,7 +234,7 @@ def test_a_damaged_manifest_json_is_brought_back_as_its_message_says(store, make
     path.unlink()
     path.mkdir() if text is None else path.write_text(text)
     away = "move .* away, then " if text is None else ""
-    with pytest.raises(FormatError, match=f"\n  {away}bring it back with: cer-feat relabel"):
+    with pytest.raises(FormatError, match=f"\n  {away}bring it back with: cer-feat use-manifest"):
         store.manifest("d")
     if text is None:
         path.rmdir()

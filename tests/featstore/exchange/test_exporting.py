@@ -252,7 +252,7 @@ def test_names_that_a_form_cannot_hold_are_refused(view, store, make_manifest):
         ("folder", "npy", "npy"),
         ("a.b", "projector", "projector"),
         ("folder", None, "does not say which form"),
-        ("a.npy", None, "--format npy --to a"),
+        ("a.npy", None, "--format npy --output a"),
         ("a.npz", "csv", "contradict"),
         ("a", "parket", "did you mean 'parquet'"),
     ],

@@ -31,7 +31,7 @@ def test_a_changed_csv_in_a_store_is_refused_and_one_outside_is_not(kept, tmp_pa
     store, path, _ = kept
     manifest = store.manifest("d")
     path.write_text(path.read_text().replace("s0001", "s9999"))
-    with pytest.raises(FormatError, match=r"changed or damaged after it was written(.|\n)*cer-feat relabel"):
+    with pytest.raises(FormatError, match=r"changed or damaged after it was written(.|\n)*cer-feat use-manifest"):
         store.manifest("d")
     manifest.write(tmp_path / "mine.csv")
     text = (tmp_path / "mine.csv").read_text()

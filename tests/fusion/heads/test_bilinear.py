@@ -19,5 +19,5 @@ def test_what_two_blocks_say_only_together_is_learnt():
 
 def test_terms_are_blocks_and_products_of_pairs(faces):
     head = quick_head("bilinear", blocks=faces.widths).fit(faces.X, faces.y)
-    assert head.network_.pairs == [(0, 1), (0, 2), (1, 2)]
-    assert head.network_.answer.weight.shape == (2, 6 * 8, 4)
+    assert head.networks_[0].network.pairs == [(0, 1), (0, 2), (1, 2)]
+    assert head.networks_[0].network.answer.weight.shape == (2, 6 * 8, 4)

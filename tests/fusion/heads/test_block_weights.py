@@ -7,7 +7,7 @@ import pytest
 from cer_fusion.fusion import HeadConfigError, load_head, make_head, save_head
 from cer_fusion.fusion.heads.base import softmax
 from cer_fusion.fusion.heads.block_weights import FOLDS, _votes, learned_block_weights
-from cer_fusion.fusion.heads.holdout import stratified_folds
+from cer_fusion.fusion.heads.out_of_fold import stratified_folds
 
 WIDTHS = {"clear": 16, "blurred": 16, "noise": 16}
 

@@ -37,7 +37,7 @@ def test_the_gate_of_the_block_that_speaks_is_open(faces):
 def test_answers_are_the_gated_sum_of_projected_blocks(faces):
     head = quick_head("gated", blocks=faces.widths, members=1).fit(faces.X, faces.y)
     arrays = head.state().arrays
-    rows = head.scaler_.transform(faces.X).astype(np.float64)
+    rows = head.networks_[0].scaler.transform(faces.X).astype(np.float64)
     weight = arrays["network.project.weight"].astype(np.float64)
     parts = [rows[:, s] @ weight[s] for s in (slice(0, 12), slice(12, 20), slice(20, 28))]
     hidden = np.stack(parts, axis=1) + arrays["network.project.bias"][0]

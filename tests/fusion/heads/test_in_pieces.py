@@ -23,7 +23,7 @@ the_others = pytest.mark.parametrize("name", [name for name in installed_heads()
 def small_pieces(monkeypatch):
     """Pieces and windows of 256 rows, so that hundreds of rows behave as millions do."""
     monkeypatch.setattr("cer_fusion.fusion.data.joined.LARGEST_PIECE", CHUNK)
-    monkeypatch.setattr("cer_fusion.fusion.heads.mlp_batches.WINDOW_BYTES", 1)
+    monkeypatch.setattr("cer_fusion.fusion.heads.training.WINDOW_BYTES", 1)
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +94,11 @@ def test_linear_says_when_it_stops_before_the_optimum(many, lazy):
 def test_every_setting_of_mlp_works_in_pieces(params, many, lazy):
     head = quick_head("mlp", blocks=many.widths, **params).fit(lazy, many.y)
     assert head.score(many.X, many.y) > 0.85
-    assert {network.window for network in head.networks_} == {CHUNK}
+    assert {network.course.window for network in head.networks_} == {CHUNK}
 
 
 def test_rows_in_memory_were_shuffled_all_at_once(many):
-    assert quick_head("mlp", epochs=1).fit(many.X, many.y).networks_[0].window == 0
+    assert quick_head("mlp", epochs=1).fit(many.X, many.y).networks_[0].course.window == 0
 
 
 @in_pieces

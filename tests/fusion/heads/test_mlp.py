@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from cer_fusion.fusion import HeadConfigError, MLPConfig, make_head
-from cer_fusion.fusion.heads.devices import chosen_device, chosen_dtype
-from cer_fusion.fusion.heads.holdout import left_out_rows
-from cer_fusion.fusion.heads.mlp import MLPHead
-from cer_fusion.fusion.heads.perceptrons import Perceptrons
+from cer_fusion.fusion.heads.base import softmax
+from cer_fusion.fusion.heads.mlp import MLPHead, MLPNetwork, chosen_dtype, learned_factors, left_out_rows, pooled
+from cer_fusion.fusion.heads.networks import chosen_device
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from tests.fusion.heads.conftest import quick_head
 
@@ -29,9 +31,12 @@ def test_the_papers_head_has_the_papers_shape():
     blocks = {"vit": 768, "manet.local": 512, "manet.multi_scale": 512, "resnet50": 512}
     X = random.normal(size=(14, 2304)).astype(np.float32)
     head = make_head("mlp", blocks=blocks, config=MLPConfig.paper(), epochs=1).fit(X, np.arange(14) % 7)
-    (network,) = head.networks_
-    assert [weight.shape for weight in network.weights] == [(1152, 2304), (1, 1152, 7)]
-    numbers = sum(array.size for array in (*network.weights, *network.biases))
+    network = head.networks_[0].network
+    assert [tuple(one.shape) for one in (network.hidden[0].weight, network.answer.weight)] == [
+        (1152, 2304),
+        (1, 1152, 7),
+    ]
+    numbers = sum(parameter.numel() for parameter in network.parameters())
     assert numbers == 2304 * 1152 + 1152 + 1152 * 7 + 7
 
 
@@ -55,22 +60,26 @@ def test_any_number_of_hidden_layers_learns(hidden, faces):
     head = quick_head("mlp", blocks=faces.widths, hidden=hidden, dropout=0.1).fit(faces.X, faces.y)
     assert head.score(faces.X, faces.y) > 0.9
     for network in head.networks_:
-        assert network.losses[-1] < network.losses[0]
+        assert network.course.losses[-1] < network.course.losses[0]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_predictions_are_those_of_a_torch_network_with_the_same_weights(precision, faces):
     head = quick_head("mlp", standardize="none", precision=precision).fit(faces.X, faces.y)
-    (network,), rows = head.networks_, torch.from_numpy(faces.X)
+    arrays, rows = head.state().arrays, torch.from_numpy(faces.X)
+    first_weight, first_bias, last_weight, last_bias = (
+        torch.from_numpy(arrays[f"network.{name}"])
+        for name in ("hidden.0.weight", "hidden.0.bias", "answer.weight", "answer.bias")
+    )
     proba = torch.zeros(120, 4)
     for member in range(2):
         first = torch.nn.Linear(28, 16)
         last = torch.nn.Linear(16, 4)
         with torch.no_grad():
-            first.weight.copy_(torch.from_numpy(network.weights[0][16 * member : 16 * member + 16]))
-            first.bias.copy_(torch.from_numpy(network.biases[0][16 * member : 16 * member + 16]))
-            last.weight.copy_(torch.from_numpy(network.weights[1][member].T))
-            last.bias.copy_(torch.from_numpy(network.biases[1][member, 0]))
+            first.weight.copy_(first_weight[16 * member : 16 * member + 16])
+            first.bias.copy_(first_bias[member, 0])
+            last.weight.copy_(last_weight[member].T)
+            last.bias.copy_(last_bias[member, 0])
             proba += torch.softmax(last(torch.relu(first(rows))), dim=1) / 2
     np.testing.assert_allclose(head.predict_proba(faces.X), proba.numpy(), atol=1e-5)
 
@@ -103,25 +112,21 @@ def test_a_pool_without_left_out_rows_is_each_block_trained_alone(faces, more_fa
 def test_a_member_learns_nothing_from_the_rows_it_leaves_out(faces):
     """Other labels on the rows that a member leaves out change the other members and not it."""
     left_out = left_out_rows(faces.y, 2, 0.2, seed=0)
-    networks = [fitted_perceptrons(faces.X, y, left_out) for y in (faces.y, np.where(left_out[0], 3, faces.y))]
-    first, second = zip(*(np.split(one.weights[0], 2) for one in networks), strict=True)
-    np.testing.assert_array_equal(first[0], first[1])
-    assert not np.array_equal(second[0], second[1])
+    networks = [fitted_network(faces, y, left_out) for y in (faces.y, np.where(left_out[0], 3, faces.y))]
+    first, second = zip(*(one.network.hidden[0].weight.chunk(2) for one in networks), strict=True)
+    assert torch.equal(first[0], first[1])
+    assert not torch.equal(second[0], second[1])
 
 
-def fitted_perceptrons(X, y, left_out):
-    config = MLPConfig(hidden=(8,), epochs=2, batch_size=32, members=2, label_smoothing=0.0, logit_adjust=0.0)
-    return Perceptrons.fit(
-        X, y, {"face": X.shape[1]}, config, np.ones(4),
-        seed=0, device=torch.device("cpu"), dtype=torch.float32, left_out=left_out,
-    )  # fmt: skip
+def fitted_network(faces, y, left_out=None, **params):
+    settings = {"hidden": (8,), "epochs": 2, "members": 2, "label_smoothing": 0.0, "logit_adjust": 0.0, **params}
+    head = quick_head("mlp", blocks=faces.widths, fusion="concat", **settings).fit(faces.X, faces.y)
+    (network,) = head._trained(faces.X, y, left_out)
+    return network
 
 
 def test_left_out_rows_are_answered_by_the_members_that_left_them_out(faces):
-    config = MLPConfig(hidden=(8,), epochs=1, members=3)
-    network = Perceptrons.fit(
-        faces.X, faces.y, faces.widths, config, np.ones(4), seed=0, device=torch.device("cpu"), dtype=torch.float32
-    )
+    network = fitted_network(faces, faces.y, members=3)
     by = np.zeros((3, 120), bool)
     by[0, :50] = by[1, 40:] = True
     each = [network.proba(faces.X, by=np.arange(3)[:, None] == np.full(120, member)) for member in range(3)]
@@ -132,20 +137,33 @@ def test_left_out_rows_are_answered_by_the_members_that_left_them_out(faces):
     np.testing.assert_allclose(network.proba(faces.X), np.mean(each, axis=0), atol=1e-15)
 
 
+@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize("hidden", [(), (5,), (5, 4)])
+def test_a_member_is_a_stack_of_pytorchs_layers(hidden, normalized):
+    network = MLPNetwork((6, *hidden, 3), members=2, normalized=normalized)
+    network.draw_all(torch.Generator().manual_seed(0))
+    assert len(list(network.parameters())) == 2 * (len(hidden) + 1) + 2 * len(hidden) * normalized
+    with torch.no_grad():
+        for parameter in network.norms.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    rows = torch.randn(7, 6, generator=torch.Generator().manual_seed(2))
+    first, *later = [*network.hidden, network.answer]
+    for member, weight in enumerate(first.weight.chunk(2)):
+        z = F.linear(rows, weight, first.bias[member, 0])
+        for norm, layer in zip(network.norms, later, strict=True):
+            if normalized:
+                z = F.layer_norm(z, z.shape[-1:], norm.scale[member, 0], norm.shift[member, 0])
+            z = F.linear(z.relu(), layer.weight[member].T, layer.bias[member, 0])
+        torch.testing.assert_close(network.logits(rows)[member], z)
+
+
 @pytest.mark.parametrize("hidden", [(8,), (8, 6)])
-def test_normalised_layers_answer_in_numpy_as_they_were_trained_in_torch(hidden, faces):
+def test_normalised_layers_answer_as_they_were_trained(hidden, faces):
     head = quick_head("mlp", hidden=hidden, norm="layer", standardize="none").fit(faces.X, faces.y)
-    (network,), rows = head.networks_, torch.from_numpy(faces.X)
     assert head.score(faces.X, faces.y) > 0.9
-    z = torch.nn.functional.linear(rows, *map(torch.from_numpy, (network.weights[0], network.biases[0])))
-    z = z.view(120, 2, -1).transpose(0, 1)
-    for number, weight in enumerate(network.weights[1:]):
-        scale, shift, bias = (
-            torch.from_numpy(one[number]) for one in (network.scales, network.shifts, network.biases[1:])
-        )
-        z = torch.nn.functional.layer_norm(z, z.shape[-1:]) * scale + shift
-        z = z.relu() @ torch.from_numpy(weight) + bias
-    np.testing.assert_allclose(head.predict_proba(faces.X), z.softmax(-1).mean(0).numpy(), atol=1e-5)
+    network = head.networks_[0].network.float()
+    proba = network.logits(torch.from_numpy(faces.X)).softmax(-1).mean(0)
+    np.testing.assert_allclose(head.predict_proba(faces.X.astype(np.float32)), proba.numpy(), atol=1e-5)
 
 
 def test_a_block_of_noise_counts_little_in_a_pool(faces):
@@ -197,18 +215,18 @@ def test_early_stopping_keeps_the_best_epoch(faces):
     y = np.random.default_rng(0).permutation(faces.y)  # nothing to learn: the first epochs are the best
     head = quick_head("mlp", early_stop=0.25, epochs=60, patience=3, schedule="constant").fit(faces.X, y)
     (network,) = head.networks_
-    assert network.epochs < 60
-    assert len(network.losses) == network.epochs + 3 == head.n_iter_
+    assert network.course.epochs < 60
+    assert len(network.course.losses) == network.course.epochs + 3 == head.n_iter_
 
 
 def test_different_seeds_give_different_networks(faces):
     one, other = (quick_head("mlp", random_state=seed).fit(faces.X, faces.y) for seed in (0, 1))
-    assert not np.array_equal(one.networks_[0].weights[0], other.networks_[0].weights[0])
+    assert not torch.equal(one.networks_[0].network.hidden[0].weight, other.networks_[0].network.hidden[0].weight)
 
 
 def test_members_differ_from_one_another(faces):
-    first, second = np.split(quick_head("mlp").fit(faces.X, faces.y).networks_[0].weights[0], 2)
-    assert not np.allclose(first, second)
+    first, second = quick_head("mlp").fit(faces.X, faces.y).networks_[0].network.hidden[0].weight.chunk(2)
+    assert not torch.allclose(first, second)
 
 
 def test_divergence_is_named_with_what_to_do():
@@ -223,6 +241,7 @@ def test_divergence_is_named_with_what_to_do():
         ({"fusion": "concatenate"}, "fusion must be 'pool' or 'concat'"),
         ({"pool_share": 0.6}, r"pool_share must lie in \[0, 0.5\]"),
         ({"norm": "batch"}, "norm must be 'none' or 'layer'"),
+        ({"hidden": (4,) * 65}, "number of hidden layers must be a whole number from 1 to 64"),
         ({"hidden": (0,)}, "hidden must be a whole number"),
         ({"epochs": 0}, "epochs must be a whole number"),
         ({"members": 1.5}, "members must be a whole number"),
@@ -242,8 +261,79 @@ def test_settings_that_make_no_sense_are_refused(params, message, faces):
 
 
 def test_choices_made_for_the_user_are_logged(caplog):
-    with caplog.at_level(logging.INFO, logger="cer_fusion.fusion.heads.devices"):
+    with caplog.at_level(logging.INFO, logger="cer_fusion.fusion.heads"):
         device = chosen_device("auto")
         dtype = chosen_dtype("auto", device)
     assert str(device) in caplog.text
     assert str(dtype).removeprefix("torch.") in caplog.text
+
+
+@settings(deadline=None)
+@given(st.integers(0, 99), st.integers(1, 8), st.sampled_from([0.05, 0.1, 0.25, 0.3, 0.5]))
+def test_members_leave_out_their_share_of_every_class_and_other_rows_than_their_neighbours(seed, members, share):
+    codes = np.random.default_rng(seed).choice(3, 200, p=[0.6, 0.3, 0.1])
+    codes[0] = 3  # the only one of its class
+    found = left_out_rows(codes, members, share, seed=seed)
+    assert found.shape == (members, 200)
+    assert not found[:, 0].any()
+    folds = round(1 / share)
+    for code in range(3):
+        assert np.ptp(found[:, codes == code].sum(axis=1)) <= 1
+        assert abs(found[0, codes == code].sum() - (codes == code).sum() / folds) <= 1
+    assert (found[:folds].sum(axis=0) <= 1).all()
+    assert (found[folds:] == found[: max(0, members - folds)]).all()
+
+
+def world(seed: int, n: int = 3000, scale: tuple[float, ...] = (1.0, 1.0)) -> tuple[np.ndarray, np.ndarray]:
+    """Calibrated members that err independently, made too sure or too unsure by `scale`, and the truth."""
+    random = np.random.default_rng(seed)
+    codes = random.integers(4, size=n)
+    logits = [1.5 * np.eye(4)[codes] + random.normal(size=(n, 4)) * np.sqrt(1.5) for _ in scale]
+    return np.stack([softmax(s * one) for s, one in zip(scale, logits, strict=True)]), codes
+
+
+def test_independent_calibrated_members_count_once_each():
+    planes, codes = world(0, n=20_000)
+    assert learned_factors(planes, codes) == pytest.approx([1, 1], abs=0.08)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.floats(0.3, 3))
+def test_a_member_that_is_too_sure_by_a_factor_counts_so_much_less(factor):
+    plain, codes = world(1)
+    sure, _ = world(1, scale=(1.0, factor))
+    expected = learned_factors(plain, codes) / [1, factor]
+    np.testing.assert_allclose(learned_factors(sure, codes), expected, rtol=0.02, atol=0.01)
+
+
+def test_factors_are_where_likelihood_times_prior_is_largest():
+    planes, codes = world(2, n=400, scale=(0.5, 2.0))
+
+    def loss(factors: np.ndarray) -> float:
+        likelihood = np.log(pooled(planes, factors)[np.arange(400), codes]).sum()
+        return float(((factors - 0.5) ** 2).sum() / 2 - likelihood)
+
+    best = learned_factors(planes, codes)
+    for step in ([0.02, 0], [-0.02, 0], [0, 0.02], [0, -0.02]):
+        assert loss(best) <= loss(np.maximum(best + step, 0))
+
+
+def test_members_that_are_never_wrong_on_few_rows_get_no_boundless_factors():
+    planes = np.stack([softmax(2 * np.eye(3)[np.arange(6) % 3])] * 2)
+    factors = learned_factors(planes, np.arange(6) % 3)
+    assert factors[0] == pytest.approx(factors[1])
+    assert 0.5 < factors[0] < 4
+
+
+def test_members_that_know_nothing_count_alike():
+    planes = np.full((3, 30, 2), 0.5)
+    factors = learned_factors(planes, np.arange(30) % 2)
+    assert len(set(factors)) == 1
+    np.testing.assert_allclose(pooled(planes, factors), 0.5)
+    against = np.stack([softmax(5 * np.eye(2)[1 - np.arange(30) % 2])] * 2)
+    assert learned_factors(against, np.arange(30) % 2) == pytest.approx([0.5, 0.5])
+
+
+def test_an_impossible_answer_of_one_member_does_not_silence_the_others():
+    planes = np.array([[[1.0, 0.0]], [[0.4, 0.6]]])
+    assert np.isfinite(pooled(planes, np.ones(2))).all()

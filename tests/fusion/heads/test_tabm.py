@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import torch
-from cer_fusion.fusion.heads.network import unchanged
+from cer_fusion.fusion.heads.layers import unchanged
 from cer_fusion.fusion.heads.tabm import TabMNetwork
 from torch.nn import functional as F
 

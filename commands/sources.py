@@ -1,4 +1,7 @@
-"""What `cer-fuse predict` can be shown: pictures, videos, folders of either; each gives crops by sample id."""
+"""Pictures and videos as commands take them: how faces are found in them, what is told of it, and crops by sample id.
+
+`cer-feat frames` makes videos into frames; `cer-fuse predict` is shown pictures, videos, folders of either.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,20 @@ from zipfile import is_zipfile
 
 import typer
 from cer_fusion.commands.console import escape, progress_bar, say
-from cer_fusion.commands.feat.frames import counted, tell_made
 
 if TYPE_CHECKING:
     import numpy as np
-    from cer_fusion.frames import Box, Detector, FrameSettings, Mark, Row
+    from cer_fusion.frames import MTCNN, Box, Detector, FrameSettings, MadeFrames, Mark, Row
     from cer_fusion.fusion.keeping.predictions import Predictions
     from numpy.typing import NDArray
+
+
+def detector_of(min_face: int, min_score: float) -> MTCNN:
+    """The detector; its last network decides by `min_score`."""
+    from cer_fusion.frames import MTCNN, MTCNNSettings
+
+    first, second, _ = MTCNNSettings().thresholds
+    return MTCNN(MTCNNSettings(min_face_px=min_face, thresholds=(first, second, min_score)))
 
 
 @dataclass(kw_only=True)
@@ -41,7 +51,7 @@ class Shown:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureSource:
+class ShownPictures:
     """One picture, or all in a folder and the folders in it."""
 
     root: Path
@@ -153,7 +163,7 @@ class PictureSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoSource:
+class ShownVideos:
     """One video, or all in a folder."""
 
     videos: dict[str, Path]
@@ -232,7 +242,7 @@ def _need_folder(target: Path, count: int, what: str) -> None:
         )
 
 
-def source_of(path: Path, frames: Path | None, keep: ExitStack) -> PictureSource | VideoSource:
+def source_of(path: Path, frames: Path | None, keep: ExitStack) -> ShownPictures | ShownVideos:
     """What a path shows; frames of videos are made in `frames`, or in a folder that `keep` removes at its end.
 
     Raises
@@ -275,10 +285,10 @@ def source_of(path: Path, frames: Path | None, keep: ExitStack) -> PictureSource
         )
     if videos:
         folder = frames or Path(keep.enter_context(TemporaryDirectory(prefix="cer-frames-")))
-        return VideoSource(videos=named_videos(path, replace(held, videos=videos)), folder=folder)
+        return ShownVideos(videos=named_videos(path, replace(held, videos=videos)), folder=folder)
     if not pictures:
         raise typer.BadParameter(f"no picture and no video at {path}{_instead(path)}", param_hint="PICTURE")
-    return PictureSource(root=held.root, names=tuple(picture.relative_to(held.root).as_posix() for picture in pictures))
+    return ShownPictures(root=held.root, names=tuple(picture.relative_to(held.root).as_posix() for picture in pictures))
 
 
 def _with_names(paths: tuple[Path, ...], root: Path) -> tuple[Path, ...]:
@@ -335,3 +345,65 @@ def tell_left_out(shown: Shown) -> None:
         say(f"[yellow]{escape(name)}[/]: {escape(reason)}")
     if len(shown.unusable) > 3:
         say(f"  and {len(shown.unusable) - 3:,} more unusable pictures")
+
+
+def counted(left_out: dict[str, int]) -> str:
+    """`3 × .txt, 1 × links that lead nowhere`."""
+    return ", ".join(f"{count:,} × {what}" for what, count in left_out.items())
+
+
+def tell_made(made: MadeFrames) -> None:
+    """Say what a video gave, and what its user should know of it."""
+    counts, facts, name = made.counts, made.facts, escape(made.video)
+    if made.skipped:
+        say(f"[bold]{name}[/]: there already, {counts['pictures']:,} pictures")
+        return
+    say(f"[bold]{name}[/]: {counts['pictures']:,} pictures of {counts['frames']:,} frames ({escape(_faces(made))})")
+    notes = []
+    if facts["variable_frame_rate"]:
+        span = facts["frame_s"]
+        notes.append(
+            f"variable frame rate, from {1000 * span['shortest']:.0f} to {1000 * span['longest']:.0f} ms a frame: kept "
+            "frame for frame, times are in the table"
+        )
+    if facts["turned_degrees"] not in ([0], []):
+        notes.append(f"turned upright, as the file says (stored {facts['turned_degrees']} degrees off)")
+    if facts["mirrored"]:
+        notes.append("mirrored, as the file says")
+    if facts["pixel_aspect"] != 1:
+        notes.append(f"pixels that are {facts['pixel_aspect']:g} times as wide as high are made square")
+    if facts["stream_choice"]:
+        notes.append(facts["stream_choice"])
+    if facts["interlaced"]:
+        notes.append(
+            f"{facts['interlaced']:,} frames are interlaced: what moves has combed edges; to have none, make a "
+            "copy first: ffmpeg -i IN -vf yadif OUT"
+        )
+    for note in notes:
+        say(f"  {escape(note)}")
+    for fault in facts["faults"]:
+        say(f"  [yellow]{escape(fault)}[/]")
+    if facts["faults"]:
+        say("  what could be decoded is kept; later frames are numbered as decoded")
+    if made.without_picture:
+        say(f"  [yellow]no picture[/] of {_frames_without(made)}")
+
+
+def _faces(made: MadeFrames) -> str:
+    counts = made.counts
+    if made.identity["faces"] == "none":
+        return "whole frames"
+    parts = [f"{counts['faces']:,} faces in {counts['tracks']:,} tracks"]
+    if counts["cuts"]:
+        parts.append(f"{counts['cuts']:,} cuts")
+    if counts["several_faces"]:
+        parts.append(f"several in {counts['several_faces']:,} frames")
+    return ", ".join(parts)
+
+
+def _frames_without(made: MadeFrames) -> str:
+    runs = [str(first) if first == last else f"{first}-{last}" for first, last in made.without_picture]
+    more = f" and {len(runs) - 8} more runs" if len(runs) > 8 else ""
+    every = made.identity["every"]
+    total = sum((last - first) // every + 1 for first, last in made.without_picture)
+    return f"{total:,} frames: {', '.join(runs[:8])}{more}"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cer_fusion.fusion.data.joined import CHUNK
-from cer_fusion.fusion.heads.mlp_batches import HeldBatches, StreamedBatches, batches_of
+from cer_fusion.fusion.heads.training import HeldBatches, StreamedBatches, batches_of
 
 from tests.fusion.lazy import lazy_join
 

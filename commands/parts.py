@@ -1,4 +1,4 @@
-"""Several processes on one machine: the same command, each with its part, under one progress bar."""
+"""Shares of a job: which part this process does, and several processes that each do one under one progress bar."""
 
 from __future__ import annotations
 
@@ -10,9 +10,83 @@ import threading
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import IO, Any
 
-from cer_fusion.commands import threads
+import typer
+from cer_fusion.commands import machine
 from cer_fusion.commands.console import PROGRESS_LINE, PROGRESS_VARIABLE, Progress, escape, say
 from cer_fusion.fusion.cores import whole_cores
+
+
+def part_of(part: int | None, parts: int | None, environment: Mapping[str, str]) -> tuple[int, int]:
+    """(k, n): this process does part k of n.
+
+    Options come first. Without them, `RANK` and `WORLD_SIZE` (torchrun, most launchers) or `SLURM_ARRAY_TASK_ID`,
+    `_COUNT`, `_MIN` and `_STEP` say it, and what they said is told. `--parts 1` ignores the environment.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the options, or the environment, do not make a part.
+    """
+    if parts is not None or part is not None:
+        if parts is None:
+            raise typer.BadParameter("--part needs --parts beside it", param_hint="--parts")
+        if part is None and parts > 1:
+            raise typer.BadParameter("--parts needs --part beside it", param_hint="--part")
+        k = part or 0
+        if k >= parts:
+            raise typer.BadParameter(f"must be 0 to {parts - 1}, however: {k}", param_hint="--part")
+        return k, parts
+    told = {"RANK": _ranks(environment), "SLURM_ARRAY": _array(environment)}
+    found = {source: one for source, one in told.items() if one}
+    if len(found) > 1:
+        raise typer.BadParameter(
+            "RANK/WORLD_SIZE and SLURM_ARRAY_TASK_ID both divide the work; say which part this is with "
+            "--part and --parts",
+            param_hint="--part",
+        )
+    for source, (k, n) in found.items():
+        say(f"part [bold]{k}[/] of {n}, from {source}; --parts 1 does all of it")
+        return k, n
+    return 0, 1
+
+
+def _ranks(environment: Mapping[str, str]) -> tuple[int, int] | None:
+    n = _number(environment, "WORLD_SIZE")
+    if n is None or n < 2:
+        return None
+    k = _number(environment, "RANK")
+    return _checked(k, n, "RANK", "WORLD_SIZE")
+
+
+def _array(environment: Mapping[str, str]) -> tuple[int, int] | None:
+    n = _number(environment, "SLURM_ARRAY_TASK_COUNT")
+    if n is None or n < 2:
+        return None
+    task = _number(environment, "SLURM_ARRAY_TASK_ID")
+    first = _number(environment, "SLURM_ARRAY_TASK_MIN") or 0
+    step = _number(environment, "SLURM_ARRAY_TASK_STEP") or 1
+    k = None if task is None else (task - first) // step
+    return _checked(k, n, "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT")
+
+
+def _number(environment: Mapping[str, str], name: str) -> int | None:
+    text = environment.get(name, "").strip()
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise typer.BadParameter(f"{name} must be a number, however: {text!r}", param_hint="--part")
+    return int(text)
+
+
+def _checked(k: int | None, n: int, index_name: str, count_name: str) -> tuple[int, int]:
+    if k is None or not 0 <= k < n:
+        raise typer.BadParameter(
+            f"{index_name} and {count_name}={n} do not make a part (found {k}); say it with --part and "
+            f"--parts, or --parts 1 for all of it",
+            param_hint="--part",
+        )
+    return k, n
+
 
 _CODE = "import sys; from cer_fusion.cli import feat_main; sys.argv[0] = 'cer-feat'; feat_main()"
 
@@ -212,6 +286,6 @@ def _progress_of(text: str) -> tuple[str, int, int, float] | None:
 
 
 def _environment(number: int, count: int) -> dict[str, str]:
-    own = {name: value for name, value in os.environ.items() if name != threads.NUMBER or name not in threads.chosen}
-    share = {threads.NUMBER: str(max(1, whole_cores() // count))}
+    own = {name: value for name, value in os.environ.items() if name != machine.NUMBER or name not in machine.chosen}
+    share = {machine.NUMBER: str(max(1, whole_cores() // count))}
     return {**share, **own, PROGRESS_VARIABLE: "lines", "PYTHONIOENCODING": "utf-8", "LOCAL_RANK": str(number)}

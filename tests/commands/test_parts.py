@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import typer
-from cer_fusion.commands.part import part_of
+from cer_fusion.commands.parts import part_of
 
 SLURM = {
     "SLURM_ARRAY_TASK_ID": "7",
@@ -33,8 +33,8 @@ def test_a_part_is_found_in_options_then_in_the_environment(options, environment
 @pytest.mark.parametrize(
     ("options", "environment", "message"),
     [
-        ((1, None), {}, "needs --num-shards"),
-        ((None, 2), {}, "needs --shard-index"),
+        ((1, None), {}, "needs --parts"),
+        ((None, 2), {}, "needs --part"),
         ((2, 2), {}, "0 to 1, however: 2"),
         ((None, None), {**SLURM, "RANK": "0", "WORLD_SIZE": "2"}, "both divide the work"),
         ((None, None), {"WORLD_SIZE": "2"}, "RANK and WORLD_SIZE=2 do not make a part"),
@@ -50,4 +50,4 @@ def test_what_makes_no_part_is_refused(options, environment, message):
 
 def test_a_part_taken_from_the_environment_is_told(capsys):
     part_of(None, None, SLURM)
-    assert "part 3 of 4, from SLURM_ARRAY; --num-shards 1 does all of it" in capsys.readouterr().err
+    assert "part 3 of 4, from SLURM_ARRAY; --parts 1 does all of it" in capsys.readouterr().err

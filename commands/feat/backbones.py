@@ -1,4 +1,4 @@
-"""`cer-feat inspect`: what a weights file is, how to use it, and the same weights as clean safetensors."""
+"""`cer-feat backbones` and `inspect`: what embeds pictures; what a file of weights is, and a clean copy of it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,43 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from cer_fusion.commands import options as opt
 from cer_fusion.commands.console import escape, out, out_json, out_table, say, size_text
-from cer_fusion.commands.forms import Form, forms, only
-from cer_fusion.commands.options import Json
-from cer_fusion.commands.outputs import Overwrite, check_outputs
+from cer_fusion.commands.outputs import check_outputs
 
 if TYPE_CHECKING:
     from cer_fusion.backbones import CheckpointInfo
-    from cer_fusion.backbones.weights.converting import Conversion
     from cer_fusion.backbones.weights.inspection import Candidate
+
 
 _SHOWN = 8
 
 
-@forms(always=("convert", "as_json"), converting=Form("is for the file that --convert names", ("overwrite",)))
+def backbones(as_json: opt.Json = False) -> None:
+    """List the backbones: blocks, input, parameters, default weights.
+
+    Example: cer-feat backbones
+    """
+    from cer_fusion.backbones import catalogue
+
+    rows = catalogue()
+    if as_json:
+        out_json(rows)
+        return
+    table = []
+    for row in rows:
+        blocks = ", ".join(f"{name} {width}" for name, width in (row["blocks"] or {}).items()) or "the model's"
+        size = f"{row['size_px']} px" if row["size_px"] else "the model's"
+        missing = "the model's" if "<" in row["name"] else "none: name them"
+        parameters = f"{row['parameters']:,}" if row["parameters"] else "-"
+        table.append([row["name"], blocks, size, parameters, row["default_weights"] or missing])
+    out_table(["backbone", "blocks", "input", "parameters", "default weights"], table, left=5)
+    for row in rows:
+        options = ", ".join(f"{name}={value}" for name, value in row["options"].items())
+        out(f"{row['name']}: {row['note']}\n  --option {options}")
+
+
+@opt.forms(converting=opt.Form("is for the file that --convert names", ("overwrite",)))
 def inspect(
     ctx: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="Weights: .safetensors, .pth, .pth.tar, .ckpt, .bin.")],
@@ -27,8 +50,8 @@ def inspect(
         Path | None,
         typer.Option("--convert", help="Write the weights to this .safetensors, under their public names."),
     ] = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Open a checkpoint without running code from it; say what it is, which backbone takes it, and how.
 
@@ -36,57 +59,45 @@ def inspect(
 
     Example: cer-feat inspect manet_rafdb.pth.tar --convert manet_rafdb.safetensors
     """
-    only(ctx, converting=convert is not None)
+    opt.only(ctx, converting=convert is not None)
     if convert is None:
         from cer_fusion.backbones import inspect_checkpoint
 
-        info, conversion = inspect_checkpoint(checkpoint), None
+        info, converted = inspect_checkpoint(checkpoint), None
     else:
-        _check_target(checkpoint, convert, overwrite)
-        from cer_fusion.backbones.weights.converting import convert_checkpoint
-
-        conversion = convert_checkpoint(checkpoint)
-        info = conversion.info
-    if convert is not None and conversion is not None:
-        _write(conversion, convert, overwrite)
+        if convert.suffix != ".safetensors" or not convert.absolute().parent.is_dir():
+            raise typer.BadParameter(
+                f"must be a .safetensors file in a folder that is there, however: {convert}", param_hint="--convert"
+            )
+        check_outputs({"--convert": convert}, overwrite=overwrite, apart_from=[checkpoint])
+        info, converted = _converted(checkpoint, convert, overwrite)
     if as_json:
-        out_json(info.to_dict() | {"converted": _converted(conversion, convert)})
-        return
-    _print_info(info)
-    if convert is not None and conversion is not None:
-        _tell_conversion(conversion, convert)
+        out_json(info.to_dict() | {"converted": converted})
+    else:
+        _print_info(info)
+    if converted is not None and not as_json:
+        say(
+            f"wrote [bold]{escape(convert)}[/]: {converted['tensors']:,} tensors, {size_text(converted['nbytes'])}; "
+            f"same digest, so the same feature"
+        )
+        if converted["left_out"]:
+            dropped = ", ".join(f"{key} ({text})" for key, text in converted["left_out"].items())
+            say(f"not in it, as it is no weight: {escape(dropped)}")
 
 
-def _check_target(checkpoint: Path, target: Path, overwrite: bool) -> None:
-    """Refuse early what would be refused after minutes of reading."""
-    if target.suffix != ".safetensors":
-        raise typer.BadParameter(f"must end in .safetensors, however: {target}", param_hint="--convert")
-    if target.is_dir() or not target.parent.is_dir():
-        raise typer.BadParameter(f"must be a file in a folder that is there, however: {target}", param_hint="--convert")
-    if target.exists() and checkpoint.exists() and target.samefile(checkpoint):
-        raise typer.BadParameter("is the checkpoint itself; name another file", param_hint="--convert")
-    check_outputs({"--convert": target}, overwrite=overwrite)
+def _converted(checkpoint: Path, target: Path, overwrite: bool) -> tuple[CheckpointInfo, dict[str, Any]]:
+    """Write the same weights as clean safetensors; what the checkpoint is, and what was written."""
+    from cer_fusion.backbones.weights.converting import convert_checkpoint
+    from cer_fusion.featstore.rows.files import write_output
 
-
-def _write(conversion: Conversion, target: Path, overwrite: bool) -> None:
-    """Write the new file, whole or not at all."""
-    from cer_fusion.featstore.rows import files
-
-    if overwrite:
-        files.replace(target, conversion.data)
-    elif not files.commit(target, conversion.data):
-        raise typer.BadParameter(f"{target} was written meanwhile; --overwrite replaces it", param_hint="--convert")
-
-
-def _converted(conversion: Conversion | None, target: Path | None) -> dict[str, Any] | None:
-    if conversion is None:
-        return None
-    return {
+    made = convert_checkpoint(checkpoint)
+    write_output(target, made.data, overwrite=overwrite)
+    return made.info, {
         "path": str(target),
-        "tensors": conversion.tensors,
-        "nbytes": len(conversion.data),
-        "digest": conversion.info.digest,
-        "left_out": conversion.left_out,
+        "tensors": made.tensors,
+        "nbytes": len(made.data),
+        "digest": made.info.digest,
+        "left_out": made.left_out,
     }
 
 
@@ -157,13 +168,3 @@ def _print_candidates(candidates: tuple[Candidate, ...]) -> None:
         if each.fits and each.left_out:
             more = f" and {len(each.left_out) - 3} more" if len(each.left_out) > 3 else ""
             out(f"{row[0]} leaves out: {', '.join(each.left_out[:3])}{more}")
-
-
-def _tell_conversion(conversion: Conversion, target: Path) -> None:
-    say(
-        f"wrote [bold]{escape(target)}[/]: {conversion.tensors:,} tensors, {size_text(len(conversion.data))}; "
-        f"same digest, so the same feature"
-    )
-    if conversion.left_out:
-        dropped = ", ".join(f"{key} ({text})" for key, text in conversion.left_out.items())
-        say(f"not in it, as it is no weight: {escape(dropped)}")

@@ -1,13 +1,12 @@
-"""`cer-feat gc` and `compact`: keep a store small."""
+"""`cer-feat verify`, `gc`, `compact`: keep a store sound and small."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from cer_fusion.commands import options as opt
 from cer_fusion.commands.console import FAILED, escape, out, out_json, out_table, progress_bar, say, size_text
-from cer_fusion.commands.forms import Form, forms, only
-from cer_fusion.commands.options import DEFAULT_STORE, Json, StoredData, StorePath
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,9 +16,43 @@ if TYPE_CHECKING:
     from cer_fusion.featstore.upkeep.garbage import Garbage
 
 
+def verify(
+    store: opt.StorePath = opt.DEFAULT_STORE,
+    data: opt.StoredData = None,
+    images: Annotated[bool, typer.Option("--images", help="Also compare every picture with its row's digest.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Set damaged shards aside, mend feature.json; nothing is deleted.")
+    ] = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Read every byte of the store and compare it with its digests; exit status 1 if something is wrong.
+
+    Example: cer-feat verify --images --store features
+    """
+    from cer_fusion.featstore import Store
+    from cer_fusion.featstore import verify as run_verify
+
+    with progress_bar() as step:
+        report = run_verify(Store(store), dataset=data, images=images, repair=repair, progress=step)
+    if as_json:
+        out_json({**vars(report), "problems": [vars(p) for p in report.problems]})
+    else:
+        for problem in report.problems:
+            out(f"{problem.where}\n  {problem.what}")
+        looked = f"{report.shards:,} shards, {report.rows:,} rows, {size_text(report.nbytes)}"
+        looked += f", {report.pictures:,} pictures" if images else ""
+        out(f"{looked}: {len(report.problems):,} problems" if report.problems else f"{looked}: all as written")
+    for path in report.mended:
+        say(f"wrote {escape(path)} anew; the damaged one is beside it as damaged-{escape(path.name)}")
+    if report.set_aside:
+        say(f"set aside {len(report.set_aside)} shards; run the same cer-feat extract again to bring their rows back")
+    if report.problems:
+        raise typer.Exit(FAILED)
+
+
 def gc(
-    store: StorePath = DEFAULT_STORE,
-    data: StoredData = None,
+    store: opt.StorePath = opt.DEFAULT_STORE,
+    data: opt.StoredData = None,
     delete: Annotated[bool, typer.Option("--delete", help="Remove it, for good; without, it is only listed.")] = False,
     unlisted: Annotated[
         bool, typer.Option("--unlisted", help="Also shards none of whose samples is in the manifest any more.")
@@ -27,7 +60,7 @@ def gc(
     now: Annotated[
         bool, typer.Option("--now", help="Also shards superseded within the last hour, which readers may have open.")
     ] = False,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """List what the store no longer needs, or remove it with --delete; no view changes.
 
@@ -66,17 +99,16 @@ def gc(
         )
 
 
-@forms(
-    always=("data", "store", "shard_rows", "drop_unlisted", "dry_run", "as_json"),
-    done=Form("removes old shards, and --dry-run changes nothing", ("now",)),
+@opt.forms(
+    done=opt.Form("removes old shards, and --dry-run changes nothing", ("now",)),
 )
 def compact(
     ctx: typer.Context,
     feature: Annotated[
         str | None, typer.Argument(help="A feature's name, or name@fingerprint.", show_default="all of the dataset")
     ] = None,
-    data: StoredData = None,
-    store: StorePath = DEFAULT_STORE,
+    data: opt.StoredData = None,
+    store: opt.StorePath = opt.DEFAULT_STORE,
     shard_rows: Annotated[int, typer.Option("--shard-rows", min=1, help="Samples per shard.")] = 2048,
     drop_unlisted: Annotated[
         bool, typer.Option("--drop-unlisted", help="Leave out rows of samples that are not in the manifest.")
@@ -84,8 +116,8 @@ def compact(
     now: Annotated[
         bool, typer.Option("--now", help="Remove the old shards at once: nobody is reading this feature.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
-    as_json: Json = False,
+    dry_run: opt.DryRun = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Rewrite a feature's small or partly superseded shards as full ones, in manifest order; no view changes.
 
@@ -97,7 +129,7 @@ def compact(
     from cer_fusion.featstore.errors import DamagedShardError
     from cer_fusion.featstore.upkeep.compaction import compact as run_compact
 
-    only(ctx, done=not dry_run)
+    opt.only(ctx, done=not dry_run)
     opened = Store(store)
     dataset = opened.dataset(data)
     manifest = opened.manifest(dataset)

@@ -118,7 +118,7 @@ def test_a_file_that_somebody_else_writes_meanwhile_is_left_alone(run, weights, 
         return commit(path, data)
 
     monkeypatch.setattr(files, "commit", late)
-    assert "meanwhile" in run("cer-feat inspect best.ckpt --convert clean.safetensors", code=2).stderr
+    assert "is there already" in run("cer-feat inspect best.ckpt --convert clean.safetensors", code=1).stderr
     assert target.read_bytes() == b"precious"
 
 
@@ -140,7 +140,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(overwrite, run, weights, tmp_pat
     [
         ("--convert clean.pth", ".safetensors"),
         ("--convert no/such/folder/clean.safetensors", "folder that is there"),
-        ("--convert best.safetensors --overwrite", "the checkpoint itself"),
+        ("--convert best.safetensors --overwrite", "is what this reads"),
         ("--overwrite", "--convert"),
     ],
 )

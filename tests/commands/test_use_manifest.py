@@ -12,22 +12,22 @@ def test_other_labels_and_splits_count_at_once_and_rows_stay(run, filled, faces)
         row[header.index("split")] = "valid"
     rows[5][header.index("label")] = rows[0][header.index("label")] if rows[0][2] != rows[5][2] else rows[20][2]
     faces.write_text("\n".join([text[0], *map(",".join, rows[:-1])]) + "\n")
-    shown = run("cer-feat relabel faces.csv --dry-run").stdout
+    shown = run("cer-feat use-manifest faces.csv --dry-run").stdout
     assert "would become the manifest of faces, 41 samples: 1 removed, 1 other labels, 3 other splits" in shown
     assert json.loads(run("cer-feat ls --json").stdout) == before
-    found = json.loads(run("cer-feat relabel faces.csv --json").stdout)
+    found = json.loads(run("cer-feat use-manifest faces.csv --json").stdout)
     assert (found["added"], found["removed"], found["other_labels"], found["other_splits"]) == (0, 1, 1, 3)
     after = json.loads(run("cer-feat ls --json").stdout)
     assert [entry["rows"] for entry in after] == [41, 41]
     run("cer-fuse train --head linear --test-split valid --train-split train")
-    assert "nothing changed" in run("cer-feat relabel faces.csv").stdout
+    assert "nothing changed" in run("cer-feat use-manifest faces.csv").stdout
 
 
 def test_new_samples_are_announced_and_an_unknown_dataset_is_refused(run, filled, faces):
     text = faces.read_text()
     line = text.splitlines()[1]
     faces.write_text(text + line.replace(line.split(",")[0], "one_more", 1) + "\n")
-    result = run("cer-feat relabel faces.csv")
+    result = run("cer-feat use-manifest faces.csv")
     assert "1 added" in result.stdout
     assert "cer-feat extract" in result.output
-    assert "no dataset 'none'" in run("cer-feat relabel faces.csv --dataset none", code=1).output
+    assert "no dataset 'none'" in run("cer-feat use-manifest faces.csv --dataset none", code=1).output

@@ -10,8 +10,8 @@ from PIL import Image
 
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
-from cer_fusion.commands import predict_sources
-from cer_fusion.commands.predict_sources import PictureSource, VideoSource, source_of
+from cer_fusion.commands import sources
+from cer_fusion.commands.sources import ShownPictures, ShownVideos, source_of
 
 from tests.frames.clips import counted, grey, write_clip
 
@@ -36,14 +36,14 @@ def moving(path):
 @pytest.mark.parametrize("name", ["x.jfif", "x.jpe", "x", "x.mp4"])
 def test_a_picture_is_no_video_whatever_it_is_called(tmp_path, name):
     found = shown(still(tmp_path / name))
-    assert isinstance(found, PictureSource)
+    assert isinstance(found, ShownPictures)
     assert found.names == (name,)
 
 
 @pytest.mark.parametrize("name", ["x.asf", "x.jpg", "x"])
 def test_a_video_is_one_whatever_it_is_called(tmp_path, name):
     write_clip(tmp_path / "a.mkv", counted(2)).rename(tmp_path / name)
-    assert isinstance(shown(tmp_path / name), VideoSource)
+    assert isinstance(shown(tmp_path / name), ShownVideos)
 
 
 def test_a_folder_gives_its_pictures_behind_links_and_counts_the_rest(tmp_path, capsys):
@@ -53,16 +53,16 @@ def test_a_folder_gives_its_pictures_behind_links_and_counts_the_rest(tmp_path, 
     (tmp_path / "shown" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
     (tmp_path / "shown" / "notes.txt").write_text("hello")
     found = shown(tmp_path / "shown")
-    assert isinstance(found, PictureSource)
+    assert isinstance(found, ShownPictures)
     assert found.names == ("a.jfif", "linked/b.jpg")
     assert "left out: 1 × .txt, 1 × links that lead nowhere" in capsys.readouterr().err
 
 
 def test_a_gif_that_moves_is_a_video_alone_and_its_first_picture_among_pictures(tmp_path, capsys):
-    assert isinstance(shown(moving(tmp_path / "a.gif")), VideoSource)
+    assert isinstance(shown(moving(tmp_path / "a.gif")), ShownVideos)
     still(tmp_path / "b.jpg")
     found = shown(tmp_path)
-    assert isinstance(found, PictureSource)
+    assert isinstance(found, ShownPictures)
     assert found.names == ("a.gif", "b.jpg")
     assert "1 of the pictures move (first: a.gif): their first frame is taken" in capsys.readouterr().err
 
@@ -130,7 +130,7 @@ def test_a_video_is_refused_early_where_it_could_not_be_written_at_the_end(tmp_p
 
 
 def test_a_gif_that_moves_is_drawn_as_a_video(tmp_path):
-    from cer_fusion.commands.predict_sources import Shown
+    from cer_fusion.commands.sources import Shown
     from cer_fusion.frames import FrameSettings, VideoReader
 
     found = shown(moving(tmp_path / "a.gif"), tmp_path / "frames")
@@ -143,7 +143,7 @@ def test_a_gif_that_moves_is_drawn_as_a_video(tmp_path):
 def test_a_webp_that_moves_is_a_picture_and_that_is_told(tmp_path, capsys):
     pictures = [Image.fromarray(picture) for picture in counted(3)]
     pictures[0].save(tmp_path / "a.webp", save_all=True, append_images=pictures[1:])
-    assert isinstance(shown(tmp_path / "a.webp"), PictureSource)
+    assert isinstance(shown(tmp_path / "a.webp"), ShownPictures)
     assert "1 WebP pictures move (first: a.webp)" in " ".join(capsys.readouterr().err.split())
     pictures[0].save(tmp_path / "a.webp")
     shown(tmp_path / "a.webp")
@@ -153,7 +153,7 @@ def test_a_webp_that_moves_is_a_picture_and_that_is_told(tmp_path, capsys):
 @pytest.mark.skipif(sys.platform == "darwin", reason="names are UTF-8 there")
 def test_pictures_whose_names_are_no_text_are_left_out_and_told(tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr(predict_sources, "say", said.append)
+    monkeypatch.setattr(sources, "say", said.append)
     name = os.fsdecode(b"caf\xe9.jpg")
     still(tmp_path / "shown" / name)
     with pytest.raises(typer.BadParameter, match=r"no name of a picture or video in .* is UTF-8 text"):

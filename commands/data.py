@@ -1,0 +1,322 @@
+"""What commands read: manifests, datasets of the store, and the labelled rows that heads learn from and are judged on.
+
+Whatever is chosen for the user is said.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from cer_fusion.commands.console import PROGRESS_VARIABLE, escape, out_json, say, size_text
+from cer_fusion.commands.options import Missing, names_a_file, split_list
+
+if TYPE_CHECKING:
+    from cer_fusion.featstore import ExtractReport, Feature, Manifest, Store, View
+    from cer_fusion.fusion import Rows
+
+
+def manifest_and_dataset(
+    data: str | None, store: Path, *, dataset: str | None, root: Path | None
+) -> tuple[Manifest, str]:
+    """The manifest that `--data` names (a file, or a dataset in the store), and the dataset's name."""
+    from cer_fusion.featstore import Manifest
+    from cer_fusion.featstore.manifests.sidecar import in_store
+
+    if data is not None and names_a_file(data):
+        file = Path(data)
+        name = file.absolute().parent.name if in_store(file) else file.stem.replace(".", "_")
+        return Manifest.read(file).at(root), dataset or name
+    opened, name = dataset_of(store, data)
+    return opened.manifest(name).at(root), dataset or name
+
+
+def tell_change(store: Store, dataset: str, manifest: Manifest, *, replace_manifest: bool) -> None:
+    """Say in numbers what a manifest changes in a dataset that it is to become the manifest of.
+
+    Raises
+    ------
+    ManifestError
+        If it looks like an accident, and `--replace-manifest` was not given.
+    """
+    change = store.manifest_change(dataset, manifest)
+    if not replace_manifest:
+        change.check()
+    if os.environ.get(PROGRESS_VARIABLE) == "lines":  # a worker: the one that it works for has said it
+        return
+    if change.text:
+        say(
+            f"dataset [bold]{escape(dataset)}[/]: {change.before:,} samples before, {change.after:,} now: "
+            f"{escape(change.text)}"
+        )
+    elif change.unreadable:
+        say(f"[yellow]what changes in dataset {escape(dataset)} is not known:[/] {escape(change.unreadable)}")
+
+
+def dataset_of(store: Path, data: str | None) -> tuple[Store, str]:
+    """The store, and the name of the dataset in it that `--data` names, or of the only one."""
+    from cer_fusion.featstore import Store
+
+    opened = Store(store)
+    name = opened.dataset(data)
+    if data is None:
+        say(f"dataset: [bold]{escape(name)}[/], the only one in {escape(store)}")
+    return opened, name
+
+
+def load_view(
+    store: Path,
+    data: str | None,
+    features: Sequence[str],
+    missing: Missing,
+    split: str | None = None,
+) -> tuple[View, str, Store]:
+    """A mapped view of what was asked for, the dataset's name, and the store they are from.
+
+    Without features named, those are all that the dataset has, and it is said which.
+    """
+    from cer_fusion.featstore import FeatstoreError
+
+    opened, dataset = dataset_of(store, data)
+    chosen = list(features)
+    if not chosen:
+        known = opened.usable_features(dataset)
+        if not known:
+            raise FeatstoreError(
+                f"dataset {dataset!r} in {opened.path} has no features yet\n"
+                f"  make one with: cer-feat extract --backbone … --data {dataset} --store {opened.path}"
+            )
+        names = [f.name for f in known]
+        chosen = [f.name if names.count(f.name) == 1 else f.label for f in known]
+        say(f"features: [bold]{escape(', '.join(chosen))}[/], all there are")
+    return opened.view(chosen, dataset=dataset, split=split, missing=missing, mapped=True), dataset, opened
+
+
+def tell_extracts(reports: list[ExtractReport], store: Store, dataset: str, *, as_json: bool = False) -> None:
+    """Print what a run made of each of its features, and what bounded it."""
+    from cer_fusion.featstore.extraction.run import bottleneck
+
+    for report in reports:
+        tell_extract(report, store, dataset, bound=len(reports) == 1)
+    if len(reports) > 1:
+        elapsed, bound = max(report.elapsed_s for report in reports), bottleneck(reports)
+        say(f"{len(reports)} features in one pass: {elapsed:,.1f} s" + (f", bound by {bound}" if bound else ""))
+    if as_json:
+        out_json([vars(report) for report in reports] if len(reports) > 1 else vars(reports[0]))
+
+
+def tell_extract(report: ExtractReport, store: Store, dataset: str, *, bound: bool = True) -> None:
+    """Print what a run did, and what its user should know; with `bound`, what kept it from being faster."""
+    from cer_fusion.featstore.extraction.run import bottleneck
+
+    rate = f", {report.embedded / report.elapsed_s:,.1f} pictures/s" if report.embedded and report.elapsed_s else ""
+    others = f"{report.by_others:,} done meanwhile by another run, " if report.by_others else ""
+    limit = f", bound by {bottleneck([report])}" if bound and report.embedded and bottleneck([report]) else ""
+    say(
+        f"[bold]{escape(report.feature)}[/]: {report.samples:,} samples, {report.already:,} there already, {others}"
+        f"{report.embedded:,} embedded, {report.shared:,} shared with an identical picture "
+        f"({report.elapsed_s:,.1f} s{rate}{limit})"
+    )
+    if report.quarantined:
+        folder = store.path / dataset / report.feature
+        say(f"[yellow]{len(report.quarantined):,} pictures in quarantine[/]: {escape(folder / 'quarantine.csv')}")
+        for sample_id, reason in list(report.quarantined.items())[:3]:
+            say(f"  {escape(sample_id)}: {escape(reason)}")
+    if report.unread:
+        say(
+            f"[yellow]{len(report.unread):,} of them could not be read[/], first: {escape(report.unread[0])}; run the "
+            f"same command again to try them again"
+        )
+    if report.repeated_across_splits:
+        say(f"[yellow]{report.repeated_across_splits:,} pictures are in more than one split[/], so scores flatter")
+    _tell_siblings(store.feature(report.feature, dataset), store.usable_features(dataset))
+
+
+def _tell_siblings(feature: Feature, features: list[Feature]) -> None:
+    """Name what sets this feature apart from others of its name."""
+    from cer_fusion.featstore.rows.spec import differences
+
+    for other in features:
+        if other.name == feature.name and other.label != feature.label:
+            fields = ", ".join(field for field, _, _ in differences(other.spec, feature.spec))
+            say(f"note: {escape(other.label)} is there too; they differ in {escape(fields)}")
+
+
+def tell_frames_from_zero(ids: Iterable[str]) -> None:
+    """Say early what smoothing and submitting would refuse late."""
+    from cer_fusion.challenge import counted_from_zero
+
+    note = counted_from_zero(ids)
+    if note is not None:
+        say(f"[yellow]{escape(note)}[/]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Rows to learn from, rows to be judged on, and where they came from."""
+
+    dataset: str
+    train: Rows
+    test: Rows
+    train_split: str
+    test_split: str
+    class_set: str
+
+
+_COPIES = 3
+"""How often a head holds its rows in memory: as they are, scaled, and as tensors."""
+
+
+def load_task(
+    store: Path,
+    data: str | None,
+    features: str | None,
+    missing: Missing,
+    train_split: str,
+    test_split: str | None,
+    budget: float = math.inf,
+) -> Task:
+    """Find the features, choose the splits, leave out rows without a label, and say all of that.
+
+    Rows that with their copies take more bytes than `budget` stay in the store and are read piece by piece.
+    """
+    from cer_fusion.fusion import Rows
+
+    view, dataset, opened = load_view(store, data, split_list(features), missing)
+    test_split = test_split or _test_split(view.splits, train_split)
+    parts = {}
+    for split in (train_split, test_split):
+        parts[split] = _labelled(view, split, dataset, "--train-split" if split == train_split else "--test-split")
+        unlabelled = sum(s == split for s in view.splits) - len(parts[split])
+        if unlabelled:
+            say(f"[yellow]{unlabelled:,} samples of split {escape(split)} have no label[/] and are left out")
+    say(
+        f"learning from {len(parts[train_split]):,} rows of [bold]{escape(train_split)}[/], "
+        f"judged on {len(parts[test_split]):,} rows of [bold]{escape(test_split)}[/]"
+    )
+    _warn_of_leaks(opened, dataset, list(view.fingerprints), (train_split, test_split))
+    load = fits_in_memory(sum(len(part) for part in parts.values()), view, budget)
+    return Task(
+        dataset=dataset,
+        train=Rows.of(as_rows(parts[train_split]), load=load),
+        test=Rows.of(as_rows(parts[test_split]), load=load),
+        train_split=train_split,
+        test_split=test_split,
+        class_set=view.class_set.name,
+    )
+
+
+def load_folds_task(
+    store: Path,
+    data: str | None,
+    features: str | None,
+    missing: Missing,
+    train_split: str,
+    budget: float = math.inf,
+    *,
+    near: float | None = None,
+) -> Task:
+    """Find the rows of a cross-validation: those of the training split, or all where there is one split only.
+
+    Pictures that are there more than once stay on one side of every fold, and with `near` so do faces of at least this
+    cosine. Both parts of the task are the same rows.
+    """
+    from cer_fusion.fusion import Rows
+    from cer_fusion.fusion.data.rows import tied
+
+    view, dataset, opened = load_view(store, data, split_list(features), missing)
+    names = list(dict.fromkeys(view.splits))
+    split = names[0] if len(names) == 1 else train_split
+    part = _labelled(view, split, dataset, "--train-split")
+    there = "the only split" if len(names) == 1 else f"of {splits_text(view.splits)}"
+    say(f"cross-validating on {len(part):,} rows of [bold]{escape(split)}[/], {escape(there)}")
+    known = set(part.ids)
+    pairs = {
+        pair
+        for feature in view.fingerprints
+        for pair in opened.shared_pictures(feature, dataset=dataset, splits=(split, split))
+        if pair[0] != pair[1] and known.issuperset(pair)
+    }
+    if pairs:
+        say(f"{len(pairs):,} rows repeat a picture (first: {escape(' = '.join(min(pairs)))}): kept in one fold with it")
+    rows = tied(Rows.of(as_rows(part), load=fits_in_memory(len(part), view, budget)), sorted(pairs))
+    if near is not None:
+        rows = _near_ones_tied(rows, near)
+    return Task(
+        dataset=dataset, train=rows, test=rows, train_split=split, test_split=split, class_set=view.class_set.name
+    )
+
+
+def _labelled(view: View, split: str, dataset: str, option: str) -> View:
+    """The rows of a split that have a label; refuses a split without any."""
+    part = view.take([s == split and y >= 0 for s, y in zip(view.splits, view.y, strict=True)])
+    if not len(part):
+        raise typer.BadParameter(
+            f"no labelled sample in split {split!r}; dataset {dataset!r} has {splits_text(view.splits)}",
+            param_hint=option,
+        )
+    return part
+
+
+def _near_ones_tied(rows: Rows, near: float) -> Rows:
+    from cer_fusion.fusion.data.rows import tied
+    from cer_fusion.fusion.judging.measures import near_duplicates
+
+    found, _ = near_duplicates(rows, threshold=near)
+    if found.found > len(found.pairs):
+        raise typer.BadParameter(
+            f"{found.found:,} pairs of rows are that alike, more than the {len(found.pairs):,} that are told apart; "
+            "take a larger cosine",
+            param_hint="--near",
+        )
+    say(f"{found.samples:,} rows have a near-duplicate (cosine {near:g} or more): kept in one fold with it")
+    return tied(rows, [(pair.sample_id, pair.other_id) for pair in found.pairs])
+
+
+def fits_in_memory(count: int, view: View, budget: float) -> bool:
+    """Whether so many rows with their copies fit in memory; says so if they do not."""
+    needed = _COPIES * 4 * count * sum(view.widths.values())
+    if needed > budget:
+        say(
+            f"[yellow]rows are read from the store piece by piece[/]: in memory they would take "
+            f"{size_text(needed)} with their copies, allowed are {size_text(budget)} (--memory)"
+        )
+    return needed <= budget
+
+
+def _warn_of_leaks(store: Store, dataset: str, features: Sequence[str], splits: tuple[str, str]) -> None:
+    found = (store.shared_pictures(feature, dataset=dataset, splits=splits) for feature in features)
+    pairs = next(filter(None, found), [])  # imported rows may know no pictures: ask every feature
+    if pairs:
+        first = " = ".join(pairs[0])
+        say(
+            f"[yellow]{len(pairs):,} pictures of {escape(splits[1])} stand in {escape(splits[0])} too[/] "
+            f"(first: {escape(first)}): scores flatter; leave them out with cer-feat manifest … --repeats first"
+        )
+
+
+def _test_split(splits: Sequence[str], train_split: str) -> str:
+    there = set(splits) - {train_split}
+    for split in ("test", "valid"):
+        if split in there:
+            return split
+    raise typer.BadParameter(
+        f"no test or valid split among {splits_text(splits)}: name one, "
+        f"or make one with cer-feat manifest … --hold-out 0.2",
+        param_hint="--test-split",
+    )
+
+
+def splits_text(splits: Sequence[str]) -> str:
+    """The splits by name, each once."""
+    return ", ".join(repr(split) for split in dict.fromkeys(splits))
+
+
+def as_rows(view: View) -> Any:
+    """A loaded view as fusion's `Rows.of` takes it; mypy cannot know that its blocks are arrays and not mapped."""
+    return view

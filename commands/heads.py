@@ -1,0 +1,147 @@
+"""Heads as commands name them: made from `--head` and `--set`, or opened where an earlier run kept them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from cer_fusion.commands.console import escape, say
+from cer_fusion.commands.options import Missing, key_values, split_list
+from cer_fusion.fusion.heads import (
+    USUAL,
+    head_names,
+    head_presets,
+    head_settings,
+    installed_heads,
+)  # light: it imports no head
+
+if TYPE_CHECKING:
+    from cer_fusion.commands.data import Task
+    from cer_fusion.featstore import View
+    from cer_fusion.fusion import HeadInfo
+    from cer_fusion.fusion.keeping.runs.folder import Run
+
+
+Heads = Annotated[
+    str | None,
+    typer.Option(
+        "--heads", help=f"Comma-separated, of {', '.join(head_names())}.", show_default=f"{','.join(USUAL)}; or all"
+    ),
+]
+
+
+def build_head(
+    name: str,
+    task: Task,
+    settings: dict[str, Any],
+    *,
+    preset: str | None = None,
+    weights: str | None = None,
+    device: str | None = None,
+    seed: int,
+) -> Any:
+    """An unfitted head for the task's blocks."""
+    from cer_fusion.fusion import make_head, parse_weights
+
+    known, presets = head_settings(name), head_presets(name)
+    given = dict(settings)
+    for setting, why in (("random_state", "is chosen with --seed"), ("blocks", "are those of --features")):
+        if setting in given:
+            raise typer.BadParameter(f"{setting} {why}", param_hint="--set")
+    if weights is not None:
+        if "weights" in given:
+            raise typer.BadParameter("--set weights=… says that too: leave one of them out", param_hint="--weights")
+        learned = name in ("late", "weighted") and weights.strip() == "learned"
+        given["weights"] = "learned" if learned else parse_weights(weights, task.train.widths)
+    if device is not None and "device" in known and "device" not in given:
+        given["device"] = device
+    if preset is not None and preset not in presets:
+        offered = f"its presets: {', '.join(presets)}" if presets else "it has none"
+        raise typer.BadParameter(f"the head {name!r} has no preset {preset!r}; {offered}", param_hint="--preset")
+    return make_head(name, blocks=task.train.widths, preset=preset, random_state=seed, **given)
+
+
+def named_heads(text: str | None) -> list[str]:
+    """The heads that `--heads` names: the usual ones when it is not given, every one that is installed for `all`."""
+    return list(installed_heads()) if text == "all" else split_list(text) or list(USUAL)
+
+
+def settings_of(entries: list[str] | None, heads: list[str]) -> dict[str, dict[str, object]]:
+    """`--set HEAD.key=value` options, by head."""
+    found: dict[str, dict[str, object]] = {name: {} for name in heads}
+    for key, value in key_values(entries, "--set").items():
+        head, dot, name = key.partition(".")
+        if not dot or head not in found:
+            raise typer.BadParameter(
+                f"expected HEAD.key=value with HEAD one of {', '.join(heads)}, however: {key!r}", param_hint="--set"
+            )
+        found[head][name] = value
+    return found
+
+
+def compute(heads: Iterable[str]) -> bool:
+    """Whether any of the heads can compute on a device of the user's choice."""
+    return any("device" in head_settings(name) for name in heads)
+
+
+def read_runs(folders: Sequence[Path]) -> dict[str, Run]:
+    """Read runs under the names of their folders, or under their whole paths where two names are equal."""
+    from cer_fusion.fusion.keeping.runs.folder import read_run
+
+    paths = [Path(folder) for folder in folders]
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise typer.BadParameter("a run folder stands twice", param_hint="RUNS")
+    names = [path.resolve().name for path in paths]
+    titles = names if len(set(names)) == len(names) else [str(path) for path in paths]
+    return {title: read_run(path) for title, path in zip(titles, paths, strict=True)}
+
+
+def datasets_of(runs: Mapping[str, Run]) -> str:
+    """The dataset that the runs are about, for titles and file names; several are joined."""
+    return "-".join(dict.fromkeys(run.config.dataset for run in runs.values()))
+
+
+def head_folder(run: Path) -> Path:
+    """The folder of a head: in a run's, or one that is named itself."""
+    from cer_fusion.fusion.files.whole_folder import bring_back
+
+    bring_back(run)
+    return run / "head" if (run / "head").is_dir() else run
+
+
+def loaded_head(
+    run: Path, store: Path, data: str | None, split: str | None, missing: Missing, *, default_split: bool = True
+) -> tuple[HeadInfo, Any, View, str | None]:
+    """The kept head, and a view of exactly the features it learned from."""
+    from cer_fusion.featstore import Store
+    from cer_fusion.fusion import load_head, read_head_info
+
+    folder = head_folder(run)
+    info = read_head_info(folder)
+    if split is None and default_split:
+        split = info.extra.get("test_split")
+        say(f"split: [bold]{escape(split)}[/], as the run's")
+    opened = Store(store)
+    if data is None and info.extra.get("dataset") in opened.datasets():
+        data = str(info.extra["dataset"])
+        say(f"dataset: [bold]{escape(data)}[/], as the run's")
+    view = opened.view(
+        [name for name, _ in info.blocks],
+        dataset=opened.dataset(data),
+        split=split,
+        missing=missing,
+        fingerprints=info.fingerprints,
+        mapped=True,
+    )
+    fitted = load_head(folder, blocks=view.widths, fingerprints=view.fingerprints, classes=view.classes)
+    return info, fitted, view, split
+
+
+def probabilities(fitted: Any, view: View) -> Any:
+    """(n, k) in the order of the view's classes, whatever classes the head saw."""
+    from cer_fusion.fusion import JoinedRows
+    from cer_fusion.fusion.keeping.answers import aligned
+
+    return aligned(fitted.predict_proba(JoinedRows(view.blocks)), fitted.classes_, len(view.classes), "the kept head")

@@ -1,0 +1,357 @@
+"""How a network learns: the one loop of all heads, its batches, loss, optimiser and early stopping.
+
+Rows come from memory, or pass through it in windows where they do not fit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from cer_fusion.fusion.data.blocks import FloatArray
+from cer_fusion.fusion.data.joined import CHUNK, JoinedRows, Matrix, each_piece, rows_at
+from cer_fusion.fusion.errors import HeadConfigError
+from cer_fusion.fusion.heads.base import Codes
+from cer_fusion.fusion.heads.layers import Dropout, Network
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.optim.adamw import adamw
+
+WARM_UP: Final = 0.05
+"""Share of the steps over which the schedule `cosine` raises the learning rate."""
+
+WINDOW_BYTES: Final = 2**28
+"""Rows of a window, counted as float32. The order of streamed batches, and so the trained weights, depend on it."""
+
+Ready: TypeAlias = Callable[[FloatArray], FloatArray]
+"""Turns rows (m, D) into what the first layer takes, each row for itself."""
+
+
+class Recipe(Protocol):
+    """Settings of training, as `MLPConfig` explains them."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+    schedule: Literal["constant", "cosine"]
+    weight_decay: float
+    dropout: float
+    standardize: Literal["none", "standard", "l2", "power"]
+    label_smoothing: float
+    logit_adjust: float
+    early_stop: float
+    patience: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """How a training went."""
+
+    epochs: int
+    """Epochs that the kept weights have seen."""
+
+    losses: list[float]
+    """Mean training loss of each epoch."""
+
+    window: int
+    """Rows that were shuffled at a time; 0 where all of them were."""
+
+
+def train(
+    network: Network,
+    X: Matrix,
+    ready: Ready,
+    codes: Codes,
+    settings: Recipe,
+    class_weights: NDArray[np.float64],
+    *,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    left_out: NDArray[np.bool_] | None = None,
+) -> Course:
+    """Draw a network's first weights and train it; each member has the loss of its own answers, as if it were alone.
+
+    Parameters
+    ----------
+    network : Network
+        Is changed.
+    X, codes : rows of shape (n, d) and array of shape (n,)
+        Rows, an array or lazy ones, and classes 0..k-1.
+    ready : callable
+        Turns rows into what the network takes, each row for itself.
+    settings : Recipe
+    class_weights : ndarray of shape (k,)
+        Factor on each class's loss.
+    seed : int
+        Of weights, batches and dropout. With the same number of threads, on a CPU, the result repeats to the bit.
+    device, dtype
+        Where to train, and the type in which rows enter the network; weights are float32.
+    left_out : bool array of shape (members, n), optional
+        Rows that a member does not learn from.
+
+    Raises
+    ------
+    HeadConfigError
+        If the loss of an epoch is not finite.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    network.draw_all(generator)
+    network.to(device)
+    kept = held_out(codes, settings.early_stop, seed=seed) if settings.early_stop else np.zeros(len(codes), bool)
+    rows = batches_of(part(X, ~kept), ready, device=device, dtype=dtype)
+    watch = None
+    if kept.any():
+        watch = Watch(batches_of(part(X, kept), ready, device=device, dtype=dtype), codes[kept], device)
+    loss = CrossEntropy(codes[~kept], class_weights, settings.label_smoothing, settings.logit_adjust, device)
+    counts = None
+    if left_out is not None:
+        learned = torch.from_numpy(~left_out[:, ~kept]).to(device=device, dtype=torch.float32)
+        counts = learned / learned.mean(1, keepdim=True)
+    drop = Dropout(settings.dropout, torch.Generator(device=device).manual_seed(seed))
+    optimizer = AdamW(network, settings.weight_decay, device)
+    batch = min(settings.batch_size, rows.count)
+    steps, step, losses = math.ceil(rows.count / batch) * settings.epochs, 0, []
+    for epoch in range(settings.epochs):
+        total = torch.zeros((), device=device)
+        for taken, index in rows.shuffled(batch, generator):
+            logits = network(taken, drop)
+            value, gradient = loss(logits.detach(), index, counts)
+            torch.autograd.backward(logits, gradient)
+            optimizer.step(settings.lr * (_cosine(step, steps) if settings.schedule == "cosine" else 1))
+            total += value
+            step += 1
+        losses.append(float(total) / rows.count)
+        if not math.isfinite(losses[-1]):
+            with_ = f"lr={settings.lr!r} and standardize={settings.standardize!r}"
+            raise HeadConfigError(
+                f"training diverged: the loss of epoch {len(losses)} is not finite\n"
+                f"  with {with_}; lower lr or standardise the blocks"
+            )
+        if watch is not None and watch.stops(network, epoch, settings.patience):
+            break
+    if watch is not None:
+        network.load_state_dict(watch.best)
+    epochs = watch.best_epoch + 1 if watch else len(losses)
+    return Course(epochs=epochs, losses=losses, window=rows.window)
+
+
+class CrossEntropy:
+    """Weighted cross-entropy with smoothed targets and adjusted logits, and its gradient.
+
+    `MLPConfig` explains smoothing and adjustment; `class_weights` (k,) are brought to a mean of one over the training
+    rows, whose classes 0..k-1 are `codes` (n,).
+    """
+
+    def __init__(
+        self,
+        codes: Codes,
+        class_weights: NDArray[np.float64],
+        label_smoothing: float,
+        logit_adjust: float,
+        device: torch.device,
+    ) -> None:
+        k = len(class_weights)
+        counts = np.bincount(codes, minlength=k).astype(np.float64)
+        weights = class_weights / class_weights[codes].mean()
+        targets = np.tile(label_smoothing * counts / len(codes), (k, 1))  # one line a class, not one a row
+        targets[np.arange(k), np.arange(k)] += 1 - label_smoothing
+        prior = np.log(np.maximum(counts, 0.5) / len(codes))
+        self.codes = torch.from_numpy(codes).to(device)
+        self.targets = torch.tensor(targets, dtype=torch.float32, device=device)
+        self.weights = torch.tensor(weights, dtype=torch.float32, device=device)[:, None]
+        self.shift = torch.tensor(logit_adjust * prior, dtype=torch.float32, device=device)
+
+    def __call__(self, logits: Tensor, index: Tensor, counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return a batch's summed loss, averaged over members, and the gradient (m, b, k) of each member's mean.
+
+        `counts` (m, n) says how much every row counts for every member; None is one each.
+        """
+        truth = self.codes[index]
+        targets, weights = self.targets[truth], self.weights[truth]
+        if counts is not None:
+            weights = weights * counts[:, index, None]
+        logs = torch.log_softmax(logits + self.shift, dim=-1)
+        value = -(logs * targets * weights).sum() / logits.shape[0]
+        return value, logs.exp_().sub_(targets).mul_(weights / logits.shape[1])
+
+
+class Watch:
+    """Early stopping: rows kept aside, the best weights seen on them, and the epoch, from 0, that these are of."""
+
+    def __init__(self, rows: Batches, codes: Codes, device: torch.device) -> None:
+        self.rows = rows
+        self.codes = torch.from_numpy(codes).to(device)
+        self.best_loss, self.best_epoch = math.inf, 0
+        self.best: dict[str, Tensor] = {}
+
+    def stops(self, network: Network, epoch: int, patience: int) -> bool:
+        """Look at the log loss of the averaged members, and say whether it is time to stop."""
+        proba = torch.cat([network.logits(rows).softmax(-1).mean(0) for rows in self.rows.in_order()])
+        chosen = proba.gather(1, self.codes[:, None])
+        loss = float(-chosen.clamp_min(1e-12).log().mean())
+        if loss < self.best_loss:
+            self.best_loss, self.best_epoch = loss, epoch
+            self.best = {name: one.clone() for name, one in network.state_dict().items()}
+        return epoch - self.best_epoch >= patience
+
+
+class AdamW:
+    """PyTorch's AdamW as a function, without its class, whose first use imports 900 modules (a second or more).
+
+    Decays weight matrices alone: not biases, scales and embeddings.
+    """
+
+    def __init__(self, network: Network, weight_decay: float, device: torch.device) -> None:
+        self.fused = device.type in ("cpu", "cuda")
+        self.groups: dict[float, list[Tensor]] = defaultdict(list)  # by decay
+        for name, one in network.named_parameters():
+            self.groups[weight_decay if name.endswith("weight") else 0.0].append(one)
+        self.means, self.squares = (
+            {decay: [torch.zeros_like(one) for one in group] for decay, group in self.groups.items()} for _ in range(2)
+        )
+        self.steps = {decay: [torch.zeros((), device=device) for _ in group] for decay, group in self.groups.items()}
+
+    def step(self, lr: float) -> None:
+        """Change the parameters by their gradients, and forget these."""
+        for decay, group in self.groups.items():
+            gradients = [one.grad for one in group if one.grad is not None]
+            with torch.no_grad():
+                adamw(
+                    group, gradients, self.means[decay], self.squares[decay], [], self.steps[decay],
+                    fused=self.fused, amsgrad=False, maximize=False,
+                    beta1=0.9, beta2=0.999, eps=1e-8, lr=lr, weight_decay=decay,
+                )  # fmt: skip
+            for one in group:
+                one.grad = None
+
+
+def held_out(codes: Codes, share: float, *, seed: int) -> NDArray[np.bool_]:
+    """Return which rows (n,) to keep aside: `share` of each class, rounded down, so a single row stays in training."""
+    random = np.random.default_rng(seed)
+    found = np.zeros(len(codes), bool)
+    for code in np.unique(codes):
+        rows = random.permutation(np.flatnonzero(codes == code))
+        found[rows[: int(share * len(rows))]] = True
+    return found
+
+
+def _cosine(step: int, steps: int) -> float:
+    rise = min(1.0, (step + 1) / max(1.0, WARM_UP * steps))
+    return rise * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+class Batches(Protocol):
+    """Rows (n, D) ready for the first layer, on the device."""
+
+    count: int
+    """Number of rows n."""
+
+    window: int
+    """Rows shuffled at a time; 0 for all."""
+
+    def shuffled(self, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield every row once, in batches of `size` (the last may be smaller): rows (b, D) and their numbers (b,)."""
+
+    def in_order(self) -> Iterator[Tensor]:
+        """Yield all rows in order, in one or more parts."""
+
+
+def batches_of(X: Matrix, ready: Ready, *, device: torch.device, dtype: torch.dtype) -> Batches:
+    """Return the batches of rows (n, D): an array's from memory, lazy rows' in windows."""
+    if isinstance(X, JoinedRows):
+        return StreamedBatches(X, ready, device=device, dtype=dtype, window_bytes=WINDOW_BYTES)
+    return HeldBatches(ready(X), device=device, dtype=dtype)
+
+
+def part(X: Matrix, where: NDArray[np.bool_]) -> Matrix:
+    """Return the rows (m, D) of rows (n, D) that a mask (n,) names: lazy ones stay lazy."""
+    return X if where.all() else rows_at(X, where)
+
+
+class HeldBatches:
+    """Batches of rows that stand in memory whole; an epoch is one permutation of them."""
+
+    def __init__(self, X: FloatArray, *, device: torch.device, dtype: torch.dtype) -> None:
+        self.rows = torch.from_numpy(np.require(X, requirements=["C", "W"])).to(device=device, dtype=dtype)
+        self.count, self.window = len(X), 0
+
+    def shuffled(self, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `Batches`."""
+        order = torch.randperm(self.count, generator=generator).to(self.rows.device)
+        for index in order.split(size):  # type: ignore[no-untyped-call]
+            yield torch.index_select(self.rows, 0, index), index
+
+    def in_order(self) -> Iterator[Tensor]:
+        """See `Batches`."""
+        yield self.rows
+
+
+class StreamedBatches:
+    """Batches of rows that do not fit in memory.
+
+    An epoch shuffles chunks of `CHUNK` neighbouring rows, fills a window with as many chunks as it holds, shuffles its
+    rows and hands them out; what is left of a batch goes into the next window, so no row is dropped and none comes
+    twice. Rows are read and made ready anew in every epoch.
+
+    Parameters
+    ----------
+    X : JoinedRows of shape (n, D)
+    ready : callable
+    device, dtype
+        Of the batches, and of the window.
+    window_bytes : int
+        Rows of a window, counted as float32; a window holds a chunk at least.
+    """
+
+    def __init__(
+        self, X: JoinedRows, ready: Ready, *, device: torch.device, dtype: torch.dtype, window_bytes: int
+    ) -> None:
+        self.X, self.ready = X, ready
+        self.device, self.dtype = device, dtype
+        self.count = len(X)
+        self.window = max(window_bytes // (4 * X.shape[1]) // CHUNK, 1) * CHUNK
+
+    def shuffled(self, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `Batches`."""
+        room = min(self.window, self.count) + size
+        rows = torch.empty((room, self.X.shape[1]), dtype=self.dtype, device=self.device)
+        numbers = torch.empty(room, dtype=torch.int64, device=self.device)
+        chunks = torch.randperm(math.ceil(self.count / CHUNK), generator=generator)
+        left = 0
+        for first in range(0, len(chunks), self.window // CHUNK):
+            chosen = self._rows_of(chunks[first : first + self.window // CHUNK])
+            filled = left + len(chosen)
+            numbers[left:filled] = torch.from_numpy(chosen)
+            self._fill(rows[left:filled], chosen)
+            order = torch.randperm(filled, generator=generator).to(self.device)
+            last = first + self.window // CHUNK >= len(chunks)
+            given = filled if last else filled - filled % size
+            for start in range(0, given, size):
+                index = order[start : min(start + size, given)]
+                yield torch.index_select(rows, 0, index), numbers[index]
+            rest = order[given:]
+            left = len(rest)
+            rows[:left], numbers[:left] = rows[rest], numbers[rest]
+
+    def in_order(self) -> Iterator[Tensor]:
+        """See `Batches`."""
+        for piece in each_piece(self.X, lambda _, rows: self.ready(rows)):
+            yield torch.from_numpy(piece).to(device=self.device, dtype=self.dtype)
+
+    def _rows_of(self, chunks: Tensor) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """Return the numbers of the rows of some chunks, rising, as a disk likes them."""
+        starts = np.sort(chunks.numpy()) * CHUNK
+        found = (starts[:, None] + np.arange(CHUNK)).ravel()
+        return found[found < self.count]
+
+    def _fill(self, target: Tensor, chosen: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
+        start = 0
+        for piece in each_piece(self.X.take(chosen), lambda _, rows: self.ready(rows)):
+            target[start : start + len(piece)] = torch.from_numpy(piece)
+            start += len(piece)
