@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cer_fusion.backbones.backbone import Backbone
-    from cer_fusion.backbones.checkpoint import load_state
     from cer_fusion.backbones.errors import (
         BackbonesError,
         CardError,
@@ -38,10 +37,12 @@ if TYPE_CHECKING:
     from cer_fusion.backbones.finetuning.finetune import FinetuneReport, finetune
     from cer_fusion.backbones.finetuning.recipe import Recipe
     from cer_fusion.backbones.finetuning.training import EpochScores
-    from cer_fusion.backbones.inspection import CheckpointInfo, inspect_checkpoint
-    from cer_fusion.backbones.registry import catalogue, create, names, options_of
+    from cer_fusion.backbones.making import create
+    from cer_fusion.backbones.recipes import catalogue, names, options_of
     from cer_fusion.backbones.transform import Transform
-    from cer_fusion.backbones.weights_card import read_card
+    from cer_fusion.backbones.weights.card import read_card
+    from cer_fusion.backbones.weights.checkpoint import load_state
+    from cer_fusion.backbones.weights.inspection import CheckpointInfo, inspect_checkpoint
 
 __all__ = [
     "Backbone",
@@ -81,20 +82,20 @@ __all__ = [
 
 HOME = {
     "Backbone": "backbone",
-    "CheckpointInfo": "inspection",
+    "CheckpointInfo": "weights.inspection",
     "EpochScores": "finetuning.training",
     "Examples": "finetuning.examples",
     "FinetuneReport": "finetuning.finetune",
     "Recipe": "finetuning.recipe",
     "Transform": "transform",
-    "catalogue": "registry",
-    "create": "registry",
+    "catalogue": "recipes",
+    "create": "making",
     "finetune": "finetuning.finetune",
-    "inspect_checkpoint": "inspection",
-    "load_state": "checkpoint",
-    "names": "registry",
-    "options_of": "registry",
-    "read_card": "weights_card",
+    "inspect_checkpoint": "weights.inspection",
+    "load_state": "weights.checkpoint",
+    "names": "recipes",
+    "options_of": "recipes",
+    "read_card": "weights.card",
     "read_soft_labels": "finetuning.examples",
 }
 """Where each public name lives; errors live in `cer_fusion.backbones.errors`."""

@@ -1,23 +1,33 @@
 """The backbone: what turns picture files into named rows, and can say exactly what made them.
 
-`Backbone` is what every kind has in common and what a feature store needs; it knows neither torch nor ONNX.
+`Backbone` is what every kind has in common and what a feature store needs; it knows neither torch nor ONNX. Below it:
+the views, one picture looked at several times, its row being the mean over all of them (mirroring and the crops of
+Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", NeurIPS 2012,
+section 4.1: 224 pixels out of 256); and telling that a batch did not fit into a device's memory.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import re
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
-from cer_fusion.backbones.errors import OptionError, ShapeError
+from cer_fusion.backbones.errors import DeviceError, OptionError, ShapeError, nearest
 from cer_fusion.backbones.picture import open_picture
 from cer_fusion.backbones.transform import Transform
-from cer_fusion.backbones.views import Views, crops_of, each_view, transform_for, views_named
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from PIL import Image
+
+
+Views = Literal["none", "flip", "five-crop", "five-crop+flip"]
+"""What a row is the mean of: the picture alone; it and its mirror image; its four corners and its centre; these five
+and their mirror images."""
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 """float32, or the type that autocast computes in; rows are float32 always."""
@@ -59,7 +69,7 @@ class Backbone(ABC):
         Parameters
         ----------
         views : "none", "flip", "five-crop" or "five-crop+flip"
-            See `cer_fusion.backbones.views.Views`; they cost 1, 2, 5 and 10 forward passes a picture.
+            See `cer_fusion.backbones.backbone.Views`; they cost 1, 2, 5 and 10 forward passes a picture.
 
         Raises
         ------
@@ -205,3 +215,98 @@ class Backbone(ABC):
     def __repr__(self) -> str:
         joined = " + ".join(f"{block} {width}" for block, width in self.blocks.items())
         return f"<Backbone {self.name}: {joined}, {self.transform.size_px} px, {self.device}, {self.precision}>"
+
+
+VOCABULARY: tuple[Views, ...] = get_args(Views)
+
+CROPS = 5
+CROP_PCT = 0.875
+"""A crop's share of the resized picture's side, where the transform itself keeps more of it (224 / 256)."""
+
+
+def views_named(name: str) -> Views:
+    """Check the name of a set of views.
+
+    Raises
+    ------
+    OptionError
+        If there is none of that name.
+    """
+    for known in VOCABULARY:
+        if name == known:
+            return known
+    raise OptionError(f"views must be one of {', '.join(VOCABULARY)}, however: {name!r}{nearest(name, VOCABULARY)}")
+
+
+def crops_of(views: Views) -> int:
+    """Count the crops that are cut from one picture before it is embedded."""
+    return CROPS if views.startswith("five-crop") else 1
+
+
+def transform_for(views: Views, transform: Transform) -> Transform:
+    """Leave the transform as it is, or have it keep a margin from which corners can be cut."""
+    if crops_of(views) == 1:
+        return transform
+    return dataclasses.replace(transform, crop_pct=min(transform.crop_pct, CROP_PCT))
+
+
+def each_view(pictures: NDArray[np.uint8], views: Views) -> Iterator[NDArray[np.uint8]]:
+    """Yield one batch (b, h, w, 3) a view, of pictures (b, h, w, 3), or (b, 5, h, w, 3) where they are crops."""
+    crops = [pictures] if crops_of(views) == 1 else [pictures[:, number] for number in range(CROPS)]
+    yield from crops
+    if views.endswith("flip"):
+        for crop in crops:
+            yield crop[:, :, ::-1]
+
+
+T = TypeVar("T")
+
+_SHORT = re.compile(
+    r"out of memory"  # CUDA, HIP, MPS; cudaErrorMemoryAllocation, which pinning memory raises too
+    r"|cudaErrorMemoryAllocation|hipErrorOutOfMemory|OUT_OF_MEMORY"
+    r"|CU(BLAS|DNN|SPARSE|SOLVER)_STATUS_(ALLOC_FAILED|INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED)"
+    r"|(CU(BLAS|FFT)|cublas|cufft)\w*ALLOC_FAILED"
+    r"|(can't|cannot|could not|couldn't|unable to|failed to|not enough memory:.*) allocate.*\b(memory|bytes|buffer)"
+    r"|failed to allocate|fail to allocate|allocation failed|bad allocation|bad_alloc|BFCArena"
+    r"|not enough memory|insufficient memory|memory allocation (failed|failure)",
+    re.IGNORECASE,
+)
+"""What torch, the libraries under it and onnxruntime write when memory is short; not all have a class for it."""
+
+
+class DeviceMemoryError(DeviceError, MemoryError):
+    """More pictures at once than the device's memory holds."""
+
+
+def is_short_of_memory(error: BaseException) -> bool:
+    """Tell whether an error, whoever raised it, says that memory did not suffice."""
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, Exception) and bool(_SHORT.search(str(error)))
+
+
+def or_does_not_fit(compute: Callable[[], T], *, pictures: int, name: str, device: str) -> T:
+    """Compute, or free what the attempt left behind and say what did not fit.
+
+    Raises
+    ------
+    DeviceMemoryError
+        Instead of the error of torch, of the libraries under it or of onnxruntime that says so.
+    """
+    try:
+        return compute()
+    except Exception as error:  # a boundary: libraries say by any class and text that memory is short; others go on
+        if not is_short_of_memory(error):
+            raise
+        lines = str(error).strip().splitlines()
+        reason = lines[0][:300] if lines else type(error).__name__
+    # outside the handler: there the error would keep the attempt's tensors alive
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    raise DeviceMemoryError(
+        f"{pictures} pictures at once do not fit into the memory of {device!r}\n"
+        f"  in backbone: {name}; the reason given: {reason}\n"
+        f"  take a smaller batch size, or --batch-size auto, which halves it until it fits"
+    )

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import PIL
 import torch
-from cer_fusion.backbones.backbone import PRECISIONS, Backbone
-from cer_fusion.backbones.device_memory import or_does_not_fit
-from cer_fusion.backbones.encoder import Encoder
+from cer_fusion.backbones.backbone import PRECISIONS, Backbone, or_does_not_fit
 from cer_fusion.backbones.errors import DeviceError, OptionError
-from cer_fusion.backbones.weights import Source, digest
+from cer_fusion.backbones.recipes import Encoder
+from cer_fusion.backbones.weights.card import digest
+from cer_fusion.backbones.weights.fit import Source
 from numpy.typing import NDArray
 from torch import nn
 

@@ -19,7 +19,7 @@ from cer_fusion.backbones.finetuning.process import accelerator_of, drawn_from, 
 from cer_fusion.backbones.finetuning.recipe import Recipe
 from cer_fusion.backbones.finetuning.training import EpochScores, Training
 from cer_fusion.backbones.torch_backbone import TorchBackbone
-from cer_fusion.backbones.weights import Source
+from cer_fusion.backbones.weights.fit import Source
 
 logger = logging.getLogger(__name__)
 
@@ -161,8 +161,8 @@ def _report(
     backbone: TorchBackbone, output: Path, card: dict[str, Any], material: Material, *, resumed: bool
 ) -> FinetuneReport:
     """Give the backbone the weights that were kept, and say what was done."""
-    from cer_fusion.backbones.checkpoint import open_checkpoint
-    from cer_fusion.backbones.weights import put
+    from cer_fusion.backbones.weights.checkpoint import open_checkpoint
+    from cer_fusion.backbones.weights.fit import put
 
     path = output / WEIGHTS_FILE
     put(backbone.encoder, open_checkpoint(path))

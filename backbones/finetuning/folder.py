@@ -21,8 +21,7 @@ from cer_fusion.backbones.finetuning.material import Material
 from cer_fusion.backbones.finetuning.recipe import Recipe
 from cer_fusion.backbones.finetuning.training import EpochScores, Position, Training
 from cer_fusion.backbones.torch_backbone import TorchBackbone
-from cer_fusion.backbones.weights import digest
-from cer_fusion.backbones.weights_card import CARD_FILE, read_card, write_card
+from cer_fusion.backbones.weights.card import CARD_FILE, digest, read_card, write_card
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from cer_fusion.backbones.device_memory import DeviceMemoryError, is_short_of_memory
+from cer_fusion.backbones.backbone import DeviceMemoryError, is_short_of_memory
 from cer_fusion.backbones.errors import OptionError
 from cer_fusion.backbones.finetuning.recipe import Recipe
 from cer_fusion.backbones.torch_backbone import TorchBackbone

@@ -1,14 +1,26 @@
-"""Any ONNX model with a stated input recipe: ``onnx:<file>``; needs the extra ``[onnx]``."""
+"""Any ONNX model with a stated input recipe: ``onnx:<file>``; needs the extra ``[onnx]``.
+
+A file says what it computes but not what its input means, so that is stated. It runs on the device that was asked for,
+and on no other.
+"""
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from cer_fusion.backbones.encoder import Recipe
-
-if TYPE_CHECKING:
-    from cer_fusion.backbones.onnx_backbone import OnnxBackbone
+import numpy as np
+import PIL
+from cer_fusion.backbones.backbone import CPU_PIECE, Backbone, or_does_not_fit
+from cer_fusion.backbones.errors import DeviceError, MissingExtraError, OptionError, WeightsError, listed, nearest
+from cer_fusion.backbones.recipes import Recipe
+from cer_fusion.backbones.transform import Transform
+from cer_fusion.kit.onnx_file import OnnxFile, OnnxFileError, read_onnx
+from numpy.typing import NDArray
 
 
 def build(
@@ -49,11 +61,433 @@ def build(
     output : str, optional
         Which output is the feature; the first when not given.
     """
-    from cer_fusion.backbones.onnx_backbone import OnnxRecipe, create_onnx
-
     rest = {"size_px": size_px, "interpolation": interpolation, "resize": resize, "layout": layout, "output": output}
     recipe = OnnxRecipe.stated(mean=mean, std=std, colour=colour, scale=scale, **rest)
     return create_onnx(target, recipe, device=device, precision=precision)
+
+
+logger = logging.getLogger(__name__)
+
+LAYOUTS = ("NCHW", "NHWC")
+
+INPUT_TYPES: dict[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(double)": np.dtype(np.float64),
+    "tensor(uint8)": np.dtype(np.uint8),
+}
+"""What a model may take; integers only where the recipe leaves pictures as they are."""
+
+NUMBERS = re.compile(r"tensor\((float|float16|double|bool|u?int(8|16|32|64))\)")
+"""Types of outputs that rows can be made of."""
+
+SAME = 1e-4
+"""By how much of the largest value a row may change when another picture of its batch does: rounding on a GPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxRecipe:
+    """What a model's input means."""
+
+    mean: tuple[float, float, float]
+    """Subtracted, in the model's channel order and on its value scale."""
+    std: tuple[float, float, float]
+    """Divided by."""
+    colour: str
+    """"RGB" or "BGR"."""
+    scale: str
+    """"0-1" or "0-255"."""
+    size_px: int | None = None
+    """Side of the input; None takes it from the file."""
+    interpolation: str = "bicubic"
+    """Resampling filter."""
+    resize: str = "squash"
+    """As in `Transform`."""
+    layout: str | None = None
+    """"NCHW" or "NHWC"; None takes it from the file."""
+    output: str | None = None
+    """Name of the output that is the feature; None takes the first."""
+
+    @classmethod
+    def stated(
+        cls,
+        *,
+        mean: Sequence[float] | None,
+        std: Sequence[float] | None,
+        colour: str | None,
+        scale: str | None,
+        **rest: Any,
+    ) -> OnnxRecipe:
+        """Make a recipe from options, naming those that are missing: they are never guessed."""
+        given = {"mean": mean, "std": std, "colour": colour, "scale": scale}
+        missing = [name for name, value in given.items() if value is None]
+        if missing or mean is None or std is None or colour is None or scale is None:
+            raise OptionError(
+                f"an ONNX file does not say what its input means; say {', '.join(missing)}\n"
+                f"  e.g. mean=0.485,0.456,0.406 std=0.229,0.224,0.225 colour=RGB scale=0-1, channels in that order"
+            )
+        if len(mean) != 3 or len(std) != 3:
+            raise OptionError(f"mean and std need three values each, such as 1,1,1, however: {mean=}, {std=}")
+        means, stds = (float(mean[0]), float(mean[1]), float(mean[2])), (float(std[0]), float(std[1]), float(std[2]))
+        return cls(mean=means, std=stds, colour=colour, scale=scale, **rest)
+
+
+class OnnxBackbone(Backbone):
+    """An ONNX model; one block, ``output``."""
+
+    def __init__(self, file: OnnxFile, session: Any, recipe: OnnxRecipe, device: str) -> None:
+        self.path = file.path
+        self.name = f"onnx:{self.path.stem}"
+        self.file = file.digest
+        self.data_files = file.data_files
+        layout, size_px = input_shape(session, recipe)
+        self.session = session
+        self.recipe = recipe
+        self.layout = layout
+        self.input = session.get_inputs()[0]
+        self.input_type = input_type(self.input, recipe)
+        self.output = choose_output(session, recipe.output)
+        self.architecture = "onnx"
+        self.options = {"layout": layout, "output": self.output}
+        if self.input_type != np.float32:
+            self.options["input"] = str(self.input_type)
+        self.precision = "float32"
+        self.device = device
+        self.code = 1
+        self.transform = Transform(
+            size_px=size_px,
+            resize=recipe.resize,  # type: ignore[arg-type]
+            interpolation=recipe.interpolation,  # type: ignore[arg-type]
+            mean=recipe.mean,
+            std=recipe.std,
+            colour=recipe.colour,  # type: ignore[arg-type]
+            scale=recipe.scale,  # type: ignore[arg-type]
+        )
+        fixed = self.input.shape[0]  # a number where the model fixes it, else a name or None
+        if isinstance(fixed, int) and fixed > 0:
+            self.piece = fixed
+            self.blocks = {"output": self.tried(fixed)}
+            return
+        self.piece = CPU_PIECE if device == "cpu" else 0
+        try:
+            self.blocks = {"output": self.tried(2)}
+        except OptionError as several:
+            try:
+                self.blocks = {"output": self.tried(1)}
+            except OptionError:
+                raise several from None
+            self.piece = 1
+            logger.info("%s: computes one picture at a time: %s", self.name, str(several).partition("\n")[0])
+
+    def tried(self, count: int) -> int:
+        """Run the model on `count` pictures and again with another first one: d, if it gives a row a picture.
+
+        A row is its picture's alone. In a model that mixes the pictures of a batch (by quantising all of them by the
+        largest value, by taking its mean over them, or because its output is turned) another row changes too.
+        """
+        side = self.transform.size_px
+        noise = np.random.default_rng(0)
+        pictures = noise.integers(96, 160, (count, side, side, 3)).astype(np.uint8)
+        before = self.compute(pictures)["output"]
+        pictures[0] = noise.integers((160, 0, 0), (256, 256, 96), (side, side, 3))  # brighter, darker and rougher
+        after = self.compute(pictures)["output"]
+        if before.shape[0] != count or before.shape != after.shape:
+            raise OptionError(
+                f"output {self.output!r} of {self.path.name} must have one row a picture, ({count}, d), however: "
+                f"{before.shape} for {self.fed(count)}\n  {self.other_outputs()}"
+            )
+        largest = np.abs(before, where=np.isfinite(before), out=np.zeros_like(before)).max(initial=0)
+        if not np.allclose(before[1:], after[1:], rtol=0, atol=SAME * largest, equal_nan=True):
+            raise OptionError(
+                f"a row of output {self.output!r} of {self.path.name} depends on the other pictures of its batch, so "
+                f"it is no feature of its own picture; tried with {self.fed(count)}\n"
+                "  export the model with an open batch size (it is then run on one picture at a time)"
+            )
+        return int(before.shape[1])
+
+    def compute(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Embed a batch that has been checked.
+
+        Raises
+        ------
+        DeviceMemoryError
+            If it does not fit on the device.
+        """
+        x = self.transform.to_array(pictures)
+        if self.layout == "NHWC":
+            x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))  # (b, 3, h, w) -> (b, h, w, 3)
+        return {"output": self.run(x.astype(self.input_type, copy=False))}
+
+    def run(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        """Run the model: (b, 3, h, w) -> (b, d); an output of shape (b, d, 1, 1) loses its ones.
+
+        Raises
+        ------
+        OptionError
+            If the model cannot be run on such an input, or gives no rows.
+        """
+        try:
+            (found,) = or_does_not_fit(
+                lambda: self.session.run([self.output], {self.input.name: x}),
+                pictures=len(x),
+                name=self.name,
+                device=self.device,
+            )
+        except MemoryError:
+            raise
+        except Exception as error:  # a boundary: onnxruntime raises its own C++ errors, and the text is kept
+            raise OptionError(
+                f"{self.path.name} cannot be run on {self.fed(len(x))}: {reason(error)}\n"
+                f"  its input is declared as {self.input.type} {self.input.shape}; a size that it was not made for, or "
+                "an export that fixed one inside, fails so: say its own size_px, or export it again"
+            ) from None
+        rows = np.asarray(found, dtype=np.float32)
+        if rows.ndim < 2 or any(size != 1 for size in rows.shape[2:]):
+            raise OptionError(
+                f"output {self.output!r} of {self.path.name} must have shape (b, d), however: {rows.shape}\n"
+                f"  {self.other_outputs()}"
+            )
+        return np.ascontiguousarray(rows.reshape(rows.shape[0], rows.shape[1]))
+
+    def fed(self, count: int) -> str:
+        """Say what the model is given: name, type and shape."""
+        side = self.transform.size_px
+        shape = (count, 3, side, side) if self.layout == "NCHW" else (count, side, side, 3)
+        return f"input {self.input.name!r}, {self.input_type} {shape}"
+
+    def other_outputs(self) -> str:
+        """Say which output could be taken instead."""
+        return f"take another with output=NAME: {listed(o.name for o in self.session.get_outputs())}"
+
+    def weights_digest(self) -> str:
+        """Return the digest of the file, graph and weights in one, and of the data files that it names."""
+        return self.file
+
+    def describe(self) -> dict[str, Any]:
+        """Return source, versions, device; no part of the identity."""
+        import onnxruntime
+
+        return {
+            "name": self.name,
+            "blocks": dict(self.blocks),
+            "weights_source": self.path.name,
+            **({"data_files": list(self.data_files)} if self.data_files else {}),
+            "parameters": None,
+            "device": self.device,
+            "versions": {
+                "onnxruntime": str(onnxruntime.__version__),
+                "pillow": str(PIL.__version__),
+                "numpy": str(np.__version__),
+            },
+        }
+
+
+def create_onnx(
+    file: str | Path, recipe: OnnxRecipe, *, device: str = "cpu", precision: str = "float32"
+) -> OnnxBackbone:
+    """Open an ONNX file as a backbone.
+
+    Parameters
+    ----------
+    file : str or Path
+        Data files that it names are read from its own folder.
+    device : str
+        "cpu", "cuda", "cuda:1" or "auto", which logs its choice. Others are not taken: onnxruntime's provider for
+        Apple's devices computes in float16 as it sees fit, and those for AMD's are untried here.
+
+    Raises
+    ------
+    MissingExtraError
+        If onnxruntime is not installed.
+    WeightsError
+        If the file is missing or damaged, or names data files that are not beside it.
+    DeviceError
+        If onnxruntime cannot use the device.
+    OptionError
+        If the recipe does not fit the file.
+    """
+    if precision != "float32":
+        raise OptionError(f"an ONNX model computes in the precision it was saved in, not in {precision!r}")
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError(
+            "ONNX models need onnxruntime, which is not installed\n  install it with: pip install 'cer-fusion[onnx]'"
+        ) from error
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise WeightsError(f"there is no ONNX file: {path}")
+    number = device_number(device, onnxruntime.get_available_providers())
+    try:
+        model = read_onnx(path)
+    except OnnxFileError as error:
+        raise WeightsError(str(error)) from None
+    try:
+        session = open_session(model, number)
+        if number is not None:
+            check_device(session, device, number)
+    except DeviceError as error:
+        if device != "auto":
+            raise
+        logger.info("device auto: no CUDA: %s", str(error).partition("\n")[0])
+        session, number = open_session(model, None), None
+    if device == "auto":
+        device = "cpu" if number is None else "cuda"
+        logger.info("device auto: onnxruntime computes on %s", device)
+    return OnnxBackbone(model, session, recipe, device)
+
+
+def input_type(declared: Any, recipe: OnnxRecipe) -> np.dtype[Any]:
+    """Choose what pictures become; whole numbers only hold pictures that the recipe leaves as they are."""
+    found = INPUT_TYPES.get(declared.type)
+    said = f"input {declared.name!r} is {declared.type} {declared.shape}"
+    if found is None:
+        raise OptionError(f"{said}, which no pictures are made of; a model must take {', '.join(INPUT_TYPES)}")
+    plain = (recipe.scale, recipe.mean, recipe.std) == ("0-255", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    if found.kind == "u" and not plain:
+        raise OptionError(
+            f"{said}: it takes pixels as they are, so say mean=0,0,0 std=1,1,1 scale=0-255, however: "
+            f"mean={recipe.mean} std={recipe.std} scale={recipe.scale}"
+        )
+    return found
+
+
+def input_shape(session: Any, recipe: OnnxRecipe) -> tuple[str, int]:
+    """Read layout and size off the model, as far as it fixes them, and check the recipe against it."""
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        found = ", ".join(f"{i.name!r} {i.type} {i.shape}" for i in inputs) or "none"
+        raise OptionError(f"the model must take one batch of pictures, however its inputs are: {found}")
+    shape = inputs[0].shape
+    fits = [layout for layout, channels in zip(LAYOUTS, (shape[1], shape[3]), strict=True) if channels in (3, None)]
+    fixed = [layout for layout, channels in zip(LAYOUTS, (shape[1], shape[3]), strict=True) if channels == 3]
+    candidates = [recipe.layout] if recipe.layout else (fixed or fits)
+    if len(candidates) != 1 or candidates[0] not in LAYOUTS:
+        raise OptionError(f"say layout='NCHW' or layout='NHWC', which the model leaves open; its input is {shape}")
+    layout = str(candidates[0])
+    channels, sides = (shape[1], shape[2:4]) if layout == "NCHW" else (shape[3], shape[1:3])
+    if isinstance(channels, int) and channels != 3:
+        raise OptionError(f"the model takes {channels} channels as {layout}, expected 3; its input is {shape}")
+    known = {side for side in sides if isinstance(side, int) and side > 0}
+    if len(known) == 2:
+        raise OptionError(
+            f"the model takes pictures of {sides[0]} x {sides[1]}, expected squares; its input is {shape}"
+        )
+    if recipe.size_px is not None:
+        known.add(recipe.size_px)
+    if len(known) != 1:
+        said = "leaves its size open; say size_px" if not known else f"needs another size than size_px={recipe.size_px}"
+        raise OptionError(f"the model {said}; its input is {shape}")
+    return layout, known.pop()
+
+
+def choose_output(session: Any, wanted: str | None) -> str:
+    """Find the output by name, or take the first."""
+    outputs = [output.name for output in session.get_outputs() if NUMBERS.fullmatch(output.type)]
+    if not outputs:
+        found = ", ".join(f"{output.name!r} {output.type}" for output in session.get_outputs()) or "none"
+        raise OptionError(f"the model must have an output of numbers, however its outputs are: {found}")
+    if wanted is None:
+        return str(outputs[0])
+    if wanted not in outputs:
+        raise OptionError(f"the model has no output {wanted!r}; it has {listed(outputs)}{nearest(wanted, outputs)}")
+    return wanted
+
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+CUDA_OPTIONS = {"use_tf32": "0"}
+"""The provider computes float32 in TF32 unless told not to (onnxruntime 1.18 and newer can be told)."""
+
+
+def build_has_cuda() -> bool:
+    """Tell whether the installed onnxruntime, if any, was built for CUDA; not whether the machine has such a device."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return False
+    return CUDA in onnxruntime.get_available_providers()
+
+
+def device_number(device: str, available: Sequence[str]) -> int | None:
+    """Translate a device: the number of a CUDA device to be tried, or None for the CPU.
+
+    `available` is what this build of onnxruntime knows; whether the machine has it, only a session can tell.
+    """
+    if device == "cpu":
+        return None
+    if device == "auto":
+        return 0 if CUDA in available else None
+    found = re.fullmatch(r"cuda(?::(\d+))?", device)
+    if found and CUDA in available:
+        return int(found[1] or 0)
+    raise DeviceError(
+        f"onnxruntime cannot use device {device!r}; it has {', '.join(available)}\n"
+        "  say device='cpu', or install onnxruntime-gpu for 'cuda' and 'cuda:1'; no other devices are taken"
+    )
+
+
+def open_session(model: OnnxFile, number: int | None, *, threads: int | None = None) -> Any:
+    """Open a session on the CPU, or on a CUDA device with the CPU for what that cannot do.
+
+    Whoever asks for CUDA must ask the session whether it got it: see `check_device`.
+
+    Raises
+    ------
+    WeightsError
+        If onnxruntime refuses the model.
+    DeviceError
+        If it refuses the device.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # its warnings about unused initialisers are about the file, not about the user
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    if model.beside:
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in model.beside.values()]
+        options.add_external_initializers(list(model.beside), values)
+    cuda = [] if number is None else [(CUDA, {"device_id": str(number), **CUDA_OPTIONS})]
+    try:  # without its own fallback, which takes other devices, and other options, than it was asked for
+        return onnxruntime.InferenceSession(model.content, options, providers=[*cuda, CPU], enable_fallback=0)
+    except Exception as error:  # a boundary: onnxruntime raises its own C++ errors, and the text is kept
+        text = reason(error)
+        if number is not None and re.search(r"cuda|cudnn|cublas|device", text, re.IGNORECASE):
+            raise DeviceError(
+                f"onnxruntime cannot use CUDA device {number}: {text}\n  say device='cpu', or another number"
+            ) from None
+        if "is not a registered function/op" in text or "No Op registered" in text:
+            raise WeightsError(
+                f"the model needs operators that onnxruntime {onnxruntime.__version__} does not have: {text}\n"
+                f"  they come with a library of their own, or a newer onnxruntime; export it without them: {model.path}"
+            ) from None
+        raise WeightsError(f"the ONNX file cannot be opened ({text}): {model.path}") from None
+
+
+def check_device(session: Any, device: str, number: int) -> None:
+    """Refuse a session that was opened for a CUDA device and fell back, which onnxruntime does without an error.
+
+    Raises
+    ------
+    DeviceError
+        With what the session computes on instead.
+    """
+    got = session.get_providers()
+    on = session.get_provider_options().get(CUDA, {}).get("device_id", str(number)) if CUDA in got else None
+    if on != str(number):
+        instead = "the CPU" if on is None else f"CUDA device {on}"
+        raise DeviceError(
+            f"device {device!r} was asked for, and onnxruntime would compute on {instead}: this machine has no such "
+            "device, or CUDA's and cuDNN's libraries are missing or of another version\n"
+            "  what onnxruntime wrote above says which; say device='cpu', or device='auto' to take what there is"
+        )
+
+
+def reason(error: BaseException) -> str:
+    """Give the first line of what onnxruntime says, without its own preface."""
+    text = str(error).strip().partition("\n")[0]
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)[:300] or type(error).__name__
 
 
 RECIPE = Recipe(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cer_fusion.backbones.encoder import Encoder, Recipe
 from cer_fusion.backbones.errors import CheckpointError, OptionError, WeightsError, nearest
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from cer_fusion.backbones.recipes import Encoder, Recipe
+from cer_fusion.backbones.zoo import timm_model as t
+from torch import Tensor, nn
 
 MODEL = "resnet50"
 TAPS = {"bottleneck512": 512, "pool2048": 2048, "proj512": 512}
@@ -37,9 +36,6 @@ def build(
     crop_pct : float
         Share of the picture's centre that is used; faces come cropped already.
     """
-    from cer_fusion.backbones import timm_encoder as t
-    from torch import nn
-
     if tap not in TAPS:
         raise OptionError(f"tap must be one of {', '.join(TAPS)}, however: {tap=}{nearest(tap, TAPS)}")
     if tap == "proj512" and pretrained:
@@ -47,7 +43,7 @@ def build(
             "tap='proj512' is a learned layer that no pretrained tag has; it exists after fine-tuning only\n"
             "  give the fine-tuned file, or take tap='bottleneck512' (512-d) or tap='pool2048'"
         )
-    trunk: Any = t.build_trunk(MODEL, tag=tag or DEFAULT_TAG, pretrained=pretrained)
+    trunk: Any = t.build_trunk(MODEL, tag=tag or "tv_in1k", pretrained=pretrained)
     if tap == "proj512":
         trunk.proj = nn.Linear(2048, 512)
 
@@ -103,15 +99,13 @@ def last_bottleneck(trunk: Any, x: Tensor) -> Tensor:
 
 def tags(_: str) -> list[str]:
     """List timm's pretrained tags of ResNet-50."""
-    from cer_fusion.backbones import timm_encoder as t
-
     return list(t.tags_of(MODEL))
 
 
-DEFAULT_TAG = "tv_in1k"
-
 RECIPE = Recipe(
     name="resnet50",
+    title="ResNet-50",
+    variants=({}, {"tap": "proj512"}),
     note="ResNet-50; 512-d at its last 3x3 convolution. Default weights: torchvision's first ImageNet-1K ones, BSD-3.",
     build=build,
     blocks={"bottleneck512": 512},
@@ -119,6 +113,6 @@ RECIPE = Recipe(
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
     parameters=23_508_032,
-    default_weights=DEFAULT_TAG,
+    default_weights="tv_in1k",
     tags=tags,
 )

@@ -1,8 +1,29 @@
-"""Any other timm model, with its own preprocessing: ``timm:<name>`` or ``timm:<name>.<tag>``."""
+"""Any timm model, with its own preprocessing: ``timm:<name>`` or ``timm:<name>.<tag>``.
+
+What other files of the zoo need of timm stands here too: which of a network's numbers become the feature.
+"""
 
 from __future__ import annotations
 
-from cer_fusion.backbones.encoder import Encoder, Recipe
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import timm
+import torch
+from cer_fusion.backbones.errors import (
+    CheckpointError,
+    OptionError,
+    UnknownBackboneError,
+    WeightsError,
+    listed,
+    nearest,
+)
+from cer_fusion.backbones.recipes import Encoder, Recipe
+from cer_fusion.backbones.transform import Transform
+from timm.data.config import resolve_data_config
+from torch import Tensor, nn
 
 
 def build(
@@ -24,18 +45,16 @@ def build(
     tag, pretrained
         The tag whose preprocessing (and weights) are meant, and whether to download them.
     pooling : str
-        See `cer_fusion.backbones.timm_encoder.Pooling`.
+        See `cer_fusion.backbones.zoo.timm_model.Pooling`.
     img_size : int, optional
         Side of the input in pixels; the model's own when not given.
     crop_pct, interpolation : optional
         Other than the model's own.
     """
-    from cer_fusion.backbones import timm_encoder as t
-
     name, _, own = target.partition(".")
-    trunk = t.build_trunk(name, tag=tag or own or None, pretrained=pretrained, img_size=img_size)
-    module = t.encoder_of(trunk, pooling)
-    transform = t.data_config(trunk, img_size=img_size, crop_pct=crop_pct, interpolation=interpolation)
+    trunk = build_trunk(name, tag=tag or own or None, pretrained=pretrained, img_size=img_size)
+    module = encoder_of(trunk, pooling)
+    transform = data_config(trunk, img_size=img_size, crop_pct=crop_pct, interpolation=interpolation)
     return Encoder(
         architecture=f"timm:{name}",
         module=module,
@@ -43,16 +62,14 @@ def build(
         blocks={module.block: module.width()},
         transform=transform,
         options={"img_size": transform.size_px, "pooling": pooling},
-        foreign_heads=t.classifiers(trunk),
-        adapt=t.adapter(trunk),
+        foreign_heads=classifiers(trunk),
+        adapt=adapter(trunk),
     )
 
 
 def tags(target: str) -> list[str]:
     """List timm's pretrained tags of the model."""
-    from cer_fusion.backbones import timm_encoder as t
-
-    return list(t.tags_of(target))
+    return list(tags_of(target))
 
 
 RECIPE = Recipe(
@@ -61,3 +78,194 @@ RECIPE = Recipe(
     build=build,
     tags=tags,
 )
+
+
+logger = logging.getLogger(__name__)
+
+Pooling = Literal["default", "token_mean", "mean_norm", "cls", "cls_mean"]
+"""What becomes of the output. "default": timm's own pooling for this model. For transformers: "token_mean": the mean of
+the patch tokens after the final norm; "mean_norm": the mean before it, normed afterwards (how MAE fine-tunes); "cls":
+the class token; "cls_mean": class token and token_mean, joined. Register tokens never count as patch tokens."""
+
+BLOCKS = {"default": "pooled"}
+"""Block name where it is not the pooling's own."""
+
+State = dict[str, Tensor]
+
+
+class TimmEncoder(nn.Module):
+    """A timm network without its classifier, pooled to one block."""
+
+    def __init__(self, trunk: nn.Module, pooling: Pooling) -> None:
+        super().__init__()
+        self.trunk: Any = trunk
+        self.pooling = pooling
+        self.block = BLOCKS.get(pooling, pooling)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """(b, 3, h, w) -> {block: (b, d)}."""
+        return {self.block: self.pooled(x)}
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Run the trunk and pool its output."""
+        if self.pooling in ("default", "mean_norm"):
+            out: Tensor = self.trunk(x)
+            return out
+        tokens = self.trunk.forward_features(x)  # (b, 3, h, w) -> (b, t, d)
+        if self.pooling == "cls":
+            return tokens[:, 0]  # type: ignore[no-any-return]
+        mean: Tensor = tokens[:, self.trunk.num_prefix_tokens :].mean(1)  # (b, t, d) -> (b, d)
+        return mean if self.pooling == "token_mean" else torch.cat([tokens[:, 0], mean], dim=1)
+
+    def width(self) -> int:
+        """Return d."""
+        if self.pooling == "default":
+            return int(getattr(self.trunk, "head_hidden_size", None) or self.trunk.num_features)
+        return int(self.trunk.num_features) * (2 if self.pooling == "cls_mean" else 1)
+
+
+def encoder_of(trunk: nn.Module, pooling: str) -> TimmEncoder:
+    """Wrap a trunk, checking that it has the tokens that `pooling` speaks of."""
+    known = get_args(Pooling)
+    if pooling not in known:
+        raise OptionError(f"pooling must be one of {', '.join(known)}, however: {pooling=}{nearest(pooling, known)}")
+    if pooling != "default" and not (hasattr(trunk, "num_prefix_tokens") and hasattr(trunk, "patch_embed")):
+        raise OptionError(f"pooling={pooling!r} needs a transformer with tokens; {type(trunk).__name__} has none")
+    if pooling in ("cls", "cls_mean") and getattr(trunk, "cls_token", None) is None:
+        raise OptionError(f"pooling={pooling!r} needs a class token; this {type(trunk).__name__} has none")
+    if pooling == "mean_norm":
+        pool_before_norm(trunk)
+    return TimmEncoder(trunk, pooling)  # type: ignore[arg-type]
+
+
+def pool_before_norm(trunk: Any) -> None:
+    """Make a ViT that norms and pools its class token pool its patch tokens and norm the mean, with the same norm."""
+    if not isinstance(trunk.norm, nn.Identity):
+        trunk.fc_norm, trunk.norm = trunk.norm, nn.Identity()
+    trunk.global_pool = "avg"
+
+
+def create_trunk(name: str, *, tag: str | None, pretrained: bool, **arguments: Any) -> nn.Module:
+    """Build a timm network without its classifier; with `pretrained`, download the tag's weights.
+
+    Raises
+    ------
+    WeightsError
+        If the weights cannot be had.
+    OptionError
+        If the model does not take one of the arguments.
+    """
+    full = f"{name}.{tag}" if tag else name
+    try:
+        trunk: nn.Module = timm.create_model(full, pretrained=pretrained, num_classes=0, **arguments)
+    except Exception as error:  # a boundary: hub, network and cache raise their own errors, and the text is kept
+        if pretrained:
+            raise WeightsError(
+                f"the pretrained weights of {full} could not be loaded: {type(error).__name__}: {error}\n"
+                f"  without a network, download them elsewhere and give the file: weights='model.safetensors'\n"
+                f"  or say that untrained weights are meant: weights='random'"
+            ) from error
+        if isinstance(error, TypeError | RuntimeError | ValueError | AssertionError):
+            raise OptionError(f"timm cannot build {full} with {arguments}: {error}") from error
+        raise
+    return trunk
+
+
+def build_trunk(
+    name: str, *, tag: str | None, pretrained: bool, img_size: int | None = None, **arguments: Any
+) -> nn.Module:
+    """Build a network for another input size; only one whose parameters depend on the size is told."""
+    check_model(name)
+    cfg = timm.get_pretrained_cfg(f"{name}.{tag}" if tag else name)
+    if img_size is not None and img_size < 1:
+        raise OptionError(f"img_size must be a positive image size in pixels, however: img_size={img_size}")
+    if img_size is not None and cfg is not None and cfg.fixed_input_size:
+        arguments["img_size"] = img_size
+    return create_trunk(name, tag=tag, pretrained=pretrained, **arguments)
+
+
+def data_config(
+    trunk: Any, *, img_size: int | None, crop_pct: float | None, interpolation: str | None = None
+) -> Transform:
+    """Read the evaluation transform off a timm network; equals ``timm.data.create_transform(**config)``."""
+    wanted = {"img_size": img_size, "crop_pct": crop_pct, "interpolation": interpolation}
+    config: dict[str, Any] = resolve_data_config(wanted, pretrained_cfg=trunk.pretrained_cfg)  # type: ignore[no-untyped-call]
+    channels, height, width = config["input_size"]
+    rules: Mapping[str, Any] = {"center": "shorter", "squash": "squash"}
+    if channels != 3 or height != width or config["crop_mode"] not in rules:
+        raise OptionError(
+            f"only square RGB inputs with crop mode center or squash are supported, however: "
+            f"input_size={config['input_size']}, crop_mode={config['crop_mode']}"
+        )
+    return Transform(
+        size_px=int(height),
+        resize=rules[config["crop_mode"]],
+        crop_pct=float(config["crop_pct"]),
+        interpolation=config["interpolation"],
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+    )
+
+
+def classifiers(trunk: Any) -> tuple[str, ...]:
+    """Name the classifier layers that a file of this architecture may hold."""
+    named = trunk.pretrained_cfg.get("classifier") or ()
+    return (named,) if isinstance(named, str) else tuple(named)
+
+
+def adapter(trunk: Any) -> Callable[[State], State]:
+    """Return what timm itself does to files of this architecture before loading them, on a state already opened.
+
+    It renames other code bases' parameters and resamples patch and position embeddings to another input size.
+    """
+    change = getattr(sys.modules[type(trunk).__module__], "checkpoint_filter_fn", None)
+
+    def adapt(state: State) -> State:
+        state = settle_norm(trunk, state)
+        if change is None:
+            return state
+        try:
+            return dict(change(state, trunk))
+        except Exception as error:  # a boundary: the caller reports how the unchanged state differs
+            logger.debug("timm's own conversion failed: %s: %s", type(error).__name__, error)
+            return state
+
+    return adapt
+
+
+def settle_norm(trunk: Any, state: State) -> State:
+    """Bring the final norm to the name under which this trunk's pooling has it, or say which pooling it belongs to."""
+    has = {name: bool(list(getattr(trunk, name, nn.Identity()).parameters())) for name in ("norm", "fc_norm")}
+    if has["fc_norm"] and not has["norm"] and "norm.weight" in state and "fc_norm.weight" not in state:
+        return {key.replace("norm.", "fc_norm.") if key.startswith("norm.") else key: v for key, v in state.items()}
+    if has["norm"] and not has["fc_norm"] and "fc_norm.weight" in state and "norm.weight" not in state:
+        raise CheckpointError(
+            "the weights were trained to pool the tokens before the final norm (they have fc_norm, not norm)\n"
+            "  ask for that pooling: pooling='mean_norm'"
+        )
+    return state
+
+
+def tags_of(name: str) -> Sequence[str]:
+    """List a timm model's pretrained tags, the one in the name or else the default one first.
+
+    Raises
+    ------
+    UnknownBackboneError
+        If timm has no such model, or the model no such tag.
+    """
+    model, _, own = name.partition(".")
+    check_model(model)
+    found = [full.partition(".")[2] for full in timm.list_pretrained(f"{model}.*")]
+    if own and own not in found:
+        has = f"it has {listed(map(repr, found), count=6)}" if found else "it has none"
+        raise UnknownBackboneError(f"timm's {model} has no pretrained tag {own!r}; {has}{nearest(own, found)}")
+    cfg = timm.get_pretrained_cfg(model)
+    first = own or (cfg.tag if cfg is not None else "")
+    return sorted(found, key=lambda tag: (tag != first, tag))
+
+
+def check_model(name: str) -> None:
+    """Refuse a name that timm does not know."""
+    if not timm.is_model(name):
+        raise UnknownBackboneError(f"timm {timm.__version__} has no model {name!r}{nearest(name, timm.list_models())}")

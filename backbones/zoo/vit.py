@@ -7,8 +7,9 @@ encoder. MAE's own fine-tuning averages before that norm: ``pooling="mean_norm"`
 
 from __future__ import annotations
 
-from cer_fusion.backbones.encoder import Encoder, Recipe
 from cer_fusion.backbones.errors import OptionError, nearest
+from cer_fusion.backbones.recipes import Encoder, Recipe
+from cer_fusion.backbones.zoo import timm_model as t
 
 MODEL = "vit_base_patch16_224"
 POOLINGS = ("token_mean", "mean_norm", "cls")
@@ -38,8 +39,6 @@ def build(
     crop_pct : float
         timm crops the centre 0.9 of ImageNet pictures; faces come cropped already, and the paper feeds them whole.
     """
-    from cer_fusion.backbones import timm_encoder as t
-
     if pooling not in POOLINGS:
         known = ", ".join(POOLINGS)
         raise OptionError(f"pooling must be one of {known}, however: {pooling=}{nearest(pooling, POOLINGS)}")
@@ -61,13 +60,13 @@ def build(
 
 def tags(_: str) -> list[str]:
     """List timm's pretrained tags of ViT-B/16."""
-    from cer_fusion.backbones import timm_encoder as t
-
     return list(t.tags_of(MODEL))
 
 
 RECIPE = Recipe(
     name="vit",
+    title="ViT-B/16",
+    variants=({}, {"pooling": "mean_norm"}),
     note="ViT-B/16; mean of the output patch tokens. MAE weights: ImageNet-1K without labels, CC-BY-NC 4.0.",
     build=build,
     blocks={"token_mean": 768},

@@ -12,7 +12,7 @@ from cer_fusion.commands.outputs import check_outputs
 
 if TYPE_CHECKING:
     from cer_fusion.backbones import CheckpointInfo
-    from cer_fusion.backbones.candidates import Candidate
+    from cer_fusion.backbones.weights.inspection import Candidate
 
 
 _SHOWN = 8
@@ -87,7 +87,7 @@ def inspect(
 
 def _converted(checkpoint: Path, target: Path, overwrite: bool) -> tuple[CheckpointInfo, dict[str, Any]]:
     """Write the same weights as clean safetensors; what the checkpoint is, and what was written."""
-    from cer_fusion.backbones.converting import convert_checkpoint
+    from cer_fusion.backbones.weights.converting import convert_checkpoint
     from cer_fusion.featstore.rows.files import write_output
 
     made = convert_checkpoint(checkpoint)

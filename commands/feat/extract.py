@@ -173,7 +173,7 @@ def _device(device: str, backbone: str) -> str:
     if device != "auto" or not number.isdecimal():
         return device
     if backbone.startswith("onnx:"):
-        from cer_fusion.backbones.onnx_session import build_has_cuda
+        from cer_fusion.backbones.zoo.onnx_model import build_has_cuda
 
         if not build_has_cuda():  # torch's GPUs are none of an onnxruntime that knows only the CPU
             return device

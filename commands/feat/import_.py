@@ -180,7 +180,7 @@ def _read_torch(path: Path, *, names: Path | None, rows_keys: Sequence[str], nam
 
 def _opened(path: Path) -> Any:
     """What the file holds: tensors (or records of tensors), containers, numbers, text."""
-    from cer_fusion.backbones.checkpoint import read_safetensors, read_torch, sniff
+    from cer_fusion.backbones.weights.checkpoint import read_safetensors, read_torch, sniff
 
     form = sniff(path)
     if form == "safetensors":
@@ -203,7 +203,7 @@ def _sorted_out(content: Any) -> tuple[dict[str, npt.NDArray[Any]], dict[str, li
 
 def _as_array(value: Any) -> npt.NDArray[Any] | None:
     import torch
-    from cer_fusion.backbones.unpickle import ArrayRecord, TensorRecord
+    from cer_fusion.backbones.weights.unpickle import ArrayRecord, TensorRecord
 
     tensor = value.tensor() if isinstance(value, TensorRecord | ArrayRecord) else value
     if not isinstance(tensor, torch.Tensor):

@@ -304,7 +304,7 @@ def _answering(run: Path, store: Path, weights: Sequence[str], device: str) -> A
     FeatstoreError, BackbonesError, FusionError
         If a feature is not there any more, its weights are others, or the head is damaged.
     """
-    from cer_fusion.backbones.recreating import recreate
+    from cer_fusion.backbones.making import recreate
     from cer_fusion.fusion import load_head, read_head_info
 
     folder = head_folder(run)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cer_fusion.backbones.candidates import encoder_of
+from cer_fusion.backbones.weights.inspection import encoder_of
 from torch import Tensor
 
 State = dict[str, Tensor]

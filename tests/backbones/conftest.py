@@ -13,7 +13,7 @@ import pytest
 import torch
 from cer_fusion import backbones
 from cer_fusion.backbones import Backbone
-from cer_fusion.backbones.manet import MANet
+from cer_fusion.backbones.zoo.manet import MANet
 from PIL import Image
 from torch import Tensor
 

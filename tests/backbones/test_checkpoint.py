@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from cer_fusion.backbones import CheckpointError, load_state
-from cer_fusion.backbones.checkpoint import open_checkpoint
+from cer_fusion.backbones.weights.checkpoint import open_checkpoint
 from safetensors.torch import save_file
 from torch import Tensor, nn
 

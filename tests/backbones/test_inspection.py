@@ -10,8 +10,8 @@ import pytest
 import torch
 from cer_fusion import backbones
 from cer_fusion.backbones import CheckpointError, CheckpointInfo, inspect_checkpoint
-from cer_fusion.backbones.candidates import Candidate
-from cer_fusion.backbones.fitting import CHILDREN
+from cer_fusion.backbones.weights.fit import CHILDREN
+from cer_fusion.backbones.weights.inspection import Candidate
 from torch import nn
 
 from tests.backbones.checkpoint_files import (

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cer_fusion.backbones.manet import MANet, quadrants
-from cer_fusion.backbones.manet_blocks import (
+from cer_fusion.backbones.zoo.manet import (
     AttentionBlock,
     BasicBlock,
     ChannelGate,
+    MANet,
     MulScaleBlock,
     SpatialGate,
+    quadrants,
     sigmoid,
 )
 from torch import Tensor, nn

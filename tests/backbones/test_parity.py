@@ -120,7 +120,7 @@ def odd_pictures(encode: Encode) -> dict[str, bytes]:
 
 def reference_of(name: str) -> tuple[Any, Transform]:
     """The cited reference transform, and ours."""
-    from cer_fusion.backbones.timm_encoder import data_config
+    from cer_fusion.backbones.zoo.timm_model import data_config
 
     if name == "manet":
         squash = Transform(size_px=224, resize="squash", interpolation="bilinear")

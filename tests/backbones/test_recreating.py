@@ -12,7 +12,7 @@ import pytest
 import torch
 from cer_fusion import backbones
 from cer_fusion.backbones import Backbone, OptionError, WeightsError
-from cer_fusion.backbones.recreating import recreate
+from cer_fusion.backbones.making import recreate
 from safetensors.torch import save_file
 
 from tests.backbones.conftest import RECIPE, write_onnx

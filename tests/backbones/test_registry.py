@@ -22,7 +22,8 @@ def test_the_public_names_are_sorted_and_there() -> None:
 
 def test_reading_the_catalogue_imports_neither_torch_nor_timm() -> None:
     code = (
-        "import sys, backbones; backbones.names(); backbones.catalogue(); backbones.PictureError; "
+        "import sys; from cer_fusion import backbones; "
+        "backbones.names(); backbones.catalogue(); backbones.PictureError; "
         "print(sorted({'torch', 'timm', 'onnxruntime', 'torchvision'} & set(sys.modules)))"
     )
     root = Path(backbones.__file__).parents[1]

@@ -106,7 +106,7 @@ def test_a_convolutional_network_takes_any_input_size() -> None:
 
 
 def test_stochastic_depth_is_settable_and_no_part_of_the_identity() -> None:
-    from cer_fusion.backbones.registry import recipe_of
+    from cer_fusion.backbones.recipes import recipe_of
 
     def rates(drop_path: float) -> list[float]:
         with torch.device("meta"):

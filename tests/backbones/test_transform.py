@@ -38,7 +38,7 @@ def test_manet_sees_what_its_public_test_transform_yields(pictures: list[Image.I
 def test_a_timm_model_sees_what_timms_own_transform_yields(
     name: str, pictures: list[Image.Image], encode: Encode
 ) -> None:
-    from cer_fusion.backbones.timm_encoder import data_config
+    from cer_fusion.backbones.zoo.timm_model import data_config
 
     with torch.device("meta"):
         trunk = timm.create_model(name)
@@ -54,7 +54,7 @@ def test_a_timm_model_sees_what_timms_own_transform_yields(
 def test_changed_sizes_and_crops_still_equal_timms(
     changes: dict[str, object], pictures: list[Image.Image], encode: Encode
 ) -> None:
-    from cer_fusion.backbones.timm_encoder import data_config
+    from cer_fusion.backbones.zoo.timm_model import data_config
 
     with torch.device("meta"):
         trunk = timm.create_model("resnet50.a1_in1k")

@@ -37,7 +37,7 @@ def write_checkpoints(folder: Path) -> None:
     """Random weights under the names of those that the page starts from."""
     import timm
     import torch
-    from cer_fusion.backbones.manet import MANet
+    from cer_fusion.backbones.zoo.manet import MANet
 
     torch.save({"state_dict": MANet(7).state_dict()}, folder / "ms_celeb.pth.tar")
     torch.save(timm.create_model("test_resnet").state_dict(), folder / "fer2013.pth")

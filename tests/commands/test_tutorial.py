@@ -45,7 +45,7 @@ def pattern(printed: str) -> str:
 
 @pytest.mark.slow
 def test_every_command_of_the_page_runs_and_prints_what_the_page_says(run, detector, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("cer_fusion.backbones.manet.SIZE_PX", 64)
+    monkeypatch.setattr("cer_fusion.backbones.zoo.manet.SIZE_PX", 64)
     write_datasets(tmp_path)
     write_checkpoints(tmp_path)
     write_challenge(tmp_path)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from cer_fusion.backbones import CheckpointError, inspect_checkpoint, load_state
-from cer_fusion.backbones.checkpoint import open_checkpoint
+from cer_fusion.backbones.weights.checkpoint import open_checkpoint
 from safetensors.torch import save_file
 
 from tests.backbones.test_checkpoint import like_manet, same, small

@@ -19,7 +19,7 @@ from cer_fusion.backbones import (
     TooManyErrors,
     load_state,
 )  # fmt: skip
-from cer_fusion.backbones.device_memory import DeviceMemoryError
+from cer_fusion.backbones.backbone import DeviceMemoryError
 from cer_fusion.backbones.finetuning import training as training_module
 
 from tests.backbones.finetuning.conftest import CLASSES, TINY, examples, face, network

@@ -1,15 +1,15 @@
-"""The card beside a weights file: what fine-tuning, or whoever knows, wrote down about it."""
+"""What identifies weights: the digest of their tensors, and the card beside a file that names it."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cer_fusion.backbones.errors import CardError, CheckpointError
 from cer_fusion.backbones.sealed import read_sealed, write_sealed
-from cer_fusion.backbones.weights import digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,3 +79,39 @@ def _read(place: Path) -> dict[str, Any]:
     if not isinstance(card, dict):
         raise CheckpointError(f"the card beside the weights holds no JSON object: {place}")
     return {"format": card["format"], **read_card(place)} if "format" in card else card
+
+
+def digest(state: Mapping[str, Tensor], *, leave_out: Sequence[str] = ()) -> str:
+    """Identify tensors by their values, whatever file they came in.
+
+    Parameters
+    ----------
+    state : dict of Tensor
+        Any device, any order.
+    leave_out : sequence of str
+        Layers that do not count. A batch norm's step counter never does: it changes no output.
+
+    Returns
+    -------
+    str
+        sha256, 64 hex digits, over (name, dtype, shape, little-endian bytes), sorted by name.
+    """
+    import torch
+
+    total = hashlib.sha256()
+    for name in sorted(state):
+        if under(name, leave_out) or name.endswith("num_batches_tracked"):
+            continue
+        tensor = state[name].detach().cpu().contiguous()
+        total.update(f"{name}|{str(tensor.dtype).removeprefix('torch.')}|{list(tensor.shape)}|".encode())
+        if tensor.numel():
+            flat = tensor.reshape(-1)
+            if flat.stride(0) != 1:  # one element, repeated: contiguous in name only
+                flat = flat.clone(memory_format=torch.contiguous_format)
+            total.update(flat.view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def under(key: str, layers: Iterable[str]) -> bool:
+    """Tell whether a tensor belongs to one of the layers."""
+    return any(key == layer or key.startswith(f"{layer}.") for layer in layers)

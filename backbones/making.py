@@ -1,7 +1,9 @@
-"""A backbone made again from what its rows' identity says, to embed more pictures exactly as those were."""
+"""Making a backbone by its name, or again from what its rows' identity says."""
 
 from __future__ import annotations
 
+import inspect
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +11,69 @@ from typing import Any
 
 from cer_fusion.backbones.backbone import Backbone
 from cer_fusion.backbones.errors import OptionError, WeightsError
-from cer_fusion.backbones.registry import create, options_of
+from cer_fusion.backbones.recipes import Encoder, check_options, options_of, recipe_of
+from cer_fusion.backbones.weights.fit import choose_source, put
+
+logger = logging.getLogger(__name__)
+
+
+def create(
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    precision: str = "float32",
+    **options: Any,
+) -> Backbone:
+    """Make a backbone.
+
+    Parameters
+    ----------
+    name : str
+        One of `names()`, ``timm:<name>`` or ``onnx:<file>``.
+    weights : str or Path, optional
+        A pretrained tag, "pretrained" for the default one, a file (safetensors, .pth, .pth.tar), or "random".
+        Nothing stands in for what was asked.
+    seed : int
+        What random weights are drawn from.
+    device : str
+        "cpu", "cuda", "cuda:1", "mps", or "auto", which logs its choice.
+    precision : "float32", "bfloat16" or "float16"
+        What the network computes in; rows are float32 always.
+    **options
+        The backbone's own: `options_of(name)` lists them with their defaults.
+
+    Raises
+    ------
+    UnknownBackboneError, OptionError, WeightsError, CheckpointError, DeviceError, MissingExtraError
+    """
+    recipe, target = recipe_of(name)
+    check_options(name, options)
+    given: dict[str, Any] = {"target": target, "device": device, "precision": precision}
+    accepted = inspect.signature(recipe.build).parameters
+    given = {key: value for key, value in given.items() if key in accepted}
+    if "tag" not in accepted:
+        if weights is not None:
+            raise WeightsError(f"{name!r} is network and weights in one file; weights={str(weights)!r} is not for it")
+        finished = recipe.build(**given, **options)
+        assert isinstance(finished, Backbone)
+        return finished
+
+    import torch
+    from cer_fusion.backbones.torch_backbone import TorchBackbone, choose_device
+    from cer_fusion.backbones.weights.checkpoint import open_checkpoint
+
+    device = choose_device(device)
+    source = choose_source(recipe, target, weights, seed)
+    with torch.random.fork_rng(devices=[]):  # random weights depend on the seed alone, and leave the caller's state
+        torch.manual_seed(seed)
+        encoder = recipe.build(tag=source.tag, pretrained=source.kind == "pretrained", **given, **options)
+    assert isinstance(encoder, Encoder)
+    if source.path is not None:
+        put(encoder, open_checkpoint(source.path))
+    logger.info("%s: weights %s", name, source.label)
+    return TorchBackbone(name, encoder, source, device=device, precision=precision)
 
 
 def recreate(

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cer_fusion.backbones.checkpoint import open_checkpoint
 from cer_fusion.backbones.errors import CheckpointError
-from cer_fusion.backbones.inspection import CheckpointInfo, described, public_names
-from cer_fusion.backbones.weights import digest
+from cer_fusion.backbones.weights.card import digest
+from cer_fusion.backbones.weights.checkpoint import open_checkpoint
+from cer_fusion.backbones.weights.inspection import CheckpointInfo, described, public_names
 
 if TYPE_CHECKING:
     from torch import Tensor

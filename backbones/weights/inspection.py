@@ -1,0 +1,444 @@
+"""Saying what a weights file is, without running code from it and without knowing where it came from."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cer_fusion.backbones.errors import CardError, CheckpointError, OptionError, listed
+from cer_fusion.backbones.recipes import Encoder, names, options_of, recipe_of
+from cer_fusion.backbones.weights.card import card_beside, digest
+from cer_fusion.backbones.weights.checkpoint import Checkpoint, State, open_checkpoint
+from cer_fusion.backbones.weights.fit import Fit, by_name, fit, in_heads
+from cer_fusion.backbones.zoo.manet import BOTH_FLOWS, Flow, flow_in
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+HEAD_NAMES = ("fc_1", "fc_2", "fc", "head", "head.fc", "classifier", "head_drop")
+"""What classifiers are called, in timm and in the public checkpoints."""
+
+FOREIGN_HEAD = 100
+"""From this width on, MA-Net's heads are those of a face recogniser (MS-Celeb-1M: 12666) and of no further use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointInfo:
+    """What `inspect_checkpoint` found."""
+
+    path: str
+    """The file."""
+    form: str
+    """"safetensors", "torch zip" or "torch legacy"."""
+    opened_by: str
+    """Which reader opened it: "safetensors" or "stub unpickler"."""
+    entry: str | None
+    """Key of the file's dictionary that held the weights."""
+    prefix: str
+    """What was stripped from every name, or from those of the network where a wrapper holds more."""
+    tensors: int
+    """How many tensors it holds."""
+    parameters: int
+    """How many numbers they hold."""
+    dtypes: tuple[str, ...]
+    """Element types."""
+    heads: dict[str, int]
+    """Classifier layer -> number of classes."""
+    fits: str | None
+    """Name of the backbone that takes it; None where none of those tried does."""
+    candidates: tuple[Candidate, ...]
+    """Backbones that it fits or resembles, the best first, with what each lacks."""
+    looks_like: str
+    """The architecture in words, as far as names and shapes tell."""
+    digest: str
+    """Identity of the tensors in their public names, heads included; a converted file has the same."""
+    extras: dict[str, str]
+    """What lies beside the weights."""
+    code: tuple[str, ...]
+    """Code that the file names; none of it was run."""
+    advice: str
+    """How to use it in Python."""
+    commands: tuple[str, ...]
+    """How to use it on the command line; several where the file leaves a choice."""
+    notes: tuple[str, ...]
+    """What to know before choosing."""
+    trained: dict[str, Any] | None = None
+    """What the card of fine-tuning beside the file says: backbone, options, classes in order, recipe, best epoch."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, ready for JSON."""
+        return asdict(self)
+
+
+def inspect_checkpoint(path: str | Path) -> CheckpointInfo:
+    """Open a weights file safely and say what it is.
+
+    Raises
+    ------
+    CheckpointError
+        If it holds no dictionary of tensors.
+    """
+    return described(open_checkpoint(path))
+
+
+def described(opened: Checkpoint) -> CheckpointInfo:
+    """Say what an opened file is; see `inspect_checkpoint`."""
+    trained, flow, about_card = _card_of(opened)
+    tuned = (trained["backbone"],) if trained and ":" in trained["backbone"] else ()
+    found = candidates(opened.state, also=(*tuned, *timm_names(opened.state)))
+    best = found[0] if found and found[0].fits else None
+    prefix = best.prefix if best else ""
+    state = public_names(opened.state, prefix)
+    heads = head_widths(state)
+    path = opened.path
+    options = _options(best, heads, trained) if best else {}
+    return CheckpointInfo(
+        path=str(path),
+        form=opened.form,
+        opened_by=opened.opened_by,
+        entry=opened.entry,
+        prefix=opened.prefix + prefix,
+        tensors=len(state),
+        parameters=sum(tensor.numel() for tensor in state.values()),
+        dtypes=tuple(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()})),
+        heads=heads,
+        fits=best.backbone if best else None,
+        candidates=tuple(found),
+        looks_like=looks_like(state, found),
+        digest=digest(state),
+        extras=opened.extras,
+        code=opened.stubs,
+        advice=_advice(best, options, path.name),
+        commands=_commands(best, options, path, flow),
+        notes=(*_notes(best, options, flow), *_alternatives(found), *about_card),
+        trained=trained,
+    )
+
+
+def public_names(state: Mapping[str, Tensor], prefix: str) -> State:
+    """Strip what the network's names begin with; what lies beside keeps its name, and no tensor is dropped."""
+    renamed = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return renamed if len(renamed) == len(state) else dict(state)
+
+
+def head_widths(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Find the classifiers: layer -> number of classes."""
+    found = {}
+    for key, tensor in state.items():
+        layer, _, kind = key.rpartition(".")
+        if kind == "weight" and layer in HEAD_NAMES and tensor.ndim == 2:
+            found[layer] = int(tensor.shape[0])
+    return found
+
+
+def _card_of(opened: Checkpoint) -> tuple[dict[str, Any] | None, Flow | None, tuple[str, ...]]:
+    """Read the card beside the file: what was trained, the flow, and what there is to say about another file's card."""
+    try:
+        card = card_beside(opened.path, opened.state)
+        if card is None:
+            return None, None, ()
+        return _trained(card), flow_in(card, opened.path), ()
+    except (CheckpointError, CardError) as error:
+        return None, None, (str(error),)
+    except (KeyError, TypeError) as error:
+        return None, None, (f"the card beside the weights is none of fine-tuning's: {error!r} is amiss",)
+
+
+def _trained(card: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Take from fine-tuning's card what a user of the weights wants to know; None for one written by hand."""
+    if "format" not in card:
+        return None
+    return {
+        **{key: card[key] for key in ("backbone", "options", "classes")},
+        "recipe": card["recipe"]["name"],
+        "best": {key: card["best"][key] for key in ("epoch", "valid_accuracy", "valid_macro_f1")},
+    }
+
+
+def _options(best: Candidate, heads: Mapping[str, int], trained: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Collect what `create` must be told to take the file, and what it was trained with where a card says so."""
+    options = dict(best.options)
+    widths = {heads[layer] for layer in ("fc_1", "fc_2") if layer in heads}
+    if best.backbone == "manet" and widths != {7}:
+        is_kept = len(widths) == 1 and max(widths) < FOREIGN_HEAD
+        options |= {"num_classes": max(widths)} if is_kept else {"replace_heads": True}
+    if trained and trained["backbone"] == best.backbone:
+        usual = {**options_of(best.backbone), "flow": trained["options"].get("flow")}  # the flow is told by itself
+        options |= {key: value for key, value in trained["options"].items() if usual.get(key) != value}
+    return options
+
+
+def _advice(best: Candidate | None, options: Mapping[str, Any], name: str) -> str:
+    """Say how the file is used in Python."""
+    if best is None:
+        return f"none of the named backbones takes it; try create('timm:<name>', weights='{name}')"
+    told = "".join(f", {key}={value!r}" for key, value in options.items())
+    return f"create({best.backbone!r}, weights={name!r}{told})"
+
+
+def _commands(best: Candidate | None, options: Mapping[str, Any], path: Path, flow: str | None) -> tuple[str, ...]:
+    """Say how the file is used on the command line, once for each choice that it leaves."""
+    if best is None:
+        return ()
+    words = ["cer-feat", "extract", "--backbone", best.backbone, "--weights", str(path), "--data", "MANIFEST"]
+    choices: list[dict[str, str]] = [{}]
+    if best.backbone == "manet":
+        choices = [{"flow": each} for each in ((flow,) if flow else ("legacy", "bidirectional"))]
+    told = {key: value if isinstance(value, str) else json.dumps(value) for key, value in options.items()}
+    return tuple(
+        shlex.join([*words, *(word for key, value in (choice | told).items() for word in ("-O", f"{key}={value}"))])
+        for choice in choices
+    )
+
+
+def _notes(best: Candidate | None, options: Mapping[str, Any], flow: str | None) -> tuple[str, ...]:
+    """Say what the file leaves open, and what loading it does."""
+    if best is None:
+        return ()
+    notes = []
+    if best.backbone == "manet":
+        notes.append(f"flow={flow}, says the card.json beside the file" if flow else BOTH_FLOWS)
+        if "replace_heads" in options:
+            notes.append(
+                "its heads cannot be kept (of another task, of two widths, or none): new, untrained ones are put there"
+            )
+    if best.is_adapted:
+        notes.append("names or position embeddings are changed while loading, as timm does")
+    if best.left_out:
+        notes.append(f"loading leaves out {len(best.left_out)} tensors that no block depends on")
+    return tuple(notes)
+
+
+def _alternatives(found: Sequence[Candidate]) -> list[str]:
+    """Say with which other options, or as which other backbone, the file can be used as well."""
+    others = [each for each in found[1:] if each.fits]
+    return [
+        " ".join(["it fits as well:", each.backbone, *(f"-O {key}={value}" for key, value in each.options.items())])
+        for each in others
+    ]
+
+
+VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
+    "vit": ({}, {"pooling": "mean_norm"}),
+    "resnet50": ({}, {"tap": "proj512"}),
+}
+"""Options that change which tensors a backbone needs; the first that fits is the one to use."""
+
+RESEMBLES = 0.3
+"""A backbone is worth naming when the file has at least this share of its tensors."""
+
+SHOWN = 3
+"""How many of the names that are amiss a candidate keeps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One backbone, and how the file meets it."""
+
+    backbone: str
+    """What `create` takes."""
+    options: dict[str, Any]
+    """Options under which it was tried, where they are not the defaults."""
+    fits: bool
+    """Whether `create` takes the file (classifiers of another width aside)."""
+    expected: int
+    """How many tensors the backbone has."""
+    missing: int
+    """How many of them the file lacks."""
+    unexpected: int
+    """How many the file has and the backbone does not."""
+    misshapen: int
+    """How many have another shape."""
+    first: tuple[str, ...]
+    """The first few of all these, in words."""
+    left_out: tuple[str, ...]
+    """Names in the file that no block of this backbone depends on."""
+    prefix: str
+    """What the names that are taken begin with, where others do not."""
+    is_adapted: bool
+    """Whether names or position embeddings are changed to fit."""
+    refusal: str | None
+    """What the backbone says against the file, beyond names and shapes."""
+
+    @property
+    def share(self) -> float:
+        """Share of the backbone's tensors that the file has in the right shape."""
+        return 1 - (self.missing + self.misshapen) / self.expected
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, ready for JSON."""
+        return asdict(self)
+
+
+def candidates(state: Mapping[str, Tensor], also: tuple[str, ...] = ()) -> list[Candidate]:
+    """Try the backbones that have names of their own, then those in `also` until one fits; what fits comes first.
+
+    Backbones that the file hardly resembles are not listed.
+    """
+    found = [candidate(state, name, number) for name in names() for number in range(len(recipe_of(name)[0].variants))]
+    for name in also:
+        if any(each.fits for each in found):
+            break
+        if encoder_of(name) is not None:
+            found.append(candidate(state, name))
+    worth = [each for each in found if each.fits or each.share >= RESEMBLES]
+    return sorted(worth, key=lambda each: (not each.fits, each.missing + each.unexpected + each.misshapen))
+
+
+def candidate(state: Mapping[str, Tensor], name: str, variant: int = 0) -> Candidate:
+    """Try one backbone, under one of its recipe's variants."""
+    encoder = encoder_of(name, variant)
+    assert encoder is not None
+    refusal = None
+    try:
+        reading = fit(encoder, state)
+    except CheckpointError as error:  # several parts fit
+        reading, refusal = Fit(state={}, faults=()), str(error)
+    amiss = [fault for fault in reading.faults if fault not in in_heads(encoder, reading.faults)]
+    missing = sum(fault.endswith(" is missing") for fault in amiss)
+    unexpected = sum(fault.endswith(" is left over") for fault in amiss)
+    refusal = refusal or (reading.refusal if amiss else None)
+    return Candidate(
+        backbone=name,
+        options=dict(recipe_of(name)[0].variants[variant]),
+        fits=not amiss and refusal is None,
+        expected=len(encoder.trunk.state_dict()),
+        missing=missing,
+        unexpected=unexpected,
+        misshapen=len(amiss) - missing - unexpected,
+        first=tuple(amiss[:SHOWN]),
+        left_out=reading.left_out,
+        prefix=reading.prefix,
+        is_adapted=reading.is_adapted,
+        refusal=refusal,
+    )
+
+
+@lru_cache(maxsize=32)
+def encoder_of(name: str, variant: int = 0) -> Encoder | None:
+    """Build a backbone's network on no device; None where the library cannot do that."""
+    import timm  # noqa: F401  # out of the context below: importing it computes, which old PyTorch cannot in there
+    import torch
+
+    recipe, target = recipe_of(name)
+    given = {"target": target} if target else {}
+    try:
+        with torch.device("meta"):
+            built = recipe.build(tag=None, pretrained=False, **given, **recipe.variants[variant])
+    except OptionError:
+        return None
+    return built if isinstance(built, Encoder) else None
+
+
+VIT_SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge", 1408: "giant"}
+"""Width of the tokens -> the word in timm's names."""
+
+RESNETS = {
+    ("2, 2, 2, 2", False): "resnet18",
+    ("3, 4, 6, 3", False): "resnet34",
+    ("2, 2, 2, 2", True): "resnet26",
+    ("3, 4, 6, 3", True): "resnet50",
+    ("3, 4, 23, 3", True): "resnet101",
+    ("3, 8, 36, 3", True): "resnet152",
+}
+"""Blocks in the four stages, and whether they are bottlenecks -> timm's name."""
+
+CONVNEXTS = {40: "atto", 48: "femto", 64: "pico", 80: "nano", 96: "tiny", 128: "base", 192: "large"}
+"""Channels of the stem -> the word in timm's names; "small" has tiny's stem and more blocks."""
+
+MOBILE = {
+    16: ("mobilenetv3_small_100", "mobilenetv3_large_100"),
+    24: ("tf_efficientnetv2_s",),
+    32: ("efficientnet_b0", "efficientnet_lite0", "efficientnet_b2", "mobilenetv2_100", "tf_efficientnetv2_b0"),
+    40: ("efficientnet_b3",),
+}
+"""Channels of the stem -> networks that faces are often embedded with."""
+
+TRIED = 6
+"""How many ViTs of one size are worth trying."""
+
+
+def looks_like(state: Mapping[str, Tensor], found: Sequence[Candidate] | None = None) -> str:
+    """Name the family of a network from its parameters' names, in a few words; `found` saves trying the backbones."""
+    for each in candidates(state) if found is None else found:
+        if each.fits and (title := recipe_of(each.backbone)[0].title):
+            return title
+    state = by_name(state)
+    if _is_vit(state):
+        width, _, _, patch = state["patch_embed.proj.weight"].shape
+        return f"a ViT of width {width}, depth {count_of(state, 'blocks')}, patch {patch}"
+    if "layer4.0.conv1.weight" in state:
+        depths = [count_of(state, f"layer{stage}") for stage in range(1, 5)]
+        return f"a ResNet with {depths} blocks{' (bottleneck)' if 'layer4.0.conv3.weight' in state else ''}"
+    if "layer3_1_p1.0.conv1.weight" in state:
+        return "an MA-Net of another size"
+    if "conv_stem.weight" in state:
+        return "an EfficientNet or MobileNet of timm"
+    if any(key.startswith("stages.") for key in state):
+        return "a ConvNeXt or another network in stages"
+    return f"something unknown (first names: {listed(list(state)[:3])})"
+
+
+def timm_names(state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """List what timm may call the network: ``timm:resnet18``; the likeliest first, none where nothing is known."""
+    state = by_name(state)
+    if _is_vit(state):
+        found = _vits(state)
+    elif "layer4.0.conv1.weight" in state:
+        found = _resnets(state)
+    elif "conv_stem.weight" in state:
+        found = list(MOBILE.get(state["conv_stem.weight"].shape[:1].numel(), ()))
+    elif "stages.0.blocks.0.conv_dw.weight" in state and "stem.0.weight" in state and state["stem.0.weight"].ndim:
+        size = CONVNEXTS.get(int(state["stem.0.weight"].shape[0]))
+        found = [f"convnext_{size}", *(["convnext_small"] if size == "tiny" else [])] if size else []
+    else:
+        found = []
+    return tuple(f"timm:{name}" for name in found if _is_known(name))
+
+
+def count_of(state: Mapping[str, Tensor], layer: str) -> int:
+    """Count the numbered blocks of a layer."""
+    depth = layer.count(".") + 1
+    return len({key.split(".")[depth] for key in state if key.startswith(f"{layer}.")})
+
+
+def _is_vit(state: Mapping[str, Tensor]) -> bool:
+    return "pos_embed" in state and "patch_embed.proj.weight" in state and state["patch_embed.proj.weight"].ndim == 4
+
+
+def _vits(state: Mapping[str, Tensor]) -> list[str]:
+    """List the ViTs of the file's width and patch, those with its kind of layer scale and registers first."""
+    import timm
+
+    weight = state["patch_embed.proj.weight"]
+    size = VIT_SIZES.get(int(weight.shape[0]))
+    if size is None:
+        return []
+    has_scale, has_registers = "blocks.0.ls1.gamma" in state, "reg_token" in state or "register_tokens" in state
+    known = [name for kind in ("vit", "deit") for name in timm.list_models(f"{kind}_{size}_patch{weight.shape[-1]}_*")]
+
+    def unlike(name: str) -> tuple[bool, bool, int]:
+        return ("dino" in name) != has_scale, ("reg" in name) != has_registers, len(name)
+
+    return sorted(known, key=unlike)[:TRIED]
+
+
+def _resnets(state: Mapping[str, Tensor]) -> list[str]:
+    """Name the ResNet of these depths, with the plain stem or the deep one."""
+    depths = ", ".join(str(count_of(state, f"layer{stage}")) for stage in range(1, 5))
+    name = RESNETS.get((depths, "layer4.0.conv3.weight" in state))
+    if name is None:
+        return []
+    return [f"{name}d"] if "conv1.0.weight" in state else [name, f"{name}d"]
+
+
+def _is_known(name: str) -> bool:
+    import timm
+
+    return bool(timm.is_model(name))
