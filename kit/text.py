@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import re
+from collections import Counter
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
@@ -57,7 +58,8 @@ def read_cells(
         ]
     except csv.Error as problem:
         raise error(f"{path}:{reader.line_num + (1 if told else 0)}: {problem}") from None
-    meant = {_plain(name): name for name in known}
+    spelled = Counter(map(_plain, known))  # a title that two of them may be is left as it is
+    meant = {_plain(name): name for name in known if spelled[_plain(name)] == 1}
     rows[:1] = [(line, [meant.get(_plain(cell), cell) for cell in cells]) for line, cells in rows[:1]]
     width = max((len(cells) for _, cells in rows), default=0)
     empty = {at for at in range(width) if not any(cells[at : at + 1] not in ([], [""]) for _, cells in rows)}

@@ -48,9 +48,7 @@ _HEADS = {
     "tokens": "cer_fusion.fusion.heads.tokens:TokensHead",
     "tabm": "cer_fusion.fusion.heads.tabm:TabMHead",
 }
-_EXTRAS = {"lightgbm": "lightgbm", "catboost": "catboost"}  # heads whose library is an extra, and that library
 _FORMERLY = {"n_jobs": "threads"}  # what a setting was called, and is called
-_IN_PIECES = ("mlp", "linear", "gated", "bilinear", "tokens", "tabm")  # as their classes say; not imported to ask
 
 USUAL = ("mlp", "linear", "weighted", "late", "xgboost", "histgb")
 """One of each kind, which between them answer most questions in a minute: compared when nobody names any."""
@@ -126,12 +124,12 @@ def head_names() -> tuple[str, ...]:
 
 def installed_heads() -> tuple[str, ...]:
     """Return the names of the heads that can be used here: those whose library is there."""
-    return tuple(name for name in _HEADS if name not in _EXTRAS or find_spec(_EXTRAS[name]) is not None)
+    return tuple(name for name in _HEADS if all(find_spec(library) for library in head_class(name).needs))
 
 
 def heads_in_pieces() -> tuple[str, ...]:
     """Return the names of the heads that learn from rows that do not fit in memory (`JoinedRows`)."""
-    return _IN_PIECES
+    return tuple(name for name in _HEADS if head_class(name).learns_in_pieces)
 
 
 def head_class(name: str) -> type[Head]:

@@ -159,7 +159,7 @@ def test_ferplus_votes_are_written_for_the_samples_of_the_manifest(run, tmp_path
     ("command", "code", "message"),
     [
         (TINY.replace("test_vit", "test_vitt"), 1, "nearest: 'test_vit"),
-        (f"{TINY} --recipe papers", 1, "nearest: 'paper'"),
+        (f"{TINY} --recipe papers", 1, "did you mean 'paper'"),
         (f"{TINY} --set learning_rate=1", 1, "no field 'learning_rate'"),
         (f"{TINY} --set epochs", 2, "expected key=value"),
         (f"{TINY} --set epochs=0", 1, "epochs must be a whole number within 1..100000"),
