@@ -78,7 +78,9 @@ def main() -> None:
 
 def source_files(tree: Path) -> list[Path]:
     """Return the Python files that git keeps, without tests, benchmarks and documentation."""
-    listed = subprocess.run(["git", "ls-files", "-z", "*.py"], cwd=tree, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "*.py"], cwd=tree, capture_output=True, encoding="utf-8", check=True
+    )
     names = [name for name in listed.stdout.split("\0") if name and name.partition("/")[0] not in APART]
     return sorted(tree / name for name in names)
 
@@ -178,7 +180,7 @@ def recorded(tree: Path, python: str, home: str, main: str, command: list[str], 
     out = folder / "called.tsv"
     code = RECORDER.format(home=home, main=main)
     run = subprocess.run(
-        [python, "-c", code, str(tree), str(out), *command], cwd=folder, capture_output=True, text=True
+        [python, "-c", code, str(tree), str(out), *command], cwd=folder, capture_output=True, encoding="utf-8"
     )
     if run.returncode:
         sys.exit(f"{' '.join(command)} ended with {run.returncode}:\n{run.stderr}")

@@ -43,7 +43,7 @@ def read_table(path: Path) -> PublishedTable:
     ReportError
         Naming file and line, if it is no such table.
     """
-    return _as_percent(_parsed(path, read_cells(path, ReportError)))
+    return _as_percent(_parsed(path, read_cells(path, error=ReportError)))
 
 
 def _parsed(path: Path, lines: list[tuple[int, list[str]]]) -> PublishedTable:

@@ -162,7 +162,7 @@ def read_template(path: Path, challenge: Challenge) -> Template:
         Naming file and line: another header, a row that is no frame, a video the challenge does not have, a frame that
         stands twice, or an empty line between rows.
     """
-    lines = re.split("\r\n|\r|\n", read_text(path, SubmissionError))
+    lines = re.split("\r\n|\r|\n", read_text(path, error=SubmissionError))
     above = 1 if re.fullmatch(r'"?sep=.?"?[ \t]*', lines[0], re.IGNORECASE) else 0  # Excel's first line
     lines = [re.sub(r"[;\t|]", ",", line.replace('"', "")).strip() for line in lines[above:]]
     while lines and not lines[-1].strip(", "):

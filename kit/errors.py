@@ -1,21 +1,28 @@
-"""What all errors of these packages have in common, and words that error messages share.
+"""What every package's errors are made of.
 
-CerError
-├── OutputExistsError (FileExistsError)  the place of a result is taken, and nobody asked to replace it
-├── MissingExtraError (ImportError)      an optional library that is not installed
-├── WriteError (OSError)                 the file system refused a write
-└── DocumentError (ValueError)           a JSON document that is damaged, foreign, or of another version
-    └── NewerFormatError                 a document that a newer release wrote
+::
+
+    CerError                                the message as it was written, and what to do in it
+    ├── OutputExistsError (FileExistsError) the place of a result is taken, and nobody asked to replace it
+    ├── MissingExtraError (ImportError)     an optional library that is not installed
+    ├── DocumentError     (ValueError)      a JSON document that is damaged, foreign, or holds other values
+    │   ├── NewerFormatError                one that only a newer release reads
+    │   └── OlderFormatError                one that an older release wrote, and this one does not read
+    ├── TextError         (ValueError)      a text or table that cannot be read as it stands
+    └── WriteError        (OSError)         the file system refused a write
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
+
+_SHOWN = 12
+"""Known names beyond which a message does not list them all."""
 
 
 class CerError(Exception):
-    """Base of every error that this project raises on purpose; each package has its own below it."""
+    """Base of every error that is raised on purpose; its text is the message, whatever else the class is."""
 
     def __str__(self) -> str:
         """Return the message as it was written: `KeyError` would quote it, `OSError` look for a number and a name."""
@@ -27,36 +34,63 @@ class OutputExistsError(CerError, FileExistsError):
 
 
 class MissingExtraError(CerError, ImportError):
-    """An optional library that is not installed; the message says which extra brings it."""
-
-
-class WriteError(CerError, OSError):
-    """The file system refused a write; what was there before is there still."""
+    """An optional library that is not installed."""
 
 
 class DocumentError(CerError, ValueError):
-    """A JSON document that is damaged, foreign, or of another version."""
+    """A JSON document that is damaged, foreign, or holds values of another kind."""
 
 
 class NewerFormatError(DocumentError):
     """A document of a format version that only a newer release knows; never overwritten."""
 
 
+class OlderFormatError(DocumentError):
+    """A document of a format version that this release no longer reads."""
+
+
+class TextError(CerError, ValueError):
+    """A text or table that cannot be read as it stands; says the line."""
+
+
+class WriteError(CerError, OSError):
+    """The file system refused a write; what was there is as it was before."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Name the known words, those most like `word` first, for the end of an error message."""
-    names = [str(one) for one in known]
+    """Return the end of a message about an unknown name.
+
+    Letter case does not matter for nearness. Many known names are listed only where none is near.
+
+    Parameters
+    ----------
+    word : str
+    known : iterable of str
+        Listed in this order; a set in that of the alphabet.
+
+    Returns
+    -------
+    str
+        ``did you mean 'vit' or 'vits'? known: manet, vit, vits``, ``known: a, b, …`` or ``there are none yet``.
+    """
+    names = [str(name) for name in (sorted(known) if isinstance(known, Set) else dict.fromkeys(known))]
     if not names:
         return "there are none yet"
-    plain = {one.casefold(): one for one in names}
-    close = [plain[one] for one in difflib.get_close_matches(str(word).casefold(), list(plain), n=3, cutoff=0.5)]
-    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-    shown = sorted(names) if len(names) > 12 else names
-    return f"{hint}known: {', '.join(shown[:24])}{', …' if len(shown) > 24 else ''}"
+    lowered: dict[str, list[str]] = {}
+    for name in names:
+        lowered.setdefault(name.casefold(), []).append(name)
+    found = difflib.get_close_matches(str(word).casefold(), list(lowered), n=3, cutoff=0.5)
+    close = [name for one in found for name in lowered[one]][:3]
+    shown = "known: " + ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    if not close:
+        return shown
+    meant = f"did you mean {' or '.join(map(repr, close))}?"
+    return f"{meant} {shown}" if len(names) <= _SHOWN else meant
 
 
 def listing(items: Iterable[str], limit: int = 3) -> str:
-    """Return the first few of many, for an error message: ``a, b, c, … (37 in all)``."""
+    """Return the first few of many, for a message: ``a, b, c, … (37 in all)``."""
     names = list(items)
     if len(names) <= limit:
         return ", ".join(names)
-    return f"{', '.join(names[:limit])}, … ({len(names)} in all)"
+    return ", ".join([*names[:limit], "…"]) + f" ({len(names):,} in all)"

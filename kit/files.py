@@ -1,49 +1,71 @@
-"""Whole files and whole folders: written aside, synced, given their name in one step; readers see the old or the new.
+"""Files that appear whole or not at all, and take no other's place unless told to.
 
-The store has file operations of its own (`featstore`), since a shard's name is never written twice; this is for results
-that a user names.
+Bytes are written to a temporary neighbour, synced, and given their name in one step: whoever looks sees the old file or
+the new one, also after a kill or a power cut. All of it goes through `os`, so that a test can make any call fail.
 """
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import errno
 import os
 import secrets
 import shutil
-import sys
-import tempfile
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cer_fusion.kit.errors import OutputExistsError, WriteError
+from cer_fusion.kit.errors import CerError, OutputExistsError, WriteError
 
+_TEMPORARY = ".tmp-"
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.ENOTSUP}
-_HERE, _EXCHANGE = -100, 2
-"""`AT_FDCWD` and `RENAME_EXCHANGE` of Linux (renameat2(2))."""
-_TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR, errno.EACCES if os.name == "nt" else errno.EEXIST}
-_ATTEMPTS = 5
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.EBADF, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTSUP}
+_ADVICE = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "the limit is your quota, not the disk: make room in it",
+    errno.EFBIG: "the limit is on single files: raise it (ulimit -f) or write smaller ones",
+    errno.EIO: "the disk itself reports an error: look at the system's log, and at its cables or its server",
+    errno.ENOTEMPTY: "somebody has put a file there since it was looked at",
+    errno.EROFS: "the place is read-only: mount it for writing or name another place",
+    errno.EACCES: "mend the permissions of the folder or name another place",
+    errno.EPERM: "mend the permissions of the folder or name another place",
+    errno.ENAMETOOLONG: "name a shorter one",
+}
 
 
 def write_whole(path: Path, data: bytes, *, overwrite: bool = True) -> Path:
-    """Write bytes whole or not at all; see `whole_file`."""
+    """Put `data` at `path` in one step, parents made where they are missing.
+
+    Returns
+    -------
+    Path
+        `path`.
+
+    Raises
+    ------
+    OutputExistsError
+        Without `overwrite`, if the name is taken, however late that came about.
+    WriteError
+        If the file system refuses; no temporary file stays behind, and what was there is as it was.
+    """
     path = Path(path)
-    with whole_file(path, overwrite=overwrite) as temporary:
-        temporary.write_bytes(data)
+    _check_file_place(path, overwrite=overwrite)
+    make_folder(path.parent)
+    with reporting("write", path, len(data)), temporary_beside(path) as temporary:
+        write_synced(temporary, data)
+        _give_name(temporary, path, overwrite=overwrite)
     return path
 
 
-@contextmanager
-def whole_file(path: Path, *, overwrite: bool = True, needed: int = 0) -> Iterator[Path]:
-    """Give an empty temporary neighbour of ``path`` to write to; sync it and give it its name when the block ends well.
+@contextlib.contextmanager
+def whole_file(path: Path, *, overwrite: bool, needed: int = 0) -> Iterator[Path]:
+    """Give the name of an empty temporary neighbour to write to; if the block ends well it becomes `path`.
 
-    Parent folders are made. An existing file keeps its bytes until the very last step; without `overwrite` it keeps
-    them for good. The file gets the permissions that any new file gets here, whatever wrote it.
+    The file gets the mode that a plain `open` would give it, whatever the writer in the block did.
 
     Parameters
     ----------
-    path : path
+    path : Path
     overwrite : bool
         Replace a file of that name, in one step at the very end.
     needed : int
@@ -52,45 +74,24 @@ def whole_file(path: Path, *, overwrite: bool = True, needed: int = 0) -> Iterat
     Raises
     ------
     OutputExistsError
-        Without `overwrite`, if the name is taken, however late that came about.
+        Without `overwrite`, if the name is taken, at the beginning or at the end.
     WriteError
-        If there is no room.
-    OSError
-        If the file system refuses; no temporary file stays behind.
+        If the file system refuses, also inside the block; nothing stays behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    check_room(path.parent, needed)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    try:
-        temporary.touch(exist_ok=False)
-        mode = temporary.stat().st_mode
-        yield temporary
-        temporary.chmod(mode)
-        _sync(temporary)
-        if overwrite:
-            os.replace(temporary, path)
-        else:
-            _name_new(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def check_room(folder: Path, needed: int) -> None:
-    """Refuse to begin what cannot fit.
-
-    Raises
-    ------
-    WriteError
-        Naming what is needed and what is free, in bytes.
-    """
-    free = shutil.disk_usage(folder).free if needed else needed
-    if needed > free:
-        raise WriteError(
-            f"no room for what is to be written: it takes at least {needed:,} bytes, {free:,} are free\n"
-            f"  in folder: {folder}\n"
-            "  nothing was written; make room, or name another disk"
-        )
+    path = Path(path)
+    _check_file_place(path, overwrite=overwrite)
+    make_folder(path.parent)
+    check_room(path, needed)
+    with temporary_beside(path) as temporary:
+        with reporting("write", path, needed):
+            write_synced(temporary, b"")
+            mode = stat.S_IMODE(os.stat(temporary).st_mode)
+        with reporting_block(path, temporary, needed):
+            yield temporary
+        with reporting("write", path, needed):
+            os.chmod(temporary, mode)  # safetensors, for one, writes files that only their owner can read
+            sync_file(temporary)
+            _give_name(temporary, path, overwrite=overwrite)
 
 
 def taken(path: Path) -> OutputExistsError:
@@ -102,124 +103,185 @@ def taken(path: Path) -> OutputExistsError:
 
 def write_synced(path: Path, data: bytes) -> None:
     """Write a file that must not exist yet, and wait until its bytes are on the disk."""
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the bytes of a file are on the disk."""
+    fd = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)  # one may be read-only, as its writer left it
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk, where the platform can do that."""
-    if os.name == "posix":
-        _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    """Make the names in a folder durable, where the platform and the file system can do that at all."""
+    if os.name != "posix":  # Windows has no fsync for folders
+        return
+    fd = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:  # some network and FUSE mounts have no such call
+            raise
     finally:
-        os.close(handle)
+        os.close(fd)
 
 
-def _name_new(temporary: Path, path: Path) -> None:
-    """Give a finished file its name unless the name is taken; the hard link is what makes sure."""
+def name_new(temporary: Path, path: Path) -> bool:
+    """Give a finished file a name that must be free; False if it is taken. The hard link is what makes sure."""
     try:
         os.link(temporary, path)
     except FileExistsError:
-        raise taken(path) from None
+        return False
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        if os.path.lexists(path):  # exFAT and some FUSE mounts have no links: look, then rename
-            raise taken(path) from None
-        os.rename(temporary, path)
+        # exFAT and some FUSE mounts have no links. Writing under the final name would show half a file to readers and
+        # leave it after a kill; a look and a rename do not.
+        if os.path.lexists(path):
+            return False
+        os.replace(temporary, path)
+    return True
 
 
-@contextmanager
-def whole_folder(target: Path, *, overwrite: bool = True) -> Iterator[Path]:
-    """Give an empty folder beside ``target`` to write into, and rename it into place when the block ends well.
+@contextlib.contextmanager
+def temporary_beside(path: Path) -> Iterator[Path]:
+    """Give a free name beside `path` for a file in the making; a file that still bears it at the end is removed."""
+    temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
+    try:
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
 
-    Parent folders are made, and an empty folder of that name may be there. When the block raises, nothing has changed.
+
+def is_temporary(name: str) -> bool:
+    """Return whether a name is that of a file in the making, which no reader looks at."""
+    return name.startswith(_TEMPORARY)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and its parents, each name durable before anything is put inside.
+
+    The nearest folder that is there already is made durable too: a run that was killed may have just made it.
+    """
+    with reporting("make", path):
+        chain = [path, *path.parents]
+        there = next((i for i, folder in enumerate(chain) if os.path.isdir(folder)), len(chain) - 1)
+        with contextlib.suppress(PermissionError):  # a folder that we may not open is not one that we made
+            sync_folder(chain[there].parent)
+        for folder in reversed(chain[:there]):
+            try:
+                os.mkdir(folder)
+            except FileExistsError:
+                if not os.path.isdir(folder):
+                    raise
+            sync_folder(folder.parent)
+
+
+def check_room(path: Path, needed: int) -> None:
+    """Refuse to begin a result that its disk has no room for.
 
     Parameters
     ----------
-    target : path
-    overwrite : bool
-        Replace a folder of that name: in one step where the system can exchange two names, else in two, between which
-        a kill leaves the old folder aside, where `bring_back` finds it.
+    path : Path
+        Of the result; its folder is there.
+    needed : int
+        Bytes it takes at least.
+    """
+    if not needed:
+        return
+    with reporting("write", path, needed):
+        free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise WriteError(
+            f"no room for {path.name}: it takes at least {needed:,} bytes, {free:,} are free\n"
+            f"  in folder: {path.parent}\n"
+            f"  nothing was written; make room, or name a place on another disk"
+        )
+
+
+def read_plain_file(path: Path, *, most_bytes: int) -> bytes:
+    """Read a plain file; a named pipe, on which an open would wait for ever, is refused, and so is one too large.
 
     Raises
     ------
-    OutputExistsError
-        Without `overwrite`, if the name is taken when the folder is finished. Of several who write to one name at the
-        same time one wins, and the others see this.
+    OSError
+        As of `open`, or with the reason as its `strerror`.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    built = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    with open(os.open(path, flags), "rb") as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(errno.EINVAL, "it is not a plain file", str(path))
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {most_bytes:,} bytes, and none of ours is", str(path))
+    return data
+
+
+@contextlib.contextmanager
+def reporting(verb: str, path: Path, size: int | None = None, *, error: type[Exception] = WriteError) -> Iterator[None]:
+    """Turn what the file system refuses into an error that says where, how much was needed, and what to do.
+
+    Errors that are ours already pass.
+    """
     try:
-        yield built
-        built.chmod(0o755)
-        if overwrite:
-            _put_in_place(built, target)
-        else:
-            _put_new(built, target)
-        sync_folder(target.parent)
-    finally:
-        shutil.rmtree(built, ignore_errors=True)
-
-
-def bring_back(target: Path) -> None:
-    """Give a folder its name back if a replacement was killed between its two renames; do nothing otherwise."""
-    if os.path.lexists(target):
-        return
-    with suppress(OSError):  # no such place, one that we may not write, or somebody else was first
-        for aside in sorted(target.parent.iterdir()):
-            if aside.name.startswith(_aside_of(target)) and (aside / "old").is_dir():
-                (aside / "old").rename(target)
-                aside.rmdir()
-                return
-
-
-def _put_new(built: Path, target: Path) -> None:
-    """Rename to a name that is free, or that of an empty folder: a folder never takes the place of anything else."""
-    try:
-        os.rename(built, target)
-    except OSError as error:
-        if error.errno in _TAKEN and os.path.lexists(target):
-            raise taken(target) from None
+        yield
+    except CerError:
         raise
+    except OSError as fault:
+        raise error(_refusal(verb, path, size, fault)) from fault
 
 
-def _put_in_place(built: Path, target: Path) -> None:
-    if target.exists() and _exchanged(built, target):
-        return  # the old folder bears the name of the built one now, and goes with it
-    for attempt in range(_ATTEMPTS):
-        aside = Path(tempfile.mkdtemp(prefix=_aside_of(target), dir=target.parent))
-        try:
-            with suppress(FileNotFoundError):
-                target.rename(aside / "old")
-            built.rename(target)
-            return
-        except OSError as error:
-            if error.errno not in _TAKEN or attempt == _ATTEMPTS - 1:
-                raise
-        finally:
-            if (aside / "old").exists() and not os.path.lexists(target):
-                (aside / "old").rename(target)
-            shutil.rmtree(aside, ignore_errors=True)
-
-
-def _exchanged(one: Path, other: Path) -> bool:
-    """Exchange two names in one step; False where the system or the file system cannot."""
-    if not sys.platform.startswith("linux"):
-        return False
+@contextlib.contextmanager
+def reporting_block(path: Path, temporary: Path, size: int) -> Iterator[None]:
+    """As `reporting`, of what goes wrong in a caller's block with the result; a source that cannot be read passes."""
     try:
-        call = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):  # a C library from before 2018
-        return False
-    return bool(call(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0)
+        yield
+    except (CerError, ConnectionError, TimeoutError):
+        raise
+    except OSError as fault:
+        about = Path(os.fsdecode(fault.filename)) if isinstance(fault.filename, (str, bytes)) else None
+        if about is not None and about not in (path, temporary, *path.parents) and temporary not in about.parents:
+            raise
+        raise WriteError(_refusal("write", path, size, fault)) from fault
 
 
-def _aside_of(target: Path) -> str:
-    return f".{target.name}.old."
+def _refusal(verb: str, path: Path, size: int | None, fault: OSError) -> str:
+    free = "unknown"
+    with contextlib.suppress(OSError):
+        where = next((one for one in path.absolute().parents if os.path.isdir(one)), Path())
+        free = f"{shutil.disk_usage(where).free:,} bytes"
+    needed = f"needed: {size:,} bytes, " if size else ""
+    advice = _ADVICE.get(fault.errno or 0, "make room or mend the permissions")
+    return (
+        f"could not {verb} {path.name}: {fault.strerror or fault}\n"
+        f"  in folder: {path.parent}\n"
+        f"  {needed}free: {free}\n"
+        f"  {advice}; then run the same command again, nothing written before is lost"
+    )
+
+
+def _check_file_place(path: Path, *, overwrite: bool) -> None:
+    if path.is_dir() and not path.is_symlink():
+        raise OutputExistsError(f"{path} is a folder, and a file is to be written: name one in it")
+    if not overwrite and os.path.lexists(path):
+        raise taken(path)
+
+
+def _give_name(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    if overwrite:
+        os.replace(temporary, path)
+    elif not name_new(temporary, path):
+        raise taken(path)
+    sync_folder(path.parent)

@@ -132,7 +132,7 @@ def read_soft_labels(path: Path, classes: Sequence[str]) -> dict[str, NDArray[np
     ExamplesError
         With file and line.
     """
-    (_, header), *rows = read_cells(path, ExamplesError, known=("sample_id", *classes)) or [(1, [])]
+    (_, header), *rows = read_cells(path, known=("sample_id", *classes), error=ExamplesError) or [(1, [])]
     columns = _columns(header, classes, path)
     found: dict[str, NDArray[np.float32]] = {}
     for line, row in rows:

@@ -97,7 +97,7 @@ class OutputFolder:
             position.best, position.best_digest = scores.epoch, digest(state)
             position.best_identity = digest(state, leave_out=(*encoder.heads, *encoder.foreign_heads))
             if self.writes:
-                with whole_file(self.output / WEIGHTS_FILE) as temporary:
+                with whole_file(self.output / WEIGHTS_FILE, overwrite=True) as temporary:
                     save_file(state, temporary)
         patience = training.recipe.patience
         position.stopped = bool(patience) and scores.epoch - position.best >= patience
@@ -135,7 +135,7 @@ class OutputFolder:
             "position": asdict(training.position), "identity": self.identity, "tensors": digest(tensors),
         }  # fmt: skip
         metadata = {"format": _FORMAT, "run": json.dumps(content, allow_nan=False)}
-        with whole_file(self.output / STATE_FILE) as temporary:
+        with whole_file(self.output / STATE_FILE, overwrite=True) as temporary:
             save_file(tensors, temporary, metadata=metadata)
 
     def finish(self) -> dict[str, Any]:

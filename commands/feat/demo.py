@@ -68,8 +68,8 @@ def demo(
 
 def _begin(output: Path, overwrite: bool) -> None:
     """Refuse files that no demo made; from here on the names of the results are this demo's, also after a kill."""
-    from cer_fusion.fusion import ReportError
     from cer_fusion.kit.documents import read_sealed
+    from cer_fusion.kit.errors import DocumentError
 
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"{output} is a file, and a folder is to be written", param_hint="--output")
@@ -77,7 +77,7 @@ def _begin(output: Path, overwrite: bool) -> None:
     if os.path.lexists(output / MADE):
         try:
             made = read_sealed(output / MADE, kind=_KIND, version=1)["files"]
-        except ReportError:
+        except DocumentError:
             foreign = [MADE]
     there = [name for name in RESULTS if os.path.lexists(output / name)]
     foreign += [name for name in there if name not in made or made[name] not in (None, _digest(output / name))]

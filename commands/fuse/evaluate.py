@@ -121,7 +121,7 @@ def stored_predictions(head: Path, store: Path, data: str | None, split: str | N
 
 def head_folder(run: Path) -> Path:
     """The folder of a head: in a run's, or one that is named itself."""
-    from cer_fusion.kit.files import bring_back
+    from cer_fusion.kit.folders import bring_back
 
     bring_back(run)
     return run / "head" if (run / "head").is_dir() else run

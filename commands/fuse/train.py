@@ -184,7 +184,7 @@ def _refuse_twice(settings: dict[str, Any], **options: object) -> None:
 def _check_folder(output: Path, overwrite: bool) -> None:
     """Refuse a folder that is in the way before hours are spent; an empty one is not."""
     from cer_fusion.fusion.keeping.runs.folder import refuse_what_is_there
-    from cer_fusion.kit.files import bring_back
+    from cer_fusion.kit.folders import bring_back
 
     bring_back(output)
     if output.is_dir() and any(output.iterdir()) and not overwrite:

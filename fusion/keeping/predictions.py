@@ -87,7 +87,7 @@ def read_predictions(path: Path) -> Predictions:
     PredictionsError
         Naming file and line, if it is no such file or its ``predicted`` column disagrees with the probabilities.
     """
-    rows = read_cells(path, PredictionsError, known=FIXED, strip=False)
+    rows = read_cells(path, known=FIXED, strip=False, error=PredictionsError)
     first, header = rows[0] if rows else (1, [])
     if tuple(header[:3]) != FIXED or len(header) < 4:
         raise PredictionsError(

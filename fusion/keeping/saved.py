@@ -20,7 +20,8 @@ import numpy as np
 from cer_fusion.fusion.errors import HeadMismatchError, SavedHeadError
 from cer_fusion.fusion.keeping.head_info import HeadInfo, decoded, encoded, versions
 from cer_fusion.kit.errors import OutputExistsError
-from cer_fusion.kit.files import bring_back, whole_folder, write_synced
+from cer_fusion.kit.files import write_synced
+from cer_fusion.kit.folders import bring_back, whole_folder
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:

@@ -253,7 +253,7 @@ def test_a_second_comparison_and_a_second_page_keep_the_first(run, filled, tmp_p
 _TOGETHER = """
 import sys, time
 from pathlib import Path
-import cer_fusion.kit.files as module
+import cer_fusion.kit.folders as module
 ready, put, met = Path(sys.argv.pop(1)), module._put_new, []
 def meet(built, target):
     if target.name != "head" and not met:

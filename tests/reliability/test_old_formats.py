@@ -15,8 +15,8 @@ from cer_fusion.featstore.errors import FormatError
 from cer_fusion.featstore.rows import shard
 from cer_fusion.featstore.rows.document import canonical
 from cer_fusion.fusion import SavedHeadError, installed_heads, load_head, read_head_info
-from cer_fusion.fusion.errors import ReportError
 from cer_fusion.kit.documents import seal, unseal
+from cer_fusion.kit.errors import NewerFormatError
 
 from tests.featstore.test_golden import EXPECTED, GOLDEN
 from tests.fusion.golden_heads import kind
@@ -102,7 +102,7 @@ def test_a_head_and_a_report_of_a_newer_format_are_refused_by_name(tmp_path, fig
         resealed(kept / "head.json", format_version=NEWER)
         with pytest.raises(SavedHeadError, match=f"cer-head format version {NEWER}, this program reads up to"):
             load_head(kept)
-    with pytest.raises(ReportError, match=rf"reads cer-report version 1, the file is version {NEWER}"):
+    with pytest.raises(NewerFormatError, match=rf"reads cer-report version 1, the file is version {NEWER}"):
         unseal(seal({}, kind="cer-report", version=NEWER), kind="cer-report", version=1)
     figure(
         "P18", "store.json, manifest.json, feature.json, shards, heads and reports of a newer format: refused by name"

@@ -33,7 +33,8 @@ from cer_fusion.fusion.keeping.runs.config import RunConfig
 from cer_fusion.fusion.keeping.saved import save_head
 from cer_fusion.kit.documents import read_sealed, seal_digest, write_sealed
 from cer_fusion.kit.errors import OutputExistsError
-from cer_fusion.kit.files import bring_back, whole_folder, write_whole
+from cer_fusion.kit.files import write_whole
+from cer_fusion.kit.folders import bring_back, whole_folder
 from numpy.typing import NDArray
 
 FORMAT, FORMAT_VERSION = "cer-run", 1

@@ -41,10 +41,10 @@ def test_votes_that_a_spreadsheet_saved_are_read_and_others_refused_in_words(tmp
     path.write_bytes("\ufeffsample_id;happy;sad\r\n1;1,5;0,5\r\n;;\r\n\r\n2;;3\r\n".encode())
     assert read_soft_labels(path, ["happy", "sad"])["1"].tolist() == [0.75, 0.25]
     path.write_bytes("sample_id,happy,sad\nfröhlich,1,0\n".encode("cp1252"))
-    with pytest.raises(ExamplesError, match=r"votes\.csv is not UTF-8 text"):
+    with pytest.raises(ExamplesError, match=r"votes\.csv:2: not UTF-8 text"):
         read_soft_labels(path, ["happy", "sad"])
     path.write_text('sample_id,happy,sad\n"1,1,0\n2,1,0\n', encoding="utf-8")
-    with pytest.raises(ExamplesError, match=r"votes\.csv:3: unexpected end of data"):
+    with pytest.raises(ExamplesError, match=r"votes\.csv:[23]: a quote is never closed"):
         read_soft_labels(path, ["happy", "sad"])
 
 

@@ -171,19 +171,14 @@ def test_several_seeds_show_how_far_fits_lie_apart():
         compare(heads, train, test, seeds=0)
 
 
-def test_a_report_from_before_there_were_runs_and_folds_opens(report):
+def test_a_report_that_lacks_what_an_older_program_did_not_write_is_refused_by_name(report):
     plain = report.to_dict()
-    old = {key: value for key, value in plain.items() if key != "folds"}
-    old["columns"] = [
-        {key: value for key, value in column.items() if key not in ("other_runs", "letters")}
-        | {"versus": column["versus"] and {k: v for k, v in column["versus"].items() if "p_macro_f1" not in k}}
-        for column in plain["columns"]
-    ]
-    found = Report.from_dict(old)
-    assert found.folds == 0
-    assert found.column("bayes").spread("macro_f1") is None
-    assert found.column("bayes").versus.p_macro_f1 is None
-    assert found.column("bayes").versus.p == report.column("bayes").versus.p
+    with pytest.raises(ReportError, match="the report has unknown keys none and lacks folds"):
+        Report.from_dict({key: value for key, value in plain.items() if key != "folds"})
+    for name in ("other_runs", "letters"):
+        columns = [{key: value for key, value in column.items() if key != name} for column in plain["columns"]]
+        with pytest.raises(ReportError, match=f"a column of the report has unknown keys none and lacks {name}"):
+            Report.from_dict(plain | {"columns": columns})
 
 
 def test_a_class_without_test_rows_is_stated():

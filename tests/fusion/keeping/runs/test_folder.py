@@ -8,6 +8,7 @@ from cer_fusion.fusion import Report, load_head
 from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.keeping.runs.folder import FORMAT, FORMAT_VERSION, Run, read_run, refuse_what_is_there, write_run
 from cer_fusion.kit.documents import seal
+from cer_fusion.kit.errors import OutputExistsError
 
 from tests.fusion.kept import CLASSES, config_of, kept, trained
 
@@ -99,7 +100,7 @@ def test_an_index_that_points_outside_the_folder_is_refused(copy):
 
 def test_a_run_is_replaced_only_when_asked_and_nothing_else_ever(whole, tmp_path):
     folder, _ = whole
-    with pytest.raises(ReportError, match="holds a run already"):
+    with pytest.raises(OutputExistsError, match="holds a run already"):
         refuse_what_is_there(folder, overwrite=False)
     refuse_what_is_there(folder, overwrite=True)
     (tmp_path / "thesis.tex").write_text("")
