@@ -44,7 +44,7 @@ def test_votes_that_a_spreadsheet_saved_are_read_and_others_refused_in_words(tmp
     with pytest.raises(ExamplesError, match=r"votes\.csv:2: not UTF-8 text"):
         read_soft_labels(path, ["happy", "sad"])
     path.write_text('sample_id,happy,sad\n"1,1,0\n2,1,0\n', encoding="utf-8")
-    with pytest.raises(ExamplesError, match=r"votes\.csv:[23]: a quote is never closed"):
+    with pytest.raises(ExamplesError, match=r"votes\.csv:2: a quote is never closed"):
         read_soft_labels(path, ["happy", "sad"])
 
 
