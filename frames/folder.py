@@ -112,7 +112,7 @@ class Row:
 
 def write_table(path: Path, rows: Iterable[Row]) -> None:
     """Write the rows, whole or not at all; they need not be in memory together."""
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(path, overwrite=True) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(map(_cells, rows))

@@ -5,17 +5,15 @@ Soft labels come from a table of votes: ``sample_id,<class>,<class>,…``, one l
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from cer_fusion.backbones.errors import ExamplesError, listed, nearest
+from cer_fusion.backbones.errors import ExamplesError
+from cer_fusion.kit.errors import listing, nearest
+from cer_fusion.kit.text import read_cells
 from numpy.typing import NDArray
 
 
@@ -49,10 +47,10 @@ class Examples:
         if len(set(self.ids)) != n:
             seen: set[str] = set()
             again = [name for name in self.ids if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
-            raise ExamplesError(f"ids must be unique, however: {listed(again)} stand more than once")
+            raise ExamplesError(f"ids must be unique, however: {listing(again)} stand more than once")
         if (self.y < 0).any():
             without = [self.ids[i] for i in np.flatnonzero(self.y < 0).tolist()]
-            raise ExamplesError(f"{len(without)} examples have no label: {listed(without)}\n  leave them out first")
+            raise ExamplesError(f"{len(without)} examples have no label: {listing(without)}\n  leave them out first")
         if self.soft is not None:
             _check_soft(self.soft, self.ids)
 
@@ -92,7 +90,7 @@ def check_parts(train: Examples, valid: Examples, classes: Sequence[str]) -> Non
         outside = [part.ids[i] for i in np.flatnonzero(part.y >= k).tolist()]
         if outside:
             raise ExamplesError(
-                f"{len(outside)} labels of the {name} part are outside 0..{k - 1}: {listed(outside)}\n"
+                f"{len(outside)} labels of the {name} part are outside 0..{k - 1}: {listing(outside)}\n"
                 f"  the classes are {', '.join(classes)}"
             )
         if part.soft is not None and part.soft.shape[1] != k:
@@ -105,11 +103,11 @@ def check_parts(train: Examples, valid: Examples, classes: Sequence[str]) -> Non
         )
     both = set(train.ids) & set(valid.ids)
     if both:
-        raise ExamplesError(f"{len(both)} examples stand in training and validation: {listed(sorted(both))}")
+        raise ExamplesError(f"{len(both)} examples stand in training and validation: {listing(sorted(both))}")
     groups = set(train.groups or ()) & set(valid.groups or ())
     if groups:
         raise ExamplesError(
-            f"{len(groups)} groups stand in training and validation: {listed(sorted(groups))}\n"
+            f"{len(groups)} groups stand in training and validation: {listing(sorted(groups))}\n"
             f"  a video or subject in both leaks; give all its examples one part"
         )
 
@@ -134,26 +132,16 @@ def read_soft_labels(path: Path, classes: Sequence[str]) -> dict[str, NDArray[np
     ExamplesError
         With file and line.
     """
-    text = _text(path)
-    told = re.match(r'"?sep=(.)"?[ \t]*(\r\n|\r|\n)', text, re.IGNORECASE)  # Excel's first line
-    start, before = (told.end(), 1) if told else (0, 0)
-    separator = told[1] if told else max(",;\t|", key=lambda one: _known(text, one, classes))
-    rows = csv.reader(io.StringIO(text[start:], newline=""), delimiter=separator, strict=True)
-    try:
-        header = _filled(next(rows, []), 0)
-        columns = _columns(header, classes, path)
-        found: dict[str, NDArray[np.float32]] = {}
-        for cells in rows:
-            if not any(map(str.strip, cells)):
-                continue
-            row, where = _filled(cells, len(header)), f"{path}:{rows.line_num + before}"
-            if len(row) != len(header):
-                raise ExamplesError(f"{where}: expected {len(header)} fields, however: {len(row)}")
-            if row[0] in found:
-                raise ExamplesError(f"{where}: sample_id {row[0]!r} stands twice")
-            found[row[0]] = _shares(row, columns, len(classes), where)
-    except csv.Error as error:
-        raise ExamplesError(f"{path}:{rows.line_num + before}: not valid CSV: {error}") from None
+    (_, header), *rows = read_cells(path, known=("sample_id", *classes), error=ExamplesError) or [(1, [])]
+    columns = _columns(header, classes, path)
+    found: dict[str, NDArray[np.float32]] = {}
+    for line, row in rows:
+        where = f"{path}:{line}"
+        if len(row) != len(header):
+            raise ExamplesError(f"{where}: expected {len(header)} fields, however: {len(row)}")
+        if row[0] in found:
+            raise ExamplesError(f"{where}: sample_id {row[0]!r} stands twice")
+        found[row[0]] = _shares(row, columns, len(classes), where)
     return found
 
 
@@ -163,50 +151,16 @@ def _check_soft(soft: NDArray[np.float32], ids: Sequence[str]) -> None:
     good = np.isfinite(soft).all(1) & (soft >= 0).all(1) & (np.abs(soft.sum(1) - 1) < 1e-3)
     if not good.all():
         bad = [ids[i] for i in np.flatnonzero(~good).tolist()]
-        raise ExamplesError(f"soft labels must be shares that sum to 1, however not for {listed(bad)}")
-
-
-def _text(path: Path) -> str:
-    data = path.read_bytes()
-    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise ExamplesError(f"{path} is not UTF-8 text (byte {error.start}): save it as CSV UTF-8") from None
-
-
-def _known(text: str, separator: str, classes: Sequence[str]) -> int:
-    """How many of the columns that may be there a separator finds in the first line."""
-    first = re.split("\r\n|\r|\n", text.lstrip(), maxsplit=1)[0]
-    cells = next(csv.reader([first], delimiter=separator), [])
-    return len({_plain(cell) for cell in cells} & {_plain(name) for name in ("sample_id", *classes)})
-
-
-def _filled(row: Sequence[str], width: int) -> list[str]:
-    """Cells without blanks around them, and without those of empty columns beyond the last title."""
-    cells = [cell.strip() for cell in row]
-    while len(cells) > width and not cells[-1]:
-        cells.pop()
-    return cells
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_\-]+", "", name).casefold()
+        raise ExamplesError(f"soft labels must be shares that sum to 1, however not for {listing(bad)}")
 
 
 def _columns(header: Sequence[str], classes: Sequence[str], path: Path) -> dict[int, int]:
     """Column of the file -> position of its class."""
-    meant = {_plain(name): name for name in classes}
-    if len(meant) == len(classes):  # else classes differ in spelling alone
-        header = [header[0] if header else "", *(meant.get(_plain(name), name) for name in header[1:])]
-    if _plain(header[0] if header else "") != "sampleid":
+    if header[:1] != ["sample_id"]:
         raise ExamplesError(f"{path}: the first column must be sample_id, however: {header[:1]}")
     for name in header[1:]:
         if name not in classes:
-            raise ExamplesError(
-                f"{path}: column {name!r} is none of the classes {listed(classes, count=len(classes))}"
-                f"{nearest(name, classes)}"
-            )
+            raise ExamplesError(f"{path}: column {name!r} is none of the classes: {nearest(name, classes)}")
     if len(set(header)) != len(header):
         raise ExamplesError(f"{path}: a column stands twice: {', '.join(header)}")
     return {column: list(classes).index(name) for column, name in enumerate(header[1:], 1)}

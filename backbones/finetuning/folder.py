@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 from cer_fusion.backbones.errors import ResumeError
-from cer_fusion.backbones.finetuning.atomic import make_whole, write_whole
 from cer_fusion.backbones.finetuning.classifier import state_for_loader
 from cer_fusion.backbones.finetuning.material import Material
 from cer_fusion.backbones.finetuning.recipe import Recipe
 from cer_fusion.backbones.finetuning.training import EpochScores, Position, Training
 from cer_fusion.backbones.torch_backbone import TorchBackbone
 from cer_fusion.backbones.weights.card import CARD_FILE, digest, read_card, write_card
+from cer_fusion.kit.files import whole_file, write_whole
+from cer_fusion.kit.plain import flat
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -95,7 +96,8 @@ class OutputFolder:
             position.best, position.best_digest = scores.epoch, digest(state)
             position.best_identity = digest(state, leave_out=(*encoder.heads, *encoder.foreign_heads))
             if self.writes:
-                make_whole(self.output / WEIGHTS_FILE, lambda temporary: save_file(state, temporary))
+                with whole_file(self.output / WEIGHTS_FILE, overwrite=True) as temporary:
+                    save_file(state, temporary)
         patience = training.recipe.patience
         position.stopped = bool(patience) and scores.epoch - position.best >= patience
 
@@ -132,7 +134,8 @@ class OutputFolder:
             "position": asdict(training.position), "identity": self.identity, "tensors": digest(tensors),
         }  # fmt: skip
         metadata = {"format": _FORMAT, "run": json.dumps(content, allow_nan=False)}
-        make_whole(self.output / STATE_FILE, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+        with whole_file(self.output / STATE_FILE, overwrite=True) as temporary:
+            save_file(tensors, temporary, metadata=metadata)
 
     def finish(self) -> dict[str, Any]:
         """Seal the card, and put away the state, which nothing needs any more."""
@@ -258,14 +261,6 @@ def _check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path)
             "the output folder holds another run; they differ in\n" + "\n".join(lines) + f"\n  in file: {path}\n"
             "  write to another folder, or start anew here without resuming (--no-resume --overwrite)"
         )
-
-
-def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested dictionaries: {"recipe": {"lr": 1}} -> {"recipe.lr": 1}."""
-    found: dict[str, Any] = {}
-    for key, value in content.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
 
 
 def _plain(tensor: Tensor) -> Tensor:

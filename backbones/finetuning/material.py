@@ -17,9 +17,10 @@ from typing import TypeVar
 
 import numpy as np
 from cer_fusion.backbones.backbone import Backbone
-from cer_fusion.backbones.errors import PictureError, TooManyErrors, listed
+from cer_fusion.backbones.errors import PictureError, TooManyErrors
 from cer_fusion.backbones.finetuning.examples import Examples, check_parts
 from cer_fusion.backbones.torch_backbone import TorchBackbone
+from cer_fusion.kit.errors import listing
 from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
@@ -207,7 +208,7 @@ def _tell_leaks(train: Examples, train_digests: Sequence[str], valid: Examples, 
     if pairs:
         logger.warning(
             "%d validation pictures are in the training part too: %s; the validation scores flatter",
-            len(pairs), listed(pairs),
+            len(pairs), listing(pairs),
         )  # fmt: skip
 
 

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from cer_fusion.backbones.errors import RecipeError, nearest
+from cer_fusion.backbones.errors import RecipeError
+from cer_fusion.kit.errors import nearest
 
 Schedule = Literal["cosine", "step", "constant"]
 Sampling = Literal["plain", "balanced"]
@@ -134,7 +135,7 @@ class Recipe:
             "manet": cls.manet,
         }
         if name not in known:
-            raise RecipeError(f"there is no recipe {name!r}; there are {', '.join(known)}{nearest(name, known)}")
+            raise RecipeError(f"there is no recipe {name!r}: {nearest(name, known)}")
         return known[name]()
 
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
@@ -142,7 +143,7 @@ class Recipe:
         known = [field.name for field in fields(self)]
         for key in changes:
             if key not in known:
-                raise RecipeError(f"a recipe has no field {key!r}{nearest(key, known)}; it has {', '.join(known)}")
+                raise RecipeError(f"a recipe has no field {key!r}: {nearest(key, known)}")
         return replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from cer_fusion.backbones.errors import DivergedError, RecipeError, listed
+from cer_fusion.backbones.errors import DivergedError, RecipeError
 from cer_fusion.backbones.finetuning.augmentation import (
     DRAWS,
     DRAWS_EACH,
@@ -35,6 +35,7 @@ from cer_fusion.backbones.finetuning.material import Material, Progress, loaded_
 from cer_fusion.backbones.finetuning.process import memory_errors
 from cer_fusion.backbones.finetuning.recipe import Recipe
 from cer_fusion.backbones.torch_backbone import TorchBackbone
+from cer_fusion.kit.errors import listing
 from numpy.typing import NDArray
 from timm.optim._optim_factory import create_optimizer_v2
 from timm.optim._param_groups import param_groups_layer_decay
@@ -288,7 +289,7 @@ class Training:
         ids = [self.material.train.ids[i] for i in part.examples]
         return DivergedError(
             f"the loss is {value} in epoch {position.epoch + 1}, step {position.step + 1} of {self.updates_per_epoch}, "
-            f"at learning rate {self._rate():.3g}\n  samples of the batch: {listed(ids, count=len(ids))}\n"
+            f"at learning rate {self._rate():.3g}\n  samples of the batch: {listing(ids, limit=len(ids))}\n"
             f"  take a lower lr, a longer warmup_epochs or a smaller clip_norm, or precision float32"
         )
 

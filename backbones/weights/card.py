@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cer_fusion.backbones.errors import CardError, CheckpointError
-from cer_fusion.backbones.sealed import read_sealed, write_sealed
+from cer_fusion.kit.documents import read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from torch import Tensor

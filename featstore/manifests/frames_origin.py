@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cer_fusion.featstore.errors import FormatError
-from cer_fusion.featstore.rows import document
+from cer_fusion.kit.documents import read_sealed
 
 ENDING = ".frames.json"
 FORMAT, FORMAT_VERSION = "cer-fusion frames index", 1
@@ -28,7 +28,7 @@ def frames_origin(folder: Path) -> dict[str, Any]:
     """
     ways: list[dict[str, Any]] = []
     for path in sorted(folder.rglob(f"*{ENDING}")) if folder.is_dir() else []:
-        index = document.read(path, FORMAT, FORMAT_VERSION)
+        index = read_sealed(path, kind=FORMAT, version=FORMAT_VERSION, error=FormatError)
         try:
             way = {"identity": index["identity"], "versions": index["versions"]}
             video, source = index["video"], index["source"]

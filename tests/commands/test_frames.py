@@ -53,6 +53,14 @@ def test_frames_of_faces_become_a_manifest_that_knows_what_made_them(run, detect
     assert way["videos"]["01"]["file"] == "1.mp4"
 
 
+def test_a_manifest_knows_the_frames_of_a_video_whose_name_has_other_letters_than_ascii(run, videos, tmp_path):
+    (videos / "1.mp4").rename(videos / "fröhlich.mp4")
+    run("cer-feat frames videos -o frames --faces none")
+    run("cer-feat manifest frames frames -o ce.csv")
+    (way,) = Manifest.read(tmp_path / "ce.csv").origin["frames"]
+    assert way["videos"]["fröhlich"]["file"] == "fröhlich.mp4"
+
+
 def test_a_second_run_says_that_all_is_there(run, videos):
     first = json.loads(run("cer-feat frames videos -o frames --faces none --json").stdout)
     again = json.loads(run("cer-feat frames videos -o frames --faces none --json").stdout)

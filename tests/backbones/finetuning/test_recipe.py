@@ -14,9 +14,9 @@ def test_a_recipe_survives_json(recipe):
 def test_unknown_keys_are_refused_with_the_nearest():
     with pytest.raises(RecipeError, match="no field 'learning_rate'"):
         Recipe.from_json({"learning_rate": 1})
-    with pytest.raises(RecipeError, match="nearest: 'epochs'"):
+    with pytest.raises(RecipeError, match="did you mean 'epochs'"):
         Recipe().changed({"epoch": 1})
-    with pytest.raises(RecipeError, match="nearest: 'paper'"):
+    with pytest.raises(RecipeError, match="did you mean 'paper'"):
         Recipe.named("papers")
 
 

@@ -46,5 +46,5 @@ def test_a_damaged_index_is_an_error(tmp_path):
     index(tmp_path, "01")
     path = tmp_path / "01.frames.json"
     path.write_text(path.read_text().replace("224", "225"))
-    with pytest.raises(FormatError, match="changed or damaged"):
+    with pytest.raises(FormatError, match="not as it was written"):
         frames_origin(tmp_path)
