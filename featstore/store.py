@@ -18,8 +18,8 @@ from cer_fusion.featstore.errors import (
     UnknownFeatureError,
     nearest,
 )
+from cer_fusion.featstore.manifests.checking import ManifestChange, change_of
 from cer_fusion.featstore.manifests.manifest import Manifest
-from cer_fusion.featstore.manifests.manifest_change import ManifestChange, change_of
 from cer_fusion.featstore.rows import document, files
 from cer_fusion.featstore.rows.feature import Feature, is_feature_folder, shard_paths, while_shards_change
 from cer_fusion.featstore.rows.spec import FeatureSpec, differences, valid_name

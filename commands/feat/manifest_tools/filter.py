@@ -40,7 +40,7 @@ def filter_(
     Example: cer-feat manifest filter faces.csv split=train,valid label!=Neutral distinct -o part.csv
     """
     from cer_fusion.featstore import Manifest
-    from cer_fusion.featstore.manifests.conditions import keep_where
+    from cer_fusion.featstore.manifests.changes import keep_where
 
     if classes not in ("asked", "all", "present"):
         raise typer.BadParameter("must be asked, all or present", param_hint="--classes")

@@ -34,16 +34,16 @@ def relabel(
     Example: cer-feat manifest relabel affectnet.csv --map-to unity8 -o unity.csv
     """
     from cer_fusion.featstore import Manifest, class_set
-    from cer_fusion.featstore.manifests.relabelling import read_table, relabelled, target_of
+    from cer_fusion.featstore.manifests.changes import classes_of, read_renaming, renamed
 
     check_output(output, overwrite=overwrite)
     listed = Manifest.read(file)
     if map_to is None and table is None:
         raise typer.BadParameter("name a class set, or a table with --map", param_hint="--map-to")
-    goes_to = None if table is None else read_table(table, listed.classes)
+    goes_to = None if table is None else read_renaming(table, listed.classes)
     named = None if map_to is None else class_set(map_to)
-    target = named if goes_to is None else target_of(goes_to, named)
+    target = named if goes_to is None else classes_of(goes_to, named)
     assert target is not None, "one of the two was given"
-    done, left_out = relabelled(listed, target, goes_to)
+    done, left_out = renamed(listed, target, goes_to)
     tell_left_out(left_out)
     write(done, output, as_json, overwrite=overwrite, left_out=left_out)

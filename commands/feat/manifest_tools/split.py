@@ -34,7 +34,7 @@ def split(
     """
     from cer_fusion.featstore import Manifest
     from cer_fusion.featstore.errors import ManifestError
-    from cer_fusion.featstore.manifests.stratified import split_by_shares
+    from cer_fusion.featstore.manifests.splitting import split_by_shares
 
     if repeats not in ("together", "ignore"):
         raise typer.BadParameter("must be together or ignore", param_hint="--repeats")

@@ -27,7 +27,7 @@ def merge(
 
     Example: cer-feat manifest merge first.csv second.csv -o both.csv
     """
-    from cer_fusion.featstore.manifests.union import merge as join
+    from cer_fusion.featstore.manifests.changes import merge as join
 
     check_output(output, overwrite=overwrite)
     write(join(read_named(files), prefix=prefix), output, as_json, overwrite=overwrite)
@@ -49,7 +49,7 @@ def unity(
     Example: cer-feat manifest unity affectnet.csv rafdb_basic.csv -o unity.csv
     """
     from cer_fusion.featstore import class_set
-    from cer_fusion.featstore.manifests.union import union
+    from cer_fusion.featstore.manifests.changes import union
 
     check_output(output, overwrite=overwrite)
     manifests = read_named(files)

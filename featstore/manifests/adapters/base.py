@@ -1,17 +1,24 @@
-"""What the adapters share: their result, and how they count what they leave out."""
+"""What the adapters share: how one becomes a kind of dataset, their result, and how they count what they leave out.
+
+An adapter is a function with `@adapter("name", "its layout")` in a file of this folder, or anywhere that is imported:
+`(root, *, options) -> Adapted`. Nearly all take `encoding`, which is `Tree`'s.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from cer_fusion.featstore.errors import ClassSetError, ManifestError, listing
 from cer_fusion.featstore.manifests.adapters.tree import Tree
 from cer_fusion.featstore.manifests.class_sets import ClassSet, not_classes
 from cer_fusion.featstore.manifests.manifest import Manifest, Sample
+
+Reader = TypeVar("Reader", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +32,30 @@ class Adapted:
     """Ids of the samples in the manifest whose pictures are not there."""
     notes: tuple[str, ...] = ()
     """What was assumed where the layout leaves something open, and what else a user should know."""
+
+
+class Kind(NamedTuple):
+    """A layout that can be read."""
+
+    read: Callable[..., Adapted]
+    layout: str
+    """In a few words, for help."""
+    maps_to: str | None = None
+    """The class set that its labels are renamed into unless another is asked for."""
+
+
+KINDS: dict[str, Kind] = {}
+"""Every kind of dataset by its name."""
+
+
+def adapter(kind: str, layout: str, *, maps_to: str | None = None) -> Callable[[Reader], Reader]:
+    """Make a function the reader of a kind of dataset; see `Kind`."""
+
+    def register(read: Reader) -> Reader:
+        KINDS[kind] = Kind(read, layout, maps_to)
+        return read
+
+    return register
 
 
 class Gathering:

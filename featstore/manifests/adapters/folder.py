@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from cer_fusion.featstore.errors import ManifestError, listing
-from cer_fusion.featstore.manifests.adapters.base import Adapted, need_samples, passed_over, twice
+from cer_fusion.featstore.manifests.adapters.base import Adapted, adapter, need_samples, passed_over, twice
 from cer_fusion.featstore.manifests.adapters.tree import Tree
 from cer_fusion.featstore.manifests.class_sets import ClassSet, declared_classes, found_classes
+from cer_fusion.featstore.manifests.csv_table import SPLIT_WORDS, alike_notes
 from cer_fusion.featstore.manifests.manifest import Manifest, Sample
-from cer_fusion.featstore.manifests.typed_cells import SPLIT_WORDS, alike_notes
 
 _NO_PLACE = "not in ROOT/<class>/ or ROOT/<split>/<class>/"
 
 
+@adapter("folder", "ROOT/<class>/ or ROOT/<split>/<class>/, also inside zip and tar")
 def read_folder(root: Path, *, classes: str | None = None, encoding: str | None = None) -> Adapted:
     """Read pictures whose folder names their class.
 
@@ -27,7 +28,6 @@ def read_folder(root: Path, *, classes: str | None = None, encoding: str | None 
         A known class set whose labels the folders carry, however they are written, or its official numbers. Default:
         the folder names in alphabetical order.
     encoding : str, optional
-        Of an archive's names where it does not say it, and of texts that are not UTF-8.
     """
     tree = Tree(root, encoding)
     pictures = [PurePosixPath(name) for name in tree.pictures()]

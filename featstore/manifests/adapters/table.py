@@ -5,18 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from cer_fusion.featstore.errors import FormatError, ManifestError, nearest
-from cer_fusion.featstore.exchange.parquet import pyarrow
-from cer_fusion.featstore.manifests.adapters.base import Adapted, need_samples
+from cer_fusion.featstore.exchange.foreign_parquet import pyarrow
+from cer_fusion.featstore.manifests.adapters.base import Adapted, adapter, need_samples
 from cer_fusion.featstore.manifests.class_sets import ClassSet, declared_classes, found_classes
-from cer_fusion.featstore.manifests.csv_table import Table, read_table
+from cer_fusion.featstore.manifests.csv_table import Table, id_notes, read_groups, read_labels, read_splits, read_table
 from cer_fusion.featstore.manifests.manifest import Manifest, Sample
 from cer_fusion.featstore.manifests.places import Places, as_meant
-from cer_fusion.featstore.manifests.typed_cells import id_notes, read_groups, read_labels, read_splits
 
 _OURS = {"id": "sample_id", "path": "path", "label": "label", "split": "split", "group": "group"}
 """What `--columns` calls a column, to its standard name."""
 
 
+@adapter("csv", "a CSV file of your own; see --columns")
+@adapter("parquet", "a Parquet file of your own; see --columns")
 def read_csv(
     root: Path,
     *,
