@@ -34,15 +34,14 @@ if TYPE_CHECKING:
         VideoError,
         WeightsError,
     )
-    from cer_fusion.backbones.finetuning.card import read_card
-    from cer_fusion.backbones.finetuning.examples import Examples
+    from cer_fusion.backbones.finetuning.examples import Examples, read_soft_labels
+    from cer_fusion.backbones.finetuning.finetune import FinetuneReport, finetune
     from cer_fusion.backbones.finetuning.recipe import Recipe
-    from cer_fusion.backbones.finetuning.scores import EpochScores, FinetuneReport
-    from cer_fusion.backbones.finetuning.soft_labels import read_soft_labels
-    from cer_fusion.backbones.finetuning.training import finetune
+    from cer_fusion.backbones.finetuning.training import EpochScores
     from cer_fusion.backbones.inspection import CheckpointInfo, inspect_checkpoint
     from cer_fusion.backbones.registry import catalogue, create, names, options_of
     from cer_fusion.backbones.transform import Transform
+    from cer_fusion.backbones.weights_card import read_card
 
 __all__ = [
     "Backbone",
@@ -83,20 +82,20 @@ __all__ = [
 HOME = {
     "Backbone": "backbone",
     "CheckpointInfo": "inspection",
-    "EpochScores": "finetuning.scores",
+    "EpochScores": "finetuning.training",
     "Examples": "finetuning.examples",
-    "FinetuneReport": "finetuning.scores",
+    "FinetuneReport": "finetuning.finetune",
     "Recipe": "finetuning.recipe",
     "Transform": "transform",
     "catalogue": "registry",
     "create": "registry",
-    "finetune": "finetuning.training",
+    "finetune": "finetuning.finetune",
     "inspect_checkpoint": "inspection",
     "load_state": "checkpoint",
     "names": "registry",
     "options_of": "registry",
-    "read_card": "finetuning.card",
-    "read_soft_labels": "finetuning.soft_labels",
+    "read_card": "weights_card",
+    "read_soft_labels": "finetuning.examples",
 }
 """Where each public name lives; errors live in `cer_fusion.backbones.errors`."""
 

@@ -18,6 +18,18 @@ if TYPE_CHECKING:
     State = dict[str, Tensor]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Branches:
+    """A network that classifies with a head a branch."""
+
+    k: int
+    """How many classes the heads know."""
+    shares: Mapping[str, float]
+    """Branch -> its share in the mixed logits and in the loss; they sum to 1."""
+    logits: Callable[[Any, Tensor], dict[str, Tensor]]
+    """``logits(module, x)``: pictures (b, 3, h, w) -> {branch: (b, k)}."""
+
+
 @dataclass(kw_only=True)
 class Encoder:
     """What a recipe builds: everything a `Backbone` needs but the device."""
@@ -38,6 +50,11 @@ class Encoder:
     """Names of layers in `trunk` that no block depends on: loaded, but not part of the identity."""
     foreign_heads: tuple[str, ...] = ()
     """Names of layers that a weights file may hold and this encoder has no use for: dropped, and logged."""
+    head_reads: tuple[int, Callable[[Any, Tensor], Tensor]] | None = None
+    """What a classifier's head reads in fine-tuning where that is not the joined blocks: its width, and a function of
+    `module` and pictures."""
+    branches: Branches | None = None
+    """Heads of its own, where fine-tuning is to train those instead of one new linear head."""
     adapt: Callable[[State], State] | None = None
     """Turns a state saved for another size or by another code base into this trunk's names and shapes."""
     replace_heads: bool = False

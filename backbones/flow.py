@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from cer_fusion.backbones.errors import CheckpointError, OptionError
 from cer_fusion.backbones.manet_blocks import Flow
-from cer_fusion.backbones.weights_card import CARD, card_beside
+from cer_fusion.backbones.weights_card import CARD_FILE, card_beside
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +48,7 @@ def flow_beside(path: Path, state: Mapping[str, Tensor]) -> Flow:
     if found is None:
         raise OptionError(
             f"flow='auto' has no answer: {BOTH_FLOWS}\n"
-            f"  in file: {path} (and no {CARD} beside it says it)\n  say flow='legacy' or flow='bidirectional'"
+            f"  in file: {path} (and no {CARD_FILE} beside it says it)\n  say flow='legacy' or flow='bidirectional'"
         )
     return found
 
@@ -62,5 +62,5 @@ def flow_in(card: Mapping[str, Any], path: Path) -> Flow | None:
     flow = options.get("flow") if isinstance(options, dict) else None
     if flow is not None and flow not in get_args(Flow):
         known = ", ".join(get_args(Flow))
-        raise CheckpointError(f"the card says flow={flow!r}, expected one of {known}: {path.with_name(CARD)}")
+        raise CheckpointError(f"the card says flow={flow!r}, expected one of {known}: {path.with_name(CARD_FILE)}")
     return flow

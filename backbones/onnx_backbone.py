@@ -14,9 +14,9 @@ import PIL
 from cer_fusion.backbones.backbone import CPU_PIECE, Backbone
 from cer_fusion.backbones.device_memory import or_does_not_fit
 from cer_fusion.backbones.errors import DeviceError, MissingExtraError, OptionError, WeightsError, listed, nearest
-from cer_fusion.backbones.onnx_file import OnnxFile, read_onnx
 from cer_fusion.backbones.onnx_session import check_device, device_number, open_session, reason
 from cer_fusion.backbones.transform import Transform
+from cer_fusion.kit.onnx_file import OnnxFile, OnnxFileError, read_onnx
 from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
@@ -271,7 +271,10 @@ def create_onnx(
     if not path.is_file():
         raise WeightsError(f"there is no ONNX file: {path}")
     number = device_number(device, onnxruntime.get_available_providers())
-    model = read_onnx(path)
+    try:
+        model = read_onnx(path)
+    except OnnxFileError as error:
+        raise WeightsError(str(error)) from None
     try:
         session = open_session(model, number)
         if number is not None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cer_fusion.backbones.errors import DeviceError, WeightsError
-from cer_fusion.backbones.onnx_file import OnnxFile
+from cer_fusion.kit.onnx_file import OnnxFile
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 

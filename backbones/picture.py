@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from cer_fusion.backbones.errors import PictureError
+from cer_fusion.kit.pictures import HEAD_BYTES, MAX_PIXELS, picture_kind, size_fault
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
@@ -31,34 +32,10 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 PLUGINS = (BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin)
 """Named so that they are registered at import: Pillow's own lazy registration races when threads open pictures."""
 
-MAX_PIXELS = 89_478_485
-"""Largest picture opened, width x height: a quarter of a GiB of RGB (Pillow's own warning level, here an error)."""
-
-MAX_ASPECT = 32
-"""Longest side / shortest side: beyond it, scaling the shortest side to a network's input would fill the memory."""
-
 ALPHA = "over black"
 """What transparency becomes: the picture is composited over black, the padding colour of aligned face crops."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-HEAD_BYTES = 32
-"""As many as `picture_kind` looks at."""
-_SIGNATURES = {
-    b"\xff\xd8\xff": "JPEG", _PNG: "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF", b"II*\0": "TIFF", b"MM\0*": "TIFF",
-    b"II+\0": "TIFF", b"MM\0+": "TIFF",
-}  # fmt: skip
-_BMP_HEADERS = {size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124)}
-_OTHERS = {
-    b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL", b"\0\0\0\x0cjP  ": "JPEG 2000",
-    b"\xff\x4f\xff\x51": "JPEG 2000", b"8BPS": "Photoshop", b"\x76\x2f\x31\x01": "OpenEXR",
-}  # fmt: skip
-_BRANDS = {
-    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
-    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), "HEIC"),
-    **dict.fromkeys((b"mif1", b"mif2", b"msf1", b"miaf"), "HEIC"),
-    b"crx ": "Canon raw",
-}
-"""Of ISO 14496-12, which videos are of, too: ISO/IEC 23008-12, AV1 image format, Canon's CR3."""
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _USED = (b"tRNS", b"eXIf", *_TEXTS)
 """The chunks of a PNG that may be left out and still say something about how it is shown: transparency, orientation."""
@@ -145,20 +122,6 @@ def _no_picture(data: bytes) -> PictureError:
     return PictureError(f"not a {', '.join(FORMATS)} picture (it begins with {data[:8]!r}{_other_kind(data)})")
 
 
-def picture_kind(head: bytes) -> tuple[str, bool]:
-    """What kind of picture a file is by its first bytes, empty if none, and whether `open_picture` opens that kind."""
-    for magic, kind in _SIGNATURES.items():
-        if head.startswith(magic):
-            return kind, True
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "WebP", True
-    if head[:2] == b"BM" and head[6:10] == bytes(4) and head[14:18] in _BMP_HEADERS:  # two letters alone say little
-        return "BMP", True
-    if head[4:8] == b"ftyp":
-        return _BRANDS.get(head[8:12], ""), False
-    return next((kind for magic, kind in _OTHERS.items() if head.startswith(magic)), ""), False
-
-
 def _other_kind(data: bytes) -> str:
     """What a picture that is none of `FORMATS` is, and what to do, where its first bytes say it; empty otherwise."""
     kind, _ = picture_kind(data[:HEAD_BYTES])
@@ -226,12 +189,9 @@ def _text_size(kind: bytes, body: bytes) -> int | None:
 
 def check_size(width: int, height: int) -> None:
     """Refuse a picture that is empty, too large, or too thin, before its pixels take memory."""
-    if width < 1 or height < 1:
-        raise PictureError(f"the picture is {width} x {height} pixels")
-    if width * height > MAX_PIXELS:
-        raise PictureError(f"the picture is {width} x {height}, more than {MAX_PIXELS:,} pixels")
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise PictureError(f"the picture is {width} x {height}: one side is over {MAX_ASPECT} times the other")
+    fault = size_fault(width, height)
+    if fault is not None:
+        raise PictureError(fault)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -7,17 +7,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cer_fusion.backbones.errors import CheckpointError
+from cer_fusion.backbones.errors import CardError, CheckpointError
+from cer_fusion.backbones.sealed import read_sealed, write_sealed
 from cer_fusion.backbones.weights import digest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-CARD = "card.json"
+CARD_FILE = "card.json"
 """What fine-tuning leaves beside its weights."""
+_FORMAT, _VERSION = "cer-fusion finetune card", 1
 
 MAX_BYTES = 64 << 20
 """No card is larger."""
+
+
+def write_card(path: Path, body: Mapping[str, Any]) -> None:
+    """Write what was trained, from what, how, and how well, sealed with the sha256 of its content."""
+    write_sealed(path, body, kind=_FORMAT, version=_VERSION)
+
+
+def read_card(path: str | Path) -> dict[str, Any]:
+    """Read a card of fine-tuning back, without its format and digest.
+
+    Raises
+    ------
+    CardError
+        If it is missing, no card, or was changed since it was written.
+    """
+    return read_sealed(Path(path), kind=_FORMAT, version=_VERSION, error=CardError)
 
 
 def card_beside(path: Path, state: Mapping[str, Tensor]) -> dict[str, Any] | None:
@@ -36,7 +54,7 @@ def card_beside(path: Path, state: Mapping[str, Tensor]) -> dict[str, Any] | Non
     CheckpointError, CardError
         If the card cannot be read, was changed since it was sealed, or belongs to other weights.
     """
-    place = path.with_name(CARD)
+    place = path.with_name(CARD_FILE)
     if not place.is_file():
         return None
     card = _read(place)
@@ -52,8 +70,6 @@ def card_beside(path: Path, state: Mapping[str, Tensor]) -> dict[str, Any] | Non
 
 def _read(place: Path) -> dict[str, Any]:
     """Read a card: one of fine-tuning with its seal, or any JSON object that somebody wrote down."""
-    from cer_fusion.backbones.finetuning.card import read_card
-
     try:
         if place.stat().st_size > MAX_BYTES:
             raise ValueError(f"larger than {MAX_BYTES:,} bytes")

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
-from cer_fusion.backbones.errors import PictureError
-from cer_fusion.backbones.picture import check_size
 from cer_fusion.frames.errors import DiskError, MissingExtraError, VideoError
+from cer_fusion.kit.pictures import size_fault
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -180,10 +179,9 @@ class VideoReader:
     def _upright(self, raw: VideoFrame) -> NDArray[np.uint8]:
         """Square pixels, RGB, turned as the file's display matrix says."""
         width = round(raw.width * self._pixel_aspect)
-        try:
-            check_size(width, raw.height)
-        except PictureError as error:
-            raise VideoError(f"{self.path}: {error}") from None
+        fault = size_fault(width, raw.height)
+        if fault is not None:
+            raise VideoError(f"{self.path}: {fault}")
         if self._size not in (None, (width, raw.height)):
             self._fault(f"frame {self._count}: the picture's size changes to {width} x {raw.height}")
         self._size = (width, raw.height)

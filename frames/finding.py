@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Literal
 
 from cer_fusion.backbones.errors import listed
-from cer_fusion.backbones.picture import picture_kind
 from cer_fusion.frames.decoding import list_kind, moving_pictures, opened
 from cer_fusion.frames.errors import MissingExtraError, VideoError
+from cer_fusion.kit.pictures import picture_kind
 from PIL import Image
 
 SUFFIXES = (

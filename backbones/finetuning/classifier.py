@@ -1,12 +1,7 @@
-"""The classifier: a backbone with one linear head, or one a branch, that trains all of it.
+"""The classifier: a backbone with one linear head, or with heads of its own, that trains all of it; and its loss.
 
-Which numbers a head reads:
-
-- ViT and other timm models: the joined blocks, so that training shapes the very rows that extraction gives.
-- ResNet-50 tapped at its last 3x3 convolution: the 2048 numbers of the usual pool, as in ImageNet training. The public
-  512-d tap was taken from a network trained so. A head on the tap itself would leave the last 1x1 convolution as it
-  was, and `pool2048` of the resulting file would be half trained.
-- MA-Net: each branch its own head, ``fc_1`` and ``fc_2``; logits and losses are mixed 0.6 local + 0.4 multi-scale.
+What a head reads and how branches are mixed, the backbone's recipe says (see `Encoder`); by default it is the joined
+blocks, so that training shapes the very rows that extraction gives.
 """
 
 from __future__ import annotations
@@ -14,103 +9,126 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from cer_fusion.backbones.errors import OptionError
-from cer_fusion.backbones.finetuning.seeding import drawn_from
+from cer_fusion.backbones.finetuning.examples import Examples
+from cer_fusion.backbones.finetuning.process import drawn_from, numpy_drawn_from
+from cer_fusion.backbones.finetuning.recipe import Recipe
 from cer_fusion.backbones.torch_backbone import TorchBackbone
+from numpy.typing import NDArray
+from timm.data.mixup import Mixup
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 HEAD = "head"
 
 
 class Classifier(nn.Module):
-    """Pictures (b, 3, h, w) float -> {branch: logits (b, k)}; `shares` says how branches are mixed."""
+    """Pictures (b, 3, h, w) float -> {branch: logits (b, k)}.
 
-    shares: Mapping[str, float]
-    """Branch -> its share in logits and loss; they sum to 1."""
+    Attributes
+    ----------
+    shares : dict of float
+        Branch -> its share in logits and loss; they sum to 1. One linear head is the one branch "head".
+    """
 
-    def __init__(self, backbone: TorchBackbone, shares: Mapping[str, float]) -> None:
+    def __init__(self, backbone: TorchBackbone, k: int) -> None:
         super().__init__()
         self.encoder: Any = backbone.module
-        self.shares = dict(shares)
+        self.blocks = tuple(backbone.blocks)
+        self._own, self._reads = backbone.encoder.branches, backbone.encoder.head_reads
+        self.shares: Mapping[str, float] = {HEAD: 1.0}
+        self.head: nn.Linear | None = None
+        if self._own is None:
+            self.head = nn.Linear(self._reads[0] if self._reads else sum(backbone.blocks.values()), k)
+            nn.init.trunc_normal_(self.head.weight, std=0.01)
+            nn.init.zeros_(self.head.bias)
+            return
+        self.shares = dict(self._own.shares)
+        if self._own.k != k:
+            raise OptionError(
+                f"{backbone.name} has {self._own.k}-way heads, and there are {k} classes\n"
+                f"  create it with num_classes={k} (and replace_heads=True for a file with heads of another width)"
+            )
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """(b, 3, h, w) -> {branch: (b, k)}."""
+        if self._own is not None:
+            return self._own.logits(self.encoder, x)
+        assert self.head is not None
+        if self._reads is not None:
+            return {HEAD: self.head(self._reads[1](self.encoder, x))}
+        rows = self.encoder(x)
+        return {HEAD: self.head(torch.cat([rows[block] for block in self.blocks], dim=1))}
 
     def mixed(self, logits: Mapping[str, Tensor]) -> Tensor:
         """Mix the branches' logits: {branch: (b, k)} -> (b, k)."""
         return torch.stack([share * logits[branch] for branch, share in self.shares.items()]).sum(0)
 
 
-class LinearClassifier(Classifier):
-    """One linear head on the joined blocks."""
-
-    def __init__(self, backbone: TorchBackbone, k: int, *, width: int | None = None) -> None:
-        super().__init__(backbone, {HEAD: 1.0})
-        self.blocks = tuple(backbone.blocks)
-        self.head = nn.Linear(width or sum(backbone.blocks.values()), k)
-        nn.init.trunc_normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(b, 3, h, w) -> {"head": (b, k)}."""
-        return {HEAD: self.head(self.features(x))}
-
-    def features(self, x: Tensor) -> Tensor:
-        """Return what the head reads, (b, d)."""
-        rows = self.encoder(x)
-        return torch.cat([rows[block] for block in self.blocks], dim=1)
-
-
-class PooledClassifier(LinearClassifier):
-    """One linear head on the trunk's usual pool, whatever tap the backbone is read at."""
-
-    def __init__(self, backbone: TorchBackbone, k: int) -> None:
-        super().__init__(backbone, k, width=int(backbone.module.trunk.num_features))  # type: ignore[union-attr, arg-type]
-
-    def features(self, x: Tensor) -> Tensor:
-        """Return the pooled output, (b, 2048)."""
-        pooled: Tensor = self.encoder.trunk(x)
-        return pooled
-
-
-class BranchClassifier(Classifier):
-    """MA-Net with the heads it has."""
-
-    def __init__(self, backbone: TorchBackbone, k: int) -> None:
-        super().__init__(backbone, {"local": 0.6, "multi_scale": 0.4})
-        heads = self.encoder.fc_1.out_features
-        if heads != k:
-            raise OptionError(
-                f"{backbone.name} has {heads}-way heads, and there are {k} classes\n"
-                f"  create it with num_classes={k} (and replace_heads=True for a file with heads of another width)"
-            )
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(b, 3, h, w) -> {"local": (b, k), "multi_scale": (b, k)}."""
-        logits: dict[str, Tensor] = self.encoder.logits(self.encoder(x))
-        return logits
-
-
 def classifier_of(backbone: TorchBackbone, k: int, *, seed: int) -> Classifier:
     """Put a classifier for k classes on a backbone; new heads are drawn from the seed."""
     with drawn_from(seed):
-        if backbone.architecture == "manet":
-            made: Classifier = BranchClassifier(backbone, k)
-        elif backbone.options.get("tap") == "bottleneck512":
-            made = PooledClassifier(backbone, k)
-        else:
-            made = LinearClassifier(backbone, k)
-    return made.to(backbone.device)
+        return Classifier(backbone, k).to(backbone.device)
 
 
-def state_for_loader(backbone: TorchBackbone, classifier: nn.Module) -> dict[str, Tensor]:
+def state_for_loader(backbone: TorchBackbone, classifier: Classifier) -> dict[str, Tensor]:
     """Return the tensors of a weights file: the trunk in its public names, and the head in the name that timm gives it.
 
     `classifier` may be an averaged copy of the one that was put on `backbone`. A timm model without a classifier has no
     name for a head; then there is none in the file.
     """
     at = {id(module): name for name, module in backbone.module.named_modules(remove_duplicate=False)}
-    prefix = at[id(backbone.encoder.trunk)]
-    trunk = classifier.encoder.get_submodule(prefix)  # type: ignore[union-attr]
+    trunk = classifier.encoder.get_submodule(at[id(backbone.encoder.trunk)])
     state: dict[str, Tensor] = dict(trunk.state_dict())
-    if isinstance(classifier, LinearClassifier) and (named := backbone.encoder.foreign_heads):
+    if classifier.head is not None and (named := backbone.encoder.foreign_heads):
         state |= {f"{named[0]}.{key}": tensor for key, tensor in classifier.head.state_dict().items()}
     return {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()}
+
+
+def targets_of(examples: Examples, k: int, recipe: Recipe) -> NDArray[np.float32]:
+    """Return each example's label distribution, (n, k): the soft one where given, else the smoothed hard one."""
+    if examples.soft is not None:
+        return examples.soft
+    hard = np.eye(k, dtype=np.float32)[examples.y]
+    return hard * np.float32(1 - recipe.label_smoothing) + np.float32(recipe.label_smoothing / k)
+
+
+def log_prior(y: NDArray[np.int64], k: int, recipe: Recipe) -> NDArray[np.float32]:
+    """Return what is added to training logits, (k,): ``logit_adjustment`` times log share of each class."""
+    share = np.bincount(y, minlength=k) / len(y)
+    return (recipe.logit_adjustment * np.log(share)).astype(np.float32)
+
+
+def loss_sum(logits: Mapping[str, Tensor], shares: Mapping[str, float], targets: Tensor, prior: Tensor) -> Tensor:
+    """Sum the cross-entropies over a batch, branches mixed by their shares.
+
+    Parameters
+    ----------
+    logits : dict of Tensor of shape (b, k)
+    targets : Tensor of shape (b, k)
+        Distributions.
+    prior : Tensor of shape (k,)
+        Added to the logits; see `log_prior`.
+    """
+    each = [
+        share * F.cross_entropy(logits[branch].float() + prior, targets, reduction="sum")
+        for branch, share in shares.items()
+    ]
+    return torch.stack(each).sum()
+
+
+def mix(x: Tensor, targets: Tensor, recipe: Recipe, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Mix pictures of a batch and their targets with timm's Mixup, if the recipe wants it.
+
+    timm mixes labels that are class numbers. Given each picture's place in the batch as its class, it answers with the
+    matrix that mixed them, and that mixes distributions. It needs an even number: an odd last picture stays as it is.
+    """
+    if not (recipe.mixup or recipe.cutmix) or len(x) < 2:
+        return x, targets
+    even = len(x) // 2 * 2
+    mixup = Mixup(mixup_alpha=recipe.mixup, cutmix_alpha=recipe.cutmix, label_smoothing=0.0, num_classes=even)  # type: ignore[no-untyped-call]
+    with numpy_drawn_from(seed):
+        mixed, matrix = mixup(x[:even].clone(), torch.arange(even, device=x.device))
+    return torch.cat([mixed, x[even:]]), torch.cat([matrix.to(targets.dtype) @ targets[:even], targets[even:]])

@@ -1,155 +1,374 @@
-"""Fine-tuning from the first picture to the card: `finetune` is the front door."""
+"""A training: the networks and their optimizer, one update after another, and the validation after each epoch."""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from cer_fusion.backbones.backbone import Backbone
-from cer_fusion.backbones.errors import OptionError
-from cer_fusion.backbones.finetuning.card import CARD_FILE, read_card
-from cer_fusion.backbones.finetuning.curves import Curves
-from cer_fusion.backbones.finetuning.device import accelerator_of, trained_in
-from cer_fusion.backbones.finetuning.examples import Examples
-from cer_fusion.backbones.finetuning.identity import check_same, identity_of
-from cer_fusion.backbones.finetuning.material import Material, Progress, gather
-from cer_fusion.backbones.finetuning.output_folder import WEIGHTS_FILE, OutputFolder
+import numpy as np
+import torch
+from accelerate import Accelerator
+from cer_fusion.backbones.errors import DivergedError, RecipeError, listed
+from cer_fusion.backbones.finetuning.augmentation import (
+    DRAWS,
+    DRAWS_EACH,
+    augment,
+    batches,
+    draws,
+    epoch_order,
+    randaugment,
+    step_seed,
+)  # fmt: skip
+from cer_fusion.backbones.finetuning.classifier import (
+    Classifier,
+    classifier_of,
+    log_prior,
+    loss_sum,
+    mix,
+    targets_of,
+)  # fmt: skip
+from cer_fusion.backbones.finetuning.material import Material, Progress, loaded_ahead
+from cer_fusion.backbones.finetuning.process import memory_errors
 from cer_fusion.backbones.finetuning.recipe import Recipe
-from cer_fusion.backbones.finetuning.run import Run
-from cer_fusion.backbones.finetuning.scores import EpochScores, FinetuneReport
-from cer_fusion.backbones.finetuning.seeding import drawn_from
-from cer_fusion.backbones.finetuning.signals import held_signals
 from cer_fusion.backbones.torch_backbone import TorchBackbone
-from cer_fusion.backbones.weights import Source
+from numpy.typing import NDArray
+from timm.optim._optim_factory import create_optimizer_v2
+from timm.optim._param_groups import param_groups_layer_decay
+from timm.scheduler.scheduler import Scheduler
+from timm.scheduler.scheduler_factory import create_scheduler_v2
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
 
-def finetune(
-    backbone: Backbone,
-    train: Examples,
-    valid: Examples,
-    *,
-    classes: Sequence[str],
-    recipe: Recipe | None = None,
-    output: str | Path,
-    resume: bool = True,
-    seed: int = 0,
-    state_every: int = 0,
-    memory: float = 2e9,
-    max_errors: float = 0.01,
-    readers: int = 2,
-    tensorboard: bool = False,
-    progress: Progress | None = None,
-) -> FinetuneReport:
-    """Train a backbone end to end under a classifier, and keep the best epoch.
+@dataclass(frozen=True, kw_only=True)
+class EpochScores:
+    """One line of ``log.jsonl``."""
 
-    Afterwards `backbone` has the weights that were kept. Under ``accelerate launch`` or ``torchrun`` every process
-    calls this with the same arguments; the batch is shared out, and only the first process writes.
+    epoch: int
+    """From 1."""
+    loss: float
+    """Mean training loss."""
+    lr: float
+    """Learning rate of the classifier at the epoch's last update."""
+    train_accuracy: float
+    """Share of augmented training pictures whose label was found, while the weights were changing."""
+    valid_loss: float
+    """Mean cross-entropy with the hard labels, of the weights that would be kept."""
+    valid_accuracy: float
+    """Likewise."""
+    valid_macro_f1: float
+    """Mean F1 over the classes that the validation part has; the best epoch is the first with the highest."""
+    valid_recall: dict[str, float]
+    """Class -> share found, for those classes."""
+    seconds: float
+    """Training and validation."""
+    pictures_per_s: float
+    """Training pictures over the seconds of training alone, on this process's device times processes."""
 
-    Parameters
-    ----------
-    backbone : TorchBackbone
-        Its device and precision are those of the training.
-    train, valid : Examples
-        What to learn from; what to choose the epoch on. No test examples: nothing here is an unbiased score.
-    classes : sequence of str
-        Names of 0..k-1.
-    recipe : Recipe, optional
-        `Recipe()` when not given.
-    output : Path
-        Folder for ``weights.safetensors``, ``card.json`` and ``log.jsonl``.
-    resume : bool
-        Go on where an earlier run with the same arguments was; on a CPU the weights are then the same, bit for bit.
-    state_every : int
-        Write the state after so many updates as well as after each epoch and at an interrupt; 0: not.
-    memory : float
-        Bytes that decoded pictures may take.
-    max_errors : float
-        Share of unusable pictures at which to stop; up to ten never stop a run, unless 0.
-    tensorboard : bool
-        Write curves for TensorBoard too.
-
-    Raises
-    ------
-    ExamplesError, TooManyErrors, RecipeError, OptionError, DivergedError, DeviceMemoryError, ResumeError,
-    MissingExtraError
-    """
-    if not isinstance(backbone, TorchBackbone):
-        raise OptionError(f"{backbone.name} cannot be trained: only torch networks can, not {type(backbone).__name__}")
-    if backbone.views != "none":
-        raise OptionError(f"{backbone.name} takes the views {backbone.views!r}: train it without, extract with them")
-    recipe, output = recipe or Recipe(), Path(output)
-    tell: Progress = progress or (lambda stage, done, total: None)
-    accelerator = accelerator_of(backbone, recipe)
-    with ThreadPoolExecutor(max(1, readers)) as pool:
-        material = gather(
-            backbone, train, valid, classes, pool=pool, memory=memory, max_errors=max_errors, progress=tell
+    def line(self, epochs: int) -> str:
+        """Say it in one line."""
+        return (
+            f"epoch {self.epoch}/{epochs}: loss {self.loss:.4f}, train accuracy {self.train_accuracy:.4f}; valid: loss "
+            f"{self.valid_loss:.4f}, accuracy {self.valid_accuracy:.4f}, macro F1 {self.valid_macro_f1:.4f}; "
+            f"lr {self.lr:.2e}, {self.pictures_per_s:,.1f} pictures/s"
         )
-        identity = identity_of(backbone, material, recipe, seed=seed, processes=accelerator.num_processes)
-        if resume and (done := _finished(output, identity)) is not None:
-            logger.info("%s is finished already", output)
-            return _report(backbone, output, done, material, resumed=True)
-        with (
-            drawn_from(seed),
-            trained_in(backbone),
-            held_signals() as held,
-            Curves(output, wanted=tensorboard) as curves,
-        ):
-            run = Run(backbone, material, recipe, accelerator, seed=seed)
-            folder = OutputFolder(run, output, identity, state_every=state_every, held=held)
-            resumed = folder.begin(resume=resume)
-            _train(run, folder, curves, tell)
-            card = folder.finish()
-    return _report(backbone, output, card, material, resumed=resumed)
 
 
-def _train(run: Run, folder: OutputFolder, curves: Curves, progress: Progress) -> None:
-    """Run the epochs that are left."""
-    position, recipe = run.position, run.recipe
-    while position.epoch < recipe.epochs and not position.stopped:
-        run.train_epoch(folder.after_step, progress)
-        started = time.perf_counter()
-        scores = run.scores(run.evaluate(progress), started)
-        folder.keep(scores)
-        if run.accelerator.is_main_process:
-            curves.add(scores)
-            logger.info("%s", scores.line(recipe.epochs))
-        folder.after_epoch()
-    if position.stopped:
-        logger.info("stopped: no better macro F1 since epoch %d", position.best)
+@dataclass(kw_only=True)
+class Position:
+    """Where a training is, and what it knows so far."""
+
+    epoch: int = 0
+    """Epochs that are complete."""
+    step: int = 0
+    """Updates done in the epoch that is not."""
+    loss: float = 0.0
+    """Sum of its losses so far."""
+    correct: int = 0
+    """Training pictures found right so far."""
+    seen: int = 0
+    """Training pictures seen so far."""
+    seconds: float = 0.0
+    """Time spent in it so far."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """`EpochScores` of the complete epochs."""
+    best: int = 0
+    """Number of the best epoch, from 1; 0: none yet."""
+    best_digest: str = ""
+    """Digest of all tensors of its weights file."""
+    best_identity: str = ""
+    """Digest of those that features depend on, as in a feature's identity."""
+    stopped: bool = False
+    """Whether patience ended the training."""
+
+    def begin_epoch(self) -> None:
+        """Count the epoch as complete and forget its sums."""
+        self.epoch += 1
+        self.step, self.loss, self.correct, self.seen, self.seconds = 0, 0.0, 0, 0, 0.0
 
 
-def _finished(output: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the card of a run that is finished and was this one; refuse another one's."""
-    path = output / CARD_FILE
-    if not path.exists() or not (card := read_card(path))["finished"]:
-        return None
-    check_same({key: card.get(key) for key in identity}, identity, path)
-    return card
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What one forward and backward pass needs."""
+
+    examples: NDArray[np.intp]
+    """Which examples, shape (b,)."""
+    pictures: NDArray[np.uint8]
+    """Their pictures, shape (b, h, w, 3)."""
+    numbers: NDArray[np.float32]
+    """Their random numbers for `augment`, shape (b, 15)."""
 
 
-def _report(
-    backbone: TorchBackbone, output: Path, card: dict[str, Any], material: Material, *, resumed: bool
-) -> FinetuneReport:
-    """Give the backbone the weights that were kept, and say what was done."""
-    from cer_fusion.backbones.checkpoint import open_checkpoint
-    from cer_fusion.backbones.weights import put
+class Training:
+    """The networks and their optimizer at one `Position`.
 
-    path = output / WEIGHTS_FILE
-    put(backbone.encoder, open_checkpoint(path))
-    backbone.source = Source(kind="file", tag=backbone.source.tag, path=path)
-    return FinetuneReport(
-        output=output,
-        weights=path,
-        weights_digest=backbone.weights_digest(),
-        best=EpochScores(**card["best"]),
-        epochs=tuple(EpochScores(**entry) for entry in card["epochs"]),
-        stopped_early=card["stopped_early"],
-        resumed=resumed,
-        left_out=material.left_out,
+    Order of examples, augmentation, dropout and mixing are functions of (seed, epoch, step), and the schedule is one of
+    the number of updates: what has a state are the networks, the optimizer, float16's scaler and the position.
+    """
+
+    def __init__(
+        self, backbone: TorchBackbone, material: Material, recipe: Recipe, accelerator: Accelerator, *, seed: int
+    ) -> None:
+        self.backbone, self.material, self.recipe, self.accelerator = backbone, material, recipe, accelerator
+        self.seed = seed
+        self.position = Position()
+        k = len(material.classes)
+        self.updates_per_epoch = len(batches(np.arange(len(material.train)), recipe.batch_size))
+        self._check_parts()
+        device = accelerator.device
+        self.classifier: Classifier = classifier_of(backbone, k, seed=seed).to(device)
+        self.average = ModelEmaV3(self.classifier, decay=recipe.ema, use_warmup=True) if recipe.ema else None
+        optimizer = _optimizer_of(self.classifier, backbone, recipe)
+        self.schedule = _schedule_of(optimizer, recipe, updates_per_epoch=self.updates_per_epoch)
+        self.model, self.optimizer = accelerator.prepare(self.classifier, optimizer)
+        self.targets = torch.from_numpy(targets_of(material.train, k, recipe)).to(device)
+        self.prior = torch.from_numpy(log_prior(material.train.y, k, recipe)).to(device)
+
+    def judged(self) -> Classifier:
+        """Return the weights that are judged and kept: the averaged ones, where there are any."""
+        return self.classifier if self.average is None else self.average.module
+
+    def train_epoch(self, after_step: Callable[[], None], progress: Progress) -> None:
+        """Train from the position to the end of its epoch."""
+        recipe, position = self.recipe, self.position
+        order = epoch_order(self.material.train.y, seed=self.seed, epoch=position.epoch, sampling=recipe.sampling)
+        steps = batches(np.arange(len(order)), recipe.batch_size)[position.step :]
+        jobs = [(part, order[part]) for step in steps for part in self._own_parts(step)]
+        parts = loaded_ahead(jobs, lambda job: self._load(*job))
+        self.model.train()
+        start = time.perf_counter() - position.seconds
+        for step in steps:
+            with memory_errors(recipe):
+                self._update(parts, len(step))
+            position.seconds = time.perf_counter() - start
+            progress(f"epoch {position.epoch + 1}", position.seen, len(order))
+            after_step()
+
+    def evaluate(self, progress: Progress) -> EpochScores:
+        """Score the epoch, of which all updates are done; every process has the answer."""
+        started, position = time.perf_counter(), self.position
+        judged = _judge(self._valid_logits(progress), self.material.valid.y, self.material.classes)
+        # A run that was taken up after the epoch's last update has made none: ask for the rate of that one.
+        self.schedule.step_update((position.epoch + 1) * self.updates_per_epoch - 1)
+        return EpochScores(
+            epoch=position.epoch + 1,
+            loss=position.loss / position.seen,
+            lr=self._rate(),
+            train_accuracy=position.correct / position.seen,
+            seconds=position.seconds + time.perf_counter() - started,
+            pictures_per_s=position.seen / position.seconds,
+            **judged,
+        )
+
+    def _update(self, parts: Iterator[Part], size: int) -> None:
+        """Make one update from the next batch, computed in as many parts as the recipe says."""
+        position = self.position
+        updates = position.epoch * self.updates_per_epoch + position.step
+        self.schedule.step_update(updates)
+        process = self.accelerator.process_index
+        seed = step_seed(seed=self.seed, epoch=position.epoch, step=position.step, process=process)
+        torch.manual_seed(seed)
+        sums = np.zeros(2)
+        for _ in range(self.recipe.accumulation):
+            part = next(parts)
+            with self.accelerator.accumulate(self.model):
+                sums += self._backward(part, size, seed)
+                if self.accelerator.sync_gradients and self.recipe.clip_norm is not None:
+                    self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update(self.classifier, step=updates + 1)
+        if self.accelerator.num_processes > 1:
+            both = torch.tensor(sums, dtype=torch.float32, device=self.accelerator.device)
+            sums = self.accelerator.reduce(both, "sum").cpu().numpy()
+        position.loss += float(sums[0])
+        position.correct += round(float(sums[1]))
+        position.seen += size
+        position.step += 1
+
+    def _backward(self, part: Part, size: int, seed: int) -> tuple[float, int]:
+        """Compute gradients of one part of a batch of `size`; return its sum of losses and how many were right."""
+        device = self.accelerator.device
+        pictures = augment(
+            torch.from_numpy(part.pictures).to(device), torch.from_numpy(part.numbers).to(device), self.recipe
+        )
+        targets = self.targets[torch.from_numpy(part.examples).to(device)]
+        x, targets = mix(self._to_input(pictures), targets, self.recipe, seed=seed)
+        with self.accelerator.autocast():
+            logits = self.model(x)
+        loss = loss_sum(logits, self.classifier.shares, targets, self.prior)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise self._diverged(value, part)
+        # Processes average their gradients and accelerate divides by the parts: this makes it the mean of the batch.
+        self.accelerator.backward(loss * (self.accelerator.num_processes * self.recipe.accumulation / size))
+        y = torch.from_numpy(self.material.train.y[part.examples]).to(device)
+        return value, int((self.classifier.mixed(logits).argmax(1) == y).sum())
+
+    @torch.inference_mode()
+    def _valid_logits(self, progress: Progress) -> NDArray[np.float32]:
+        """Return what the weights that would be kept say of the validation part, (n, k)."""
+        n, accelerator = len(self.material.valid), self.accelerator
+        model = self.judged().eval()
+        logits = torch.zeros(n, len(self.material.classes), device=accelerator.device)
+        own = np.arange(n)[accelerator.process_index :: accelerator.num_processes]
+        jobs = np.array_split(own, max(1, -(-len(own) // self.recipe.batch_size)))
+        done = 0
+        with memory_errors(self.recipe):
+            for part, pictures in loaded_ahead(jobs, lambda part: (part, self.material.valid_pictures(part))):
+                x = self._to_input(torch.from_numpy(pictures).to(accelerator.device))
+                with accelerator.autocast():
+                    logits[torch.from_numpy(part).to(accelerator.device)] = model.mixed(model(x)).float()
+                done += len(part)
+                progress("validation", done, len(own))
+        found: Tensor = accelerator.reduce(logits, "sum") if accelerator.num_processes > 1 else logits
+        return found.cpu().numpy()
+
+    def _to_input(self, pictures: Tensor) -> Tensor:
+        return self.backbone.transform.to_tensor(pictures, channels_last=True)
+
+    def _rate(self) -> float:
+        return max(float(group["lr"]) for group in self.optimizer.param_groups)
+
+    def _load(self, places: NDArray[np.intp], examples: NDArray[np.intp]) -> Part:
+        operations = self.recipe.randaugment
+        numbers = draws(places.tolist(), DRAWS + DRAWS_EACH * operations, seed=self.seed, epoch=self.position.epoch)
+        pictures = randaugment(
+            self.material.train_pictures(examples), numbers[:, DRAWS:],
+            operations=operations, magnitude=self.recipe.randaugment_magnitude,
+        )  # fmt: skip
+        return Part(examples=examples, pictures=pictures, numbers=numbers[:, :DRAWS])
+
+    def _own_parts(self, step: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+        """Cut a batch's places in the epoch into parts, and return this process's."""
+        each = self.recipe.accumulation
+        first = self.accelerator.process_index * each
+        return list(np.array_split(step, self.accelerator.num_processes * each)[first : first + each])
+
+    def _check_parts(self) -> None:
+        """Refuse parts without a picture, or with one alone, of which a batch norm cannot take a variance."""
+        smallest = len(self.material.train) // self.updates_per_epoch
+        parts = self.accelerator.num_processes * self.recipe.accumulation
+        if smallest < 2 * parts:
+            raise RecipeError(
+                f"{len(self.material.train)} examples in {self.updates_per_epoch} batches of {smallest} cannot be cut "
+                f"into {parts} parts of at least 2 ({self.accelerator.num_processes} processes, "
+                f"accumulation={self.recipe.accumulation})\n  choose a larger batch_size, or fewer parts"
+            )
+
+    def _diverged(self, value: float, part: Part) -> DivergedError:
+        position = self.position
+        ids = [self.material.train.ids[i] for i in part.examples]
+        return DivergedError(
+            f"the loss is {value} in epoch {position.epoch + 1}, step {position.step + 1} of {self.updates_per_epoch}, "
+            f"at learning rate {self._rate():.3g}\n  samples of the batch: {listed(ids, count=len(ids))}\n"
+            f"  take a lower lr, a longer warmup_epochs or a smaller clip_norm, or precision float32"
+        )
+
+
+def _optimizer_of(classifier: Classifier, backbone: TorchBackbone, recipe: Recipe) -> torch.optim.Optimizer:
+    """Make the recipe's optimizer; layers learn at their own rates where the network says which layers it has."""
+    groups = _parameter_groups(classifier, backbone, recipe)
+    try:
+        made: torch.optim.Optimizer = create_optimizer_v2(
+            groups, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
+        )
+    except (ValueError, AssertionError) as error:
+        raise RecipeError(f"timm cannot make the optimizer {recipe.optimizer!r}: {error}") from None
+    return made
+
+
+def _parameter_groups(classifier: Classifier, backbone: TorchBackbone, recipe: Recipe) -> list[dict[str, Any]]:
+    """Sort parameters by how far and how fast they may move."""
+    trunk: Any = backbone.encoder.trunk
+    # what the network wants no weight decay on: position embeddings, class tokens
+    spared = set(trunk.no_weight_decay()) if hasattr(trunk, "no_weight_decay") else set()
+    if recipe.layer_decay is not None and hasattr(trunk, "group_matcher"):
+        groups: list[dict[str, Any]] = param_groups_layer_decay(
+            trunk,
+            weight_decay=recipe.weight_decay,
+            no_weight_decay_list=spared,
+            weight_decay_exclude_1d=not recipe.decay_norms,
+            layer_decay=recipe.layer_decay,
+        )
+        inside = {id(parameter) for parameter in trunk.parameters()}
+        outside = [parameter for parameter in classifier.parameters() if id(parameter) not in inside]
+        return [*groups, *_by_decay(outside, set(), recipe)]
+    if recipe.layer_decay is not None:
+        logger.info("%s does not say which layers it has: all learn at one rate, without layer_decay", backbone.name)
+    left = {id(parameter) for name, parameter in trunk.named_parameters() if name in spared}
+    return _by_decay(list(classifier.parameters()), left, recipe)
+
+
+def _by_decay(parameters: Sequence[torch.nn.Parameter], spared: set[int], recipe: Recipe) -> list[dict[str, Any]]:
+    free = [p for p in parameters if (p.ndim <= 1 or id(p) in spared) and not recipe.decay_norms]
+    taken = {id(p) for p in free}
+    pulled = [p for p in parameters if id(p) not in taken]
+    groups = [{"params": free, "weight_decay": 0.0}, {"params": pulled, "weight_decay": recipe.weight_decay}]
+    return [group for group in groups if group["params"]]
+
+
+def _schedule_of(optimizer: torch.optim.Optimizer, recipe: Recipe, *, updates_per_epoch: int) -> Scheduler:
+    """Make the recipe's schedule; its rates are a function of the number of updates alone: no state to keep.
+
+    A constant rate is steps of factor one: older timm has no schedule of that name, and gives none at all for a name
+    that it does not know.
+    """
+    constant = recipe.schedule == "constant"
+    made, _ = create_scheduler_v2(
+        optimizer,
+        sched="step" if constant else recipe.schedule,
+        num_epochs=recipe.epochs,
+        decay_epochs=recipe.step_epochs,
+        decay_rate=1.0 if constant else recipe.step_factor,
+        warmup_lr=recipe.lr / 100,
+        warmup_epochs=min(recipe.warmup_epochs, recipe.epochs),  # type: ignore[arg-type]
+        step_on_epochs=False,
+        updates_per_epoch=updates_per_epoch,
     )
+    assert isinstance(made, Scheduler)
+    return made
+
+
+def _judge(logits: NDArray[np.float32], y: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
+    """Score logits (n, k) against labels (n,); keys as in `EpochScores`."""
+    from scipy.special import softmax
+    from sklearn.metrics import f1_score, log_loss, recall_score
+
+    guessed = logits.argmax(1)
+    there = np.unique(y)
+    shares = softmax(logits.astype(np.float64), axis=1)
+    recall = recall_score(y, guessed, labels=there, average=None, zero_division=0)
+    return {
+        "valid_loss": float(log_loss(y, shares, labels=np.arange(len(classes)))),
+        "valid_accuracy": float((guessed == y).mean()),
+        "valid_macro_f1": float(f1_score(y, guessed, labels=there, average="macro", zero_division=0)),
+        "valid_recall": {classes[c]: float(share) for c, share in zip(there, recall, strict=True)},
+    }

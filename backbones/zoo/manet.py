@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cer_fusion.backbones.encoder import Encoder, Recipe
+from cer_fusion.backbones.encoder import Branches, Encoder, Recipe
 from cer_fusion.backbones.errors import OptionError
 from cer_fusion.backbones.transform import Transform
 
@@ -54,6 +54,11 @@ def build(
         transform=Transform(size_px=SIZE_PX, resize="squash", interpolation="bilinear"),
         options={"flow": flow, **({"extra": list(wanted)} if wanted else {})},
         heads=() if "logits" in wanted else tuple(HEADS.values()),
+        branches=Branches(
+            k=num_classes,
+            shares={"local": 0.6, "multi_scale": 0.4},  # as the public code mixes logits and losses
+            logits=lambda module, x: module.logits(module(x)),
+        ),
         replace_heads=replace_heads,
         channels_last=True,
         cpu_piece=16,

@@ -81,6 +81,9 @@ def build(
         transform=t.data_config(trunk, img_size=img_size, crop_pct=crop_pct),
         options={"img_size": img_size, "tap": tap},
         foreign_heads=(*t.classifiers(trunk), *(() if tap == "proj512" else ("proj",))),
+        # The public 512-d tap was taken from a network trained through its usual pool. A head on the tap itself would
+        # leave the last 1x1 convolution as it was, and `pool2048` of the resulting file would be half trained.
+        head_reads=(2048, lambda module, x: module.trunk(x)) if tap == "bottleneck512" else None,
         adapt=adapt,
         channels_last=True,
         cpu_piece=4,

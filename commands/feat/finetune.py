@@ -134,7 +134,7 @@ def finetune(
 
 def _check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
     """Refuse to start anew over what an earlier run left, unless that is asked for."""
-    from cer_fusion.backbones.finetuning.output_folder import FILES
+    from cer_fusion.backbones.finetuning.folder import FILES
 
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"{output} is a file, and a folder is to be written", param_hint="--output")

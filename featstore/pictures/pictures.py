@@ -20,45 +20,6 @@ _AHEAD = 4096
 """Pictures whose hashing is asked for at a time."""
 
 
-HEAD_BYTES = 32
-"""As many as `picture_kind` looks at."""
-_BMP_HEADERS = {size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124)}
-_OPENED = {
-    b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF", b"II*\0": "TIFF",
-    b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF",
-}  # fmt: skip
-_OTHERS = {
-    b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL", b"\0\0\0\x0cjP  ": "JPEG 2000",
-    b"\xff\x4f\xff\x51": "JPEG 2000", b"8BPS": "Photoshop", b"\x76\x2f\x31\x01": "OpenEXR",
-}  # fmt: skip
-
-
-_HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1", b"miaf"}
-
-
-def picture_kind(head: bytes) -> tuple[str, bool]:
-    """What kind of picture a file is by its first bytes, empty if none, and whether backbones open that kind.
-
-    They have the same of their own; a test holds the two together.
-    """
-    for magic, kind in _OPENED.items():
-        if head.startswith(magic):
-            return kind, True
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "WebP", True
-    if head[:2] == b"BM" and head[6:10] == bytes(4) and head[14:18] in _BMP_HEADERS:  # two letters alone say little
-        return "BMP", True
-    if head[4:8] == b"ftyp":  # ISO 14496-12: the brand, which tells pictures from videos
-        brand = head[8:12]
-        if brand in (b"avif", b"avis"):
-            return "AVIF", False
-        if brand in _HEIC:
-            return "HEIC", False
-        if brand == b"crx ":
-            return "Canon raw", False
-    return next((kind for magic, kind in _OTHERS.items() if head.startswith(magic)), ""), False
-
-
 class PictureSource:
     """Reads the pictures of a manifest; safe to use from several threads, and from processes forked meanwhile.
 

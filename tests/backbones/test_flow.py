@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from cer_fusion.backbones import CardError, CheckpointError, OptionError
-from cer_fusion.backbones.finetuning.card import write_card
 from cer_fusion.backbones.flow import flow_beside
 from cer_fusion.backbones.weights import digest
-from cer_fusion.backbones.weights_card import card_beside
+from cer_fusion.backbones.weights_card import card_beside, write_card
 
 STATE = {"fc_1.weight": torch.ones(7, 512)}
 DIGEST = digest(STATE)

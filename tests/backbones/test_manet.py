@@ -10,10 +10,10 @@ import torch
 from cer_fusion import backbones
 from cer_fusion.backbones import CheckpointError, OptionError, WeightsError
 from cer_fusion.backbones.encoder import Encoder
-from cer_fusion.backbones.finetuning.card import write_card
 from cer_fusion.backbones.manet import MANet, extras, fuse_logits, quadrants
 from cer_fusion.backbones.manet_blocks import MulScaleBlock
 from cer_fusion.backbones.registry import recipe_of
+from cer_fusion.backbones.weights_card import write_card
 from safetensors.torch import save_file
 from torch import Tensor, nn
 

@@ -1,4 +1,4 @@
-"""Two packages that may not import each other tell pictures by their first bytes, and give the same answers."""
+"""Packages that may not import each other tell pictures by their first bytes, by one table."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
 from cer_fusion.backbones import PictureError
 from cer_fusion.backbones import picture as backbones_picture
-from cer_fusion.featstore.pictures import pictures
 from cer_fusion.frames.finding import kind_of
+from cer_fusion.kit.pictures import HEAD_BYTES, picture_kind
 
 from tests.frames.clips import counted, write_clip
 
@@ -64,10 +64,9 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("name", "data", "kind", "opened", "taken_for"), KINDS, ids=[row[0] for row in KINDS])
-def test_both_packages_tell_a_file_s_kind_alike(tmp_path, name, data, kind, opened, taken_for):
+def test_what_a_file_is_and_whether_it_is_opened_is_told_alike(tmp_path, name, data, kind, opened, taken_for):
     (tmp_path / name).write_bytes(data)
-    assert pictures.picture_kind(data[: pictures.HEAD_BYTES]) == (kind, opened)
-    assert backbones_picture.picture_kind(data[: backbones_picture.HEAD_BYTES]) == (kind, opened)
+    assert picture_kind(data[:HEAD_BYTES]) == (kind, opened)
     assert kind_of(tmp_path / name) == taken_for
     try:
         backbones_picture.open_picture(data)
@@ -79,17 +78,19 @@ def test_both_packages_tell_a_file_s_kind_alike(tmp_path, name, data, kind, open
         assert opened
 
 
-def test_both_packages_know_the_same_beginnings_of_files():
-    heads = [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\xff\xd8\xff", b"GIF87a", b"BM" + bytes(12) + b"\x0c\0\0\0"]
-    heads += [box(brand) for brand in (b"heim", b"heis", b"hevc", b"msf1", b"avis", b"mif2", b"msdh", b"qt  ", b"M4A ")]
-    heads += [b"\x76\x2f\x31\x01", b"RIFF\0\0\0\0WEBP", b"RIFF\0\0\0\0AVI ", b"BM", b"II", b"GIF8"]
-    for head in heads:
-        assert pictures.picture_kind(head[:32]) == backbones_picture.picture_kind(head[:32]), head
-    assert pictures.HEAD_BYTES == backbones_picture.HEAD_BYTES
+def test_beginnings_of_files_are_known_whatever_follows():
+    known = dict.fromkeys((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"), ("TIFF", True))
+    known |= {b"\xff\xd8\xff": ("JPEG", True), b"GIF87a": ("GIF", True), b"RIFF\0\0\0\0WEBP": ("WebP", True)}
+    known |= {b"BM" + bytes(12) + b"\x0c\0\0\0": ("BMP", True), b"\x76\x2f\x31\x01": ("OpenEXR", False)}
+    known |= {box(brand): ("HEIC", False) for brand in (b"heim", b"heis", b"hevc", b"msf1", b"mif2")}
+    known |= {box(b"avis"): ("AVIF", False)}
+    known |= {box(brand): ("", False) for brand in (b"msdh", b"qt  ", b"M4A ")}
+    known |= dict.fromkeys((b"RIFF\x00\x00\x00\x00AVI ", b"BM", b"II", b"GIF8"), ("", False))
+    assert {head: picture_kind(head[:HEAD_BYTES]) for head in known} == known
 
 
 def test_a_transport_stream_is_a_video_though_typescript_has_its_ending(tmp_path):
     path = write_clip(tmp_path / "a.ts", counted(3))
     assert path.read_bytes()[:1] == b"G"
     assert kind_of(path) == "video"
-    assert pictures.picture_kind(path.read_bytes()[:32]) == ("", False)
+    assert picture_kind(path.read_bytes()[:32]) == ("", False)

@@ -27,7 +27,7 @@ from cer_fusion.featstore.pictures.archives import (
     plain_name,
     tar_name,
 )
-from cer_fusion.featstore.pictures.pictures import HEAD_BYTES, picture_kind
+from cer_fusion.kit.pictures import HEAD_BYTES, picture_kind
 
 PICTURE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff",

@@ -4,8 +4,7 @@ import pytest
 import torch
 from cer_fusion import backbones
 from cer_fusion.backbones import OptionError
-from cer_fusion.backbones.finetuning.classifier import classifier_of, state_for_loader
-from cer_fusion.backbones.finetuning.targets import loss_sum
+from cer_fusion.backbones.finetuning.classifier import classifier_of, loss_sum, state_for_loader
 
 
 def test_manets_branches_are_mixed_as_the_public_code_does():

@@ -7,8 +7,7 @@ import signal
 import pytest
 import torch
 from cer_fusion.backbones import ResumeError, load_state
-from cer_fusion.backbones.finetuning.identity import flat
-from cer_fusion.backbones.finetuning.state import STATE_FILE
+from cer_fusion.backbones.finetuning.folder import STATE_FILE, flat
 
 from tests.backbones.finetuning.conftest import TINY, network
 

@@ -20,7 +20,7 @@ from cer_fusion.backbones import (
     load_state,
 )  # fmt: skip
 from cer_fusion.backbones.device_memory import DeviceMemoryError
-from cer_fusion.backbones.finetuning import run as run_module
+from cer_fusion.backbones.finetuning import training as training_module
 
 from tests.backbones.finetuning.conftest import CLASSES, TINY, examples, face, network
 
@@ -139,7 +139,7 @@ def test_too_little_memory_says_what_to_change(tune, monkeypatch):
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
 
-    monkeypatch.setattr(run_module, "loss_sum", full)
+    monkeypatch.setattr(training_module, "loss_sum", full)
     with pytest.raises(DeviceMemoryError, match=r"(?s)batch_size=8.*accumulation=2"):
         tune()
 

@@ -16,6 +16,7 @@ from cer_fusion.featstore.errors import ManifestError
 from cer_fusion.featstore.manifests.adapters import build
 from cer_fusion.featstore.manifests.adapters.tree import Tree
 from cer_fusion.featstore.pictures import pictures
+from cer_fusion.kit.pictures import picture_kind
 
 from tests.featstore.manifests.adapters.layouts import as_folder, fill, tarred, zipped
 
@@ -185,10 +186,10 @@ def test_an_image_without_samples_says_what_was_there(tmp_path):
 
 def test_what_a_picture_is_shows_in_its_first_bytes():
     taken = {"JPEG": JPEG, "PNG": PNG, "GIF": GIF, "TIFF": TIFF, "WebP": WEBP, "BMP": BMP}
-    assert {kind: pictures.picture_kind(head) for kind, head in taken.items()} == {k: (k, True) for k in taken}
-    assert pictures.picture_kind(HEIC) == ("HEIC", False)
+    assert {kind: picture_kind(head) for kind, head in taken.items()} == {k: (k, True) for k in taken}
+    assert picture_kind(HEIC) == ("HEIC", False)
     for other in (b"", b"BM, a text", MP4, b"RIFF\0\0\0\0WAVE", b"%PDF", b"PK\3\4"):
-        assert pictures.picture_kind(other) == ("", False)
+        assert picture_kind(other) == ("", False)
 
 
 # Names

@@ -18,7 +18,6 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
-from cer_fusion.backbones.errors import WeightsError
 from numpy.typing import NDArray
 
 MOST_BYTES = (1 << 31) - (1 << 20)
@@ -49,6 +48,10 @@ _BITS = {
 _NUMPY = {1: "f4", 2: "u1", 3: "i1", 4: "u2", 5: "i2", 6: "i4", 7: "i8", 10: "f2", 11: "f8", 12: "u4", 13: "u8"}
 
 
+class OnnxFileError(ValueError):
+    """A file that is no ONNX model, or names data that is not beside it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class OnnxFile:
     """A model with all its weights."""
@@ -69,24 +72,24 @@ def read_onnx(path: Path) -> OnnxFile:
 
     Raises
     ------
-    WeightsError
+    OnnxFileError
         If it is no ONNX model, or names data that is not beside it, or not all there.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise WeightsError(f"the ONNX file cannot be read ({error.strerror or error}): {path}") from None
+        raise OnnxFileError(f"the ONNX file cannot be read ({error.strerror or error}): {path}") from None
     if path.suffix.lower() == ".ort" or content[4:8] == b"ORTM":
-        raise WeightsError(
+        raise OnnxFileError(
             f"the file is in onnxruntime's own format (.ort), made for one machine and version: {path}\n"
             "  give the .onnx file that it was made from"
         )
     if content.startswith(b"version https://git-lfs"):
-        raise WeightsError(f"the file is a Git LFS pointer, not the model; fetch it with 'git lfs pull': {path}")
+        raise OnnxFileError(f"the file is a Git LFS pointer, not the model; fetch it with 'git lfs pull': {path}")
     try:
         return _whole(path, content)
     except _DamagedError as error:
-        raise WeightsError(f"the ONNX file cannot be opened ({error}): {path}") from None
+        raise OnnxFileError(f"the ONNX file cannot be opened ({error}): {path}") from None
 
 
 class _DamagedError(ValueError):
@@ -137,7 +140,7 @@ def _whole(path: Path, content: bytes) -> OnnxFile:
     apart = len(content) + sum(one.length for one in found) > MOST_BYTES
     within = len(content) + sum(one.length for one in found if not (apart and one.may_stand_beside))
     if within > MOST_BYTES:
-        raise WeightsError(
+        raise OnnxFileError(
             f"the model holds {within:,} bytes that must stand in its graph, at most {MOST_BYTES:,}: {path}"
         )
     beside: dict[str, NDArray[Any]] = {}
@@ -216,15 +219,15 @@ def _external(tensor: memoryview, path: Path, top: bool) -> _External | None:
         return None
     called = f"tensor {name!r} of {path}"
     if kind not in _BITS:
-        raise WeightsError(f"{called} is of type {kind}, whose values cannot lie in another file")
+        raise OnnxFileError(f"{called} is of type {kind}, whose values cannot lie in another file")
     if any(size >= 1 << 63 for size in dims):
-        raise WeightsError(f"{called} has a negative size: {dims}")
+        raise OnnxFileError(f"{called} has a negative size: {dims}")
     length = -(-math.prod(dims) * _BITS[kind] // 8)
     start, said = (
         _number(where.get(key, str(default)), key, called) for key, default in (("offset", 0), ("length", length))
     )
     if said != length:
-        raise WeightsError(
+        raise OnnxFileError(
             f"{called} of {tuple(dims)} values takes {length:,} bytes, however its data is {said:,} long"
         )
     return _External(
@@ -235,7 +238,7 @@ def _external(tensor: memoryview, path: Path, top: bool) -> _External | None:
 
 def _number(text: str, key: str, called: str) -> int:
     if not (text.isascii() and text.isdecimal()):
-        raise WeightsError(f"{called} has the {key} {text!r} in its data file, expected a number from 0")
+        raise OnnxFileError(f"{called} has the {key} {text!r} in its data file, expected a number from 0")
     return int(text)
 
 
@@ -249,9 +252,9 @@ def _read(model: Path, location: str, end: int) -> _Data:
             while more := opened.read(1 << 20):
                 digest.update(more)
     except OSError as error:
-        raise WeightsError(f"the model's data cannot be read ({error.strerror or error}): {file}") from None
+        raise OnnxFileError(f"the model's data cannot be read ({error.strerror or error}): {file}") from None
     if len(used) < end:
-        raise WeightsError(
+        raise OnnxFileError(
             f"the model's data file is too short: {len(used):,} bytes, expected at least {end:,}: {file}\n"
             f"  it belongs to {model.name}: copy or export both again"
         )
@@ -274,7 +277,7 @@ def _beside(model: Path, location: str) -> Path:
     if why is None:
         there = next((file for folder in folders if (file := folder / location).is_file()), None)
         if there is None:
-            raise WeightsError(
+            raise OnnxFileError(
                 f"the model's data file is missing: {model.parent / location}\n"
                 f"  {model.name} keeps its weights in {location!r}: put that file where it is expected"
             )
@@ -282,7 +285,7 @@ def _beside(model: Path, location: str) -> Path:
         if any(real.is_relative_to(folder.resolve()) for folder in folders):
             return real
         why = f"is a link to {real}, outside the model's folder"
-    raise WeightsError(
+    raise OnnxFileError(
         f"the model keeps weights in {location!r}, which {why}: {model}\n"
         "  a model's data is read from beside it alone: put both into one folder, or export the model into one file"
     )

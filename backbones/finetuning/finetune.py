@@ -1,0 +1,179 @@
+"""Fine-tuning from the first picture to the card: `finetune` is the front door."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cer_fusion.backbones.backbone import Backbone
+from cer_fusion.backbones.errors import MissingExtraError, OptionError
+from cer_fusion.backbones.finetuning.examples import Examples
+from cer_fusion.backbones.finetuning.folder import WEIGHTS_FILE, OutputFolder, finished_card, identity_of
+from cer_fusion.backbones.finetuning.material import Material, Progress, gather
+from cer_fusion.backbones.finetuning.process import accelerator_of, drawn_from, held_signals, trained_in
+from cer_fusion.backbones.finetuning.recipe import Recipe
+from cer_fusion.backbones.finetuning.training import EpochScores, Training
+from cer_fusion.backbones.torch_backbone import TorchBackbone
+from cer_fusion.backbones.weights import Source
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneReport:
+    """What a training did."""
+
+    output: Path
+    """Folder with ``weights.safetensors``, ``card.json`` and ``log.jsonl``."""
+    weights: Path
+    """The best epoch's weights, for ``create(name, weights=…)``."""
+    weights_digest: str
+    """Their digest, as in the identity of features made with them."""
+    best: EpochScores
+    """Scores of that epoch."""
+    epochs: tuple[EpochScores, ...]
+    """Scores of every epoch."""
+    stopped_early: bool
+    """Whether patience ended it."""
+    resumed: bool
+    """Whether it went on from a state, or was finished already."""
+    left_out: dict[str, str]
+    """Id -> reason, for pictures that cannot be used."""
+
+
+def finetune(
+    backbone: Backbone,
+    train: Examples,
+    valid: Examples,
+    *,
+    classes: Sequence[str],
+    recipe: Recipe | None = None,
+    output: str | Path,
+    resume: bool = True,
+    seed: int = 0,
+    state_every: int = 0,
+    memory: float = 2e9,
+    max_errors: float = 0.01,
+    readers: int = 2,
+    tensorboard: bool = False,
+    progress: Progress | None = None,
+) -> FinetuneReport:
+    """Train a backbone end to end under a classifier, and keep the best epoch.
+
+    Afterwards `backbone` has the weights that were kept. Under ``accelerate launch`` or ``torchrun`` every process
+    calls this with the same arguments; the batch is shared out, and only the first process writes.
+
+    Parameters
+    ----------
+    backbone : TorchBackbone
+        Its device and precision are those of the training.
+    train, valid : Examples
+        What to learn from; what to choose the epoch on. No test examples: nothing here is an unbiased score.
+    classes : sequence of str
+        Names of 0..k-1.
+    recipe : Recipe, optional
+        `Recipe()` when not given.
+    output : Path
+        Folder for ``weights.safetensors``, ``card.json`` and ``log.jsonl``.
+    resume : bool
+        Go on where an earlier run with the same arguments was; on a CPU the weights are then the same, bit for bit.
+    state_every : int
+        Write the state after so many updates as well as after each epoch and at an interrupt; 0: not.
+    memory : float
+        Bytes that decoded pictures may take.
+    max_errors : float
+        Share of unusable pictures at which to stop; up to ten never stop a run, unless 0.
+    tensorboard : bool
+        Write curves for TensorBoard too.
+
+    Raises
+    ------
+    ExamplesError, TooManyErrors, RecipeError, OptionError, DivergedError, DeviceMemoryError, ResumeError,
+    MissingExtraError
+    """
+    if not isinstance(backbone, TorchBackbone):
+        raise OptionError(f"{backbone.name} cannot be trained: only torch networks can, not {type(backbone).__name__}")
+    if backbone.views != "none":
+        raise OptionError(f"{backbone.name} takes the views {backbone.views!r}: train it without, extract with them")
+    recipe, output = recipe or Recipe(), Path(output)
+    tell: Progress = progress or (lambda stage, done, total: None)
+    accelerator = accelerator_of(backbone, recipe)
+    with ThreadPoolExecutor(max(1, readers)) as pool:
+        material = gather(
+            backbone, train, valid, classes, pool=pool, memory=memory, max_errors=max_errors, progress=tell
+        )
+        identity = identity_of(backbone, material, recipe, seed=seed, processes=accelerator.num_processes)
+        if resume and (done := finished_card(output, identity)) is not None:
+            logger.info("%s is finished already", output)
+            return _report(backbone, output, done, material, resumed=True)
+        with (
+            drawn_from(seed),
+            trained_in(backbone),
+            held_signals() as signalled,
+            _curves(output, wanted=tensorboard) as add_to_curves,
+        ):
+            training = Training(backbone, material, recipe, accelerator, seed=seed)
+            folder = OutputFolder(training, output, identity, state_every=state_every, signalled=signalled)
+            resumed = folder.begin(resume=resume)
+            position = training.position
+            while position.epoch < recipe.epochs and not position.stopped:
+                training.train_epoch(folder.after_step, tell)
+                scores = training.evaluate(tell)
+                folder.keep(scores)
+                if accelerator.is_main_process:
+                    add_to_curves(scores)
+                    logger.info("%s", scores.line(recipe.epochs))
+                folder.after_epoch()
+            if position.stopped:
+                logger.info("stopped: no better macro F1 since epoch %d", position.best)
+            card = folder.finish()
+    return _report(backbone, output, card, material, resumed=resumed)
+
+
+@contextmanager
+def _curves(output: Path, *, wanted: bool) -> Iterator[Callable[[EpochScores], None]]:
+    """Give a function that writes an epoch's scores into ``<output>/tensorboard``; it does nothing unless wanted."""
+    if not wanted:
+        yield lambda scores: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise MissingExtraError(
+            "curves for TensorBoard need the library tensorboard, which is not installed\n"
+            "  pip install tensorboard, or leave it out: log.jsonl has the same numbers"
+        ) from None
+    with SummaryWriter(str(output / "tensorboard")) as writer:
+
+        def add(scores: EpochScores) -> None:
+            for name in ("loss", "lr", "train_accuracy", "valid_loss", "valid_accuracy", "valid_macro_f1"):
+                writer.add_scalar(name, getattr(scores, name), scores.epoch)
+
+        yield add
+
+
+def _report(
+    backbone: TorchBackbone, output: Path, card: dict[str, Any], material: Material, *, resumed: bool
+) -> FinetuneReport:
+    """Give the backbone the weights that were kept, and say what was done."""
+    from cer_fusion.backbones.checkpoint import open_checkpoint
+    from cer_fusion.backbones.weights import put
+
+    path = output / WEIGHTS_FILE
+    put(backbone.encoder, open_checkpoint(path))
+    backbone.source = Source(kind="file", tag=backbone.source.tag, path=path)
+    return FinetuneReport(
+        output=output,
+        weights=path,
+        weights_digest=backbone.weights_digest(),
+        best=EpochScores(**card["best"]),
+        epochs=tuple(EpochScores(**entry) for entry in card["epochs"]),
+        stopped_early=card["stopped_early"],
+        resumed=resumed,
+        left_out=material.left_out,
+    )

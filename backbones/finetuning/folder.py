@@ -1,0 +1,273 @@
+"""The output folder of a training: its state, the best weights so far, the log and the card.
+
+The state is everything that the next step depends on, in one safetensors file with its JSON in the header.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import torch
+from cer_fusion.backbones.errors import ResumeError
+from cer_fusion.backbones.finetuning.atomic import make_whole, write_whole
+from cer_fusion.backbones.finetuning.classifier import state_for_loader
+from cer_fusion.backbones.finetuning.material import Material
+from cer_fusion.backbones.finetuning.recipe import Recipe
+from cer_fusion.backbones.finetuning.training import EpochScores, Position, Training
+from cer_fusion.backbones.torch_backbone import TorchBackbone
+from cer_fusion.backbones.weights import digest
+from cer_fusion.backbones.weights_card import CARD_FILE, read_card, write_card
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+STATE_FILE, WEIGHTS_FILE, LOG_FILE = "state.safetensors", "weights.safetensors", "log.jsonl"
+FILES = (STATE_FILE, WEIGHTS_FILE, CARD_FILE, LOG_FILE)
+"""What a training leaves, and one that starts anew removes first."""
+_FORMAT = "cer-fusion finetune state 1"
+_START_ANEW = "  start anew without resuming (--no-resume --overwrite)"
+
+
+class OutputFolder:
+    """What stays of a training. Only the first process writes.
+
+    Parameters
+    ----------
+    training : Training
+    output : Path
+    identity : dict
+        See `identity_of`.
+    state_every : int
+        Write the state after so many updates; 0: after epochs alone.
+    signalled : Event
+        Set when a signal came: the state is written, and the training ends.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        output: Path,
+        identity: dict[str, Any],
+        *,
+        state_every: int,
+        signalled: Event,
+    ) -> None:
+        self.training, self.output, self.identity = training, output, identity
+        self.state_every, self.signalled = state_every, signalled
+        self.writes = training.accelerator.is_main_process
+
+    def begin(self, *, resume: bool) -> bool:
+        """Take up an earlier state, or clear the folder of what an earlier one left; tell whether it was taken up."""
+        path = self.output / STATE_FILE
+        resumed = resume and path.exists()
+        if resumed:
+            _restore(self.training, path, self.identity)
+            position = self.training.position
+            logger.info("going on after epoch %d, step %d", position.epoch, position.step)
+        elif self.writes:
+            self._clear(resume=resume)
+            self.save()  # from here on the folder is known to be this training's
+        self.training.accelerator.wait_for_everyone()
+        return resumed
+
+    def after_step(self) -> None:
+        """Write the state if it is time to, and end here if a signal came."""
+        if self.signalled.is_set() or (self.state_every and self.training.position.step % self.state_every == 0):
+            self.save()
+        if self.signalled.is_set():
+            raise KeyboardInterrupt
+
+    def keep(self, scores: EpochScores) -> None:
+        """Note an epoch's scores, and write its weights if they are the best so far."""
+        training, position = self.training, self.training.position
+        best = max((entry["valid_macro_f1"] for entry in position.history), default=-1.0)
+        position.history.append(asdict(scores))
+        if scores.valid_macro_f1 > best:
+            state = state_for_loader(training.backbone, training.judged())
+            encoder = training.backbone.encoder
+            position.best, position.best_digest = scores.epoch, digest(state)
+            position.best_identity = digest(state, leave_out=(*encoder.heads, *encoder.foreign_heads))
+            if self.writes:
+                make_whole(self.output / WEIGHTS_FILE, lambda temporary: save_file(state, temporary))
+        patience = training.recipe.patience
+        position.stopped = bool(patience) and scores.epoch - position.best >= patience
+
+    def after_epoch(self) -> None:
+        """Write state, log and card of an epoch that is complete."""
+        self.training.position.begin_epoch()
+        self.save()
+        if self.writes:
+            lines = "".join(json.dumps(entry) + "\n" for entry in self.training.position.history)
+            write_whole(self.output / LOG_FILE, lines.encode())
+            write_card(self.output / CARD_FILE, self._card(finished=False))
+        if self.signalled.is_set():
+            raise KeyboardInterrupt
+
+    def save(self) -> None:
+        """Write the state, in one step."""
+        if not self.writes:
+            return
+        training = self.training
+        parts = {"model": training.classifier.state_dict()}
+        if training.average is not None:
+            parts["ema"] = training.average.module.state_dict()
+        tensors = {f"{part}.{name}": _plain(value) for part, state in parts.items() for name, value in state.items()}
+        numbers: dict[str, dict[str, Any]] = {}
+        for index, values in training.optimizer.state_dict()["state"].items():
+            for name, value in values.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{index}.{name}"] = _plain(value)
+                else:
+                    numbers.setdefault(str(index), {})[name] = value
+        scaler = training.accelerator.scaler
+        content = {
+            "optimizer": numbers, "scaler": None if scaler is None else scaler.state_dict() or None,
+            "position": asdict(training.position), "identity": self.identity, "tensors": digest(tensors),
+        }  # fmt: skip
+        metadata = {"format": _FORMAT, "run": json.dumps(content, allow_nan=False)}
+        make_whole(self.output / STATE_FILE, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+
+    def finish(self) -> dict[str, Any]:
+        """Seal the card, and put away the state, which nothing needs any more."""
+        card = self._card(finished=True)
+        if self.writes:
+            write_card(self.output / CARD_FILE, card)
+            (self.output / STATE_FILE).unlink(missing_ok=True)
+        self.training.accelerator.wait_for_everyone()
+        return card
+
+    def _clear(self, *, resume: bool) -> None:
+        """Make an empty folder of the output; weights that nobody trained there are removed only when asked to."""
+        weights = self.output / WEIGHTS_FILE
+        if resume and weights.exists():
+            raise ResumeError(
+                f"the output folder holds weights, and no state of a run that they could be from: {weights}\n"
+                f"  write to another folder, or have them replaced by starting anew (--no-resume --overwrite)"
+            )
+        self.output.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            (self.output / name).unlink(missing_ok=True)
+
+    def _card(self, *, finished: bool) -> dict[str, Any]:
+        training, position = self.training, self.training.position
+        described = training.backbone.describe()
+        return {
+            **self.identity,
+            "finished": finished,
+            "stopped_early": position.stopped,
+            "transform": training.backbone.transform.identity(),
+            "examples": {"train": len(training.material.train), "valid": len(training.material.valid)},
+            "left_out": training.material.left_out,
+            "started_from": described["weights_source"],
+            "versions": described["versions"],
+            "device": described["device"],
+            "weights": {
+                "file": WEIGHTS_FILE,
+                "epoch": position.best,
+                "digest": position.best_digest,
+                "feature_digest": position.best_identity,
+            },
+            "best": position.history[position.best - 1],
+            "epochs": position.history,
+        }
+
+
+def finished_card(output: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the card of a training that is finished and was this one; refuse another one's."""
+    path = output / CARD_FILE
+    if not path.exists() or not (card := read_card(path))["finished"]:
+        return None
+    _check_same({key: card.get(key) for key in identity}, identity, path)
+    return card
+
+
+def identity_of(
+    backbone: TorchBackbone, material: Material, recipe: Recipe, *, seed: int, processes: int
+) -> dict[str, Any]:
+    """Return everything that fixes a training's result, ready for JSON; taken before the first step."""
+    return {
+        "backbone": backbone.name,
+        "architecture": backbone.architecture,
+        "options": dict(backbone.options),
+        "notes": dict(backbone.encoder.notes),
+        "initial_weights": backbone.weights_digest(),
+        "transform_probe": backbone.transform.probe(),
+        "classes": list(material.classes),
+        "recipe": recipe.to_json(),
+        "data": {"digest": material.digest},
+        "precision": backbone.precision,
+        "processes": processes,
+        "seed": seed,
+    }
+
+
+def _restore(training: Training, path: Path, identity: Mapping[str, Any]) -> None:
+    """Go to where an earlier process was.
+
+    Raises
+    ------
+    ResumeError
+        If the file is damaged, or belongs to a training with another recipe, other data or anything else in `identity`.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        content = json.loads(metadata["run"]) if metadata.get("format") == _FORMAT else None
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise ResumeError(f"the state cannot be read: {error}\n  in file: {path}\n{_START_ANEW}") from None
+    if content is None or content["tensors"] != digest(tensors):
+        raise ResumeError(f"the state is damaged, or none of this release's\n  in file: {path}\n{_START_ANEW}")
+    _check_same(content["identity"], identity, path)
+
+    def part(name: str) -> dict[str, Tensor]:
+        return {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
+
+    training.classifier.load_state_dict(part("model"))
+    if training.average is not None:
+        training.average.module.load_state_dict(part("ema"))
+    moments: dict[int, dict[str, Any]] = {}
+    for key, tensor in part("optimizer").items():
+        index, _, name = key.partition(".")
+        moments.setdefault(int(index), {})[name] = tensor
+    for index, values in content["optimizer"].items():
+        moments.setdefault(int(index), {}).update(values)
+    training.optimizer.load_state_dict({**training.optimizer.state_dict(), "state": moments})
+    if training.accelerator.scaler is not None and content["scaler"] is not None:
+        training.accelerator.scaler.load_state_dict(content["scaler"])
+    training.position = Position(**content["position"])
+
+
+def _check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
+    """Refuse to go on with, or to take for finished, a training that was another one, with every field that differs."""
+    ours, theirs = flat(json.loads(json.dumps(wanted))), flat(found)
+    lines = [
+        f"  {name}: {theirs.get(name, 'nothing')!r} there, {ours.get(name, 'nothing')!r} now"
+        for name in sorted({*ours, *theirs})
+        if ours.get(name) != theirs.get(name)
+    ]
+    if lines:
+        raise ResumeError(
+            "the output folder holds another run; they differ in\n" + "\n".join(lines) + f"\n  in file: {path}\n"
+            "  write to another folder, or start anew here without resuming (--no-resume --overwrite)"
+        )
+
+
+def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested dictionaries: {"recipe": {"lr": 1}} -> {"recipe.lr": 1}."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True).contiguous(memory_format=torch.contiguous_format)
