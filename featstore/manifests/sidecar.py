@@ -16,7 +16,7 @@ from typing import Any
 
 from cer_fusion.featstore.errors import FormatError, ManifestError, NewerFormatError
 from cer_fusion.featstore.manifests.class_sets import ClassSet, found_classes
-from cer_fusion.featstore.manifests.csv_table import read_csv
+from cer_fusion.featstore.manifests.csv_table import table_bytes
 from cer_fusion.featstore.rows import document, files
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def read_with_sidecar(path: Path) -> tuple[bytes, Sidecar | None]:
             raise
         except FormatError as error:
             raise FormatError(f"{error}\n  {_advice(path)}") from None
-        data = read_csv(path)
+        data = table_bytes(path)
         if sidecar is None and ours:
             raise FormatError(
                 f"{_beside(path)} is missing: without it the order of the classes would be guessed\n  {_advice(path)}"

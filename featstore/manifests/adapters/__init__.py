@@ -47,8 +47,8 @@ def build(kind: str, root: Path | str, *, map_to: str | None = None, **options: 
     if kind not in KINDS:
         raise ManifestError(f"no dataset kind {kind!r}; {nearest(kind, KINDS)}")
     entry = KINDS[kind]
-    if entry.maps_to is not None:
-        map_to = map_to or options.pop("classes", None) or entry.maps_to
+    if entry.renames_to is not None:
+        map_to = map_to or options.pop("classes", None) or entry.renames_to
     taken = set(inspect.signature(entry.read).parameters) - {"root"}
     for option in options:
         if option not in taken:

@@ -8,7 +8,7 @@ validation set becomes the split `valid`.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -88,7 +88,8 @@ def _read_lists(tree: Tree, found: Gathering, lists: Sequence[str]) -> None:
     folders = _picture_folders(tree)
     for name in lists:
         split, where = _LISTS[PurePosixPath(name).name.lower()], tree.where(name)
-        for line, path, number in _list_rows(tree, name):
+        rows = tree.rows(name, _COLUMNS, (_COLUMNS[0], "expression"), headless=True)  # the header may be missing
+        for line, (path, number) in rows:
             label = found.label(number, f"{where}:{line}")
             if label is not None:
                 path = plain_path(path)
@@ -106,12 +107,6 @@ def _picture_folders(tree: Tree) -> list[str]:
         parts = name.split("/")
         found.update("/".join(parts[: i + 1]) + "/" for i, part in enumerate(parts[:-1]) if part.lower() in known)
     return sorted(found) or [""]
-
-
-def _list_rows(tree: Tree, name: str) -> Iterator[tuple[int, str, str]]:
-    """(line, picture's path, number of the expression) of each row; the header may be missing."""
-    for line, (path, expression_id) in tree.rows(name, _COLUMNS, (_COLUMNS[0], "expression"), headless=True):
-        yield line, path, expression_id
 
 
 def _read_folders(tree: Tree, found: Gathering) -> None:

@@ -40,7 +40,7 @@ class Kind(NamedTuple):
     read: Callable[..., Adapted]
     layout: str
     """In a few words, for help."""
-    maps_to: str | None = None
+    renames_to: str | None = None
     """The class set that its labels are renamed into unless another is asked for."""
 
 
@@ -48,11 +48,11 @@ KINDS: dict[str, Kind] = {}
 """Every kind of dataset by its name."""
 
 
-def adapter(kind: str, layout: str, *, maps_to: str | None = None) -> Callable[[Reader], Reader]:
+def adapter(kind: str, layout: str, *, renames_to: str | None = None) -> Callable[[Reader], Reader]:
     """Make a function the reader of a kind of dataset; see `Kind`."""
 
     def register(read: Reader) -> Reader:
-        KINDS[kind] = Kind(read, layout, maps_to)
+        KINDS[kind] = Kind(read, layout, renames_to)
         return read
 
     return register
@@ -119,10 +119,11 @@ class Gathering:
             The zip file that all pictures were written to; they are looked for there.
         """
         tree = self._tree
-        left_out = {**self.left_out, **passed_over(tree)}
+        odd = {"link, device, or name that leads out of the archive": tree.odd} if tree.odd else {}
+        left_out = {**self.left_out, **odd, **tree.left_out}
         found = need_samples(self._samples, tree.root, expected, left_out, tree.notes)
         missing = () if written else tuple(sample.sample_id for sample in found if sample.path not in tree)
-        told = [*notes, *tree.notes, *twice(tree, [sample.path for sample in found])]
+        told = [*notes, *tree.notes, *_twice(tree, [sample.path for sample in found])]
         if missing and tree.archives():
             told.append(
                 f"{len(tree.archives()):,} archives among the files are not looked into: {listing(tree.archives())}\n"
@@ -160,13 +161,7 @@ def need_samples(
     return found
 
 
-def passed_over(tree: Tree) -> dict[str, int]:
-    """Files that are never read, as reasons and numbers."""
-    odd = {"link, device, or name that leads out of the archive": tree.odd} if tree.odd else {}
-    return {**odd, **tree.left_out}
-
-
-def twice(tree: Tree, paths: Iterable[str]) -> list[str]:
+def _twice(tree: Tree, paths: Iterable[str]) -> list[str]:
     """What to say where pictures are one and the same file by way of links."""
     groups = tree.reached_twice(paths)
     if not groups:

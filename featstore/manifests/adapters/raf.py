@@ -38,7 +38,7 @@ def read_basic(root: Path, *, pictures: Pictures = "aligned", encoding: str | No
     return _read_rafdb(root, "basic", "rafdb_basic7", pictures, encoding)
 
 
-@adapter("rafdb-compound", "RAF-DB compound/, likewise; mapped to abaw7", maps_to="abaw7")
+@adapter("rafdb-compound", "RAF-DB compound/, likewise; in the classes of abaw7", renames_to="abaw7")
 def read_compound(root: Path, *, pictures: Pictures = "aligned", encoding: str | None = None) -> Adapted:
     """RAF-DB's compound part: eleven classes, 3,954 pictures in the official release."""
     return _read_rafdb(root, "compound", "rafdb_compound11", pictures, encoding)

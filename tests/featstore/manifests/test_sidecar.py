@@ -258,7 +258,7 @@ def test_a_reader_that_meets_a_writer_between_its_two_files_reads_one_whole_pair
     store, _, other = kept
     old, path = store.manifest("d"), tmp_path / "mine.csv"
     old.write(path)
-    read, met = sidecar.read_csv, []
+    read, met = sidecar.table_bytes, []
 
     def meet(of):
         if not met:
@@ -266,7 +266,7 @@ def test_a_reader_that_meets_a_writer_between_its_two_files_reads_one_whole_pair
             other.write(path)
         return read(of)
 
-    monkeypatch.setattr(sidecar, "read_csv", meet)
+    monkeypatch.setattr(sidecar, "table_bytes", meet)
     found = Manifest.read(path)
     assert (found.samples, found.classes) == (other.samples, other.classes)
 
