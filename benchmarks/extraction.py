@@ -20,7 +20,7 @@ import torch
 from cer_fusion.backbones import create
 from cer_fusion.demofaces import write_dataset
 from cer_fusion.featstore import Manifest, Store, extract
-from cer_fusion.featstore.extraction.extraction import bottleneck
+from cer_fusion.featstore.extraction.run import bottleneck
 from cer_fusion.featstore.manifests.adapters import build
 
 from benchmarks.timing import report, seconds_of

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from cer_fusion.backbones import Backbone, create, picture
 from cer_fusion.featstore import Manifest, Sample, Store, class_set, extract
-from cer_fusion.featstore.extraction.extraction import bottleneck
+from cer_fusion.featstore.extraction.run import bottleneck
 from PIL import Image
 
 from benchmarks.timing import report

@@ -31,7 +31,7 @@ def empty_feature(folder: Path, ids: list[str], width: int) -> tuple[Store, Feat
     """A store whose dataset `d` lists the samples, and its feature `f` without rows."""
     store = Store.create(folder / "store")
     samples = tuple(Sample(sample_id=i, path=f"{i}.jpg") for i in ids)
-    store.put_manifest("d", Manifest(samples=samples, classes=CLASSES, root=folder))
+    store.use_manifest("d", Manifest(samples=samples, classes=CLASSES, root=folder))
     spec = FeatureSpec(name="f", identity={"architecture": "random"}, blocks={"b": width})
     return store, store.create_feature("d", spec)
 

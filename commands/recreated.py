@@ -79,7 +79,7 @@ class Answering:
     ) -> Iterator[tuple[list[str], NDArray[np.float64]]]:
         """Yield ids and (b, k) probabilities chunk by chunk; pictures that are none are told in `unusable`."""
         import numpy as np
-        from cer_fusion.featstore.pictures.decoding import Decoder, Unusable
+        from cer_fusion.featstore.extraction.reading import Decoder, Unusable
         from cer_fusion.fusion import JoinedRows
         from cer_fusion.fusion.keeping.answers import aligned
 

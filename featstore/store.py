@@ -113,14 +113,6 @@ class Store:
             known = self._manifests[name] = (state, Manifest.read(path))
         return known[1]
 
-    def readable_manifest(self, dataset: str) -> Manifest | None:
-        """The dataset's manifest, or None if it is damaged; for those who are about to replace it."""
-        try:
-            return self.manifest(dataset)
-        except (FormatError, ManifestError) as error:
-            log.warning("%s", error)
-            return None
-
     def manifest_change(self, dataset: str, manifest: Manifest) -> ManifestChange:
         """What it would change to make `manifest` the dataset's."""
         if dataset not in self.datasets():
@@ -135,7 +127,7 @@ class Store:
             )
         return change_of(dataset, present, manifest, made_from=lambda: self._made_from(dataset))
 
-    def put_manifest(self, dataset: str, manifest: Manifest, *, replace_manifest: bool = True) -> ManifestChange:
+    def use_manifest(self, dataset: str, manifest: Manifest, *, replace_manifest: bool = True) -> ManifestChange:
         """Make `manifest` the dataset's; rows stay, so a changed label or split costs nothing.
 
         Parameters

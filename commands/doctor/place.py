@@ -114,7 +114,7 @@ def _operations(place: Path) -> list[Check]:
     """Try what the store relies on, in a temporary folder that is removed again."""
     try:
         with _scratch(place) as folder:
-            return [check for name, probe in _PROBES for check in [_tried(name, probe, folder)] if check is not None]
+            return [check for name, probe in _PROBES for check in _tried(name, probe, folder)]
     except OSError as error:
         if error.errno in _READ_ONLY:
             return [warn("writing", f"{place} is read-only for you",
@@ -131,86 +131,54 @@ def _scratch(place: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _tried(name: str, probe: Callable[[Path], Check | None], folder: Path) -> Check | None:
+def _tried(name: str, probe: Callable[[Path], list[Check]], folder: Path) -> list[Check]:
     try:
         return probe(folder)
     except OSError as error:
-        return fail(
-            name, f"refused: {one_line(error.strerror or error)}", "the store needs it; use another file system"
-        )
+        found = f"refused: {one_line(error.strerror or error)}"
+        return [fail(name, found, "the store needs it; use another file system")]
 
 
-def _links(folder: Path) -> Check:
-    first, second = folder / "a", folder / "b"
-    first.write_bytes(b"x")
-    try:
-        os.link(first, second)
-    except OSError as error:
-        return warn("hard links", f"refused: {error.strerror}", "shards are committed by exclusive creation instead")
-    with contextlib.suppress(FileExistsError):
-        os.link(first, second)
-        return fail("hard links", "a link replaces a file that exists", "use another file system: writers could mix")
-    return ok("hard links", "work, and refuse a name that exists")
+def _committing(folder: Path) -> list[Check]:
+    """What a store does to its files, done by its own calls."""
+    from cer_fusion.featstore.rows import files
 
-
-def _exclusive(folder: Path) -> Check:
-    path = folder / "exclusive"
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        return fail("exclusive creation", "a file is created twice", "use another file system: writers could mix")
-    return ok("exclusive creation", "works")
-
-
-def _renaming(folder: Path) -> Check:
-    old, new = folder / "old", folder / "new"
-    old.write_bytes(b"old")
-    new.write_bytes(b"new")
-    os.replace(new, old)
-    if old.read_bytes() != b"new" or new.exists():
-        return fail("rename", "a rename over a file does not replace it", "use another file system")
-    return ok("rename", "replaces a file in one step")
-
-
-def _syncing(folder: Path) -> Check:
-    path = folder / "synced"
-    with path.open("xb") as file:
-        file.write(b"x")
-        os.fsync(file.fileno())
+    trial, elsewhere = files.try_out(folder), "use another file system"
+    links = ok("hard links", "work")
+    if trial.way != "link":
+        links = warn("hard links", "refused", "shards are committed by a rename instead")
+    exclusive = ok("exclusive names", "a name that exists is not written again")
+    if not trial.is_exclusive:
+        exclusive = fail("exclusive names", "a commit replaces a file that exists", f"{elsewhere}: writers could mix")
+    rename = ok("rename", "replaces a file in one step")
+    if not trial.replaces:
+        rename = fail("rename", "a rename over a file does not replace it", elsewhere)
+    sync = ok("sync", "files and folders")
     if os.name == "nt":
-        return ok("sync", "files; this system does not sync folders")
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        return fail("sync", f"files, but not folders: {error.strerror}", "use another file system")
-    finally:
-        os.close(fd)
-    return ok("sync", "files and folders")
+        sync = ok("sync", "files; this system does not sync folders")
+    elif not trial.syncs_folders:
+        sync = fail("sync", "files, but not folders", elsewhere)
+    return [links, exclusive, rename, sync]
 
 
-def _mapping(folder: Path) -> Check:
+def _mapping(folder: Path) -> list[Check]:
     path, data = folder / "mapped", secrets.token_bytes(8192)
     path.write_bytes(data)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         same = mapped[:] == data
-    return ok("memory maps", "work") if same else fail("memory maps", "give other bytes", "use another file system")
+    return [ok("memory maps", "work") if same else fail("memory maps", "give other bytes", "use another file system")]
 
 
-def _case(folder: Path) -> Check:
+def _case(folder: Path) -> list[Check]:
     (folder / "Case").write_bytes(b"x")
     if (folder / "case").exists():
-        return warn(
-            "case of names", "not kept apart", "features whose names differ only in case would clash: avoid them"
-        )
-    return ok("case of names", "kept apart")
+        advice = "features whose names differ only in case would clash: avoid them"
+        return [warn("case of names", "not kept apart", advice)]
+    return [ok("case of names", "kept apart")]
 
 
-_PROBES: tuple[tuple[str, Callable[[Path], Check | None]], ...] = (
-    ("hard links", _links),
-    ("exclusive creation", _exclusive),
-    ("rename", _renaming),
-    ("sync", _syncing),
+_PROBES: tuple[tuple[str, Callable[[Path], list[Check]]], ...] = (
+    ("committing", _committing),
     ("memory maps", _mapping),
     ("case of names", _case),
 )

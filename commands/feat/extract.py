@@ -140,7 +140,7 @@ def extract(
     """
     from cer_fusion.featstore import Store
     from cer_fusion.featstore import extract as run_extract
-    from cer_fusion.featstore.extraction.meter import Meter
+    from cer_fusion.featstore.extraction.embedding import Meter
 
     show_logs()
     chosen = chosen_backbones(backbone, weights or [], option or [], name or [])
@@ -210,7 +210,7 @@ def _extract_with(workers: int, part: tuple[int, int], ctx: typer.Context) -> li
 
 def tell_extracts(reports: list[ExtractReport], store: Store, dataset: str, *, as_json: bool = False) -> None:
     """Print what a run made of each of its features, and what bounded it."""
-    from cer_fusion.featstore.extraction.extraction import bottleneck
+    from cer_fusion.featstore.extraction.run import bottleneck
 
     for report in reports:
         tell_extract(report, store, dataset, bound=len(reports) == 1)
@@ -223,7 +223,7 @@ def tell_extracts(reports: list[ExtractReport], store: Store, dataset: str, *, a
 
 def tell_extract(report: ExtractReport, store: Store, dataset: str, *, bound: bool = True) -> None:
     """Print what a run did, and what its user should know; with `bound`, what kept it from being faster."""
-    from cer_fusion.featstore.extraction.extraction import bottleneck
+    from cer_fusion.featstore.extraction.run import bottleneck
 
     rate = f", {report.embedded / report.elapsed_s:,.1f} pictures/s" if report.embedded and report.elapsed_s else ""
     others = f"{report.by_others:,} done meanwhile by another run, " if report.by_others else ""

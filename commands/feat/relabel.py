@@ -29,7 +29,7 @@ def relabel(
     opened = Store(store)
     name = opened.dataset(dataset or manifest.stem.replace(".", "_"))
     new = Manifest.read(manifest).at(root)
-    change = opened.manifest_change(name, new) if dry_run else opened.put_manifest(name, new)
+    change = opened.manifest_change(name, new) if dry_run else opened.use_manifest(name, new)
     if change.unreadable:
         say(f"[yellow]what it changes is not known:[/] {escape(change.unreadable)}")
     if as_json:

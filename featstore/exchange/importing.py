@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 from cer_fusion.featstore.errors import ManifestError, RowsError, listing
-from cer_fusion.featstore.extraction.extract import plan
+from cer_fusion.featstore.extraction.plan import deal
 from cer_fusion.featstore.manifests.manifest import Manifest, Sample
 from cer_fusion.featstore.manifests.places import folded, plain_path, starts
 from cer_fusion.featstore.pictures import pictures
@@ -176,9 +176,9 @@ def import_rows(
     matched = len(row_of)
     if share_repeats:
         _share(row_of, manifest, digests)
-    store.put_manifest(dataset, manifest, replace_manifest=replace_manifest)
+    store.use_manifest(dataset, manifest, replace_manifest=replace_manifest)
     done = feature.index().place
-    for index, positions in plan(len(manifest), shard_rows):
+    for index, positions in deal(len(manifest), shard_rows):
         chosen = [i for i in positions if manifest.ids[i] in row_of and manifest.ids[i] not in done]
         if chosen:
             ids = [manifest.ids[i] for i in chosen]

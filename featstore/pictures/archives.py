@@ -11,6 +11,7 @@ code page 437 unless another is asked for, and found under its spelling in any o
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import functools
 import lzma
@@ -23,9 +24,9 @@ import threading
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import IO, Generic, NamedTuple, TypeVar
 
 from cer_fusion.featstore.rows import files
 
@@ -44,24 +45,6 @@ DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipf
 
 
 T = TypeVar("T")
-
-
-class Archive(Protocol):
-    """A file of files, read by any number of threads; a forked process opens its own."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Members that are plain files, in the archive's order."""
-
-    @property
-    def members(self) -> Members[Any]:
-        """These, and what else it holds."""
-
-    def head(self, member: str, size: int) -> bytes:
-        """The first bytes of one member; raises OSError."""
-
-    def read(self, member: str) -> bytes:
-        """Bytes of one member; raises OSError if it is missing, damaged, or larger than 256 MiB."""
 
 
 class _Stored(NamedTuple, Generic[T]):
@@ -117,6 +100,39 @@ class Members(Generic[T]):
             return plain_name(raw.decode(encoding)) if encoding else raw.decode(CODE_PAGES[0])
         except UnicodeDecodeError:
             raise OSError(f"the name {raw!r} of a member is not in the encoding {encoding}") from None
+
+
+class Archive(abc.ABC, Generic[T]):
+    """A file of files, read by any number of threads; a forked process opens its own.
+
+    Parameters
+    ----------
+    path : Path
+    members : Members
+        The plain files in it, and what else it holds.
+    """
+
+    def __init__(self, path: Path, members: Members[T]) -> None:
+        self._path, self.members = path, members
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Members that are plain files, in the archive's order."""
+        return self.members.names
+
+    @abc.abstractmethod
+    def read(self, member: str) -> bytes:
+        """Bytes of one member; raises OSError if it is missing, damaged, or larger than 256 MiB."""
+
+    @abc.abstractmethod
+    def head(self, member: str, size: int) -> bytes:
+        """The first bytes of one member; raises OSError."""
+
+    def _place(self, member: str) -> T:
+        place = self.members.find(member)
+        if place is None:
+            raise FileNotFoundError(2, "no such member", f"{self._path}/{member}")
+        return place
 
 
 def open_archive(path: Path, encoding: str | None = None) -> ZipArchive | TarArchive:
@@ -182,110 +198,84 @@ def looks_like(path: Path) -> str:
     return f"{found}; unpack it and name the folder" if found else ""
 
 
-class ZipArchive:
-    """A zip file, as an `Archive`."""
+class ZipArchive(Archive[zipfile.ZipInfo]):
+    """A zip file."""
 
     def __init__(self, path: Path, encoding: str | None = None) -> None:
-        self._path = path
         try:
             if _is_last_part(path):
                 raise OSError(
                     f"{path} is the last of several parts: join them with: zip -s 0 {path.name} --out whole.zip"
                 )
             self._zip = zipfile.ZipFile(path)
-            stored = [
-                _Stored(_zip_name(info), _zip_raw(info), info)
-                for info in self._zip.infolist()
-                if not info.is_dir() and not info.filename.endswith("\\")
-            ]
+            files, links = [], []
+            for info in self._zip.infolist():
+                if info.is_dir() or info.filename.endswith("\\"):
+                    continue
+                if stat.S_ISLNK(info.external_attr >> 16):
+                    links.append(info.filename)
+                else:
+                    files.append(_Stored(_zip_name(info), _zip_raw(info), info))
         except OSError:
             raise
-        except Exception as error:  # a boundary: see `read`
+        except Exception as error:  # a boundary: see `_telling`
             raise OSError(f"{path} is not a usable zip file: {_reason(error)}") from None
-        files = [one for one in stored if not stat.S_ISLNK(one.place.external_attr >> 16)]
-        links = [one.place.filename for one in stored if stat.S_ISLNK(one.place.external_attr >> 16)]
-        self._index = Members(files, links, 0, encoding)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self._index.names
-
-    @property
-    def members(self) -> Members[Any]:
-        return self._index
+        super().__init__(path, Members(files, links, 0, encoding))
 
     def refused(self) -> Counter[str]:
         """Why members cannot be read, encrypted or packed in a way that Python does not know, to how many."""
-        found = (self._index.find(name) for name in self._index.names)
+        found = map(self.members.find, self.names)
         return Counter(reason for info in found if info is not None and (reason := _refused(info)))
 
     def open(self, member: str) -> IO[bytes]:
         """Open one member to be read from its beginning on; raises OSError or `zipfile.BadZipFile`."""
-        return self._zip.open(self._info(member))
+        return self._zip.open(self._readable(member))
 
     def head(self, member: str, size: int) -> bytes:
-        """The first bytes of one member; raises OSError."""
-        return self._telling(member, lambda: self._head(member, size))
-
-    def read(self, member: str) -> bytes:
-        info = self._info(member)
-        return self._telling(member, lambda: bounded(info.file_size, lambda: self._zip.read(info)))
-
-    def _head(self, member: str, size: int) -> bytes:
-        with self.open(member) as file:
+        with self._telling(member), self.open(member) as file:
             return file.read(size)
 
-    def _info(self, member: str) -> zipfile.ZipInfo:
-        info = self._index.find(member)
-        if info is None:
-            raise FileNotFoundError(2, "no such member", f"{self._path}/{member}")
+    def read(self, member: str) -> bytes:
+        info = self._readable(member)
+        with self._telling(member):
+            return bounded(info.file_size, lambda: self._zip.read(info))
+
+    def _readable(self, member: str) -> zipfile.ZipInfo:
+        info = self._place(member)
         if reason := _refused(info):
             raise OSError(f"it is {reason} in its zip file: unpack that, or pack it again")
         return info
 
-    def _telling(self, member: str, read: Callable[[], bytes]) -> bytes:
+    @contextlib.contextmanager
+    def _telling(self, member: str) -> Iterator[None]:
+        """Turn whatever a member raises into an OSError, whose reason goes to quarantine with the picture.
+
+        A boundary: zipfile and its decompressors raise nearly anything on what is damaged, or compressed in a way they
+        do not know.
+        """
         try:
-            return read()
+            yield
         except (OSError, MemoryError):
             raise
-        except (
-            Exception
-        ) as error:  # a boundary: zipfile and its decompressors raise nearly anything on what is damaged,
-            # or compressed in a way they do not know; the picture goes to quarantine with the reason
+        except Exception as error:
             raise OSError(f"{self._path}/{member} cannot be read: {_reason(error)}") from None
 
 
-class TarArchive:
-    """An uncompressed tar file, as an `Archive`: an index of where each member begins, and an open file."""
+class TarArchive(Archive[tuple[int, int]]):
+    """An uncompressed tar file: an index of where each member begins, and its size, and an open file."""
 
     def __init__(self, path: Path, encoding: str | None = None) -> None:
-        self._path = path
-        self._index = _indexed(path, encoding, files.state(path))
+        super().__init__(path, _indexed(path, encoding, files.state(path)))
         self._file = path.open("rb")
         self._lock = threading.Lock()
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self._index.names
-
-    @property
-    def members(self) -> Members[Any]:
-        return self._index
-
     def head(self, member: str, size: int) -> bytes:
-        """The first bytes of one member; raises OSError."""
         offset, whole = self._place(member)
         return self._take(member, offset, min(size, whole))
 
     def read(self, member: str) -> bytes:
         offset, size = self._place(member)
         return bounded(size, lambda: self._take(member, offset, size))
-
-    def _place(self, member: str) -> tuple[int, int]:
-        place = self._index.find(member)
-        if place is None:
-            raise FileNotFoundError(2, "no such member", f"{self._path}/{member}")
-        return place
 
     def _take(self, member: str, offset: int, size: int) -> bytes:
         with self._lock:

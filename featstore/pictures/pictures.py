@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cer_fusion.featstore.manifests.manifest import Manifest
 from cer_fusion.featstore.manifests.places import Places
@@ -57,7 +57,7 @@ class PictureSource:
         return hashlib.sha256(self.read(path)).hexdigest()
 
     def _read(self, full: Path) -> bytes:
-        by_process: dict[int, dict[Path, Archive]] = self._local.__dict__.setdefault("opened", {})
+        by_process: dict[int, dict[Path, Archive[Any]]] = self._local.__dict__.setdefault("opened", {})
         opened = by_process.setdefault(os.getpid(), {})  # a forked process would share each file's position
         for archive in opened.keys() & set(full.parents):
             return self._member(opened, archive, full.relative_to(archive).as_posix())
@@ -73,7 +73,7 @@ class PictureSource:
         return self._member(opened, *inside)
 
     @staticmethod
-    def _member(opened: dict[Path, Archive], archive: Path, member: str) -> bytes:
+    def _member(opened: dict[Path, Archive[Any]], archive: Path, member: str) -> bytes:
         try:
             return opened[archive].read(member)
         except OSError as error:

@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from cer_fusion.featstore.errors import FingerprintError, FormatError, NewerFormatError
 from cer_fusion.featstore.rows import files
-from cer_fusion.featstore.rows.shard import Rows, encode, parse_name
-from cer_fusion.featstore.rows.shard_reader import ShardHeader, read_header, read_strings
+from cer_fusion.featstore.rows.shard import Rows, ShardHeader, encode, parse_name, read_header, read_strings
 from cer_fusion.featstore.rows.spec import FeatureSpec
 
 _ATTEMPTS = 5

@@ -15,6 +15,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from cer_fusion.featstore.errors import CommitError, OutputExistsError
@@ -51,9 +52,9 @@ def commit(path: Path, data: bytes) -> bool:
     with _reporting("write", path, len(data)):
         with _temporary(path) as temporary:
             _write_synced(temporary, data)
-            is_new = _link(temporary, path)
+            way = _link(temporary, path)
         _sync_names(path.parent)  # also when another was first: its name may not be durable yet, and ours is promised
-    return is_new
+    return bool(way)
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -176,6 +177,44 @@ def remove_temporaries(folder: Path, older_than_s: float) -> list[Path]:
     return removed
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """How a file system does what a store relies on."""
+
+    way: str
+    """How a file gets its name: by a `link`, or where there are none by a `rename`."""
+    is_exclusive: bool
+    """Committing under a name that exists changes nothing."""
+    replaces: bool
+    """Replacing puts the new bytes in place."""
+    syncs_folders: bool
+    """Names in a folder can be made durable."""
+
+
+def try_out(folder: Path) -> Trial:
+    """Commit and replace files in a folder, which the caller removes, and look what came of it.
+
+    Raises
+    ------
+    CommitError
+        If the file system refuses; the message says what.
+    """
+    path = folder / "tried"
+    was_new, was_new_again = commit(path, b"first"), commit(path, b"second")
+    with _reporting("read", path):
+        kept = path.read_bytes()
+    replace(path, b"third")
+    with _reporting("link", path), _temporary(path) as temporary:
+        _write_synced(temporary, b"")
+        way = _link(temporary, folder / "named")
+        return Trial(
+            way=way,
+            is_exclusive=was_new and not was_new_again and kept == b"first",
+            replaces=path.read_bytes() == b"third",
+            syncs_folders=_sync_names(folder),
+        )
+
+
 def is_temporary(name: str) -> bool:
     """True for the name of a file in the making: no reader looks at it, and it does not make a folder somebody's."""
     return name.startswith(_TEMPORARY)
@@ -199,21 +238,22 @@ def sync_folder(folder: Path) -> None:
         _sync_names(folder)
 
 
-def _link(temporary: Path, path: Path) -> bool:
-    """Give a finished file its name, unless the name is taken."""
+def _link(temporary: Path, path: Path) -> str:
+    """Give a finished file its name, by a link or a rename; empty if the name is taken."""
     try:
         os.link(temporary, path)
     except FileExistsError:
-        return False
+        return ""
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
         # exFAT and some FUSE mounts have no links. Writing under the final name would show half a file to readers and
         # leave it after a kill; a rename does not, and of two writers at once the second puts equal bytes in place.
         if os.path.lexists(path):
-            return False
+            return ""
         os.replace(temporary, path)
-    return True
+        return "rename"
+    return "link"
 
 
 @contextlib.contextmanager
@@ -226,18 +266,20 @@ def _temporary(path: Path) -> Iterator[Path]:
         _unlink_quietly(temporary)
 
 
-def _sync_names(folder: Path) -> None:
-    """Sync a folder, where the platform and the file system can do that at all."""
+def _sync_names(folder: Path) -> bool:
+    """Sync a folder, where the platform and the file system can do that at all; False where they cannot."""
     if os.name == "nt":  # Windows has no fsync for folders
-        return
+        return False
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
     except OSError as error:
         if error.errno not in _NO_FOLDER_SYNC:  # some network and FUSE mounts have no such call
             raise
+        return False
     finally:
         os.close(fd)
+    return True
 
 
 def _write_synced(path: Path, data: bytes) -> None:

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import numpy as np
 from cer_fusion.featstore.errors import FeatstoreError
-from cer_fusion.featstore.extraction.companions import Companions
-from cer_fusion.featstore.extraction.extract import plan
+from cer_fusion.featstore.extraction.plan import deal
+from cer_fusion.featstore.extraction.writing import StoredRows
 from cer_fusion.featstore.manifests.manifest import Manifest
 from cer_fusion.featstore.rows.feature import Feature, RowIndex
-from cer_fusion.featstore.rows.shard import PAGE, Rows
-from cer_fusion.featstore.rows.shard_reader import read_rows, read_strings
+from cer_fusion.featstore.rows.shard import PAGE, Rows, read_rows, read_strings
 from cer_fusion.featstore.rows.spec import FeatureSpec
 from cer_fusion.featstore.upkeep.garbage import owners
 
@@ -84,7 +83,8 @@ def compact(
     """
     if shard_rows < 1:
         raise FeatstoreError(f"shard_rows must be at least 1, however: {shard_rows}")
-    companions, index = Companions(feature), feature.index()  # in this order: no shard may escape both
+    stored = StoredRows(feature)
+    index = stored.before
     owner = owners(index)
     left = _unlisted(index, owner, manifest)
     planned = list(_deal(index, manifest, [] if drop_unlisted else left, shard_rows))
@@ -99,12 +99,10 @@ def compact(
         if dry_run:
             nbytes += _about_nbytes(shard, feature.spec)
             continue
-        still = _without_those_of_others(shard, companions)
+        still = _without_those_of_others(shard, stored)
         by_others += len(shard.entries) - len(still.entries)
         if still.entries:
-            path = _write(still, feature, index, made_from)
-            companions.own(path.name)
-            nbytes += path.stat().st_size
+            nbytes += _write(still, stored, made_from).stat().st_size
         if progress is not None:
             progress("compact", done, len(missing))
     kept = set(there.values())
@@ -140,7 +138,7 @@ def _deal(index: RowIndex, manifest: Manifest, left: list[str], shard_rows: int)
     """The manifest's samples as `extract` deals them, then the others in shards of the same size."""
     following = -(-len(manifest) // shard_rows)
     for first, ids in ((0, manifest.ids), (following, left)):
-        for number, positions in plan(len(ids), shard_rows):
+        for number, positions in deal(len(ids), shard_rows):
             shard = _planned(first + number, (ids[i] for i in positions), index)
             if shard.entries:
                 yield shard
@@ -184,10 +182,10 @@ def _existing(shard: _Planned, index: RowIndex, owner: dict[str, int]) -> Path |
     return header.path if same else None
 
 
-def _without_those_of_others(shard: _Planned, companions: Companions) -> _Planned:
+def _without_those_of_others(shard: _Planned, stored: StoredRows) -> _Planned:
     """The entries that no shard has which appeared since the start: such a shard is newer than what is copied here."""
-    companions.look()
-    theirs = {sample_id for sample_id in shard.entries if companions.generation_after([sample_id])}
+    stored.look()
+    theirs = stored.are_newer(shard.entries)
     return _Planned(
         index=shard.index,
         ids=[sample_id for sample_id in shard.ids if sample_id not in theirs],
@@ -195,12 +193,11 @@ def _without_those_of_others(shard: _Planned, companions: Companions) -> _Planne
     )
 
 
-def _write(shard: _Planned, feature: Feature, index: RowIndex, made_from: dict[str, str]) -> Path:
+def _write(shard: _Planned, stored: StoredRows, made_from: dict[str, str]) -> Path:
     """Gather the rows, each verified, and commit them above everything that they replace."""
+    index, spec = stored.before, stored.feature.spec
     headers, rows = index.locate(index.rows_of(shard.ids))
-    blocks = {
-        name: np.empty((len(shard.ids), width), dtype=feature.spec.dtype) for name, width in feature.spec.blocks.items()
-    }
+    blocks = {name: np.empty((len(shard.ids), width), dtype=spec.dtype) for name, width in spec.blocks.items()}
     for number in np.unique(headers).tolist():
         at = np.flatnonzero(headers == number)
         for name, block in blocks.items():
@@ -211,7 +208,7 @@ def _write(shard: _Planned, feature: Feature, index: RowIndex, made_from: dict[s
         blocks=blocks,
         quarantined=shard.quarantined,
     )
-    return feature.commit(new, index=shard.index, generation=index.generation_after(shard.entries))
+    return stored.commit(new, number=shard.index, generation=stored.generation_after(shard.entries))
 
 
 def _about_nbytes(shard: _Planned, spec: FeatureSpec) -> int:

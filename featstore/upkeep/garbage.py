@@ -14,8 +14,7 @@ from cer_fusion.featstore.errors import DamagedShardError, FeatstoreError, Forma
 from cer_fusion.featstore.manifests.manifest import Manifest
 from cer_fusion.featstore.rows import files
 from cer_fusion.featstore.rows.feature import Feature, RowIndex, is_feature_folder
-from cer_fusion.featstore.rows.shard import parse_name
-from cer_fusion.featstore.rows.shard_reader import ShardHeader, damaged, read_header, read_strings
+from cer_fusion.featstore.rows.shard import ShardHeader, damaged, parse_name, read_header, read_strings
 from cer_fusion.featstore.rows.spec import valid_name
 from cer_fusion.featstore.store import Store
 

@@ -15,8 +15,7 @@ from cer_fusion.featstore.manifests.manifest import Manifest
 from cer_fusion.featstore.pictures import pictures
 from cer_fusion.featstore.rows import document, files
 from cer_fusion.featstore.rows.feature import Feature, is_feature_folder, shard_paths
-from cer_fusion.featstore.rows.shard import parse_name
-from cer_fusion.featstore.rows.shard_reader import damaged, read_header, read_segment
+from cer_fusion.featstore.rows.shard import damaged, parse_name, read_header, read_segment
 from cer_fusion.featstore.rows.spec import FeatureSpec
 from cer_fusion.featstore.store import Store, lacks_manifest, without_manifest_text
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import threading
 import time
 from pathlib import Path
@@ -111,10 +112,18 @@ def test_file_systems_without_links_or_folder_sync_are_told(tmp_path, monkeypatc
     def refuse(*args):
         raise OSError(errno.EPERM, "Operation not permitted")
 
+    def only_files(fd):
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
     monkeypatch.setattr(place.os, "link", refuse)
     assert statuses(place._operations(tmp_path))["hard links"] == "warn"
-    monkeypatch.setattr(place.os, "fsync", refuse)
+    monkeypatch.setattr(place.os, "link", os.replace)
+    assert statuses(place._operations(tmp_path))["exclusive names"] == "fail"
+    monkeypatch.setattr(place.os, "fsync", only_files)
     assert statuses(place._operations(tmp_path))["sync"] == "fail"
+    monkeypatch.setattr(place.os, "fsync", refuse)
+    assert statuses(place._operations(tmp_path))["committing"] == "fail"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -134,7 +134,7 @@ def test_gc_speaks_json(run, toys):
 
 def test_gc_removes_shards_of_samples_that_left_the_manifest_on_request(run, toys):
     manifest = toys.manifest()
-    toys.put_manifest("d", manifest.keep(i < 4 for i in range(10)))
+    toys.use_manifest("d", manifest.keep(i < 4 for i in range(10)))
     assert len(json.loads(run("cer-feat gc --now --json").stdout)["garbage"]) == 1
     assert len(json.loads(run("cer-feat gc --now --unlisted --json").stdout)["garbage"]) == 4
 
@@ -159,7 +159,7 @@ def test_compact_says_what_it_did_and_what_still_takes_room(run, toys):
 
 def test_compact_now_speaks_json_and_drops_what_is_not_listed(run, toys):
     manifest = toys.manifest()
-    toys.put_manifest("d", manifest.keep(i < 4 for i in range(10)))
+    toys.use_manifest("d", manifest.keep(i < 4 for i in range(10)))
     (entry,) = json.loads(run("cer-feat compact --drop-unlisted --now --json").stdout)
     assert (entry["rows"], entry["unlisted"], entry["shards_after"], entry["dry_run"]) == (4, 6, 1, False)
     assert entry["freed"] == entry["nbytes_before"]
@@ -168,6 +168,6 @@ def test_compact_now_speaks_json_and_drops_what_is_not_listed(run, toys):
 
 def test_compact_keeps_rows_of_samples_that_are_not_listed_and_says_so(run, toys):
     manifest = toys.manifest()
-    toys.put_manifest("d", manifest.keep(i < 4 for i in range(10)))
+    toys.use_manifest("d", manifest.keep(i < 4 for i in range(10)))
     assert "6 entries are of samples that are not in the manifest: kept" in run("cer-feat compact --now").stderr
     assert len(holdings(toys)) == 10

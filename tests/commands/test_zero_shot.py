@@ -24,7 +24,7 @@ def keep(manifest: Manifest, dataset: str, digests: list[str], tap: int = 0) -> 
     noise = np.random.default_rng(len(manifest)).normal(size=(len(manifest), 6))
     rows = (3 * np.stack([direction(sample.label) for sample in manifest.samples]) + noise).astype(np.float32)
     spec = FeatureSpec(name="toy", identity={"tap": tap}, blocks={"rows": 6}, dtype="float32", described={})
-    store.put_manifest(dataset, manifest)
+    store.use_manifest(dataset, manifest)
     feature = store.create_feature(dataset, spec)
     feature.commit(
         ShardRows(ids=list(manifest.ids), image_digests=digests, blocks={"rows": rows}), index=0, generation=0

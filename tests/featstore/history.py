@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from cer_fusion.featstore import Feature, Manifest, Sample, Store, extract, verify
-from cer_fusion.featstore.rows.shard_reader import read_rows
+from cer_fusion.featstore.rows.shard import read_rows
 from hypothesis import strategies as st
 
 from tests.featstore.conftest import CLASSES, ToyEmbedder

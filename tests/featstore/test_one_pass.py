@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from cer_fusion.featstore import FeatstoreError, Feature, Store, extract, verify
 from cer_fusion.featstore.errors import CommitError, RowsError, TooManyErrors
-from cer_fusion.featstore.extraction.committer import Committer
-from cer_fusion.featstore.extraction.extraction import ExtractReport, bottleneck
-from cer_fusion.featstore.extraction.meter import Meter
-from cer_fusion.featstore.pictures.decoding import Decoder, Unusable
+from cer_fusion.featstore.extraction.embedding import Meter
+from cer_fusion.featstore.extraction.reading import Decoder, Unusable
+from cer_fusion.featstore.extraction.run import ExtractReport, bottleneck
+from cer_fusion.featstore.extraction.writing import Committer
 
 from tests.featstore import openers
 from tests.featstore.conftest import ToyEmbedder
@@ -248,13 +248,17 @@ def test_an_interrupt_waits_for_the_shard_that_is_being_written(store, make_mani
     assert len(store.view(["toy"], missing="drop")) == 4
 
 
-def test_what_failed_in_the_background_is_not_lost_behind_another_error(caplog):
-    def refuse():
+class Refused:
+    """Stands for a shard that the disk refuses."""
+
+    def write(self):
         raise CommitError("the disk is full")
 
+
+def test_what_failed_in_the_background_is_not_lost_behind_another_error(caplog):
     def run():
         with Committer() as committer:
-            committer.submit([refuse])
+            committer.submit([Refused()])
             raise RowsError("wrong rows")
 
     with pytest.raises(RowsError):
@@ -263,11 +267,8 @@ def test_what_failed_in_the_background_is_not_lost_behind_another_error(caplog):
 
 
 def test_a_committer_raises_at_its_end_what_nobody_asked_for():
-    def refuse():
-        raise CommitError("the disk is full")
-
     with pytest.raises(CommitError), Committer() as committer:
-        committer.submit([refuse])
+        committer.submit([Refused()])
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_rows_follow_the_manifest_whatever_order_they_were_embedded_in(store, ma
         order = rng.permutation(30)[: rng.integers(1, 31)]
         shuffled = manifest.keep([False] * 30)
         object.__setattr__(shuffled, "samples", tuple(manifest.samples[i] for i in order))
-        store.put_manifest("d", shuffled)
+        store.use_manifest("d", shuffled)
         view = store.view(["toy"])
         np.testing.assert_array_equal(view.join(), np.stack([expected[s] for s in view.ids]))
 
@@ -114,7 +114,7 @@ def test_take_keeps_rows_and_samples_together(filled):
 def test_a_view_refuses_features_that_cover_different_samples(store, make_manifest):
     manifest = make_manifest(30, contents={4: b"BAD"})
     extract(ToyEmbedder(), manifest.keep([i < 20 for i in range(30)]), store, dataset="d")
-    store.put_manifest("d", manifest)
+    store.use_manifest("d", manifest)
     with pytest.raises(IncompleteError) as error:
         store.view(["toy"])
     assert "11 of 30 samples have no row in 'toy@" in str(error.value)
@@ -126,7 +126,7 @@ def test_a_view_refuses_features_that_cover_different_samples(store, make_manife
 def test_a_view_without_a_single_row_is_refused_even_when_dropping(store, make_manifest):
     manifest = make_manifest(12)
     extract(ToyEmbedder(), manifest.select("train"), store, dataset="d")
-    store.put_manifest("d", manifest)
+    store.use_manifest("d", manifest)
     with pytest.raises(IncompleteError, match="no sample of"):
         store.view(["toy"], split="test", missing="drop")
 
@@ -181,7 +181,7 @@ def test_which_dataset_must_be_said_when_there_are_several(filled, make_manifest
 def test_damaged_rows_are_never_handed_out(filled, mapped):
     shard = filled.feature("toy").shard_paths()[1]
     data = bytearray(shard.read_bytes())
-    from cer_fusion.featstore.rows.shard_reader import read_header
+    from cer_fusion.featstore.rows.shard import read_header
 
     data[read_header(shard).segments["blocks/left"].offset + 5] ^= 1
     shard.write_bytes(data)
@@ -215,7 +215,7 @@ def test_a_read_only_store_can_be_read(filled):
 
 @pytest.mark.parametrize("text", [None, "", "[]", '{"name": "another tool"}'])
 def test_a_store_without_its_store_json_is_brought_back_with_that_of_another(store, make_manifest, tmp_path, text):
-    store.put_manifest("d", make_manifest(3))
+    store.use_manifest("d", make_manifest(3))
     path = store.path / "store.json"
     path.unlink() if text is None else path.write_text(text)
     for opening in (Store, Store.create):
@@ -229,7 +229,7 @@ def test_a_store_without_its_store_json_is_brought_back_with_that_of_another(sto
 @pytest.mark.parametrize("text", ["", "[]", '{"format": "cer-manifest"}', "\0", None])
 def test_a_damaged_manifest_json_is_brought_back_as_its_message_says(store, make_manifest, text):
     manifest = make_manifest(3)
-    store.put_manifest("d", manifest)
+    store.use_manifest("d", manifest)
     path = store.path / "d" / "manifest.json"
     path.unlink()
     path.mkdir() if text is None else path.write_text(text)
@@ -238,7 +238,7 @@ def test_a_damaged_manifest_json_is_brought_back_as_its_message_says(store, make
         store.manifest("d")
     if text is None:
         path.rmdir()
-    store.put_manifest("d", manifest)
+    store.use_manifest("d", manifest)
     assert store.manifest("d").ids == manifest.ids
 
 

@@ -44,7 +44,7 @@ def test_any_order_of_samples_gives_the_same_rows_by_id(tmp_path, scaled, figure
         names = shuffled(manifest, draw)
         outside = np.array([fingered(s.path) for s in names.samples], dtype=np.float32)
         import_rows(outside, names.ids, shuffled(manifest, draw), store, dataset="d", name="hse", blank="keep")
-        store.put_manifest("d", shuffled(manifest, draw))
+        store.use_manifest("d", shuffled(manifest, draw))
         for mapped in (False, True):
             view = Store(store.path).view(["toy2", "hse", "toy1"], dataset="d", mapped=mapped)
             assert sorted(view.ids) == sorted(ids)
@@ -69,7 +69,7 @@ def test_dropped_samples_are_listed_or_left_out_when_asked(tmp_path, scaled, fig
                 dataset="d",
                 shard_rows=7,
             )
-        store.put_manifest("d", shuffled(manifest, draw))
+        store.use_manifest("d", shuffled(manifest, draw))
         with pytest.raises(IncompleteError, match=f"{len(absent[1])} of {n} samples have no row in 'toy1@") as caught:
             store.view(["toy1", "toy2"], dataset="d")
         listed_first = [i for i in store.manifest("d").ids if i in absent[1]][:3]
@@ -90,7 +90,7 @@ def test_an_id_that_only_looks_like_another_has_no_row(tmp_path, stored, asked):
     store = Store.create(tmp_path / "store")
     extract(ToyEmbedder(), manifest, store, dataset="d")
     renamed = listed(tmp_path / "pictures", 3, ids=["b", asked, "c"])
-    store.put_manifest("d", renamed)
+    store.use_manifest("d", renamed)
     with pytest.raises(IncompleteError, match="1 of 3 samples have no row") as caught:
         store.view(["toy"])
     assert asked in str(caught.value)

@@ -114,7 +114,7 @@ def test_a_store_refuses_the_faults_too_and_keeps_its_list(place, tmp_path, figu
         put(inside, text)
         with pytest.raises(FeatstoreError):
             Store(store.path).view(["toy"])
-    store.put_manifest("d", manifest)
+    store.use_manifest("d", manifest)
     assert len(store.view(["toy"])) == 6
     figure("P14", f"{len(FAULTS)} faults told with file, line and remedy, {len(HARMLESS)} oddities read alike")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cer_fusion.featstore import FeatstoreError, Store
 from cer_fusion.featstore.rows import files
-from cer_fusion.featstore.rows.shard_reader import read_header, read_strings
+from cer_fusion.featstore.rows.shard import read_header, read_strings
 
 from tests.reliability import toy
 from tests.reliability.power import Disk, Entry, Killed, Promised, RecordingOs, materialise

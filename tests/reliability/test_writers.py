@@ -19,15 +19,15 @@ SHARD_ROWS = 3
 
 def extract_in_random_order(manifest: str, store: str, go: str, seed: int) -> None:
     """In a child: a whole run, its shards in an order of its own, as soon as all writers are there."""
-    module = importlib.import_module("cer_fusion.featstore.extraction.extract")
-    plan = module.plan
+    module = importlib.import_module("cer_fusion.featstore.extraction.run")
+    deal = module.deal
 
     def shuffled(*args, **kwargs):
-        shards = list(plan(*args, **kwargs))
+        shards = list(deal(*args, **kwargs))
         random.Random(seed).shuffle(shards)
         return iter(shards)
 
-    module.plan = shuffled
+    module.deal = shuffled
     read = Manifest.read(manifest)
     while not Path(go).exists():
         time.sleep(0.0005)

@@ -13,7 +13,7 @@ from cer_fusion.featstore import Manifest, extract, import_rows
 from cer_fusion.featstore.errors import CommitError, DamagedShardError, FeatstoreError
 from cer_fusion.featstore.exchange.exporting import export, form_of, parse_note
 from cer_fusion.featstore.exchange.foreign_files import read_foreign
-from cer_fusion.featstore.rows.shard_reader import read_header
+from cer_fusion.featstore.rows.shard import read_header
 
 from tests.featstore.conftest import ToyEmbedder
 

@@ -17,8 +17,8 @@ from cer_fusion.featstore.errors import (
     RowsError,
     TooManyErrors,
 )
-from cer_fusion.featstore.extraction.extract import plan
-from cer_fusion.featstore.extraction.extraction import ExtractReport
+from cer_fusion.featstore.extraction.plan import deal
+from cer_fusion.featstore.extraction.run import ExtractReport
 from cer_fusion.featstore.pictures.pictures import PictureSource
 from cer_fusion.featstore.rows.shard import Rows
 
@@ -245,7 +245,7 @@ def test_writers_side_by_side_commit_each_shard_once(store, make_manifest):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(names(store)) == len(list(plan(60, 7)))
+    assert len(names(store)) == len(list(deal(60, 7)))
     assert len(store.view(["toy"])) == 60
 
 
@@ -414,7 +414,7 @@ def test_a_read_error_that_an_older_release_quarantined_with_its_digest_is_tried
 ):
     import hashlib
 
-    from cer_fusion.featstore.extraction.made_features import make_features
+    from cer_fusion.featstore.extraction.plan import make_features
 
     manifest = make_manifest(4)
     (feature,) = make_features([ToyEmbedder()], [None], store, "d", "float32")

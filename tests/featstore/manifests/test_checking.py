@@ -77,7 +77,7 @@ def test_a_manifest_without_groups_says_what_cannot_be_seen(tmp_path):
 
 
 def put(store, manifest, **more):
-    return store.put_manifest("d", manifest, replace_manifest=False, **more)
+    return store.use_manifest("d", manifest, replace_manifest=False, **more)
 
 
 def test_growth_and_changes_are_counted_and_logged(store, make_manifest, caplog):
@@ -149,7 +149,7 @@ def test_what_would_be_removed_from_a_damaged_manifest_is_not_guessed(store, mak
     (store.path / "d" / "manifest.json").unlink()
     with pytest.raises(ManifestError, match=r"is not known(.|\n)*manifest.json is missing"):
         put(store, manifest)
-    store.put_manifest("d", manifest)
+    store.use_manifest("d", manifest)
     assert store.manifest("d").classes == manifest.classes
 
 

@@ -18,7 +18,7 @@ from tests.reliability.power import Killed, RecordingOs
 def kept(store, make_manifest):
     """A store with a manifest, the path of its CSV, and another manifest with other classes."""
     manifest = make_manifest(6)
-    store.put_manifest("d", manifest)
+    store.use_manifest("d", manifest)
     other = dataclasses.replace(
         manifest,
         samples=tuple(s._replace(label=class_set("rafdb_compound11").labels[0]) for s in manifest.samples[:3]),
@@ -42,8 +42,9 @@ def test_a_changed_csv_in_a_store_is_refused_and_one_outside_is_not(kept, tmp_pa
 def test_a_refused_manifest_can_be_replaced(kept):
     store, path, other = kept
     path.write_bytes(path.read_bytes()[:-5])
-    assert store.readable_manifest("d") is None
-    store.put_manifest("d", other)
+    with pytest.raises(FormatError):
+        store.manifest("d")
+    store.use_manifest("d", other)
     assert Store(store.path).manifest("d").ids == other.ids
 
 
@@ -59,11 +60,11 @@ def test_between_the_two_writes_the_old_pair_is_read_whole(kept, monkeypatch):
 
     monkeypatch.setattr(files, "replace", refuse_csv)
     with pytest.raises(CommitError):
-        store.put_manifest("d", other)
+        store.use_manifest("d", other)
     monkeypatch.undo()
     found = Store(store.path).manifest("d")
     assert (found.samples, found.classes) == (before.samples, before.classes)
-    store.put_manifest("d", other)
+    store.use_manifest("d", other)
     assert Store(store.path).manifest("d").classes == other.classes
 
 
@@ -75,13 +76,13 @@ def test_a_writer_whose_json_was_overtaken_writes_again(kept, monkeypatch):
     def meet(to, data):
         if to.suffix == ".csv" and not met:
             met.append(True)
-            Store(store.path).put_manifest("d", first)
-            Store(store.path).put_manifest("d", first)
+            Store(store.path).use_manifest("d", first)
+            Store(store.path).use_manifest("d", first)
         replace(to, data)
 
     monkeypatch.setattr(files, "replace", meet)
     monkeypatch.setattr(files, "_PATIENCE_S", 0.0)  # as on a file system without locks
-    store.put_manifest("d", other)
+    store.use_manifest("d", other)
     assert Store(store.path).manifest("d").ids == other.ids
 
 
@@ -93,11 +94,11 @@ def test_a_damaged_json_is_refused_and_can_be_replaced_but_not_one_of_a_newer_re
     beside.write_text(text.replace("csv_sha256", "csv_sha257"))
     with pytest.raises(FormatError, match="digest does not match"):
         Manifest.read(path)
-    store.put_manifest("d", manifest)
+    store.use_manifest("d", manifest)
     assert Manifest.read(path).ids == store.manifest("d").ids
     beside.write_text(text.replace('"format_version": 1', '"format_version": 2'))
     with pytest.raises(FormatError, match="newer"):
-        store.put_manifest("d", manifest)
+        store.use_manifest("d", manifest)
 
 
 @pytest.mark.parametrize("present", ["a pair", "only the CSV", "nothing"])

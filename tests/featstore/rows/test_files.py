@@ -100,8 +100,23 @@ def test_a_file_system_that_cannot_sync_folders_is_written_all_the_same(tmp_path
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         fsync(fd)
 
+    assert files.try_out(tmp_path) == files.Trial(way="link", is_exclusive=True, replaces=True, syncs_folders=True)
     monkeypatch.setattr(files.os, "fsync", only_files)
     assert files.commit(tmp_path / "a", b"rows")
+    (tmp_path / "other").mkdir()
+    assert not files.try_out(tmp_path / "other").syncs_folders
+
+
+def test_a_file_system_without_links_or_with_links_that_replace_is_found_by_trying(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.os, "link", os.replace)
+    (tmp_path / "replacing").mkdir()
+    assert not files.try_out(tmp_path / "replacing").is_exclusive
+    refuse_links(monkeypatch)
+    (tmp_path / "linkless").mkdir()
+    assert files.try_out(tmp_path / "linkless") == files.Trial(
+        way="rename", is_exclusive=True, replaces=True, syncs_folders=True
+    )
+    assert not list(tmp_path.glob("*/.tmp-*"))
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,16 @@ import h5py
 import numpy as np
 import pytest
 from cer_fusion.featstore.errors import DamagedShardError, FormatError, RowsError
-from cer_fusion.featstore.rows.shard import PAGE, Rows, encode, parse_name
-from cer_fusion.featstore.rows.shard_reader import read_header, read_rows, read_segment, read_strings
+from cer_fusion.featstore.rows.shard import (
+    PAGE,
+    Rows,
+    encode,
+    parse_name,
+    read_header,
+    read_rows,
+    read_segment,
+    read_strings,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays

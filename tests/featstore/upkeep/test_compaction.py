@@ -7,7 +7,7 @@ import pytest
 from cer_fusion.featstore import Store, extract
 from cer_fusion.featstore.errors import DamagedShardError, FeatstoreError
 from cer_fusion.featstore.rows.feature import Feature
-from cer_fusion.featstore.rows.shard_reader import read_strings
+from cer_fusion.featstore.rows.shard import read_strings
 from cer_fusion.featstore.upkeep.compaction import compact
 from cer_fusion.featstore.upkeep.garbage import find_garbage, remove_garbage
 from hypothesis import given, settings
@@ -128,19 +128,19 @@ def test_a_run_that_is_killed_leaves_every_row_and_the_next_goes_on(grown, monke
 
 def test_rows_of_samples_that_left_the_manifest_follow_the_others(grown):
     manifest = grown.manifest()
-    grown.put_manifest("d", manifest.keep(i >= 6 for i in range(20)))
+    grown.use_manifest("d", manifest.keep(i >= 6 for i in range(20)))
     before = holdings(grown)
     report = rewrite(grown, shard_rows=8)
     assert (report.unlisted, report.shards_after) == (6, 3)
     remove_garbage(find_garbage(grown, now=True, unlisted=True))
     assert set(holdings(grown)) == set(manifest.ids[6:])
-    grown.put_manifest("d", manifest)
+    grown.use_manifest("d", manifest)
     assert before.keys() >= holdings(grown).keys()
 
 
 def test_rows_of_samples_that_left_the_manifest_are_dropped_on_request(grown):
     manifest = grown.manifest()
-    grown.put_manifest("d", manifest.keep(i >= 6 for i in range(20)))
+    grown.use_manifest("d", manifest.keep(i >= 6 for i in range(20)))
     report = rewrite(grown, shard_rows=8, drop_unlisted=True)
     assert (report.rows, report.quarantined, report.unlisted, report.shards_after) == (13, 1, 6, 2)
     assert len(holdings(grown)) == 20  # until they are collected
@@ -204,7 +204,7 @@ def test_a_row_that_a_run_replaces_while_its_feature_is_compacted_counts_too(gro
 
 
 def test_a_feature_without_rows_is_compact(store, make_manifest):
-    store.put_manifest("d", make_manifest(3))
+    store.use_manifest("d", make_manifest(3))
     store.create_feature("d", extract_spec(store, make_manifest))
     report = rewrite(store)
     assert (report.shards_before, report.shards_after, report.written) == (0, 0, 0)

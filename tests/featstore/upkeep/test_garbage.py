@@ -10,8 +10,7 @@ import pytest
 from cer_fusion.featstore import FeatureSpec, extract, verify
 from cer_fusion.featstore.errors import CommitError, DamagedShardError
 from cer_fusion.featstore.rows import files
-from cer_fusion.featstore.rows.shard import Rows
-from cer_fusion.featstore.rows.shard_reader import read_strings
+from cer_fusion.featstore.rows.shard import Rows, read_strings
 from cer_fusion.featstore.upkeep.garbage import find_garbage, remove_garbage
 from hypothesis import given, settings
 
@@ -103,7 +102,7 @@ def test_of_two_shards_with_the_same_rows_the_later_name_is_garbage(filled):
 
 def test_shards_of_samples_that_left_the_manifest_are_garbage_only_on_request(filled):
     manifest = filled.manifest()
-    filled.put_manifest("d", manifest.keep(i < 8 for i in range(12)))
+    filled.use_manifest("d", manifest.keep(i < 8 for i in range(12)))
     last = next(h.path for h in filled.feature("toy").headers() if h.index == 2)
     assert last not in [item.path for item in find_garbage(filled, now=True)]
     found = {item.path: item.why for item in find_garbage(filled, now=True, unlisted=True)}
@@ -119,9 +118,9 @@ def test_a_row_that_hides_an_older_one_of_a_shard_that_stays_is_not_removed(stor
     extract(ToyEmbedder(), manifest, store, dataset="d")
     (manifest.root / "3.png").write_bytes(b"another")
     extract(ToyEmbedder(), manifest, store, dataset="d")
-    store.put_manifest("d", manifest.keep(i < 3 for i in range(4)))
+    store.use_manifest("d", manifest.keep(i < 3 for i in range(4)))
     assert find_garbage(store, now=True, unlisted=True) == []
-    store.put_manifest("d", manifest.keep(i == 3 for i in range(4)))
+    store.use_manifest("d", manifest.keep(i == 3 for i in range(4)))
     assert len(find_garbage(store, now=True, unlisted=True)) == 1
 
 
@@ -232,7 +231,7 @@ def test_quarantine_csv_follows_when_a_quarantined_sample_goes(store, make_manif
     extract(ToyEmbedder(), manifest, store, dataset="d", shard_rows=1)
     text = store.feature("toy").folder / "quarantine.csv"
     assert "s0003" in text.read_text()
-    store.put_manifest("d", manifest.keep(i < 3 for i in range(4)))
+    store.use_manifest("d", manifest.keep(i < 3 for i in range(4)))
     remove_garbage(find_garbage(store, now=True, unlisted=True))
     assert "s0003" not in text.read_text()
 
@@ -254,7 +253,7 @@ def commit(feature, ids, pictures, *, index=0, generation=0):
 
 
 def test_a_disputed_sample_that_also_stands_in_a_superseded_shard_is_no_fault(store, make_manifest):
-    store.put_manifest("d", make_manifest(3))
+    store.use_manifest("d", make_manifest(3))
     feature = store.create_feature("d", ToySpec)
     third = commit(feature, ["s0000", "s0001"], "aa", index=7)
     commit(feature, ["s0001"], "c", index=8, generation=1)
@@ -270,7 +269,7 @@ def test_a_disputed_sample_that_also_stands_in_a_superseded_shard_is_no_fault(st
 
 
 def test_a_third_shard_of_a_dispute_stays(store, make_manifest):
-    store.put_manifest("d", make_manifest(3))
+    store.use_manifest("d", make_manifest(3))
     feature = store.create_feature("d", ToySpec)
     for picture in "abc":
         commit(feature, ["s0000"], picture)

@@ -1,0 +1,204 @@
+"""What there is to do: the features, their shards, which samples are settled, and which rows can be taken over."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from cer_fusion.featstore.errors import FeatstoreError, ManifestError
+from cer_fusion.featstore.extraction.embedding import Embedder
+from cer_fusion.featstore.manifests.manifest import Manifest
+from cer_fusion.featstore.pictures import pictures
+from cer_fusion.featstore.rows import files
+from cer_fusion.featstore.rows.feature import Feature, RowIndex
+from cer_fusion.featstore.rows.spec import Dtype, FeatureSpec, name_for
+from cer_fusion.featstore.store import Store
+
+Progress = Callable[[str, int, int], None]
+"""Told stage, done, total."""
+_STALE_S = 3600.0
+
+
+def deal(n: int, shard_rows: int) -> Iterator[tuple[int, range]]:
+    """Deal n samples into shards by position alone: (shard index, positions)."""
+    for index, start in enumerate(range(0, n, shard_rows)):
+        yield index, range(start, min(start + shard_rows, n))
+
+
+class Counted:
+    """Counts what is done of one stage, and tells it.
+
+    Parameters
+    ----------
+    progress : callable (stage, done, total)
+    stage : str
+    total : int
+    """
+
+    def __init__(self, progress: Progress, stage: str, total: int) -> None:
+        self.total = total
+        self._progress, self._stage, self._done = progress, stage, 0
+
+    def __call__(self, count: int) -> None:
+        self._done += count
+        self._progress(self._stage, self._done, self.total)
+
+
+def make_features(
+    embedders: Sequence[Embedder], names: Sequence[str | None], store: Store, dataset: str, dtype: Dtype
+) -> list[Feature]:
+    """Open or make each embedder's feature, and clean up after runs that were killed.
+
+    Raises
+    ------
+    FeatstoreError
+        If two embedders make the same feature.
+    """
+    specs = [
+        FeatureSpec(
+            name=name or name_for(embedder.name),
+            identity=embedder.spec(),
+            blocks=dict(embedder.blocks),
+            dtype=dtype,
+            described=embedder.describe(),
+        )
+        for embedder, name in zip(embedders, names, strict=True)
+    ]
+    labels = [spec.folder for spec in specs]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise FeatstoreError(f"two of the embedders make one and the same feature, {label}: leave one away")
+    features = [store.create_feature(dataset, spec) for spec in specs]
+    for folder in (store.path, store.path / dataset, *(feature.folder for feature in features)):
+        files.remove_temporaries(folder, _STALE_S)
+    return features
+
+
+def names_of(
+    name: str | Sequence[str | None] | None, embedders: Sequence[Embedder], *, several: bool
+) -> list[str | None]:
+    """What each feature is called, None for the embedder's own name.
+
+    Raises
+    ------
+    FeatstoreError
+        If there is no embedder, or not one name for each.
+    """
+    names: list[str | None] = [None] * len(embedders)
+    if name is not None:
+        names = [name] if isinstance(name, str) else list(name)
+    if not embedders or len(names) != len(embedders) or (several and isinstance(name, str)):
+        raise FeatstoreError(
+            f"expected at least one embedder and, if names are given, a list of one for each, however: "
+            f"{len(embedders)} embedders, name={name!r}"
+        )
+    return names
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturePlan:
+    """What a run is to do for one feature: the state of the manifest against it, before the run."""
+
+    digests: list[str] = field(repr=False)
+    """sha256 of each sample's picture; empty where it cannot be read, and for samples that are others' work."""
+    pending: list[bool] = field(repr=False)
+    """True for samples of this run that still need a row or a quarantine entry."""
+    failed: dict[str, str]
+    """sample_id to reason, for samples known to have no usable picture."""
+    unread: frozenset[str]
+    """Those of `failed` whose picture could not be read, which is tried again by every run."""
+    repeated: frozenset[str] = field(repr=False)
+    """Digests that more than one sample has."""
+    stored: dict[str, str] = field(repr=False)
+    """Digest of a pending picture to a sample whose stored row was made from that very picture."""
+
+
+def plan_features(
+    manifest: Manifest,
+    indexes: Sequence[RowIndex],
+    mine: Sequence[bool],
+    *,
+    readers: int,
+    assume_unchanged: bool,
+    retry_quarantined: bool = False,
+    progress: Progress,
+) -> list[FeaturePlan]:
+    """Hash the pictures of the samples that are `mine`, once, and compare with what each feature's rows were made from.
+
+    Raises
+    ------
+    ManifestError
+        If not one picture can be read: the root is wrong, and nothing should be changed.
+    """
+    made_from = [index.image_digests() for index in indexes]
+    known = [made if assume_unchanged else {} for made in made_from]
+    to_hash = [
+        own and not all(of_feature.get(sample_id) for of_feature in known)
+        for sample_id, own in zip(manifest.ids, mine, strict=True)
+    ]
+    found: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    if any(to_hash):
+        hashed = manifest.keep(to_hash)
+        step = Counted(progress, "hash", len(hashed))
+        digests, missing = pictures.digests(hashed, workers=readers, progress=step)
+        found = dict(zip(hashed.ids, digests, strict=True))
+        if len(missing) == sum(mine):
+            first = hashed.samples[0]
+            raise ManifestError(
+                f"none of the {len(missing)} pictures of {manifest.where} can be read "
+                f"(first: {first.path}: {missing[first.sample_id]})\n"
+                f"  looked under: {manifest.root}\n"
+                f"  say where the pictures are with --root"
+            )
+    return [
+        _plan(manifest, mine, index, made, of_feature, found, missing, retry_quarantined=retry_quarantined)
+        for index, made, of_feature in zip(indexes, made_from, known, strict=True)
+    ]
+
+
+def _plan(
+    manifest: Manifest,
+    mine: Sequence[bool],
+    index: RowIndex,
+    made_from: dict[str, str],
+    known: dict[str, str],
+    found: dict[str, str],
+    missing: dict[str, str],
+    *,
+    retry_quarantined: bool,
+) -> FeaturePlan:
+    """State of one feature, whose rows' own digests (`known`) count before those that were read for others."""
+    digests = [
+        known.get(sample_id) or found.get(sample_id, "") if own else ""
+        for sample_id, own in zip(manifest.ids, mine, strict=True)
+    ]
+    pending: list[bool] = []
+    failed: dict[str, str] = {}
+    for sample_id, digest, own in zip(manifest.ids, digests, mine, strict=True):
+        again = retry_quarantined and sample_id in index.quarantined and bool(digest)
+        settled = not own or (not again and _is_settled(sample_id, digest, index, made_from))
+        pending.append(not settled)
+        if own and settled and sample_id in index.quarantined:
+            failed[sample_id] = missing.get(sample_id) or index.quarantined[sample_id][1]
+        elif not settled and sample_id in missing:
+            failed[sample_id] = missing[sample_id]
+    wanted = {digest for digest, todo in zip(digests, pending, strict=True) if todo and digest}
+    return FeaturePlan(
+        digests=digests,
+        pending=pending,
+        failed=failed,
+        unread=frozenset(failed.keys() & missing.keys()),
+        repeated=frozenset(digest for digest, count in Counter(digests).items() if digest and count > 1),
+        stored={digest: sample_id for sample_id, digest in made_from.items() if digest in wanted},
+    )
+
+
+def _is_settled(sample_id: str, digest: str, index: RowIndex, made_from: dict[str, str]) -> bool:
+    if sample_id in index.quarantined:
+        known, reason = index.quarantined[sample_id]
+        return known == digest and not (digest and pictures.tells_of_reading(reason))
+    if sample_id in made_from:  # a picture that is gone does not unsettle its row; verify --images reports it
+        return not digest or made_from[sample_id] == digest
+    return False

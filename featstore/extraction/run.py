@@ -1,0 +1,351 @@
+"""Embed every sample of a manifest once, and never twice.
+
+The samples are dealt into shards by their place in the manifest alone (`deal`). What is there already is left alone: a
+sample is settled when the store holds a row, or a quarantine entry, made from the picture's present bytes; a picture
+that could not be read is tried again by every run, one that is no usable picture is not. A shard is committed whole or
+not at all, while pictures of the next one are read. Any number of runs may work on one feature at once: each takes its
+`part` of the shards, or all of them, and leaves out what another has committed meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import overload
+
+from cer_fusion.featstore.errors import FeatstoreError, ManifestError, TooManyErrors
+from cer_fusion.featstore.extraction.embedding import BatchSize, Embedder, Meter, Model
+from cer_fusion.featstore.extraction.plan import Counted, Progress, deal, make_features, names_of, plan_features
+from cer_fusion.featstore.extraction.reading import Decoded, Decoder, Readers, Wanted
+from cer_fusion.featstore.extraction.writing import Committer, FeatureWriter, ShardInMaking, StoredRows
+from cer_fusion.featstore.manifests.manifest import Manifest
+from cer_fusion.featstore.pictures import pictures
+from cer_fusion.featstore.rows import files
+from cer_fusion.featstore.rows.spec import Dtype
+from cer_fusion.featstore.store import Store
+
+FEW_ERRORS = 10
+"""So many bad pictures never stop a run, unless `max_errors` is zero."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractReport:
+    """What a run of `extract` did."""
+
+    feature: str
+    """`manet@3f9c1a2b77d0`."""
+    samples: int
+    """Samples of the manifest that were this run's part."""
+    already: int
+    """Settled before the run."""
+    by_others: int
+    """Settled by another run while this one was at work."""
+    embedded: int
+    """Rows computed now."""
+    shared: int
+    """Rows taken over from an identical picture."""
+    quarantined: dict[str, str] = field(default_factory=dict)
+    """sample_id to reason, for every sample of the part that has no row because its picture cannot be used."""
+    unread: list[str] = field(default_factory=list)
+    """Those of `quarantined` whose picture could not be read, which may pass: the next run tries them again."""
+    repeated_across_splits: int = 0
+    """Pictures (by content) that stand in more than one split of the manifest, as far as they were read so far."""
+    elapsed_s: float = 0.0
+    """Seconds spent embedding, hashing and writing; of the whole run, if it made several features."""
+    compute_s: float = 0.0
+    """Of these, seconds in which this feature's model computed."""
+    waited_s: float = 0.0
+    """Of these, seconds in which no model computed because pictures were still hashed, read or decoded."""
+
+    @classmethod
+    def merged(cls, parts: Sequence[ExtractReport]) -> ExtractReport:
+        """One report of runs that did the parts of one plan at the same time; its times are those of the longest."""
+        longest = max(parts, key=lambda part: part.elapsed_s)
+        return cls(
+            feature=parts[0].feature,
+            samples=sum(part.samples for part in parts),
+            already=sum(part.already for part in parts),
+            by_others=sum(part.by_others for part in parts),
+            embedded=sum(part.embedded for part in parts),
+            shared=sum(part.shared for part in parts),
+            quarantined={key: reason for part in parts for key, reason in part.quarantined.items()},
+            unread=sorted(sample_id for part in parts for sample_id in part.unread),
+            repeated_across_splits=max(part.repeated_across_splits for part in parts),  # the last one saw all
+            elapsed_s=longest.elapsed_s,
+            compute_s=longest.compute_s,
+            waited_s=longest.waited_s,
+        )
+
+
+@overload
+def extract(
+    embedder: Embedder,
+    manifest: Manifest,
+    store: Store,
+    *,
+    dataset: str,
+    name: str | None = ...,
+    batch_size: BatchSize = ...,
+    shard_rows: int = ...,
+    dtype: Dtype = ...,
+    max_errors: float = ...,
+    readers: int = ...,
+    reader_processes: int = ...,
+    part: tuple[int, int] = ...,
+    assume_unchanged: bool = ...,
+    retry_quarantined: bool = ...,
+    replace_manifest: bool = ...,
+    progress: Progress | None = ...,
+    meter: Meter | None = ...,
+) -> ExtractReport: ...
+
+
+@overload
+def extract(
+    embedder: Sequence[Embedder],
+    manifest: Manifest,
+    store: Store,
+    *,
+    dataset: str,
+    name: Sequence[str | None] | None = ...,
+    batch_size: BatchSize = ...,
+    shard_rows: int = ...,
+    dtype: Dtype = ...,
+    max_errors: float = ...,
+    readers: int = ...,
+    reader_processes: int = ...,
+    part: tuple[int, int] = ...,
+    assume_unchanged: bool = ...,
+    retry_quarantined: bool = ...,
+    replace_manifest: bool = ...,
+    progress: Progress | None = ...,
+    meter: Meter | None = ...,
+) -> list[ExtractReport]: ...
+
+
+def extract(
+    embedder: Embedder | Sequence[Embedder],
+    manifest: Manifest,
+    store: Store,
+    *,
+    dataset: str,
+    name: str | Sequence[str | None] | None = None,
+    batch_size: BatchSize = 32,
+    shard_rows: int = 2048,
+    dtype: Dtype = "float32",
+    max_errors: float = 0.01,
+    readers: int = 2,
+    reader_processes: int = 0,
+    part: tuple[int, int] = (0, 1),
+    assume_unchanged: bool = False,
+    retry_quarantined: bool = False,
+    replace_manifest: bool = True,
+    progress: Progress | None = None,
+    meter: Meter | None = None,
+) -> ExtractReport | list[ExtractReport]:
+    """Embed the samples that have no row yet, and commit them shard by shard.
+
+    Parameters
+    ----------
+    embedder : Embedder, or a list of them
+        For instance a `backbones.Backbone`. Of several, each makes its own feature, the same as if it ran alone; a
+        picture that more than one of them lacks is hashed and decoded once.
+    manifest : Manifest
+        Becomes the dataset's manifest.
+    store : Store
+    dataset : str
+        Name of the dataset in the store.
+    name : str, optional
+        What the feature is called; default: the embedder's name. For several embedders a list, None for the default.
+    batch_size : int or "auto"
+        Pictures per forward pass. "auto" begins with what the embedder likes and halves when memory does not suffice.
+    shard_rows : int
+        Samples per shard; a killed run loses at most one unfinished shard.
+    dtype : {"float32", "float16"}
+        How rows are stored; part of the feature's identity.
+    max_errors : float
+        Share of unusable pictures of the part at which the run stops. Up to ten never stop it, unless this is 0.
+    readers : int
+        Threads that read, hash and decode pictures.
+    reader_processes : int
+        Processes that read and decode instead of threads; 0 for threads. Hashing stays with the threads.
+    part : (int, int)
+        (k, n): do only the shards whose index leaves k when divided by n. n runs, k = 0 … n - 1, on any machines that
+        share the store, do all of it. They must be given equal manifests and `shard_rows`. A picture that several
+        samples have is embedded once a run.
+    assume_unchanged : bool
+        Do not read the pictures of samples that have a row to see whether their bytes changed.
+    retry_quarantined : bool
+        Try every picture in quarantine again. Without it only those whose bytes changed, or that could not be read.
+    replace_manifest : bool
+        False refuses a manifest that removes samples of the dataset, or looks like another dataset's, before anything
+        is done.
+    progress : callable (stage, done, total), optional
+        Called from the main thread; stage is `hash` or `embed`. Of several embedders the samples of all are counted.
+    meter : Meter, optional
+        Filled while the run goes on, for whoever wants to show it.
+
+    Returns
+    -------
+    ExtractReport, or a list of them for a list of embedders
+
+    Raises
+    ------
+    ManifestError
+        If the manifest may not take the place of the dataset's, or none of its pictures can be read.
+    TooManyErrors
+        What was embedded before is kept.
+    RowsError
+        If the embedder gives wrong shapes, or NaN/Inf for some sample; the message names it.
+    CommitError
+        If the disk refuses; what was committed before stays.
+    """
+    _check(manifest, batch_size, shard_rows, readers, reader_processes, part, max_errors)
+    if not replace_manifest:
+        store.manifest_change(dataset, manifest).check()
+    meter = meter or Meter()
+    say = progress or _quiet
+    several = isinstance(embedder, Sequence)
+    embedders: Sequence[Embedder] = embedder if isinstance(embedder, Sequence) else [embedder]
+    features = make_features(embedders, names_of(name, embedders, several=several), store, dataset, dtype)
+    models = [Model(one, feature, batch_size, meter) for one, feature in zip(embedders, features, strict=True)]
+    stored = [StoredRows(feature) for feature in features]
+    mine = [i // shard_rows % part[1] == part[0] for i in range(len(manifest))]
+    with meter.waiting():
+        plans = plan_features(
+            manifest,
+            [one.before for one in stored],
+            mine,
+            readers=readers,
+            assume_unchanged=assume_unchanged,
+            retry_quarantined=retry_quarantined,
+            progress=say,
+        )
+    advance = Counted(say, "embed", sum(sum(plan.pending) for plan in plans))
+    todo = [(number, positions) for number, positions in deal(len(manifest), shard_rows) if number % part[1] == part[0]]
+    processes = reader_processes if advance.total else 0
+    with (
+        Readers(manifest.root, Decoder(embedders), threads=readers, processes=processes) as reading,
+        Committer() as committer,
+    ):
+        writers = [
+            FeatureWriter(
+                manifest=manifest,
+                model=models[k],
+                stored=stored[k],
+                plan=plans[k],
+                samples=sum(mine),
+                allowed=0 if max_errors == 0 else max(FEW_ERRORS, int(max_errors * sum(mine))),
+                committer=committer,
+                advance=advance,
+            )
+            for k in range(len(embedders))
+        ]
+        for writer in writers:
+            writer.check_errors()
+        store.use_manifest(dataset, manifest, replace_manifest=replace_manifest)
+        ahead = 2 * max(model.batch_size for model in models) + max(readers, reader_processes)
+        while todo:  # where another run does the same shards, go on at random, so that the two do not meet again
+            met_others = any(writer.by_others for writer in writers)
+            number, positions = todo.pop(secrets.randbelow(len(todo)) if met_others else 0)
+            shards = [writer.begin(positions) for writer in writers]
+            with contextlib.closing(reading.read(_wanted(manifest, positions, shards), ahead=ahead)) as in_order:
+                _fill(number, shards, meter.waiting_for(in_order), committer)
+        committer.wait()
+        reports = [_report(writer, meter) for writer in writers]
+    return reports if several else reports[0]
+
+
+def bottleneck(reports: Sequence[ExtractReport]) -> str:
+    """What bounded a run, from the reports of its features: `the model (93 % of the time)`; empty if it was idle."""
+    elapsed = max(report.elapsed_s for report in reports)
+    shares = {
+        "the model": sum(report.compute_s for report in reports),
+        "reading pictures": max(report.waited_s for report in reports),
+    }
+    largest = max(shares, key=shares.__getitem__)
+    return f"{largest} ({min(1.0, shares[largest] / elapsed):.0%} of the time)" if elapsed and shares[largest] else ""
+
+
+def _wanted(manifest: Manifest, positions: range, shards: Sequence[ShardInMaking]) -> Iterator[Wanted]:
+    """The pictures that some feature lacks, each once for all that do."""
+    lacking = [shard.wanted for shard in shards]
+    for i in positions:
+        numbers = [k for k, digest_of in enumerate(lacking) if i in digest_of]
+        if numbers:
+            yield Wanted(i, manifest.samples[i].path, lacking[numbers[0]][i], numbers)
+
+
+def _fill(
+    number: int, shards: Sequence[ShardInMaking], pictures_in_order: Iterable[tuple[int, Decoded]], committer: Committer
+) -> None:
+    """Embed the pictures, and commit them as one shard of each feature, in the background."""
+    try:
+        for position, decoded in pictures_in_order:
+            for k, picture in decoded.items():
+                shards[k].take(position, picture)
+            committer.check()
+        for shard in shards:
+            shard.finish()
+        finished = [shard.ready(number, whole=True) for shard in shards]
+        committer.wait()
+    except (KeyboardInterrupt, TooManyErrors):  # what is finished is kept, the rest is for the next run
+        committer.submit([shard.ready(number, whole=False) for shard in shards])
+        committer.wait()
+        raise
+    committer.submit(finished)
+
+
+def _report(writer: FeatureWriter, meter: Meter) -> ExtractReport:
+    """Sum one feature's run up, and write its quarantine list for people."""
+    feature, plan, manifest = writer.stored.feature, writer.plan, writer.manifest
+    files.sync_folder(feature.folder)  # a killed run may have left a shard that is there but not durable yet
+    index = feature.index()
+    if index.quarantined or (feature.folder / "quarantine.csv").exists():
+        feature.write_quarantine(index.quarantined)
+    made_from = index.image_digests()
+    digests = [own or made_from.get(i, "") for own, i in zip(plan.digests, manifest.ids, strict=True)]
+    return ExtractReport(
+        feature=feature.label,
+        samples=writer.samples,
+        already=writer.samples - sum(plan.pending),
+        by_others=writer.by_others,
+        embedded=writer.embedded,
+        shared=writer.shared,
+        quarantined=dict(sorted(writer.failed.items())),
+        unread=sorted(writer.unread),
+        repeated_across_splits=len(pictures.across_splits(manifest, pictures.repeats(manifest, digests))),
+        elapsed_s=meter.elapsed_s,
+        compute_s=writer.model.compute_s,
+        waited_s=meter.waited_s,
+    )
+
+
+def _check(
+    manifest: Manifest,
+    batch_size: BatchSize,
+    shard_rows: int,
+    readers: int,
+    reader_processes: int,
+    part: tuple[int, int],
+    max_errors: float,
+) -> None:
+    """Refuse what cannot be meant, before anything is made."""
+    if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
+        raise FeatstoreError(f"batch_size must be at least 1, or 'auto', however: {batch_size!r}")
+    if shard_rows < 1 or readers < 1:
+        raise FeatstoreError("shard_rows and readers must be at least 1")
+    if reader_processes < 0:
+        raise FeatstoreError(f"reader_processes must be 0 (threads) or more, however: {reader_processes}")
+    if not 0 <= part[0] < part[1]:
+        raise FeatstoreError(f"part (k, n) must have 0 <= k < n, however: {part}")
+    if not 0 <= max_errors <= 1:
+        raise FeatstoreError(f"max_errors is a share between 0 and 1, however: {max_errors}")
+    if not len(manifest):
+        raise ManifestError(f"{manifest.where} has no samples: there is nothing to embed")
+
+
+def _quiet(stage: str, done: int, total: int) -> None:
+    """Progress for nobody."""

@@ -1,0 +1,382 @@
+"""The writer side of a run: one feature's rows are gathered shard by shard, and committed behind the model's back.
+
+A shard is written while pictures of the next one are read and decoded. The model waits until it is written, so that a
+kill loses one unfinished shard and no more (`docs/reliability.md`, P1).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from cer_fusion.featstore.errors import TooManyErrors
+from cer_fusion.featstore.extraction.embedding import Model, Row
+from cer_fusion.featstore.extraction.plan import FeaturePlan
+from cer_fusion.featstore.extraction.reading import Picture, Unusable
+from cer_fusion.featstore.manifests.manifest import Manifest
+from cer_fusion.featstore.rows.feature import Feature, RowIndex
+from cer_fusion.featstore.rows.shard import Rows, ShardHeader, read_header, read_rows, read_strings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True, eq=False)
+class FeatureWriter:
+    """One feature's side of a run: what it has, what it lacks, and the counts; `begin` gives it shard by shard."""
+
+    manifest: Manifest
+    model: Model
+    stored: StoredRows
+    plan: FeaturePlan
+    samples: int
+    """Samples of this run's part."""
+    allowed: int
+    """Unusable pictures that do not stop the run."""
+    committer: Committer
+    advance: Callable[[int], None]
+    """Told how many samples were dealt with."""
+    embedded: int = 0
+    shared: int = 0
+    by_others: int = 0
+
+    def __post_init__(self) -> None:
+        self.failed = dict(self.plan.failed)
+        self.unread = set(self.plan.unread)
+        """Those of `failed` that the next run tries again."""
+
+    def begin(self, positions: range) -> ShardInMaking:
+        """Start a shard of these samples: leave out what others have settled, take over the rows that are known."""
+        pending = [i for i in positions if self.plan.pending[i]]
+        theirs = self.settled_by_others(pending)
+        self.by_others += len(theirs)
+        shard = ShardInMaking(self, [i for i in pending if i not in theirs])
+        self.shared += len(shard.rows)
+        self.advance(len(pending) - len(shard.wanted))
+        return shard
+
+    def check_errors(self) -> None:
+        """Stop the run when more pictures failed than are allowed."""
+        if len(self.failed) > self.allowed:
+            some = [f"{sample_id} ({reason})" for sample_id, reason in list(self.failed.items())[:3]]
+            raise TooManyErrors(
+                f"{len(self.failed)} of {self.samples} pictures cannot be used, "
+                f"more than the {self.allowed} allowed (first: {', '.join(some)})\n"
+                + (f"  {len(self.unread)} of them could not be read\n" if self.unread else "")
+                + "  what was embedded is kept; mend the pictures, or accept more with --max-errors"
+            )
+
+    def fail(self, sample_id: str, reason: str, *, unread: bool) -> None:
+        """Note why a sample gets no row."""
+        self.failed[sample_id] = reason
+        (self.unread.add if unread else self.unread.discard)(sample_id)
+
+    def digest(self, position: int) -> str:
+        """sha256 of the picture that a sample's entry is about; empty where it could not be read."""
+        return "" if self.id(position) in self.unread else self.plan.digests[position]
+
+    def id(self, position: int) -> str:
+        """The sample at a position of the manifest."""
+        return self.manifest.samples[position].sample_id
+
+    def known_row(self, digest: str) -> Row | None:
+        """The row of this picture, if it is in the store."""
+        if digest in self.plan.repeated:
+            self.committer.wait()  # the shard that is being written may hold it
+        return self.stored.of_picture(digest, self.plan.stored.get(digest))
+
+    def settled_by_others(self, pending: Sequence[int]) -> set[int]:
+        """Those of the samples that another run has settled meanwhile; what it found is taken over."""
+        self.stored.look()
+        theirs = set()
+        for i in pending:
+            sample_id = self.id(i)
+            settled = self.stored.settled(sample_id, self.digest(i))
+            if settled is None:
+                continue
+            theirs.add(i)
+            if settled.row is None:
+                self.fail(sample_id, settled.reason, unread=not settled.digest)
+                continue
+            self.failed.pop(sample_id, None)
+            self.unread.discard(sample_id)
+            if settled.digest in self.plan.repeated:
+                self.stored.note(settled.digest, settled.header, settled.row)
+        return theirs
+
+
+class ShardInMaking:
+    """Rows of one feature's shard until it is written.
+
+    Parameters
+    ----------
+    writer : FeatureWriter
+    todo : list of int
+        Positions of the samples that are this run's to settle.
+    """
+
+    def __init__(self, writer: FeatureWriter, todo: list[int]) -> None:
+        self._writer, self._todo = writer, todo
+        self.rows: dict[int, Row] = {}
+        """Position to row, as far as there are."""
+        self._first: dict[str, int] = {}
+        """Digest to the position at which its picture is embedded."""
+        self._waiting: list[tuple[int, Picture]] = []
+        """Decoded pictures of the next batch."""
+        for i in todo:
+            digest = writer.plan.digests[i]
+            known = writer.known_row(digest)
+            if known is not None:
+                self.rows[i] = known
+            elif digest:
+                self._first.setdefault(digest, i)
+
+    @property
+    def wanted(self) -> dict[int, str]:
+        """Positions whose pictures must be embedded, with the digest of each."""
+        return {position: digest for digest, position in self._first.items()}
+
+    def take(self, position: int, picture: Picture | Unusable) -> None:
+        """Embed this picture as soon as a batch is full; an unusable one is noted and passed over."""
+        if isinstance(picture, Unusable):
+            self._writer.fail(self._writer.id(position), picture.reason, unread=picture.unread)
+            self._writer.advance(1)
+            self._writer.check_errors()
+            return
+        self._waiting.append((position, picture))
+        if len(self._waiting) >= self._writer.model.batch_size:
+            self._embed()
+
+    def finish(self) -> None:
+        """Embed what is left, and give repeated pictures the row of their first."""
+        if self._waiting:
+            self._embed()
+        writer = self._writer
+        for i in self._todo:
+            first = self._first.get(writer.plan.digests[i], i)
+            if first == i:
+                continue
+            if first in self.rows:
+                self.rows[i] = self.rows[first]
+                writer.shared += 1
+            else:
+                known = writer.id(first)
+                writer.fail(writer.id(i), writer.failed[known], unread=known in writer.unread)
+        writer.check_errors()
+
+    def ready(self, number: int, *, whole: bool) -> NewShard | None:
+        """What is to be written as this shard: all entries, or only the rows there are; None if there is nothing."""
+        writer, entries = self._writer, [i for i in self._todo if i in self.rows]
+        if whole:
+            theirs = writer.settled_by_others(self._todo)
+            entries = [i for i in self._todo if i not in theirs and not self._keeps_its_row(i)]
+        if not entries:
+            return None
+        good = [i for i in entries if i in self.rows]
+        return NewShard(
+            stored=writer.stored,
+            number=number,
+            generation=writer.stored.generation_after([writer.id(i) for i in entries]),
+            ids=[writer.id(i) for i in good],
+            digests=[writer.plan.digests[i] for i in good],
+            rows=[self.rows[i] for i in good],
+            quarantined=[
+                (writer.id(i), writer.digest(i), writer.failed[writer.id(i)]) for i in entries if i not in self.rows
+            ],
+            repeated=writer.plan.repeated,
+        )
+
+    def _embed(self) -> None:
+        """Make rows of the pictures that wait, once the shard before is on the disk: a kill loses one shard at most."""
+        self._writer.committer.wait()
+        positions, decoded = zip(*self._waiting, strict=True)
+        self._waiting = []
+        self.rows.update(
+            zip(positions, self._writer.model.rows([self._writer.id(i) for i in positions], decoded), strict=True)
+        )
+        self._writer.embedded += len(positions)
+        self._writer.advance(len(positions))
+
+    def _keeps_its_row(self, position: int) -> bool:
+        """True for a sample whose picture could not be read just now, and that has a row of before: it stays."""
+        sample_id = self._writer.id(position)
+        return sample_id in self._writer.unread and sample_id in self._writer.stored.before.place
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewShard:
+    """A shard of one feature, ready to be written."""
+
+    stored: StoredRows
+    number: int
+    generation: int
+    ids: Sequence[str]
+    digests: Sequence[str]
+    rows: Sequence[Row]
+    quarantined: Sequence[tuple[str, str, str]]
+    repeated: frozenset[str]
+    """Digests that more than one sample has: where their rows are is remembered."""
+
+    def write(self) -> None:
+        """Build the shard and commit it; in the committer's thread."""
+        spec = self.stored.feature.spec
+        blocks = {
+            name: np.stack([row[name] for row in self.rows]) if self.rows else np.empty((0, width), dtype=spec.dtype)
+            for name, width in spec.blocks.items()
+        }
+        new = Rows(ids=self.ids, image_digests=self.digests, blocks=blocks, quarantined=self.quarantined)
+        path = self.stored.commit(new, number=self.number, generation=self.generation)
+        again = [(row, digest) for row, digest in enumerate(self.digests) if digest in self.repeated]
+        if again:
+            header = read_header(path)
+            for row, digest in again:
+                self.stored.note(digest, header, row)
+        log.debug("committed %s: %d rows, %d in quarantine", path.name, len(self.ids), len(self.quarantined))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """What another run's shard says about a sample."""
+
+    digest: str
+    """sha256 of the picture that it used; empty where it could not read it."""
+    header: ShardHeader
+    row: int | None
+    """Row in that shard; None if the sample is in quarantine."""
+    reason: str = ""
+    """Why it is in quarantine."""
+
+
+class StoredRows:
+    """A feature's rows while they are added to: those of before, ours, and what other runs commit meanwhile.
+
+    Looking for others' shards is cheap, so that it can be done before and after every shard.
+
+    Parameters
+    ----------
+    feature : Feature
+        What is there now counts as there before.
+    """
+
+    def __init__(self, feature: Feature) -> None:
+        self.feature = feature
+        self._seen = {path.name for path in feature.shard_paths()}
+        self.before: RowIndex = feature.index()  # in this order: no shard may escape both
+        self._settled: dict[str, Settled] = {}
+        self._places: dict[str, tuple[ShardHeader, int]] = {}
+        """Digest of a picture that several samples have, or had, to its row."""
+
+    def look(self) -> None:
+        """Take note of the shards that others committed since the last time."""
+        if self._seen.issuperset(path.name for path in self.feature.shard_paths()):
+            return
+        for shard in self.feature.indexed_shards():
+            header = shard.header
+            if header.path.name in self._seen:
+                continue
+            self._seen.add(header.path.name)
+            digests = read_strings(header, "image_digest")
+            for row, (sample_id, digest) in enumerate(zip(shard.ids, digests, strict=True)):
+                self._settled[sample_id] = Settled(digest=digest, header=header, row=row)
+            for sample_id, digest, reason in header.quarantined:
+                self._settled[sample_id] = Settled(digest=digest, header=header, row=None, reason=reason)
+
+    def settled(self, sample_id: str, digest: str) -> Settled | None:
+        """What another run made of this sample from the same picture, if it did.
+
+        Without a digest the picture could not be read here: then a row counts that another run made, from whatever.
+        """
+        found = self._settled.get(sample_id)
+        if found is None:
+            return None
+        return found if found.digest == digest or (not digest and found.row is not None) else None
+
+    def are_newer(self, sample_ids: Iterable[str]) -> set[str]:
+        """Those of the samples of which another run has committed something meanwhile."""
+        return self._settled.keys() & set(sample_ids)
+
+    def generation_after(self, ids: Sequence[str]) -> int:
+        """Generation of a new shard that holds `ids`: above every shard whose entries it replaces."""
+        theirs = [entry.header.generation + 1 for i in ids if (entry := self._settled.get(i)) is not None]
+        return max(self.before.generation_after(ids), *theirs, 0)
+
+    def of_picture(self, digest: str, sample_id: str | None) -> Row | None:
+        """The row of a picture that was noted, or that this sample's row was made from; None too if it went away.
+
+        Its shard may have been compacted away since the start.
+        """
+        if digest not in self._places and sample_id is not None:
+            shard, row = self.before.locate(self.before.rows_of([sample_id]))
+            self.note(digest, self.before.headers[int(shard[0])], int(row[0]))
+        if digest not in self._places:
+            return None
+        header, at = self._places[digest]
+        try:
+            return {name: read_rows(header, f"blocks/{name}", [at])[0] for name in self.feature.spec.blocks}
+        except FileNotFoundError:
+            return None
+
+    def note(self, digest: str, header: ShardHeader, row: int) -> None:
+        """Remember where a picture's row is."""
+        self._places[digest] = (header, row)
+
+    def commit(self, rows: Rows, *, number: int, generation: int) -> Path:
+        """Commit a shard as ours."""
+        path = self.feature.commit(rows, index=number, generation=generation)
+        self._seen.add(path.name)
+        return path
+
+
+class Committer:
+    """Does the writing of one shard at a time in a thread; a context manager that waits for it at the end.
+
+    What goes wrong there is raised where the main thread looks next: `submit`, `check`, `wait`.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._pool.submit(_write, ()).result()  # an interrupt while the thread starts would hide it from the pool
+        self._flight: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True)
+        failed = self._flight.exception() if self._flight is not None else None
+        if failed is not None and error is None:
+            raise failed
+        if failed is not None:
+            log.error("the shard that was being written then could not be committed: %s", failed)
+
+    def submit(self, shards: Sequence[NewShard | None]) -> None:
+        """Wait for the shard before, then write this one (of each feature, in order) in the background."""
+        self.wait()
+        self._flight = self._pool.submit(_write, [shard for shard in shards if shard is not None])
+
+    def check(self) -> None:
+        """Raise what went wrong with the last shard, if that is known by now."""
+        if self._flight is not None and self._flight.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until nothing is under way; an interrupt leaves the writing to go on."""
+        if self._flight is None:
+            return
+        try:
+            self._flight.result()
+        finally:
+            if self._flight.done():
+                self._flight = None
+
+
+def _write(shards: Sequence[NewShard]) -> None:
+    for shard in shards:
+        shard.write()
