@@ -17,8 +17,8 @@ from cer_fusion.featstore.errors import (
     UnknownDatasetError,
     UnknownFeatureError,
 )
+from cer_fusion.featstore.manifests.checking import ManifestChange, change_of
 from cer_fusion.featstore.manifests.manifest import Manifest
-from cer_fusion.featstore.manifests.manifest_change import ManifestChange, change_of
 from cer_fusion.featstore.rows import files
 from cer_fusion.featstore.rows.feature import Feature, is_feature_folder, shard_paths, while_shards_change
 from cer_fusion.featstore.rows.spec import FeatureSpec, differences, valid_name

@@ -269,9 +269,9 @@ def _classes(manifests: Sequence[Manifest], wanted: str | None) -> ClassSet:
 
 def _mapped(manifest: Manifest, classes: ClassSet, name: str, tell: Tell) -> Manifest:
     """Give the training and validation samples the class set's labels; say which are left out."""
-    from cer_fusion.featstore.manifests.class_sets import mapping
+    from cer_fusion.featstore.manifests.class_sets import renaming
 
-    counterpart = mapping(manifest.classes, classes)
+    counterpart = renaming(manifest.classes, classes)
     usable = [sample.split in ("train", "valid", "") for sample in manifest.samples]
     part = manifest.keep(usable)
     unknown = Counter(sample.label for sample in part.samples if counterpart.get(sample.label) is None)

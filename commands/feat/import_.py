@@ -242,8 +242,14 @@ def _keyed(
     rows_keys: Sequence[str],
     names_key: str | None,
 ) -> ForeignRows:
-    from cer_fusion.featstore.exchange.foreign_choice import Entry, block_names, choose_names, choose_rows
-    from cer_fusion.featstore.exchange.foreign_files import ForeignRows, read_names
+    from cer_fusion.featstore.exchange.foreign_files import (
+        ForeignRows,
+        block_names,
+        choose_names,
+        choose_rows,
+        read_names,
+    )
+    from cer_fusion.featstore.exchange.foreign_numpy import Entry
 
     entries = {key: Entry.of(array.shape, array.dtype) for key, array in arrays.items()}
     entries |= {key: Entry(shape=(len(listed),), kind="t", dtype="text") for key, listed in texts.items()}

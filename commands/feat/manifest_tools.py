@@ -83,7 +83,7 @@ def filter_(
     Example: cer-feat manifest filter faces.csv split=train,valid label!=Neutral distinct -o part.csv
     """
     from cer_fusion.featstore import Manifest
-    from cer_fusion.featstore.manifests.conditions import keep_where
+    from cer_fusion.featstore.manifests.changes import keep_where
 
     check_output(output, overwrite=overwrite)
     listed = Manifest.read(file, root=root)
@@ -120,17 +120,17 @@ def relabel(
     Example: cer-feat manifest relabel affectnet.csv --map-to unity8 -o unity.csv
     """
     from cer_fusion.featstore import Manifest, class_set
-    from cer_fusion.featstore.manifests.relabelling import read_table, relabelled, target_of
+    from cer_fusion.featstore.manifests.changes import classes_of, read_renaming, renamed
 
     check_output(output, overwrite=overwrite)
     listed = Manifest.read(file)
     if map_to is None and table is None:
         raise typer.BadParameter("name a class set, or a table with --map", param_hint="--map-to")
-    goes_to = None if table is None else read_table(table, listed.classes)
+    goes_to = None if table is None else read_renaming(table, listed.classes)
     named = None if map_to is None else class_set(map_to)
-    target = named if goes_to is None else target_of(goes_to, named)
+    target = named if goes_to is None else classes_of(goes_to, named)
     assert target is not None, "one of the two was given"
-    done, left_out = relabelled(listed, target, goes_to)
+    done, left_out = renamed(listed, target, goes_to)
     tell_left_out(left_out)
     write(done, output, as_json, overwrite=overwrite, left_out=left_out)
 
@@ -155,7 +155,7 @@ def split(
     """
     from cer_fusion.featstore import Manifest
     from cer_fusion.featstore.errors import ManifestError
-    from cer_fusion.featstore.manifests.stratified import split_by_shares
+    from cer_fusion.featstore.manifests.splitting import split_by_shares
 
     check_output(output, overwrite=overwrite)
     listed = Manifest.read(file, root=root, forget_splits=again)
@@ -193,7 +193,7 @@ def merge(
 
     Example: cer-feat manifest merge first.csv second.csv -o both.csv
     """
-    from cer_fusion.featstore.manifests.union import merge as join
+    from cer_fusion.featstore.manifests.changes import merge as join
 
     check_output(output, overwrite=overwrite)
     write(join(_named(files), prefix=prefix), output, as_json, overwrite=overwrite)
@@ -215,7 +215,7 @@ def unity(
     Example: cer-feat manifest unity affectnet.csv rafdb_basic.csv -o unity.csv
     """
     from cer_fusion.featstore import class_set
-    from cer_fusion.featstore.manifests.union import union
+    from cer_fusion.featstore.manifests.changes import union
 
     check_output(output, overwrite=overwrite)
     manifests = _named(files)

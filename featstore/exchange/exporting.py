@@ -6,22 +6,37 @@ appears whole or not at all. Each says which features it holds: a note with thei
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from cer_fusion.featstore.errors import FeatstoreError, nearest
-from cer_fusion.featstore.exchange import export_note
-from cer_fusion.featstore.exchange.export_note import KEY, note_text
-from cer_fusion.featstore.exchange.export_numpy import write_npy, write_npz
-from cer_fusion.featstore.exchange.export_rows import Exported, Joined
-from cer_fusion.featstore.exchange.export_tables import write_csv, write_parquet, write_projector
-from cer_fusion.featstore.exchange.export_target import NOTE_FILE, whole_file, whole_folder
+from cer_fusion.featstore.errors import CommitError, FeatstoreError, FormatError, OutputExistsError, nearest
+from cer_fusion.featstore.exchange.export_forms import (
+    Exported,
+    Joined,
+    write_csv,
+    write_npy,
+    write_npz,
+    write_parquet,
+    write_projector,
+)
 from cer_fusion.featstore.rows import document, files
 from cer_fusion.featstore.rows.view import View
 
+FORMAT, FORMAT_VERSION = "cer-export", 1
+_BLOCK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]*")
+KEY = "cer_export"
+"""What the note is called inside an `.npz` archive, and among a Parquet file's metadata."""
+NOTE_FILE = "export.json"
+"""The note in a folder, and what that beside a CSV ends with."""
 ExportForm = Literal["npz", "npy", "parquet", "csv", "projector"]
 _BY_ENDING: Mapping[str, ExportForm] = {".npz": "npz", ".parquet": "parquet", ".csv": "csv"}
 _FOLDERS = ("npy", "projector")
@@ -110,7 +125,7 @@ def export(
             else:
                 write_csv(exported, file)
         if form == "csv":
-            document.write(beside, export_note.FORMAT, export_note.FORMAT_VERSION, note, overwrite=overwrite)
+            document.write(beside, FORMAT, FORMAT_VERSION, note, overwrite=overwrite)
     return ExportReport(
         path=to,
         form=form,
@@ -177,3 +192,190 @@ def _note(view: View, exported: Exported, form: ExportForm, described: Mapping[s
 
 def _quiet(stage: str, done: int, total: int) -> None:
     """Progress for nobody."""
+
+
+def note_text(body: Mapping[str, Any], *, indent: int | None = None) -> str:
+    """The note as JSON with its own digest."""
+    note = {"format": FORMAT, "format_version": FORMAT_VERSION, **body}
+    note["digest"] = hashlib.sha256(document.canonical(note)).hexdigest()
+    return json.dumps(note, indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def parse_note(text: str, where: str) -> dict[str, Any]:
+    """Read a note back, without its format fields.
+
+    Raises
+    ------
+    FormatError
+        If it is no note, was changed, names no blocks, or is of a newer version.
+    """
+    note = document.parse(text.encode(), where)
+    if note.get("format") != FORMAT:
+        raise FormatError(f"{where} must have format {FORMAT!r}, however: format={note.get('format')!r}")
+    document.check_version(note.get("format_version"), FORMAT_VERSION, where, FORMAT)
+    if note.pop("digest", None) != hashlib.sha256(document.canonical(note)).hexdigest():
+        raise FormatError(f"{where} was changed after it was written: its note does not match its digest")
+    return checked_note({key: note[key] for key in note if key not in ("format", "format_version")}, where)
+
+
+def checked_note(body: dict[str, Any], where: str) -> dict[str, Any]:
+    """Pass a note on whose blocks are pairs of a name, which may become a file name, and a width."""
+    blocks = body.get("blocks")
+    if not isinstance(blocks, list) or not all(
+        isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and _BLOCK.fullmatch(entry[0])
+        for entry in blocks
+    ):
+        raise FormatError(f"{where} does not say which blocks it holds")
+    return body
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, *, overwrite: bool, needed: int) -> Iterator[Path]:
+    """Give a temporary neighbour to write to; if all goes well it is synced and renamed to `path`.
+
+    Parameters
+    ----------
+    path : Path
+    overwrite : bool
+        Replace a file of that name, in one step at the very end.
+    needed : int
+        Bytes that will be written at least, to refuse a disk without room at once.
+
+    Raises
+    ------
+    FeatstoreError
+        If the name is taken.
+    CommitError
+        If the file system refuses; no temporary file stays behind.
+    """
+    if path.is_dir():
+        raise FeatstoreError(f"{path} is a folder; name a file that does not exist yet")
+    if os.path.lexists(path) and not overwrite:
+        raise OutputExistsError(f"{path} exists already: name another file, or replace it with --overwrite")
+    temporary = _neighbour(path)
+    with _reporting(path, temporary, needed):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _check_room(path.parent, needed)
+        try:
+            yield temporary
+            _sync(temporary)
+            if overwrite:
+                os.replace(temporary, path)
+            else:
+                _rename_new(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        files.sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path, *, overwrite: bool, needed: int) -> Iterator[Path]:
+    """Give a temporary neighbouring folder to fill; if all goes well it is synced and renamed to `path`.
+
+    An empty folder may be there already. With `overwrite`, an earlier export may too (it is known by its
+    `export.json`); any other folder is never replaced. A kill between its two renames leaves the earlier one aside, and
+    the next run gives it its name back first. See `whole_file` for the rest.
+    """
+    _bring_back(path)
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
+        raise FeatstoreError(
+            f"{path} is a {'link' if path.is_symlink() else 'file'}; this form is a folder of files, so name a new "
+            "folder"
+        )
+    taken = path.is_dir() and any(path.iterdir())
+    if taken and not overwrite:
+        raise OutputExistsError(f"{path} exists already: name another folder, or replace it with --overwrite")
+    if taken and not (path / NOTE_FILE).is_file():
+        raise FeatstoreError(
+            f"{path} is not an earlier export (it has no {NOTE_FILE}), so it is not replaced: name another"
+        )
+    temporary, old = _neighbour(path), path.with_name(f"{_aside(path)}{secrets.token_hex(8)}")
+    with _reporting(path, temporary, needed):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _check_room(path.parent, needed)
+        try:
+            temporary.mkdir()
+            yield temporary
+            for file in temporary.iterdir():
+                _sync(file)
+            files.sync_folder(temporary)
+            if taken:
+                os.rename(path, old)
+            os.rename(temporary, path)
+        except BaseException:
+            if old.exists() and not path.exists():
+                os.rename(old, path)
+            raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        files.sync_folder(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _bring_back(path: Path) -> None:
+    """Rename an earlier export back that a killed replacement left aside, if its name is free."""
+    if os.path.lexists(path) or not path.parent.is_dir():
+        return
+    found = (old for old in sorted(path.parent.iterdir()) if old.name.startswith(_aside(path)))
+    old = next((old for old in found if (old / NOTE_FILE).is_file()), None)
+    if old is not None:
+        os.rename(old, path)
+
+
+def _aside(path: Path) -> str:
+    return f".{path.name}.old."
+
+
+def _neighbour(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+
+
+def _rename_new(temporary: Path, path: Path) -> None:
+    """Rename to a name that must not exist; the hard link is what makes sure."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise files.taken(path) from None
+    except OSError:  # a file system without links
+        if os.path.lexists(path):
+            raise files.taken(path) from None
+        os.rename(temporary, path)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise CommitError(
+            f"no room for the export: it takes at least {needed:,} bytes, {free:,} are free\n"
+            f"  in folder: {folder}\n"
+            f"  nothing was written; make room, or name another disk with --to"
+        )
+
+
+@contextlib.contextmanager
+def _reporting(path: Path, temporary: Path, needed: int) -> Iterator[None]:
+    try:
+        yield
+    except FeatstoreError:
+        raise
+    except OSError as error:
+        about = None if error.filename is None else Path(os.fsdecode(error.filename))
+        if about is not None and about not in (path, temporary, *path.parents) and temporary not in about.parents:
+            raise  # a file of the store that could not be read says so itself
+        free = "unknown"
+        with contextlib.suppress(OSError):
+            free = f"{shutil.disk_usage(next(p for p in path.parents if p.exists())).free:,} bytes"
+        raise CommitError(
+            f"could not write {path.name}: {error.strerror or error}\n"
+            f"  in folder: {path.parent}\n"
+            f"  needed: at least {needed:,} bytes, free: {free}\n"
+            f"  nothing was left behind; make room or mend the permissions and run the same command again"
+        ) from error

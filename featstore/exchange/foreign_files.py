@@ -1,8 +1,10 @@
-"""Files of other tools, told apart by their content, opened as blocks of rows and a list of names."""
+"""Files of other tools, told apart by their content, opened as blocks of rows and a list of names.
+
+Which arrays of a file are rows, and which are their names: the only ones there are, or those asked for.
+"""
 
 from __future__ import annotations
 
-import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,16 +12,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy.typing as npt
-from cer_fusion.featstore.errors import FormatError, ManifestError
-from cer_fusion.featstore.exchange import export_note
-from cer_fusion.featstore.exchange.foreign import RowSource
-from cer_fusion.featstore.exchange.foreign_choice import block_names, choose_names, choose_rows
+from cer_fusion.featstore.errors import FormatError, ManifestError, RowsError, listing, nearest
+from cer_fusion.featstore.exchange import exporting
 from cer_fusion.featstore.exchange.foreign_hdf5 import SIGNATURE, Hdf5File
-from cer_fusion.featstore.exchange.foreign_npy import MAGIC, Frames, SampleFolder, map_npy
-from cer_fusion.featstore.exchange.foreign_npz import NpzFile
+from cer_fusion.featstore.exchange.foreign_numpy import MAGIC, Entry, Frames, NpzFile, SampleFolder, map_npy
 from cer_fusion.featstore.exchange.foreign_parquet import MAGIC as PARQUET_MAGIC
 from cer_fusion.featstore.exchange.foreign_parquet import ParquetFile
-from cer_fusion.featstore.manifests.csv_table import decoded
+from cer_fusion.featstore.exchange.importing import RowSource
+from cer_fusion.featstore.manifests.csv_table import decoded, lines_of
 from cer_fusion.featstore.rows import document
 
 Form = Literal["npy", "npz", "torch", "hdf5", "parquet", "export folder", "sample folder"]
@@ -149,8 +149,93 @@ def read_names(path: Path) -> list[str]:
         raise FormatError(f"no such file: {path}") from None
     except ManifestError as error:
         raise FormatError(str(error)) from None
-    # not splitlines(), which would part a name at letters such as U+2028 and U+0085 too
-    return [line.strip(" \t\xa0") for line in re.split(r"\r\n|\r|\n", text.rstrip())]
+    return [line.strip(" \t\xa0") for line in lines_of(text.rstrip())]
+
+
+def choose_rows(entries: Mapping[str, Entry], asked: Sequence[str], where: str) -> list[str]:
+    """Keys of the rows: those asked for with `--rows-key`, or else the only 2-D float array.
+
+    Raises
+    ------
+    FormatError, RowsError
+        If there is no such key, several candidates, or arrays of different lengths are asked for.
+    """
+    chosen = list(asked)
+    if not chosen:
+        chosen = [key for key, entry in entries.items() if len(entry.shape) == 2 and entry.kind == "f"]
+        if not chosen:
+            raise FormatError(f"{where} holds no 2-D float array; it holds {_held(entries)}")
+        if len(chosen) > 1:
+            raise FormatError(
+                f"{where} holds {len(chosen)} 2-D float arrays, so which are the rows? it holds {_held(entries)}\n"
+                f"  say it with --rows-key {chosen[0]}, or make each a block of one feature: "
+                f"--rows-key {','.join(chosen)}"
+            )
+    for key in chosen:
+        if key not in entries:
+            raise FormatError(f"{where} holds no array {key!r}; {nearest(key, entries)}")
+        if len(entries[key].shape) != 2 or entries[key].kind != "f":
+            raise RowsError(
+                f"rows must be a float array of shape (n, d), however: {key!r} of {where} is "
+                f"{entries[key].dtype} {entries[key].shape}"
+            )
+    if len(set(chosen)) != len(chosen):
+        raise FormatError(f"an array is asked for twice: {', '.join(chosen)}")
+    if len({entries[key].shape[0] for key in chosen}) > 1:
+        lengths = ", ".join(f"{key} has {entries[key].shape[0]}" for key in chosen)
+        raise RowsError(f"the blocks of one feature must have equally many rows, however: {lengths}, in {where}")
+    return chosen
+
+
+def choose_names(entries: Mapping[str, Entry], asked: str | None, n: int, where: str) -> str:
+    """Key of the names: the one asked for with `--names-key`, or else the only 1-D text array of length n.
+
+    Raises
+    ------
+    FormatError
+    """
+    if asked is not None:
+        if asked not in entries:
+            raise FormatError(f"{where} holds no array {asked!r}; {nearest(asked, entries)}")
+        found = entries[asked]
+        if found.shape != (n,) or found.kind != "t":
+            raise FormatError(f"names must be {n} texts, however: {asked!r} of {where} is {found.dtype} {found.shape}")
+        return asked
+    candidates = [key for key, entry in entries.items() if entry.shape == (n,) and entry.kind == "t"]
+    if not candidates:
+        raise FormatError(
+            f"{where} holds no names for its {n} rows; it holds {_held(entries)}\n"
+            f"  give them as a text file, one a line, with --names"
+        )
+    if len(candidates) > 1:
+        raise FormatError(
+            f"{where} holds {len(candidates)} text arrays of length {n}, so which are the names? "
+            f"{', '.join(candidates)}\n  say it with --names-key {candidates[0]}"
+        )
+    return candidates[0]
+
+
+def block_names(keys: Sequence[str]) -> dict[str, str]:
+    """Key to block name: one array is the block `rows`; several are called by their keys, less what all begin with.
+
+    `manet.local` and `manet.multi_scale` give `local` and `multi_scale`; `vit` and `manet.local` give `vit` and
+    `manet_local`, since a block's name has no dot.
+
+    Raises
+    ------
+    FormatError
+        If two keys give one name.
+    """
+    if len(keys) == 1:
+        return {keys[0]: "rows"}
+    parts = [key.replace("/", ".").strip(".").split(".") for key in keys]
+    while all(len(part) > 1 and part[0] == parts[0][0] for part in parts):
+        parts = [part[1:] for part in parts]
+    names = ["".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in "_".join(p)) for p in parts]
+    names = [name.lstrip("_-") or "block" for name in names]
+    if len(set(names)) != len(names):
+        raise FormatError(f"the arrays {', '.join(keys)} would give blocks of one name: {', '.join(names)}")
+    return dict(zip(keys, names, strict=True))
 
 
 def _read_npy(path: Path, names: Path | None) -> ForeignRows:
@@ -161,8 +246,8 @@ def _read_npy(path: Path, names: Path | None) -> ForeignRows:
     described: dict[str, Any] = {}
     paths = {"features": path if path.is_file() else folder / "features.npy"}
     if path.is_dir() and (folder / "export.json").exists():
-        body = document.read(folder / "export.json", export_note.FORMAT, export_note.FORMAT_VERSION)
-        described = {"export": export_note.checked_note(body, str(folder / "export.json"))}
+        body = document.read(folder / "export.json", exporting.FORMAT, exporting.FORMAT_VERSION)
+        described = {"export": exporting.checked_note(body, str(folder / "export.json"))}
         blocks = [block for block, _ in described["export"]["blocks"]]
         paths = paths if len(blocks) == 1 else {block: folder / f"{block}.npy" for block in blocks}
     called = block_names(list(paths))
@@ -181,8 +266,8 @@ def _read_keyed(
     """Take rows and names from a file of named arrays; an export of ours says itself which they are."""
     entries, where = file.entries, str(file.path)
     described: dict[str, Any] = {}
-    if export_note.KEY in entries and not rows_keys:
-        note = export_note.parse_note(file.text(export_note.KEY)[0], where)
+    if exporting.KEY in entries and not rows_keys:
+        note = exporting.parse_note(file.text(exporting.KEY)[0], where)
         form, described = f"{form} of cer-feat export", {"export": note}
         rows_keys, names_key = [block for block, _ in note["blocks"]], names_key or "ids"
     keys = choose_rows(entries, rows_keys, where)
@@ -203,14 +288,20 @@ def _read_keyed(
 
 def _read_parquet(path: Path) -> ForeignRows:
     file = ParquetFile(path)
-    blocks = [block for block, _ in file.note["blocks"]]
+    if exporting.KEY not in file.metadata:
+        raise FormatError(
+            f"{path} is a Parquet file, but not one that cer-feat export wrote\n"
+            f"  save its rows with numpy.save and their names one a line, and import these"
+        )
+    note = exporting.parse_note(file.metadata[exporting.KEY], str(path))
+    blocks = [block for block, _ in note["blocks"]]
     called = block_names(blocks)
     return ForeignRows(
         form="Parquet file of cer-feat export",
         blocks={called[block]: file.rows(block) for block in blocks},
         names=file.names(),
         names_from="its column 'sample_id'",
-        described={"export": file.note},
+        described={"export": note},
     )
 
 
@@ -240,3 +331,7 @@ def _unknown(path: Path, head: bytes) -> str:
         f"{path} is nothing that can be imported: it {what}\n"
         f"  what can: .npy with names, .npz, .pt, HDF5, a Parquet export of ours, a folder of one .npy a sample"
     )
+
+
+def _held(entries: Mapping[str, Entry]) -> str:
+    return listing((f"{key} {entry.dtype} {entry.shape}" for key, entry in entries.items()), limit=8) or "nothing"

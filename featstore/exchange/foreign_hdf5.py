@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 from cer_fusion.featstore.errors import FormatError
-from cer_fusion.featstore.exchange.foreign_choice import Entry
+from cer_fusion.featstore.exchange.foreign_numpy import Entry
 
 T = TypeVar("T")
 SIGNATURE = b"\x89HDF\r\n\x1a\n"

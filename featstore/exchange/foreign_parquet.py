@@ -1,27 +1,43 @@
-"""Parquet files that `cer-feat export` wrote, read one row group at a time."""
+"""Parquet files, by the optional library pyarrow: exports of ours, read one row group at a time."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from cer_fusion.featstore.errors import FormatError
-from cer_fusion.featstore.exchange.export_note import KEY, parse_note
-from cer_fusion.featstore.exchange.parquet import pyarrow
+from cer_fusion.featstore.errors import FeatstoreError, FormatError
 
 MAGIC = b"PAR1"
 
 
+def pyarrow() -> tuple[Any, Any]:
+    """`pyarrow` and `pyarrow.parquet`.
+
+    Raises
+    ------
+    FeatstoreError
+        If it is not installed.
+    """
+    try:
+        return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise FeatstoreError(
+            f"Parquet files need the library pyarrow, which cannot be imported: {error}\n"
+            f"  install it with: pip install 'cer-fusion[parquet]'"
+        ) from None
+
+
 class ParquetFile:
-    """An export of ours in Parquet form.
+    """A Parquet file whose columns are read when asked for.
 
     Raises
     ------
     FormatError
-        If it is damaged, or no export of ours.
+        If it is damaged.
     FeatstoreError
         Without pyarrow.
     """
@@ -34,12 +50,8 @@ class ParquetFile:
             metadata = self._file.schema_arrow.metadata or {}
         except (OSError, arrow.ArrowException) as error:
             raise FormatError(f"{path} cannot be read as Parquet: {error}") from None
-        if KEY.encode() not in metadata:
-            raise FormatError(
-                f"{path} is a Parquet file, but not one that cer-feat export wrote\n"
-                f"  save its rows with numpy.save and their names one a line, and import these"
-            )
-        self.note = parse_note(metadata[KEY.encode()].decode(errors="replace"), str(path))
+        self.metadata = {key.decode(errors="replace"): text.decode(errors="replace") for key, text in metadata.items()}
+        """Texts that were written beside the columns."""
 
     def names(self) -> list[str]:
         """The sample ids."""

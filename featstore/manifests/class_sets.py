@@ -125,7 +125,7 @@ def declared_classes(text: str) -> ClassSet:
     return custom(labels) if len(labels) > 1 else class_set(text)
 
 
-def mapping(source: ClassSet, target: ClassSet) -> dict[str, str | None]:
+def renaming(source: ClassSet, target: ClassSet) -> dict[str, str | None]:
     """Where each label of `source` stands in `target`; None where it has no counterpart."""
     by_meaning = {_meaning(label): label for label in target.labels}
     return {label: by_meaning.get(_meaning(label)) for label in source.labels}

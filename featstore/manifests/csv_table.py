@@ -3,6 +3,9 @@
 Taken: a byte-order mark, UTF-16 with one, any line ends, the separators `,` `;` tab and `|` (and the line `sep=;`),
 blank lines, rows and columns of nothing, and column names in other letter case. Refused: bytes that are no UTF-8 unless
 their encoding is named, ragged rows, quotes that never close, unknown columns.
+
+So are the cells: no label, one split in three spellings, a class number with a decimal. Every reading but the literal
+one is told as a note. Ids are never changed: a person may be called Null.
 """
 
 from __future__ import annotations
@@ -13,13 +16,51 @@ import csv
 import gc
 import io
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from cer_fusion.featstore.errors import ManifestError, nearest
+from cer_fusion.featstore.errors import ManifestError, listing, nearest
+from cer_fusion.featstore.manifests.class_sets import ClassSet
+
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_CONVERT = (
+    "save it as CSV UTF-8, or convert it with iconv -f {0} -t UTF-8; cer-feat manifest reads such lists with "
+    "--encoding {0}"
+)
+_SEPARATORS = ",;\t|"
+_SNIFFED = 1 << 16
+"""Bytes or letters at the beginning that tell what a file is."""
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_AROUND = " \t\xa0\ufeff\u200b\"'"
+"""What stands around a column's name without belonging to it."""
+_TOLD = re.compile(r"\"?sep=(.)\"?[ \t]*(\r\n|\r|\n)", re.IGNORECASE)
+NO_VALUE = frozenset({
+    "nan", "none", "null", "nil", "na", "n/a", "n.a.", "#n/a", "#na", "nat", "<na>", "(null)", "-", "--", "–", "—", "?",
+    "#null!", "#ref!", "#value!", "#name?", "#num!", "#div/0!",
+})  # fmt: skip
+"""How programs and people write that a cell holds nothing, in lower case (pandas, R, SQL, Excel and its errors)."""
+_NO_GROUP = frozenset({"nan", "nat", "<na>", "#n/a", "#na", "#null!", "#ref!", "#value!", "#name?", "#num!", "#div/0!"})
+"""Those of them that are nobody's initials: rows of a subject called NA must stay together."""
+SPLIT_WORDS = {
+    "train": "train", "training": "train", "trn": "train",
+    "valid": "valid", "val": "valid", "validation": "valid", "dev": "valid", "development": "valid",
+    "test": "test", "testing": "test", "tst": "test",
+}  # fmt: skip
+"""What datasets call their splits, in lower case, to our words."""
+_INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"
+_WHOLE = re.compile(r"([+-]?\d+)[.,]0*")
+_ROUNDED = re.compile(r"\d([.,]\d+)?E\+\d+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,20 +77,6 @@ class Table:
             return None
         at = self.header.index(name)
         return [row[at].strip() for row in self.rows]
-
-
-def read_table(
-    path: Path,
-    *,
-    required: Sequence[str],
-    optional: Sequence[str] = (),
-    others: bool = False,
-    encoding: str | None = None,
-) -> Table:
-    """Read a CSV file with a header; see `parse_table`."""
-    return parse_table(
-        read_csv(path), path, required=required, optional=optional, others=others, encoding=encoding
-    )  # fmt: skip
 
 
 def parse_table(
@@ -181,32 +208,14 @@ def stream_table(
             raise ManifestError(f"{path}:{begun + before}: {_wrong(error)}") from None
 
 
-def _header(
-    cells: list[str], columns: Sequence[str], wanted: Sequence[str], headless: bool, path: Path, line: int
-) -> list[str]:
-    """The columns' names that a first row gives; none where it is one of cells already, as it may be."""
-    names = [cell.strip(_AROUND) for cell in cells]
-    while names and not names[-1]:
-        names.pop()
-    if headless and not {_plain(name) for name in names} & {_plain(name) for name in wanted}:
-        return []
-    names = _meant(names, columns, path)
-    for name in wanted:
-        if names.count(name) != 1:
-            wrong = "stands twice" if name in names else f"no column {name!r}"
-            raise ManifestError(
-                f"{path}:{line}: {wrong} in the header: expected the columns {','.join(columns)}, "
-                f"however: {', '.join(names)}"
-            )
-    return names
-
-
-def _wrong(error: csv.Error) -> str:
-    if "end of data" in str(error):
-        return "a quote is never closed"
-    if "field limit" in str(error):
-        return f"a cell of more than {csv.field_size_limit():,} letters begins here: is a quote never closed?"
-    return f"not valid CSV: {error}"
+def table_bytes(path: Path) -> bytes:
+    """Bytes of a CSV file, with an error for people where it is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ManifestError(f"no manifest {path}\n  make one with: cer-feat manifest KIND ROOT -o {path}") from None
+    except IsADirectoryError:
+        raise ManifestError(f"{path} is a folder, a manifest is a CSV file: cer-feat manifest folder {path}") from None
 
 
 @contextlib.contextmanager
@@ -219,16 +228,6 @@ def many_objects() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def read_csv(path: Path) -> bytes:
-    """Bytes of a CSV file, with an error for people where it is none."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise ManifestError(f"no manifest {path}\n  make one with: cer-feat manifest KIND ROOT -o {path}") from None
-    except IsADirectoryError:
-        raise ManifestError(f"{path} is a folder, a manifest is a CSV file: cer-feat manifest folder {path}") from None
 
 
 def decoded(data: bytes, path: Path, encoding: str | None = None) -> str:
@@ -269,6 +268,135 @@ def lines_of(text: str) -> list[str]:
 def is_told_separator(line: str) -> bool:
     """True for Excel's line `sep=;`, which is no row."""
     return _TOLD.fullmatch(line + "\n") is not None
+
+
+def read_labels(
+    cells: Sequence[str], declared: ClassSet | None, lines: Sequence[int] = (), *, ours: bool = False
+) -> tuple[list[str], list[str]]:
+    """The labels that cells mean, and notes on what was read otherwise than it stands there.
+
+    Words for nothing are no label, and `3.0` is `3` where all labels are numbers, unless `declared` names them as
+    classes. What is no class of `declared` stays as it is, to be refused with its line.
+
+    Parameters
+    ----------
+    cells : sequence of str
+        Without blanks around them.
+    declared : ClassSet or None
+        The classes, where they are known; None if the cells say them.
+    lines : sequence of int
+        Where each stands, for the notes.
+    ours : bool
+        The class list lies beside the table, so labels are its names and no official ids, and words for nothing are
+        refused.
+    """
+
+    def is_class(text: str) -> bool:
+        if declared is None or ours:
+            return declared is not None and text in declared.labels
+        return declared.match_or_id(text) is not None
+
+    words, nothing = _words(cells, lambda text: text.casefold() in NO_VALUE and not is_class(text) and not ours)
+    whole = {word: match[1] for word, text in words.items() if (match := _WHOLE.fullmatch(text))}
+    if declared is not None:
+        whole = {word: number for word, number in whole.items() if is_class(number) and not is_class(word)}
+    elif not all(_is_whole(text) or text in whole for text in words.values() if text):
+        whole = {}
+    words.update(whole)
+    notes = [_told(cells, lines, nothing, "label", "no label; where that is a class, declare the classes")]
+    notes.append(_told(cells, lines, list(whole), "label", "the number of a class, without its decimals"))
+    labels = [words[cell] for cell in cells]
+    if declared is None:
+        notes += alike_notes(labels, "label", "classes")
+    return labels, list(filter(None, notes))
+
+
+def read_splits(cells: Sequence[str], lines: Sequence[int] = (), *, others: bool) -> tuple[list[str], list[str]]:
+    """The splits that cells mean, and notes: `Train` is train, and with `others` so is `training`, and `dev` is valid.
+
+    Two different words for one split in one file stay two.
+    """
+    words, nothing = _words(cells, lambda text: text.casefold() in NO_VALUE)
+    meant: dict[str, dict[str, None]] = {}
+    for text in words.values():
+        if (folded := text.casefold()) in SPLIT_WORDS:
+            meant.setdefault(SPLIT_WORDS[folded], {})[folded] = None
+    for word, text in list(words.items()):
+        folded = text.casefold()
+        split = SPLIT_WORDS.get(folded, "")
+        if folded == split or (others and split and len(meant[split]) == 1):
+            words[word] = split
+    notes = [_told(cells, lines, nothing, "split", "no split")]
+    for split in meant:
+        changed = [word for word, text in words.items() if text == split != word]
+        notes.append(_told(cells, lines, changed, "split", split))
+    splits = [words[cell] for cell in cells]
+    return splits, [*filter(None, notes), *alike_notes(splits, "split", "splits")]
+
+
+def read_groups(cells: Sequence[str], lines: Sequence[int] = ()) -> tuple[list[str], list[str]]:
+    """The groups that cells mean, and notes; `NA` stays, as it may be somebody's initials, and is pointed at."""
+    words, nothing = _words(cells, lambda text: text.casefold() in _NO_GROUP)
+    groups = [words[cell] for cell in cells]
+    notes = [_told(cells, lines, nothing, "group", "no group")]
+    odd = [text for text in dict.fromkeys(words.values()) if text.casefold() in NO_VALUE]
+    if odd:
+        notes.append(_told(groups, lines, odd, "group", "a group of that name; where it means none, leave cells empty"))
+    return groups, list(filter(None, notes))
+
+
+def alike_notes(cells: Sequence[str], what: str, whats: str) -> list[str]:
+    """A note on each set of words that only spelling parts."""
+    counts = Counter(cell for cell in cells if cell)
+    by_spelling: dict[str, list[str]] = {}
+    for word in counts:
+        by_spelling.setdefault(_spelling(word), []).append(word)
+    notes = []
+    for words in by_spelling.values():
+        if len(words) > 1:
+            told = " and ".join(f"{word!r} ({counts[word]:,})" for word in words)
+            notes.append(f"{what}s {told} differ in spelling alone, but are {len(words)} {whats}: write them alike")
+    return notes
+
+
+def id_notes(ids: Sequence[str], lines: Sequence[int] = ()) -> list[str]:
+    """A note on ids that a spreadsheet has turned into rounded numbers; they are taken as they stand."""
+    rounded = [one for one in ids if looks_rounded(one)]
+    text = "they stand; a spreadsheet rounded them: import the column as text there, or take the original file"
+    return [_told(ids, lines, rounded, "id", text)] if rounded else []
+
+
+def looks_rounded(text: str) -> bool:
+    """Whether a text is a number as spreadsheets shorten it, `1.23E+11`."""
+    return _ROUNDED.fullmatch(text) is not None
+
+
+def _header(
+    cells: list[str], columns: Sequence[str], wanted: Sequence[str], headless: bool, path: Path, line: int
+) -> list[str]:
+    """The columns' names that a first row gives; none where it is one of cells already, as it may be."""
+    names = [cell.strip(_AROUND) for cell in cells]
+    while names and not names[-1]:
+        names.pop()
+    if headless and not {_plain(name) for name in names} & {_plain(name) for name in wanted}:
+        return []
+    names = _meant(names, columns, path)
+    for name in wanted:
+        if names.count(name) != 1:
+            wrong = "stands twice" if name in names else f"no column {name!r}"
+            raise ManifestError(
+                f"{path}:{line}: {wrong} in the header: expected the columns {','.join(columns)}, "
+                f"however: {', '.join(names)}"
+            )
+    return names
+
+
+def _wrong(error: csv.Error) -> str:
+    if "end of data" in str(error):
+        return "a quote is never closed"
+    if "field limit" in str(error):
+        return f"a cell of more than {csv.field_size_limit():,} letters begins here: is a quote never closed?"
+    return f"not valid CSV: {error}"
 
 
 def _marked(data: bytes) -> str | None:
@@ -324,28 +452,6 @@ def _undecodable(data: bytes, at: int, encoding: str, where: str, byte: int) -> 
         windows, mac = shown.decode("cp1252", "replace"), shown.decode("mac_roman")
         hint = f"\n  there Windows' cp1252 reads {windows!r}, an old Mac's mac_roman {mac!r}"
     return ManifestError(f"{where}: not {name} text (byte {byte}): {_CONVERT.format('cp1252')}{hint}")
-
-
-_MARKS = {
-    codecs.BOM_UTF8: "utf-8",
-    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-_CONVERT = (
-    "save it as CSV UTF-8, or convert it with iconv -f {0} -t UTF-8; cer-feat manifest reads such lists with "
-    "--encoding {0}"
-)
-_SEPARATORS = ",;\t|"
-_SNIFFED = 1 << 16
-"""Bytes or letters at the beginning that tell what a file is."""
-_LINE_END = re.compile(rb"\r\n|\r|\n")
-_AROUND = " \t\xa0\ufeff\u200b\"'"
-"""What stands around a column's name without belonging to it."""
-
-
-_TOLD = re.compile(r"\"?sep=(.)\"?[ \t]*(\r\n|\r|\n)", re.IGNORECASE)
 
 
 def _separator(text: str, known: Sequence[str], width: int = 0) -> tuple[str, int, int]:
@@ -423,3 +529,31 @@ def _check_header(header: list[str], path: Path, required: Sequence[str], known:
         for name in header:
             if name not in known:
                 raise ManifestError(f"{path}:1: unknown column {name!r}; {nearest(name, known)}")
+
+
+def _words(cells: Sequence[str], is_nothing: Callable[[str], bool]) -> tuple[dict[str, str], list[str]]:
+    """Each word among the cells and what it is without what nobody sees; and those that mean nothing, now empty."""
+    words = {word: word.strip(_INVISIBLE).strip() for word in dict.fromkeys(cells)}
+    nothing = [word for word, text in words.items() if is_nothing(text)]
+    return words | dict.fromkeys(nothing, ""), nothing
+
+
+def _told(cells: Sequence[str], lines: Sequence[int], words: Sequence[str], what: str, read_as: str) -> str:
+    if not words:
+        return ""
+    chosen = set(words)
+    found = [i for i, cell in enumerate(cells) if cell in chosen]
+    first = f", first in line {lines[found[0]]}" if lines else ""
+    counted = f"{len(found):,} {what}s are" if len(found) > 1 else f"one {what} is"
+    return f"{counted} {listing(map(repr, dict.fromkeys(words)))}{first}: read as {read_as}"
+
+
+def _spelling(word: str) -> str:
+    plain = re.sub(rf"[\s_\-{_INVISIBLE}]+", "", unicodedata.normalize("NFKC", word)).casefold()
+    if match := _WHOLE.fullmatch(word) or re.fullmatch(r"([+-]?\d+)", word):
+        return str(int(match[1]))
+    return plain or word
+
+
+def _is_whole(text: str) -> bool:
+    return re.fullmatch(r"[+-]?\d+", text) is not None and text.isascii()

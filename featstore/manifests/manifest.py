@@ -19,14 +19,21 @@ import numpy as np
 import numpy.typing as npt
 from cer_fusion.featstore.errors import ClassSetError, ManifestError, nearest
 from cer_fusion.featstore.manifests.class_sets import ClassSet, found_classes
-from cer_fusion.featstore.manifests.csv_table import many_objects, parse_table
+from cer_fusion.featstore.manifests.csv_table import (
+    id_notes,
+    looks_rounded,
+    many_objects,
+    parse_table,
+    read_groups,
+    read_labels,
+    read_splits,
+)
 from cer_fusion.featstore.manifests.sidecar import (
     Sidecar,
     read_with_sidecar,
     write_new_with_sidecar,
     write_with_sidecar,
 )
-from cer_fusion.featstore.manifests.typed_cells import id_notes, looks_rounded, read_groups, read_labels, read_splits
 from cer_fusion.featstore.pictures.archives import inside_archive
 from cer_fusion.featstore.rows import files
 

@@ -1,4 +1,4 @@
-"""What lies beside a manifest's CSV: the class order, the root of the picture paths, and in a store the CSV's digest.
+"""What lies beside a manifest's CSV: the class order, the root of the pictures' paths, their origin, the CSV's digest.
 
 Two files cannot be replaced in one step. In a store the JSON file therefore keeps the entry before it as well: between
 the two writes, or after a power cut there, the old CSV is still read with its own classes and root.
@@ -7,6 +7,7 @@ the two writes, or after a power cut there, the old CSV is still read with its o
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,10 +16,14 @@ from typing import Any
 
 from cer_fusion.featstore.errors import FormatError, ManifestError, NewerFormatError
 from cer_fusion.featstore.manifests.class_sets import ClassSet, found_classes
-from cer_fusion.featstore.manifests.csv_table import read_csv
+from cer_fusion.featstore.manifests.csv_table import table_bytes
 from cer_fusion.featstore.rows import document, files
+from cer_fusion.kit.documents import read_sealed
 
+log = logging.getLogger(__name__)
 FORMAT, FORMAT_VERSION = "cer-manifest", 1
+FRAMES_ENDING, FRAMES_FORMAT, FRAMES_VERSION = ".frames.json", "cer-fusion frames index", 1
+"""The indexes that `cer-feat frames` leaves beside the pictures it makes."""
 _ATTEMPTS = 5
 
 
@@ -105,7 +110,7 @@ def read_with_sidecar(path: Path) -> tuple[bytes, Sidecar | None]:
             raise
         except FormatError as error:
             raise FormatError(f"{error}\n  {_advice(path)}") from None
-        data = read_csv(path)
+        data = table_bytes(path)
         if sidecar is None and ours:
             raise FormatError(
                 f"{_beside(path)} is missing: without it the order of the classes would be guessed\n  {_advice(path)}"
@@ -232,3 +237,62 @@ def _read(path: Path) -> Sidecar | None:
 
 def _beside(path: Path) -> Path:
     return path.with_suffix(".json")
+
+
+def frames_origin(folder: Path) -> dict[str, Any]:
+    """Settings, weights and versions that a folder's frames were made with, and of which videos.
+
+    Returns
+    -------
+    dict
+        ``{"frames": [{"identity": …, "versions": …, "videos": {name: {"file", "bytes", "sha256"}}}, …]}``, one entry a
+        way of making them; empty where there is no index (frames made elsewhere, an archive).
+
+    Raises
+    ------
+    FormatError
+        If an index is damaged, or of a newer release.
+    """
+    ways = []
+    for path in sorted(folder.rglob(f"*{FRAMES_ENDING}")) if folder.is_dir() else []:
+        index = read_sealed(path, kind=FRAMES_FORMAT, version=FRAMES_VERSION, error=FormatError)
+        try:
+            videos = {index["video"]: index["source"]}
+            ways.append({"identity": index["identity"], "versions": index["versions"], "videos": videos})
+        except KeyError as error:
+            raise FormatError(f"{path} lacks a field of a {FRAMES_FORMAT}: {error}") from None
+    return {"frames": _joined_ways(ways)} if ways else {}
+
+
+def joined_origin(origins: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What made the pictures of all: frames made in the same way are one entry; what differs otherwise is told."""
+    joined: dict[str, Any] = {}
+    for name, origin in origins.items():
+        for key, value in origin.items():
+            if key == "frames" and isinstance(value, list) and isinstance(joined.get(key, []), list):
+                joined[key] = _joined_ways([*joined.get(key, []), *value])
+            elif key not in joined:
+                joined[key] = value
+            elif joined[key] != value:
+                log.warning("the origins of the manifests differ in %r; that of %s is left out", key, name)
+    without = [name for name, origin in origins.items() if not origin]
+    if joined and without:
+        log.warning("what made the pictures of %s is not known; the origin is that of the others", ", ".join(without))
+    return joined
+
+
+def _joined_ways(ways: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Ways of making frames, those that differ only in their videos as one, unless they disagree on a video."""
+    found: list[dict[str, Any]] = []
+    for way in ways:
+        videos = way.get("videos", {})
+        for known in found:
+            others = known.get("videos", {})
+            if {**known, "videos": None} == {**way, "videos": None} and all(
+                others[video] == videos[video] for video in others.keys() & videos.keys()
+            ):
+                known["videos"] = {**others, **videos}
+                break
+        else:
+            found.append(dict(way))
+    return found

@@ -109,15 +109,15 @@ def test_with_overwrite_every_manifest_tool_replaces_its_output_and_even_its_inp
 
 @pytest.mark.parametrize("racing", ["out.csv", "out.json"])
 def test_a_manifest_that_somebody_else_wrote_meanwhile_is_left_as_it_is(run, faces, tmp_path, monkeypatch, racing):
-    from cer_fusion.featstore.manifests import conditions
+    from cer_fusion.featstore.manifests import changes
 
-    kept = conditions.keep_where
+    kept = changes.keep_where
 
     def late(*args, **settings):
         (tmp_path / racing).write_text("precious")
         return kept(*args, **settings)
 
-    monkeypatch.setattr(conditions, "keep_where", late)
+    monkeypatch.setattr(changes, "keep_where", late)
     said = run("cer-feat manifest filter faces.csv split=train -o out.csv", code=1).stderr
     assert racing in said
     assert "--overwrite" in said

@@ -7,12 +7,14 @@ validation set becomes the split `valid`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from cer_fusion.featstore.errors import ManifestError
-from cer_fusion.featstore.manifests.adapters.affectnet_npy import expression
-from cer_fusion.featstore.manifests.adapters.base import Adapted, Gathering, tail
+import numpy as np
+from cer_fusion.featstore.errors import FormatError, ManifestError
+from cer_fusion.featstore.exchange.foreign_numpy import read_npy_header
+from cer_fusion.featstore.manifests.adapters.base import Adapted, Gathering, adapter, tail
 from cer_fusion.featstore.manifests.adapters.tree import PICTURE_SUFFIXES, Tree
 from cer_fusion.featstore.manifests.class_sets import class_set
 from cer_fusion.featstore.manifests.manifest import Sample
@@ -31,6 +33,7 @@ _EXPECTED = (
 )
 
 
+@adapter("affectnet", "AffectNet: .npy annotations, CSV lists, or {train,val}/{0..7}/")
 def read_affectnet(root: Path, *, encoding: str | None = None) -> Adapted:
     """Read AffectNet, whatever its layout, with its eight classes.
 
@@ -39,7 +42,6 @@ def read_affectnet(root: Path, *, encoding: str | None = None) -> Adapted:
     root : Path
         Folder or archive that holds the files of one release, however deep.
     encoding : str, optional
-        Of an archive's names where it does not say it, and of texts that are not UTF-8.
     """
     tree = Tree(root, encoding)
     found = Gathering(tree, class_set("affectnet8"))
@@ -86,7 +88,8 @@ def _read_lists(tree: Tree, found: Gathering, lists: Sequence[str]) -> None:
     folders = _picture_folders(tree)
     for name in lists:
         split, where = _LISTS[PurePosixPath(name).name.lower()], tree.where(name)
-        for line, path, number in _list_rows(tree, name):
+        rows = tree.rows(name, _COLUMNS, (_COLUMNS[0], "expression"), headless=True)  # the header may be missing
+        for line, (path, number) in rows:
             label = found.label(number, f"{where}:{line}")
             if label is not None:
                 path = plain_path(path)
@@ -106,12 +109,6 @@ def _picture_folders(tree: Tree) -> list[str]:
     return sorted(found) or [""]
 
 
-def _list_rows(tree: Tree, name: str) -> Iterator[tuple[int, str, str]]:
-    """(line, picture's path, number of the expression) of each row; the header may be missing."""
-    for line, (path, expression_id) in tree.rows(name, _COLUMNS, (_COLUMNS[0], "expression"), headless=True):
-        yield line, path, expression_id
-
-
 def _read_folders(tree: Tree, found: Gathering) -> None:
     odd = 0
     for name in tree.pictures():
@@ -125,3 +122,31 @@ def _read_folders(tree: Tree, found: Gathering) -> None:
             found.add(Sample(f"{split}/{last}/{file.rpartition('.')[0]}", name, label, split))
     if odd:
         found.left_out["not in {train,val}/{0..7}/"] = odd
+
+
+_MAX_BYTES = 4096
+"""Far more than the header and a number take."""
+
+
+def expression(data: bytes, where: str) -> str:
+    """The number in an `<id>_exp.npy` file, as text.
+
+    The file is untrusted: it is refused before NumPy builds anything if it is large, holds objects, or more than one
+    value.
+
+    Raises
+    ------
+    ManifestError
+        With the place.
+    """
+    if len(data) > _MAX_BYTES:
+        raise ManifestError(f"{where} has {len(data):,} bytes: expected one number")
+    try:
+        header = read_npy_header(io.BytesIO(data), where)
+    except FormatError as error:
+        raise ManifestError(str(error)) from None
+    if header.shape not in ((), (1,)) or header.dtype.kind not in "USiuf" or header.offset + header.nbytes > len(data):
+        raise ManifestError(f"{where} must hold one number, however: {header.dtype} {header.shape}")
+    value = np.load(io.BytesIO(data), allow_pickle=False, max_header_size=_MAX_BYTES).reshape(()).item()  # (1,) -> ()
+    text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+    return text.strip().removesuffix(".0")

@@ -10,7 +10,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from cer_fusion.featstore.errors import ManifestError, listing
-from cer_fusion.featstore.manifests.adapters.base import Adapted, Gathering
+from cer_fusion.featstore.manifests.adapters.base import Adapted, Gathering, adapter
 from cer_fusion.featstore.manifests.adapters.tree import Tree
 from cer_fusion.featstore.manifests.class_sets import class_set
 from cer_fusion.featstore.manifests.csv_table import is_told_separator, lines_of
@@ -20,6 +20,7 @@ _SPLITS = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
 _EXPECTED = "annotations such as EXPR_.../Train_Set/<video>.txt and frames <video>/00001.jpg"
 
 
+@adapter("affwild2", "Aff-Wild2 EXPR: a text file a video, <video>/00001.jpg")
 def read_affwild2(root: Path, *, encoding: str | None = None) -> Adapted:
     """Read the annotated frames; the group of a frame is its video.
 
@@ -28,7 +29,6 @@ def read_affwild2(root: Path, *, encoding: str | None = None) -> Adapted:
     root : Path
         Folder or archive that holds the annotations and the frames, at any depth.
     encoding : str, optional
-        Of an archive's names where it does not say it, and of texts that are not UTF-8.
     """
     tree = Tree(root, encoding)
     texts = _texts(tree)

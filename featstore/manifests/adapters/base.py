@@ -1,17 +1,24 @@
-"""What the adapters share: their result, and how they count what they leave out."""
+"""What the adapters share: how one becomes a kind of dataset, their result, and how they count what they leave out.
+
+An adapter is a function with `@adapter("name", "its layout")` in a file of this folder, or anywhere that is imported:
+`(root, *, options) -> Adapted`. Nearly all take `encoding`, which is `Tree`'s.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from cer_fusion.featstore.errors import ClassSetError, ManifestError, listing
 from cer_fusion.featstore.manifests.adapters.tree import Tree
 from cer_fusion.featstore.manifests.class_sets import ClassSet, not_classes
 from cer_fusion.featstore.manifests.manifest import Manifest, Sample
+
+Reader = TypeVar("Reader", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +32,30 @@ class Adapted:
     """Ids of the samples in the manifest whose pictures are not there."""
     notes: tuple[str, ...] = ()
     """What was assumed where the layout leaves something open, and what else a user should know."""
+
+
+class Kind(NamedTuple):
+    """A layout that can be read."""
+
+    read: Callable[..., Adapted]
+    layout: str
+    """In a few words, for help."""
+    renames_to: str | None = None
+    """The class set that its labels are renamed into unless another is asked for."""
+
+
+KINDS: dict[str, Kind] = {}
+"""Every kind of dataset by its name."""
+
+
+def adapter(kind: str, layout: str, *, renames_to: str | None = None) -> Callable[[Reader], Reader]:
+    """Make a function the reader of a kind of dataset; see `Kind`."""
+
+    def register(read: Reader) -> Reader:
+        KINDS[kind] = Kind(read, layout, renames_to)
+        return read
+
+    return register
 
 
 class Gathering:
@@ -88,10 +119,11 @@ class Gathering:
             The zip file that all pictures were written to; they are looked for there.
         """
         tree = self._tree
-        left_out = {**self.left_out, **passed_over(tree)}
+        odd = {"link, device, or name that leads out of the archive": tree.odd} if tree.odd else {}
+        left_out = {**self.left_out, **odd, **tree.left_out}
         found = need_samples(self._samples, tree.root, expected, left_out, tree.notes)
         missing = () if written else tuple(sample.sample_id for sample in found if sample.path not in tree)
-        told = [*notes, *tree.notes, *twice(tree, [sample.path for sample in found])]
+        told = [*notes, *tree.notes, *_twice(tree, [sample.path for sample in found])]
         if missing and tree.archives():
             told.append(
                 f"{len(tree.archives()):,} archives among the files are not looked into: {listing(tree.archives())}\n"
@@ -129,13 +161,7 @@ def need_samples(
     return found
 
 
-def passed_over(tree: Tree) -> dict[str, int]:
-    """Files that are never read, as reasons and numbers."""
-    odd = {"link, device, or name that leads out of the archive": tree.odd} if tree.odd else {}
-    return {**odd, **tree.left_out}
-
-
-def twice(tree: Tree, paths: Iterable[str]) -> list[str]:
+def _twice(tree: Tree, paths: Iterable[str]) -> list[str]:
     """What to say where pictures are one and the same file by way of links."""
     groups = tree.reached_twice(paths)
     if not groups:

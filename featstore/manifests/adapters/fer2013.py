@@ -2,22 +2,30 @@
 
 The pictures are written as PNG files into a zip file, so that everything else reads them as it reads any picture. They
 are numbered by row: `row00000.png` is the first. (FER+ has numbers of its own, `fer0000000.png`, which leave some out.)
+
+A picture's digest is what its rows are kept under, so the bytes must not depend on a compressor's version: pixels are
+stored uncompressed (PNG, third edition, sections 5 and 10; RFC 1950 and RFC 1951, section 3.2.4).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from cer_fusion.featstore.errors import ManifestError
-from cer_fusion.featstore.manifests.adapters.base import Adapted, Gathering
-from cer_fusion.featstore.manifests.adapters.grey_png import grey_png, write_pictures
+from cer_fusion.featstore.manifests.adapters.base import Adapted, Gathering, adapter
 from cer_fusion.featstore.manifests.adapters.tree import Tree
 from cer_fusion.featstore.manifests.class_sets import class_set
 from cer_fusion.featstore.manifests.manifest import Sample
+from cer_fusion.featstore.rows import files
 
 SIDE_PX = 48
 USAGES = {"training": "train", "publictest": "valid", "privatetest": "test"}
@@ -38,6 +46,7 @@ class Row(NamedTuple):
         return grey_png(_square(self.pixels, f"{where}:{self.line}"))
 
 
+@adapter("fer2013", "FER2013: fer2013.csv; writes the pictures into a zip file")
 def read_fer2013(root: Path, *, archive: Path, encoding: str | None = None, overwrite: bool = True) -> Adapted:
     """Read FER2013 with its own labels.
 
@@ -48,7 +57,6 @@ def read_fer2013(root: Path, *, archive: Path, encoding: str | None = None, over
     archive : Path
         The zip file that the pictures are written to; the manifest's paths start there.
     encoding : str, optional
-        Of an archive's names where it does not say it, and of texts that are not UTF-8.
     overwrite : bool
         Replace a file of that name.
     """
@@ -107,3 +115,40 @@ def _square(text: str, where: str) -> npt.NDArray[np.uint8]:
             + (f" from {values.min()} to {values.max()}" if values.size else "")
         )
     return values.astype(np.uint8).reshape(SIDE_PX, SIDE_PX)  # (2304,) -> (48, 48)
+
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def grey_png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """A PNG file of 8-bit grey pixels of shape (height, width), at most 65,535 bytes of them."""
+    height, width = pixels.shape
+    rows = np.zeros((height, width + 1), dtype=np.uint8)  # each row begins with its filter: none
+    rows[:, 1:] = pixels
+    raw = rows.tobytes()
+    if len(raw) > 0xFFFF:
+        raise ValueError(f"one stored block holds 65,535 bytes, however: {len(raw):,}")
+    stored = (
+        b"\x78\x01" + struct.pack("<BHH", 1, len(raw), len(raw) ^ 0xFFFF) + raw + struct.pack(">I", zlib.adler32(raw))
+    )
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8 bits, grey, no interlacing
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", stored) + _chunk(b"IEND", b"")
+
+
+def write_pictures(path: Path, pictures: Iterable[tuple[str, bytes]], *, overwrite: bool = True) -> None:
+    """Write (name, bytes) into a zip file, in one step (see `files.write_output`); equal pictures give equal bytes."""
+    if not overwrite and os.path.lexists(path):  # now, and not when all is drawn
+        raise files.taken(path)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in pictures:
+            member = zipfile.ZipInfo(name, date_time=_EPOCH)
+            member.create_system = 3  # else it is the system that writes
+            member.external_attr = 0o644 << 16
+            archive.writestr(member, data)
+    files.make_folder(path.parent)
+    files.write_output(path, buffer.getvalue(), overwrite=overwrite)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -8,23 +8,34 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from cer_fusion.featstore.errors import ManifestError, nearest
-from cer_fusion.featstore.manifests.adapters.base import Adapted, Gathering
-from cer_fusion.featstore.manifests.adapters.fer2013 import Row, pixel_file, read_rows, usage_split
-from cer_fusion.featstore.manifests.adapters.ferplus_votes import VOTES, basic8, compound7, parse_votes
-from cer_fusion.featstore.manifests.adapters.grey_png import write_pictures
+from cer_fusion.featstore.manifests.adapters.base import Adapted, Gathering, adapter
+from cer_fusion.featstore.manifests.adapters.fer2013 import Row, pixel_file, read_rows, usage_split, write_pictures
 from cer_fusion.featstore.manifests.adapters.tree import Tree
 from cer_fusion.featstore.manifests.class_sets import class_set
 from cer_fusion.featstore.manifests.manifest import Manifest, Sample
 from cer_fusion.featstore.manifests.places import plain_path
 from cer_fusion.featstore.rows import files
 
+VOTES = (
+    "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF",
+)  # fmt: skip
+"""Vote columns in the file's order; `NF` is "not a face"."""
+_BASIC = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
+_PAIRS = {
+    ("fear", "surprise"): "Fearfully Surprised",
+    ("happiness", "surprise"): "Happily Surprised",
+    ("sadness", "surprise"): "Sadly Surprised",
+    ("disgust", "surprise"): "Disgustedly Surprised",
+    ("anger", "surprise"): "Angrily Surprised",
+    ("sadness", "fear"): "Sadly Fearful",
+    ("sadness", "anger"): "Sadly Angry",
+}
 _FOLDERS = {"FER2013Train": "train", "FER2013Valid": "valid", "FER2013Test": "test"}
-_RULES = {"compound7": (compound7, "abaw7"), "basic8": (basic8, "basic8")}
 _VOTES_FILE = "fer2013new.csv"
 _EXPECTED = "FER2013Train/label.csv, FER2013Valid/label.csv or FER2013Test/label.csv, or fer2013.csv and fer2013new.csv"
 
@@ -40,6 +51,7 @@ class Face(NamedTuple):
     """Where its pixels are, in the form of two CSV files."""
 
 
+@adapter("ferplus", "FER+: FER2013Train/label.csv …, or fer2013.csv and fer2013new.csv")
 def read_ferplus(
     root: Path,
     *,
@@ -61,13 +73,13 @@ def read_ferplus(
     archive : Path, optional
         The zip file that pictures of `fer2013.csv` are written to; must be given for that form.
     encoding : str, optional
-        Of an archive's names where it does not say it, and of texts that are not UTF-8.
     overwrite : bool
         Replace a zip file of that name.
     """
-    if labels not in _RULES:
-        raise ManifestError(f"no FER+ label set {labels!r}; {nearest(labels, _RULES)}")
-    decide, classes = _RULES[labels]
+    rules = {"compound7": (compound7, "abaw7"), "basic8": (basic8, "basic8")}
+    if labels not in rules:
+        raise ManifestError(f"no FER+ label set {labels!r}; {nearest(labels, rules)}")
+    decide, classes = rules[labels]
     tree = Tree(root, encoding)
     found = Gathering(tree, class_set(classes))
     pixels = pixel_file(tree) if tree.find(_VOTES_FILE) else None
@@ -166,3 +178,38 @@ def _faces_of_pair(tree: Tree) -> Iterator[Face]:
         yield Face(stem, name, beside.split, parse_votes(row[2:], f"{where}:{line}"), beside)
     if next(pixels, None) is not None:
         raise ManifestError(f"{where} ends before {tree.where(pixels_file)}: they are not of one release")
+
+
+def compound7(votes: Mapping[str, int]) -> str | None:
+    """The ABAW pair that the votes agree on, if there is one.
+
+    Both emotions have at least 2 votes and strictly more than each of the other four basic emotions.
+    """
+    for pair, label in _PAIRS.items():
+        weakest = min(votes[emotion] for emotion in pair)
+        if weakest >= 2 and all(weakest > votes[other] for other in _BASIC if other not in pair):
+            return label
+    return None
+
+
+def basic8(votes: Mapping[str, int]) -> str | None:
+    """The single emotion with at least 6 of the 10 votes, if there is one."""
+    best = max(VOTES[:8], key=lambda emotion: votes[emotion])
+    return best.capitalize() if votes[best] >= 6 else None
+
+
+def parse_votes(cells: Sequence[str], where: str) -> dict[str, int]:
+    """Ten cells of a CSV file as votes by column.
+
+    Raises
+    ------
+    ManifestError
+        With the place.
+    """
+    try:
+        votes = [float(cell.replace(",", ".")) for cell in cells]  # 4,0 where the comma is the decimal mark
+    except ValueError:
+        raise ManifestError(f"{where}: votes must be numbers, however: {list(cells)}") from None
+    if not all(vote.is_integer() and vote >= 0 for vote in votes):
+        raise ManifestError(f"{where}: votes must be whole numbers from 0 up, however: {list(cells)}")
+    return dict(zip(VOTES, map(int, votes), strict=True))

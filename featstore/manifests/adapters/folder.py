@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from cer_fusion.featstore.errors import ManifestError, listing
-from cer_fusion.featstore.manifests.adapters.base import Adapted, need_samples, passed_over, twice
+from cer_fusion.featstore.manifests.adapters.base import Adapted, Gathering, adapter
 from cer_fusion.featstore.manifests.adapters.tree import Tree
 from cer_fusion.featstore.manifests.class_sets import ClassSet, declared_classes, found_classes
-from cer_fusion.featstore.manifests.manifest import Manifest, Sample
-from cer_fusion.featstore.manifests.typed_cells import SPLIT_WORDS, alike_notes
+from cer_fusion.featstore.manifests.csv_table import SPLIT_WORDS, alike_notes
+from cer_fusion.featstore.manifests.manifest import Sample
 
 _NO_PLACE = "not in ROOT/<class>/ or ROOT/<split>/<class>/"
 
 
+@adapter("folder", "ROOT/<class>/ or ROOT/<split>/<class>/, also inside zip and tar")
 def read_folder(root: Path, *, classes: str | None = None, encoding: str | None = None) -> Adapted:
     """Read pictures whose folder names their class.
 
@@ -27,7 +28,6 @@ def read_folder(root: Path, *, classes: str | None = None, encoding: str | None 
         A known class set whose labels the folders carry, however they are written, or its official numbers. Default:
         the folder names in alphabetical order.
     encoding : str, optional
-        Of an archive's names where it does not say it, and of texts that are not UTF-8.
     """
     tree = Tree(root, encoding)
     pictures = [PurePosixPath(name) for name in tree.pictures()]
@@ -41,24 +41,18 @@ def read_folder(root: Path, *, classes: str | None = None, encoding: str | None 
         split = SPLIT_WORDS.get(parts[0].lower(), "") if len(parts) > 2 else ""
         stem = PurePosixPath(*parts).with_suffix("").as_posix().strip()
         samples.append(Sample(sample_id=stem, path=path.as_posix(), label=parts[-2].strip(), split=split))
-    left_out = {**({_NO_PLACE: odd} if odd else {}), **passed_over(tree)}
-    expected = "ROOT/<class>/picture.png or ROOT/<split>/<class>/picture.png"
-    found = need_samples(samples, root, expected, left_out, tree.notes)
-    notes = [*tree.notes, *twice(tree, [sample.path for sample in found])]
-    if base:
-        notes.insert(0, f"the classes' folders are below {'/'.join(base)}/")
-    found = _distinct_ids(found, "/".join((*base, "")))
-    chosen, found = _labels(found, classes)
-    return Adapted(
-        manifest=Manifest(
-            samples=tuple(sample._replace(path=tree.path(sample.path)) for sample in found),
-            classes=chosen,
-            root=root,
-            where=str(root),
-        ),
-        left_out=left_out,
-        notes=(*notes, *alike_notes([sample.label for sample in found], "label", "classes")),
-    )
+    if len({sample.sample_id for sample in samples}) < len(samples):  # `a.png` beside `a.jpg`: else a suffix is noise
+        beginning = "/".join((*base, ""))
+        samples = [sample._replace(sample_id=sample.path.removeprefix(beginning)) for sample in samples]
+    chosen, meant = _classes(sorted({sample.label for sample in samples}), classes)
+    found = Gathering(tree, chosen)
+    if odd:
+        found.left_out[_NO_PLACE] = odd
+    for sample in samples:
+        found.add(sample._replace(label=meant[sample.label]))
+    notes = [f"the classes' folders are below {'/'.join(base)}/"] if base else []
+    notes += alike_notes([meant[sample.label] for sample in samples], "label", "classes")
+    return found.adapted("ROOT/<class>/picture.png or ROOT/<split>/<class>/picture.png", notes=notes)
 
 
 def _base(pictures: Sequence[PurePosixPath], root: Path) -> tuple[str, ...]:
@@ -91,20 +85,15 @@ def _fitting(parts: tuple[str, ...], base: tuple[str, ...]) -> tuple[str, ...] |
     return inner if fits else None
 
 
-def _distinct_ids(samples: tuple[Sample, ...], base: str) -> tuple[Sample, ...]:
-    """`a.png` beside `a.jpg` keep their suffix as ids; without such pairs the suffix is noise."""
-    if len({s.sample_id for s in samples}) == len(samples):
-        return samples
-    return tuple(sample._replace(sample_id=sample.path.removeprefix(base)) for sample in samples)
-
-
-def _labels(samples: tuple[Sample, ...], classes: str | None) -> tuple[ClassSet, tuple[Sample, ...]]:
-    folders = sorted({s.label for s in samples})
+def _classes(folders: Sequence[str], classes: str | None) -> tuple[ClassSet, dict[str, str]]:
+    """The class set, and the label that each folder's name means."""
     if classes is None:
-        return found_classes(folders), samples
+        return found_classes(folders), {folder: folder for folder in folders}
     chosen = declared_classes(classes)
-    meant = {folder: chosen.match_or_id(folder) for folder in folders}
-    for folder, label in meant.items():
+    meant = {}
+    for folder in folders:
+        label = chosen.match_or_id(folder)
         if label is None:
             raise ManifestError(f"folder {folder!r} is no class of {classes!r}: {', '.join(chosen.labels)}")
-    return chosen, tuple(sample._replace(label=meant[sample.label] or "") for sample in samples)
+        meant[folder] = label
+    return chosen, meant

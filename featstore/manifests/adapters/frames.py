@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from cer_fusion.featstore.errors import ManifestError, listing
-from cer_fusion.featstore.manifests.adapters.base import Adapted, Gathering
+from cer_fusion.featstore.manifests.adapters.base import Adapted, Gathering, adapter
 from cer_fusion.featstore.manifests.adapters.tree import Tree
 from cer_fusion.featstore.manifests.class_sets import class_set
-from cer_fusion.featstore.manifests.frames_origin import ENDING, frames_origin
 from cer_fusion.featstore.manifests.manifest import Sample
+from cer_fusion.featstore.manifests.sidecar import FRAMES_ENDING, frames_origin
 
 VIDEO_SUFFIXES = frozenset(
     {
@@ -31,6 +31,7 @@ _LAST = 9_999_999
 """The highest number taken for a frame's; what is higher is a time or an id."""
 
 
+@adapter("frames", "C-EXPR-DB, ABAW: frames <video>/00001.jpg, no labels")
 def read_frames(
     root: Path, *, classes: str = "abaw7", first_frame: int | None = None, encoding: str | None = None
 ) -> Adapted:
@@ -47,7 +48,6 @@ def read_frames(
         The number that the first frame of a video has in the file names; ids count from 1. Left out: 1, and a frame 0
         is refused.
     encoding : str, optional
-        Of an archive's names where it does not say it, and of texts that are not UTF-8.
 
     Raises
     ------
@@ -55,7 +55,9 @@ def read_frames(
         If there are no frames, or they are not one series of numbers a video that counts from `first_frame`.
     """
     tree = Tree(root, encoding)
-    tree.use(name for name in tree.names if name.endswith((ENDING, ".frames.csv")))  # what cer-feat frames leaves
+    tree.use(
+        name for name in tree.names if name.endswith((FRAMES_ENDING, ".frames.csv"))
+    )  # what cer-feat frames leaves
     found = Gathering(tree, class_set(classes))
     videos: dict[str, dict[int, str]] = {}
     folders: dict[str, str] = {}

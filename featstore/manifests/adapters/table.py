@@ -1,22 +1,31 @@
-"""A table of one's own, CSV or Parquet: any column names, mapped to ours."""
+"""A table of one's own, CSV or Parquet: with any column names."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from cer_fusion.featstore.errors import FormatError, ManifestError, nearest
-from cer_fusion.featstore.exchange.parquet import pyarrow
-from cer_fusion.featstore.manifests.adapters.base import Adapted, need_samples
+from cer_fusion.featstore.exchange.foreign_parquet import pyarrow
+from cer_fusion.featstore.manifests.adapters.base import Adapted, adapter, need_samples
 from cer_fusion.featstore.manifests.class_sets import ClassSet, declared_classes, found_classes
-from cer_fusion.featstore.manifests.csv_table import Table, read_table
+from cer_fusion.featstore.manifests.csv_table import (
+    Table,
+    id_notes,
+    parse_table,
+    read_groups,
+    read_labels,
+    read_splits,
+    table_bytes,
+)
 from cer_fusion.featstore.manifests.manifest import Manifest, Sample
 from cer_fusion.featstore.manifests.places import Places, as_meant
-from cer_fusion.featstore.manifests.typed_cells import id_notes, read_groups, read_labels, read_splits
 
 _OURS = {"id": "sample_id", "path": "path", "label": "label", "split": "split", "group": "group"}
 """What `--columns` calls a column, to its standard name."""
 
 
+@adapter("csv", "a CSV file of your own; see --columns")
+@adapter("parquet", "a Parquet file of your own; see --columns")
 def read_csv(
     root: Path,
     *,
@@ -101,7 +110,8 @@ def _read(root: Path, names: dict[str, str], encoding: str | None) -> Table:
             raise ManifestError(f"{root} is a Parquet file, whose texts are UTF-8: leave --encoding out")
         return _read_parquet(root, names["path"])
     optional = [name for word, name in names.items() if word != "path"]
-    return read_table(root, required=(names["path"],), optional=optional, others=True, encoding=encoding)
+    data = table_bytes(root)
+    return parse_table(data, root, required=(names["path"],), optional=optional, others=True, encoding=encoding)
 
 
 def _read_parquet(root: Path, path_column: str) -> Table:

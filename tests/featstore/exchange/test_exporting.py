@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from cer_fusion.featstore import Manifest, extract, import_rows
 from cer_fusion.featstore.errors import CommitError, DamagedShardError, FeatstoreError
-from cer_fusion.featstore.exchange.export_note import parse_note
-from cer_fusion.featstore.exchange.exporting import export, form_of
+from cer_fusion.featstore.exchange.exporting import export, form_of, parse_note
 from cer_fusion.featstore.exchange.foreign_files import read_foreign
 from cer_fusion.featstore.rows.shard import read_header
 
@@ -25,7 +24,7 @@ FORMS = {"npz": "out.npz", "parquet": "out.parquet", "csv": "out.csv", "npy": "o
 def view(store, make_manifest, monkeypatch, tmp_path):
     """Two blocks of one feature and the only block of another, in pieces of one row."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cer_fusion.featstore.exchange.export_rows.PIECE_BYTES", 1)
+    monkeypatch.setattr("cer_fusion.featstore.exchange.export_forms.PIECE_BYTES", 1)
     manifest = make_manifest()
     samples = [s._replace(label="" if i == 5 else s.label) for i, s in enumerate(manifest.samples)]
     manifest = Manifest(samples=tuple(samples), classes=manifest.classes, root=manifest.root)
@@ -164,7 +163,7 @@ def test_a_kill_between_the_renames_of_a_replacement_loses_no_export(view, monke
         rename(source, target)
 
     with monkeypatch.context() as patched:
-        patched.setattr("cer_fusion.featstore.exchange.export_target.os.rename", killed)  # its way back is cut off too
+        patched.setattr("cer_fusion.featstore.exchange.exporting.os.rename", killed)  # its way back is cut off too
         with pytest.raises(KeyboardInterrupt):
             export(view, Path("out"), form="npy", overwrite=True)
     assert not Path("out").exists()
@@ -195,7 +194,7 @@ def test_an_export_that_fails_leaves_what_was_there(view, monkeypatch, form, ove
         calls.append(fd)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("cer_fusion.featstore.exchange.export_target.os.fsync", full)
+    monkeypatch.setattr("cer_fusion.featstore.exchange.exporting.os.fsync", full)
     with pytest.raises(CommitError, match=r"No space left on device(.|\n)*nothing was left behind"):
         export(view, to, form=form, overwrite=overwrite)
     assert calls
@@ -226,7 +225,7 @@ def test_a_shard_that_cannot_be_read_is_not_called_a_failed_write(view):
 
 def test_a_disk_without_room_is_refused_before_anything_is_written(view, monkeypatch):
     usage = type("Usage", (), {"free": 100})
-    monkeypatch.setattr("cer_fusion.featstore.exchange.export_target.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("cer_fusion.featstore.exchange.exporting.shutil.disk_usage", lambda _: usage)
     with pytest.raises(CommitError, match="it takes at least 432 bytes, 100 are free"):
         export(view, Path("out.npz"), form="npz")
     assert files_here() == []

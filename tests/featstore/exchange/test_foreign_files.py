@@ -8,8 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from cer_fusion.featstore.errors import FormatError, RowsError
-from cer_fusion.featstore.exchange.foreign_choice import block_names
-from cer_fusion.featstore.exchange.foreign_files import read_array, read_foreign, read_names, recognise
+from cer_fusion.featstore.exchange.foreign_files import block_names, read_array, read_foreign, read_names, recognise
 
 ROWS = np.arange(20, dtype=np.float32).reshape(4, 5) / 4
 NAMES = ["a", "b", "größe", "d/e.png"]
@@ -219,7 +218,7 @@ def test_files_that_are_cut_short_or_claim_more_than_they_hold_are_refused(here,
     with pytest.raises(FormatError, match="cut short: an array of shape"):
         read_array(Path("f.npy"))
     np.savez_compressed("f.npz", rows=np.zeros((1000, 100)), names=np.array(["x"] * 1000))
-    monkeypatch.setattr("cer_fusion.featstore.exchange.foreign_npz.MAX_INFLATED_BYTES", 100_000)
+    monkeypatch.setattr("cer_fusion.featstore.exchange.foreign_numpy.MAX_INFLATED_BYTES", 100_000)
     with pytest.raises(FormatError, match=r"'rows' in f.npz would take 800,128 bytes(.|\n)*numpy.savez instead"):
         read_foreign(Path("f.npz"))
 

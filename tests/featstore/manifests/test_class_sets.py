@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from cer_fusion.featstore.errors import ClassSetError
-from cer_fusion.featstore.manifests.class_sets import class_set, class_set_names, custom, mapping, not_classes
+from cer_fusion.featstore.manifests.class_sets import class_set, class_set_names, custom, not_classes, renaming
 
 RAFDB_TO_ABAW = {8: 0, 1: 1, 5: 2, 11: 3, 9: 4, 3: 5, 4: 6, 2: None, 6: None, 7: None, 10: None}
 RAFCE_TO_ABAW = {
@@ -26,7 +26,7 @@ RAFCE_TO_ABAW = {
 @pytest.mark.parametrize(("source", "ids"), [("rafdb_compound11", RAFDB_TO_ABAW), ("rafce14", RAFCE_TO_ABAW)])
 def test_compound_ids_map_to_abaw_ids_and_back(source, ids):
     theirs, ours = class_set(source), class_set("abaw7")
-    there, back = mapping(theirs, ours), mapping(ours, theirs)
+    there, back = renaming(theirs, ours), renaming(ours, theirs)
     for number, expected in ids.items():
         label = there[theirs.from_id(number)]
         assert (None if label is None else ours.to_id(label)) == expected
@@ -49,7 +49,7 @@ TO_UNITY = {
 @pytest.mark.parametrize(("source", "ids"), TO_UNITY.items())
 def test_single_expressions_map_to_unity_and_back(source, ids):
     theirs, ours = class_set(source), class_set("unity8")
-    there, back = mapping(theirs, ours), mapping(ours, theirs)
+    there, back = renaming(theirs, ours), renaming(ours, theirs)
     assert {theirs.to_id(label): other and ours.to_id(other) for label, other in there.items()} == ids
     home = {ours.to_id(label): other and theirs.to_id(other) for label, other in back.items()}
     assert home == dict.fromkeys(range(8)) | {b: a for a, b in ids.items() if b is not None}
@@ -57,7 +57,7 @@ def test_single_expressions_map_to_unity_and_back(source, ids):
 
 def test_no_single_expression_is_a_compound_one():
     for name in TO_UNITY:
-        assert set(mapping(class_set(name), class_set("abaw7")).values()) == {None}
+        assert set(renaming(class_set(name), class_set("abaw7")).values()) == {None}
 
 
 def test_unity8_is_another_name_of_basic8():
@@ -98,12 +98,12 @@ def test_official_numbers_in_digits_are_labels_too():
 
 
 def test_basic_expressions_map_across_spellings():
-    there = mapping(class_set("fer2013_7"), class_set("basic8"))
+    there = renaming(class_set("fer2013_7"), class_set("basic8"))
     assert there == {
         "Angry": "Anger", "Disgust": "Disgust", "Fear": "Fear", "Happy": "Happiness",
         "Sad": "Sadness", "Surprise": "Surprise", "Neutral": "Neutral",
     }  # fmt: skip
-    assert mapping(class_set("affwild2_expr8"), class_set("basic8"))["Other"] is None
+    assert renaming(class_set("affwild2_expr8"), class_set("basic8"))["Other"] is None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from cer_fusion.featstore import Manifest
 from cer_fusion.featstore.errors import ManifestError
 from cer_fusion.featstore.manifests.class_sets import ClassSet
-from cer_fusion.featstore.manifests.csv_table import read_table
+from cer_fusion.featstore.manifests.csv_table import parse_table, table_bytes
 from cer_fusion.featstore.manifests.manifest import Sample
 
 _ROWS = [["sample_id", "path", "label"], ["a", "a.png", "glücklich"], ["b", "b,c;d.png", "traurig"]]
@@ -49,14 +49,14 @@ def test_text_in_an_older_encoding_is_refused_with_its_line_and_the_way_to_read_
     path = written(tmp_path, text.encode(encoding))
     with pytest.raises(ManifestError, match=r"people\.csv:3: not UTF-8 text .*--encoding(?s:.*)glücklich"):
         Manifest.read(path)
-    table = read_table(path, required=["path"], others=True, encoding=encoding)
+    table = parse_table(table_bytes(path), path, required=["path"], others=True, encoding=encoding)
     assert table.column("label") == ["froh", "glücklich"]
 
 
 def test_an_encoding_that_nobody_knows_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, "path\na.png\n")
     with pytest.raises(ManifestError, match="no encoding 'win-klingon'"):
-        read_table(path, required=["path"], encoding="win-klingon")
+        parse_table(table_bytes(path), path, required=["path"], encoding="win-klingon")
 
 
 def test_utf_16_without_its_mark_is_refused_by_name(tmp_path: Path) -> None:
@@ -110,7 +110,8 @@ def test_a_quote_that_never_closes_swallows_no_rows(tmp_path: Path) -> None:
 
 
 def test_a_quoted_cell_may_hold_a_line_end(tmp_path: Path) -> None:
-    table = read_table(written(tmp_path, 'path;note\na.png;"one\ntwo"\nb.png;x\n'), required=["path"], others=True)
+    path = written(tmp_path, 'path;note\na.png;"one\ntwo"\nb.png;x\n')
+    table = parse_table(table_bytes(path), path, required=["path"], others=True)
     assert (table.rows, table.lines) == ([["a.png", "one\ntwo"], ["b.png", "x"]], [3, 4])
 
 

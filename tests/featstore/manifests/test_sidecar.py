@@ -1,5 +1,3 @@
-"""A store's manifest is two files that are always read as one whole pair."""
-
 from __future__ import annotations
 
 import contextlib
@@ -8,8 +6,10 @@ import dataclasses
 import pytest
 from cer_fusion.featstore import Manifest, Store, class_set
 from cer_fusion.featstore.errors import CommitError, FormatError, ManifestError, OutputExistsError
+from cer_fusion.featstore.manifests.adapters import build
 from cer_fusion.featstore.manifests.class_sets import found_classes
-from cer_fusion.featstore.rows import files
+from cer_fusion.featstore.manifests.sidecar import FRAMES_FORMAT, frames_origin
+from cer_fusion.featstore.rows import document, files
 
 from tests.reliability.power import Killed, RecordingOs, instead_of_os
 
@@ -259,7 +259,7 @@ def test_a_reader_that_meets_a_writer_between_its_two_files_reads_one_whole_pair
     store, _, other = kept
     old, path = store.manifest("d"), tmp_path / "mine.csv"
     old.write(path)
-    read, met = sidecar.read_csv, []
+    read, met = sidecar.table_bytes, []
 
     def meet(of):
         if not met:
@@ -267,7 +267,7 @@ def test_a_reader_that_meets_a_writer_between_its_two_files_reads_one_whole_pair
             other.write(path)
         return read(of)
 
-    monkeypatch.setattr(sidecar, "read_csv", meet)
+    monkeypatch.setattr(sidecar, "table_bytes", meet)
     found = Manifest.read(path)
     assert (found.samples, found.classes) == (other.samples, other.classes)
 
@@ -280,3 +280,45 @@ def test_a_manifest_does_not_overwrite_its_own_json_file(kept, tmp_path):
     store.manifest("d").write(tmp_path / "part.csv")
     with pytest.raises(ManifestError, match=r"name the CSV, part\.csv"):
         Manifest.read(tmp_path / "part.json")
+
+
+def index(folder, video, size_px=224):
+    body = {
+        "video": video,
+        "source": {"file": f"{video}.mp4", "bytes": 1, "sha256": video * 8},
+        "identity": {"alignment": {"size_px": size_px}},
+        "versions": {"av": "1"},
+        "counts": {},
+    }
+    document.write(folder / f"{video}.frames.json", FRAMES_FORMAT, 1, body)
+    (folder / video).mkdir()
+    (folder / video / "00001.jpg").write_bytes(b"x")
+
+
+def test_a_manifest_of_frames_says_what_made_them_and_keeps_saying_so(tmp_path):
+    for video, size in (("01", 224), ("02", 224), ("03", 112)):
+        index(tmp_path, video, size)
+    listed = build("frames", tmp_path).manifest
+    listed.write(tmp_path / "ce.csv")
+    again = Manifest.read(tmp_path / "ce.csv").keep([True, True, False]).origin["frames"]
+    assert [(one["identity"]["alignment"]["size_px"], list(one["videos"])) for one in again] == [
+        (224, ["01", "02"]),
+        (112, ["03"]),
+    ]
+
+
+def test_frames_made_elsewhere_have_no_origin(tmp_path):
+    (tmp_path / "01").mkdir()
+    (tmp_path / "01" / "00001.jpg").write_bytes(b"x")
+    listed = build("frames", tmp_path).manifest
+    assert listed.origin == {}
+    listed.write(tmp_path / "ce.csv")
+    assert "origin" not in (tmp_path / "ce.json").read_text()
+
+
+def test_a_damaged_index_is_an_error(tmp_path):
+    index(tmp_path, "01")
+    path = tmp_path / "01.frames.json"
+    path.write_text(path.read_text().replace("224", "225"))
+    with pytest.raises(FormatError, match="changed or damaged"):
+        frames_origin(tmp_path)

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import pytest
+from cer_fusion.featstore import Sample, class_set
 from cer_fusion.featstore.errors import ClassSetError, ManifestError
-from cer_fusion.featstore.manifests.adapters import KINDS, build
-from cer_fusion.featstore.manifests.adapters.ferplus_votes import VOTES, basic8, compound7
+from cer_fusion.featstore.manifests.adapters import KINDS, Adapted, Gathering, Tree, adapter, build
+from cer_fusion.featstore.manifests.adapters.ferplus import VOTES, basic8, compound7
 from cer_fusion.featstore.manifests.splitting import keep_first
 from cer_fusion.featstore.pictures import pictures
 
@@ -59,7 +59,7 @@ def test_rafdb_basic_stands_beside_compound(rafdb):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("train_0001.jpg 12", "ids .* run from 1 to 11, however: 12"),
+        ("train_0002.jpg 12", "ids .* run from 1 to 11, however: 12"),
         ("0001.jpg 3", "prefix"),
         ("train_1.jpg", "expected"),
     ],
@@ -168,11 +168,33 @@ def test_any_kind_can_be_mapped_onto_another_class_set(rafdb, tmp_path):
         build("folder", root, map_to="unity")
 
 
-def test_every_kind_can_be_imported_and_says_its_layout():
-    for kind in KINDS.values():
-        module = importlib.import_module(f"cer_fusion.featstore.manifests.adapters.{kind.module}")
-        assert callable(getattr(module, kind.reader))
-        assert kind.layout
+def test_every_adapter_is_found_and_says_its_layout():
+    assert set(KINDS) >= {
+        "affectnet", "affwild2", "csv", "fer2013", "ferplus", "folder", "frames", "parquet", "raf-ce", "rafdb-basic",
+        "rafdb-compound",
+    }  # fmt: skip
+    assert all(callable(kind.read) and kind.layout for kind in KINDS.values())
+
+
+def test_an_adapter_of_ones_own_is_one_function(tmp_path):
+    @adapter("jaffe", "JAFFE: <subject>.<emotion><number>.<id>.tiff")
+    def read_jaffe(root: Path, *, encoding: str | None = None) -> Adapted:
+        tree = Tree(root, encoding)
+        found = Gathering(tree, class_set("basic7"))
+        for name in tree.pictures():
+            subject, emotion, _ = name.rpartition("/")[2].split(".", 2)
+            label = {"HA": "Happiness", "SA": "Sadness"}[emotion[:2]]
+            found.add(Sample(name, name, label, group=subject))
+        return found.adapted("pictures such as KA.HA1.29.tiff")
+
+    try:
+        root = fill(tmp_path / "jaffe", {"KA.HA1.29.tiff": b"1", "KM.SA2.8.tiff": b"2"})
+        listed = build("jaffe", root).manifest
+        assert [(s.label, s.group) for s in listed.samples] == [("Happiness", "KA"), ("Sadness", "KM")]
+        with pytest.raises(ManifestError, match="kind 'jaffe' takes no option 'labels'"):
+            build("jaffe", root, labels="x")
+    finally:
+        del KINDS["jaffe"]
 
 
 def test_unknown_kinds_and_options_are_refused(tmp_path):

@@ -10,9 +10,8 @@ import pytest
 from cer_fusion.featstore import Manifest
 from cer_fusion.featstore.errors import ManifestError
 from cer_fusion.featstore.manifests.adapters import build
-from cer_fusion.featstore.manifests.adapters.fer2013 import read_rows
+from cer_fusion.featstore.manifests.adapters.fer2013 import grey_png, read_rows
 from cer_fusion.featstore.manifests.adapters.ferplus import write_votes
-from cer_fusion.featstore.manifests.adapters.grey_png import grey_png
 from cer_fusion.featstore.manifests.adapters.tree import Tree
 from cer_fusion.featstore.pictures import pictures
 from hypothesis import given, settings

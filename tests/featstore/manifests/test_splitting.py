@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cer_fusion.featstore import Manifest, Sample, class_set
 from cer_fusion.featstore.errors import ManifestError
-from cer_fusion.featstore.manifests.stratified import split_by_shares
+from cer_fusion.featstore.manifests.splitting import split_by_shares
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -1,9 +1,15 @@
-"""NumPy's own files from elsewhere: one `.npy` of all rows, mapped, or a folder of one `.npy` a sample."""
+"""NumPy's own files from elsewhere: a `.npy` of all rows, a folder of one `.npy` a sample, an `.npz` archive.
+
+What lies on the disk as it is, is mapped; headers are read by NumPy, and what they claim is held against the file.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, cast
@@ -15,6 +21,22 @@ from cer_fusion.featstore.errors import FormatError, RowsError, listing
 Frames = Literal["mean", "max"]
 """How the frames of a sample become one row."""
 MAGIC = b"\x93NUMPY"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One array of a file, not yet read."""
+
+    shape: tuple[int, ...]
+    kind: str
+    """`f` for floats, `t` for text, anything else as NumPy's dtype kinds."""
+    dtype: str = ""
+    """For people."""
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Entry:
+        """The entry of a NumPy array."""
+        return cls(shape=shape, kind="t" if dtype.kind in "US" else dtype.kind, dtype=str(dtype))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +56,7 @@ class NpyHeader:
 
 
 def read_npy_header(file: IO[bytes], where: str) -> NpyHeader:
-    """Read a `.npy` header from an open file; arrays of objects, which are pickles, are refused unopened.
+    """Read a `.npy` header at the beginning of a file; arrays of objects, which are pickles, are refused unopened.
 
     Raises
     ------
@@ -44,9 +66,8 @@ def read_npy_header(file: IO[bytes], where: str) -> NpyHeader:
     if not start.startswith(MAGIC):
         raise FormatError(f"{where} is not a plain .npy array: {_looks_like(start)}")
     readers = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
-    counting = _Counting(file, len(start))
     try:
-        shape, fortran_order, dtype = readers[start[-2]](cast("Any", counting))
+        shape, fortran_order, dtype = readers[start[-2]](file)
     except KeyError:
         raise FormatError(f"{where} is a .npy file of version {start[-2]}, which holds no plain numbers") from None
     except (ValueError, EOFError, OSError, SyntaxError, RecursionError, MemoryError) as error:
@@ -59,7 +80,7 @@ def read_npy_header(file: IO[bytes], where: str) -> NpyHeader:
         )
     if any(not isinstance(size, int) or size < 0 for size in shape):
         raise FormatError(f"{where} is not a plain .npy array: it claims the shape {shape}")
-    return NpyHeader(shape=shape, fortran_order=fortran_order, dtype=dtype, offset=counting.count)
+    return NpyHeader(shape=shape, fortran_order=fortran_order, dtype=dtype, offset=file.tell())
 
 
 def map_npy(path: Path) -> npt.NDArray[Any]:
@@ -168,17 +189,104 @@ class SampleFolder:
         return cast("npt.NDArray[Any]", frames[0])
 
 
-class _Counting:
-    """Counts what a header takes, since a file inside a zip cannot always tell."""
+MAX_INFLATED_BYTES = 4 * 1024**3
+"""How much a compressed member may claim to hold; it is inflated into memory."""
+_STEP = 1024 * 1024
+_LOCAL = struct.Struct("<4s22xHH")
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+"""What zipfile raises for a damaged archive, a compression it does not know, and encryption."""
 
-    def __init__(self, file: IO[bytes], count: int) -> None:
-        self._file = file
-        self.count = count
 
-    def read(self, size: int) -> bytes:
-        data = self._file.read(size)
-        self.count += len(data)
-        return data
+class NpzFile:
+    """An `.npz` archive whose arrays are read when asked for.
+
+    Raises
+    ------
+    FormatError
+        If it is no zip archive, or a member is no plain array.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._headers: dict[str, NpyHeader] = {}
+        try:
+            with zipfile.ZipFile(path) as archive:
+                self._members = {i.filename.removesuffix(".npy"): i for i in archive.infolist() if not i.is_dir()}
+                for key, info in self._members.items():
+                    with archive.open(info) as file:
+                        self._headers[key] = read_npy_header(file, f"{key!r} in {path}")
+        except _DAMAGE as error:
+            raise self._damaged(error) from None
+        for key, info in self._members.items():
+            header = self._headers[key]
+            if header.offset + header.nbytes != info.file_size:
+                raise FormatError(
+                    f"{key!r} in {path} contradicts itself: an array of {header.nbytes:,} bytes in a member of "
+                    f"{info.file_size:,}"
+                )
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """What the archive holds."""
+        return {key: Entry.of(header.shape, header.dtype) for key, header in self._headers.items()}
+
+    def text(self, key: str) -> list[str]:
+        """A 0-D or 1-D array of text."""
+        found = np.atleast_1d(self.array(key)).tolist()
+        try:
+            return [text.decode() if isinstance(text, bytes) else str(text) for text in found]
+        except UnicodeDecodeError:
+            raise FormatError(f"{key!r} in {self.path} is not UTF-8 text") from None
+
+    def array(self, key: str) -> npt.NDArray[Any]:
+        """One array, its bytes checked against the archive's CRC; mapped if it is stored as it is.
+
+        Raises
+        ------
+        FormatError
+            If it is damaged, or would take more than `MAX_INFLATED_BYTES`.
+        """
+        info, header = self._members[key], self._headers[key]
+        try:
+            if info.compress_type == zipfile.ZIP_STORED:
+                self._check_stored(info)
+                return map_array(self.path, header, self._start(info) + header.offset)
+            return self._inflate(key, info)
+        except _DAMAGE as error:
+            raise self._damaged(error) from None
+
+    def _check_stored(self, info: zipfile.ZipInfo) -> None:
+        with zipfile.ZipFile(self.path) as archive, archive.open(info) as file:
+            while file.read(_STEP):  # the CRC is compared at the end
+                pass
+
+    def _start(self, info: zipfile.ZipInfo) -> int:
+        """Where a member's bytes begin: its local header has a name and an extra field of its own lengths."""
+        with self.path.open("rb") as file:
+            file.seek(info.header_offset)
+            data = file.read(_LOCAL.size)
+        signature, name_length, extra_length = _LOCAL.unpack(data)
+        if signature != b"PK\x03\x04":
+            raise zipfile.BadZipFile("a member has no local header")
+        return info.header_offset + _LOCAL.size + int(name_length) + int(extra_length)
+
+    def _inflate(self, key: str, info: zipfile.ZipInfo) -> npt.NDArray[Any]:
+        if info.file_size > MAX_INFLATED_BYTES:
+            raise FormatError(
+                f"{key!r} in {self.path} would take {info.file_size:,} bytes of memory when inflated, more than "
+                f"{MAX_INFLATED_BYTES:,}\n"
+                f"  save it with numpy.savez instead of numpy.savez_compressed, and it is mapped instead"
+            )
+        with zipfile.ZipFile(self.path) as archive, archive.open(info) as file:
+            try:
+                found: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+            except ValueError as error:
+                raise zipfile.BadZipFile(f"{key!r}: {error}") from None
+            file.read(1)  # the CRC is compared at the end
+        return found
+
+    def _damaged(self, error: Exception) -> FormatError:
+        return FormatError(f"{self.path} is not a usable .npz archive: {error or type(error).__name__}")
 
 
 def _looks_like(start: bytes) -> str:

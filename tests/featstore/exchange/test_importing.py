@@ -51,7 +51,7 @@ def test_several_arrays_become_the_blocks_of_one_feature(store, make_manifest, r
 def test_the_fingerprint_of_imported_rows_does_not_drift_however_they_are_read(
     store, make_manifest, monkeypatch, dtype, fingerprint, piece_bytes, order
 ):
-    monkeypatch.setattr("cer_fusion.featstore.exchange.foreign.PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr("cer_fusion.featstore.exchange.importing.PIECE_BYTES", piece_bytes)
     manifest = make_manifest()
     rows = np.asarray(np.arange(60).reshape(12, 5) / 4, dtype=dtype, order=order)
     import_rows(rows, manifest.ids, manifest, store, dataset="d", name="hse")
@@ -147,7 +147,7 @@ def test_rows_of_nan_alone_may_be_left_out_and_never_kept(store, make_manifest, 
 
 
 def test_rows_that_are_all_the_same_are_refused(store, make_manifest, rows, monkeypatch):
-    monkeypatch.setattr("cer_fusion.featstore.exchange.foreign.PIECE_BYTES", 50)
+    monkeypatch.setattr("cer_fusion.featstore.exchange.importing.PIECE_BYTES", 50)
     manifest = make_manifest()
     rows[:] = rows[0]
     with pytest.raises(RowsError, match="all 12 rows are the same"):
