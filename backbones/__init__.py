@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from cer_fusion.backbones.finetuning.recipe import Recipe
     from cer_fusion.backbones.finetuning.training import EpochScores
     from cer_fusion.backbones.making import create
+    from cer_fusion.backbones.picture import Transform
     from cer_fusion.backbones.recipes import catalogue, names, options_of
-    from cer_fusion.backbones.transform import Transform
-    from cer_fusion.backbones.weights.card import read_card
     from cer_fusion.backbones.weights.checkpoint import load_state
+    from cer_fusion.backbones.weights.fit import read_card
     from cer_fusion.backbones.weights.inspection import CheckpointInfo, inspect_checkpoint
 
 __all__ = [

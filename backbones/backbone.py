@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
 from cer_fusion.backbones.errors import DeviceError, OptionError, ShapeError, nearest
-from cer_fusion.backbones.picture import open_picture
-from cer_fusion.backbones.transform import Transform
+from cer_fusion.backbones.picture import Transform, open_picture
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:

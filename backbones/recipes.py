@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from cer_fusion.backbones import zoo
 from cer_fusion.backbones.backbone import CPU_PIECE, Backbone
 from cer_fusion.backbones.errors import OptionError, UnknownBackboneError, nearest
-from cer_fusion.backbones.transform import Transform, Triple
+from cer_fusion.backbones.picture import Transform, Triple
 
 if TYPE_CHECKING:
     from cer_fusion.backbones.weights.checkpoint import Checkpoint

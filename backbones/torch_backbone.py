@@ -15,8 +15,7 @@ import torch
 from cer_fusion.backbones.backbone import PRECISIONS, Backbone, or_does_not_fit
 from cer_fusion.backbones.errors import DeviceError, OptionError
 from cer_fusion.backbones.recipes import Encoder
-from cer_fusion.backbones.weights.card import digest
-from cer_fusion.backbones.weights.fit import Source
+from cer_fusion.backbones.weights.fit import Source, digest
 from numpy.typing import NDArray
 from torch import nn
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from time import perf_counter
 
 import numpy as np
-from cer_fusion.fusion.heads.mixing import counted, decisions, totals
+from cer_fusion.fusion.heads.weights import counted, decisions, totals
 from cer_fusion.fusion.judging.resampling import bootstrap
 from cer_fusion.fusion.sweeps.curve import decision_curve
 from sklearn.metrics import accuracy_score, f1_score

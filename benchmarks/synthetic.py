@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 from cer_fusion.featstore import Feature, Manifest, Sample, Store, class_set
+from cer_fusion.featstore.rows.feature import FeatureSpec
 from cer_fusion.featstore.rows.shard import Rows
-from cer_fusion.featstore.rows.spec import FeatureSpec
 
 CLASSES = class_set("abaw7")
 SEPARATION = 3.0

@@ -11,11 +11,18 @@ from __future__ import annotations
 
 from cer_fusion.challenge.answering import Answers, Candidate, Coverage, answer, choose_by_prior
 from cer_fusion.challenge.checking import Difference, Fault, check, difference, read_submission
-from cer_fusion.challenge.hmm import learned_transitions
 from cer_fusion.challenge.prior_shift import CORRECTIONS, PriorCorrection, Validation, bbse_prior, correct, em_prior
 from cer_fusion.challenge.published_check import check_report, check_table, find_supports
 from cer_fusion.challenge.published_table import PublishedTable, read_table
-from cer_fusion.challenge.smoothing import METHODS, STICKINESS, Smoothing, parse_windows, settings_of, smoothed
+from cer_fusion.challenge.smoothing import (
+    METHODS,
+    STICKINESS,
+    Smoothing,
+    learned_transitions,
+    parse_windows,
+    settings_of,
+    smoothed,
+)
 from cer_fusion.challenge.smoothing_sweep import SmoothingSweep, sweep_smoothing
 from cer_fusion.challenge.task import Challenge, Submission, Template, abaw_ce, read_template
 from cer_fusion.challenge.timeline import Frame, Timeline, Track, counted_from_zero, frame_name, parse_frame

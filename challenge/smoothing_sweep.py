@@ -7,11 +7,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from cer_fusion.challenge.hmm import from_counts, learned_transitions, step_counts
-from cer_fusion.challenge.smoothing import Smoothing, check_probabilities, rows_of, smooth_tracks
+from cer_fusion.challenge.smoothing import (
+    Smoothing,
+    check_probabilities,
+    from_counts,
+    learned_transitions,
+    rows_of,
+    smooth_tracks,
+    step_counts,
+)
 from cer_fusion.challenge.timeline import Timeline
 from cer_fusion.fusion.errors import TimelineError
-from cer_fusion.fusion.heads.mixing import counted, totals
+from cer_fusion.fusion.heads.weights import counted, totals
 from cer_fusion.fusion.judging.metrics import Scores
 from cer_fusion.fusion.judging.resampling import LEVEL, Bootstrap, Interval, bootstrap
 from cer_fusion.fusion.keeping.answers import Predictions

@@ -139,7 +139,7 @@ def tell_extract(report: ExtractReport, store: Store, dataset: str, *, bound: bo
 
 def _tell_siblings(feature: Feature, features: list[Feature]) -> None:
     """Name what sets this feature apart from others of its name."""
-    from cer_fusion.featstore.rows.spec import differences
+    from cer_fusion.featstore.rows.feature import differences
 
     for other in features:
         if other.name == feature.name and other.label != feature.label:

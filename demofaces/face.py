@@ -6,13 +6,25 @@ import numpy as np
 from cer_fusion.demofaces.action_units import ActionUnits
 from cer_fusion.demofaces.canvas import Canvas
 from cer_fusion.demofaces.errors import StyleError
-from cer_fusion.demofaces.eye import draw_brow, draw_eye, draw_forehead
-from cer_fusion.demofaces.hair import draw_hair, draw_hair_behind
-from cer_fusion.demofaces.head import draw_backdrop, draw_body, draw_contour, draw_ears, draw_skin
-from cer_fusion.demofaces.mouth import draw_mouth, mouth_shape
-from cer_fusion.demofaces.nose import draw_folds, draw_nose
-from cer_fusion.demofaces.sitter import Sitter
-from cer_fusion.demofaces.style import Style
+from cer_fusion.demofaces.features import (
+    draw_brow,
+    draw_eye,
+    draw_folds,
+    draw_forehead,
+    draw_mouth,
+    draw_nose,
+    mouth_shape,
+)
+from cer_fusion.demofaces.head import (
+    draw_backdrop,
+    draw_body,
+    draw_contour,
+    draw_ears,
+    draw_hair,
+    draw_hair_behind,
+    draw_skin,
+)
+from cer_fusion.demofaces.sitter import Sitter, Style
 from PIL import Image, ImageFilter
 
 _NEUTRAL = Style()

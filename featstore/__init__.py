@@ -11,8 +11,7 @@ from cer_fusion.featstore.extraction.embedding import Embedder
 from cer_fusion.featstore.extraction.run import ExtractReport, extract
 from cer_fusion.featstore.manifests.class_sets import ClassSet, class_set
 from cer_fusion.featstore.manifests.manifest import Manifest, Sample
-from cer_fusion.featstore.rows.feature import Feature
-from cer_fusion.featstore.rows.spec import FeatureSpec
+from cer_fusion.featstore.rows.feature import Feature, FeatureSpec
 from cer_fusion.featstore.rows.view import View
 from cer_fusion.featstore.store import Store
 from cer_fusion.featstore.upkeep.compaction import CompactReport, compact

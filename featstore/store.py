@@ -20,8 +20,15 @@ from cer_fusion.featstore.errors import (
 from cer_fusion.featstore.manifests.checking import ManifestChange, change_of
 from cer_fusion.featstore.manifests.manifest import Manifest
 from cer_fusion.featstore.rows import files
-from cer_fusion.featstore.rows.feature import Feature, is_feature_folder, shard_paths, while_shards_change
-from cer_fusion.featstore.rows.spec import FeatureSpec, differences, valid_name
+from cer_fusion.featstore.rows.feature import (
+    Feature,
+    FeatureSpec,
+    differences,
+    is_feature_folder,
+    shard_paths,
+    valid_name,
+    while_shards_change,
+)
 from cer_fusion.featstore.rows.view import Request, View, build_view
 from cer_fusion.kit.errors import nearest
 

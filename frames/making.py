@@ -21,7 +21,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from cer_fusion.frames import decoding
-from cer_fusion.frames.cuts import Changes, CutSettings, with_cuts
 from cer_fusion.frames.decoding import VideoReader
 from cer_fusion.frames.errors import FolderError, OptionError, VideoError
 from cer_fusion.frames.faces import POLICIES, Alignment, Detector, Face, Policy, largest
@@ -37,7 +36,16 @@ from cer_fusion.frames.folder import (
     table_path,
     write_table,
 )  # fmt: skip
-from cer_fusion.frames.tracks import MainTrack, Tracked, Tracker, TrackSettings, presences
+from cer_fusion.frames.tracks import (
+    Changes,
+    CutSettings,
+    MainTrack,
+    Tracked,
+    Tracker,
+    TrackSettings,
+    presences,
+    with_cuts,
+)
 from cer_fusion.kit.errors import listing, nearest
 from cer_fusion.kit.plain import flat
 from numpy.typing import NDArray

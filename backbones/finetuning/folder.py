@@ -20,7 +20,7 @@ from cer_fusion.backbones.finetuning.material import Material
 from cer_fusion.backbones.finetuning.recipe import Recipe
 from cer_fusion.backbones.finetuning.training import EpochScores, Position, Training
 from cer_fusion.backbones.torch_backbone import TorchBackbone
-from cer_fusion.backbones.weights.card import CARD_FILE, digest, read_card, write_card
+from cer_fusion.backbones.weights.fit import CARD_FILE, digest, read_card, write_card
 from cer_fusion.kit.files import whole_file, write_whole
 from cer_fusion.kit.plain import flat
 from safetensors import SafetensorError, safe_open

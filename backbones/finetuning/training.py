@@ -13,7 +13,15 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from cer_fusion.backbones.errors import DivergedError, RecipeError
-from cer_fusion.backbones.finetuning.augmentation import (
+from cer_fusion.backbones.finetuning.classifier import (
+    Classifier,
+    classifier_of,
+    log_prior,
+    loss_sum,
+    mix,
+    targets_of,
+)  # fmt: skip
+from cer_fusion.backbones.finetuning.examples import (
     DRAWS,
     DRAWS_EACH,
     augment,
@@ -22,14 +30,6 @@ from cer_fusion.backbones.finetuning.augmentation import (
     epoch_order,
     randaugment,
     step_seed,
-)  # fmt: skip
-from cer_fusion.backbones.finetuning.classifier import (
-    Classifier,
-    classifier_of,
-    log_prior,
-    loss_sum,
-    mix,
-    targets_of,
 )  # fmt: skip
 from cer_fusion.backbones.finetuning.material import Material, Progress, loaded_ahead
 from cer_fusion.backbones.finetuning.process import memory_errors

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cer_fusion.backbones.errors import CheckpointError
-from cer_fusion.backbones.weights.card import digest
 from cer_fusion.backbones.weights.checkpoint import open_checkpoint
+from cer_fusion.backbones.weights.fit import digest
 from cer_fusion.backbones.weights.inspection import CheckpointInfo, described, public_names
 
 if TYPE_CHECKING:

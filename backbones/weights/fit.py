@@ -1,4 +1,4 @@
-"""Weights: where they come from, whether they fit a network, and putting them into it.
+"""Weights: where they come from, what identifies them, whether they fit a network, and putting them into it.
 
 There are three sources, and none stands in for another: a pretrained tag, a file, or the word "random" with a seed.
 Loading and inspecting ask in the same way whether a file fits: `inspect_checkpoint` promises what `create` does.
@@ -6,20 +6,125 @@ Loading and inspecting ask in the same way whether a file fits: `inspect_checkpo
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from cer_fusion.backbones.errors import CheckpointError, WeightsError, listed, nearest
-from cer_fusion.backbones.weights.card import under
+from cer_fusion.backbones.errors import CardError, CheckpointError, WeightsError, listed, nearest
+from cer_fusion.kit.documents import read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from cer_fusion.backbones.recipes import Encoder, Recipe
     from cer_fusion.backbones.weights.checkpoint import Checkpoint
     from torch import Tensor
+
+
+CARD_FILE = "card.json"
+"""What fine-tuning leaves beside its weights."""
+_FORMAT, _VERSION = "cer-fusion finetune card", 1
+
+MAX_BYTES = 64 << 20
+"""No card is larger."""
+
+
+def write_card(path: Path, body: Mapping[str, Any]) -> None:
+    """Write what was trained, from what, how, and how well, sealed with the sha256 of its content."""
+    write_sealed(path, body, kind=_FORMAT, version=_VERSION)
+
+
+def read_card(path: str | Path) -> dict[str, Any]:
+    """Read a card of fine-tuning back, without its format and digest.
+
+    Raises
+    ------
+    CardError
+        If it is missing, no card, or was changed since it was written.
+    """
+    return read_sealed(Path(path), kind=_FORMAT, version=_VERSION, error=CardError)
+
+
+def card_beside(path: Path, state: Mapping[str, Tensor]) -> dict[str, Any] | None:
+    """Read the card beside a weights file; None where there is none.
+
+    Parameters
+    ----------
+    path : Path
+        The weights file.
+    state : dict of Tensor
+        What it holds. A card that names the digest of other tensors belongs to other weights; one written by hand,
+        ``{"options": {"flow": "legacy"}}``, need not name any.
+
+    Raises
+    ------
+    CheckpointError, CardError
+        If the card cannot be read, was changed since it was sealed, or belongs to other weights.
+    """
+    place = path.with_name(CARD_FILE)
+    if not place.is_file():
+        return None
+    card = _read(place)
+    weights = card.get("weights")
+    named = weights.get("digest") if isinstance(weights, dict) else None
+    if named is not None and named != (found := digest(state)):
+        raise CheckpointError(
+            f"the card belongs to other weights: it names {named}, expected {found}\n"
+            f"  card: {place}, weights: {path.name}\n  move the card away, or give the file that it was written for"
+        )
+    return card
+
+
+def _read(place: Path) -> dict[str, Any]:
+    """Read a card: one of fine-tuning with its seal, or any JSON object that somebody wrote down."""
+    try:
+        if place.stat().st_size > MAX_BYTES:
+            raise ValueError(f"larger than {MAX_BYTES:,} bytes")
+        card = json.loads(place.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"the card beside the weights cannot be read ({error}): {place}") from None
+    if not isinstance(card, dict):
+        raise CheckpointError(f"the card beside the weights holds no JSON object: {place}")
+    return {"format": card["format"], **read_card(place)} if "format" in card else card
+
+
+def digest(state: Mapping[str, Tensor], *, leave_out: Sequence[str] = ()) -> str:
+    """Identify tensors by their values, whatever file they came in.
+
+    Parameters
+    ----------
+    state : dict of Tensor
+        Any device, any order.
+    leave_out : sequence of str
+        Layers that do not count. A batch norm's step counter never does: it changes no output.
+
+    Returns
+    -------
+    str
+        sha256, 64 hex digits, over (name, dtype, shape, little-endian bytes), sorted by name.
+    """
+    import torch
+
+    total = hashlib.sha256()
+    for name in sorted(state):
+        if under(name, leave_out) or name.endswith("num_batches_tracked"):
+            continue
+        tensor = state[name].detach().cpu().contiguous()
+        total.update(f"{name}|{str(tensor.dtype).removeprefix('torch.')}|{list(tensor.shape)}|".encode())
+        if tensor.numel():
+            flat = tensor.reshape(-1)
+            if flat.stride(0) != 1:  # one element, repeated: contiguous in name only
+                flat = flat.clone(memory_format=torch.contiguous_format)
+            total.update(flat.view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def under(key: str, layers: Iterable[str]) -> bool:
+    """Tell whether a tensor belongs to one of the layers."""
+    return any(key == layer or key.startswith(f"{layer}.") for layer in layers)
 
 
 logger = logging.getLogger(__name__)

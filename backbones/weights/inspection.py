@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from cer_fusion.backbones.errors import CardError, CheckpointError, OptionError, listed
 from cer_fusion.backbones.recipes import Encoder, names, options_of, recipe_of
-from cer_fusion.backbones.weights.card import card_beside, digest
 from cer_fusion.backbones.weights.checkpoint import Checkpoint, State, open_checkpoint
-from cer_fusion.backbones.weights.fit import Fit, by_name, fit, in_heads
+from cer_fusion.backbones.weights.fit import Fit, by_name, card_beside, digest, fit, in_heads
 from cer_fusion.backbones.zoo.manet import BOTH_FLOWS, Flow, flow_in
 
 if TYPE_CHECKING:

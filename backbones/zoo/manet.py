@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import torch
 from cer_fusion.backbones.errors import CheckpointError, OptionError, nearest
+from cer_fusion.backbones.picture import Transform
 from cer_fusion.backbones.recipes import Branches, Encoder, Recipe
-from cer_fusion.backbones.transform import Transform
-from cer_fusion.backbones.weights.card import CARD_FILE, card_beside
+from cer_fusion.backbones.weights.fit import CARD_FILE, card_beside
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -20,8 +20,8 @@ from cer_fusion.backbones.errors import (
     listed,
     nearest,
 )
+from cer_fusion.backbones.picture import Transform
 from cer_fusion.backbones.recipes import Encoder, Recipe
-from cer_fusion.backbones.transform import Transform
 from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 

@@ -95,7 +95,7 @@ def _digest(path: Path) -> str:
 
 
 def _draw_faces(output: Path, seed: int) -> Manifest:
-    from cer_fusion.demofaces import contact_sheet, write_dataset
+    from cer_fusion.demofaces.dataset import contact_sheet, write_dataset
     from cer_fusion.featstore.manifests.adapters import build
 
     say("[bold]1. Faces[/], drawn from the action units of the seven compounds, in RAF-DB's compound layout")

@@ -249,7 +249,7 @@ def _keyed(
         choose_rows,
         read_names,
     )
-    from cer_fusion.featstore.exchange.foreign_numpy import Entry
+    from cer_fusion.featstore.exchange.foreign_formats import Entry
 
     entries = {key: Entry.of(array.shape, array.dtype) for key, array in arrays.items()}
     entries |= {key: Entry(shape=(len(listed),), kind="t", dtype="text") for key, listed in texts.items()}

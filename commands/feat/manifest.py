@@ -1,31 +1,22 @@
-"""`cer-feat manifest`: list a dataset's samples, and work with such lists."""
+"""`cer-feat manifest`: list a dataset's samples, and make manifests from manifests that are there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from cer_fusion.commands import options as opt
-from cer_fusion.commands.console import escape, say
-from cer_fusion.commands.feat.manifest_tools import (
-    Output,
-    check,
-    filter_,
-    merge,
-    relabel,
-    repeats_of,
-    split,
-    tell_left_out,
-    unity,
-    write,
-)
+from cer_fusion.commands.console import FAILED, escape, out, out_json, out_table, progress_bar, say
 from cer_fusion.commands.outputs import check_outputs
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from cer_fusion.featstore import Manifest
+    from cer_fusion.featstore.manifests.checking import Look, ManifestReport
+
 
 _DEFAULT = "build"
 _MISSING_SHOWN = 10
@@ -235,6 +226,342 @@ def _look_for_repeats(listed: Manifest, *, drop: bool, told: set[str]) -> tuple[
         return listed, groups
     say(f"  kept the first of each: {len(listed):,} → {len(listed) - extra:,} samples")
     return keep_first(listed, groups), []
+
+
+File = Annotated[Path, typer.Argument(help="A manifest.", metavar="FILE")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The manifest to write.")]
+Files = Annotated[list[Path], typer.Argument(help="Two manifests or more.", metavar="FILE")]
+
+
+def check(
+    file: File,
+    root: opt.Root = None,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Decode every picture whole, not only its header: finds those cut short.")
+    ] = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Read every picture and tell what is wrong; exit status 1 if something is.
+
+    Faults: pictures that are missing or none, pictures in two splits or with two labels, groups in two splits, classes
+    that are never in train. Told besides: repeats within a split, class balance, sizes and modes of the pictures.
+
+    Example: cer-feat manifest check rafdb.csv
+    """
+    from cer_fusion.featstore.manifests.checking import check_manifest
+
+    with progress_bar() as step:
+        report = check_manifest(
+            file,
+            root=root,
+            looking=_decode if decode else _look,
+            progress=lambda done, total: step("checking", done, total),
+        )
+    if as_json:
+        out_json(report.to_json())
+    else:
+        _tell_counts(report.manifest, False)
+        _tell(report)
+    if any(report.faults()):
+        raise typer.Exit(FAILED)
+
+
+def filter_(
+    file: File,
+    conditions: Annotated[
+        list[str],
+        typer.Argument(
+            help="split=train, label!=Neutral, group=01,02, path=*.png; has-label, no-label (also -split, -group); "
+            "readable; distinct (the first of each picture).",
+            metavar="CONDITION",
+        ),
+    ],
+    output: Output,
+    classes: Annotated[
+        Literal["asked", "all", "present"],
+        typer.Option(
+            help="Classes that stay declared: asked (all but those that a label condition removed), all, or present "
+            "(those with samples)."
+        ),
+    ] = "asked",
+    root: opt.Root = None,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Keep the samples that fulfil every condition.
+
+    A declared class without samples counts as 0 in macro F1: it is told whether such classes stay.
+
+    Example: cer-feat manifest filter faces.csv split=train,valid label!=Neutral distinct -o part.csv
+    """
+    from cer_fusion.featstore import Manifest
+    from cer_fusion.featstore.manifests.changes import keep_where
+
+    check_output(output, overwrite=overwrite)
+    listed = Manifest.read(file, root=root)
+    with _counting("hashing", len(listed)) as count:
+        kept = keep_where(listed, conditions, classes=classes, progress=count)
+    say(f"kept {len(kept):,} of {len(listed):,} samples")
+    gone = [label for label in listed.classes.labels if label not in kept.classes.labels]
+    if gone:
+        say(f"no class any more: {escape(', '.join(gone))}; {len(kept.classes.labels)} classes are left")
+    remedy = "leave such classes out with --classes present"
+    write(kept, output, as_json, overwrite=overwrite, remedy=remedy, no_class_any_more=gone)
+
+
+def relabel(
+    file: File,
+    output: Output,
+    map_to: Annotated[
+        str | None,
+        typer.Option(
+            help="Class set: abaw7, unity8, basic7, …; labels go where they mean the same.", show_default=False
+        ),
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option("--map", help='JSON table of your own: {"Happy": "Happiness", "Other": null}; null leaves out.'),
+    ] = None,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Give the samples labels of another class set; those without a counterpart are left out and counted.
+
+    (`cer-feat use-manifest` gives a dataset in a store the labels of a manifest.)
+
+    Example: cer-feat manifest relabel affectnet.csv --map-to unity8 -o unity.csv
+    """
+    from cer_fusion.featstore import Manifest, class_set
+    from cer_fusion.featstore.manifests.changes import classes_of, read_renaming, renamed
+
+    check_output(output, overwrite=overwrite)
+    listed = Manifest.read(file)
+    if map_to is None and table is None:
+        raise typer.BadParameter("name a class set, or a table with --map", param_hint="--map-to")
+    goes_to = None if table is None else read_renaming(table, listed.classes)
+    named = None if map_to is None else class_set(map_to)
+    target = named if goes_to is None else classes_of(goes_to, named)
+    assert target is not None, "one of the two was given"
+    done, left_out = renamed(listed, target, goes_to)
+    tell_left_out(left_out)
+    write(done, output, as_json, overwrite=overwrite, left_out=left_out)
+
+
+def split(
+    file: File,
+    output: Output,
+    shares: Annotated[str, typer.Option(help="Each split and its share.")] = "train=0.8,valid=0.1,test=0.1",
+    again: Annotated[bool, typer.Option("--again", help="Forget the splits that are there.")] = False,
+    repeats: Annotated[
+        Literal["together", "ignore"],
+        typer.Option(help="Samples of the same picture: together in one split, or not looked for."),
+    ] = "together",
+    root: opt.Root = None,
+    seed: opt.Seed = 0,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Split a manifest: the same share of every class, whole groups, no picture on two sides.
+
+    Example: cer-feat manifest split faces.csv --shares train=0.8,test=0.2 -o split.csv
+    """
+    from cer_fusion.featstore import Manifest
+    from cer_fusion.featstore.errors import ManifestError
+    from cer_fusion.featstore.manifests.splitting import split_by_shares
+
+    check_output(output, overwrite=overwrite)
+    listed = Manifest.read(file, root=root, forget_splits=again)
+    if listed.splits != ("",):
+        raise ManifestError(
+            f"{file} is split already: {', '.join(filter(None, listed.splits))}\n  forget these splits with --again"
+        )
+    together, failed = repeats_of(listed) if repeats == "together" else ([], {})
+    if failed:
+        say(
+            f"[yellow]{len(failed):,} pictures cannot be read[/]: whether they repeat others is not known "
+            f"(--repeats ignore does not look)"
+        )
+    if together:
+        say(f"{len(together):,} pictures occur more than once: the samples of each stay together")
+    done = split_by_shares(listed, _shares(shares), together=together, seed=seed)
+    write(done, output, as_json, overwrite=overwrite)
+    for part in done.splits:
+        empty = [label for label, count in done.select(part).counts().items() if not count and done.counts()[label]]
+        if empty:
+            told = f"split {escape(part)} has no sample of {escape(', '.join(empty))}"
+            say(f"[yellow]note: {told}[/]: too few groups for its share")
+
+
+def merge(
+    files: Files,
+    output: Output,
+    prefix: Annotated[
+        bool, typer.Option("--prefix", help="Begin ids and groups with their manifest's name: rafdb/train_00001.")
+    ] = False,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Join manifests that have the same classes.
+
+    Example: cer-feat manifest merge first.csv second.csv -o both.csv
+    """
+    from cer_fusion.featstore.manifests.changes import merge as join
+
+    check_output(output, overwrite=overwrite)
+    write(join(_named(files), prefix=prefix), output, as_json, overwrite=overwrite)
+
+
+def unity(
+    files: Files,
+    output: Output,
+    map_to: Annotated[
+        str, typer.Option(help="Class set that all labels are mapped onto by what they mean.")
+    ] = "unity8",
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Unite manifests of different datasets on one class set: the paper's Unity is AffectNet and RAF-DB on eight.
+
+    Ids begin with their manifest's name. Samples of other classes are left out and counted.
+
+    Example: cer-feat manifest unity affectnet.csv rafdb_basic.csv -o unity.csv
+    """
+    from cer_fusion.featstore import class_set
+    from cer_fusion.featstore.manifests.changes import union
+
+    check_output(output, overwrite=overwrite)
+    manifests = _named(files)
+    united = union(manifests, class_set(map_to))
+    for name, left_out in united.left_out.items():
+        tell_left_out(left_out, of=name)
+    write(united.manifest, output, as_json, overwrite=overwrite, sources=united.counts, left_out=united.left_out)
+    if not as_json:
+        labels = united.manifest.classes.labels
+        rows = [[label, *(counts[label] for counts in united.counts.values())] for label in labels]
+        rows.append(["all", *(sum(counts.values()) for counts in united.counts.values())])
+        rows.append(["left out", *(sum(left_out.values()) for left_out in united.left_out.values())])
+        out_table(["class", *united.counts], rows, title="Samples by source")
+
+
+def write(listed: Manifest, output: Path, as_json: bool, *, overwrite: bool, remedy: str = "", **more: Any) -> None:
+    """Write a manifest, and tell its samples per class and split; `more` goes into the JSON.
+
+    Declared classes without any sample are named, with a remedy.
+    """
+    listed.write(output, overwrite=overwrite)
+    say(f"wrote [bold]{escape(output)}[/]: {len(listed):,} samples, classes {escape(listed.classes.name)}")
+    empty = [label for label, count in listed.counts().items() if not count]
+    if empty and len(empty) < len(listed.classes.labels):
+        say(
+            f"[yellow]no sample of {escape(', '.join(empty))}[/], which stay declared: a class without samples counts "
+            f"as 0 in macro F1{'; ' + remedy if remedy else ''}"
+        )
+    _tell_counts(listed, as_json, **more)
+
+
+def tell_left_out(left_out: Mapping[str, int], of: str = "") -> None:
+    """Say what a manifest does not hold, and why."""
+    for reason, count in left_out.items():
+        say(f"left out{f' of {escape(of)}' if of else ''}: {count:,} × {escape(reason)}")
+
+
+def repeats_of(listed: Manifest) -> tuple[list[list[int]], dict[str, str]]:
+    """Positions of the samples of each picture that occurs more than once, and why pictures cannot be read."""
+    from cer_fusion.featstore.pictures import pictures
+
+    with _counting("hashing", len(listed)) as count:
+        digests, failed = pictures.digests(listed, progress=count)
+    return pictures.repeats(listed, digests), failed
+
+
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Refuse a manifest that cannot be written as asked: its CSV, and the JSON file beside it."""
+    check_outputs({"--output": [output, output.with_suffix(".json")]}, overwrite=overwrite)
+
+
+def _named(files: Sequence[Path]) -> dict[str, Manifest]:
+    """Read manifests under the names of their files, which must differ."""
+    from cer_fusion.featstore import Manifest
+
+    names = [path.stem.replace(".", "_") for path in files]
+    if len(files) < 2 or len(set(names)) != len(names):
+        raise typer.BadParameter(
+            f"expected two manifests or more, with different file names, however: {', '.join(map(str, files))}",
+            param_hint="FILE",
+        )
+    return {name: Manifest.read(path) for name, path in zip(names, files, strict=True)}
+
+
+def _tell_counts(listed: Manifest, as_json: bool, **more: Any) -> None:
+    """Print samples per class and split."""
+    counts = {split: listed.select(split).counts() for split in listed.splits}
+    if as_json:
+        out_json({"classes": listed.classes.name, "samples": len(listed), "counts": counts, **more})
+        return
+    columns = ["class", *(split or "(no split)" for split in counts)]
+    rows = [[label, *(counts[split][label] for split in counts)] for label in listed.classes.labels]
+    unlabelled = {split: sum(not s.label for s in listed.select(split).samples) for split in counts}
+    if any(unlabelled.values()):
+        rows.append(["(no label)", *unlabelled.values()])
+    rows.append(["all", *(len(listed.select(split)) for split in counts)])
+    out_table(columns, rows)
+
+
+@contextlib.contextmanager
+def _counting(stage: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar that is told how many more are done."""
+    with progress_bar() as step:
+        done = 0
+
+        def count(n: int) -> None:
+            nonlocal done
+            done += n
+            step(stage, done, total)
+
+        yield count
+
+
+def _shares(text: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for part in opt.split_list(text):
+        name, _, share = part.partition("=")
+        try:
+            if name.strip() in found:
+                raise ValueError
+            found[name.strip()] = float(share)
+        except ValueError:
+            raise typer.BadParameter(
+                f"expected such as train=0.8,test=0.2, however: {text!r}", param_hint="--shares"
+            ) from None
+    return found
+
+
+def _tell(report: ManifestReport) -> None:
+    for what, found in (("sizes", report.sizes), ("modes", report.modes)):
+        if found:
+            shown = ", ".join(f"{value} ({count:,})" for value, count in list(found.items())[:6])
+            out(f"{what}: {shown}{f', … ({len(found):,} in all)' if len(found) > 6 else ''}")
+    for note in report.notes():
+        say(f"note: {escape(note)}")
+    faults = list(report.faults())
+    for fault in faults:
+        out(f"fault: {fault}")
+    if not faults:
+        out(f"{report.manifest.where}: no faults in {len(report.manifest):,} samples")
+
+
+def _look(data: bytes) -> Look:
+    from cer_fusion.backbones.picture import picture_header
+    from cer_fusion.featstore.manifests.checking import Look
+
+    return Look(*picture_header(data))
+
+
+def _decode(data: bytes) -> Look:
+    from cer_fusion.backbones.picture import open_picture
+
+    open_picture(data)
+    return _look(data)
 
 
 app.command("unity")(unity)

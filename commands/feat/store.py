@@ -14,7 +14,7 @@ from cer_fusion.commands.console import FAILED, escape, out, out_json, out_table
 
 if TYPE_CHECKING:
     from cer_fusion.featstore import Feature, FeatureSpec, Manifest, Store
-    from cer_fusion.featstore.rows.spec import Change
+    from cer_fusion.featstore.rows.feature import Change
 
 
 def ls(store: opt.StorePath = opt.DEFAULT_STORE, as_json: opt.Json = False) -> None:
@@ -92,7 +92,7 @@ def diff(
 
     Example: cer-feat diff manet@3f9c manet@a01b --store features
     """
-    from cer_fusion.featstore.rows.spec import changes, differences
+    from cer_fusion.featstore.rows.feature import changes, differences
 
     inside = [text for text in (a, b) if _file_of(text) is None]
     opt.only(ctx, stored=inside, unnamed=any("/" not in text for text in inside))

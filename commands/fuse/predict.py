@@ -370,7 +370,7 @@ def _check_fingerprint(name: str, spec: FeatureSpec, backbone: Backbone) -> None
     from dataclasses import replace
 
     from cer_fusion.featstore import FeatstoreError
-    from cer_fusion.featstore.rows.spec import differences
+    from cer_fusion.featstore.rows.feature import differences
 
     made = replace(spec, identity=backbone.spec(), blocks=dict(backbone.blocks))
     if made.fingerprint != spec.fingerprint:

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 from cer_fusion.featstore.errors import FeatstoreError
-from cer_fusion.featstore.exchange.foreign_parquet import pyarrow
+from cer_fusion.featstore.exchange.foreign_formats import pyarrow
 from cer_fusion.featstore.manifests.manifest import COLUMNS
 from cer_fusion.featstore.rows.view import BlockRows, View
 

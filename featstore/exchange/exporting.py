@@ -18,7 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from cer_fusion.featstore.errors import CommitError, FeatstoreError, FormatError, OutputExistsError, nearest
+from cer_fusion.featstore.errors import (
+    CommitError,
+    FeatstoreError,
+    FormatError,
+    NewerFormatError,
+    OutputExistsError,
+    nearest,
+)
 from cer_fusion.featstore.exchange.export_forms import (
     Exported,
     Joined,
@@ -28,8 +35,9 @@ from cer_fusion.featstore.exchange.export_forms import (
     write_parquet,
     write_projector,
 )
-from cer_fusion.featstore.rows import document, files
+from cer_fusion.featstore.rows import files
 from cer_fusion.featstore.rows.view import View
+from cer_fusion.kit.documents import canonical, check_version
 
 FORMAT, FORMAT_VERSION = "cer-export", 1
 _BLOCK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]*")
@@ -125,7 +133,7 @@ def export(
             else:
                 write_csv(exported, file)
         if form == "csv":
-            document.write(beside, FORMAT, FORMAT_VERSION, note, overwrite=overwrite)
+            files.write_document(beside, FORMAT, FORMAT_VERSION, note, overwrite=overwrite)
     return ExportReport(
         path=to,
         form=form,
@@ -197,7 +205,7 @@ def _quiet(stage: str, done: int, total: int) -> None:
 def note_text(body: Mapping[str, Any], *, indent: int | None = None) -> str:
     """The note as JSON with its own digest."""
     note = {"format": FORMAT, "format_version": FORMAT_VERSION, **body}
-    note["digest"] = hashlib.sha256(document.canonical(note)).hexdigest()
+    note["digest"] = hashlib.sha256(canonical(note)).hexdigest()
     return json.dumps(note, indent=indent, ensure_ascii=False, allow_nan=False)
 
 
@@ -209,11 +217,13 @@ def parse_note(text: str, where: str) -> dict[str, Any]:
     FormatError
         If it is no note, was changed, names no blocks, or is of a newer version.
     """
-    note = document.parse(text.encode(), where)
+    note = files.parse_object(text.encode(), where)
     if note.get("format") != FORMAT:
         raise FormatError(f"{where} must have format {FORMAT!r}, however: format={note.get('format')!r}")
-    document.check_version(note.get("format_version"), FORMAT_VERSION, where, FORMAT)
-    if note.pop("digest", None) != hashlib.sha256(document.canonical(note)).hexdigest():
+    check_version(
+        note.get("format_version"), FORMAT_VERSION, kind=FORMAT, where=where, error=FormatError, newer=NewerFormatError
+    )
+    if note.pop("digest", None) != hashlib.sha256(canonical(note)).hexdigest():
         raise FormatError(f"{where} was changed after it was written: its note does not match its digest")
     return checked_note({key: note[key] for key in note if key not in ("format", "format_version")}, where)
 

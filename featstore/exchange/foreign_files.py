@@ -14,13 +14,21 @@ from typing import Any, Literal
 import numpy.typing as npt
 from cer_fusion.featstore.errors import FormatError, ManifestError, RowsError, listing, nearest
 from cer_fusion.featstore.exchange import exporting
-from cer_fusion.featstore.exchange.foreign_hdf5 import SIGNATURE, Hdf5File
-from cer_fusion.featstore.exchange.foreign_numpy import MAGIC, Entry, Frames, NpzFile, SampleFolder, map_npy
-from cer_fusion.featstore.exchange.foreign_parquet import MAGIC as PARQUET_MAGIC
-from cer_fusion.featstore.exchange.foreign_parquet import ParquetFile
+from cer_fusion.featstore.exchange.foreign_formats import (
+    NUMPY_MAGIC,
+    PARQUET_MAGIC,
+    SIGNATURE,
+    Entry,
+    Frames,
+    Hdf5File,
+    NpzFile,
+    ParquetFile,
+    SampleFolder,
+    map_npy,
+)
 from cer_fusion.featstore.exchange.importing import RowSource
 from cer_fusion.featstore.manifests.csv_table import decoded, lines_of
-from cer_fusion.featstore.rows import document
+from cer_fusion.featstore.rows import files
 
 Form = Literal["npy", "npz", "torch", "hdf5", "parquet", "export folder", "sample folder"]
 NAMES_FILE = "file_names.txt"
@@ -68,7 +76,7 @@ def recognise(path: Path) -> Form:
         raise FormatError(f"no such file: {path}") from None
     if head.startswith(SIGNATURE):
         return "hdf5"
-    if head.startswith(MAGIC):
+    if head.startswith(NUMPY_MAGIC):
         return "npy"
     if head.startswith(b"PK"):
         return _in_zip(path)
@@ -246,7 +254,7 @@ def _read_npy(path: Path, names: Path | None) -> ForeignRows:
     described: dict[str, Any] = {}
     paths = {"features": path if path.is_file() else folder / "features.npy"}
     if path.is_dir() and (folder / "export.json").exists():
-        body = document.read(folder / "export.json", exporting.FORMAT, exporting.FORMAT_VERSION)
+        body = files.read_document(folder / "export.json", exporting.FORMAT, exporting.FORMAT_VERSION)
         described = {"export": exporting.checked_note(body, str(folder / "export.json"))}
         blocks = [block for block, _ in described["export"]["blocks"]]
         paths = paths if len(blocks) == 1 else {block: folder / f"{block}.npy" for block in blocks}

@@ -17,8 +17,8 @@ from cer_fusion.featstore.extraction.plan import deal
 from cer_fusion.featstore.manifests.manifest import Manifest, Sample
 from cer_fusion.featstore.manifests.places import folded, plain_path, starts
 from cer_fusion.featstore.pictures import pictures
+from cer_fusion.featstore.rows.feature import Dtype, FeatureSpec
 from cer_fusion.featstore.rows.shard import Rows
-from cer_fusion.featstore.rows.spec import Dtype, FeatureSpec
 from cer_fusion.featstore.store import Store
 
 PIECE_BYTES = 32 * 1024 * 1024

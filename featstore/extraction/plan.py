@@ -11,8 +11,7 @@ from cer_fusion.featstore.extraction.embedding import Embedder
 from cer_fusion.featstore.manifests.manifest import Manifest
 from cer_fusion.featstore.pictures import pictures
 from cer_fusion.featstore.rows import files
-from cer_fusion.featstore.rows.feature import Feature, RowIndex
-from cer_fusion.featstore.rows.spec import Dtype, FeatureSpec, name_for
+from cer_fusion.featstore.rows.feature import Dtype, Feature, FeatureSpec, RowIndex, name_for
 from cer_fusion.featstore.store import Store
 
 Progress = Callable[[str, int, int], None]

@@ -23,7 +23,7 @@ from cer_fusion.featstore.extraction.writing import Committer, FeatureWriter, Sh
 from cer_fusion.featstore.manifests.manifest import Manifest
 from cer_fusion.featstore.pictures import pictures
 from cer_fusion.featstore.rows import files
-from cer_fusion.featstore.rows.spec import Dtype
+from cer_fusion.featstore.rows.feature import Dtype
 from cer_fusion.featstore.store import Store
 
 FEW_ERRORS = 10

@@ -20,7 +20,7 @@ from cer_fusion.featstore.manifests.manifest import COLUMNS, Manifest, Sample
 from cer_fusion.featstore.manifests.sidecar import joined_origin
 from cer_fusion.featstore.manifests.splitting import keep_first
 from cer_fusion.featstore.pictures import pictures
-from cer_fusion.featstore.rows import document
+from cer_fusion.featstore.rows import files
 
 Renaming = Mapping[str, str | None]
 """Label to label; None leaves its samples out."""
@@ -74,7 +74,7 @@ def read_renaming(path: Path, source: ClassSet) -> Renaming:
         If it is no such object, names a label that `source` does not have, or says nothing about one that it has.
     """
     try:
-        table = document.parse(path.read_bytes().removeprefix(codecs.BOM_UTF8), str(path))
+        table = files.parse_object(path.read_bytes().removeprefix(codecs.BOM_UTF8), str(path))
     except FileNotFoundError:
         raise ManifestError(f"no such file: {path}\n  expected a JSON object such as {_example(source)}") from None
     for label, other in table.items():

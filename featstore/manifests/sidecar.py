@@ -17,7 +17,7 @@ from typing import Any
 from cer_fusion.featstore.errors import FormatError, ManifestError, NewerFormatError
 from cer_fusion.featstore.manifests.class_sets import ClassSet, found_classes
 from cer_fusion.featstore.manifests.csv_table import table_bytes
-from cer_fusion.featstore.rows import document, files
+from cer_fusion.featstore.rows import files
 from cer_fusion.kit.documents import read_sealed
 
 log = logging.getLogger(__name__)
@@ -165,13 +165,13 @@ def write_with_sidecar(path: Path, data: bytes, sidecar: Sidecar, *, sealed: boo
     if not sealed:
         _read(path)  # never overwrite somebody else's file
         write_with_sidecar(path, data, sidecar, sealed=True)
-        document.write(_beside(path), FORMAT, FORMAT_VERSION, sidecar.to_json())
+        files.write_document(_beside(path), FORMAT, FORMAT_VERSION, sidecar.to_json())
         return
     new = replace(sidecar, csv_sha256=hashlib.sha256(data).hexdigest())
     if _present(path) == new:  # nothing to do, which works in a read-only store too
         return
     for _ in range(_ATTEMPTS):  # again if another writer's JSON file came between our two
-        document.write(_beside(path), FORMAT, FORMAT_VERSION, replace(new, previous=_present(path)).to_json())
+        files.write_document(_beside(path), FORMAT, FORMAT_VERSION, replace(new, previous=_present(path)).to_json())
         files.replace(path, data)
         written = _read(path)
         if written is not None and written.of(data) is not None:
@@ -196,14 +196,14 @@ def write_new_with_sidecar(path: Path, data: bytes, sidecar: Sidecar) -> None:
     if os.path.lexists(path):
         raise files.taken(path)
     bound = replace(sidecar, csv_sha256=hashlib.sha256(data).hexdigest())
-    document.write(beside, FORMAT, FORMAT_VERSION, bound.to_json(), overwrite=False)
+    files.write_document(beside, FORMAT, FORMAT_VERSION, bound.to_json(), overwrite=False)
     try:
         files.write_output(path, data, overwrite=False)
     except BaseException:
         if not (path.is_file() and path.read_bytes() == data):  # else it came after the CSV had got its name
             files.remove(beside)
         raise
-    document.write(beside, FORMAT, FORMAT_VERSION, sidecar.to_json())
+    files.write_document(beside, FORMAT, FORMAT_VERSION, sidecar.to_json())
 
 
 def _present(path: Path) -> Sidecar | None:
@@ -228,7 +228,7 @@ def _read(path: Path) -> Sidecar | None:
     beside = _beside(path)
     if not beside.exists():
         return None
-    body = document.read(beside, FORMAT, FORMAT_VERSION)
+    body = files.read_document(beside, FORMAT, FORMAT_VERSION)
     try:
         return Sidecar.from_json(body)
     except (KeyError, TypeError, AttributeError) as error:

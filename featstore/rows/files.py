@@ -106,6 +106,14 @@ def read_document(path: Path, kind: str, version: int) -> dict[str, Any]:
     )
 
 
+def parse_object(data: bytes, where: str) -> dict[str, Any]:
+    """Parse an untrusted JSON object."""
+    value = documents.parse_json(data, where=where, error=FormatError)
+    if not isinstance(value, dict):
+        raise FormatError(f"{where} must hold a JSON object, however: {type(value).__name__}")
+    return value
+
+
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Let one process at a time do this in a folder, where the file system has such locks; a killed one holds none.

@@ -16,9 +16,8 @@ from cer_fusion.featstore.errors import FeatstoreError
 from cer_fusion.featstore.extraction.plan import deal
 from cer_fusion.featstore.extraction.writing import StoredRows
 from cer_fusion.featstore.manifests.manifest import Manifest
-from cer_fusion.featstore.rows.feature import Feature, RowIndex
+from cer_fusion.featstore.rows.feature import Feature, FeatureSpec, RowIndex
 from cer_fusion.featstore.rows.shard import PAGE, Rows, read_rows, read_strings
-from cer_fusion.featstore.rows.spec import FeatureSpec
 from cer_fusion.featstore.upkeep.garbage import owners
 
 

@@ -12,9 +12,8 @@ import numpy as np
 from cer_fusion.featstore.errors import DamagedShardError, FeatstoreError, FormatError
 from cer_fusion.featstore.manifests.manifest import Manifest
 from cer_fusion.featstore.rows import files
-from cer_fusion.featstore.rows.feature import Feature, RowIndex, is_feature_folder
+from cer_fusion.featstore.rows.feature import Feature, RowIndex, is_feature_folder, valid_name
 from cer_fusion.featstore.rows.shard import ShardHeader, damaged, is_as_named, parse_name, read_header, read_strings
-from cer_fusion.featstore.rows.spec import valid_name
 from cer_fusion.featstore.store import Store
 
 GRACE_S = 3600.0

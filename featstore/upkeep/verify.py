@@ -14,9 +14,8 @@ from cer_fusion.featstore.extraction.plan import Counted
 from cer_fusion.featstore.manifests.manifest import Manifest
 from cer_fusion.featstore.pictures import pictures
 from cer_fusion.featstore.rows import files
-from cer_fusion.featstore.rows.feature import Feature, is_feature_folder, shard_paths
+from cer_fusion.featstore.rows.feature import Feature, FeatureSpec, is_feature_folder, shard_paths
 from cer_fusion.featstore.rows.shard import damaged, is_as_named, parse_name, read_header, read_segment
-from cer_fusion.featstore.rows.spec import FeatureSpec
 from cer_fusion.featstore.store import Store, lacks_manifest, without_manifest_text
 from cer_fusion.kit.documents import parse_json
 from cer_fusion.kit.files import read_plain_file

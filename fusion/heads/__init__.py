@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cer_fusion.fusion.heads.base import Head
-    from cer_fusion.fusion.heads.mlp_config import MLPConfig
+    from cer_fusion.fusion.heads.mlp import MLPConfig
 
 __all__ = [
     "USUAL",

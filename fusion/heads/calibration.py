@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from cer_fusion.fusion.data.blocks import FloatArray
 from cer_fusion.fusion.heads.base import Codes, Head, Proba, softmax
-from cer_fusion.fusion.heads.mixing import SMALLEST
+from cer_fusion.fusion.heads.weights import SMALLEST
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 

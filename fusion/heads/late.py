@@ -13,9 +13,8 @@ from cer_fusion.fusion.errors import HeadConfigError, HeadDataError
 from cer_fusion.fusion.heads import make_head, todays
 from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba, expect_shape, softmax
 from cer_fusion.fusion.heads.calibration import WIDEST, fitted_temperature, out_of_fold, tempered
-from cer_fusion.fusion.heads.mixing import MIXES, SMALLEST, Mix, mixed
 from cer_fusion.fusion.heads.settings import check_folds, factors, positive
-from cer_fusion.fusion.heads.weights import check_objective, learned_weights
+from cer_fusion.fusion.heads.weights import MIXES, SMALLEST, Mix, check_objective, learned_weights, mixed
 from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
@@ -136,7 +135,7 @@ class LateHead(HeadOfMembers):
     weights : dict of block name to weight, "learned" or None
         Every block named, none negative; only proportions matter. None weighs all alike. `learned` calibrates the
         members and chooses the weights that do best on the rows of the same folds
-        (`cer_fusion.fusion.heads.mixing`); a single block has nothing to learn.
+        (`cer_fusion.fusion.heads.weights`); a single block has nothing to learn.
     mix : {"arithmetic", "geometric", "harmonic", "rank"}
         Weighted mean of probabilities, of log probabilities (a product of experts), of reciprocals, or of ranks
         (Borda's count, for members whose order of classes is better than their probabilities).

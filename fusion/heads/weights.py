@@ -1,4 +1,4 @@
-"""Weights that do best on rows not learned from: of members' decisions, of pooled answers, of blocks' votes."""
+"""Mixes of decisions under many weights in one contraction, and the weights that do best on rows not learned from."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
 from cer_fusion.fusion.data.blocks import simplex
-from cer_fusion.fusion.errors import HeadConfigError
+from cer_fusion.fusion.errors import HeadConfigError, SweepError
 from cer_fusion.fusion.heads.base import Codes, softmax
 from cer_fusion.fusion.heads.calibration import log_loss
-from cer_fusion.fusion.heads.mixing import Mix, counted, decisions, mixed, probabilities, terms, totals
 from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
 from scipy.optimize import minimize
@@ -118,3 +117,164 @@ def likeliest_factors(
 
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(start))
     return np.asarray(found.x, np.float64)
+
+
+FloatArray: TypeAlias = NDArray[np.float64]
+IntArray: TypeAlias = NDArray[np.int64]
+Decisions: TypeAlias = NDArray[np.int16]
+Mix: TypeAlias = Literal["arithmetic", "geometric", "harmonic", "rank"]
+
+MIXES: Final[tuple[str, ...]] = get_args(Mix)
+
+SMALLEST: Final = 1e-12
+"""The least probability that is believed before a logarithm or a reciprocal, so that no member can veto alone."""
+
+TIE_BREAK: Final = 1e-6
+"""What a probability counts beside a rank."""
+
+
+def mixed(proba: FloatArray, weights: FloatArray, mix: str) -> FloatArray:
+    """Mix members' probabilities (m, n, k) with weights (m,) of unit sum into (n, k)."""
+    return probabilities(np.tensordot(weights, terms(proba, mix), axes=1), mix)
+
+
+def terms(proba: FloatArray, mix: str) -> FloatArray:
+    """Return what `mix` takes the weighted mean of; the class of the largest mean is the class that it decides for.
+
+    Parameters
+    ----------
+    proba : float64 array of shape (..., k)
+        Class probabilities; those below `SMALLEST` count as that under a logarithm or a reciprocal.
+    mix : {"arithmetic", "geometric", "harmonic", "rank"}
+        The rules of Kittler et al. (1998, "On combining classifiers", §2) and Borda's: ``p``; ``log p``; ``-1 / p``;
+        or the share of all pairs of classes that a class wins, half a win for equals. Sums of ranks tie often, and
+        rounding must not decide: a millionth of the probability is added to them.
+
+    Returns
+    -------
+    float64 array of shape (..., k)
+    """
+    if mix == "geometric":
+        return np.asarray(np.log(np.maximum(proba, SMALLEST)))
+    if mix == "harmonic":
+        return np.asarray(-1.0 / np.maximum(proba, SMALLEST))
+    return _wins(proba) + TIE_BREAK * proba if mix == "rank" else proba
+
+
+def probabilities(means: FloatArray, mix: str) -> FloatArray:
+    """Turn weighted means of `terms` (..., k) into probabilities: undo what was done to them, and divide by the sum."""
+    if mix == "geometric":
+        means = np.exp(means - means.max(axis=-1, keepdims=True))
+    elif mix == "harmonic":
+        means = -1.0 / means
+    return np.asarray(means / means.sum(axis=-1, keepdims=True))
+
+
+def _wins(proba: FloatArray) -> FloatArray:
+    k = proba.shape[-1]
+    wins = np.empty(proba.shape)
+    for c in range(k):
+        mine = proba[..., c, None]
+        # A class ties with itself: half a win too many.
+        wins[..., c] = (mine > proba).sum(axis=-1) + 0.5 * (mine == proba).sum(axis=-1) - 0.5
+    return np.asarray(wins / (k * (k - 1) / 2))
+
+
+_CHUNK = 200_000  # mixed probabilities held at once: 1.6 MB, within the caches
+_CLEARLY = 1e-12  # share by which one sum must be larger than another, so that rounding cannot make them equal
+
+
+def decisions(member_proba: FloatArray, weights: FloatArray, mix: Mix = "arithmetic") -> Decisions:
+    """Return the class each weight vector decides for.
+
+    Parameters
+    ----------
+    member_proba : float64 array of shape (m, n, k)
+        Each member's class probabilities.
+    weights : float64 array of shape (w, m)
+        Non-negative; their scale does not matter.
+    mix : {"arithmetic", "geometric", "harmonic", "rank"}
+        What is averaged (`cer_fusion.fusion.heads.weights.terms`), as in the `late` head.
+
+    Returns
+    -------
+    int16 array of shape (w, n)
+        Class positions; the first of equal ones, as ``argmax`` has it.
+    """
+    if member_proba.ndim != 3 or weights.ndim != 2 or weights.shape[1] != member_proba.shape[0]:
+        raise SweepError(
+            f"weights must have shape (w, m) for members of shape (m, n, k), however: {weights.shape} and "
+            f"{member_proba.shape}"
+        )
+    if mix not in MIXES:
+        raise SweepError(f"there is no mix {mix!r}; {nearest(mix, MIXES)}")
+    scores = terms(member_proba, mix)
+    shares = weights / weights.sum(axis=1, keepdims=True)
+    out = np.empty((len(shares), scores.shape[1]), dtype=np.int16)
+    contend = _contenders(scores)
+    numbers = contend.sum(axis=1)
+    for number in np.unique(numbers):
+        rows = np.flatnonzero(numbers == number)
+        classes = np.nonzero(contend[rows])[1].reshape(-1, number)  # (n', number), rising
+        planes = np.take_along_axis(scores[:, rows], classes[None], axis=2).transpose(0, 2, 1).reshape(len(scores), -1)
+        step = max(1, _CHUNK // planes.shape[1])
+        for start in range(0, len(shares), step):
+            mixed = shares[start : start + step] @ planes  # (w', number * n')
+            out[start : start + step, rows] = _winners(mixed.reshape(-1, number, rows.size), classes.T)
+    return out
+
+
+def _contenders(scores: FloatArray) -> NDArray[np.bool_]:
+    """Return which classes (n, k) can win a row of scores (m, n, k) under any weights at all.
+
+    A class that another one beats with every member cannot. An earlier class must be beaten clearly: equal sums, or
+    sums that rounding makes equal, fall to it.
+    """
+    k = scores.shape[2]
+    out = np.ones(scores.shape[1:], dtype=np.bool_)
+    for c in range(k):
+        mine = scores[:, :, c]
+        for d in range(k):
+            other = scores[:, :, d]
+            if d < c:
+                out[:, c] &= (mine > other).any(axis=0)
+            elif d > c:
+                out[:, c] &= (other - mine <= _CLEARLY * (np.abs(other) + np.abs(mine))).any(axis=0)
+    return out
+
+
+def _winners(planes: FloatArray, classes: IntArray) -> NDArray[np.unsignedinteger]:
+    """Return the class, of `classes` (c, n), of the first largest score of planes (w, c, n): (w, n).
+
+    By whole planes, since NumPy's argmax is slow over a short axis; a class replaces another under a mask of bits.
+    """
+    ids = classes.astype(np.uint8 if classes.max() < 256 else np.uint16)
+    best = planes[:, 0].copy()
+    won = np.broadcast_to(ids[0], best.shape).copy()
+    larger = np.empty(best.shape, dtype=np.bool_)
+    for c in range(1, len(ids)):
+        np.greater(planes[:, c], best, out=larger)
+        mask = np.negative(larger.view(np.uint8).astype(ids.dtype, copy=False))  # of 0 and 1 makes no bits and all
+        won ^= (won ^ ids[c]) & mask
+        np.maximum(best, planes[:, c], out=best)
+    return won
+
+
+def counted(y_true: IntArray, y_pred: NDArray[np.integer], k: int) -> IntArray:
+    """Return the confusion matrix of each line of predictions: (n,), (w, n) -> (w, k, k)."""
+    w, n = y_pred.shape
+    out = np.empty((w, k, k), dtype=np.int64)
+    step = max(1, _CHUNK // n)
+    for start in range(0, w, step):
+        part = y_pred[start : start + step]
+        cells = part + (np.arange(len(part)) * k * k)[:, None] + (y_true * k)[None, :]
+        out[start : start + step] = np.bincount(cells.ravel(), minlength=len(part) * k * k).reshape(-1, k, k)
+    return out
+
+
+def totals(confusions: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Return accuracy and macro F1 (an undefined F1 counts as 0) of each confusion matrix: (w, k, k) -> (w,), (w,)."""
+    right = np.diagonal(confusions, axis1=1, axis2=2)
+    whole = confusions.sum(axis=1) + confusions.sum(axis=2)
+    f1 = np.divide(2.0 * right, whole, out=np.zeros(right.shape), where=whole > 0)
+    return right.sum(axis=1) / confusions.sum(axis=(1, 2)), f1.mean(axis=1)

@@ -9,11 +9,15 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.judging.entries import Answer, Entry
+from cer_fusion.fusion.judging.comparison import Answer, Entry
 from cer_fusion.fusion.judging.metrics import Scores, scores
-from cer_fusion.fusion.judging.resampling import Bootstrap, Interval, Metric, accuracy_interval, bootstrap
-from cer_fusion.fusion.judging.significance import (
+from cer_fusion.fusion.judging.resampling import (
     POWER,
+    Bootstrap,
+    Interval,
+    Metric,
+    accuracy_interval,
+    bootstrap,
     bootstrap_p,
     enough,
     holm,

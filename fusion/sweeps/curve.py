@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from cer_fusion.fusion.data.rows import Rows
-from cer_fusion.fusion.heads.mixing import Mix, counted, decisions, totals
+from cer_fusion.fusion.heads.weights import Mix, counted, decisions, totals
 from cer_fusion.fusion.judging.resampling import LEVEL, Bootstrap, bootstrap
 from cer_fusion.fusion.sweeps.deciders import Decisions
 from cer_fusion.fusion.sweeps.result import Band, Curve

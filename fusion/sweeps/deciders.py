@@ -9,7 +9,7 @@ import numpy as np
 from cer_fusion.fusion.data.blocks import Grid
 from cer_fusion.fusion.data.rows import Rows
 from cer_fusion.fusion.errors import SweepError
-from cer_fusion.fusion.heads.mixing import decisions
+from cer_fusion.fusion.heads.weights import decisions
 from cer_fusion.fusion.keeping.answers import Classifier, aligned
 from cer_fusion.fusion.sweeps.ridge import BlockBatch, RidgeBatch
 from cer_fusion.kit.errors import nearest

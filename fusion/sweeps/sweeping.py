@@ -11,13 +11,13 @@ import numpy as np
 from cer_fusion.fusion.data.blocks import PAPER_MARK, Grid, parse_grid, parse_simplex
 from cer_fusion.fusion.data.rows import Rows, folds_of
 from cer_fusion.fusion.errors import SweepError
-from cer_fusion.fusion.heads.mixing import counted, totals
+from cer_fusion.fusion.heads.weights import counted, totals
 from cer_fusion.fusion.judging.comparison import check_same_task
 from cer_fusion.fusion.judging.resampling import LEVEL, accuracy_interval
 from cer_fusion.fusion.keeping.answers import Classifier
+from cer_fusion.fusion.sweeps.block_axes import caveat, unidentifiable
 from cer_fusion.fusion.sweeps.curve import Scoring
 from cer_fusion.fusion.sweeps.deciders import Decider, Decisions, decider_of
-from cer_fusion.fusion.sweeps.identifiability import caveat, unidentifiable
 from cer_fusion.fusion.sweeps.result import Curve, Sweep
 from cer_fusion.fusion.sweeps.ridge import RidgeBatch
 from numpy.typing import NDArray

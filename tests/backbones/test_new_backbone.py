@@ -12,7 +12,7 @@ from cer_fusion.backbones import zoo
 
 FILE = """
 from cer_fusion.backbones.recipes import Branches, Encoder, Recipe
-from cer_fusion.backbones.transform import Transform
+from cer_fusion.backbones.picture import Transform
 from torch import Tensor, nn
 
 

@@ -10,7 +10,7 @@ import pytest
 import timm
 import torch
 from cer_fusion.backbones import OptionError
-from cer_fusion.backbones.transform import Transform
+from cer_fusion.backbones.picture import Transform
 from PIL import Image
 from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform

@@ -10,7 +10,7 @@ import pytest
 from cer_fusion import backbones
 from cer_fusion.backbones import OptionError, ShapeError
 from cer_fusion.backbones.backbone import VOCABULARY, crops_of, each_view, transform_for, views_named
-from cer_fusion.backbones.transform import Transform
+from cer_fusion.backbones.picture import Transform
 from PIL import Image
 
 from tests.backbones.conftest import Encode, ramp

@@ -13,9 +13,8 @@ import torch
 from cer_fusion import backbones
 from cer_fusion.backbones import CheckpointError, WeightsError
 from cer_fusion.backbones.recipes import recipe_of
-from cer_fusion.backbones.weights.card import digest
 from cer_fusion.backbones.weights.checkpoint import open_checkpoint
-from cer_fusion.backbones.weights.fit import choose_source, put
+from cer_fusion.backbones.weights.fit import choose_source, digest, put
 from safetensors.torch import save_file
 from torch import Tensor
 

@@ -8,7 +8,15 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 from cer_fusion.challenge import Timeline, learned_transitions
-from cer_fusion.challenge.hmm import best_path, em_stay, evidence_of, expected_stays, posterior, step_counts, sticky
+from cer_fusion.challenge.smoothing import (
+    best_path,
+    em_stay,
+    evidence_of,
+    expected_stays,
+    posterior,
+    step_counts,
+    sticky,
+)
 from cer_fusion.fusion.errors import TimelineError
 from cer_fusion.fusion.keeping.answers import Predictions
 from hypothesis import given, settings
@@ -52,7 +60,7 @@ def test_videos_side_by_side_get_what_enumeration_gives_each_alone(seed, lengths
 def test_batches_do_not_change_the_answer(monkeypatch):
     evidence, moves = problem(0, (4, 9, 30, 2, 17))
     whole, paths = posterior(evidence, moves), best_path(evidence, moves)
-    monkeypatch.setattr("cer_fusion.challenge.hmm._CELLS", 1)
+    monkeypatch.setattr("cer_fusion.challenge.smoothing._CELLS", 1)
     for one, other in zip(whole, posterior(evidence, moves), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-12)
     assert all((a == b).all() for a, b in zip(paths, best_path(evidence, moves), strict=True))

@@ -39,9 +39,9 @@ def test_opening_what_is_no_store_says_how_to_make_one(tmp_path):
 
 
 def test_a_store_of_a_newer_version_is_refused_by_name(store):
-    from cer_fusion.featstore.rows import document
+    from cer_fusion.featstore.rows import files
 
-    document.write(store.path / "store.json", "cer-store", 9, {})
+    files.write_document(store.path / "store.json", "cer-store", 9, {})
     with pytest.raises(FormatError, match="cer-store version 9, made by a newer cer-fusion; this release reads"):
         Store(store.path)
 

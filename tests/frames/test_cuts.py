@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cer_fusion.frames.cuts import Changes, CutSettings, with_cuts
+from cer_fusion.frames.tracks import Changes, CutSettings, with_cuts
 
 
 def scene(seed: int, size: tuple[int, int] = (90, 160)) -> np.ndarray:

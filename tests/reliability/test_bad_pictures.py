@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cer_fusion.backbones.transform import Transform
+from cer_fusion.backbones.picture import Transform
 from cer_fusion.demofaces import draw_face, sample_style, sample_units
 from cer_fusion.demofaces.action_units import COMPOUNDS
 from cer_fusion.featstore import Manifest, Sample, Store, extract

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cer_fusion.featstore import Manifest, Store, class_set, extract
 from cer_fusion.featstore.errors import FeatstoreError, ManifestError
-from cer_fusion.featstore.rows import document
+from cer_fusion.featstore.rows import files
 
 from tests.featstore.conftest import ToyEmbedder
 from tests.reliability.samples import listed
@@ -147,7 +147,7 @@ def test_a_picture_in_two_splits_is_counted_and_can_be_named(tmp_path):
 )
 def test_a_faulty_class_list_is_refused_even_with_a_right_digest(change, place):
     entry = {"name": "custom", "labels": ["Sadly Angry", "Sadly Fearful"], "first_id": 0, **change}
-    document.write(place.with_suffix(".json"), "cer-manifest", 1, {"classes": entry, "root": "."})
+    files.write_document(place.with_suffix(".json"), "cer-manifest", 1, {"classes": entry, "root": "."})
     put(place, PLAIN)
     with pytest.raises(FeatstoreError, match=r"m\.json|class names must be distinct"):
         Manifest.read(place)

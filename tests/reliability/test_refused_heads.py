@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from cer_fusion.commands import fuse
 from cer_fusion.featstore import Store, import_rows
-from cer_fusion.featstore.rows import document
+from cer_fusion.featstore.rows import files
 from cer_fusion.fusion import HeadMismatchError, installed_heads, load_head, save_head
 from typer.testing import CliRunner, Result
 
@@ -122,9 +122,9 @@ def other_weights(root: Path) -> None:
 def other_classes(root: Path) -> None:
     """The class list of the dataset stands in another order."""
     path = root / "features" / "d" / "manifest.json"
-    body = document.read(path, "cer-manifest", 1)
+    body = files.read_document(path, "cer-manifest", 1)
     body["classes"]["labels"] = body["classes"]["labels"][::-1]
-    document.write(path, "cer-manifest", 1, body)
+    files.write_document(path, "cer-manifest", 1, body)
 
 
 def no_feature(root: Path) -> None:

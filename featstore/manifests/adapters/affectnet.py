@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from cer_fusion.featstore.errors import FormatError, ManifestError
-from cer_fusion.featstore.exchange.foreign_numpy import read_npy_header
+from cer_fusion.featstore.exchange.foreign_formats import read_npy_header
 from cer_fusion.featstore.manifests.adapters.base import Adapted, Gathering, adapter, tail
 from cer_fusion.featstore.manifests.adapters.tree import PICTURE_SUFFIXES, Tree
 from cer_fusion.featstore.manifests.class_sets import class_set

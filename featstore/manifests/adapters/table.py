@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cer_fusion.featstore.errors import FormatError, ManifestError, nearest
-from cer_fusion.featstore.exchange.foreign_parquet import pyarrow
+from cer_fusion.featstore.exchange.foreign_formats import pyarrow
 from cer_fusion.featstore.manifests.adapters.base import Adapted, adapter, need_samples
 from cer_fusion.featstore.manifests.class_sets import ClassSet, declared_classes, found_classes
 from cer_fusion.featstore.manifests.csv_table import (

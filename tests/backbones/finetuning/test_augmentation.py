@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from cer_fusion.backbones import Recipe
-from cer_fusion.backbones.finetuning.augmentation import DRAWS, augment
+from cer_fusion.backbones.finetuning.examples import DRAWS, augment
 
 STILL = Recipe.paper().changed({"flip": False})
 

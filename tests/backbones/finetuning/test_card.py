@@ -5,7 +5,7 @@ import json
 import pytest
 import safetensors.torch
 from cer_fusion.backbones import CardError, CheckpointError, create, inspect_checkpoint, load_state, read_card
-from cer_fusion.backbones.weights.card import card_beside
+from cer_fusion.backbones.weights.fit import card_beside
 
 
 def test_the_card_says_what_was_trained_from_what_and_how_well(tune):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from cer_fusion.backbones.finetuning.augmentation import batches, draws, epoch_order, step_seed
+from cer_fusion.backbones.finetuning.examples import batches, draws, epoch_order, step_seed
 from hypothesis import given, strategies
 
 Y = np.array([0] * 20 + [1] * 3 + [2] * 7)

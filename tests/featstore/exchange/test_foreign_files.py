@@ -218,7 +218,7 @@ def test_files_that_are_cut_short_or_claim_more_than_they_hold_are_refused(here,
     with pytest.raises(FormatError, match="cut short: an array of shape"):
         read_array(Path("f.npy"))
     np.savez_compressed("f.npz", rows=np.zeros((1000, 100)), names=np.array(["x"] * 1000))
-    monkeypatch.setattr("cer_fusion.featstore.exchange.foreign_numpy.MAX_INFLATED_BYTES", 100_000)
+    monkeypatch.setattr("cer_fusion.featstore.exchange.foreign_formats.MAX_INFLATED_BYTES", 100_000)
     with pytest.raises(FormatError, match=r"'rows' in f.npz would take 800,128 bytes(.|\n)*numpy.savez instead"):
         read_foreign(Path("f.npz"))
 

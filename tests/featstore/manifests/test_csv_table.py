@@ -208,8 +208,8 @@ def test_a_file_name_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_document_that_names_such_a_file_is_read_back(tmp_path: Path) -> None:
-    from cer_fusion.featstore.rows import document
+    from cer_fusion.featstore.rows import files
 
     body = {"source": os.fsdecode(b"caf\xe9.npy")}
-    document.write(tmp_path / "d.json", "kind", 1, body)
-    assert document.read(tmp_path / "d.json", "kind", 1) == body
+    files.write_document(tmp_path / "d.json", "kind", 1, body)
+    assert files.read_document(tmp_path / "d.json", "kind", 1) == body

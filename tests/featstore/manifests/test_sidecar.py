@@ -9,7 +9,7 @@ from cer_fusion.featstore.errors import CommitError, FormatError, ManifestError,
 from cer_fusion.featstore.manifests.adapters import build
 from cer_fusion.featstore.manifests.class_sets import found_classes
 from cer_fusion.featstore.manifests.sidecar import FRAMES_FORMAT, frames_origin
-from cer_fusion.featstore.rows import document, files
+from cer_fusion.featstore.rows import files
 
 from tests.reliability.power import Killed, RecordingOs, instead_of_os
 
@@ -290,7 +290,7 @@ def index(folder, video, size_px=224):
         "versions": {"av": "1"},
         "counts": {},
     }
-    document.write(folder / f"{video}.frames.json", FRAMES_FORMAT, 1, body)
+    files.write_document(folder / f"{video}.frames.json", FRAMES_FORMAT, 1, body)
     (folder / video).mkdir()
     (folder / video / "00001.jpg").write_bytes(b"x")
 

@@ -8,8 +8,7 @@ from cer_fusion.fusion import HeadConfigError, concat, load_head, make_head, sav
 from cer_fusion.fusion.data.blocks import simplex
 from cer_fusion.fusion.heads.base import softmax
 from cer_fusion.fusion.heads.calibration import log_loss
-from cer_fusion.fusion.heads.mixing import MIXES, mixed, terms
-from cer_fusion.fusion.heads.weights import learned_weights
+from cer_fusion.fusion.heads.weights import MIXES, learned_weights, mixed, terms
 
 
 def test_members_probabilities_have_one_plane_a_block(faces):

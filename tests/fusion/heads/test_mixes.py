@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cer_fusion.fusion.heads.mixing import MIXES, mixed, terms
+from cer_fusion.fusion.heads.weights import MIXES, mixed, terms
 
 
 def test_the_harmonic_mix_is_the_weighted_harmonic_mean():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cer_fusion.fusion.errors import SweepError
-from cer_fusion.fusion.heads.mixing import MIXES, SMALLEST, counted, decisions, mixed, totals
+from cer_fusion.fusion.heads.weights import MIXES, SMALLEST, counted, decisions, mixed, totals
 from cer_fusion.fusion.judging.metrics import scores
 from cer_fusion.fusion.judging.resampling import bootstrap
 from cer_fusion.fusion.sweeps.curve import choose, curve, decision_curve
@@ -112,7 +112,7 @@ def test_chunks_change_nothing(monkeypatch):
     y = np.arange(40) % 4
     whole = decisions(proba, weights)
     counts = counted(y, whole, 4)
-    monkeypatch.setattr("cer_fusion.fusion.heads.mixing._CHUNK", 1)
+    monkeypatch.setattr("cer_fusion.fusion.heads.weights._CHUNK", 1)
     assert (decisions(proba, weights) == whole).all()
     assert (counted(y, whole, 4) == counts).all()
 

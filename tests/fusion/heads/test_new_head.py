@@ -10,7 +10,7 @@ import pytest
 from cer_fusion.fusion import heads as table
 from cer_fusion.fusion import installed_heads, load_head, make_head, read_head_info, save_head
 from cer_fusion.fusion.heads import head_presets, head_settings, heads_in_pieces
-from cer_fusion.fusion.sweeps.identifiability import undone
+from cer_fusion.fusion.sweeps.block_axes import undone
 
 FILE = '''
 from dataclasses import dataclass

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.judging.metrics import scores
-from cer_fusion.fusion.judging.resampling import bootstrap, percentile
-from cer_fusion.fusion.judging.significance import (
+from cer_fusion.fusion.judging.resampling import (
+    bootstrap,
     bootstrap_p,
     display,
     enough,
@@ -15,6 +15,7 @@ from cer_fusion.fusion.judging.significance import (
     letters_of,
     mcnemar,
     optimism,
+    percentile,
     sign_test,
     smallest_difference,
     smallest_shift,

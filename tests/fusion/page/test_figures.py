@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cer_fusion.fusion.data.blocks import PAPER_MARK, Grid, parse_grid, parse_simplex
 from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.heads.mixing import counted, decisions
+from cer_fusion.fusion.heads.weights import counted, decisions
 from cer_fusion.fusion.judging.metrics import Scores, scores
 from cer_fusion.fusion.judging.resampling import Interval
 from cer_fusion.fusion.page.figures import draw_confusion, draw_confusions, new_figure, save_figure

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cer_fusion.fusion import make_head
-from cer_fusion.fusion.heads.mixing import decisions
 from cer_fusion.fusion.heads.scaling import BlockScaler
-from cer_fusion.fusion.sweeps.identifiability import caveat, undone, unidentifiable
+from cer_fusion.fusion.heads.weights import decisions
+from cer_fusion.fusion.sweeps.block_axes import caveat, undone, unidentifiable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator

@@ -1,26 +1,30 @@
-"""NumPy's own files from elsewhere: a `.npy` of all rows, a folder of one `.npy` a sample, an `.npz` archive.
+"""Files of rows that other tools write: NumPy's own, HDF5, and Parquet by the optional library pyarrow.
 
 What lies on the disk as it is, is mapped; headers are read by NumPy, and what they claim is held against the file.
+libhdf5 loads plugins for filters it does not know, and follows external storage and virtual datasets into other files;
+all three are refused from the file's own description, before any row is read.
 """
 
 from __future__ import annotations
 
+import importlib
 import math
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, Literal, TypeVar, cast
 
+import h5py
 import numpy as np
 import numpy.typing as npt
-from cer_fusion.featstore.errors import FormatError, RowsError, listing
+from cer_fusion.featstore.errors import FeatstoreError, FormatError, RowsError, listing
 
 Frames = Literal["mean", "max"]
 """How the frames of a sample become one row."""
-MAGIC = b"\x93NUMPY"
+NUMPY_MAGIC = b"\x93NUMPY"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +66,8 @@ def read_npy_header(file: IO[bytes], where: str) -> NpyHeader:
     ------
     FormatError
     """
-    start = file.read(len(MAGIC) + 2)
-    if not start.startswith(MAGIC):
+    start = file.read(len(NUMPY_MAGIC) + 2)
+    if not start.startswith(NUMPY_MAGIC):
         raise FormatError(f"{where} is not a plain .npy array: {_looks_like(start)}")
     readers = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
     try:
@@ -297,3 +301,232 @@ def _looks_like(start: bytes) -> str:
     if start.isascii() and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start):
         return "it is a text file; load it with numpy.loadtxt and save it with numpy.save"
     return f"it begins with {start!r}"
+
+
+T = TypeVar("T")
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_KNOWN_FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
+"""What libhdf5 and h5py bring themselves, by HDF5's filter numbers."""
+
+
+class Hdf5File:
+    """An HDF5 file, its datasets found and read when asked for.
+
+    Raises
+    ------
+    FormatError
+        If libhdf5 cannot open it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.entries: Mapping[str, Entry] = self._within(_look)
+
+    def text(self, key: str) -> list[str]:
+        """A 1-D dataset of fixed- or variable-length strings."""
+
+        def read(file: h5py.File) -> list[str]:
+            dataset = _safe(file, key, self.path)
+            try:
+                if h5py.check_string_dtype(dataset.dtype) is None:  # NumPy's S, written as plain bytes
+                    return [text.decode() for text in dataset[:].tolist()]
+                return [str(text) for text in dataset.asstr()[:].tolist()]
+            except UnicodeDecodeError:
+                raise FormatError(f"{key!r} in {self.path} is not UTF-8 text") from None
+
+        return self._within(read)
+
+    def array(self, key: str) -> Hdf5Rows | npt.NDArray[Any]:
+        """A numeric dataset: mapped if its rows lie in one piece, else read through libhdf5 when asked for."""
+
+        def place(file: h5py.File) -> Hdf5Rows | npt.NDArray[Any]:
+            dataset = _safe(file, key, self.path)
+            plain = dataset.chunks is None and dataset.dtype.kind == "f" and dataset.dtype.itemsize in (2, 4, 8)
+            start = dataset.id.get_offset() if plain else None
+            if start is None:
+                return Hdf5Rows(self.path, key, dataset.shape, dataset.dtype)
+            if start + dataset.nbytes > self.path.stat().st_size:
+                raise FormatError(f"{self.path} is cut short: it ends inside its dataset {key!r}")
+            return np.memmap(self.path, dtype=dataset.dtype, mode="r", offset=start, shape=dataset.shape)
+
+        return self._within(place)
+
+    def _within(self, read: Callable[[h5py.File], T]) -> T:
+        try:
+            with h5py.File(self.path, "r", locking=False) as file:
+                return read(file)
+        except FormatError:
+            raise
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # what h5py makes of damaged files
+            raise FormatError(f"{self.path} cannot be read as HDF5: {error}") from None
+
+
+class Hdf5Rows:
+    """A chunked or compressed dataset, read like an array."""
+
+    def __init__(self, path: Path, key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.path = path
+        self.key = key
+        self.shape = shape
+        self.dtype = dtype
+
+    def __getitem__(self, key: slice | Sequence[int]) -> npt.NDArray[Any]:
+        try:
+            with h5py.File(self.path, "r", locking=False) as file:
+                dataset = _safe(file, self.key, self.path)
+                if isinstance(key, slice):
+                    found: npt.NDArray[Any] = dataset[key]
+                    return found
+                chosen, back = np.unique(np.asarray(key, dtype=np.int64), return_inverse=True)
+                if len(chosen) and chosen[-1] - chosen[0] < 4 * len(chosen):  # libhdf5 is slow at single rows
+                    found = dataset[chosen[0] : chosen[-1] + 1][chosen - chosen[0]]
+                else:
+                    found = dataset[chosen]
+                return found[back]
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
+            if isinstance(error, FormatError):
+                raise
+            raise FormatError(f"{self.key!r} in {self.path} cannot be read: {error}") from None
+
+
+def _look(file: h5py.File) -> dict[str, Entry]:
+    entries: dict[str, Entry] = {}
+
+    def visit(name: str, found: object) -> None:  # links to other files are not followed by visititems
+        if isinstance(found, h5py.Dataset) and found.shape is not None:
+            text = h5py.check_string_dtype(found.dtype) is not None or found.dtype.kind == "S"
+            entries[name] = Entry(shape=found.shape, kind="t" if text else found.dtype.kind, dtype=str(found.dtype))
+
+    file.visititems(visit)
+    return entries
+
+
+def _safe(file: h5py.File, key: str, path: Path) -> Any:
+    """The dataset, if reading it touches this file only and runs no plugin."""
+    parent = file
+    for part in key.strip("/").split("/"):
+        link = parent.get(part, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            raise FormatError(f"{key!r} in {path} is a link to elsewhere, which is not followed; copy the dataset in")
+        parent = parent[part]
+    settings = parent.id.get_create_plist()
+    if settings.get_external_count():
+        raise FormatError(f"{key!r} in {path} keeps its rows in another file, which is not opened; copy them in")
+    if parent.is_virtual:
+        raise FormatError(f"{key!r} in {path} is a virtual dataset over other files, which are not opened; copy it")
+    for number in range(settings.get_nfilters()):
+        code = settings.get_filter(number)[0]
+        if code not in _KNOWN_FILTERS:
+            raise FormatError(
+                f"{key!r} in {path} is compressed with HDF5 filter {code}, which would load a plugin; "
+                f"save it again with gzip or without compression (h5repack -f NONE)"
+            )
+    return parent
+
+
+PARQUET_MAGIC = b"PAR1"
+
+
+def pyarrow() -> tuple[Any, Any]:
+    """`pyarrow` and `pyarrow.parquet`.
+
+    Raises
+    ------
+    FeatstoreError
+        If it is not installed.
+    """
+    try:
+        return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise FeatstoreError(
+            f"Parquet files need the library pyarrow, which cannot be imported: {error}\n"
+            f"  install it with: pip install 'cer-fusion[parquet]'"
+        ) from None
+
+
+class ParquetFile:
+    """A Parquet file whose columns are read when asked for.
+
+    Raises
+    ------
+    FormatError
+        If it is damaged.
+    FeatstoreError
+        Without pyarrow.
+    """
+
+    def __init__(self, path: Path) -> None:
+        arrow, parquet = pyarrow()
+        self.path = path
+        try:
+            self._file = parquet.ParquetFile(path)
+            metadata = self._file.schema_arrow.metadata or {}
+        except (OSError, arrow.ArrowException) as error:
+            raise FormatError(f"{path} cannot be read as Parquet: {error}") from None
+        self.metadata = {key.decode(errors="replace"): text.decode(errors="replace") for key, text in metadata.items()}
+        """Texts that were written beside the columns."""
+
+    def names(self) -> list[str]:
+        """The sample ids."""
+        return [str(text) for text in self._read(list(range(self._file.num_row_groups)), "sample_id").to_pylist()]
+
+    def rows(self, column: str) -> ParquetRows:
+        """The rows of one block.
+
+        Raises
+        ------
+        FormatError
+            If there is no such column of equally long lists of floats.
+        """
+        arrow, _ = pyarrow()
+        at = self._file.schema_arrow.get_field_index(column)
+        kind = self._file.schema_arrow.field(at).type if at >= 0 else None
+        if kind is None or not arrow.types.is_fixed_size_list(kind) or kind.value_type != arrow.float32():
+            raise FormatError(f"{self.path} has no column {column!r} of float32 lists, though its note names one")
+        return ParquetRows(self, column, kind.list_size)
+
+    def starts(self) -> npt.NDArray[np.int64]:
+        """First row of each row group, and the number of rows at the end."""
+        metadata = self._file.metadata
+        counts = [metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
+        return np.cumsum([0, *counts], dtype=np.int64)
+
+    def group(self, number: int, column: str, width: int) -> npt.NDArray[np.float32]:
+        """The rows of one row group, (rows of the group, width)."""
+        found = self._read([number], column)
+        if found.null_count:
+            raise FormatError(f"{self.path} has empty cells in its column {column!r}")
+        flat: npt.NDArray[np.float32] = found.flatten().to_numpy(zero_copy_only=False)
+        return flat.reshape(-1, width)
+
+    def _read(self, groups: list[int], column: str) -> Any:
+        arrow, _ = pyarrow()
+        try:
+            chunks = self._file.read_row_groups(groups, columns=[column]).column(column).chunks
+        except (OSError, KeyError, arrow.ArrowException) as error:
+            raise FormatError(f"{self.path} cannot be read: column {column!r}: {error}") from None
+        return arrow.concat_arrays(chunks)
+
+
+class ParquetRows:
+    """One block, read like an array; the row group read last stays in memory."""
+
+    dtype: np.dtype[Any] = np.dtype(np.float32)
+
+    def __init__(self, file: ParquetFile, column: str, width: int) -> None:
+        self._file = file
+        self._column = column
+        self._starts = file.starts()
+        self._last: tuple[int, npt.NDArray[np.float32]] | None = None
+        self.shape = (int(self._starts[-1]), width)
+
+    def __getitem__(self, key: slice | Sequence[int]) -> npt.NDArray[Any]:
+        chosen = np.arange(self.shape[0])[key]
+        out = np.empty((len(chosen), self.shape[1]), dtype=np.float32)
+        groups = np.searchsorted(self._starts, chosen, side="right") - 1
+        for number in np.unique(groups).tolist():
+            if self._last is None or self._last[0] != number:
+                self._last = (number, self._file.group(number, self._column, self.shape[1]))
+            at = np.flatnonzero(groups == number)
+            out[at] = self._last[1][chosen[at] - self._starts[number]]
+        return out
