@@ -87,7 +87,7 @@ HOME = {
     "Examples": "finetuning.examples",
     "FinetuneReport": "finetuning.finetune",
     "Recipe": "finetuning.recipe",
-    "Transform": "transform",
+    "Transform": "picture",
     "catalogue": "recipes",
     "create": "making",
     "finetune": "finetuning.finetune",
@@ -95,7 +95,7 @@ HOME = {
     "load_state": "weights.checkpoint",
     "names": "recipes",
     "options_of": "recipes",
-    "read_card": "weights.card",
+    "read_card": "weights.fit",
     "read_soft_labels": "finetuning.examples",
 }
 """Where each public name lives; errors live in `cer_fusion.backbones.errors`."""

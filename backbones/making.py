@@ -1,18 +1,23 @@
-"""Making a backbone by its name, or again from what its rows' identity says."""
+"""Making a backbone by its name, with the weights that were asked for, or again from what its rows' identity says."""
 
 from __future__ import annotations
 
 import inspect
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cer_fusion.backbones.backbone import Backbone
-from cer_fusion.backbones.errors import OptionError, WeightsError
+from cer_fusion.backbones.errors import CheckpointError, OptionError, WeightsError, listed
 from cer_fusion.backbones.recipes import Encoder, check_options, options_of, recipe_of
-from cer_fusion.backbones.weights.fit import choose_source, put
+from cer_fusion.backbones.weights.fit import Fault, choose_source, compare, fit, in_heads, under
+from cer_fusion.backbones.weights.inspection import looks_like
+
+if TYPE_CHECKING:
+    from cer_fusion.backbones.weights.checkpoint import Checkpoint
+    from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +81,69 @@ def create(
     return TorchBackbone(name, encoder, source, device=device, precision=precision)
 
 
+def put(encoder: Encoder, opened: Checkpoint) -> None:
+    """Load an opened file into an encoder's trunk; every name and shape must match.
+
+    Raises
+    ------
+    CheckpointError
+        With the names that are missing, left over or of another shape, and what the file looks like instead.
+    OptionError
+        If an option was left to the file (``flow="auto"``), and nothing beside the file answers it.
+    """
+    name = opened.path.name
+    try:
+        found = fit(encoder, opened.state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}\n  in file: {opened.path}") from None
+    if found.refusal is not None and len(found.faults) * 2 < len(encoder.trunk.state_dict()):
+        raise CheckpointError(f"{found.refusal}\n  in file: {opened.path}")
+    if found.left_out:
+        under_prefix = f" (took what is under {found.prefix!r})" if found.prefix else ""
+        logger.info("%s: left out %s, which no block depends on%s", name, listed(found.left_out), under_prefix)
+    if found.is_adapted:
+        logger.info("%s: adapted to %s (names, patch and position embeddings)", name, encoder.architecture)
+    expected: dict[str, Tensor] = dict(encoder.trunk.state_dict())
+    state, faults = found.state, list(found.faults)
+    if faults and set(in_heads(encoder, faults)) == set(faults):
+        state = _settle_heads(encoder, state, expected, name)
+        faults = compare(state, expected)
+    if faults:
+        raise CheckpointError(_misfit(encoder, opened, len(state), faults))
+    complete = {key: state.get(key, tensor) for key, tensor in expected.items()}
+    encoder.trunk.load_state_dict(complete, strict=True)
+    if encoder.settle is not None:
+        encoder.settle(opened)
+
+
+def _misfit(encoder: Encoder, opened: Checkpoint, count: int, faults: Sequence[Fault]) -> str:
+    """Say what is amiss, what the file looks like instead, and what to do."""
+    expected = len(encoder.trunk.state_dict())
+    return (
+        f"the weights do not fit {encoder.architecture}: {listed(map(str, faults))}\n"
+        f"  the file holds {count} tensors, expected {expected}; it looks like {looks_like(opened.state)}\n"
+        f"  see which backbone takes it: cer-feat inspect {opened.path.name}\n  in file: {opened.path}"
+    )
+
+
+def _settle_heads(
+    encoder: Encoder, state: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: str
+) -> dict[str, Tensor]:
+    """Keep new heads where the file's are of another width, if that was asked for; explain it where it was not."""
+    widths = sorted({state[key].shape[0] for key in state if under(key, encoder.heads)})
+    wanted = sorted({tensor.shape[0] for key, tensor in expected.items() if under(key, encoder.heads)})
+    found = f"{'/'.join(map(str, widths))}-way heads" if widths else "no heads"
+    if not encoder.replace_heads:
+        keep = f"  keep the file's heads with num_classes={widths[0]}, or\n" if len(widths) == 1 else ""
+        raise CheckpointError(
+            f"the file has {found}, expected {'/'.join(map(str, wanted))}: {name}\n{keep}"
+            f"  load the trunk alone and start new heads with replace_heads=True"
+        )
+    logger.warning("%s: replaced its %s by new, untrained %s-way heads", name, found, "/".join(map(str, wanted)))
+    fresh = {key: tensor for key, tensor in expected.items() if under(key, encoder.heads)}
+    return {key: tensor for key, tensor in state.items() if not under(key, encoder.heads)} | fresh
+
+
 def recreate(
     name: str,
     identity: Mapping[str, Any],
@@ -114,8 +182,8 @@ def recreate(
     given, kind = _weights(name, kind, source, weights)
     stated = {**described, **identity["transform"], **identity["options"]}
     options = {option: stated[option] for option in options_of(kind) if stated.get(option) is not None}
-    if "replace_heads" in options_of(kind) and "logits" not in identity["options"].get("extra", ()):
-        options["replace_heads"] = True  # no row depends on the heads, so a file with others is as good
+    if (again := recipe_of(kind)[0].again) is not None:
+        options |= again(identity["options"])
     seed = re.fullmatch(r"random\(seed=(\d+)\)", source)
     made = create(
         kind,

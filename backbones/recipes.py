@@ -39,6 +39,18 @@ class Branches:
     """``logits(module, x)``: pictures (b, 3, h, w) -> {branch: (b, k)}."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """How `create` takes a weights file that fits, beyond the defaults."""
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What it must be told."""
+    choices: Sequence[Mapping[str, Any]] = ({},)
+    """What the file leaves open: each is a way to use it."""
+    notes: Sequence[str] = ()
+    """What to know before choosing, a line each."""
+
+
 @dataclass(kw_only=True)
 class Encoder:
     """What a recipe builds: everything a `Backbone` needs but the device."""
@@ -109,7 +121,15 @@ class Recipe:
     """Options that change which tensors are needed; `inspect_checkpoint` tries them, and uses the first that fits."""
     tags: Callable[[str], Sequence[str]] | None = field(default=None, repr=False)
     """The pretrained tags there are for what follows the colon in the name."""
+    usage: Callable[[Mapping[str, int], Mapping[str, Any] | None, Path], Usage] | None = field(default=None, repr=False)
+    """``usage(heads, card, path)`` of a file that fits: its classifiers (layer -> classes), and the card beside it."""
+    again: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = field(default=None, repr=False)
+    """``again(options)`` of rows that are there: what more to tell ``build``, so that every file with their trunk does.
+    """
 
+
+CALLED = ("build", "tags", "usage", "again")
+"""What of a recipe is no plain value: known once its file is imported."""
 
 RESERVED = ("target", "tag", "pretrained", "device", "precision")
 """Arguments of ``build`` that `create` fills in, as far as a recipe takes them; ``target`` follows the name's colon."""
@@ -199,7 +219,7 @@ def _read(file: Path) -> _Entry:
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "RECIPE":
                 assert isinstance(node.value, ast.Call)
-                plain = (each for each in node.value.keywords if each.arg not in ("build", "tags"))
+                plain = (each for each in node.value.keywords if each.arg not in CALLED)
                 said = {str(each.arg): ast.literal_eval(each.value) for each in plain}
             elif isinstance(node, ast.FunctionDef) and node.name == "build":
                 given = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)

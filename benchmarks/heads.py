@@ -20,7 +20,7 @@ from cer_fusion.featstore.manifests.adapters import build
 from cer_fusion.featstore.manifests.adapters.ferplus import write_votes
 from cer_fusion.fusion import Rows, ZeroShot, installed_heads, make_head, scores
 from cer_fusion.fusion.data.rows import folds_of
-from cer_fusion.fusion.heads.calibration import log_loss
+from cer_fusion.fusion.heads.weights import log_loss
 from cer_fusion.fusion.keeping.answers import aligned
 
 FEATURES = {"hse": "hse_faceres_1024", "dinov2": "dinov2_vits14_768", "lite0": "efficientnet_lite0_1280"}

@@ -18,7 +18,7 @@ from cer_fusion.demofaces.dataset import (
 )
 from cer_fusion.demofaces.errors import DatasetError, DemoFacesError, StyleError, UnitError, UnknownCompoundError
 from cer_fusion.demofaces.face import draw_face
-from cer_fusion.demofaces.sitter import Style, sample_style
+from cer_fusion.demofaces.style import Style, sample_style
 
 __all__ = [
     "COMPOUNDS",

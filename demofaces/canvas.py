@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from cer_fusion.demofaces.sitter import Colour, Style
+from cer_fusion.demofaces.style import Colour, Style
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 

@@ -15,7 +15,7 @@ import numpy as np
 from cer_fusion.demofaces.action_units import COMPOUNDS, Compound, compound, prototype, sample_units
 from cer_fusion.demofaces.errors import DatasetError, StyleError
 from cer_fusion.demofaces.face import draw_face
-from cer_fusion.demofaces.sitter import sample_style
+from cer_fusion.demofaces.style import sample_style
 from PIL import Image, ImageDraw, ImageFont
 
 _log = logging.getLogger(__name__)

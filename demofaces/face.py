@@ -24,7 +24,8 @@ from cer_fusion.demofaces.head import (
     draw_hair_behind,
     draw_skin,
 )
-from cer_fusion.demofaces.sitter import Sitter, Style
+from cer_fusion.demofaces.sitter import Sitter
+from cer_fusion.demofaces.style import Style
 from PIL import Image, ImageFilter
 
 _NEUTRAL = Style()

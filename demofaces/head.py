@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from cer_fusion.demofaces.canvas import Canvas, Points, ellipse, mix, moved, smooth
-from cer_fusion.demofaces.sitter import Haircut, Sitter
+from cer_fusion.demofaces.sitter import Sitter
+from cer_fusion.demofaces.style import Haircut
 from PIL import Image
 
 

@@ -7,7 +7,7 @@ shards of a `Store`. A `View` joins several features on `sample_id`. Every read 
 from cer_fusion.featstore.errors import FeatstoreError
 from cer_fusion.featstore.exchange.exporting import ExportReport, export
 from cer_fusion.featstore.exchange.importing import ImportReport, import_rows
-from cer_fusion.featstore.extraction.embedding import Embedder
+from cer_fusion.featstore.extraction.reading import Embedder
 from cer_fusion.featstore.extraction.run import ExtractReport, extract
 from cer_fusion.featstore.manifests.class_sets import ClassSet, class_set
 from cer_fusion.featstore.manifests.manifest import Manifest, Sample

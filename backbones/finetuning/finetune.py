@@ -161,8 +161,8 @@ def _report(
     backbone: TorchBackbone, output: Path, card: dict[str, Any], material: Material, *, resumed: bool
 ) -> FinetuneReport:
     """Give the backbone the weights that were kept, and say what was done."""
+    from cer_fusion.backbones.making import put
     from cer_fusion.backbones.weights.checkpoint import open_checkpoint
-    from cer_fusion.backbones.weights.fit import put
 
     path = output / WEIGHTS_FILE
     put(backbone.encoder, open_checkpoint(path))

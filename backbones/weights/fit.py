@@ -20,7 +20,6 @@ from cer_fusion.kit.documents import read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from cer_fusion.backbones.recipes import Encoder, Recipe
-    from cer_fusion.backbones.weights.checkpoint import Checkpoint
     from torch import Tensor
 
 
@@ -203,76 +202,6 @@ def no_default(recipe: Recipe, target: str) -> str:
     )
 
 
-def put(encoder: Encoder, opened: Checkpoint) -> None:
-    """Load an opened file into an encoder's trunk; every name and shape must match.
-
-    Raises
-    ------
-    CheckpointError
-        With the names that are missing, left over or of another shape, and what the file looks like instead.
-    OptionError
-        If an option was left to the file (``flow="auto"``), and nothing beside the file answers it.
-    """
-    name = opened.path.name
-    try:
-        found = fit(encoder, opened.state)
-    except CheckpointError as error:
-        raise CheckpointError(f"{error}\n  in file: {opened.path}") from None
-    if found.refusal is not None and len(found.faults) * 2 < len(encoder.trunk.state_dict()):
-        raise CheckpointError(f"{found.refusal}\n  in file: {opened.path}")
-    if found.left_out:
-        under_prefix = f" (took what is under {found.prefix!r})" if found.prefix else ""
-        logger.info("%s: left out %s, which no block depends on%s", name, listed(found.left_out), under_prefix)
-    if found.is_adapted:
-        logger.info("%s: adapted to %s (names, patch and position embeddings)", name, encoder.architecture)
-    expected: dict[str, Tensor] = dict(encoder.trunk.state_dict())
-    state, faults = found.state, list(found.faults)
-    if faults and set(in_heads(encoder, faults)) == set(faults):
-        state = settle_heads(encoder, state, expected, name)
-        faults = compare(state, expected)
-    if faults:
-        raise CheckpointError(_misfit(encoder, opened, len(state), faults))
-    complete = {key: state.get(key, tensor) for key, tensor in expected.items()}
-    encoder.trunk.load_state_dict(complete, strict=True)
-    if encoder.settle is not None:
-        encoder.settle(opened)
-
-
-def _misfit(encoder: Encoder, opened: Checkpoint, count: int, faults: Sequence[str]) -> str:
-    """Say what is amiss, what the file looks like instead, and what to do."""
-    from cer_fusion.backbones.weights.inspection import looks_like
-
-    expected = len(encoder.trunk.state_dict())
-    wide = [fault for fault in faults if fault.startswith(("fc_1.weight is (", "fc_2.weight is ("))]
-    advice = f"see which backbone takes it: cer-feat inspect {opened.path.name}"
-    if wide and len(wide) * 2 == len(faults):
-        width = wide[0].partition("(")[2].partition(",")[0]
-        advice = f"its heads are {width}-way: num_classes={width}"
-    return (
-        f"the weights do not fit {encoder.architecture}: {listed(faults)}\n"
-        f"  the file holds {count} tensors, expected {expected}; it looks like {looks_like(opened.state)}\n"
-        f"  {advice}\n  in file: {opened.path}"
-    )
-
-
-def settle_heads(
-    encoder: Encoder, state: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: str
-) -> dict[str, Tensor]:
-    """Keep new heads where the file's are of another width, if that was asked for; explain it where it was not."""
-    widths = sorted({state[key].shape[0] for key in state if under(key, encoder.heads)})
-    wanted = sorted({tensor.shape[0] for key, tensor in expected.items() if under(key, encoder.heads)})
-    found = f"{'/'.join(map(str, widths))}-way heads" if widths else "no heads"
-    if not encoder.replace_heads:
-        keep = f"  keep the file's heads with num_classes={widths[0]}, or\n" if len(widths) == 1 else ""
-        raise CheckpointError(
-            f"the file has {found}, expected {'/'.join(map(str, wanted))}: {name}\n{keep}"
-            f"  load the trunk alone and start new heads with replace_heads=True"
-        )
-    logger.warning("%s: replaced its %s by new, untrained %s-way heads", name, found, "/".join(map(str, wanted)))
-    fresh = {key: tensor for key, tensor in expected.items() if under(key, encoder.heads)}
-    return {key: tensor for key, tensor in state.items() if not under(key, encoder.heads)} | fresh
-
-
 PRETRAINING = ("mask_token", "decoder_embed", "decoder_pos_embed", "decoder_blocks", "decoder_norm", "decoder_pred")
 """What a masked autoencoder's pre-training file holds beside the encoder, in the names of the public code (He et al.,
 CVPR 2022)."""
@@ -284,6 +213,25 @@ PART = 1 / 3
 CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4", "9": "fc"}
 """A ResNet's layers by their place among its children, as ``nn.Sequential(*resnet.children())`` numbers them: what has
 no weights (2 and 3, 8) leaves no trace in a file. torchvision and timm have the same order."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One tensor that keeps a file from fitting."""
+
+    tensor: str
+    """Its name."""
+    found: tuple[int, ...] | None
+    """The shape in the file; None where it is missing there."""
+    expected: tuple[int, ...] | None
+    """The shape in the encoder; None where the file has it beyond."""
+
+    def __str__(self) -> str:
+        if self.found is None:
+            return f"{self.tensor} is missing"
+        if self.expected is None:
+            return f"{self.tensor} is left over"
+        return f"{self.tensor} is {self.found}, expected {self.expected}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,7 +246,7 @@ class Fit:
     """What all the names that are taken begin with, where others do not."""
     is_adapted: bool = False
     """Whether names or position embeddings were changed to fit."""
-    faults: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
     """What is missing, left over or of another shape; none where it fits."""
     refusal: str | None = None
     """Why the encoder itself refuses, where it does."""
@@ -352,20 +300,19 @@ def by_name(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed if len(renamed) == len(state) else dict(state)
 
 
-def compare(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+def compare(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[Fault]:
     """List how `state` differs from `expected`; a batch norm's step counter may be missing, as in old files."""
-    faults = [f"{key} is missing" for key in expected if key not in state and not key.endswith("num_batches_tracked")]
-    faults += [
-        f"{key} is {tuple(state[key].shape)}, expected {tuple(tensor.shape)}"
-        for key, tensor in expected.items()
-        if key in state and state[key].shape != tensor.shape
-    ]
-    return faults + [f"{key} is left over" for key in state if key not in expected]
+    missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
+    faults = [Fault(key, None, tuple(expected[key].shape)) for key in missing]
+    for key, tensor in expected.items():
+        if key in state and state[key].shape != tensor.shape:
+            faults.append(Fault(key, tuple(state[key].shape), tuple(tensor.shape)))
+    return faults + [Fault(key, tuple(tensor.shape), None) for key, tensor in state.items() if key not in expected]
 
 
-def in_heads(encoder: Encoder, faults: Sequence[str]) -> list[str]:
+def in_heads(encoder: Encoder, faults: Sequence[Fault]) -> list[Fault]:
     """Keep the faults that concern the encoder's heads."""
-    return [fault for fault in faults if under(fault.split(" ")[0], encoder.heads)]
+    return [fault for fault in faults if under(fault.tensor, encoder.heads)]
 
 
 def _is_usable(encoder: Encoder, reading: Fit) -> bool:

@@ -1,4 +1,5 @@
-"""Saying what a weights file is, without running code from it and without knowing where it came from."""
+"""Saying what a weights file is, without running code from it and without knowing where it came from; and writing it
+clean, as safetensors: the same tensors under their public names, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,20 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cer_fusion.backbones.errors import CardError, CheckpointError, OptionError, listed
-from cer_fusion.backbones.recipes import Encoder, names, options_of, recipe_of
+from cer_fusion.backbones.recipes import Encoder, Usage, names, options_of, recipe_of
 from cer_fusion.backbones.weights.checkpoint import Checkpoint, State, open_checkpoint
 from cer_fusion.backbones.weights.fit import Fit, by_name, card_beside, digest, fit, in_heads
-from cer_fusion.backbones.zoo.manet import BOTH_FLOWS, Flow, flow_in
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-HEAD_NAMES = ("fc_1", "fc_2", "fc", "head", "head.fc", "classifier", "head_drop")
-"""What classifiers are called, in timm and in the public checkpoints."""
-
-FOREIGN_HEAD = 100
-"""From this width on, MA-Net's heads are those of a face recogniser (MS-Celeb-1M: 12666) and of no further use."""
+HEAD_NAMES = ("fc", "head", "head.fc", "classifier", "head_drop")
+"""What classifiers are called in timm; the named backbones' own say their names themselves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +85,7 @@ def inspect_checkpoint(path: str | Path) -> CheckpointInfo:
 
 def described(opened: Checkpoint) -> CheckpointInfo:
     """Say what an opened file is; see `inspect_checkpoint`."""
-    trained, flow, about_card = _card_of(opened)
+    card, trained, about_card = _card_of(opened)
     tuned = (trained["backbone"],) if trained and ":" in trained["backbone"] else ()
     found = candidates(opened.state, also=(*tuned, *timm_names(opened.state)))
     best = found[0] if found and found[0].fits else None
@@ -96,7 +93,13 @@ def described(opened: Checkpoint) -> CheckpointInfo:
     state = public_names(opened.state, prefix)
     heads = head_widths(state)
     path = opened.path
-    options = _options(best, heads, trained) if best else {}
+    usage = Usage()
+    if best and (ask := recipe_of(best.backbone)[0].usage) is not None:
+        try:
+            usage = ask(heads, card, path)
+        except CheckpointError as error:  # what the card says cannot be
+            trained, about_card, usage = None, (str(error),), ask(heads, None, path)
+    options = _options(best, usage, trained) if best else {}
     return CheckpointInfo(
         path=str(path),
         form=opened.form,
@@ -114,8 +117,8 @@ def described(opened: Checkpoint) -> CheckpointInfo:
         extras=opened.extras,
         code=opened.stubs,
         advice=_advice(best, options, path.name),
-        commands=_commands(best, options, path, flow),
-        notes=(*_notes(best, options, flow), *_alternatives(found), *about_card),
+        commands=_commands(best, options, path, usage.choices),
+        notes=(*usage.notes, *_notes(best), *_alternatives(found), *about_card),
         trained=trained,
     )
 
@@ -128,21 +131,20 @@ def public_names(state: Mapping[str, Tensor], prefix: str) -> State:
 
 def head_widths(state: Mapping[str, Tensor]) -> dict[str, int]:
     """Find the classifiers: layer -> number of classes."""
-    found = {}
+    named = [encoder.heads for name in names() if (encoder := encoder_of(name)) is not None]
+    known, found = {*HEAD_NAMES, *(head for heads in named for head in heads)}, {}
     for key, tensor in state.items():
         layer, _, kind = key.rpartition(".")
-        if kind == "weight" and layer in HEAD_NAMES and tensor.ndim == 2:
+        if kind == "weight" and layer in known and tensor.ndim == 2:
             found[layer] = int(tensor.shape[0])
     return found
 
 
-def _card_of(opened: Checkpoint) -> tuple[dict[str, Any] | None, Flow | None, tuple[str, ...]]:
-    """Read the card beside the file: what was trained, the flow, and what there is to say about another file's card."""
+def _card_of(opened: Checkpoint) -> tuple[dict[str, Any] | None, dict[str, Any] | None, tuple[str, ...]]:
+    """Read the card beside the file: all of it, what was trained, and what to say about another file's card."""
     try:
         card = card_beside(opened.path, opened.state)
-        if card is None:
-            return None, None, ()
-        return _trained(card), flow_in(card, opened.path), ()
+        return card, None if card is None else _trained(card), ()
     except (CheckpointError, CardError) as error:
         return None, None, (str(error),)
     except (KeyError, TypeError) as error:
@@ -160,16 +162,15 @@ def _trained(card: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _options(best: Candidate, heads: Mapping[str, int], trained: Mapping[str, Any] | None) -> dict[str, Any]:
+def _options(best: Candidate, usage: Usage, trained: Mapping[str, Any] | None) -> dict[str, Any]:
     """Collect what `create` must be told to take the file, and what it was trained with where a card says so."""
-    options = dict(best.options)
-    widths = {heads[layer] for layer in ("fc_1", "fc_2") if layer in heads}
-    if best.backbone == "manet" and widths != {7}:
-        is_kept = len(widths) == 1 and max(widths) < FOREIGN_HEAD
-        options |= {"num_classes": max(widths)} if is_kept else {"replace_heads": True}
+    options = {**best.options, **usage.options}
     if trained and trained["backbone"] == best.backbone:
-        usual = {**options_of(best.backbone), "flow": trained["options"].get("flow")}  # the flow is told by itself
-        options |= {key: value for key, value in trained["options"].items() if usual.get(key) != value}
+        left_open = {key for choice in usage.choices for key in choice}  # each is told by itself
+        usual = options_of(best.backbone)
+        for key, value in trained["options"].items():
+            if key not in left_open and usual.get(key) != value:
+                options[key] = value
     return options
 
 
@@ -181,32 +182,28 @@ def _advice(best: Candidate | None, options: Mapping[str, Any], name: str) -> st
     return f"create({best.backbone!r}, weights={name!r}{told})"
 
 
-def _commands(best: Candidate | None, options: Mapping[str, Any], path: Path, flow: str | None) -> tuple[str, ...]:
+def _commands(
+    best: Candidate | None, options: Mapping[str, Any], path: Path, choices: Sequence[Mapping[str, Any]]
+) -> tuple[str, ...]:
     """Say how the file is used on the command line, once for each choice that it leaves."""
     if best is None:
         return ()
     words = ["cer-feat", "extract", "--backbone", best.backbone, "--weights", str(path), "--data", "MANIFEST"]
-    choices: list[dict[str, str]] = [{}]
-    if best.backbone == "manet":
-        choices = [{"flow": each} for each in ((flow,) if flow else ("legacy", "bidirectional"))]
-    told = {key: value if isinstance(value, str) else json.dumps(value) for key, value in options.items()}
+
+    def told(value: Any) -> str:
+        return value if isinstance(value, str) else json.dumps(value)
+
     return tuple(
-        shlex.join([*words, *(word for key, value in (choice | told).items() for word in ("-O", f"{key}={value}"))])
+        shlex.join([*words, *(word for k, v in {**choice, **options}.items() for word in ("-O", f"{k}={told(v)}"))])
         for choice in choices
     )
 
 
-def _notes(best: Candidate | None, options: Mapping[str, Any], flow: str | None) -> tuple[str, ...]:
-    """Say what the file leaves open, and what loading it does."""
+def _notes(best: Candidate | None) -> tuple[str, ...]:
+    """Say what loading the file does."""
     if best is None:
         return ()
     notes = []
-    if best.backbone == "manet":
-        notes.append(f"flow={flow}, says the card.json beside the file" if flow else BOTH_FLOWS)
-        if "replace_heads" in options:
-            notes.append(
-                "its heads cannot be kept (of another task, of two widths, or none): new, untrained ones are put there"
-            )
     if best.is_adapted:
         notes.append("names or position embeddings are changed while loading, as timm does")
     if best.left_out:
@@ -223,14 +220,11 @@ def _alternatives(found: Sequence[Candidate]) -> list[str]:
     ]
 
 
-VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
-    "vit": ({}, {"pooling": "mean_norm"}),
-    "resnet50": ({}, {"tap": "proj512"}),
-}
-"""Options that change which tensors a backbone needs; the first that fits is the one to use."""
-
 RESEMBLES = 0.3
 """A backbone is worth naming when the file has at least this share of its tensors."""
+
+ALIKE = 0.5
+"""A network is called one of its kind when the file has at least this share of its names, whatever their shapes."""
 
 SHOWN = 3
 """How many of the names that are amiss a candidate keeps."""
@@ -300,8 +294,8 @@ def candidate(state: Mapping[str, Tensor], name: str, variant: int = 0) -> Candi
     except CheckpointError as error:  # several parts fit
         reading, refusal = Fit(state={}, faults=()), str(error)
     amiss = [fault for fault in reading.faults if fault not in in_heads(encoder, reading.faults)]
-    missing = sum(fault.endswith(" is missing") for fault in amiss)
-    unexpected = sum(fault.endswith(" is left over") for fault in amiss)
+    missing = sum(fault.found is None for fault in amiss)
+    unexpected = sum(fault.expected is None for fault in amiss)
     refusal = refusal or (reading.refusal if amiss else None)
     return Candidate(
         backbone=name,
@@ -311,7 +305,7 @@ def candidate(state: Mapping[str, Tensor], name: str, variant: int = 0) -> Candi
         missing=missing,
         unexpected=unexpected,
         misshapen=len(amiss) - missing - unexpected,
-        first=tuple(amiss[:SHOWN]),
+        first=tuple(map(str, amiss[:SHOWN])),
         left_out=reading.left_out,
         prefix=reading.prefix,
         is_adapted=reading.is_adapted,
@@ -375,8 +369,12 @@ def looks_like(state: Mapping[str, Tensor], found: Sequence[Candidate] | None = 
     if "layer4.0.conv1.weight" in state:
         depths = [count_of(state, f"layer{stage}") for stage in range(1, 5)]
         return f"a ResNet with {depths} blocks{' (bottleneck)' if 'layer4.0.conv3.weight' in state else ''}"
-    if "layer3_1_p1.0.conv1.weight" in state:
-        return "an MA-Net of another size"
+    for name in names():
+        title, encoder = recipe_of(name)[0].title, encoder_of(name)
+        if title and encoder is not None:
+            expected = encoder.trunk.state_dict()
+            if sum(key in state for key in expected) >= ALIKE * len(expected):
+                return f"another {title}, of other sizes"
     if "conv_stem.weight" in state:
         return "an EfficientNet or MobileNet of timm"
     if any(key.startswith("stages.") for key in state):
@@ -441,3 +439,55 @@ def _is_known(name: str) -> bool:
     import timm
 
     return bool(timm.is_model(name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """A weights file as safetensors, ready to be written."""
+
+    info: CheckpointInfo
+    """What the original is."""
+    data: bytes
+    """The new file's content."""
+    tensors: int
+    """How many tensors it holds: all that the original's weights hold."""
+    left_out: dict[str, str]
+    """What lay beside the weights and is not kept: entry -> what it was."""
+
+
+def convert_checkpoint(path: str | Path) -> Conversion:
+    """Read a weights file and lay its tensors out as safetensors; the caller writes the bytes.
+
+    Every tensor is kept, in its element type, contiguous, heads and a pre-training decoder included; wrappers'
+    prefixes go, and so does what lay beside the weights, which is listed. The digest stays the same, and with it the
+    fingerprint of the features that the weights make.
+
+    Raises
+    ------
+    CheckpointError
+        If the file holds no dictionary of tensors, or one that safetensors cannot hold.
+    """
+    opened = open_checkpoint(path)
+    info = described(opened)
+    state = public_names(opened.state, info.prefix.removeprefix(opened.prefix))
+    data = _laid_out(state, opened.path)
+    return Conversion(info=info, data=data, tensors=len(state), left_out=dict(opened.extras))
+
+
+def _laid_out(state: Mapping[str, Tensor], path: Path) -> bytes:
+    """Write the tensors to bytes, and read those back to see that nothing was lost."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load, save
+
+    own = {  # safetensors refuses tensors that share memory
+        name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()
+    }
+    try:
+        data = save(own, metadata={"format": "pt"})
+        back = load(data)
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"safetensors cannot hold these tensors ({error}): {path}") from None
+    if set(back) != set(state) or digest(back) != digest(state):
+        raise CheckpointError(f"safetensors does not give the tensors back as they were; nothing is written: {path}")
+    return data

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import torch
 from cer_fusion.backbones.errors import CheckpointError, OptionError, nearest
 from cer_fusion.backbones.picture import Transform
-from cer_fusion.backbones.recipes import Branches, Encoder, Recipe
+from cer_fusion.backbones.recipes import Branches, Encoder, Recipe, Usage
 from cer_fusion.backbones.weights.fit import CARD_FILE, card_beside
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -41,11 +41,16 @@ Block = Callable[[int, int, int], nn.Module]
 
 Flow = Literal["bidirectional", "legacy"]
 
+FLOWS: tuple[Flow, ...] = ("legacy", "bidirectional")
+
 GROUPS = 4
 """Channel groups a multi-scale block splits into."""
 
 REDUCTION = 16
 """Channels per hidden unit of the channel gate."""
+
+FOREIGN_HEAD = 100
+"""From this width on, a file's heads are those of a face recogniser (MS-Celeb-1M: 12666) and of no further use."""
 
 BOTH_FLOWS = (
     "the file does not tell its flow: names and shapes are the same in both\n"
@@ -123,6 +128,27 @@ def build(
     )
 
 
+def usage(heads: Mapping[str, int], card: Mapping[str, Any] | None, path: Path) -> Usage:
+    """Say how `create` takes a file: its heads are kept where both know as many classes; its card may tell the flow."""
+    flow = None if card is None else flow_in(card, path)
+    notes = [f"flow={flow}, says the card.json beside the file" if flow else BOTH_FLOWS]
+    widths = {heads[head] for head in HEADS.values() if head in heads}
+    options: dict[str, Any] = {}
+    if len(widths) == 1 and max(widths) < FOREIGN_HEAD:
+        options = {} if widths == {7} else {"num_classes": max(widths)}
+    else:
+        options = {"replace_heads": True}
+        notes.append(
+            "its heads cannot be kept (of another task, of two widths, or none): new, untrained ones are put there"
+        )
+    return Usage(options=options, choices=[{"flow": each} for each in ((flow,) if flow else FLOWS)], notes=notes)
+
+
+def again(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Take other heads where no row depends on them."""
+    return {} if "logits" in options.get("extra", ()) else {"replace_heads": True}
+
+
 RECIPE = Recipe(
     name="manet",
     title="MA-Net",
@@ -133,6 +159,8 @@ RECIPE = Recipe(
     mean=(0.0, 0.0, 0.0),
     std=(1.0, 1.0, 1.0),
     parameters=50_547_214,
+    usage=usage,
+    again=again,
 )
 
 

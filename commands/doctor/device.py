@@ -12,7 +12,7 @@ from typing import Any
 
 from cer_fusion.commands import machine
 from cer_fusion.commands.console import size_text
-from cer_fusion.commands.doctor.check import Check, guarded, ok, one_line, warn
+from cer_fusion.commands.doctor import Check, guarded, ok, one_line, warn
 from cer_fusion.fusion.cores import bound_cores, cores, whole_cores
 
 _LITTLE_MEMORY = 2 * 10**9

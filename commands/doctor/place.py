@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cer_fusion.commands.console import size_text
-from cer_fusion.commands.doctor.check import Check, fail, guarded, ok, one_line, warn
+from cer_fusion.commands.doctor import Check, fail, guarded, ok, one_line, warn
 
 _LITTLE_SPACE, _NO_SPACE = 10**9, 10**7
 _STALE_S = 3600.0

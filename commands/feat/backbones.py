@@ -87,7 +87,7 @@ def inspect(
 
 def _converted(checkpoint: Path, target: Path, overwrite: bool) -> tuple[CheckpointInfo, dict[str, Any]]:
     """Write the same weights as clean safetensors; what the checkpoint is, and what was written."""
-    from cer_fusion.backbones.weights.converting import convert_checkpoint
+    from cer_fusion.backbones.weights.inspection import convert_checkpoint
     from cer_fusion.featstore.rows.files import write_output
 
     made = convert_checkpoint(checkpoint)

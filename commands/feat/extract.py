@@ -99,7 +99,7 @@ def extract(
     """
     from cer_fusion.featstore import Store
     from cer_fusion.featstore import extract as run_extract
-    from cer_fusion.featstore.extraction.embedding import Meter
+    from cer_fusion.featstore.extraction.reading import Meter
 
     show_logs()
     chosen = chosen_backbones(backbone, weights or [], option or [], name or [])

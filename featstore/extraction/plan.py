@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from cer_fusion.featstore.errors import FeatstoreError, ManifestError
-from cer_fusion.featstore.extraction.embedding import Embedder
+from cer_fusion.featstore.extraction.reading import Embedder
 from cer_fusion.featstore.manifests.manifest import Manifest
 from cer_fusion.featstore.pictures import pictures
 from cer_fusion.featstore.rows import files

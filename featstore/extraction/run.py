@@ -16,9 +16,8 @@ from dataclasses import dataclass, field
 from typing import overload
 
 from cer_fusion.featstore.errors import FeatstoreError, ManifestError, TooManyErrors
-from cer_fusion.featstore.extraction.embedding import BatchSize, Embedder, Meter, Model
 from cer_fusion.featstore.extraction.plan import Counted, Progress, deal, make_features, names_of, plan_features
-from cer_fusion.featstore.extraction.reading import Decoded, Decoder, Readers, Wanted
+from cer_fusion.featstore.extraction.reading import BatchSize, Decoded, Decoder, Embedder, Meter, Model, Readers, Wanted
 from cer_fusion.featstore.extraction.writing import Committer, FeatureWriter, ShardInMaking, StoredRows
 from cer_fusion.featstore.manifests.manifest import Manifest
 from cer_fusion.featstore.pictures import pictures

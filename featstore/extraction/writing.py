@@ -16,9 +16,8 @@ from typing import Self
 
 import numpy as np
 from cer_fusion.featstore.errors import TooManyErrors
-from cer_fusion.featstore.extraction.embedding import Model, Row
 from cer_fusion.featstore.extraction.plan import FeaturePlan
-from cer_fusion.featstore.extraction.reading import Picture, Unusable
+from cer_fusion.featstore.extraction.reading import Model, Picture, Row, Unusable
 from cer_fusion.featstore.manifests.manifest import Manifest
 from cer_fusion.featstore.rows.feature import Feature, RowIndex
 from cer_fusion.featstore.rows.shard import Rows, ShardHeader, read_header, read_rows, read_strings

@@ -34,7 +34,7 @@ from cer_fusion.featstore.manifests.sidecar import (
     write_new_with_sidecar,
     write_with_sidecar,
 )
-from cer_fusion.featstore.pictures.pictures import inside_archive
+from cer_fusion.featstore.pictures.archives import inside_archive
 from cer_fusion.featstore.rows import files
 
 COLUMNS = ("sample_id", "path", "label", "split", "group")

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from cer_fusion.featstore.errors import ManifestError, listing
-from cer_fusion.featstore.pictures.pictures import Members, inside_archive, open_archive
+from cer_fusion.featstore.pictures.archives import Members, inside_archive, open_archive
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _DRIVE = re.compile(r"[A-Za-z]:(?=/)")

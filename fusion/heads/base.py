@@ -338,13 +338,10 @@ def refuse_unfinite_piece(head: Head, start: int, piece: FloatArray) -> FloatArr
 def _refuse_what_needs_memory(head: Head, X: JoinedRows) -> None:
     if head.learns_in_pieces:
         return
-    from cer_fusion.fusion.heads import heads_in_pieces
-
     raise HeadDataError(
         f"the head {head.name!r} learns from rows in memory only, at least {X.nbytes:,} bytes for {len(X):,} rows of "
         f"{X.shape[1]:,} columns, however: these rows stay on the disk\n"
-        f"  load them (Rows.of(view), numpy.asarray(X)), or use a head that learns in pieces: "
-        f"{', '.join(heads_in_pieces())}"
+        "  load them (Rows.of(view), numpy.asarray(X)), or use one of cer_fusion.fusion.heads.heads_in_pieces()"
     )
 
 

@@ -12,9 +12,19 @@ from cer_fusion.fusion.data.blocks import FloatArray, checked_weights, slices
 from cer_fusion.fusion.errors import HeadConfigError, HeadDataError
 from cer_fusion.fusion.heads import make_head, todays
 from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba, expect_shape, softmax
-from cer_fusion.fusion.heads.calibration import WIDEST, fitted_temperature, out_of_fold, tempered
 from cer_fusion.fusion.heads.settings import check_folds, factors, positive
-from cer_fusion.fusion.heads.weights import MIXES, SMALLEST, Mix, check_objective, learned_weights, mixed
+from cer_fusion.fusion.heads.weights import (
+    MIXES,
+    SMALLEST,
+    WIDEST,
+    Mix,
+    check_objective,
+    fitted_temperature,
+    learned_weights,
+    mixed,
+    out_of_fold,
+    tempered,
+)
 from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression

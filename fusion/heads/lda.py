@@ -9,10 +9,9 @@ import numpy as np
 from cer_fusion.fusion.data.blocks import FloatArray
 from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba, expect_positive, expect_shape, softmax
-from cer_fusion.fusion.heads.calibration import WIDEST, fitted_temperature, out_of_fold
 from cer_fusion.fusion.heads.scaling import BlockScaler, Standardize
 from cer_fusion.fusion.heads.settings import check_folds, one_of
-from cer_fusion.fusion.heads.weights import SMALLEST
+from cer_fusion.fusion.heads.weights import SMALLEST, WIDEST, fitted_temperature, out_of_fold
 from numpy.typing import NDArray
 from scipy.linalg import solve
 from sklearn.covariance import ledoit_wolf_shrinkage

@@ -14,11 +14,10 @@ from cer_fusion.fusion.data.blocks import FloatArray
 from cer_fusion.fusion.data.joined import Matrix, rows_at
 from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.base import Codes, HeadState, Proba, expect_shape, softmax
-from cer_fusion.fusion.heads.calibration import stratified_folds
 from cer_fusion.fusion.heads.layers import Drop, Joined, Linear, Network, Norm
 from cer_fusion.fusion.heads.networks import NetworkHead
 from cer_fusion.fusion.heads.settings import one_of, whole
-from cer_fusion.fusion.heads.weights import SMALLEST, likeliest_factors
+from cer_fusion.fusion.heads.weights import SMALLEST, likeliest_factors, stratified_folds
 from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
 from torch import Tensor, nn

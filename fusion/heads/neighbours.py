@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from cer_fusion.fusion.data.blocks import FloatArray
 from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba, expect_positive, expect_shape, softmax
-from cer_fusion.fusion.heads.calibration import fitted_temperature
 from cer_fusion.fusion.heads.scaling import BlockNormalizer, Normalize
 from cer_fusion.fusion.heads.settings import positive, whole
+from cer_fusion.fusion.heads.weights import fitted_temperature
 from numpy.typing import NDArray
 
 CHUNK: Final = 512

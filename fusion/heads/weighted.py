@@ -12,10 +12,9 @@ from cer_fusion.fusion.data.blocks import FloatArray, checked_weights, concat, s
 from cer_fusion.fusion.errors import BlockError, HeadConfigError
 from cer_fusion.fusion.heads import make_head
 from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba
-from cer_fusion.fusion.heads.calibration import stratified_folds
 from cer_fusion.fusion.heads.linear import LinearHead
 from cer_fusion.fusion.heads.scaling import BlockNormalizer, Normalize
-from cer_fusion.fusion.heads.weights import likeliest_factors
+from cer_fusion.fusion.heads.weights import likeliest_factors, stratified_folds
 from numpy.typing import NDArray
 
 RIDGE: Final[Mapping[str, Any]] = {"C": 10.0, "class_weight": None}

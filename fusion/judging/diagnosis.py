@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from cer_fusion.fusion.data.rows import Rows, folds_of
 from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.judging.comparison import Entry, answered, check_same_task, entries_of, plain_params
+from cer_fusion.fusion.judging.comparison import check_same_task
+from cer_fusion.fusion.judging.entries import Entry, answered, entries_of, plain_params
 from cer_fusion.fusion.judging.measures import (
     BINS,
     THRESHOLD,

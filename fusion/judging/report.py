@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.judging.comparison import Answer, Entry
+from cer_fusion.fusion.judging.entries import Answer, Entry
 from cer_fusion.fusion.judging.metrics import Scores, scores
 from cer_fusion.fusion.judging.resampling import (
     POWER,

@@ -14,14 +14,7 @@ import numpy as np
 from cer_fusion.fusion.data.rows import Rows
 from cer_fusion.fusion.errors import ExpressionError, ReportError
 from cer_fusion.fusion.heads.weights import SMALLEST
-from cer_fusion.fusion.judging.comparison import (
-    Answer,
-    Described,
-    Entry,
-    entries_of,
-    plain_params,
-    refuse_to_load_quietly,
-)
+from cer_fusion.fusion.judging.entries import Answer, Described, Entry, entries_of, plain_params, refuse_to_load_quietly
 from cer_fusion.fusion.judging.report import Judgeable, check_baseline
 from cer_fusion.fusion.keeping.answers import Classifier
 from cer_fusion.kit.errors import nearest

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.judging.comparison import Answer, Described
+from cer_fusion.fusion.judging.entries import Answer, Described
 from cer_fusion.fusion.judging.report import Report, check_baseline, judged
 from cer_fusion.fusion.judging.resampling import LEVEL, RESAMPLES
 from cer_fusion.fusion.keeping.runs import Run

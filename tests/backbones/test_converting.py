@@ -8,7 +8,7 @@ import pytest
 import torch
 from cer_fusion import backbones
 from cer_fusion.backbones import CheckpointError, inspect_checkpoint, load_state
-from cer_fusion.backbones.weights.converting import convert_checkpoint
+from cer_fusion.backbones.weights.inspection import convert_checkpoint
 from safetensors import safe_open
 from safetensors.torch import load
 from torch import Tensor

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 from cer_fusion.commands import machine
-from cer_fusion.commands.doctor import device, libraries, place
-from cer_fusion.commands.doctor.check import guarded, ok
+from cer_fusion.commands.doctor import device, guarded, libraries, ok, place
 
 
 @pytest.fixture(autouse=True)

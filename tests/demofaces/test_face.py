@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cer_fusion.demofaces import COMPOUNDS, ActionUnits, Style, StyleError, draw_face, prototype
 from cer_fusion.demofaces.features import mouth_shape
-from cer_fusion.demofaces.sitter import HAIRCUTS, SKINS
+from cer_fusion.demofaces.style import HAIRCUTS, SKINS
 
 REST = ActionUnits()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cer_fusion.demofaces import Style, StyleError, sample_style
-from cer_fusion.demofaces.sitter import HAIRCUTS
+from cer_fusion.demofaces.style import HAIRCUTS
 
 
 def test_random_people_differ_and_the_same_seed_gives_the_same_person():

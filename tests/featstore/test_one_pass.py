@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from cer_fusion.featstore import FeatstoreError, Feature, Store, extract, verify
 from cer_fusion.featstore.errors import CommitError, RowsError, TooManyErrors
-from cer_fusion.featstore.extraction.embedding import Meter
-from cer_fusion.featstore.extraction.reading import Decoder, Unusable
+from cer_fusion.featstore.extraction.reading import Decoder, Meter, Unusable
 from cer_fusion.featstore.extraction.run import ExtractReport, bottleneck
 from cer_fusion.featstore.extraction.writing import Committer
 

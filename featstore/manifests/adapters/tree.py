@@ -16,7 +16,7 @@ from cer_fusion.featstore.errors import ManifestError, listing
 from cer_fusion.featstore.manifests.csv_table import decoded, first_line, is_told_separator, lines_of, stream_table
 from cer_fusion.featstore.manifests.manifest import has_controls
 from cer_fusion.featstore.manifests.places import folded
-from cer_fusion.featstore.pictures.pictures import (
+from cer_fusion.featstore.pictures.archives import (
     DAMAGED,
     MAX_BYTES,
     TarArchive,

@@ -15,7 +15,7 @@ import pytest
 from cer_fusion.featstore.errors import ManifestError
 from cer_fusion.featstore.manifests.adapters import build
 from cer_fusion.featstore.manifests.adapters.tree import Tree
-from cer_fusion.featstore.pictures import pictures as archives
+from cer_fusion.featstore.pictures import archives
 from cer_fusion.featstore.pictures.pictures import PictureSource
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from cer_fusion.fusion import HeadConfigError, load_head, make_head, save_head
 from cer_fusion.fusion.heads.base import softmax
-from cer_fusion.fusion.heads.calibration import stratified_folds
 from cer_fusion.fusion.heads.weighted import FOLDS, _votes, learned_block_weights
+from cer_fusion.fusion.heads.weights import stratified_folds
 
 WIDTHS = {"clear": 16, "blurred": 16, "noise": 16}
 

@@ -7,8 +7,7 @@ import pytest
 from cer_fusion.fusion import HeadConfigError, concat, load_head, make_head, save_head
 from cer_fusion.fusion.data.blocks import simplex
 from cer_fusion.fusion.heads.base import softmax
-from cer_fusion.fusion.heads.calibration import log_loss
-from cer_fusion.fusion.heads.weights import MIXES, learned_weights, mixed, terms
+from cer_fusion.fusion.heads.weights import MIXES, learned_weights, log_loss, mixed, terms
 
 
 def test_members_probabilities_have_one_plane_a_block(faces):

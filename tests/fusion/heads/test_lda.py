@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cer_fusion.fusion import HeadConfigError, make_head
-from cer_fusion.fusion.heads.calibration import log_loss
+from cer_fusion.fusion.heads.weights import log_loss
 from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
