@@ -114,7 +114,10 @@ def unseal(
     body = {key: value for key, value in document.items() if key != "digest"}
     whole = document.get("digest") == hashlib.sha256(canonical(body)).hexdigest()
     if not whole or _rendered(document) != data.replace(b"\r\n", b"\n"):
-        raise error(f"{where} was changed or damaged after it was written: its digest does not match its content")
+        raise error(
+            f"{where} was changed or damaged after it was written: its digest does not match its content\n"
+            "  if nobody touched it, a version before 0.1.0 wrote it: none of those is read; make it again"
+        )
     return {key: value for key, value in body.items() if key not in _SEAL}
 
 

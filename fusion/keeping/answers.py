@@ -94,6 +94,8 @@ class Predictions:
             raise PredictionsError("probabilities must be finite, however: some are NaN or infinite")
         if len(set(self.ids)) < n or len(set(self.classes)) < k or not k or not all(self.ids):
             raise PredictionsError("sample ids and class names must be all different and not empty")
+        if not all(name.strip() for name in self.classes):  # whoever reads a table leaves out columns without a title
+            raise PredictionsError("a class name must be more than blanks, however: one is not")
         if set(self.classes) & set(FIXED):
             raise PredictionsError(f"a class cannot bear the name of a column: {', '.join(FIXED)}")
         strange = {label for label in self.labels or () if label is not None} - set(self.classes)

@@ -130,7 +130,7 @@ def read_run(folder: Path) -> Run:
             f"{folder} is no run folder: there is no {INDEX} in it\n"
             "  give folders that cer-fuse train has left; those of earlier versions have none: train again"
         )
-    index = read_sealed(folder / INDEX, kind=FORMAT, version=FORMAT_VERSION)
+    index = read_sealed(folder / INDEX, kind=FORMAT, version=FORMAT_VERSION, error=ReportError)
     files = index.get("files")
     needed = {CONFIG, ENVIRONMENT, METRICS, PREDICTIONS}
     if not isinstance(files, dict) or not needed <= set(files):
@@ -138,7 +138,7 @@ def read_run(folder: Path) -> Run:
     for name, entry in files.items():
         _check(folder, name, entry)
     config = _config(folder)
-    metrics = read_sealed(folder / METRICS, kind="cer-run-metrics", version=1)
+    metrics = read_sealed(folder / METRICS, kind="cer-run-metrics", version=1, error=ReportError)
     predictions = read_predictions(folder / PREDICTIONS)
     run = Run(
         config=config,
@@ -146,7 +146,7 @@ def read_run(folder: Path) -> Run:
         groups=_read_groups(folder / GROUPS, predictions.ids) if GROUPS in files else None,
         fit_s=float(metrics["fit_s"]),
         predict_s=float(metrics["predict_s"]),
-        environment=read_sealed(folder / ENVIRONMENT, kind="cer-run-environment", version=1),
+        environment=read_sealed(folder / ENVIRONMENT, kind="cer-run-environment", version=1, error=ReportError),
         digest=seal_digest(index, kind=FORMAT, version=FORMAT_VERSION),
     )
     if predictions.classes != config.classes or predictions.labels is None or None in predictions.labels:
@@ -157,7 +157,7 @@ def read_run(folder: Path) -> Run:
 
 
 def _config(folder: Path) -> RunConfig:
-    plain = read_sealed(folder / CONFIG, kind="cer-run-config", version=1)
+    plain = read_sealed(folder / CONFIG, kind="cer-run-config", version=1, error=ReportError)
     return from_plain(RunConfig, plain, f"the configuration of the run {folder}", error=ReportError)
 
 

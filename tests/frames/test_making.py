@@ -231,7 +231,7 @@ def test_an_edited_index_is_refused(tmp_path, clip):
     make_frames(clip, "07", tmp_path / "out", WHOLE, None)
     index = index_path(tmp_path / "out", "07")
     index.write_text(index.read_text().replace('"pictures": 12', '"pictures": 13'))
-    with pytest.raises(FolderError, match="not as it was written"):
+    with pytest.raises(FolderError, match="was changed or damaged after it was written"):
         make_frames(clip, "07", tmp_path / "out", WHOLE, None)
 
 

@@ -194,7 +194,7 @@ def forge_head(path: Path, draw: random.Random) -> None:
 def forge_report(path: Path, draw: random.Random) -> None:
     """Read a report that has one nasty value."""
     body = read_sealed(path, kind="cer-report", version=1)
-    path.write_text(seal(forged(body, draw), kind="cer-report", version=1))
+    path.write_bytes(seal(forged(body, draw), kind="cer-report", version=1))
     Report.load(path)
 
 

@@ -102,7 +102,7 @@ def test_a_head_and_a_report_of_a_newer_format_are_refused_by_name(tmp_path, fig
         resealed(kept / "head.json", format_version=NEWER)
         with pytest.raises(SavedHeadError, match=f"cer-head format version {NEWER}, this program reads up to"):
             load_head(kept)
-    with pytest.raises(NewerFormatError, match=rf"reads cer-report version 1, the file is version {NEWER}"):
+    with pytest.raises(NewerFormatError, match=rf"is cer-report version {NEWER}, made by a newer cer-fusion; this release reads version 1"):
         unseal(seal({}, kind="cer-report", version=NEWER), kind="cer-report", version=1)
     figure(
         "P18", "store.json, manifest.json, feature.json, shards, heads and reports of a newer format: refused by name"

@@ -50,7 +50,7 @@ def test_a_card_that_was_changed_is_refused(tune):
     content = json.loads(path.read_text())
     content["best"]["valid_macro_f1"] = 0.99
     path.write_text(json.dumps(content))
-    with pytest.raises(CardError, match="not as it was written"):
+    with pytest.raises(CardError, match="was changed or damaged after it was written"):
         read_card(path)
 
 
@@ -59,5 +59,5 @@ def test_other_files_are_no_cards(tmp_path, text):
     (tmp_path / "card.json").write_text(text)
     with pytest.raises(CardError):
         read_card(tmp_path / "card.json")
-    with pytest.raises(CardError, match="cannot read"):
+    with pytest.raises(CardError, match=r"none\.json is missing"):
         read_card(tmp_path / "none.json")

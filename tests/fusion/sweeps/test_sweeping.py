@@ -138,12 +138,12 @@ def test_a_sweep_survives_its_file(late, tmp_path):
     path = late.save(tmp_path / "sweep.json")
     assert Sweep.load(path).to_dict() == late.to_dict()
     path.write_text(path.read_text().replace('"folds": 3', '"folds": 4'))
-    with pytest.raises(ReportError, match="not as it was written"):
+    with pytest.raises(ReportError, match="was changed or damaged after it was written"):
         Sweep.load(path)
-    with pytest.raises(ReportError, match="unknown keys more"):
+    with pytest.raises(ReportError, match="unknown keys: 'more'"):
         Sweep.from_dict({**late.to_dict(), "more": 1})
     write_sealed(path, late.to_dict(), kind="cer-sweep", version=1)
-    with pytest.raises(ReportError, match="reads cer-sweep version 2, the file is version 1"):
+    with pytest.raises(ReportError, match="cer-sweep version 1, made by an older cer-fusion; this release reads version 2"):
         Sweep.load(path)
 
 
