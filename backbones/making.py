@@ -119,10 +119,15 @@ def put(encoder: Encoder, opened: Checkpoint) -> None:
 def _misfit(encoder: Encoder, opened: Checkpoint, count: int, faults: Sequence[Fault]) -> str:
     """Say what is amiss, what the file looks like instead, and what to do."""
     expected = len(encoder.trunk.state_dict())
+    advice = f"see which backbone takes it: cer-feat inspect {opened.path.name}"
+    if encoder.branches is not None:  # heads of its own, which a block may depend on
+        widths = {fault.width for fault in faults}
+        if len(widths) == 1 and (width := widths.pop()) is not None:
+            advice = f"its heads are {width}-way: num_classes={width}"
     return (
         f"the weights do not fit {encoder.architecture}: {listed(map(str, faults))}\n"
         f"  the file holds {count} tensors, expected {expected}; it looks like {looks_like(opened.state)}\n"
-        f"  see which backbone takes it: cer-feat inspect {opened.path.name}\n  in file: {opened.path}"
+        f"  {advice}\n  in file: {opened.path}"
     )
 
 

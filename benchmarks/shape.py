@@ -63,7 +63,7 @@ def main() -> None:
         "median_lines": statistics.median(lengths),
         "under_60_lines": sum(length < 60 for length in lengths),
         "over_600_lines": sum(length > 600 for length in lengths),
-        "import_circles": circles({name: [known(one, imports) for one in ones] for name, ones in imports.items()}),
+        "import_circles": circles({name: sorted(needed(name, ones, imports)) for name, ones in imports.items()}),
     }
     if options.commands:
         for title, called in run_through(tree, options.python).items():
@@ -103,6 +103,16 @@ def imported(path: Path, tree: Path) -> Iterator[str]:
             base = [*package[: len(package) - node.level + 1]] if node.level else []
             name = ".".join([*base, *([node.module] if node.module else [])]).removeprefix("cer_fusion").strip(".")
             yield from (f"{name}.{alias.name}".strip(".") for alias in node.names)
+
+
+def needed(name: str, ones: Iterable[str], modules: Iterable[str]) -> set[str]:
+    """Return the modules that a module's imports run: those named, and the packages around them that it is not in."""
+    found = {known(one, modules) for one in ones}
+    around = {one.rpartition(".")[0] for one in found}
+    while around - found:
+        found |= around
+        around = {one.rpartition(".")[0] for one in around}
+    return {one for one in found if one and one != name and not f"{name}.".startswith(f"{one}.")}
 
 
 def known(name: str, modules: Iterable[str]) -> str:

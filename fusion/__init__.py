@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         UnknownHeadError,
     )
     from cer_fusion.fusion.heads import head_names, installed_heads, make_head
-    from cer_fusion.fusion.heads.mlp import MLPConfig
+    from cer_fusion.fusion.heads.settings import MLPConfig
     from cer_fusion.fusion.judging.comparison import Report, Rows, compare, cross_compare
     from cer_fusion.fusion.judging.diagnosis import Diagnosis, diagnose
     from cer_fusion.fusion.judging.metrics import Scores, scores
@@ -65,7 +65,7 @@ _HOMES = {
         "UnknownHeadError",
     ),
     "heads": ("head_names", "installed_heads", "make_head"),
-    "heads.mlp": ("MLPConfig",),
+    "heads.settings": ("MLPConfig",),
     "data.joined": ("JoinedRows",),
     "judging.metrics": ("Scores", "scores"),
     "keeping.head": ("HeadInfo", "check_compatible", "load_head", "read_head_info", "save_head"),

@@ -226,6 +226,13 @@ class Fault:
     expected: tuple[int, ...] | None
     """The shape in the encoder; None where the file has it beyond."""
 
+    @property
+    def width(self) -> int | None:
+        """How many rows the file's tensor has where nothing but that number is amiss."""
+        if not self.found or not self.expected or self.found[1:] != self.expected[1:]:
+            return None
+        return self.found[0]
+
     def __str__(self) -> str:
         if self.found is None:
             return f"{self.tensor} is missing"

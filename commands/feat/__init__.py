@@ -66,7 +66,7 @@ COMMANDS = {
         "Rewrite a feature's small or partly superseded shards as full ones, in manifest order; no view changes.",
     ),
     "doctor": (
-        "cer_fusion.commands.feat.doctor:doctor",
+        "cer_fusion.commands.doctor:doctor",
         "Check libraries, device, the store's file system and the hub; exit status 1 if something needed fails.",
     ),
     "demo": (

@@ -119,7 +119,7 @@ def _compared(
 def _mixed(task: Task, found: Report, options: dict[str, Any], *, folds: int | None) -> list[Section]:
     """The explorer over one member a block, and the sweep that chooses its first weights."""
     from cer_fusion.fusion.judging.comparison import members_of_head
-    from cer_fusion.fusion.page.document import explorer_section, sweep_section
+    from cer_fusion.fusion.page.sections import explorer_section, sweep_section
 
     if len(task.train.blocks) < 2:
         say("one block only: there is nothing to mix, and the page has no explorer")
@@ -155,7 +155,7 @@ def _swept(late: Any, task: Task, folds: int, seed: int) -> Sweep:
 
 def _why(task: Task, seed: int) -> list[Section]:
     from cer_fusion.fusion.judging.diagnosis import diagnose
-    from cer_fusion.fusion.page.document import diagnosis_section
+    from cer_fusion.fusion.page.sections import diagnosis_section
 
     with progress_bar() as step:
         found = diagnose(
@@ -167,7 +167,7 @@ def _why(task: Task, seed: int) -> list[Section]:
 def _of_runs(folders: Sequence[Path], baseline: str | None, seed: int) -> tuple[str, Report, list[Section]]:
     from cer_fusion.fusion.judging.comparison import members_of_report
     from cer_fusion.fusion.keeping.comparison import compare_runs
-    from cer_fusion.fusion.page.document import explorer_section
+    from cer_fusion.fusion.page.sections import explorer_section
 
     runs = read_runs(folders)
     found = compare_runs(runs, baseline=baseline, seed=seed)
@@ -181,7 +181,7 @@ def _of_runs(folders: Sequence[Path], baseline: str | None, seed: int) -> tuple[
 
 def _pieced(found: Report, mixing: list[Section], *, digests: dict[str, str]) -> list[Section]:
     from cer_fusion.fusion.keeping.runs import platform_and_libraries
-    from cer_fusion.fusion.page.document import configuration_section, provenance_section, report_sections
+    from cer_fusion.fusion.page.sections import configuration_section, provenance_section, report_sections
 
     results, matrices = report_sections(found)
     origin = provenance_section(found, digests=digests, environment=None if digests else platform_and_libraries())

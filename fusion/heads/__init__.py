@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cer_fusion.fusion.heads.base import Head
-    from cer_fusion.fusion.heads.mlp import MLPConfig
+    from cer_fusion.fusion.heads.settings import MLPConfig
 
 __all__ = [
     "USUAL",
@@ -48,7 +48,6 @@ _HEADS = {
     "tokens": "cer_fusion.fusion.heads.tokens:TokensHead",
     "tabm": "cer_fusion.fusion.heads.tabm:TabMHead",
 }
-_FORMERLY = {"n_jobs": "threads"}  # what a setting was called, and is called
 
 USUAL = ("mlp", "linear", "weighted", "late", "xgboost", "histgb")
 """One of each kind, which between them answer most questions in a minute: compared when nobody names any."""
@@ -92,20 +91,12 @@ def make_head(
     if preset is not None and preset not in cls.presets:
         raise HeadConfigError(f"head {name!r} has no preset {preset!r}; {nearest(str(preset), cls.presets)}")
     advised = {} if preset is None else cls.presets[preset]
-    settings = {**advised, **(asdict(config) if config is not None else {}), **todays(params)}
+    settings = {**advised, **(asdict(config) if config is not None else {}), **params}
     known = head_settings(name)
     for setting in settings:
         if setting not in known:
             raise HeadConfigError(f"head {name!r} has no setting {setting!r}; {nearest(setting, known)}")
     return cls(blocks=blocks, **settings)
-
-
-def todays(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings by the names that they have today: the number of threads was `n_jobs` in heads of trees."""
-    for former, today in _FORMERLY.items():
-        if former in params and today in params:
-            raise HeadConfigError(f"{former!r} is the former name of {today!r}, however: both are set; set {today!r}")
-    return {_FORMERLY.get(setting, setting): value for setting, value in params.items()}
 
 
 def head_settings(name: str) -> tuple[str, ...]:

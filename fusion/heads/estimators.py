@@ -16,8 +16,8 @@ import numpy as np
 from cer_fusion.fusion.data.blocks import FloatArray
 from cer_fusion.fusion.errors import HeadConfigError, HeadDataError, SavedHeadError, UnknownHeadError
 from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba
-from cer_fusion.fusion.heads.scaling import BlockScaler, Standardize
-from cer_fusion.fusion.heads.settings import by_code
+from cer_fusion.fusion.heads.scaling import BlockScaler
+from cer_fusion.fusion.heads.settings import Standardize, by_code
 from cer_fusion.kit import parse_json
 from cer_fusion.kit.errors import nearest
 from sklearn.base import ClassifierMixin

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from cer_fusion.fusion.data.blocks import FloatArray, checked_weights, slices
 from cer_fusion.fusion.errors import HeadConfigError, HeadDataError
-from cer_fusion.fusion.heads import make_head, todays
+from cer_fusion.fusion.heads import make_head
 from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba, expect_shape, softmax
 from cer_fusion.fusion.heads.settings import check_folds, factors, positive
 from cer_fusion.fusion.heads.weights import (
@@ -87,7 +87,7 @@ class HeadOfMembers(Head):
         if name in OF_MEMBERS:
             raise HeadConfigError(f"a member of {self.name!r} cannot be {name!r} itself; name another head")
         shared = {"random_state": self.seed_, "threads": self.threads}
-        return make_head(name, blocks={block: self.blocks_[block]}, **{**shared, **todays(params)})
+        return make_head(name, blocks={block: self.blocks_[block]}, **{**shared, **params})
 
     def _choice(self, block: str) -> tuple[str, Mapping[str, Any]]:
         params = self.member_params or {}

@@ -12,8 +12,8 @@ import numpy as np
 from cer_fusion.fusion.data.blocks import FloatArray
 from cer_fusion.fusion.data.joined import JoinedRows, Matrix, each_piece
 from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba, expect_shape, softmax
-from cer_fusion.fusion.heads.scaling import BlockScaler, Standardize
-from cer_fusion.fusion.heads.settings import by_code, factors, positive
+from cer_fusion.fusion.heads.scaling import BlockScaler
+from cer_fusion.fusion.heads.settings import Standardize, by_code, factors, positive
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning

@@ -20,8 +20,8 @@ from cer_fusion.fusion.data.joined import Matrix, columns_of, each_piece
 from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba, expect_shape
 from cer_fusion.fusion.heads.layers import Network
-from cer_fusion.fusion.heads.scaling import BlockScaler, Standardize
-from cer_fusion.fusion.heads.settings import factors, not_negative, one_of, share, threads_of, whole
+from cer_fusion.fusion.heads.scaling import BlockScaler
+from cer_fusion.fusion.heads.settings import Standardize, factors, not_negative, one_of, share, threads_of, whole
 from cer_fusion.fusion.heads.training import Course, train
 from numpy.typing import NDArray
 from torch import Tensor, nn

@@ -10,8 +10,8 @@ import numpy as np
 from cer_fusion.fusion.data.blocks import FloatArray
 from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba, expect_positive, expect_shape, softmax
-from cer_fusion.fusion.heads.scaling import BlockScaler, Standardize
-from cer_fusion.fusion.heads.settings import factors, positive
+from cer_fusion.fusion.heads.scaling import BlockScaler
+from cer_fusion.fusion.heads.settings import Standardize, factors, positive
 from cer_fusion.fusion.heads.weights import fitted_temperature, log_loss
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, solve_triangular

@@ -10,10 +10,9 @@ from cer_fusion.fusion.data.blocks import FloatArray, slices
 from cer_fusion.fusion.data.joined import Matrix, each_piece
 from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.heads.base import expect_shape
+from cer_fusion.fusion.heads.settings import Standardize
 from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
-
-Standardize: TypeAlias = Literal["none", "standard", "l2", "power"]
 
 FLOOR: Final = 1e-6
 """A column whose standard deviation is under this share of its mean is constant up to rounding: it is only centred."""

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 from cer_fusion.fusion.errors import HeadMismatchError, SavedHeadError
-from cer_fusion.kit import canonical, parse_json
+from cer_fusion.kit import DocumentError, from_plain, seal, to_plain, unseal
 from cer_fusion.kit.errors import OutputExistsError
 from cer_fusion.kit.files import write_synced
 from cer_fusion.kit.folders import bring_back, whole_folder
@@ -32,9 +31,6 @@ KINDS = (".safetensors", ".ubj", ".txt", ".skops")
 
 LARGEST_INFO = 2**20
 """Bytes of `head.json` beyond which it is not read."""
-
-_BEFORE: Mapping[str, Mapping[str, Any]] = {"mlp": {"fusion": "concat"}}
-"""What a head did before it had a setting for it: kept heads that lack the setting did so."""
 
 
 def save_head(
@@ -136,7 +132,7 @@ def load_head(
     HeadMismatchError
         If the head learned from other blocks, features or classes than asked about.
     """
-    from cer_fusion.fusion.heads import head_class, todays
+    from cer_fusion.fusion.heads import head_class
 
     folder = Path(folder)
     info = read_head_info(folder)
@@ -156,8 +152,7 @@ def load_head(
 
         arrays = _arrays(data.pop(ARRAYS))
         state = HeadState(arrays=arrays, values=info.values, files=data)
-        params = {**_BEFORE.get(info.head, {}), **todays(decoded(info.params))}
-        head = head_class(info.head)(blocks=dict(info.blocks), random_state=info.seed, **params)
+        head = head_class(info.head)(blocks=dict(info.blocks), random_state=info.seed, **decoded(info.params))
         return head.restore(
             state,
             classes=np.array(info.classes),
@@ -292,8 +287,6 @@ FORMAT_VERSION: Final = 2
 WIDEST: Final = 2**20
 """Columns beyond which no head is believed."""
 
-_SINCE: Final = {"threads": 2}  # the format version that brought a field, where not the first
-
 _FILE_NAME = re.compile(r"[a-z0-9][a-z0-9-]*\.(safetensors|ubj|txt|skops)")
 
 
@@ -332,22 +325,17 @@ class HeadInfo:
     """Of the libraries that fitted it."""
 
     threads: dict[str, int]
-    """Threads the fit computed with: of `blas` and `openmp`, of `torch` or a library of trees where it took part. Since
-    format version 2; empty in heads kept before."""
+    """Threads the fit computed with: of `blas` and `openmp`, of `torch` or a library of trees where it took part."""
 
     extra: dict[str, Any]
     """What the caller wanted kept."""
 
     def to_bytes(self) -> bytes:
-        """Return `head.json`: the fields, format and version, and the sha256 of the canonical text of all that."""
-        body: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION}
-        body |= {one.name: getattr(self, one.name) for one in fields(self)}
+        """Return `head.json`, a sealed document of all fields."""
         try:
-            body = json.loads(canonical(body))  # keys and tuples as they will be read
-            digest = hashlib.sha256(canonical(body)).hexdigest()
-            return _rendered({**body, "digest": digest})
-        except (TypeError, ValueError) as error:
-            raise SavedHeadError(f"something in this head cannot be kept as JSON: {error}") from error
+            return seal(to_plain(self), kind=FORMAT, version=FORMAT_VERSION, where="this head")
+        except DocumentError as error:
+            raise SavedHeadError(str(error)) from error
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: str) -> Self:
@@ -356,38 +344,35 @@ class HeadInfo:
         Raises
         ------
         SavedHeadError
-            If it is damaged, of a newer format, holds unknown keys, or is no head's.
+            If it is damaged, of another format version, holds unknown keys, or is no head's.
         """
-        body = parse_json(data, where=where, error=SavedHeadError)
-        if not isinstance(body, dict):
-            raise SavedHeadError(f"{where} is no JSON object")
-        whole = dict(body)
-        digest = body.pop("digest", None)
-        if body.get("format") != FORMAT:
-            raise SavedHeadError(f"{where} is no {FORMAT} file: its format is {str(body.get('format'))[:40]!r}")
-        number = body.get("format_version")
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise SavedHeadError(f"{where} has no usable format_version: {str(number)[:40]!r}")
-        if number > FORMAT_VERSION:
-            raise SavedHeadError(
-                f"{where} is of {FORMAT} format version {number}, this program reads up to {FORMAT_VERSION}"
-                "\n  use the program that wrote it, or a newer one"
-            )
-        try:
-            found = hashlib.sha256(canonical(body)).hexdigest()
-            exact = _rendered(whole) == data  # not a blank more or less than was written
-        except ValueError as error:  # a number too large for a float, a lone surrogate
-            raise SavedHeadError(f"{where} is no JSON as this program writes it: {error}") from error
-        if digest != found or not exact:
-            raise SavedHeadError(f"{where} is damaged or was edited: its own digest does not match")
-        del body["format"], body["format_version"]
-        known = {one.name for one in fields(cls) if _SINCE.get(one.name, 1) <= number}
-        if set(body) != known:
-            odd = sorted(set(body) ^ known)
-            raise SavedHeadError(
-                f"{where} does not hold the fields of a head: {', '.join(odd)[:200]} unknown or missing"
-            )
-        return cls(**_checked({"threads": {}, **body}, where))
+        body = unseal(data, kind=FORMAT, version=FORMAT_VERSION, where=where, error=SavedHeadError)
+        info = from_plain(cls, body, where, error=SavedHeadError)
+        for name, is_sound in info._forms().items():
+            if not is_sound:
+                raise SavedHeadError(f"{where}: field {name!r} has not the form of a head's")
+        return info
+
+    def _forms(self) -> dict[str, bool]:
+        """Say of each field whether its values can be a head's, beyond their types."""
+        widths = dict(self.blocks)
+        return {
+            "blocks": len(widths) == len(self.blocks) > 0
+            and all(width > 0 for width in widths.values())
+            and sum(widths.values()) <= WIDEST,
+            "classes": len(self.classes) >= 2
+            and len({type(one) for one in self.classes}) == 1
+            and isinstance(self.classes[0], (str, int, float)),
+            "threads": all(count > 0 for count in self.threads.values()),
+            "files": all(
+                _FILE_NAME.fullmatch(name)
+                and entry.keys() == {"bytes", "sha256"}
+                and type(entry["bytes"]) is int
+                and entry["bytes"] >= 0
+                and isinstance(entry["sha256"], str)
+                for name, entry in self.files.items()
+            ),
+        }
 
 
 def encoded(value: Any) -> Any:
@@ -419,54 +404,3 @@ def versions(head: Head) -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-def _rendered(body: Mapping[str, Any]) -> bytes:
-    return json.dumps(body, indent=2, allow_nan=False, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
-
-
-def _checked(body: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return the fields with lists as tuples, or say which has not the form it must have."""
-
-    def wrong(name: str) -> SavedHeadError:
-        return SavedHeadError(f"{where}: field {name!r} has not the form of a head's")
-
-    for name in ("params", "fingerprints", "values", "files", "versions", "threads", "extra"):
-        if not isinstance(body[name], dict):
-            raise wrong(name)
-    if not isinstance(body["head"], str):
-        raise wrong("head")
-    if isinstance(body["seed"], bool) or not isinstance(body["seed"], int):
-        raise wrong("seed")
-    blocks, classes, class_set = body["blocks"], body["classes"], body["class_set"]
-    if not isinstance(blocks, list) or not all(
-        isinstance(b, list) and len(b) == 2 and isinstance(b[0], str) and type(b[1]) is int and b[1] > 0 for b in blocks
-    ):
-        raise wrong("blocks")
-    if not blocks or len({name for name, _ in blocks}) < len(blocks) or sum(width for _, width in blocks) > WIDEST:
-        raise wrong("blocks")
-    if not isinstance(classes, list) or len(classes) < 2 or len({type(one) for one in classes}) > 1:
-        raise wrong("classes")
-    if not isinstance(classes[0], (str, int, float)):
-        raise wrong("classes")
-    if class_set is not None and not (isinstance(class_set, list) and all(isinstance(one, str) for one in class_set)):
-        raise wrong("class_set")
-    if not all(isinstance(value, str) for value in body["fingerprints"].values()):
-        raise wrong("fingerprints")
-    if not all(isinstance(value, str) for value in body["versions"].values()):
-        raise wrong("versions")
-    if not all(type(count) is int and count > 0 for count in body["threads"].values()):
-        raise wrong("threads")
-    for name, entry in body["files"].items():
-        if not _FILE_NAME.fullmatch(name):
-            raise SavedHeadError(f"{where} names a file that no head has: {name[:60]!r}")
-        if not isinstance(entry, dict) or set(entry) != {"bytes", "sha256"}:
-            raise wrong("files")
-        if type(entry["bytes"]) is not int or entry["bytes"] < 0 or not isinstance(entry["sha256"], str):
-            raise wrong("files")
-    return {
-        **body,
-        "blocks": tuple((name, width) for name, width in blocks),
-        "classes": tuple(classes),
-        "class_set": None if class_set is None else tuple(class_set),
-    }

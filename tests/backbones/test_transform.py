@@ -128,7 +128,7 @@ def test_the_probe_sees_what_changes_the_pixels_and_nothing_else() -> None:
 
 
 def test_the_probe_sees_a_library_that_decodes_differently(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cer_fusion.backbones import transform as module
+    from cer_fusion.backbones import picture as module
 
     base = Transform(size_px=20)
     before = base.probe()

@@ -12,9 +12,10 @@ import pytest
 import torch
 from cer_fusion import backbones
 from cer_fusion.backbones import CheckpointError, WeightsError
+from cer_fusion.backbones.making import put
 from cer_fusion.backbones.recipes import recipe_of
 from cer_fusion.backbones.weights.checkpoint import open_checkpoint
-from cer_fusion.backbones.weights.fit import choose_source, digest, put
+from cer_fusion.backbones.weights.fit import choose_source, digest
 from safetensors.torch import save_file
 from torch import Tensor
 

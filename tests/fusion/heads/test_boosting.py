@@ -51,10 +51,10 @@ def test_all_heads_but_those_of_extras_are_always_there():
 
 
 @pytest.mark.parametrize("name", ["lightgbm", "catboost"])
-@pytest.mark.parametrize("n_jobs", [0, -1, 10**9, "2"])
-def test_a_number_of_threads_that_is_none_is_refused(name, n_jobs, faces):
+@pytest.mark.parametrize("threads", [0, -1, 10**9, "2"])
+def test_a_number_of_threads_that_is_none_is_refused(name, threads, faces):
     with pytest.raises(HeadConfigError, match="threads must be"):
-        head_of(name, n_jobs=n_jobs).fit(faces.X, faces.y)
+        head_of(name, threads=threads).fit(faces.X, faces.y)
 
 
 @with_catboost

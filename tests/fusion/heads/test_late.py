@@ -76,7 +76,7 @@ def test_learned_weights_have_the_least_log_loss_of_a_grid():
 
 
 def test_members_may_be_any_other_head(faces):
-    params = {"trees": 5, "n_jobs": 1}
+    params = {"trees": 5, "threads": 1}
     head = make_head("late", blocks=faces.widths, member="xgboost", member_params=params, calibrate=False)
     assert head.fit(faces.X, faces.y).score(faces.X, faces.y) > 0.8
 

@@ -17,7 +17,7 @@ from tests.fusion.heads.conftest import QUICK, every_head
 
 
 def with_threads(name: str, threads: object, **more: object):
-    settings = {key: value for key, value in QUICK[name].items() if key not in ("threads", "n_jobs")}
+    settings = {key: value for key, value in QUICK[name].items() if key != "threads"}
     return make_head(name, **{**settings, "threads": threads, **more})
 
 
@@ -71,18 +71,12 @@ def test_the_number_of_threads_is_passed_on_to_members_that_have_none_of_their_o
         members = {"member": "xgboost", "member_params": {"trees": 2, **params}, "folds": 2}
         return make_head(name, blocks=faces.widths, threads=2, **members).fit(faces.X, faces.y).fit_threads_["xgboost"]
 
-    assert (xgboost_threads(), xgboost_threads(threads=1), xgboost_threads(n_jobs=1)) == (2, 1, 1)
+    assert (xgboost_threads(), xgboost_threads(threads=1)) == (2, 1)
 
 
 def test_the_head_on_weighed_blocks_has_the_number_of_threads_too(faces):
     mlp = {"head": "mlp", "head_params": {"epochs": 1, "hidden": (4,)}}
     assert make_head("weighted", threads=1, **mlp).fit(faces.X, faces.y).fit_threads_["torch"] == 1
-
-
-def test_the_former_name_of_the_number_is_still_understood_but_not_beside_todays():
-    assert make_head("xgboost", n_jobs=2).threads == 2
-    with pytest.raises(HeadConfigError, match="'n_jobs' is the former name of 'threads'"):
-        make_head("xgboost", n_jobs=2, threads=2)
 
 
 def test_fits_within_joblibs_workers_share_the_cores(faces, tmp_path):

@@ -20,7 +20,7 @@ def test_copied_trees_answer_as_scikit_learns_own(k, faces, more_faces):
 @pytest.mark.parametrize("name", ["xgboost", "histgb"])
 @pytest.mark.parametrize("pca", [0, 4])
 def test_scaling_blocks_is_a_no_op_for_trees(name, pca, faces):
-    quick = {"xgboost": {"n_jobs": 1}, "histgb": {"min_leaf_rows": 3}}[name]
+    quick = {"xgboost": {"threads": 1}, "histgb": {"min_leaf_rows": 3}}[name]
     head = make_head(name, blocks=faces.widths, pca=pca, trees=8, **quick)
     weighed = faces.X * np.repeat([4.0, 0.25, 2.0], list(faces.widths.values())).astype(np.float32)
     plain = head.fit(faces.X, faces.y).predict_proba(faces.X)
@@ -56,10 +56,10 @@ def test_a_number_of_components_that_is_none_is_refused(pca, faces):
         make_head("histgb", pca=pca).fit(faces.X, faces.y)
 
 
-@pytest.mark.parametrize("n_jobs", [0, -1, 10**9, "2"])
-def test_a_number_of_threads_that_is_none_is_refused(n_jobs, faces):
+@pytest.mark.parametrize("threads", [0, -1, 10**9, "2"])
+def test_a_number_of_threads_that_is_none_is_refused(threads, faces):
     with pytest.raises(HeadConfigError, match="threads must be"):
-        make_head("xgboost", n_jobs=n_jobs).fit(faces.X, faces.y)
+        make_head("xgboost", threads=threads).fit(faces.X, faces.y)
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_a_changed_report_is_refused(report, tmp_path):
 def test_a_report_of_a_newer_version_is_refused_by_name(report, tmp_path):
     path = report.save(tmp_path / "report.json")
     path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
-    with pytest.raises(ReportError, match="cer-report version 2, made by a newer cer-fusion; this release reads version 1"):
+    with pytest.raises(ReportError, match="version 2, made by a newer cer-fusion; this release reads version 1"):
         Report.load(path)
 
 

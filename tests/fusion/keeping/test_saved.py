@@ -13,8 +13,9 @@ import pytest
 import threadpoolctl
 from cer_fusion.fusion import HeadMismatchError, SavedHeadError, load_head, read_head_info, save_head
 from cer_fusion.fusion.heads import head_settings, installed_heads
-from cer_fusion.fusion.keeping.head import _rendered, decoded, encoded
+from cer_fusion.fusion.keeping.head import decoded, encoded
 from cer_fusion.kit import canonical
+from cer_fusion.kit.documents import _rendered
 
 from tests.fusion.heads.conftest import CLASSES, QUICK, Faces, every_head, quick_head
 
@@ -81,7 +82,7 @@ def test_two_classes_survive_too(name, faces, tmp_path):
 
 @pytest.mark.parametrize("member", ["mlp", "xgboost", "histgb"])
 def test_members_within_a_head_are_kept_with_it(member, faces, tmp_path):
-    params = {"mlp": {"hidden": (4,), "epochs": 2}, "xgboost": {"trees": 3, "n_jobs": 1}, "histgb": {"trees": 3}}[
+    params = {"mlp": {"hidden": (4,), "epochs": 2}, "xgboost": {"trees": 3, "threads": 1}, "histgb": {"trees": 3}}[
         member
     ]
     head = fitted(
@@ -102,15 +103,18 @@ def test_a_head_remembers_what_it_learned_from(kept):
     assert info.threads == fit_threads("linear")
 
 
+BOOSTED = ("xgboost", "lightgbm", "catboost")
+
+
 def fit_threads(name: str) -> dict[str, int]:
     """What the quick head of this name computes with, as asked of the libraries themselves."""
     found: dict[str, int] = {}
     for pool in threadpoolctl.threadpool_info():
-        if not any(name in pool["filepath"] for name in ("torch", "xgboost", "lightgbm", "catboost")):
+        if not any(name in pool["filepath"] for name in ("torch", *BOOSTED)):
             found[pool["user_api"]] = pool["num_threads"]
-    own = {"torch": 1} if "epochs" in head_settings(name) else {name: 1} if "n_jobs" in QUICK[name] else {}
+    own = {"torch": 1} if "epochs" in head_settings(name) else {name: 1} if name in BOOSTED else {}
     own |= {"openmp": 1} if name == "histgb" else {}
-    if QUICK[name].keys() & {"threads", "n_jobs"}:  # all that computes in it has the one
+    if "threads" in QUICK[name]:  # all that computes in it has the one
         found = dict.fromkeys(found, 1)
     return found | own
 
@@ -202,7 +206,7 @@ def test_a_missing_file_or_folder_is_named(kept, tmp_path):
 
 def test_a_newer_format_is_refused_by_its_number(kept):
     resealed(kept, format_version=3)
-    with pytest.raises(SavedHeadError, match="format version 3, this program reads up to 2"):
+    with pytest.raises(SavedHeadError, match="cer-head version 3, made by a newer cer-fusion"):
         load_head(kept)
 
 

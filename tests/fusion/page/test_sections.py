@@ -5,7 +5,7 @@ from cer_fusion.fusion import compare, make_head, sweep
 from cer_fusion.fusion.data.blocks import even_simplex
 from cer_fusion.fusion.judging.comparison import members_of_head
 from cer_fusion.fusion.page import page_html
-from cer_fusion.fusion.page.document import (
+from cer_fusion.fusion.page.sections import (
     configuration_section,
     explorer_section,
     provenance_section,

@@ -143,7 +143,7 @@ def test_a_sweep_survives_its_file(late, tmp_path):
     with pytest.raises(ReportError, match="unknown keys: 'more'"):
         Sweep.from_dict({**late.to_dict(), "more": 1})
     write_sealed(path, late.to_dict(), kind="cer-sweep", version=1)
-    with pytest.raises(ReportError, match="cer-sweep version 1, made by an older cer-fusion; this release reads version 2"):
+    with pytest.raises(ReportError, match="version 1, made by an older cer-fusion; this release reads version 2"):
         Sweep.load(path)
 
 

@@ -2,7 +2,7 @@
 
 ::
 
-    python -m tests.fusion.keeping.runs.golden_run     writes tests/fusion/keeping/runs/golden/v<version> if it is not there yet
+    python -m tests.fusion.keeping.runs.golden_run     writes golden/v<version> beside it if it is not there yet
 
 What was written once is never written again: released runs must read for ever.
 """

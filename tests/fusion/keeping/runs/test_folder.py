@@ -85,7 +85,7 @@ def test_a_newer_format_is_refused_by_name(copy):
     content = json.loads((copy / "run.json").read_text())
     content = {key: value for key, value in content.items() if key not in ("format", "format_version", "digest")}
     (copy / "run.json").write_bytes(seal(content, kind=FORMAT, version=FORMAT_VERSION + 1))
-    with pytest.raises(ReportError, match=r"run\.json is cer-run version 2, made by a newer cer-fusion; this release reads version 1"):
+    with pytest.raises(ReportError, match=r"run\.json is cer-run version 2, made by a newer cer-fusion"):
         read_run(copy)
 
 
