@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cer_fusion.backbones import create, inspect_checkpoint
-    from cer_fusion.featstore import Manifest, Store, View, extract
-    from cer_fusion.fusion import compare, make_head, sweep
+    from .backbones import create, inspect_checkpoint
+    from .featstore import Manifest, Store, View, extract
+    from .fusion import compare, make_head, sweep
 
 _HOMES = {
     "Manifest": "featstore",

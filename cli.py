@@ -12,7 +12,7 @@ from collections.abc import Callable
 def feat_main() -> None:
     """Run `cer-feat`."""
     _choose_threads()
-    from cer_fusion.commands.feat import app
+    from .commands.feat import app
 
     _run(app, "cer-feat")
 
@@ -20,18 +20,18 @@ def feat_main() -> None:
 def fuse_main() -> None:
     """Run `cer-fuse`."""
     _choose_threads()
-    from cer_fusion.commands.fuse import app
+    from .commands.fuse import app
 
     _run(app, "cer-fuse")
 
 
 def _choose_threads() -> None:
     """Say how threads wait for each other, before any library that starts some is loaded: each looks once."""
-    from cer_fusion.commands import machine
+    from .commands import machine
 
     machine.choose()
     if machine.came_late:
-        from cer_fusion.commands.console import say
+        from .commands.console import say
 
         say(f"[dim]{machine.late_text()}[/]")
 
@@ -41,7 +41,7 @@ def _run(app: Callable[..., object], name: str) -> None:
     import os
     import sys
 
-    from cer_fusion.commands.console import INTERRUPTED, PROCESS
+    from .commands.console import INTERRUPTED, PROCESS
 
     try:
         app(prog_name=name, obj=PROCESS)

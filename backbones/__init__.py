@@ -13,8 +13,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cer_fusion.backbones.backbone import Backbone
-    from cer_fusion.backbones.errors import (
+    from .backbone import Backbone
+    from .errors import (
         BackbonesError,
         CardError,
         CheckpointError,
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
         VideoError,
         WeightsError,
     )
-    from cer_fusion.backbones.finetuning.examples import Examples, read_soft_labels
-    from cer_fusion.backbones.finetuning.finetune import FinetuneReport, finetune
-    from cer_fusion.backbones.finetuning.recipe import Recipe
-    from cer_fusion.backbones.finetuning.training import EpochScores
-    from cer_fusion.backbones.making import create
-    from cer_fusion.backbones.picture import Transform
-    from cer_fusion.backbones.recipes import catalogue, names, options_of
-    from cer_fusion.backbones.weights.checkpoint import load_state
-    from cer_fusion.backbones.weights.fit import read_card
-    from cer_fusion.backbones.weights.inspection import CheckpointInfo, inspect_checkpoint
+    from .finetuning.examples import Examples, read_soft_labels
+    from .finetuning.finetune import FinetuneReport, finetune
+    from .finetuning.recipe import Recipe
+    from .finetuning.training import EpochScores
+    from .making import create
+    from .picture import Transform
+    from .recipes import catalogue, names, options_of
+    from .weights.checkpoint import load_state
+    from .weights.fit import read_card
+    from .weights.inspection import CheckpointInfo, inspect_checkpoint
 
 __all__ = [
     "Backbone",

@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
-from cer_fusion.backbones.errors import DeviceError, OptionError, ShapeError, nearest
-from cer_fusion.backbones.picture import Transform, open_picture
 from numpy.typing import NDArray
+
+from .errors import DeviceError, OptionError, ShapeError, nearest
+from .picture import Transform, open_picture
 
 if TYPE_CHECKING:
     from PIL import Image

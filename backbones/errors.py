@@ -26,7 +26,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from cer_fusion.kit.errors import CerError
+from ..kit.errors import CerError
 
 
 class BackbonesError(CerError):

@@ -9,15 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cer_fusion.backbones.backbone import Backbone
-from cer_fusion.backbones.errors import CheckpointError, OptionError, WeightsError, listed
-from cer_fusion.backbones.recipes import Encoder, check_options, options_of, recipe_of
-from cer_fusion.backbones.weights.fit import Fault, choose_source, compare, fit, in_heads, under
-from cer_fusion.backbones.weights.inspection import looks_like
+from .backbone import Backbone
+from .errors import CheckpointError, OptionError, WeightsError, listed
+from .recipes import Encoder, check_options, options_of, recipe_of
+from .weights.fit import Fault, choose_source, compare, fit, in_heads, under
+from .weights.inspection import looks_like
 
 if TYPE_CHECKING:
-    from cer_fusion.backbones.weights.checkpoint import Checkpoint
     from torch import Tensor
+
+    from .weights.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +67,9 @@ def create(
         return finished
 
     import torch
-    from cer_fusion.backbones.torch_backbone import TorchBackbone, choose_device
-    from cer_fusion.backbones.weights.checkpoint import open_checkpoint
+
+    from .torch_backbone import TorchBackbone, choose_device
+    from .weights.checkpoint import open_checkpoint
 
     device = choose_device(device)
     source = choose_source(recipe, target, weights, seed)
@@ -207,7 +209,7 @@ def recreate(
 
 def _compile(name: str, made: Backbone, backend: str) -> None:
     """Compile as the rows' network was: compiled code may give other last bits, so nothing else stands in for it."""
-    from cer_fusion.backbones.torch_backbone import TorchBackbone
+    from .torch_backbone import TorchBackbone
 
     if not isinstance(made, TorchBackbone):
         raise OptionError(

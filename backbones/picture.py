@@ -21,8 +21,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from cer_fusion.backbones.errors import OptionError, PictureError
-from cer_fusion.kit.pictures import HEAD_BYTES, MAX_PIXELS, picture_kind, size_fault
 from numpy.typing import NDArray
 from PIL import (
     BmpImagePlugin,
@@ -34,6 +32,9 @@ from PIL import (
     UnidentifiedImageError,
     WebPImagePlugin,
 )
+
+from ..kit.pictures import HEAD_BYTES, MAX_PIXELS, picture_kind, size_fault
+from .errors import OptionError, PictureError
 
 if TYPE_CHECKING:
     import torch

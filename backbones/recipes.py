@@ -15,14 +15,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cer_fusion.backbones import zoo
-from cer_fusion.backbones.backbone import CPU_PIECE, Backbone
-from cer_fusion.backbones.errors import OptionError, UnknownBackboneError, nearest
-from cer_fusion.backbones.picture import Transform, Triple
+from . import zoo
+from .backbone import CPU_PIECE, Backbone
+from .errors import OptionError, UnknownBackboneError, nearest
+from .picture import Transform, Triple
 
 if TYPE_CHECKING:
-    from cer_fusion.backbones.weights.checkpoint import Checkpoint
     from torch import Tensor, nn
+
+    from .weights.checkpoint import Checkpoint
 
     State = dict[str, Tensor]
 

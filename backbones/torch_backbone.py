@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import PIL
 import torch
-from cer_fusion.backbones.backbone import PRECISIONS, Backbone, or_does_not_fit
-from cer_fusion.backbones.errors import DeviceError, OptionError
-from cer_fusion.backbones.recipes import Encoder
-from cer_fusion.backbones.weights.fit import Source, digest
 from numpy.typing import NDArray
 from torch import nn
+
+from .backbone import PRECISIONS, Backbone, or_does_not_fit
+from .errors import DeviceError, OptionError
+from .recipes import Encoder
+from .weights.fit import Source, digest
 
 logger = logging.getLogger(__name__)
 

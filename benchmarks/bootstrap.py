@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from cer_fusion.fusion.judging.resampling import bootstrap
 from sklearn.metrics import f1_score
 
 from benchmarks.timing import interleaved, report
+from cer_fusion.fusion.judging.resampling import bootstrap
 
 RESAMPLES, CLASSES, LIMIT = 10_000, 7, 50
 CASES = ((397, 1), (397, 9), (3165, 1), (3165, 9))

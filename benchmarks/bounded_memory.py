@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cer_fusion.featstore import Manifest, Sample, Store, extract, verify
 
 from benchmarks.memory_limit import Outcome, run_limited
 from benchmarks.synthetic import CLASSES, NumberEmbedder, class_of
 from benchmarks.timing import report
+from cer_fusion.featstore import Manifest, Sample, Store, extract, verify
 
 HELD_OUT = 20
 """One sample in so many is for testing."""

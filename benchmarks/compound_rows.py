@@ -9,6 +9,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import numpy as np
+
 from cer_fusion.featstore.manifests.adapters.ferplus import compound7
 from cer_fusion.fusion.data.rows import Rows
 

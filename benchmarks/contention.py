@@ -27,9 +27,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cer_fusion.fusion.cores import whole_cores
-
 from benchmarks.timing import report, seconds_of
+from cer_fusion.fusion.cores import whole_cores
 
 NOW, BEFORE = "now", "before"
 SPINNING = {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"}
@@ -79,9 +78,8 @@ def resnet50(way: str) -> Callable[[], Any]:
 
 def fit(name: str, rows: int | None = None, **settings: Any) -> Callable[[], Any]:
     """The fit of a head on compound rows, or on so many of them."""
-    from cer_fusion.fusion import make_head
-
     from benchmarks.compound_rows import compound_rows
+    from cer_fusion.fusion import make_head
 
     train = compound_rows()[0]
     if rows is not None:
@@ -113,12 +111,11 @@ def sweep(way: str) -> Callable[[], Any]:
     """A simplex of block weights under linear heads, which is products of NumPy and SciPy."""
     from decimal import Decimal
 
+    from benchmarks.compound_rows import compound_rows
     from cer_fusion.fusion import make_head
     from cer_fusion.fusion.data.blocks import Grid, simplex
     from cer_fusion.fusion.data.rows import folds_of
     from cer_fusion.fusion.sweeps.ridge import BlockBatch
-
-    from benchmarks.compound_rows import compound_rows
 
     train = compound_rows()[0]
     grid = Grid(tuple(train.blocks), simplex(len(train.blocks), Decimal(STEP)))

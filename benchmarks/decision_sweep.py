@@ -19,10 +19,11 @@ from collections.abc import Callable
 from time import perf_counter
 
 import numpy as np
+from sklearn.metrics import accuracy_score, f1_score
+
 from cer_fusion.fusion.heads.weights import counted, decisions, totals
 from cer_fusion.fusion.judging.resampling import bootstrap
 from cer_fusion.fusion.sweeps.curve import decision_curve
-from sklearn.metrics import accuracy_score, f1_score
 
 LIMIT_S, MANY, MANY_LIMIT_S = 2.0, 100_000, 10.0
 

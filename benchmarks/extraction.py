@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
+from benchmarks.timing import report, seconds_of
 from cer_fusion.backbones import create
 from cer_fusion.demofaces import write_dataset
 from cer_fusion.featstore import Manifest, Store, extract
 from cer_fusion.featstore.extraction.run import bottleneck
 from cer_fusion.featstore.manifests.adapters import build
-
-from benchmarks.timing import report, seconds_of
 
 BATCH_SIZE = 32
 """What `cer-feat extract` takes by default; on a CPU the backbone computes it in pieces of its own size."""

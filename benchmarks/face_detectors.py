@@ -14,12 +14,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from cer_fusion.frames import MTCNN, MTCNNSettings, overlap
-from cer_fusion.frames.mtcnn import suppress
 from numpy.typing import NDArray
 
 from benchmarks.shown_faces import Box, Faces
 from benchmarks.timing import report
+from cer_fusion.frames import MTCNN, MTCNNSettings, overlap
+from cer_fusion.frames.mtcnn import suppress
 
 FOUND = 0.4
 Detect = Callable[[NDArray[np.uint8]], list[Box]]

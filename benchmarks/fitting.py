@@ -14,8 +14,6 @@ import argparse
 from typing import Any
 
 import numpy as np
-from cer_fusion.fusion import make_head
-from cer_fusion.fusion.data.rows import Rows, folds_of
 from sklearn.metrics import f1_score
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -23,6 +21,8 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks.compound_rows import compound_rows
 from benchmarks.timing import interleaved, report
+from cer_fusion.fusion import make_head
+from cer_fusion.fusion.data.rows import Rows, folds_of
 
 LIMIT_S, LIMIT_F1 = 15.0, 0.01
 

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 from cer_fusion.featstore.manifests.adapters import build
 from cer_fusion.featstore.manifests.adapters.ferplus import write_votes
 from cer_fusion.fusion import Rows, ZeroShot, installed_heads, make_head, scores

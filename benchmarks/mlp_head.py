@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 import sklearn
 import torch
-from cer_fusion.fusion import make_head
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import f1_score
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
+
+from cer_fusion.fusion import make_head
 
 ROWS, WIDTH, HIDDEN, CLASSES, BATCH, EPOCHS = 5000, 2304, 512, 7, 128, 30
 HELD_OUT = 2000

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cer_fusion.backbones import Backbone, create, picture
-from cer_fusion.featstore import Manifest, Sample, Store, class_set, extract
-from cer_fusion.featstore.extraction.run import bottleneck
 from PIL import Image
 
 from benchmarks.timing import report
+from cer_fusion.backbones import Backbone, create, picture
+from cer_fusion.featstore import Manifest, Sample, Store, class_set, extract
+from cer_fusion.featstore.extraction.run import bottleneck
 
 SIZE = (1024, 768)
 CHEAP = ("timm:test_vit", "timm:test_resnet", "timm:mobilenetv3_small_050")

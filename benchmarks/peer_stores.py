@@ -14,9 +14,9 @@ from typing import Any
 
 import h5py
 import numpy as np
-from cer_fusion.featstore import Store
 
 from benchmarks.synthetic import empty_feature, ids_of, rows_of
+from cer_fusion.featstore import Store
 
 CHUNK_ROWS, SHARD_ROWS = 256, 8192
 

@@ -19,11 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cer_fusion.featstore.manifests.adapters import build
-from cer_fusion.fusion import MLPConfig, Rows, cross_compare, head_names, make_head
-from cer_fusion.fusion.data.rows import tied
-from cer_fusion.fusion.judging.measures import near_duplicates
-from cer_fusion.fusion.page.table import render, report_table
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.compose import ColumnTransformer
@@ -37,6 +32,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from xgboost import XGBClassifier
+
+from cer_fusion.featstore.manifests.adapters import build
+from cer_fusion.fusion import MLPConfig, Rows, cross_compare, head_names, make_head
+from cer_fusion.fusion.data.rows import tied
+from cer_fusion.fusion.judging.measures import near_duplicates
+from cer_fusion.fusion.page.table import render, report_table
 
 FILES = {"hse": "hse_faceres_1024", "dinov2": "dinov2_vits14_768", "lite0": "efficientnet_lite0_1280"}
 ALIKE = 0.85

@@ -19,18 +19,18 @@ from typing import Any
 
 import numpy as np
 import sklearn
-from cer_fusion.fusion import make_head
-from cer_fusion.fusion.data.blocks import Grid, simplex
-from cer_fusion.fusion.data.rows import Rows, folds_of
-from cer_fusion.fusion.heads.base import softmax
-from cer_fusion.fusion.heads.scaling import BlockNormalizer
-from cer_fusion.fusion.sweeps import ridge as block_batch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from benchmarks.compound_rows import compound_rows
 from benchmarks.timing import report, seconds_of
+from cer_fusion.fusion import make_head
+from cer_fusion.fusion.data.blocks import Grid, simplex
+from cer_fusion.fusion.data.rows import Rows, folds_of
+from cer_fusion.fusion.heads.base import softmax
+from cer_fusion.fusion.heads.scaling import BlockNormalizer
+from cer_fusion.fusion.sweeps import ridge as block_batch
 
 FOLDS, LIMIT, C = 5, 20.0, 10.0
 

@@ -23,10 +23,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from cer_fusion.featstore import Store
 
 from benchmarks.synthetic import blocks_of, empty_feature, fill, ids_of, rows_of
 from benchmarks.timing import interleaved, report, seconds_of
+from cer_fusion.featstore import Store
 
 SHARD_ROWS, SMALL_SHARD_ROWS = 8192, 256
 SMALL_WIDTH = 64

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from cer_fusion.featstore import Feature, Manifest, Sample, Store, class_set
 from cer_fusion.featstore.rows.feature import FeatureSpec
 from cer_fusion.featstore.rows.shard import Rows

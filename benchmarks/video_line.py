@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cer_fusion.backbones import create
-from cer_fusion.frames import MTCNN, Alignment, FrameSettings, VideoReader, make_frames, write_video
 
 from benchmarks.shown_faces import Faces
 from benchmarks.timing import report
+from cer_fusion.backbones import create
+from cer_fusion.frames import MTCNN, Alignment, FrameSettings, VideoReader, make_frames, write_video
 
 LIMIT = 1.25
 """A frame of the last fifth may take so many times what one of the first fifth does."""

@@ -10,10 +10,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from cer_fusion.featstore import Store
 
 from benchmarks.synthetic import fill
 from benchmarks.timing import interleaved, report
+from cer_fusion.featstore import Store
 
 
 def main() -> None:

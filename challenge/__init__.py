@@ -9,12 +9,12 @@ numbers.
 
 from __future__ import annotations
 
-from cer_fusion.challenge.answering import Answers, Candidate, Coverage, answer, choose_by_prior
-from cer_fusion.challenge.checking import Difference, Fault, check, difference, read_submission
-from cer_fusion.challenge.prior_shift import CORRECTIONS, PriorCorrection, Validation, bbse_prior, correct, em_prior
-from cer_fusion.challenge.published_check import check_report, check_table, find_supports
-from cer_fusion.challenge.published_table import PublishedTable, read_table
-from cer_fusion.challenge.smoothing import (
+from .answering import Answers, Candidate, Coverage, answer, choose_by_prior
+from .checking import Difference, Fault, check, difference, read_submission
+from .prior_shift import CORRECTIONS, PriorCorrection, Validation, bbse_prior, correct, em_prior
+from .published_check import check_report, check_table, find_supports
+from .published_table import PublishedTable, read_table
+from .smoothing import (
     METHODS,
     STICKINESS,
     Smoothing,
@@ -23,9 +23,9 @@ from cer_fusion.challenge.smoothing import (
     settings_of,
     smoothed,
 )
-from cer_fusion.challenge.smoothing_sweep import SmoothingSweep, sweep_smoothing
-from cer_fusion.challenge.task import Challenge, Submission, Template, abaw_ce, read_template
-from cer_fusion.challenge.timeline import Frame, Timeline, Track, counted_from_zero, frame_name, parse_frame
+from .smoothing_sweep import SmoothingSweep, sweep_smoothing
+from .task import Challenge, Submission, Template, abaw_ce, read_template
+from .timeline import Frame, Timeline, Track, counted_from_zero, frame_name, parse_frame
 
 __all__ = [
     "CORRECTIONS",

@@ -7,15 +7,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from cer_fusion.challenge.checking import Difference
-from cer_fusion.challenge.smoothing import Smoothing, check_probabilities, needed_transitions, smooth_tracks
-from cer_fusion.challenge.task import Challenge, Submission, Template
-from cer_fusion.challenge.timeline import Timeline, Track, at_frames
-from cer_fusion.fusion.errors import SubmissionError
-from cer_fusion.fusion.keeping.answers import Predictions
-from cer_fusion.fusion.page.table import EN_DASH, Cell, Table
-from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
+
+from ..fusion.errors import SubmissionError
+from ..fusion.keeping.answers import Predictions
+from ..fusion.page.table import EN_DASH, Cell, Table
+from ..kit.errors import nearest
+from .checking import Difference
+from .smoothing import Smoothing, check_probabilities, needed_transitions, smooth_tracks
+from .task import Challenge, Submission, Template
+from .timeline import Timeline, Track, at_frames
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cer_fusion.challenge.task import Challenge, Submission, Template, location
-from cer_fusion.challenge.timeline import Frame, Timeline, frame_name
-from cer_fusion.fusion.errors import SubmissionError
-from cer_fusion.fusion.judging.metrics import cohen_kappa, confusion_matrix
 from numpy.typing import NDArray
+
+from ..fusion.errors import SubmissionError
+from ..fusion.judging.metrics import cohen_kappa, confusion_matrix
+from .task import Challenge, Submission, Template, location
+from .timeline import Frame, Timeline, frame_name
 
 IntArray = NDArray[np.int64]
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
-from cer_fusion.fusion.errors import PriorShiftError
-from cer_fusion.fusion.judging.metrics import confusion_matrix
-from cer_fusion.fusion.keeping.answers import Predictions
-from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
+
+from ..fusion.errors import PriorShiftError
+from ..fusion.judging.metrics import confusion_matrix
+from ..fusion.keeping.answers import Predictions
+from ..kit.errors import nearest
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

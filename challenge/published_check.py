@@ -16,9 +16,9 @@ from heapq import heappop, heappush
 from math import ceil, floor
 from typing import Any, Literal, TypeAlias
 
-from cer_fusion.challenge.published_table import PublishedTable
-from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.page.table import CROSS, Cell, Table
+from ..fusion.errors import ReportError
+from ..fusion.page.table import CROSS, Cell, Table
+from .published_table import PublishedTable
 
 Counts: TypeAlias = range
 """Whole numbers of right rows that would be printed as one figure; empty when none would."""

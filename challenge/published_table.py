@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from cer_fusion.fusion.errors import ReportError
-from cer_fusion.kit.text import read_cells
+from ..fusion.errors import ReportError
+from ..kit.text import read_cells
 
 SUPPORT_COLUMNS = ("support", "supports", "rows", "n")
 ACCURACY_ROWS = ("accuracy", "acc", "total accuracy", "total")

@@ -18,12 +18,13 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-from cer_fusion.challenge.timeline import Timeline, filled
-from cer_fusion.fusion.errors import PredictionsError, TimelineError
-from cer_fusion.fusion.heads.weights import SMALLEST
-from cer_fusion.fusion.keeping.answers import Predictions
-from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
+
+from ..fusion.errors import PredictionsError, TimelineError
+from ..fusion.heads.weights import SMALLEST
+from ..fusion.keeping.answers import Predictions
+from ..kit.errors import nearest
+from .timeline import Timeline, filled
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

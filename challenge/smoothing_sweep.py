@@ -7,7 +7,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from cer_fusion.challenge.smoothing import (
+from numpy.typing import NDArray
+
+from ..fusion.errors import TimelineError
+from ..fusion.heads.weights import counted, totals
+from ..fusion.judging.metrics import Scores
+from ..fusion.judging.resampling import LEVEL, Bootstrap, Interval, bootstrap
+from ..fusion.keeping.answers import Predictions
+from ..fusion.page.table import EN_DASH, Cell, Table
+from ..fusion.sweeps.curve import choose
+from .smoothing import (
     Smoothing,
     check_probabilities,
     from_counts,
@@ -16,15 +25,7 @@ from cer_fusion.challenge.smoothing import (
     smooth_tracks,
     step_counts,
 )
-from cer_fusion.challenge.timeline import Timeline
-from cer_fusion.fusion.errors import TimelineError
-from cer_fusion.fusion.heads.weights import counted, totals
-from cer_fusion.fusion.judging.metrics import Scores
-from cer_fusion.fusion.judging.resampling import LEVEL, Bootstrap, Interval, bootstrap
-from cer_fusion.fusion.keeping.answers import Predictions
-from cer_fusion.fusion.page.table import EN_DASH, Cell, Table
-from cer_fusion.fusion.sweeps.curve import choose
-from numpy.typing import NDArray
+from .timeline import Timeline
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

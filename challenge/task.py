@@ -11,13 +11,14 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from cer_fusion.challenge.timeline import Frame, Timeline
-from cer_fusion.fusion.errors import SubmissionError
-from cer_fusion.fusion.keeping.answers import Predictions
-from cer_fusion.kit.errors import nearest
-from cer_fusion.kit.files import write_whole
-from cer_fusion.kit.text import read_text
 from numpy.typing import NDArray
+
+from ..fusion.errors import SubmissionError
+from ..fusion.keeping.answers import Predictions
+from ..kit.errors import nearest
+from ..kit.files import write_whole
+from ..kit.text import read_text
+from .timeline import Frame, Timeline
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from cer_fusion.fusion.errors import TimelineError
 from numpy.typing import NDArray
+
+from ..fusion.errors import TimelineError
 
 LAST = 9_999_999
 """The highest frame number believed: more than 92 hours at 30 frames a second."""

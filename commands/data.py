@@ -13,20 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from cer_fusion.commands.console import PROGRESS_VARIABLE, escape, out_json, say, size_text
-from cer_fusion.commands.options import Missing, names_a_file, split_list
+
+from .console import PROGRESS_VARIABLE, escape, out_json, say, size_text
+from .options import Missing, names_a_file, split_list
 
 if TYPE_CHECKING:
-    from cer_fusion.featstore import ExtractReport, Feature, Manifest, Store, View
-    from cer_fusion.fusion import Rows
+    from ..featstore import ExtractReport, Feature, Manifest, Store, View
+    from ..fusion import Rows
 
 
 def manifest_and_dataset(
     data: str | None, store: Path, *, dataset: str | None, root: Path | None
 ) -> tuple[Manifest, str]:
     """The manifest that `--data` names (a file, or a dataset in the store), and the dataset's name."""
-    from cer_fusion.featstore import Manifest
-    from cer_fusion.featstore.manifests.sidecar import in_store
+    from ..featstore import Manifest
+    from ..featstore.manifests.sidecar import in_store
 
     if data is not None and names_a_file(data):
         file = Path(data)
@@ -60,7 +61,7 @@ def tell_change(store: Store, dataset: str, manifest: Manifest, *, replace_manif
 
 def dataset_of(store: Path, data: str | None) -> tuple[Store, str]:
     """The store, and the name of the dataset in it that `--data` names, or of the only one."""
-    from cer_fusion.featstore import Store
+    from ..featstore import Store
 
     opened = Store(store)
     name = opened.dataset(data)
@@ -80,7 +81,7 @@ def load_view(
 
     Without features named, those are all that the dataset has, and it is said which.
     """
-    from cer_fusion.featstore import FeatstoreError
+    from ..featstore import FeatstoreError
 
     opened, dataset = dataset_of(store, data)
     chosen = list(features)
@@ -99,7 +100,7 @@ def load_view(
 
 def tell_extracts(reports: list[ExtractReport], store: Store, dataset: str, *, as_json: bool = False) -> None:
     """Print what a run made of each of its features, and what bounded it."""
-    from cer_fusion.featstore.extraction.run import bottleneck
+    from ..featstore.extraction.run import bottleneck
 
     for report in reports:
         tell_extract(report, store, dataset, bound=len(reports) == 1)
@@ -112,7 +113,7 @@ def tell_extracts(reports: list[ExtractReport], store: Store, dataset: str, *, a
 
 def tell_extract(report: ExtractReport, store: Store, dataset: str, *, bound: bool = True) -> None:
     """Print what a run did, and what its user should know; with `bound`, what kept it from being faster."""
-    from cer_fusion.featstore.extraction.run import bottleneck
+    from ..featstore.extraction.run import bottleneck
 
     rate = f", {report.embedded / report.elapsed_s:,.1f} pictures/s" if report.embedded and report.elapsed_s else ""
     others = f"{report.by_others:,} done meanwhile by another run, " if report.by_others else ""
@@ -139,7 +140,7 @@ def tell_extract(report: ExtractReport, store: Store, dataset: str, *, bound: bo
 
 def _tell_siblings(feature: Feature, features: list[Feature]) -> None:
     """Name what sets this feature apart from others of its name."""
-    from cer_fusion.featstore.rows.feature import differences
+    from ..featstore.rows.feature import differences
 
     for other in features:
         if other.name == feature.name and other.label != feature.label:
@@ -149,7 +150,7 @@ def _tell_siblings(feature: Feature, features: list[Feature]) -> None:
 
 def tell_frames_from_zero(ids: Iterable[str]) -> None:
     """Say early what smoothing and submitting would refuse late."""
-    from cer_fusion.challenge import counted_from_zero
+    from ..challenge import counted_from_zero
 
     note = counted_from_zero(ids)
     if note is not None:
@@ -185,7 +186,7 @@ def load_task(
 
     Rows that with their copies take more bytes than `budget` stay in the store and are read piece by piece.
     """
-    from cer_fusion.fusion import Rows
+    from ..fusion import Rows
 
     view, dataset, opened = load_view(store, data, split_list(features), missing)
     test_split = test_split or _test_split(view.splits, train_split)
@@ -226,8 +227,8 @@ def load_folds_task(
     Pictures that are there more than once stay on one side of every fold, and with `near` so do faces of at least this
     cosine. Both parts of the task are the same rows.
     """
-    from cer_fusion.fusion import Rows
-    from cer_fusion.fusion.data.rows import tied
+    from ..fusion import Rows
+    from ..fusion.data.rows import tied
 
     view, dataset, opened = load_view(store, data, split_list(features), missing)
     names = list(dict.fromkeys(view.splits))
@@ -264,8 +265,8 @@ def _labelled(view: View, split: str, dataset: str, option: str) -> View:
 
 
 def _near_ones_tied(rows: Rows, near: float) -> Rows:
-    from cer_fusion.fusion.data.rows import tied
-    from cer_fusion.fusion.judging.measures import near_duplicates
+    from ..fusion.data.rows import tied
+    from ..fusion.judging.measures import near_duplicates
 
     found, _ = near_duplicates(rows, threshold=near)
     if found.found > len(found.pairs):

@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from cer_fusion.commands.console import escape, say
-from cer_fusion.commands.options import Missing, key_values, split_list
-from cer_fusion.fusion.heads import (
+
+from ..fusion.heads import (
     USUAL,
     head_names,
     head_presets,
     head_settings,
     installed_heads,
 )  # light: it imports no head
+from .console import escape, say
+from .options import Missing, key_values, split_list
 
 if TYPE_CHECKING:
-    from cer_fusion.commands.data import Task
-    from cer_fusion.featstore import View
-    from cer_fusion.fusion import HeadInfo
-    from cer_fusion.fusion.keeping.runs import Run
+    from ..featstore import View
+    from ..fusion import HeadInfo
+    from ..fusion.keeping.runs import Run
+    from .data import Task
 
 
 Heads = Annotated[
@@ -43,7 +44,7 @@ def build_head(
     seed: int,
 ) -> Any:
     """An unfitted head for the task's blocks."""
-    from cer_fusion.fusion import make_head, parse_weights
+    from ..fusion import make_head, parse_weights
 
     known, presets = head_settings(name), head_presets(name)
     given = dict(settings)
@@ -88,7 +89,7 @@ def compute(heads: Iterable[str]) -> bool:
 
 def read_runs(folders: Sequence[Path]) -> dict[str, Run]:
     """Read runs under the names of their folders, or under their whole paths where two names are equal."""
-    from cer_fusion.fusion.keeping.runs import read_run
+    from ..fusion.keeping.runs import read_run
 
     paths = [Path(folder) for folder in folders]
     if len({path.resolve() for path in paths}) < len(paths):
@@ -105,7 +106,7 @@ def datasets_of(runs: Mapping[str, Run]) -> str:
 
 def head_folder(run: Path) -> Path:
     """The folder of a head: in a run's, or one that is named itself."""
-    from cer_fusion.kit.folders import bring_back
+    from ..kit.folders import bring_back
 
     bring_back(run)
     return run / "head" if (run / "head").is_dir() else run
@@ -115,8 +116,8 @@ def loaded_head(
     run: Path, store: Path, data: str | None, split: str | None, missing: Missing, *, default_split: bool = True
 ) -> tuple[HeadInfo, Any, View, str | None]:
     """The kept head, and a view of exactly the features it learned from."""
-    from cer_fusion.featstore import Store
-    from cer_fusion.fusion import load_head, read_head_info
+    from ..featstore import Store
+    from ..fusion import load_head, read_head_info
 
     folder = head_folder(run)
     info = read_head_info(folder)
@@ -141,7 +142,7 @@ def loaded_head(
 
 def probabilities(fitted: Any, view: View) -> Any:
     """(n, k) in the order of the view's classes, whatever classes the head saw."""
-    from cer_fusion.fusion import JoinedRows
-    from cer_fusion.fusion.keeping.answers import aligned
+    from ..fusion import JoinedRows
+    from ..fusion.keeping.answers import aligned
 
     return aligned(fitted.predict_proba(JoinedRows(view.blocks)), fitted.classes_, len(view.classes), "the kept head")

@@ -81,7 +81,7 @@ def loaded() -> list[str]:
 
 def _fewer_than_seen() -> int | None:
     """Threads for the share that a control group allows, where libraries would take more: they see whole cores only."""
-    from cer_fusion.fusion.cores import bound_cores, whole_cores
+    from ..fusion.cores import bound_cores, whole_cores
 
     allowed = whole_cores()
     return allowed if allowed < bound_cores() else None
@@ -94,7 +94,7 @@ def memory_total() -> int | None:
 
 def memory_limit() -> int | None:
     """Bytes that the control groups allow; None for no limit."""
-    from cer_fusion.fusion import cores
+    from ..fusion import cores
 
     found = [cores.number_of(folder / "memory.max") for folder in cores.control_groups("")]
     found += [cores.number_of(folder / "memory.limit_in_bytes") for folder in cores.control_groups("memory")]
@@ -104,7 +104,7 @@ def memory_limit() -> int | None:
 
 def memory_available() -> int | None:
     """Bytes that can be had without pushing anything out; None where the system does not say."""
-    from cer_fusion.fusion import cores
+    from ..fusion import cores
 
     found = [_meminfo("MemAvailable:")]
     for folder in cores.control_groups(""):
@@ -116,7 +116,7 @@ def memory_available() -> int | None:
 
 def _room(folder: Path, limit_name: str, used_name: str, cache_name: str) -> int | None:
     """What a control group leaves: its limit less what is used, but for file cache that goes when asked."""
-    from cer_fusion.fusion import cores
+    from ..fusion import cores
 
     limit, used = cores.number_of(folder / limit_name), cores.number_of(folder / used_name)
     if limit is None or used is None:
@@ -126,7 +126,7 @@ def _room(folder: Path, limit_name: str, used_name: str, cache_name: str) -> int
 
 
 def _meminfo(key: str) -> int | None:
-    from cer_fusion.fusion import cores
+    from ..fusion import cores
 
     for line in cores.text_of(Path("/proc/meminfo")).splitlines():
         if line.startswith(key):

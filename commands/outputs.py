@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
-from cer_fusion.commands.console import console, escape, out, out_data, out_json, plain, say
-from cer_fusion.commands.options import NO_PICTURE, Format
+
+from .console import console, escape, out, out_data, out_json, plain, say
+from .options import NO_PICTURE, Format
 
 if TYPE_CHECKING:
-    from cer_fusion.fusion.keeping.answers import Predictions
-    from cer_fusion.fusion.page.table import Table
+    from ..fusion.keeping.answers import Predictions
+    from ..fusion.page.table import Table
 
 
 Written = TypeVar("Written")
@@ -100,9 +101,9 @@ def numbered(first: Path) -> Iterable[Path]:
 
 def print_table(result: Any, format: Format, *, class_intervals: bool = False) -> None:
     """Print a report or a sweep; the intervals of the classes, which make a table wide, always in markdown."""
-    from cer_fusion.fusion import Report
-    from cer_fusion.fusion.page.table import report_table
-    from cer_fusion.fusion.sweeps.result import sweep_table
+    from ..fusion import Report
+    from ..fusion.page.table import report_table
+    from ..fusion.sweeps.result import sweep_table
 
     if isinstance(result, Report):
         table = report_table(result, class_intervals=class_intervals or format == "markdown")
@@ -113,7 +114,7 @@ def print_table(result: Any, format: Format, *, class_intervals: bool = False) -
 
 def show_table(table: Table, format: Format) -> None:
     """Print a table in the format asked for."""
-    from cer_fusion.fusion.page.table import render
+    from ..fusion.page.table import render
 
     if format == "table":
         _draw(table)
@@ -123,7 +124,7 @@ def show_table(table: Table, format: Format) -> None:
 
 def print_tables(tables: Sequence[Table], format: Format) -> None:
     """Print several tables, one below the other; as JSON they are one list."""
-    from cer_fusion.fusion.page.table import render
+    from ..fusion.page.table import render
 
     if format == "json":
         out_json([json.loads(render(table, "json")) for table in tables])
@@ -150,7 +151,7 @@ def prediction_rows(found: Predictions) -> list[dict[str, Any]]:
 
 def figure_output(asked: Path | None) -> Path | None:
     """The file that `--figure` makes a command write, where it names one; a name that says no form is refused."""
-    from cer_fusion.fusion.page.figures import check_figure_name
+    from ..fusion.page.figures import check_figure_name
 
     if asked is None or asked == NO_PICTURE:
         return None
@@ -160,7 +161,7 @@ def figure_output(asked: Path | None) -> Path | None:
 
 def save_picture(draw: Callable[[], Any], asked: Path | None, default: Path, *, overwrite: bool) -> None:
     """Draw a figure into the file asked for, or a free one like the default, and say where; `none` draws nothing."""
-    from cer_fusion.fusion.page.figures import save_figure
+    from ..fusion.page.figures import save_figure
 
     if asked == NO_PICTURE:
         return

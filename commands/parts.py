@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import IO, Any
 
 import typer
-from cer_fusion.commands import machine
-from cer_fusion.commands.console import PROGRESS_LINE, PROGRESS_VARIABLE, Progress, escape, say
-from cer_fusion.fusion.cores import whole_cores
+
+from ..fusion.cores import whole_cores
+from . import machine
+from .console import PROGRESS_LINE, PROGRESS_VARIABLE, Progress, escape, say
 
 
 def part_of(part: int | None, parts: int | None, environment: Mapping[str, str]) -> tuple[int, int]:

@@ -16,18 +16,20 @@ from typing import TYPE_CHECKING
 from zipfile import is_zipfile
 
 import typer
-from cer_fusion.commands.console import escape, progress_bar, say
+
+from .console import escape, progress_bar, say
 
 if TYPE_CHECKING:
     import numpy as np
-    from cer_fusion.frames import MTCNN, Box, Detector, FrameSettings, MadeFrames, Mark, Row
-    from cer_fusion.fusion.keeping.answers import Predictions
     from numpy.typing import NDArray
+
+    from ..frames import MTCNN, Box, Detector, FrameSettings, MadeFrames, Mark, Row
+    from ..fusion.keeping.answers import Predictions
 
 
 def detector_of(min_face: int, min_score: float) -> MTCNN:
     """The detector; its last network decides by `min_score`."""
-    from cer_fusion.frames import MTCNN, MTCNNSettings
+    from ..frames import MTCNN, MTCNNSettings
 
     first, second, _ = MTCNNSettings().thresholds
     return MTCNN(MTCNNSettings(min_face_px=min_face, thresholds=(first, second, min_score)))
@@ -80,9 +82,10 @@ class ShownPictures:
         """Write an empty picture of the same size into memory: whether its form can be told before the work."""
         import io
 
-        from cer_fusion.backbones import PictureError
-        from cer_fusion.backbones.picture import picture_header
         from PIL import Image
+
+        from ..backbones import PictureError
+        from ..backbones.picture import picture_header
 
         form = Image.registered_extensions().get(target.suffix.lower(), "")
         if form not in Image.SAVE:
@@ -115,9 +118,10 @@ class ShownPictures:
     def crops(self, shown: Shown) -> Iterator[tuple[str, bytes]]:
         """Ids and bytes of the pictures, or of the largest face in each."""
         import numpy as np
-        from cer_fusion.backbones import PictureError
-        from cer_fusion.backbones.picture import open_picture
-        from cer_fusion.frames import largest
+
+        from ..backbones import PictureError
+        from ..backbones.picture import open_picture
+        from ..frames import largest
 
         several = 0
         with progress_bar() as step:
@@ -148,10 +152,11 @@ class ShownPictures:
         import io
 
         import numpy as np
-        from cer_fusion.backbones.picture import open_picture
-        from cer_fusion.frames import annotated
-        from cer_fusion.kit.files import write_whole
         from PIL import Image
+
+        from ..backbones.picture import open_picture
+        from ..frames import annotated
+        from ..kit.files import write_whole
 
         places = dict(zip(self.names, self.drawn_to(target), strict=True))
         for name, mark in marks.items():
@@ -178,7 +183,7 @@ class ShownVideos:
 
     def drawn_to(self, target: Path) -> list[Path]:
         """Where `annotate` writes: to a file for one video, else one a name in a folder; refuses what cannot be."""
-        from cer_fusion.frames import check_encoder, check_video_name
+        from ..frames import check_encoder, check_video_name
 
         check_encoder()
         if len(self.videos) > 1:
@@ -189,7 +194,7 @@ class ShownVideos:
 
     def crops(self, shown: Shown) -> Iterator[tuple[str, bytes]]:
         """Make the frames of each video as `cer-feat frames` does, and give ids and bytes of the pictures."""
-        from cer_fusion.frames import make_frames
+        from ..frames import make_frames
 
         for name, path in self.videos.items():
             with progress_bar() as step:
@@ -205,7 +210,7 @@ class ShownVideos:
 
     def annotate(self, target: Path, marks: dict[str, Mark], shown: Shown) -> int:
         """Write each video again with marks to where `drawn_to` says."""
-        from cer_fusion.frames import write_video
+        from ..frames import write_video
 
         frames = 0
         for name, path in zip(self.videos, self.drawn_to(target), strict=True):
@@ -216,7 +221,7 @@ class ShownVideos:
     def _marked(
         self, name: str, marks: dict[str, Mark], every: int
     ) -> Iterator[tuple[float | None, NDArray[np.uint8]]]:
-        from cer_fusion.frames import VideoReader, annotated
+        from ..frames import VideoReader, annotated
 
         looked_at = groupby(self._rows(name), key=lambda row: row.frame)
         for frame in VideoReader(self.videos[name]).frames():
@@ -226,14 +231,14 @@ class ShownVideos:
             yield frame.time_s, annotated(frame.picture, [marks[row.picture] for row in rows if row.picture in marks])
 
     def _rows(self, name: str) -> Iterator[Row]:
-        from cer_fusion.frames import read_table, table_path
+        from ..frames import read_table, table_path
 
         return read_table(table_path(self.folder, name))
 
 
 def _need_folder(target: Path, count: int, what: str) -> None:
     """Refuse a place for several that is called as one picture or video is."""
-    from cer_fusion.frames import PICTURE_SUFFIXES, SUFFIXES
+    from ..frames import PICTURE_SUFFIXES, SUFFIXES
 
     if count > 1 and not target.is_dir() and target.suffix.lower() in (*PICTURE_SUFFIXES, *SUFFIXES):
         raise typer.BadParameter(
@@ -250,7 +255,7 @@ def source_of(path: Path, frames: Path | None, keep: ExitStack) -> ShownPictures
     typer.BadParameter
         If there is nothing of the kind, or pictures and videos side by side.
     """
-    from cer_fusion.frames import PICTURE_SUFFIXES, VideoError, held_by, is_moving_webp, named_videos
+    from ..frames import PICTURE_SUFFIXES, VideoError, held_by, is_moving_webp, named_videos
 
     try:
         held = held_by(path, apart_from=frames)
@@ -325,7 +330,7 @@ def _instead(path: Path) -> str:
 
 def marks_of(predictions: Predictions, shown: Shown, top: int) -> dict[str, Mark]:
     """The likeliest classes of every sample as bars at its face."""
-    from cer_fusion.frames import Mark
+    from ..frames import Mark
 
     found = {}
     for name, row in zip(predictions.ids, predictions.proba, strict=True):

@@ -7,8 +7,8 @@ the layout of RAF-DB's compound part; `contact_sheet` an overview to look at. Pi
 
 from __future__ import annotations
 
-from cer_fusion.demofaces.action_units import COMPOUNDS, ActionUnits, Compound, compound, prototype, sample_units
-from cer_fusion.demofaces.dataset import (
+from .action_units import COMPOUNDS, ActionUnits, Compound, compound, prototype, sample_units
+from .dataset import (
     TEST_COUNTS,
     TRAIN_COUNTS,
     DrawnDataset,
@@ -16,9 +16,9 @@ from cer_fusion.demofaces.dataset import (
     draw_sample,
     write_dataset,
 )
-from cer_fusion.demofaces.errors import DatasetError, DemoFacesError, StyleError, UnitError, UnknownCompoundError
-from cer_fusion.demofaces.face import draw_face
-from cer_fusion.demofaces.style import Style, sample_style
+from .errors import DatasetError, DemoFacesError, StyleError, UnitError, UnknownCompoundError
+from .face import draw_face
+from .style import Style, sample_style
 
 __all__ = [
     "COMPOUNDS",

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
-from cer_fusion.demofaces.errors import UnitError, UnknownCompoundError
-from cer_fusion.kit.errors import nearest
+
+from ..kit.errors import nearest
+from .errors import UnitError, UnknownCompoundError
 
 
 @dataclass(frozen=True, kw_only=True)

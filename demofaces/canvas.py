@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from cer_fusion.demofaces.style import Colour, Style
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+from .style import Colour, Style
 
 Points = NDArray[np.float64]
 SUPERSAMPLING = 4

@@ -12,11 +12,12 @@ from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
-from cer_fusion.demofaces.action_units import COMPOUNDS, Compound, compound, prototype, sample_units
-from cer_fusion.demofaces.errors import DatasetError, StyleError
-from cer_fusion.demofaces.face import draw_face
-from cer_fusion.demofaces.style import sample_style
 from PIL import Image, ImageDraw, ImageFont
+
+from .action_units import COMPOUNDS, Compound, compound, prototype, sample_units
+from .errors import DatasetError, StyleError
+from .face import draw_face
+from .style import sample_style
 
 _log = logging.getLogger(__name__)
 

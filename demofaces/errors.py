@@ -9,7 +9,7 @@ DemoFacesError
 
 from __future__ import annotations
 
-from cer_fusion.kit.errors import CerError
+from ..kit.errors import CerError
 
 
 class DemoFacesError(CerError):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from cer_fusion.demofaces.action_units import ActionUnits
-from cer_fusion.demofaces.canvas import Canvas
-from cer_fusion.demofaces.errors import StyleError
-from cer_fusion.demofaces.features import (
+from PIL import Image, ImageFilter
+
+from .action_units import ActionUnits
+from .canvas import Canvas
+from .errors import StyleError
+from .features import (
     draw_brow,
     draw_eye,
     draw_folds,
@@ -15,7 +17,7 @@ from cer_fusion.demofaces.features import (
     draw_nose,
     mouth_shape,
 )
-from cer_fusion.demofaces.head import (
+from .head import (
     draw_backdrop,
     draw_body,
     draw_contour,
@@ -24,9 +26,8 @@ from cer_fusion.demofaces.head import (
     draw_hair_behind,
     draw_skin,
 )
-from cer_fusion.demofaces.sitter import Sitter
-from cer_fusion.demofaces.style import Style
-from PIL import Image, ImageFilter
+from .sitter import Sitter
+from .style import Style
 
 _NEUTRAL = Style()
 

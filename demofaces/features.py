@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from cer_fusion.demofaces.action_units import ActionUnits
-from cer_fusion.demofaces.canvas import Canvas, Points, band, ellipse, mix, moved, smooth
-from cer_fusion.demofaces.sitter import Sitter
 from PIL import Image
+
+from .action_units import ActionUnits
+from .canvas import Canvas, Points, band, ellipse, mix, moved, smooth
+from .sitter import Sitter
 
 Place = Callable[[Points], Points]
 _CENTRE = (0.148, -0.050)  # of the right eye in the picture; the left mirrors it

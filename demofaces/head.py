@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from cer_fusion.demofaces.canvas import Canvas, Points, ellipse, mix, moved, smooth
-from cer_fusion.demofaces.sitter import Sitter
-from cer_fusion.demofaces.style import Haircut
 from PIL import Image
+
+from .canvas import Canvas, Points, ellipse, mix, moved, smooth
+from .sitter import Sitter
+from .style import Haircut
 
 
 def head_outline(sitter: Sitter) -> Points:

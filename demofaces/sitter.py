@@ -6,10 +6,11 @@ import math
 from functools import cached_property
 
 import numpy as np
-from cer_fusion.demofaces.action_units import ActionUnits
-from cer_fusion.demofaces.canvas import Points, mix
-from cer_fusion.demofaces.style import Colour, Style
 from numpy.typing import ArrayLike
+
+from .action_units import ActionUnits
+from .canvas import Points, mix
+from .style import Colour, Style
 
 _HEAD_RADII = (0.36, 0.50, 0.36)  # half width, height and depth of the ellipsoid on which the features sit
 _ASYMMETRY = 0.08

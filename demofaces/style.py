@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from cer_fusion.demofaces.errors import StyleError
-from cer_fusion.kit.errors import nearest
+
+from ..kit.errors import nearest
+from .errors import StyleError
 
 Colour = tuple[int, int, int]
 Haircut = Literal["bald", "bob", "bun", "crop", "curly", "fringe", "long", "parted"]

@@ -19,9 +19,9 @@ FeatstoreError
 
 from __future__ import annotations
 
-from cer_fusion.kit import errors as kit
-from cer_fusion.kit.errors import listing as listing
-from cer_fusion.kit.errors import nearest as nearest
+from ..kit import errors as kit
+from ..kit.errors import listing as listing
+from ..kit.errors import nearest as nearest
 
 
 class FeatstoreError(kit.CerError):

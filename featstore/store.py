@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from cer_fusion.featstore.errors import (
+from ..kit.errors import nearest
+from .errors import (
     AmbiguousFeatureError,
     FeatstoreError,
     FormatError,
@@ -17,10 +18,10 @@ from cer_fusion.featstore.errors import (
     UnknownDatasetError,
     UnknownFeatureError,
 )
-from cer_fusion.featstore.manifests.checking import ManifestChange, change_of
-from cer_fusion.featstore.manifests.manifest import Manifest
-from cer_fusion.featstore.rows import files
-from cer_fusion.featstore.rows.feature import (
+from .manifests.checking import ManifestChange, change_of
+from .manifests.manifest import Manifest
+from .rows import files
+from .rows.feature import (
     Feature,
     FeatureSpec,
     differences,
@@ -29,8 +30,7 @@ from cer_fusion.featstore.rows.feature import (
     valid_name,
     while_shards_change,
 )
-from cer_fusion.featstore.rows.view import Request, View, build_view
-from cer_fusion.kit.errors import nearest
+from .rows.view import Request, View, build_view
 
 FORMAT, FORMAT_VERSION = "cer-store", 1
 log = logging.getLogger(__name__)

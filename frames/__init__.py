@@ -10,9 +10,10 @@ This package knows pixels and sound; it has not heard of torch, labels or stores
 
 from __future__ import annotations
 
-from cer_fusion.frames.annotating import Mark, annotated, check_encoder, check_video_name, write_video
-from cer_fusion.frames.decoding import VideoFrameRGB, VideoReader, decoder_versions
-from cer_fusion.frames.errors import (
+from ..kit.errors import MissingExtraError
+from .annotating import Mark, annotated, check_encoder, check_video_name, write_video
+from .decoding import VideoFrameRGB, VideoReader, decoder_versions
+from .errors import (
     DiskError,
     FolderError,
     FramesError,
@@ -20,8 +21,8 @@ from cer_fusion.frames.errors import (
     ShapeError,
     VideoError,
 )
-from cer_fusion.frames.faces import LANDMARKS, POLICIES, Alignment, Box, Detector, Face, Policy, largest, overlap
-from cer_fusion.frames.finding import (
+from .faces import LANDMARKS, POLICIES, Alignment, Box, Detector, Face, Policy, largest, overlap
+from .finding import (
     PICTURE_SUFFIXES,
     SUFFIXES,
     Held,
@@ -32,11 +33,10 @@ from cer_fusion.frames.finding import (
     printable,
     video_name,
 )
-from cer_fusion.frames.folder import MadeFrames, Row, index_path, read_table, table_path
-from cer_fusion.frames.making import Ending, FrameSettings, make_frames
-from cer_fusion.frames.mtcnn import MTCNN, MTCNNSettings
-from cer_fusion.frames.tracks import MainTrack, Tracker, TrackSettings, presences
-from cer_fusion.kit.errors import MissingExtraError
+from .folder import MadeFrames, Row, index_path, read_table, table_path
+from .making import Ending, FrameSettings, make_frames
+from .mtcnn import MTCNN, MTCNNSettings
+from .tracks import MainTrack, Tracker, TrackSettings, presences
 
 __all__ = [
     "LANDMARKS",

@@ -11,12 +11,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from cer_fusion.frames.decoding import require_av
-from cer_fusion.frames.errors import VideoError
-from cer_fusion.frames.faces import Box
-from cer_fusion.kit.files import whole_file
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from ..kit.files import whole_file
+from .decoding import require_av
+from .errors import VideoError
+from .faces import Box
 
 _LINE, _GROUND, _BAR, _TEXT = (255, 196, 0), (16, 16, 16), (90, 150, 240), (255, 255, 255)
 _CLOCK = 90_000  # ticks a second, as MPEG counts time

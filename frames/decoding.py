@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
-from cer_fusion.frames.errors import DiskError, VideoError
-from cer_fusion.kit.errors import MissingExtraError
-from cer_fusion.kit.pictures import size_fault
 from numpy.typing import NDArray
+
+from ..kit.errors import MissingExtraError
+from ..kit.pictures import size_fault
+from .errors import DiskError, VideoError
 
 if TYPE_CHECKING:
     from av import VideoFrame

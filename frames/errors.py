@@ -14,7 +14,7 @@ A library that is not installed is a `MissingExtraError`, and a name that is tak
 
 from __future__ import annotations
 
-from cer_fusion.kit.errors import CerError
+from ..kit.errors import CerError
 
 
 class FramesError(CerError):

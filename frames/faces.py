@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 import numpy as np
-from cer_fusion.frames.errors import OptionError
 from numpy.typing import NDArray
 from PIL import Image
+
+from .errors import OptionError
 
 FloatArray = NDArray[np.float64]
 

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cer_fusion.frames.decoding import list_kind, moving_pictures, opened
-from cer_fusion.frames.errors import VideoError
-from cer_fusion.kit.errors import MissingExtraError, listing
-from cer_fusion.kit.pictures import picture_kind
 from PIL import Image
+
+from ..kit.errors import MissingExtraError, listing
+from ..kit.pictures import picture_kind
+from .decoding import list_kind, moving_pictures, opened
+from .errors import VideoError
 
 SUFFIXES = (
     ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2",

@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from cer_fusion.frames.errors import FolderError
-from cer_fusion.frames.faces import LANDMARKS, Box, Face
-from cer_fusion.kit.documents import read_sealed, write_sealed
-from cer_fusion.kit.files import whole_file
-from cer_fusion.kit.plain import NOT_KEPT, from_plain, to_plain
+from ..kit.documents import read_sealed, write_sealed
+from ..kit.files import whole_file
+from ..kit.plain import NOT_KEPT, from_plain, to_plain
+from .errors import FolderError
+from .faces import LANDMARKS, Box, Face
 
 _FORMAT, _VERSION = "cer-fusion frames index", 1
 

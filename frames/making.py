@@ -20,12 +20,18 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from cer_fusion.frames import decoding
-from cer_fusion.frames.decoding import VideoReader
-from cer_fusion.frames.errors import FolderError, OptionError, VideoError
-from cer_fusion.frames.faces import POLICIES, Alignment, Detector, Face, Policy, largest
-from cer_fusion.frames.finding import frame_name, printable
-from cer_fusion.frames.folder import (
+from numpy.typing import NDArray
+from PIL import Image, features
+from PIL import __version__ as pillow_version
+
+from ..kit.errors import listing, nearest
+from ..kit.plain import flat
+from . import decoding
+from .decoding import VideoReader
+from .errors import FolderError, OptionError, VideoError
+from .faces import POLICIES, Alignment, Detector, Face, Policy, largest
+from .finding import frame_name, printable
+from .folder import (
     Journal,
     MadeFrames,
     Row,
@@ -36,7 +42,7 @@ from cer_fusion.frames.folder import (
     table_path,
     write_table,
 )  # fmt: skip
-from cer_fusion.frames.tracks import (
+from .tracks import (
     Changes,
     CutSettings,
     MainTrack,
@@ -46,11 +52,6 @@ from cer_fusion.frames.tracks import (
     presences,
     with_cuts,
 )
-from cer_fusion.kit.errors import listing, nearest
-from cer_fusion.kit.plain import flat
-from numpy.typing import NDArray
-from PIL import Image, features
-from PIL import __version__ as pillow_version
 
 logger = logging.getLogger(__name__)
 

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cer_fusion.frames.errors import OptionError, ShapeError
-from cer_fusion.frames.faces import Face
-from cer_fusion.kit.errors import MissingExtraError
-from cer_fusion.kit.onnx_file import OnnxFile, OnnxFileError, read_onnx
 from numpy.typing import NDArray
 from PIL import Image
+
+from ..kit.errors import MissingExtraError
+from ..kit.onnx_file import OnnxFile, OnnxFileError, read_onnx
+from .errors import OptionError, ShapeError
+from .faces import Face
 
 FloatArray = NDArray[np.float32]
 

@@ -14,9 +14,10 @@ from statistics import median
 from typing import Any, Final, TypeVar
 
 import numpy as np
-from cer_fusion.frames.faces import Box, area, overlap
 from numpy.typing import NDArray
 from PIL import Image
+
+from .faces import Box, area, overlap
 
 T = TypeVar("T")
 

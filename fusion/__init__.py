@@ -14,9 +14,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cer_fusion.fusion.data.blocks import concat, parse_weights, slices, widths_of
-    from cer_fusion.fusion.data.joined import JoinedRows
-    from cer_fusion.fusion.errors import (
+    from .data.blocks import concat, parse_weights, slices, widths_of
+    from .data.joined import JoinedRows
+    from .errors import (
         BlockError,
         ExpressionError,
         FusionError,
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
         TimelineError,
         UnknownHeadError,
     )
-    from cer_fusion.fusion.heads import head_names, installed_heads, make_head
-    from cer_fusion.fusion.heads.settings import MLPConfig
-    from cer_fusion.fusion.judging.comparison import Report, Rows, compare, cross_compare
-    from cer_fusion.fusion.judging.diagnosis import Diagnosis, diagnose
-    from cer_fusion.fusion.judging.metrics import Scores, scores
-    from cer_fusion.fusion.judging.zero_shot import ZeroShot, ZeroShotColumns, compound_proba
-    from cer_fusion.fusion.keeping.head import HeadInfo, check_compatible, load_head, read_head_info, save_head
-    from cer_fusion.fusion.sweeps import Sweep, sweep
+    from .heads import head_names, installed_heads, make_head
+    from .heads.settings import MLPConfig
+    from .judging.comparison import Report, Rows, compare, cross_compare
+    from .judging.diagnosis import Diagnosis, diagnose
+    from .judging.metrics import Scores, scores
+    from .judging.zero_shot import ZeroShot, ZeroShotColumns, compound_proba
+    from .keeping.head import HeadInfo, check_compatible, load_head, read_head_info, save_head
+    from .sweeps import Sweep, sweep
 
 # No module may bear the name of a public function: importing the module would put it in the function's place.
 _HOMES = {

@@ -20,7 +20,7 @@
 
 from __future__ import annotations
 
-from cer_fusion.kit.errors import CerError
+from ..kit.errors import CerError
 
 
 class FusionError(CerError):

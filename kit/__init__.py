@@ -7,7 +7,7 @@ annotations when it comes back (`from_plain`), and a table is read as a spreadsh
 
 from __future__ import annotations
 
-from cer_fusion.kit.documents import (
+from .documents import (
     canonical,
     check_version,
     known_keys,
@@ -18,7 +18,7 @@ from cer_fusion.kit.documents import (
     unseal,
     write_sealed,
 )
-from cer_fusion.kit.errors import (
+from .errors import (
     CerError,
     DocumentError,
     MissingExtraError,
@@ -30,7 +30,7 @@ from cer_fusion.kit.errors import (
     listing,
     nearest,
 )
-from cer_fusion.kit.files import (
+from .files import (
     check_room,
     is_temporary,
     make_folder,
@@ -45,9 +45,9 @@ from cer_fusion.kit.files import (
     write_synced,
     write_whole,
 )
-from cer_fusion.kit.folders import bring_back, sync_tree, whole_folder
-from cer_fusion.kit.plain import NOT_FINITE, NOT_KEPT, from_plain, to_plain
-from cer_fusion.kit.text import (
+from .folders import bring_back, sync_tree, whole_folder
+from .plain import NOT_FINITE, NOT_KEPT, from_plain, to_plain
+from .text import (
     Separator,
     decoded,
     find_separator,

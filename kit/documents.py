@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cer_fusion.kit.errors import DocumentError, NewerFormatError, OlderFormatError, listing, nearest
-from cer_fusion.kit.files import read_plain_file, write_whole
+from .errors import DocumentError, NewerFormatError, OlderFormatError, listing, nearest
+from .files import read_plain_file, write_whole
 
 MOST_MEMORY = 320 * 2**20
 """What a parsed document may take, in bytes: some four million probabilities."""

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from cer_fusion.kit.errors import OutputExistsError
-from cer_fusion.kit.files import (
+from .errors import OutputExistsError
+from .files import (
     check_room,
     make_folder,
     reporting,

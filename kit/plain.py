@@ -16,8 +16,8 @@ from pathlib import Path
 from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from cer_fusion.kit.documents import known_keys
-from cer_fusion.kit.errors import DocumentError
+from .documents import known_keys
+from .errors import DocumentError
 
 NOT_KEPT: Final[Mapping[str, bool]] = MappingProxyType({"kept": False})
 """``field(default=None, metadata=NOT_KEPT)``: not written, and has its default when read back."""

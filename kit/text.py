@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from cer_fusion.kit.errors import TextError
+from .errors import TextError
 
 AROUND = " \t\xa0\ufeff\u200b\"'"
 """What stands around a column's title without belonging to it."""

@@ -63,6 +63,7 @@ def steps_of(block: str) -> list[Step]:
 def parsed(line: str) -> tuple[str, dict[str, Any]]:
     """Parse a command line as the command itself would: its name and its parameters; a mistake raises."""
     import typer.main
+
     from cer_fusion.commands import feat, fuse
 
     front, *words = shlex.split(line)
@@ -74,6 +75,7 @@ def parsed(line: str) -> tuple[str, dict[str, Any]]:
 def options() -> set[str]:
     """Every option that a command knows."""
     import typer.main
+
     from cer_fusion.commands import feat, fuse
 
     def of(command: Any) -> set[str]:

@@ -11,8 +11,9 @@ import tomllib
 import zipfile
 from pathlib import Path
 
-import cer_fusion
 import pytest
+
+import cer_fusion
 
 ROOT = Path(__file__).parents[1]
 APART = ("tests", "benchmarks")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
 from cer_fusion.backbones import Recipe, options_of
 from cer_fusion.commands.options import key_values
-
 from tests.pages import ROOT, Page, parsed
 
 PAGES = [Page("README.md"), *(Page(f"docs/{path.name}") for path in sorted((ROOT / "docs").glob("*.md")))]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from cer_fusion.featstore import Manifest, Sample, Store, class_set, import_rows
 
+from cer_fusion.featstore import Manifest, Sample, Store, class_set, import_rows
 from tests.pages import Page
 
 

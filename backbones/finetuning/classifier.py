@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from cer_fusion.backbones.errors import OptionError
-from cer_fusion.backbones.finetuning.examples import Examples
-from cer_fusion.backbones.finetuning.process import drawn_from, numpy_drawn_from
-from cer_fusion.backbones.finetuning.recipe import Recipe
-from cer_fusion.backbones.torch_backbone import TorchBackbone
 from numpy.typing import NDArray
 from timm.data.mixup import Mixup
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ..errors import OptionError
+from ..torch_backbone import TorchBackbone
+from .examples import Examples
+from .process import drawn_from, numpy_drawn_from
+from .recipe import Recipe
 
 HEAD = "head"
 

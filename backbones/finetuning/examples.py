@@ -17,15 +17,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from cer_fusion.backbones.errors import ExamplesError
-from cer_fusion.backbones.finetuning.recipe import Recipe, Sampling
-from cer_fusion.kit.errors import listing, nearest
-from cer_fusion.kit.text import read_cells
 from numpy.typing import NDArray
 from PIL import Image
 from timm.data.auto_augment import NAME_TO_OP
 from torch import Tensor
 from torch.nn import functional as F
+
+from ...kit.errors import listing, nearest
+from ...kit.text import read_cells
+from ..errors import ExamplesError
+from .recipe import Recipe, Sampling
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cer_fusion.backbones.backbone import Backbone
-from cer_fusion.backbones.errors import MissingExtraError, OptionError
-from cer_fusion.backbones.finetuning.examples import Examples
-from cer_fusion.backbones.finetuning.folder import WEIGHTS_FILE, OutputFolder, finished_card, identity_of
-from cer_fusion.backbones.finetuning.material import Material, Progress, gather
-from cer_fusion.backbones.finetuning.process import accelerator_of, drawn_from, held_signals, trained_in
-from cer_fusion.backbones.finetuning.recipe import Recipe
-from cer_fusion.backbones.finetuning.training import EpochScores, Training
-from cer_fusion.backbones.torch_backbone import TorchBackbone
-from cer_fusion.backbones.weights.fit import Source
+from ..backbone import Backbone
+from ..errors import MissingExtraError, OptionError
+from ..torch_backbone import TorchBackbone
+from ..weights.fit import Source
+from .examples import Examples
+from .folder import WEIGHTS_FILE, OutputFolder, finished_card, identity_of
+from .material import Material, Progress, gather
+from .process import accelerator_of, drawn_from, held_signals, trained_in
+from .recipe import Recipe
+from .training import EpochScores, Training
 
 logger = logging.getLogger(__name__)
 
@@ -161,8 +161,8 @@ def _report(
     backbone: TorchBackbone, output: Path, card: dict[str, Any], material: Material, *, resumed: bool
 ) -> FinetuneReport:
     """Give the backbone the weights that were kept, and say what was done."""
-    from cer_fusion.backbones.making import put
-    from cer_fusion.backbones.weights.checkpoint import open_checkpoint
+    from ..making import put
+    from ..weights.checkpoint import open_checkpoint
 
     path = output / WEIGHTS_FILE
     put(backbone.encoder, open_checkpoint(path))

@@ -14,18 +14,19 @@ from threading import Event
 from typing import Any
 
 import torch
-from cer_fusion.backbones.errors import ResumeError
-from cer_fusion.backbones.finetuning.classifier import state_for_loader
-from cer_fusion.backbones.finetuning.material import Material
-from cer_fusion.backbones.finetuning.recipe import Recipe
-from cer_fusion.backbones.finetuning.training import EpochScores, Position, Training
-from cer_fusion.backbones.torch_backbone import TorchBackbone
-from cer_fusion.backbones.weights.fit import CARD_FILE, digest, read_card, write_card
-from cer_fusion.kit.files import whole_file, write_whole
-from cer_fusion.kit.plain import flat
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from ...kit.files import whole_file, write_whole
+from ...kit.plain import flat
+from ..errors import ResumeError
+from ..torch_backbone import TorchBackbone
+from ..weights.fit import CARD_FILE, digest, read_card, write_card
+from .classifier import state_for_loader
+from .material import Material
+from .recipe import Recipe
+from .training import EpochScores, Position, Training
 
 logger = logging.getLogger(__name__)
 

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from cer_fusion.backbones.backbone import Backbone
-from cer_fusion.backbones.errors import PictureError, TooManyErrors
-from cer_fusion.backbones.finetuning.examples import Examples, check_parts
-from cer_fusion.backbones.torch_backbone import TorchBackbone
-from cer_fusion.kit.errors import listing
 from numpy.typing import NDArray
+
+from ...kit.errors import listing
+from ..backbone import Backbone
+from ..errors import PictureError, TooManyErrors
+from ..torch_backbone import TorchBackbone
+from .examples import Examples, check_parts
 
 logger = logging.getLogger(__name__)
 

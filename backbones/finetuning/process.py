@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from cer_fusion.backbones.backbone import DeviceMemoryError, is_short_of_memory
-from cer_fusion.backbones.errors import OptionError
-from cer_fusion.backbones.finetuning.recipe import Recipe
-from cer_fusion.backbones.torch_backbone import TorchBackbone
+
+from ..backbone import DeviceMemoryError, is_short_of_memory
+from ..errors import OptionError
+from ..torch_backbone import TorchBackbone
+from .recipe import Recipe
 
 _MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")

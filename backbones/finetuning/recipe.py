@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from cer_fusion.backbones.errors import RecipeError
-from cer_fusion.kit.errors import nearest
+from ...kit.errors import nearest
+from ..errors import RecipeError
 
 Schedule = Literal["cosine", "step", "constant"]
 Sampling = Literal["plain", "balanced"]

@@ -12,8 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from cer_fusion.backbones.errors import DivergedError, RecipeError
-from cer_fusion.backbones.finetuning.classifier import (
+from numpy.typing import NDArray
+from timm.optim._optim_factory import create_optimizer_v2
+from timm.optim._param_groups import param_groups_layer_decay
+from timm.scheduler.scheduler import Scheduler
+from timm.scheduler.scheduler_factory import create_scheduler_v2
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor
+
+from ...kit.errors import listing
+from ..errors import DivergedError, RecipeError
+from ..torch_backbone import TorchBackbone
+from .classifier import (
     Classifier,
     classifier_of,
     log_prior,
@@ -21,7 +31,7 @@ from cer_fusion.backbones.finetuning.classifier import (
     mix,
     targets_of,
 )  # fmt: skip
-from cer_fusion.backbones.finetuning.examples import (
+from .examples import (
     DRAWS,
     DRAWS_EACH,
     augment,
@@ -31,18 +41,9 @@ from cer_fusion.backbones.finetuning.examples import (
     randaugment,
     step_seed,
 )  # fmt: skip
-from cer_fusion.backbones.finetuning.material import Material, Progress, loaded_ahead
-from cer_fusion.backbones.finetuning.process import memory_errors
-from cer_fusion.backbones.finetuning.recipe import Recipe
-from cer_fusion.backbones.torch_backbone import TorchBackbone
-from cer_fusion.kit.errors import listing
-from numpy.typing import NDArray
-from timm.optim._optim_factory import create_optimizer_v2
-from timm.optim._param_groups import param_groups_layer_decay
-from timm.scheduler.scheduler import Scheduler
-from timm.scheduler.scheduler_factory import create_scheduler_v2
-from timm.utils.model_ema import ModelEmaV3
-from torch import Tensor
+from .material import Material, Progress, loaded_ahead
+from .process import memory_errors
+from .recipe import Recipe
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cer_fusion.backbones.errors import CheckpointError, listed
-from cer_fusion.backbones.weights.unpickle import (
+from torch import Tensor
+
+from ..errors import CheckpointError, listed
+from .unpickle import (
     MAX_PICKLE_BYTES,
     REPEATED,
     ArrayRecord,
@@ -33,7 +35,6 @@ from cer_fusion.backbones.weights.unpickle import (
     opcodes,
     unpickle,
 )
-from torch import Tensor
 
 logger = logging.getLogger(__name__)
 

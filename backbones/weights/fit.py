@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cer_fusion.backbones.errors import CardError, CheckpointError, WeightsError, listed, nearest
-from cer_fusion.kit.documents import read_sealed, write_sealed
+from ...kit.documents import read_sealed, write_sealed
+from ..errors import CardError, CheckpointError, WeightsError, listed, nearest
 
 if TYPE_CHECKING:
-    from cer_fusion.backbones.recipes import Encoder, Recipe
     from torch import Tensor
+
+    from ..recipes import Encoder, Recipe
 
 
 CARD_FILE = "card.json"

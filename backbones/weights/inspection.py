@@ -11,10 +11,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cer_fusion.backbones.errors import CardError, CheckpointError, OptionError, listed
-from cer_fusion.backbones.recipes import Encoder, Usage, names, options_of, recipe_of
-from cer_fusion.backbones.weights.checkpoint import Checkpoint, State, open_checkpoint
-from cer_fusion.backbones.weights.fit import Fit, by_name, card_beside, digest, fit, in_heads
+from ..errors import CardError, CheckpointError, OptionError, listed
+from ..recipes import Encoder, Usage, names, options_of, recipe_of
+from .checkpoint import Checkpoint, State, open_checkpoint
+from .fit import Fit, by_name, card_beside, digest, fit, in_heads
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 import torch
-from cer_fusion.backbones.errors import CheckpointError
 from torch import Tensor
+
+from ..errors import CheckpointError
 
 STORAGES = {
     "FloatStorage": torch.float32,

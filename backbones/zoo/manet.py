@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import torch
-from cer_fusion.backbones.errors import CheckpointError, OptionError, nearest
-from cer_fusion.backbones.picture import Transform
-from cer_fusion.backbones.recipes import Branches, Encoder, Recipe, Usage
-from cer_fusion.backbones.weights.fit import CARD_FILE, card_beside
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import CheckpointError, OptionError, nearest
+from ..picture import Transform
+from ..recipes import Branches, Encoder, Recipe, Usage
+from ..weights.fit import CARD_FILE, card_beside
+
 if TYPE_CHECKING:
-    from cer_fusion.backbones.weights.checkpoint import Checkpoint
+    from ..weights.checkpoint import Checkpoint
 
 
 logger = logging.getLogger(__name__)

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import PIL
-from cer_fusion.backbones.backbone import CPU_PIECE, Backbone, or_does_not_fit
-from cer_fusion.backbones.errors import DeviceError, MissingExtraError, OptionError, WeightsError, listed, nearest
-from cer_fusion.backbones.picture import Transform
-from cer_fusion.backbones.recipes import Recipe
-from cer_fusion.kit.onnx_file import OnnxFile, OnnxFileError, read_onnx
 from numpy.typing import NDArray
+
+from ...kit.onnx_file import OnnxFile, OnnxFileError, read_onnx
+from ..backbone import CPU_PIECE, Backbone, or_does_not_fit
+from ..errors import DeviceError, MissingExtraError, OptionError, WeightsError, listed, nearest
+from ..picture import Transform
+from ..recipes import Recipe
 
 
 def build(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from cer_fusion.backbones.errors import CheckpointError, OptionError, WeightsError, nearest
-from cer_fusion.backbones.recipes import Encoder, Recipe
-from cer_fusion.backbones.zoo import timm_model as t
 from torch import Tensor, nn
+
+from ..errors import CheckpointError, OptionError, WeightsError, nearest
+from ..recipes import Encoder, Recipe
+from . import timm_model as t
 
 MODEL = "resnet50"
 TAPS = {"bottleneck512": 512, "pool2048": 2048, "proj512": 512}

@@ -12,7 +12,10 @@ from typing import Any, Literal, get_args
 
 import timm
 import torch
-from cer_fusion.backbones.errors import (
+from timm.data.config import resolve_data_config
+from torch import Tensor, nn
+
+from ..errors import (
     CheckpointError,
     OptionError,
     UnknownBackboneError,
@@ -20,10 +23,8 @@ from cer_fusion.backbones.errors import (
     listed,
     nearest,
 )
-from cer_fusion.backbones.picture import Transform
-from cer_fusion.backbones.recipes import Encoder, Recipe
-from timm.data.config import resolve_data_config
-from torch import Tensor, nn
+from ..picture import Transform
+from ..recipes import Encoder, Recipe
 
 
 def build(

@@ -7,9 +7,9 @@ encoder. MAE's own fine-tuning averages before that norm: ``pooling="mean_norm"`
 
 from __future__ import annotations
 
-from cer_fusion.backbones.errors import OptionError, nearest
-from cer_fusion.backbones.recipes import Encoder, Recipe
-from cer_fusion.backbones.zoo import timm_model as t
+from ..errors import OptionError, nearest
+from ..recipes import Encoder, Recipe
+from . import timm_model as t
 
 MODEL = "vit_base_patch16_224"
 POOLINGS = ("token_mean", "mean_norm", "cls")

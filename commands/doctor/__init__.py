@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import typer
-from cer_fusion.commands import options as opt
-from cer_fusion.commands.console import FAILED, out_json, out_table, say
+
+from .. import options as opt
+from ..console import FAILED, out_json, out_table, say
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -24,7 +25,7 @@ def doctor(store: opt.StorePath = opt.DEFAULT_STORE, as_json: opt.Json = False) 
 
     Example: cer-feat doctor --store features
     """
-    from cer_fusion.commands.doctor import device, libraries, place
+    from . import device, libraries, place
 
     checks = [*libraries.checks(), *device.checks(), *place.checks(store), *libraries.hub_checks()]
     counts = Counter(check.status for check in checks)

@@ -10,10 +10,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from cer_fusion.commands import machine
-from cer_fusion.commands.console import size_text
-from cer_fusion.commands.doctor import Check, guarded, ok, one_line, warn
-from cer_fusion.fusion.cores import bound_cores, cores, whole_cores
+from ...fusion.cores import bound_cores, cores, whole_cores
+from .. import machine
+from ..console import size_text
+from . import Check, guarded, ok, one_line, warn
 
 _LITTLE_MEMORY = 2 * 10**9
 

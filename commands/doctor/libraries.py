@@ -12,8 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cer_fusion.commands.console import size_text
-from cer_fusion.commands.doctor import Check, fail, guarded, ok, one_line, warn
+from ..console import size_text
+from . import Check, fail, guarded, ok, one_line, warn
 
 PACKAGE = "cer-fusion"
 _ANSWER_S = 3.0

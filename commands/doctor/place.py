@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cer_fusion.commands.console import size_text
-from cer_fusion.commands.doctor import Check, fail, guarded, ok, one_line, warn
+from ..console import size_text
+from . import Check, fail, guarded, ok, one_line, warn
 
 _LITTLE_SPACE, _NO_SPACE = 10**9, 10**7
 _STALE_S = 3600.0
@@ -35,7 +35,7 @@ def checks(store: Path) -> list[Check]:
 
 def _store(path: Path) -> list[Check]:
     """Can it be read, and did killed writers or repairs leave anything?"""
-    from cer_fusion.featstore import FeatstoreError, Store
+    from ...featstore import FeatstoreError, Store
 
     if path.exists() and not path.is_dir():
         return [fail("store", f"{path} is a file, a store is a folder", "name another with --store or CER_STORE")]
@@ -141,7 +141,7 @@ def _tried(name: str, probe: Callable[[Path], list[Check]], folder: Path) -> lis
 
 def _committing(folder: Path) -> list[Check]:
     """What a store does to its files, done by its own calls."""
-    from cer_fusion.featstore.rows import files
+    from ...featstore.rows import files
 
     trial, elsewhere = files.try_out(folder), "use another file system"
     links = ok("hard links", "work")

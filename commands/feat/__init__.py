@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cer_fusion.commands.console import app as make_app
+from ..console import app as make_app
 
 COMMANDS = {
     "manifest": (

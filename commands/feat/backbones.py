@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from cer_fusion.commands import options as opt
-from cer_fusion.commands.console import escape, out, out_json, out_table, say, size_text
-from cer_fusion.commands.outputs import check_outputs
+
+from .. import options as opt
+from ..console import escape, out, out_json, out_table, say, size_text
+from ..outputs import check_outputs
 
 if TYPE_CHECKING:
-    from cer_fusion.backbones import CheckpointInfo
-    from cer_fusion.backbones.weights.inspection import Candidate
+    from ...backbones import CheckpointInfo
+    from ...backbones.weights.inspection import Candidate
 
 
 _SHOWN = 8
@@ -23,7 +24,7 @@ def backbones(as_json: opt.Json = False) -> None:
 
     Example: cer-feat backbones
     """
-    from cer_fusion.backbones import catalogue
+    from ...backbones import catalogue
 
     rows = catalogue()
     if as_json:
@@ -61,7 +62,7 @@ def inspect(
     """
     opt.only(ctx, converting=convert is not None)
     if convert is None:
-        from cer_fusion.backbones import inspect_checkpoint
+        from ...backbones import inspect_checkpoint
 
         info, converted = inspect_checkpoint(checkpoint), None
     else:
@@ -87,8 +88,8 @@ def inspect(
 
 def _converted(checkpoint: Path, target: Path, overwrite: bool) -> tuple[CheckpointInfo, dict[str, Any]]:
     """Write the same weights as clean safetensors; what the checkpoint is, and what was written."""
-    from cer_fusion.backbones.weights.inspection import convert_checkpoint
-    from cer_fusion.featstore.rows.files import write_output
+    from ...backbones.weights.inspection import convert_checkpoint
+    from ...featstore.rows.files import write_output
 
     made = convert_checkpoint(checkpoint)
     write_output(target, made.data, overwrite=overwrite)

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from cer_fusion.commands import options as opt
-from cer_fusion.commands.console import escape, out, progress_bar, say
-from cer_fusion.commands.data import tell_extract
-from cer_fusion.commands.outputs import check_outputs, print_table, save_picture
+
+from .. import options as opt
+from ..console import escape, out, progress_bar, say
+from ..data import tell_extract
+from ..outputs import check_outputs, print_table, save_picture
 
 if TYPE_CHECKING:
-    from cer_fusion.featstore import Manifest, Store
-    from cer_fusion.fusion import Rows
+    from ...featstore import Manifest, Store
+    from ...fusion import Rows
 
 _KIND = "cer-demo"
 BACKBONES = ("vit", "manet", "resnet50")
@@ -45,7 +46,7 @@ def demo(
 
     Example: cer-feat demo --output demo-out
     """
-    from cer_fusion.featstore import Store
+    from ...featstore import Store
 
     given = {name: str(value) for name, value in opt.key_values(weights, "--weights").items()}
     for name in given:
@@ -67,8 +68,8 @@ def demo(
 
 def _begin(output: Path, overwrite: bool) -> None:
     """Refuse files that no demo made; from here on the names of the results are this demo's, also after a kill."""
-    from cer_fusion.kit.documents import read_sealed
-    from cer_fusion.kit.errors import DocumentError
+    from ...kit.documents import read_sealed
+    from ...kit.errors import DocumentError
 
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"{output} is a file, and a folder is to be written", param_hint="--output")
@@ -85,7 +86,7 @@ def _begin(output: Path, overwrite: bool) -> None:
 
 
 def _write_made(output: Path, files: dict[str, str | None]) -> None:
-    from cer_fusion.kit.documents import write_sealed
+    from ...kit.documents import write_sealed
 
     write_sealed(output / MADE, {"files": files}, kind=_KIND, version=1)
 
@@ -95,8 +96,8 @@ def _digest(path: Path) -> str:
 
 
 def _draw_faces(output: Path, seed: int) -> Manifest:
-    from cer_fusion.demofaces.dataset import contact_sheet, write_dataset
-    from cer_fusion.featstore.manifests.adapters import build
+    from ...demofaces.dataset import contact_sheet, write_dataset
+    from ...featstore.manifests.adapters import build
 
     say("[bold]1. Faces[/], drawn from the action units of the seven compounds, in RAF-DB's compound layout")
     root = output / "faces"
@@ -111,8 +112,8 @@ def _draw_faces(output: Path, seed: int) -> Manifest:
 
 
 def _embed(name: str, weights: str, manifest: Manifest, store: Store, batch_size: int, device: str, seed: int) -> None:
-    from cer_fusion.backbones import create
-    from cer_fusion.featstore import extract
+    from ...backbones import create
+    from ...featstore import extract
 
     say(
         f"[bold]2. {name}[/] at full size, weights: {escape(weights)}"
@@ -125,15 +126,15 @@ def _embed(name: str, weights: str, manifest: Manifest, store: Store, batch_size
 
 
 def _rows(store: Store, split: str) -> Rows:
-    from cer_fusion.fusion import Rows
+    from ...fusion import Rows
 
     return Rows.of(store.view(list(BACKBONES), dataset=DATASET, split=split))
 
 
 def _compare(train: Rows, test: Rows, output: Path, seed: int) -> None:
-    from cer_fusion.fusion import compare, make_head
-    from cer_fusion.fusion.heads import USUAL
-    from cer_fusion.fusion.page.figures import draw_confusions
+    from ...fusion import compare, make_head
+    from ...fusion.heads import USUAL
+    from ...fusion.page.figures import draw_confusions
 
     say("[bold]3. Every head[/] on all three, and each backbone alone")
     heads = {name: make_head(name, blocks=train.widths, random_state=seed) for name in USUAL}
@@ -146,9 +147,9 @@ def _compare(train: Rows, test: Rows, output: Path, seed: int) -> None:
 
 
 def _ablate(train: Rows, test: Rows, output: Path, seed: int) -> None:
-    from cer_fusion.fusion import make_head, sweep
-    from cer_fusion.fusion.sweeps.figure import draw_sweep
-    from cer_fusion.fusion.sweeps.sweeping import parse_grid
+    from ...fusion import make_head, sweep
+    from ...fusion.sweeps.figure import draw_sweep
+    from ...fusion.sweeps.sweeping import parse_grid
 
     say("[bold]4. MA-Net's two branches[/], weighted from one alone to the other; the paper's 0.6/0.4 marked")
     blocks = ("manet.local", "manet.multi_scale")

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from cer_fusion.commands import options as opt
-from cer_fusion.commands.console import escape, out, out_json, progress_bar, say
-from cer_fusion.commands.data import load_view
+
+from .. import options as opt
+from ..console import escape, out, out_json, progress_bar, say
+from ..data import load_view
 
 if TYPE_CHECKING:
-    from cer_fusion.featstore import Store, View
-    from cer_fusion.featstore.exchange.exporting import ExportReport
+    from ...featstore import Store, View
+    from ...featstore.exchange.exporting import ExportReport
 
 
 @opt.forms(npy=opt.Form("is for --format npy; the other forms hold the sample ids", ("names",)))
@@ -45,7 +46,7 @@ def export(
 
     Example: cer-feat export manet vit --data faces --split train --output train.npz
     """
-    from cer_fusion.featstore.exchange import exporting
+    from ...featstore.exchange import exporting
 
     chosen_form = exporting.form_of(output, form)
     opt.only(ctx, npy=chosen_form == "npy")

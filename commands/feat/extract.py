@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from cer_fusion.commands import options as opt
-from cer_fusion.commands.console import PROGRESS_VARIABLE, Progress, escape, progress_bar, say, show_logs
-from cer_fusion.commands.data import manifest_and_dataset, tell_change, tell_extracts, tell_frames_from_zero
-from cer_fusion.commands.parts import arguments_again, part_of, run_workers
+
+from .. import options as opt
+from ..console import PROGRESS_VARIABLE, Progress, escape, progress_bar, say, show_logs
+from ..data import manifest_and_dataset, tell_change, tell_extracts, tell_frames_from_zero
+from ..parts import arguments_again, part_of, run_workers
 
 if TYPE_CHECKING:
-    from cer_fusion.backbones import Backbone
-    from cer_fusion.featstore import ExtractReport
+    from ...backbones import Backbone
+    from ...featstore import ExtractReport
 
 
 def extract(
@@ -97,9 +98,9 @@ def extract(
 
     Example: cer-feat extract --backbone resnet50 --data rafdb.csv --store features
     """
-    from cer_fusion.featstore import Store
-    from cer_fusion.featstore import extract as run_extract
-    from cer_fusion.featstore.extraction.reading import Meter
+    from ...featstore import Store
+    from ...featstore import extract as run_extract
+    from ...featstore.extraction.reading import Meter
 
     show_logs()
     chosen = chosen_backbones(backbone, weights or [], option or [], name or [])
@@ -149,7 +150,7 @@ def extract(
 
 def _extract_with(workers: int, part: tuple[int, int], ctx: typer.Context) -> list[ExtractReport]:
     """Have several processes run this very command, each with a share of this process's part."""
-    from cer_fusion.featstore import ExtractReport
+    from ...featstore import ExtractReport
 
     k, n = part
     busy: dict[int, float] = {}
@@ -173,7 +174,7 @@ def _device(device: str, backbone: str) -> str:
     if device != "auto" or not number.isdecimal():
         return device
     if backbone.startswith("onnx:"):
-        from cer_fusion.backbones.zoo.onnx_model import build_has_cuda
+        from ...backbones.zoo.onnx_model import build_has_cuda
 
         if not build_has_cuda():  # torch's GPUs are none of an onnxruntime that knows only the CPU
             return device
@@ -206,14 +207,14 @@ class Chosen:
         self, *, seed: int, device: str, precision: str, views: str = "none", compiled: bool = False
     ) -> Backbone:
         """Make the backbone."""
-        from cer_fusion.backbones import create
+        from ...backbones import create
 
         made = create(
             self.backbone, weights=self.weights, seed=seed, device=device, precision=precision, **self.options
         )
         made.take_views(views)
         if compiled:
-            from cer_fusion.backbones.torch_backbone import TorchBackbone
+            from ...backbones.torch_backbone import TorchBackbone
 
             if not isinstance(made, TorchBackbone):
                 raise typer.BadParameter(

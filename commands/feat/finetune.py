@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from cer_fusion.commands import options as opt
-from cer_fusion.commands.console import escape, out_json, progress_bar, say, show_logs
-from cer_fusion.commands.data import manifest_and_dataset
-from cer_fusion.commands.outputs import check_outputs
+
+from .. import options as opt
+from ..console import escape, out_json, progress_bar, say, show_logs
+from ..data import manifest_and_dataset
+from ..outputs import check_outputs
 
 if TYPE_CHECKING:
     import numpy as np
-    from cer_fusion.backbones import Backbone, Examples, FinetuneReport
-    from cer_fusion.featstore import ClassSet, Manifest, Sample
+
+    from ...backbones import Backbone, Examples, FinetuneReport
+    from ...featstore import ClassSet, Manifest, Sample
 
 
 @opt.forms(
@@ -88,8 +90,8 @@ def finetune(
 
     Example: cer-feat finetune --backbone vit --data rafdb.csv --output vit-rafdb --recipe paper
     """
-    from cer_fusion.backbones import Recipe, create
-    from cer_fusion.backbones import finetune as run_finetune
+    from ...backbones import Recipe, create
+    from ...backbones import finetune as run_finetune
 
     first = os.environ.get("RANK", "0") == "0"
     if first:
@@ -137,7 +139,7 @@ def finetune(
 
 def _check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
     """Refuse to start anew over what an earlier run left, unless that is asked for."""
-    from cer_fusion.backbones.finetuning.folder import FILES
+    from ...backbones.finetuning.folder import FILES
 
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"{output} is a file, and a folder is to be written", param_hint="--output")
@@ -147,7 +149,7 @@ def _check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
 
 def _options(name: str, k: int, given: dict[str, Any]) -> dict[str, Any]:
     """Give a backbone that has heads of its own (MA-Net) as many classes as there are."""
-    from cer_fusion.backbones import options_of
+    from ...backbones import options_of
 
     if "num_classes" not in options_of(name):
         return given
@@ -254,7 +256,7 @@ def _learning_data(
 
 
 def _classes(manifests: Sequence[Manifest], wanted: str | None) -> ClassSet:
-    from cer_fusion.featstore import class_set
+    from ...featstore import class_set
 
     if wanted is not None:
         return class_set(wanted)
@@ -269,7 +271,7 @@ def _classes(manifests: Sequence[Manifest], wanted: str | None) -> ClassSet:
 
 def _mapped(manifest: Manifest, classes: ClassSet, name: str, tell: Tell) -> Manifest:
     """Give the training and validation samples the class set's labels; say which are left out."""
-    from cer_fusion.featstore.manifests.class_sets import renaming
+    from ...featstore.manifests.class_sets import renaming
 
     counterpart = renaming(manifest.classes, classes)
     usable = [sample.split in ("train", "valid", "") for sample in manifest.samples]
@@ -285,9 +287,9 @@ def _mapped(manifest: Manifest, classes: ClassSet, name: str, tell: Tell) -> Man
 
 def _split(manifest: Manifest, name: str, share: float, seed: int, tell: Tell) -> dict[str, tuple[Sample, ...]]:
     """Cut a manifest into its training and its validation part."""
-    from cer_fusion.featstore.errors import ManifestError
-    from cer_fusion.featstore.manifests.splitting import hold_out
-    from cer_fusion.featstore.pictures import pictures
+    from ...featstore.errors import ManifestError
+    from ...featstore.manifests.splitting import hold_out
+    from ...featstore.pictures import pictures
 
     if not len(manifest):
         raise ManifestError(
@@ -316,7 +318,7 @@ def _split(manifest: Manifest, name: str, share: float, seed: int, tell: Tell) -
 
 
 def _votes(path: Path | None, classes: ClassSet) -> dict[str, np.ndarray] | None:
-    from cer_fusion.backbones import read_soft_labels
+    from ...backbones import read_soft_labels
 
     return None if path is None else read_soft_labels(path, classes.labels)
 
@@ -325,8 +327,9 @@ def _examples(
     rows: Sequence[tuple[str, Sample, Path]], classes: ClassSet, votes: dict[str, np.ndarray] | None, tell: Tell
 ) -> Examples:
     import numpy as np
-    from cer_fusion.backbones import Examples
-    from cer_fusion.featstore.pictures.pictures import PictureSource
+
+    from ...backbones import Examples
+    from ...featstore.pictures.pictures import PictureSource
 
     sources = {root: PictureSource(root) for _, _, root in rows}
     position = {label: i for i, label in enumerate(classes.labels)}

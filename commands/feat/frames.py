@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from cer_fusion.commands import options as opt
-from cer_fusion.commands.console import FAILED, escape, out_json, out_table, progress_bar, say, show_logs
-from cer_fusion.commands.sources import counted, detector_of, tell_made
+
+from .. import options as opt
+from ..console import FAILED, escape, out_json, out_table, progress_bar, say, show_logs
+from ..sources import counted, detector_of, tell_made
 
 if TYPE_CHECKING:
-    from cer_fusion.frames import FrameSettings, MadeFrames
+    from ...frames import FrameSettings, MadeFrames
 
 
 @opt.forms(
@@ -52,7 +53,7 @@ def frames(
 
     Example: cer-feat frames videos -o frames && cer-feat manifest frames frames -o ce.csv
     """
-    from cer_fusion.frames import (
+    from ...frames import (
         Alignment,
         DiskError,
         FolderError,

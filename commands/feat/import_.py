@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from cer_fusion.commands import options as opt
-from cer_fusion.commands.console import escape, out_json, say
-from cer_fusion.commands.data import manifest_and_dataset, tell_change
+
+from .. import options as opt
+from ..console import escape, out_json, say
+from ..data import manifest_and_dataset, tell_change
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from cer_fusion.featstore.exchange.foreign_files import ForeignRows
+
+    from ...featstore.exchange.foreign_files import ForeignRows
 
 
 @opt.forms(
@@ -73,8 +75,8 @@ def import_(
 
     Example: cer-feat import hse.npy --names file_names.txt --as hse --data ferplus.csv
     """
-    from cer_fusion.featstore import Store, import_rows
-    from cer_fusion.featstore.exchange.foreign_files import recognise
+    from ...featstore import Store, import_rows
+    from ...featstore.exchange.foreign_files import recognise
 
     if names is not None and names_key is not None:
         raise typer.BadParameter("give the names as a file or as a key, not both", param_hint="--names-key")
@@ -135,7 +137,7 @@ def _read(
     path: Path, names: Path | None, rows_keys: list[str], names_key: str | None, pool: Literal["mean", "max"] | None
 ) -> ForeignRows:
     """Open the file by the reader that fits its content."""
-    from cer_fusion.featstore.exchange.foreign_files import read_foreign, recognise
+    from ...featstore.exchange.foreign_files import read_foreign, recognise
 
     if recognise(path) == "torch":
         return _read_torch(path, names=names, rows_keys=rows_keys, names_key=names_key)
@@ -169,7 +171,7 @@ def _read_torch(path: Path, *, names: Path | None, rows_keys: Sequence[str], nam
     content = _opened(path)
     arrays, texts = _sorted_out(content)
     if not arrays:
-        from cer_fusion.featstore.errors import FormatError
+        from ...featstore.errors import FormatError
 
         raise FormatError(f"{path} holds no tensors of rows; it holds {_held(content)}")
     one_a_name = len(arrays) > 0 and all(_is_row(array) for array in arrays.values()) and not texts
@@ -180,7 +182,7 @@ def _read_torch(path: Path, *, names: Path | None, rows_keys: Sequence[str], nam
 
 def _opened(path: Path) -> Any:
     """What the file holds: tensors (or records of tensors), containers, numbers, text."""
-    from cer_fusion.backbones.weights.checkpoint import read_safetensors, read_torch, sniff
+    from ...backbones.weights.checkpoint import read_safetensors, read_torch, sniff
 
     form = sniff(path)
     if form == "safetensors":
@@ -203,7 +205,8 @@ def _sorted_out(content: Any) -> tuple[dict[str, npt.NDArray[Any]], dict[str, li
 
 def _as_array(value: Any) -> npt.NDArray[Any] | None:
     import torch
-    from cer_fusion.backbones.weights.unpickle import ArrayRecord, TensorRecord
+
+    from ...backbones.weights.unpickle import ArrayRecord, TensorRecord
 
     tensor = value.tensor() if isinstance(value, TensorRecord | ArrayRecord) else value
     if not isinstance(tensor, torch.Tensor):
@@ -216,8 +219,9 @@ def _as_array(value: Any) -> npt.NDArray[Any] | None:
 
 def _one_a_name(path: Path, arrays: dict[str, npt.NDArray[Any]], names: Path | None) -> ForeignRows:
     import numpy as np
-    from cer_fusion.featstore.errors import FormatError, RowsError
-    from cer_fusion.featstore.exchange.foreign_files import ForeignRows
+
+    from ...featstore.errors import FormatError, RowsError
+    from ...featstore.exchange.foreign_files import ForeignRows
 
     if names is not None:
         raise FormatError(f"{path} holds one tensor a name: its keys are the names, leave --names out")
@@ -242,14 +246,14 @@ def _keyed(
     rows_keys: Sequence[str],
     names_key: str | None,
 ) -> ForeignRows:
-    from cer_fusion.featstore.exchange.foreign_files import (
+    from ...featstore.exchange.foreign_files import (
         ForeignRows,
         block_names,
         choose_names,
         choose_rows,
         read_names,
     )
-    from cer_fusion.featstore.exchange.foreign_formats import Entry
+    from ...featstore.exchange.foreign_formats import Entry
 
     entries = {key: Entry.of(array.shape, array.dtype) for key, array in arrays.items()}
     entries |= {key: Entry(shape=(len(listed),), kind="t", dtype="text") for key, listed in texts.items()}

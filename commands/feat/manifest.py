@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from cer_fusion.commands import options as opt
-from cer_fusion.commands.console import FAILED, escape, out, out_json, out_table, progress_bar, say
-from cer_fusion.commands.outputs import check_outputs
 from typer.core import TyperGroup
 
+from .. import options as opt
+from ..console import FAILED, escape, out, out_json, out_table, progress_bar, say
+from ..outputs import check_outputs
+
 if TYPE_CHECKING:
-    from cer_fusion.featstore import Manifest
-    from cer_fusion.featstore.manifests.checking import Look, ManifestReport
+    from ...featstore import Manifest
+    from ...featstore.manifests.checking import Look, ManifestReport
 
 
 _DEFAULT = "build"
@@ -132,9 +133,9 @@ def build(
 
     Example: cer-feat manifest rafdb-compound RAF-DB -o rafdb.csv
     """
-    from cer_fusion.featstore.manifests import adapters
-    from cer_fusion.featstore.manifests.splitting import hold_out as split_off
-    from cer_fusion.featstore.manifests.splitting import thin
+    from ...featstore.manifests import adapters
+    from ...featstore.manifests.splitting import hold_out as split_off
+    from ...featstore.manifests.splitting import thin
 
     if votes is not None and (kind, labels) != ("ferplus", "basic8"):
         raise typer.BadParameter("only ferplus with --labels basic8 has votes", param_hint="--votes")
@@ -164,7 +165,7 @@ def build(
     if sample is not None:
         listed = thin(listed, sample, seed=seed)
     if votes is not None:
-        from cer_fusion.featstore.manifests.adapters.ferplus import write_votes
+        from ...featstore.manifests.adapters.ferplus import write_votes
 
         count = write_votes(root, listed, votes, encoding=encoding, overwrite=overwrite)
         say(f"wrote [bold]{escape(votes)}[/]: the votes of {count:,} samples")
@@ -194,7 +195,7 @@ def _tell_missing(missing: Mapping[str, str], root: Path) -> None:
 
 
 def _without(listed: Manifest, absent: set[str]) -> Manifest:
-    from cer_fusion.featstore.errors import ManifestError
+    from ...featstore.errors import ManifestError
 
     kept = listed.keep([sample.sample_id not in absent for sample in listed.samples])
     if not len(kept):
@@ -205,8 +206,8 @@ def _without(listed: Manifest, absent: set[str]) -> Manifest:
 
 def _look_for_repeats(listed: Manifest, *, drop: bool, told: set[str]) -> tuple[Manifest, list[list[int]]]:
     """Say which pictures occur more than once (they leak when they stand in two splits); where those stay, if any."""
-    from cer_fusion.featstore.manifests.splitting import keep_first
-    from cer_fusion.featstore.pictures import pictures
+    from ...featstore.manifests.splitting import keep_first
+    from ...featstore.pictures import pictures
 
     groups, failed = repeats_of(listed)
     failed = {sample_id: reason for sample_id, reason in failed.items() if sample_id not in told}
@@ -248,7 +249,7 @@ def check(
 
     Example: cer-feat manifest check rafdb.csv
     """
-    from cer_fusion.featstore.manifests.checking import check_manifest
+    from ...featstore.manifests.checking import check_manifest
 
     with progress_bar() as step:
         report = check_manifest(
@@ -294,8 +295,8 @@ def filter_(
 
     Example: cer-feat manifest filter faces.csv split=train,valid label!=Neutral distinct -o part.csv
     """
-    from cer_fusion.featstore import Manifest
-    from cer_fusion.featstore.manifests.changes import keep_where
+    from ...featstore import Manifest
+    from ...featstore.manifests.changes import keep_where
 
     check_output(output, overwrite=overwrite)
     listed = Manifest.read(file, root=root)
@@ -331,8 +332,8 @@ def relabel(
 
     Example: cer-feat manifest relabel affectnet.csv --map-to unity8 -o unity.csv
     """
-    from cer_fusion.featstore import Manifest, class_set
-    from cer_fusion.featstore.manifests.changes import classes_of, read_renaming, renamed
+    from ...featstore import Manifest, class_set
+    from ...featstore.manifests.changes import classes_of, read_renaming, renamed
 
     check_output(output, overwrite=overwrite)
     listed = Manifest.read(file)
@@ -365,9 +366,9 @@ def split(
 
     Example: cer-feat manifest split faces.csv --shares train=0.8,test=0.2 -o split.csv
     """
-    from cer_fusion.featstore import Manifest
-    from cer_fusion.featstore.errors import ManifestError
-    from cer_fusion.featstore.manifests.splitting import split_by_shares
+    from ...featstore import Manifest
+    from ...featstore.errors import ManifestError
+    from ...featstore.manifests.splitting import split_by_shares
 
     check_output(output, overwrite=overwrite)
     listed = Manifest.read(file, root=root, forget_splits=again)
@@ -405,7 +406,7 @@ def merge(
 
     Example: cer-feat manifest merge first.csv second.csv -o both.csv
     """
-    from cer_fusion.featstore.manifests.changes import merge as join
+    from ...featstore.manifests.changes import merge as join
 
     check_output(output, overwrite=overwrite)
     write(join(_named(files), prefix=prefix), output, as_json, overwrite=overwrite)
@@ -426,8 +427,8 @@ def unity(
 
     Example: cer-feat manifest unity affectnet.csv rafdb_basic.csv -o unity.csv
     """
-    from cer_fusion.featstore import class_set
-    from cer_fusion.featstore.manifests.changes import union
+    from ...featstore import class_set
+    from ...featstore.manifests.changes import union
 
     check_output(output, overwrite=overwrite)
     manifests = _named(files)
@@ -467,7 +468,7 @@ def tell_left_out(left_out: Mapping[str, int], of: str = "") -> None:
 
 def repeats_of(listed: Manifest) -> tuple[list[list[int]], dict[str, str]]:
     """Positions of the samples of each picture that occurs more than once, and why pictures cannot be read."""
-    from cer_fusion.featstore.pictures import pictures
+    from ...featstore.pictures import pictures
 
     with _counting("hashing", len(listed)) as count:
         digests, failed = pictures.digests(listed, progress=count)
@@ -481,7 +482,7 @@ def check_output(output: Path, *, overwrite: bool) -> None:
 
 def _named(files: Sequence[Path]) -> dict[str, Manifest]:
     """Read manifests under the names of their files, which must differ."""
-    from cer_fusion.featstore import Manifest
+    from ...featstore import Manifest
 
     names = [path.stem.replace(".", "_") for path in files]
     if len(files) < 2 or len(set(names)) != len(names):
@@ -551,14 +552,14 @@ def _tell(report: ManifestReport) -> None:
 
 
 def _look(data: bytes) -> Look:
-    from cer_fusion.backbones.picture import picture_header
-    from cer_fusion.featstore.manifests.checking import Look
+    from ...backbones.picture import picture_header
+    from ...featstore.manifests.checking import Look
 
     return Look(*picture_header(data))
 
 
 def _decode(data: bytes) -> Look:
-    from cer_fusion.backbones.picture import open_picture
+    from ...backbones.picture import open_picture
 
     open_picture(data)
     return _look(data)

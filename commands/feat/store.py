@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from cer_fusion.commands import options as opt
-from cer_fusion.commands.console import FAILED, escape, out, out_json, out_table, say, size_text
+
+from .. import options as opt
+from ..console import FAILED, escape, out, out_json, out_table, say, size_text
 
 if TYPE_CHECKING:
-    from cer_fusion.featstore import Feature, FeatureSpec, Manifest, Store
-    from cer_fusion.featstore.rows.feature import Change
+    from ...featstore import Feature, FeatureSpec, Manifest, Store
+    from ...featstore.rows.feature import Change
 
 
 def ls(store: opt.StorePath = opt.DEFAULT_STORE, as_json: opt.Json = False) -> None:
@@ -22,8 +23,8 @@ def ls(store: opt.StorePath = opt.DEFAULT_STORE, as_json: opt.Json = False) -> N
 
     Example: cer-feat ls --store features
     """
-    from cer_fusion.featstore import Store
-    from cer_fusion.featstore.store import lacks_manifest
+    from ...featstore import Store
+    from ...featstore.store import lacks_manifest
 
     opened = Store(store)
     known = {*opened.datasets(), *(path.name for path in opened.path.iterdir() if lacks_manifest(path))}
@@ -61,7 +62,7 @@ def show(
 
     Example: cer-feat show manet --store features
     """
-    from cer_fusion.featstore import Store
+    from ...featstore import Store
 
     opened = Store(store)
     found = opened.feature(feature, data)
@@ -92,7 +93,7 @@ def diff(
 
     Example: cer-feat diff manet@3f9c manet@a01b --store features
     """
-    from cer_fusion.featstore.rows.feature import changes, differences
+    from ...featstore.rows.feature import changes, differences
 
     inside = [text for text in (a, b) if _file_of(text) is None]
     opt.only(ctx, stored=inside, unnamed=any("/" not in text for text in inside))
@@ -127,7 +128,7 @@ def use_manifest(
 
     Example: cer-feat use-manifest rafdb.csv --store features
     """
-    from cer_fusion.featstore import Manifest, Store
+    from ...featstore import Manifest, Store
 
     opened = Store(store)
     name = opened.dataset(dataset or manifest.stem.replace(".", "_"))
@@ -147,7 +148,7 @@ def use_manifest(
 
 def _of_dataset(opened: Store, dataset: str) -> list[dict[str, Any]]:
     """Its features; where something is damaged, what that is, and the others all the same."""
-    from cer_fusion.featstore import FeatstoreError
+    from ...featstore import FeatstoreError
 
     try:
         manifest = opened.manifest(dataset)
@@ -208,7 +209,7 @@ def _age(moment_s: float) -> str:
 
 def _spec(text: str, store: Path, data: str | None) -> FeatureSpec:
     """A feature's spec: from its own file where a path is named, else from the store."""
-    from cer_fusion.featstore import FeatureSpec, Store
+    from ...featstore import FeatureSpec, Store
 
     file = _file_of(text)
     if file is not None:

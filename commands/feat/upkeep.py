@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from cer_fusion.commands import options as opt
-from cer_fusion.commands.console import FAILED, escape, out, out_json, out_table, progress_bar, say, size_text
+
+from .. import options as opt
+from ..console import FAILED, escape, out, out_json, out_table, progress_bar, say, size_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cer_fusion.featstore import Feature, Manifest
-    from cer_fusion.featstore.upkeep.compaction import CompactReport
-    from cer_fusion.featstore.upkeep.garbage import Garbage
+    from ...featstore import Feature, Manifest
+    from ...featstore.upkeep.compaction import CompactReport
+    from ...featstore.upkeep.garbage import Garbage
 
 
 def verify(
@@ -29,8 +30,8 @@ def verify(
 
     Example: cer-feat verify --images --store features
     """
-    from cer_fusion.featstore import Store
-    from cer_fusion.featstore import verify as run_verify
+    from ...featstore import Store
+    from ...featstore import verify as run_verify
 
     with progress_bar() as step:
         report = run_verify(Store(store), dataset=data, images=images, repair=repair, progress=step)
@@ -68,8 +69,8 @@ def gc(
 
     Example: cer-feat gc --delete --store features
     """
-    from cer_fusion.featstore import Store
-    from cer_fusion.featstore.upkeep.garbage import find_garbage, remove_garbage
+    from ...featstore import Store
+    from ...featstore.upkeep.garbage import find_garbage, remove_garbage
 
     opened = Store(store)
     found = find_garbage(opened, dataset=data, unlisted=unlisted, now=now)
@@ -125,9 +126,9 @@ def compact(
 
     Example: cer-feat compact manet --store features
     """
-    from cer_fusion.featstore import Store
-    from cer_fusion.featstore.errors import DamagedShardError
-    from cer_fusion.featstore.upkeep.compaction import compact as run_compact
+    from ...featstore import Store
+    from ...featstore.errors import DamagedShardError
+    from ...featstore.upkeep.compaction import compact as run_compact
 
     opt.only(ctx, done=not dry_run)
     opened = Store(store)
@@ -170,7 +171,7 @@ def _print_garbage(found: list[Garbage], root: Path) -> None:
 
 
 def _remove_replaced(feature: Feature, manifest: Manifest, report: CompactReport, drop_unlisted: bool) -> int:
-    from cer_fusion.featstore.upkeep.garbage import feature_garbage, remove_garbage
+    from ...featstore.upkeep.garbage import feature_garbage, remove_garbage
 
     found = feature_garbage(feature, manifest, unlisted=drop_unlisted, now=True)
     return remove_garbage([item for item in found if item.path in report.replaced])

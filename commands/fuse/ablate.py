@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from cer_fusion.commands import options as opt
-from cer_fusion.commands.console import progress_bar, say
-from cer_fusion.commands.data import load_task
-from cer_fusion.commands.heads import build_head
-from cer_fusion.commands.outputs import check_outputs, figure_output, keep_and_show, print_table
+
+from .. import options as opt
+from ..console import progress_bar, say
+from ..data import load_task
+from ..heads import build_head
+from ..outputs import check_outputs, figure_output, keep_and_show, print_table
 
 
 @opt.forms(
@@ -68,9 +69,9 @@ def ablate(
 
     Example: cer-fuse ablate --weights manet.local=0:1:0.1,manet.multi_scale=1- --figure sweep.png
     """
-    from cer_fusion.fusion import sweep as run_sweep
-    from cer_fusion.fusion.sweeps.figure import draw_sweep
-    from cer_fusion.fusion.sweeps.sweeping import parse_grid, parse_simplex
+    from ...fusion import sweep as run_sweep
+    from ...fusion.sweeps.figure import draw_sweep
+    from ...fusion.sweeps.sweeping import parse_grid, parse_simplex
 
     opt.only(ctx, inner=select == "inner", written=output or figure != opt.NO_PICTURE)
     check_outputs({"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from cer_fusion.commands import options as opt
-from cer_fusion.commands.console import out_json, say
-from cer_fusion.commands.outputs import show_table
+
+from .. import options as opt
+from ..console import out_json, say
+from ..outputs import show_table
 
 
 @opt.forms(
@@ -36,9 +37,9 @@ def check_table(
 
     Example: cer-fuse check-table paper.csv --supports 38,35,116,135,33,22,18
     """
-    from cer_fusion.challenge import check_report, read_table
-    from cer_fusion.challenge import check_table as check
-    from cer_fusion.challenge.published_check import find_supports
+    from ...challenge import check_report, read_table
+    from ...challenge import check_table as check
+    from ...challenge.published_check import find_supports
 
     table = read_table(file)
     known = table.supports if supports is None else _numbers(supports)

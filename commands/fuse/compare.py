@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from cer_fusion.commands import options as opt
-from cer_fusion.commands.console import escape, progress_bar, say
-from cer_fusion.commands.data import Task, as_rows, fits_in_memory, load_folds_task, load_task, splits_text
-from cer_fusion.commands.heads import Heads, build_head, compute, datasets_of, named_heads, read_runs, settings_of
-from cer_fusion.commands.outputs import check_outputs, figure_output, keep_and_show, print_table
+
+from .. import options as opt
+from ..console import escape, progress_bar, say
+from ..data import Task, as_rows, fits_in_memory, load_folds_task, load_task, splits_text
+from ..heads import Heads, build_head, compute, datasets_of, named_heads, read_runs, settings_of
+from ..outputs import check_outputs, figure_output, keep_and_show, print_table
 
 if TYPE_CHECKING:
-    from cer_fusion.featstore import Store
-    from cer_fusion.fusion import Report
-    from cer_fusion.fusion.judging.zero_shot import ZeroShotColumns
+    from ...featstore import Store
+    from ...fusion import Report
+    from ...fusion.judging.zero_shot import ZeroShotColumns
 
 TITLE = "zero-shot"
 """What `--set` calls the head: `--set zero-shot.C=0.1`."""
@@ -116,8 +117,8 @@ def compare(
 
     Example: cer-fuse compare --data compound --heads linear --zero-shot basic --rules sum,product
     """
-    from cer_fusion.fusion.keeping.comparison import compare_runs
-    from cer_fusion.fusion.page.figures import draw_confusions
+    from ...fusion.keeping.comparison import compare_runs
+    from ...fusion.page.figures import draw_confusions
 
     chosen = named_heads(heads)
     opt.only(
@@ -157,8 +158,8 @@ def compare(
 
 
 def _judged(heads: dict[str, Any], task: Task, cv: int | None, repeats: int, seeds: int, options: Any) -> Report:
-    from cer_fusion.fusion import compare as run_compare
-    from cer_fusion.fusion import cross_compare
+    from ...fusion import compare as run_compare
+    from ...fusion import cross_compare
 
     if cv is None:
         return run_compare(heads, task.train, task.test, seeds=seeds, **options)
@@ -188,9 +189,9 @@ def _zero_shot(
 
     The rows are the labelled ones of the training split, or all where the dataset has one split only.
     """
-    from cer_fusion.featstore import Store
-    from cer_fusion.fusion import Rows
-    from cer_fusion.fusion.judging.zero_shot import ZeroShotColumns
+    from ...featstore import Store
+    from ...fusion import Rows
+    from ...fusion.judging.zero_shot import ZeroShotColumns
 
     opened = Store(store)
     dataset = opened.dataset(data)

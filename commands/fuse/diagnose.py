@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from cer_fusion.commands import options as opt
-from cer_fusion.commands.console import out_json, progress_bar
-from cer_fusion.commands.data import load_folds_task, load_task
-from cer_fusion.commands.heads import build_head, compute
-from cer_fusion.commands.outputs import check_outputs, figure_output, keep_and_show, print_tables
+
+from .. import options as opt
+from ..console import out_json, progress_bar
+from ..data import load_folds_task, load_task
+from ..heads import build_head, compute
+from ..outputs import check_outputs, figure_output, keep_and_show, print_tables
 
 
 @opt.forms(
@@ -57,9 +58,9 @@ def diagnose(
 
     Example: cer-fuse diagnose --head linear --cv 5 --figure diagnosis.png
     """
-    from cer_fusion.fusion.judging.diagnosis import diagnose as run_diagnose
-    from cer_fusion.fusion.judging.measures import THRESHOLD
-    from cer_fusion.fusion.page.diagnosis import diagnosis_tables, draw_diagnosis
+    from ...fusion.judging.diagnosis import diagnose as run_diagnose
+    from ...fusion.judging.measures import THRESHOLD
+    from ...fusion.page.diagnosis import diagnosis_tables, draw_diagnosis
 
     settings = opt.key_values(setting, "--set")
     opt.only(

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from cer_fusion.commands import options as opt
-from cer_fusion.commands.console import escape, out_json, out_table, say
-from cer_fusion.commands.data import as_rows
-from cer_fusion.commands.heads import loaded_head, probabilities
-from cer_fusion.commands.outputs import check_outputs, figure_output
+
+from .. import options as opt
+from ..console import escape, out_json, out_table, say
+from ..data import as_rows
+from ..heads import loaded_head, probabilities
+from ..outputs import check_outputs, figure_output
 
 if TYPE_CHECKING:
-    from cer_fusion.fusion.judging.metrics import Scores
+    from ...fusion.judging.metrics import Scores
 
 
 @opt.forms(written=opt.WRITTEN)
@@ -36,9 +37,10 @@ def evaluate(
     Example: cer-fuse evaluate --head runs/rafdb-mlp --split test
     """
     import numpy as np
-    from cer_fusion.fusion import Rows, scores
-    from cer_fusion.fusion.judging.resampling import accuracy_interval, bootstrap
-    from cer_fusion.fusion.page.figures import draw_confusion, save_figure
+
+    from ...fusion import Rows, scores
+    from ...fusion.judging.resampling import accuracy_interval, bootstrap
+    from ...fusion.page.figures import draw_confusion, save_figure
 
     opt.only(ctx, written=figure)
     check_outputs({"--figure": figure_output(figure)}, overwrite=overwrite)

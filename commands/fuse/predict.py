@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from cer_fusion.commands import options as opt
-from cer_fusion.commands.console import FAILED, escape, out_data, out_json, say, show_logs
-from cer_fusion.commands.data import tell_frames_from_zero
-from cer_fusion.commands.heads import head_folder, loaded_head, probabilities
-from cer_fusion.commands.outputs import check_outputs, prediction_rows
-from cer_fusion.commands.sources import (
+
+from .. import options as opt
+from ..console import FAILED, escape, out_data, out_json, say, show_logs
+from ..data import tell_frames_from_zero
+from ..heads import head_folder, loaded_head, probabilities
+from ..outputs import check_outputs, prediction_rows
+from ..sources import (
     Shown,
     ShownPictures,
     detector_of,
@@ -26,12 +27,13 @@ from cer_fusion.commands.sources import (
 
 if TYPE_CHECKING:
     import numpy as np
-    from cer_fusion.backbones import Backbone
-    from cer_fusion.featstore import FeatureSpec, Store
-    from cer_fusion.fusion import HeadInfo
-    from cer_fusion.fusion.heads.base import Head
-    from cer_fusion.fusion.keeping.answers import Predictions
     from numpy.typing import NDArray
+
+    from ...backbones import Backbone
+    from ...featstore import FeatureSpec, Store
+    from ...fusion import HeadInfo
+    from ...fusion.heads.base import Head
+    from ...fusion.keeping.answers import Predictions
 
 
 BATCH = 32
@@ -126,8 +128,8 @@ def predict(
         tell_frames_from_zero(stored.ids)
         _answer(stored, output, as_json, overwrite)
         return
-    from cer_fusion.challenge import Smoothing, Timeline, smoothed
-    from cer_fusion.frames import Alignment, FrameSettings
+    from ...challenge import Smoothing, Timeline, smoothed
+    from ...frames import Alignment, FrameSettings
 
     show_logs()
     setting = None if smooth is None else Smoothing.parse(smooth)
@@ -164,7 +166,8 @@ def predict(
 
 def _collected(answers: Any, classes: tuple[str, ...]) -> Predictions:
     import numpy as np
-    from cer_fusion.fusion.keeping.answers import Predictions
+
+    from ...fusion.keeping.answers import Predictions
 
     ids: list[str] = []
     parts = [np.empty((0, len(classes)))]
@@ -178,7 +181,7 @@ def _answer(
     found: Predictions, output: Path | None, as_json: bool, overwrite: bool, shown: Shown | None = None
 ) -> None:
     """Print or write the predictions."""
-    from cer_fusion.fusion.keeping.answers import predictions_csv, write_predictions
+    from ...fusion.keeping.answers import predictions_csv, write_predictions
 
     if output is not None:
         write_predictions(output, found, overwrite=overwrite)
@@ -193,7 +196,7 @@ def _stored_predictions(
     head: Path, store: Path, data: str | None, split: str | None, missing: opt.Missing
 ) -> Predictions:
     """Probabilities of samples that have rows in the store."""
-    from cer_fusion.fusion.keeping.answers import Predictions
+    from ...fusion.keeping.answers import Predictions
 
     _, fitted, view, _ = loaded_head(head, store, data, split, missing, default_split=False)
     labels = tuple(view.classes[y] if y >= 0 else None for y in view.y)
@@ -267,9 +270,10 @@ class Answering:
     ) -> Iterator[tuple[list[str], NDArray[np.float64]]]:
         """Yield ids and (b, k) probabilities chunk by chunk; pictures that are none are told in `unusable`."""
         import numpy as np
-        from cer_fusion.featstore.extraction.reading import Decoder, Unusable
-        from cer_fusion.fusion import JoinedRows
-        from cer_fusion.fusion.keeping.answers import aligned
+
+        from ...featstore.extraction.reading import Decoder, Unusable
+        from ...fusion import JoinedRows
+        from ...fusion.keeping.answers import aligned
 
         decoder, every = Decoder([one.backbone for one in self.features]), range(len(self.features))
         with ThreadPoolExecutor(2) as pool:
@@ -304,8 +308,8 @@ def _answering(run: Path, store: Path, weights: Sequence[str], device: str) -> A
     FeatstoreError, BackbonesError, FusionError
         If a feature is not there any more, its weights are others, or the head is damaged.
     """
-    from cer_fusion.backbones.making import recreate
-    from cer_fusion.fusion import load_head, read_head_info
+    from ...backbones.making import recreate
+    from ...fusion import load_head, read_head_info
 
     folder = head_folder(run)
     info = read_head_info(folder)
@@ -324,7 +328,7 @@ def _answering(run: Path, store: Path, weights: Sequence[str], device: str) -> A
 
 def _store_of(info: HeadInfo, store: Path) -> Store:
     """The store asked for; where there is none, the one that the run names."""
-    from cer_fusion.featstore import Store
+    from ...featstore import Store
 
     recorded = Path(str(info.extra.get("store", store)))
     if not (store / "store.json").exists() and (recorded / "store.json").exists():
@@ -334,7 +338,7 @@ def _store_of(info: HeadInfo, store: Path) -> Store:
 
 
 def _spec_of(store: Store, name: str, fingerprint: str) -> FeatureSpec:
-    from cer_fusion.featstore import FeatstoreError
+    from ...featstore import FeatstoreError
 
     damaged = []
     for dataset in store.datasets():
@@ -369,8 +373,8 @@ def _check_fingerprint(name: str, spec: FeatureSpec, backbone: Backbone) -> None
     """Refuse a backbone whose rows would not be mixed with those in the store."""
     from dataclasses import replace
 
-    from cer_fusion.featstore import FeatstoreError
-    from cer_fusion.featstore.rows.feature import differences
+    from ...featstore import FeatstoreError
+    from ...featstore.rows.feature import differences
 
     made = replace(spec, identity=backbone.spec(), blocks=dict(backbone.blocks))
     if made.fingerprint != spec.fingerprint:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from cer_fusion.commands import options as opt
-from cer_fusion.commands.console import escape, progress_bar, say
-from cer_fusion.commands.data import Task, load_task
-from cer_fusion.commands.heads import (
+
+from .. import options as opt
+from ..console import escape, progress_bar, say
+from ..data import Task, load_task
+from ..heads import (
     Heads,
     build_head,
     compute,
@@ -19,13 +20,13 @@ from cer_fusion.commands.heads import (
     read_runs,
     settings_of,
 )
-from cer_fusion.commands.outputs import check_outputs, put
+from ..outputs import check_outputs, put
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cer_fusion.fusion import Report, Sweep
-    from cer_fusion.fusion.page import Section
+    from ...fusion import Report, Sweep
+    from ...fusion.page import Section
 
 MOST_VECTORS = 300
 """Weight vectors that the page's sweep may have; its step follows from the number of blocks."""
@@ -75,8 +76,8 @@ def report(
 
     Example: cer-fuse report --heads mlp,late -o report.html
     """
-    from cer_fusion.fusion.page import write_page
-    from cer_fusion.fusion.page.document import check_page_name
+    from ...fusion.page import write_page
+    from ...fusion.page.document import check_page_name
 
     chosen = named_heads(heads)
     opt.only(ctx, trained=not runs, swept=sweep, computing=not runs and compute(chosen))
@@ -109,7 +110,7 @@ def report(
 def _compared(
     task: Task, names: list[str], setting: list[str] | None, options: dict[str, Any], **compared: Any
 ) -> Report:
-    from cer_fusion.fusion import compare as run_compare
+    from ...fusion import compare as run_compare
 
     settings = settings_of(setting, names)
     built = {name: build_head(name, task, settings[name], **options) for name in names}
@@ -118,8 +119,8 @@ def _compared(
 
 def _mixed(task: Task, found: Report, options: dict[str, Any], *, folds: int | None) -> list[Section]:
     """The explorer over one member a block, and the sweep that chooses its first weights."""
-    from cer_fusion.fusion.judging.comparison import members_of_head
-    from cer_fusion.fusion.page.sections import explorer_section, sweep_section
+    from ...fusion.judging.comparison import members_of_head
+    from ...fusion.page.sections import explorer_section, sweep_section
 
     if len(task.train.blocks) < 2:
         say("one block only: there is nothing to mix, and the page has no explorer")
@@ -133,9 +134,10 @@ def _mixed(task: Task, found: Report, options: dict[str, Any], *, folds: int | N
 
 
 def _swept(late: Any, task: Task, folds: int, seed: int) -> Sweep:
-    from cer_fusion.fusion import sweep as run_sweep
-    from cer_fusion.fusion.data.blocks import even_simplex
     from sklearn.base import clone
+
+    from ...fusion import sweep as run_sweep
+    from ...fusion.data.blocks import even_simplex
 
     members: Any = clone(late).set_params(
         calibrate=late.calibrate or late.weights == "learned"
@@ -154,8 +156,8 @@ def _swept(late: Any, task: Task, folds: int, seed: int) -> Sweep:
 
 
 def _why(task: Task, seed: int) -> list[Section]:
-    from cer_fusion.fusion.judging.diagnosis import diagnose
-    from cer_fusion.fusion.page.sections import diagnosis_section
+    from ...fusion.judging.diagnosis import diagnose
+    from ...fusion.page.sections import diagnosis_section
 
     with progress_bar() as step:
         found = diagnose(
@@ -165,9 +167,9 @@ def _why(task: Task, seed: int) -> list[Section]:
 
 
 def _of_runs(folders: Sequence[Path], baseline: str | None, seed: int) -> tuple[str, Report, list[Section]]:
-    from cer_fusion.fusion.judging.comparison import members_of_report
-    from cer_fusion.fusion.keeping.comparison import compare_runs
-    from cer_fusion.fusion.page.sections import explorer_section
+    from ...fusion.judging.comparison import members_of_report
+    from ...fusion.keeping.comparison import compare_runs
+    from ...fusion.page.sections import explorer_section
 
     runs = read_runs(folders)
     found = compare_runs(runs, baseline=baseline, seed=seed)
@@ -180,8 +182,8 @@ def _of_runs(folders: Sequence[Path], baseline: str | None, seed: int) -> tuple[
 
 
 def _pieced(found: Report, mixing: list[Section], *, digests: dict[str, str]) -> list[Section]:
-    from cer_fusion.fusion.keeping.runs import platform_and_libraries
-    from cer_fusion.fusion.page.sections import configuration_section, provenance_section, report_sections
+    from ...fusion.keeping.runs import platform_and_libraries
+    from ...fusion.page.sections import configuration_section, provenance_section, report_sections
 
     results, matrices = report_sections(found)
     origin = provenance_section(found, digests=digests, environment=None if digests else platform_and_libraries())

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from cer_fusion.commands import options as opt
-from cer_fusion.commands.console import escape, out_data, out_json, say
-from cer_fusion.commands.outputs import check_outputs, prediction_rows, show_table
+
+from .. import options as opt
+from ..console import escape, out_data, out_json, say
+from ..outputs import check_outputs, prediction_rows, show_table
 
 if TYPE_CHECKING:
-    from cer_fusion.fusion.keeping.answers import Predictions
+    from ...fusion.keeping.answers import Predictions
 
 
 @opt.forms(
@@ -55,7 +56,7 @@ def smooth(
 
     Example: cer-fuse smooth predictions.csv --method box --window 5:101:8 -o smoothed.csv
     """
-    from cer_fusion.challenge import (
+    from ...challenge import (
         Timeline,
         learned_transitions,
         parse_windows,
@@ -63,9 +64,9 @@ def smooth(
         smoothed,
         sweep_smoothing,
     )
-    from cer_fusion.challenge.smoothing import CHAINS
-    from cer_fusion.challenge.smoothing_sweep import smoothing_table
-    from cer_fusion.fusion.keeping.answers import predictions_csv, read_predictions, write_predictions
+    from ...challenge.smoothing import CHAINS
+    from ...challenge.smoothing_sweep import smoothing_table
+    from ...fusion.keeping.answers import predictions_csv, read_predictions, write_predictions
 
     methods, sources = opt.split_list(method), opt.split_list(stickiness)
     chains = [one for one in methods if one in CHAINS]

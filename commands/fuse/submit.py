@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from cer_fusion.commands import options as opt
-from cer_fusion.commands.console import FAILED, escape, out, out_json, say
-from cer_fusion.commands.outputs import check_outputs, show_table
+
+from .. import options as opt
+from ..console import FAILED, escape, out, out_json, say
+from ..outputs import check_outputs, show_table
 
 if TYPE_CHECKING:
-    from cer_fusion.challenge import Answers, PriorCorrection
-    from cer_fusion.fusion.keeping.answers import Predictions
+    from ...challenge import Answers, PriorCorrection
+    from ...fusion.keeping.answers import Predictions
 
 
 @opt.forms(
@@ -96,8 +97,8 @@ def submit(
             param_hint="--template" if template is None else "--output",
         )
     elif predictions is not None:
-        from cer_fusion.challenge import Smoothing, abaw_ce, answer, read_template
-        from cer_fusion.fusion.keeping.answers import read_predictions
+        from ...challenge import Smoothing, abaw_ce, answer, read_template
+        from ...fusion.keeping.answers import read_predictions
 
         check_outputs({"--output": output}, overwrite=overwrite, apart_from=(predictions, template, validation))
         challenge = abaw_ce()
@@ -120,8 +121,9 @@ def _corrected(
 ) -> PriorCorrection:
     """The correction asked for, worked out on these predictions; says what it assumes."""
     import numpy as np
-    from cer_fusion.challenge import Validation, abaw_ce, correct
-    from cer_fusion.fusion.keeping.answers import read_predictions
+
+    from ...challenge import Validation, abaw_ce, correct
+    from ...fusion.keeping.answers import read_predictions
 
     challenge = abaw_ce()
     found = correct(
@@ -147,8 +149,8 @@ def _report(
     *,
     videos: bool,
 ) -> None:
-    from cer_fusion.challenge import abaw_ce
-    from cer_fusion.challenge.answering import classes_table, coverage_table
+    from ...challenge import abaw_ce
+    from ...challenge.answering import classes_table, coverage_table
 
     challenge = abaw_ce()
     if as_json:
@@ -164,7 +166,7 @@ def _report(
 
 
 def _check(path: Path, template: Path | None, as_json: bool) -> None:
-    from cer_fusion.challenge import abaw_ce, check, read_template
+    from ...challenge import abaw_ce, check, read_template
 
     challenge = abaw_ce()
     faults = check(path.read_bytes(), challenge, None if template is None else read_template(template, challenge))
@@ -180,8 +182,8 @@ def _check(path: Path, template: Path | None, as_json: bool) -> None:
 
 
 def _diff(paths: tuple[Path, Path], format: opt.Format, as_json: bool) -> None:
-    from cer_fusion.challenge import abaw_ce, difference, read_submission
-    from cer_fusion.challenge.answering import difference_table
+    from ...challenge import abaw_ce, difference, read_submission
+    from ...challenge.answering import difference_table
 
     challenge = abaw_ce()
     found = difference(read_submission(paths[0], challenge), read_submission(paths[1], challenge), challenge)
@@ -206,9 +208,9 @@ def choose(
 
     Example: cer-fuse choose mlp.csv late.csv linear.csv --template template.csv
     """
-    from cer_fusion.challenge import abaw_ce, answer, choose_by_prior, read_template
-    from cer_fusion.challenge.answering import ASSUMES, candidates_table
-    from cer_fusion.fusion.keeping.answers import read_predictions
+    from ...challenge import abaw_ce, answer, choose_by_prior, read_template
+    from ...challenge.answering import ASSUMES, candidates_table
+    from ...fusion.keeping.answers import read_predictions
 
     opt.only(ctx, table=not as_json)
     challenge = abaw_ce()

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from cer_fusion.commands import options as opt
-from cer_fusion.commands.console import escape, out_json, say
-from cer_fusion.commands.data import Task, load_task
-from cer_fusion.commands.heads import build_head, compute
-from cer_fusion.commands.outputs import print_table, put
-from cer_fusion.fusion.heads import head_names  # light: no head is imported before it is asked for
+
+from ...fusion.heads import head_names  # light: no head is imported before it is asked for
+from .. import options as opt
+from ..console import escape, out_json, say
+from ..data import Task, load_task
+from ..heads import build_head, compute
+from ..outputs import print_table, put
 
 if TYPE_CHECKING:
-    from cer_fusion.fusion import Report
-    from cer_fusion.fusion.keeping.runs import Run, RunConfig
+    from ...fusion import Report
+    from ...fusion.keeping.runs import Run, RunConfig
 
 
 @opt.forms(unset=opt.UNSET, computing=replace(opt.COMPUTING, within="unset"))
@@ -58,8 +59,8 @@ def train(
 
     Example: cer-fuse train --head mlp --features vit,manet,resnet50
     """
-    from cer_fusion.fusion import compare as run_compare
-    from cer_fusion.fusion.keeping.runs import refuse_what_is_there
+    from ...fusion import compare as run_compare
+    from ...fusion.keeping.runs import refuse_what_is_there
 
     settings = opt.key_values(setting, "--set")
     opt.only(ctx, unset="device" not in settings, computing=compute([head]))
@@ -100,8 +101,8 @@ def train(
 
 def _check_folder(output: Path, overwrite: bool) -> None:
     """Refuse a folder that is in the way before hours are spent; an empty one is not."""
-    from cer_fusion.fusion.keeping.runs import refuse_what_is_there
-    from cer_fusion.kit.folders import bring_back
+    from ...fusion.keeping.runs import refuse_what_is_there
+    from ...kit.folders import bring_back
 
     bring_back(output)
     if output.is_dir() and any(output.iterdir()) and not overwrite:
@@ -113,7 +114,7 @@ def _check_folder(output: Path, overwrite: bool) -> None:
 
 
 def _keep(folder: Path, task: Task, report: Report, config: RunConfig, overwrite: bool) -> Run:
-    from cer_fusion.fusion.keeping.runs import device_of, environment, write_run
+    from ...fusion.keeping.runs import device_of, environment, write_run
 
     fitted = report.columns[0].fitted
     return write_run(
@@ -128,7 +129,8 @@ def _keep(folder: Path, task: Task, report: Report, config: RunConfig, overwrite
 
 def _config(task: Task, report: Report, *, head: str, store: Path, preset: str | None, missing: str) -> RunConfig:
     import numpy as np
-    from cer_fusion.fusion.keeping.runs import RunConfig
+
+    from ...fusion.keeping.runs import RunConfig
 
     column = report.columns[0]
     return RunConfig(

@@ -12,10 +12,11 @@ from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-from cer_fusion.featstore.errors import FeatstoreError
-from cer_fusion.featstore.exchange.foreign_formats import pyarrow
-from cer_fusion.featstore.manifests.manifest import COLUMNS
-from cer_fusion.featstore.rows.view import BlockRows, View
+
+from ..errors import FeatstoreError
+from ..manifests.manifest import COLUMNS
+from ..rows.view import BlockRows, View
+from .foreign_formats import pyarrow
 
 PIECE_BYTES = 32 * 1024 * 1024
 """Rows are handed out in pieces of about this size, so that memory does not grow with the store."""

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from cer_fusion.featstore.errors import (
+from ...kit.documents import canonical, check_version
+from ..errors import (
     CommitError,
     FeatstoreError,
     FormatError,
@@ -26,7 +27,9 @@ from cer_fusion.featstore.errors import (
     OutputExistsError,
     nearest,
 )
-from cer_fusion.featstore.exchange.export_forms import (
+from ..rows import files
+from ..rows.view import View
+from .export_forms import (
     Exported,
     Joined,
     write_csv,
@@ -35,9 +38,6 @@ from cer_fusion.featstore.exchange.export_forms import (
     write_parquet,
     write_projector,
 )
-from cer_fusion.featstore.rows import files
-from cer_fusion.featstore.rows.view import View
-from cer_fusion.kit.documents import canonical, check_version
 
 FORMAT, FORMAT_VERSION = "cer-export", 1
 _BLOCK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]*")

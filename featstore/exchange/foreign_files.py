@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy.typing as npt
-from cer_fusion.featstore.errors import FormatError, ManifestError, RowsError, listing, nearest
-from cer_fusion.featstore.exchange import exporting
-from cer_fusion.featstore.exchange.foreign_formats import (
+
+from ..errors import FormatError, ManifestError, RowsError, listing, nearest
+from ..manifests.csv_table import decoded, lines_of
+from ..rows import files
+from . import exporting
+from .foreign_formats import (
     NUMPY_MAGIC,
     PARQUET_MAGIC,
     SIGNATURE,
@@ -26,9 +29,7 @@ from cer_fusion.featstore.exchange.foreign_formats import (
     SampleFolder,
     map_npy,
 )
-from cer_fusion.featstore.exchange.importing import RowSource
-from cer_fusion.featstore.manifests.csv_table import decoded, lines_of
-from cer_fusion.featstore.rows import files
+from .importing import RowSource
 
 Form = Literal["npy", "npz", "torch", "hdf5", "parquet", "export folder", "sample folder"]
 NAMES_FILE = "file_names.txt"

@@ -20,7 +20,8 @@ from typing import IO, Any, Literal, TypeVar, cast
 import h5py
 import numpy as np
 import numpy.typing as npt
-from cer_fusion.featstore.errors import FeatstoreError, FormatError, RowsError, listing
+
+from ..errors import FeatstoreError, FormatError, RowsError, listing
 
 Frames = Literal["mean", "max"]
 """How the frames of a sample become one row."""

@@ -12,14 +12,15 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 import xxhash
-from cer_fusion.featstore.errors import ManifestError, RowsError, listing
-from cer_fusion.featstore.extraction.plan import deal
-from cer_fusion.featstore.manifests.manifest import Manifest, Sample
-from cer_fusion.featstore.manifests.places import folded, plain_path, starts
-from cer_fusion.featstore.pictures import pictures
-from cer_fusion.featstore.rows.feature import Dtype, FeatureSpec
-from cer_fusion.featstore.rows.shard import Rows
-from cer_fusion.featstore.store import Store
+
+from ..errors import ManifestError, RowsError, listing
+from ..extraction.plan import deal
+from ..manifests.manifest import Manifest, Sample
+from ..manifests.places import folded, plain_path, starts
+from ..pictures import pictures
+from ..rows.feature import Dtype, FeatureSpec
+from ..rows.shard import Rows
+from ..store import Store
 
 PIECE_BYTES = 32 * 1024 * 1024
 """Rows are checked and hashed in pieces of about this size, so that a mapped file is never in memory as a whole."""

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from cer_fusion.featstore.errors import FeatstoreError, ManifestError
-from cer_fusion.featstore.extraction.reading import Embedder
-from cer_fusion.featstore.manifests.manifest import Manifest
-from cer_fusion.featstore.pictures import pictures
-from cer_fusion.featstore.rows import files
-from cer_fusion.featstore.rows.feature import Dtype, Feature, FeatureSpec, RowIndex, name_for
-from cer_fusion.featstore.store import Store
+from ..errors import FeatstoreError, ManifestError
+from ..manifests.manifest import Manifest
+from ..pictures import pictures
+from ..rows import files
+from ..rows.feature import Dtype, Feature, FeatureSpec, RowIndex, name_for
+from ..store import Store
+from .reading import Embedder
 
 Progress = Callable[[str, int, int], None]
 """Told stage, done, total."""

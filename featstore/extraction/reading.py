@@ -24,10 +24,11 @@ from typing import Any, Literal, NamedTuple, Protocol, Self, TypeVar, runtime_ch
 
 import numpy as np
 import numpy.typing as npt
-from cer_fusion.featstore.errors import FeatstoreError, RowsError
-from cer_fusion.featstore.pictures.pictures import PictureSource, reason_of
-from cer_fusion.featstore.rows.feature import Feature
-from cer_fusion.kit.errors import listing
+
+from ...kit.errors import listing
+from ..errors import FeatstoreError, RowsError
+from ..pictures.pictures import PictureSource, reason_of
+from ..rows.feature import Feature
 
 Row = dict[str, npt.NDArray[Any]]
 """Block name to the (d,) numbers of one sample."""

@@ -15,15 +15,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
-from cer_fusion.featstore.errors import FeatstoreError, ManifestError, TooManyErrors
-from cer_fusion.featstore.extraction.plan import Counted, Progress, deal, make_features, names_of, plan_features
-from cer_fusion.featstore.extraction.reading import BatchSize, Decoded, Decoder, Embedder, Meter, Model, Readers, Wanted
-from cer_fusion.featstore.extraction.writing import Committer, FeatureWriter, ShardInMaking, StoredRows
-from cer_fusion.featstore.manifests.manifest import Manifest
-from cer_fusion.featstore.pictures import pictures
-from cer_fusion.featstore.rows import files
-from cer_fusion.featstore.rows.feature import Dtype
-from cer_fusion.featstore.store import Store
+from ..errors import FeatstoreError, ManifestError, TooManyErrors
+from ..manifests.manifest import Manifest
+from ..pictures import pictures
+from ..rows import files
+from ..rows.feature import Dtype
+from ..store import Store
+from .plan import Counted, Progress, deal, make_features, names_of, plan_features
+from .reading import BatchSize, Decoded, Decoder, Embedder, Meter, Model, Readers, Wanted
+from .writing import Committer, FeatureWriter, ShardInMaking, StoredRows
 
 FEW_ERRORS = 10
 """So many bad pictures never stop a run, unless `max_errors` is zero."""

@@ -15,12 +15,13 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from cer_fusion.featstore.errors import TooManyErrors
-from cer_fusion.featstore.extraction.plan import FeaturePlan
-from cer_fusion.featstore.extraction.reading import Model, Picture, Row, Unusable
-from cer_fusion.featstore.manifests.manifest import Manifest
-from cer_fusion.featstore.rows.feature import Feature, RowIndex
-from cer_fusion.featstore.rows.shard import Rows, ShardHeader, read_header, read_rows, read_strings
+
+from ..errors import TooManyErrors
+from ..manifests.manifest import Manifest
+from ..rows.feature import Feature, RowIndex
+from ..rows.shard import Rows, ShardHeader, read_header, read_rows, read_strings
+from .plan import FeaturePlan
+from .reading import Model, Picture, Row, Unusable
 
 log = logging.getLogger(__name__)
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from cer_fusion.featstore.errors import ManifestError, listing, nearest
-from cer_fusion.featstore.manifests.class_sets import ClassSet, custom, renaming
-from cer_fusion.featstore.manifests.manifest import COLUMNS, Manifest, Sample
-from cer_fusion.featstore.manifests.sidecar import joined_origin
-from cer_fusion.featstore.manifests.splitting import keep_first
-from cer_fusion.featstore.pictures import pictures
-from cer_fusion.featstore.rows import files
+from ..errors import ManifestError, listing, nearest
+from ..pictures import pictures
+from ..rows import files
+from .class_sets import ClassSet, custom, renaming
+from .manifest import COLUMNS, Manifest, Sample
+from .sidecar import joined_origin
+from .splitting import keep_first
 
 Renaming = Mapping[str, str | None]
 """Label to label; None leaves its samples out."""

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cer_fusion.featstore.errors import ManifestError, listing
-from cer_fusion.featstore.manifests.manifest import Manifest, Sample
-from cer_fusion.featstore.pictures import pictures
-from cer_fusion.featstore.pictures.pictures import PictureSource
+from ..errors import ManifestError, listing
+from ..pictures import pictures
+from ..pictures.pictures import PictureSource
+from .manifest import Manifest, Sample
 
 
 class Look(NamedTuple):

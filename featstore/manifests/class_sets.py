@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from cer_fusion.featstore.errors import ClassSetError, nearest
+from ..errors import ClassSetError, nearest
 
 CUSTOM = "custom"
 """The name of somebody's own class set."""

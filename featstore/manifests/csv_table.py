@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from cer_fusion.featstore.errors import ManifestError, listing, nearest
-from cer_fusion.featstore.manifests.class_sets import ClassSet
+from ..errors import ManifestError, listing, nearest
+from .class_sets import ClassSet
 
 _MARKS = {
     codecs.BOM_UTF8: "utf-8",

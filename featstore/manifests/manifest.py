@@ -17,9 +17,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from cer_fusion.featstore.errors import ClassSetError, ManifestError, nearest
-from cer_fusion.featstore.manifests.class_sets import ClassSet, found_classes
-from cer_fusion.featstore.manifests.csv_table import (
+
+from ..errors import ClassSetError, ManifestError, nearest
+from ..pictures.archives import inside_archive
+from ..rows import files
+from .class_sets import ClassSet, found_classes
+from .csv_table import (
     id_notes,
     looks_rounded,
     many_objects,
@@ -28,14 +31,12 @@ from cer_fusion.featstore.manifests.csv_table import (
     read_labels,
     read_splits,
 )
-from cer_fusion.featstore.manifests.sidecar import (
+from .sidecar import (
     Sidecar,
     read_with_sidecar,
     write_new_with_sidecar,
     write_with_sidecar,
 )
-from cer_fusion.featstore.pictures.archives import inside_archive
-from cer_fusion.featstore.rows import files
 
 COLUMNS = ("sample_id", "path", "label", "split", "group")
 _CONTROLS = ("Cc", "Cf", "Cs", "Zl", "Zp")

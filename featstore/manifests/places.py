@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from cer_fusion.featstore.errors import ManifestError, listing
-from cer_fusion.featstore.pictures.archives import Members, inside_archive, open_archive
+from ..errors import ManifestError, listing
+from ..pictures.archives import Members, inside_archive, open_archive
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _DRIVE = re.compile(r"[A-Za-z]:(?=/)")

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cer_fusion.featstore.errors import FormatError, ManifestError, NewerFormatError
-from cer_fusion.featstore.manifests.class_sets import ClassSet, found_classes
-from cer_fusion.featstore.manifests.csv_table import table_bytes
-from cer_fusion.featstore.rows import files
-from cer_fusion.kit.documents import read_sealed
+from ...kit.documents import read_sealed
+from ..errors import FormatError, ManifestError, NewerFormatError
+from ..rows import files
+from .class_sets import ClassSet, found_classes
+from .csv_table import table_bytes
 
 log = logging.getLogger(__name__)
 FORMAT, FORMAT_VERSION = "cer-manifest", 1

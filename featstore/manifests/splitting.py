@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from cer_fusion.featstore.errors import ManifestError
-from cer_fusion.featstore.manifests.manifest import Manifest
+from ..errors import ManifestError
+from .manifest import Manifest
 
 
 def hold_out(

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Generic, NamedTuple, TypeVar
 
-from cer_fusion.featstore.rows import files
+from ..rows import files
 
 SUFFIXES = (".zip", ".tar")
 """Endings of archives that a picture's path may lead into."""

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cer_fusion.featstore.manifests.manifest import Manifest
-from cer_fusion.featstore.manifests.places import Places
-from cer_fusion.featstore.pictures.archives import Archive, bounded, inside_archive, open_archive
+from ..manifests.manifest import Manifest
+from ..manifests.places import Places
+from .archives import Archive, bounded, inside_archive, open_archive
 
 T = TypeVar("T")
 _AHEAD = 4096

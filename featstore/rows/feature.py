@@ -16,10 +16,11 @@ from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
-from cer_fusion.featstore.errors import FeatstoreError, FingerprintError, FormatError, NewerFormatError
-from cer_fusion.featstore.rows import files
-from cer_fusion.featstore.rows.shard import Rows, ShardHeader, encode, parse_name, read_header, read_strings
-from cer_fusion.kit.documents import canonical
+
+from ...kit.documents import canonical
+from ..errors import FeatstoreError, FingerprintError, FormatError, NewerFormatError
+from . import files
+from .shard import Rows, ShardHeader, encode, parse_name, read_header, read_strings
 
 FORMAT, FORMAT_VERSION = "cer-feature", 1
 Dtype = Literal["float32", "float16"]

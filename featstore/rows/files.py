@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cer_fusion.featstore.errors import CommitError, FormatError, NewerFormatError, OutputExistsError
-from cer_fusion.kit import documents
-from cer_fusion.kit import files as kit
-from cer_fusion.kit.files import is_temporary as is_temporary
-from cer_fusion.kit.files import name_new, temporary_beside, write_synced
+from ...kit import documents
+from ...kit import files as kit
+from ...kit.files import is_temporary as is_temporary
+from ...kit.files import name_new, temporary_beside, write_synced
+from ..errors import CommitError, FormatError, NewerFormatError, OutputExistsError
 
 _PATIENCE_S = 10.0
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024

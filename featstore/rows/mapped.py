@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from cer_fusion.featstore.errors import FeatstoreError, IncompleteError
-from cer_fusion.featstore.rows.shard import ShardHeader, damaged, verify_chunk
+
+from ..errors import FeatstoreError, IncompleteError
+from .shard import ShardHeader, damaged, verify_chunk
 
 FloatArray = npt.NDArray[np.float32]
 _NO_FD = {"trackfd": False} if sys.version_info >= (3, 13) else {}  # before 3.13 every map keeps a file open

@@ -22,9 +22,10 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 import xxhash
-from cer_fusion.featstore.errors import DamagedShardError, FormatError, NewerFormatError, RowsError
-from cer_fusion.kit.documents import check_version, parse_json
-from cer_fusion.kit.errors import listing
+
+from ...kit.documents import check_version, parse_json
+from ...kit.errors import listing
+from ..errors import DamagedShardError, FormatError, NewerFormatError, RowsError
 
 FORMAT, FORMAT_VERSION = "cer-shard", 1
 CHUNK_ROWS = 256

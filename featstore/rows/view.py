@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from cer_fusion.featstore.errors import IncompleteError
-from cer_fusion.featstore.manifests.class_sets import ClassSet
-from cer_fusion.featstore.manifests.manifest import Manifest
-from cer_fusion.featstore.rows.feature import Feature, RowIndex
-from cer_fusion.featstore.rows.mapped import MappedBlock, MappedDataset, MappedFiles
-from cer_fusion.featstore.rows.shard import ShardHeader, read_into, read_segment
-from cer_fusion.kit.errors import listing
+
+from ...kit.errors import listing
+from ..errors import IncompleteError
+from ..manifests.class_sets import ClassSet
+from ..manifests.manifest import Manifest
+from .feature import Feature, RowIndex
+from .mapped import MappedBlock, MappedDataset, MappedFiles
+from .shard import ShardHeader, read_into, read_segment
 
 FloatArray = npt.NDArray[np.float32]
 BlockRows = FloatArray | MappedBlock

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from cer_fusion.featstore.errors import FeatstoreError
-from cer_fusion.featstore.extraction.plan import deal
-from cer_fusion.featstore.extraction.writing import StoredRows
-from cer_fusion.featstore.manifests.manifest import Manifest
-from cer_fusion.featstore.rows.feature import Feature, FeatureSpec, RowIndex
-from cer_fusion.featstore.rows.shard import PAGE, Rows, read_rows, read_strings
-from cer_fusion.featstore.upkeep.garbage import owners
+
+from ..errors import FeatstoreError
+from ..extraction.plan import deal
+from ..extraction.writing import StoredRows
+from ..manifests.manifest import Manifest
+from ..rows.feature import Feature, FeatureSpec, RowIndex
+from ..rows.shard import PAGE, Rows, read_rows, read_strings
+from .garbage import owners
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from cer_fusion.featstore.errors import DamagedShardError, FeatstoreError, FormatError
-from cer_fusion.featstore.manifests.manifest import Manifest
-from cer_fusion.featstore.rows import files
-from cer_fusion.featstore.rows.feature import Feature, RowIndex, is_feature_folder, valid_name
-from cer_fusion.featstore.rows.shard import ShardHeader, damaged, is_as_named, parse_name, read_header, read_strings
-from cer_fusion.featstore.store import Store
+
+from ..errors import DamagedShardError, FeatstoreError, FormatError
+from ..manifests.manifest import Manifest
+from ..rows import files
+from ..rows.feature import Feature, RowIndex, is_feature_folder, valid_name
+from ..rows.shard import ShardHeader, damaged, is_as_named, parse_name, read_header, read_strings
+from ..store import Store
 
 GRACE_S = 3600.0
 """For so long a temporary file may have a living writer, and a superseded shard readers that opened it before."""

@@ -9,16 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cer_fusion.featstore.errors import FeatstoreError, FingerprintError, FormatError, NewerFormatError
-from cer_fusion.featstore.extraction.plan import Counted
-from cer_fusion.featstore.manifests.manifest import Manifest
-from cer_fusion.featstore.pictures import pictures
-from cer_fusion.featstore.rows import files
-from cer_fusion.featstore.rows.feature import Feature, FeatureSpec, is_feature_folder, shard_paths
-from cer_fusion.featstore.rows.shard import damaged, is_as_named, parse_name, read_header, read_segment
-from cer_fusion.featstore.store import Store, lacks_manifest, without_manifest_text
-from cer_fusion.kit.documents import parse_json
-from cer_fusion.kit.files import read_plain_file
+from ...kit.documents import parse_json
+from ...kit.files import read_plain_file
+from ..errors import FeatstoreError, FingerprintError, FormatError, NewerFormatError
+from ..extraction.plan import Counted
+from ..manifests.manifest import Manifest
+from ..pictures import pictures
+from ..rows import files
+from ..rows.feature import Feature, FeatureSpec, is_feature_folder, shard_paths
+from ..rows.shard import damaged, is_as_named, parse_name, read_header, read_segment
+from ..store import Store, lacks_manifest, without_manifest_text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,10 @@ from math import comb
 from typing import Any, TypeAlias
 
 import numpy as np
-from cer_fusion.fusion.errors import BlockError, SweepError
-from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
+
+from ...kit.errors import nearest
+from ..errors import BlockError, SweepError
 
 FloatArray: TypeAlias = NDArray[np.float32]
 Blocks: TypeAlias = Mapping[str, FloatArray]

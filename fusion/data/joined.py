@@ -10,11 +10,12 @@ from itertools import pairwise
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import numpy as np
-from cer_fusion.fusion.cores import whole_cores
-from cer_fusion.fusion.data.blocks import FloatArray, slices
-from cer_fusion.fusion.errors import BlockError
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
+
+from ..cores import whole_cores
+from ..errors import BlockError
+from .blocks import FloatArray, slices
 
 CHUNK: Final = 256
 """Rows that lie together: stores verify as many at once, and a piece begins at a multiple of it."""

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
-from cer_fusion.fusion.data.blocks import concat, widths_of
-from cer_fusion.fusion.data.joined import JoinedRows, Matrix, positions_of, taken
-from cer_fusion.fusion.errors import HeadDataError, ReportError
-from cer_fusion.fusion.judging.metrics import indices
-from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
+
+from ...kit.errors import nearest
+from ..errors import HeadDataError, ReportError
+from ..judging.metrics import indices
+from .blocks import concat, widths_of
+from .joined import JoinedRows, Matrix, positions_of, taken
 
 IntArray = NDArray[np.int64]
 

@@ -8,14 +8,14 @@ from importlib.util import find_spec
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from cer_fusion.fusion.errors import HeadConfigError, UnknownHeadError
-from cer_fusion.kit.errors import nearest
+from ...kit.errors import nearest
+from ..errors import HeadConfigError, UnknownHeadError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cer_fusion.fusion.heads.base import Head
-    from cer_fusion.fusion.heads.settings import MLPConfig
+    from .base import Head
+    from .settings import MLPConfig
 
 __all__ = [
     "USUAL",
@@ -127,7 +127,7 @@ def heads_in_pieces() -> tuple[str, ...]:
 def head_class(name: str) -> type[Head]:
     """Return the class behind a head's name; of scikit-learn's classifiers, one that is made for it."""
     if name.startswith("sklearn:"):
-        from cer_fusion.fusion.heads.estimators import estimator_head
+        from .estimators import estimator_head
 
         return estimator_head(name)
     if name not in _HEADS:

@@ -9,16 +9,17 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
-from cer_fusion.fusion.data.blocks import WHOLE, FloatArray, checked_widths, slices
-from cer_fusion.fusion.data.joined import JoinedRows, Matrix, each_piece
-from cer_fusion.fusion.errors import BlockError, HeadConfigError, HeadDataError
-from cer_fusion.fusion.heads.settings import check_kinds, check_threads, libraries_limited, library_threads
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ..data.blocks import WHOLE, FloatArray, checked_widths, slices
+from ..data.joined import JoinedRows, Matrix, each_piece
+from ..errors import BlockError, HeadConfigError, HeadDataError
+from .settings import check_kinds, check_threads, libraries_limited, library_threads
 
 Proba: TypeAlias = NDArray[np.float64]
 Codes: TypeAlias = NDArray[np.int64]

@@ -8,10 +8,11 @@ from itertools import combinations
 from typing import ClassVar
 
 import torch
-from cer_fusion.fusion.heads.layers import Drop, Linear, Network, Norm, Projections
-from cer_fusion.fusion.heads.networks import NetworkHead
-from cer_fusion.fusion.heads.settings import whole
 from torch import Tensor
+
+from .layers import Drop, Linear, Network, Norm, Projections
+from .networks import NetworkHead
+from .settings import whole
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from cer_fusion.fusion.data.blocks import FloatArray
-from cer_fusion.fusion.errors import HeadConfigError
-from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba, softmax
-from cer_fusion.fusion.heads.scaling import BlockPCA
-from cer_fusion.fusion.heads.settings import factors, libraries_limited, tree_threads, whole
-from cer_fusion.fusion.heads.trees import SymmetricTrees, Trees
-from cer_fusion.kit.errors import MissingExtraError
 from numpy.typing import NDArray
+
+from ...kit.errors import MissingExtraError
+from ..data.blocks import FloatArray
+from ..errors import HeadConfigError
+from .base import Codes, Head, HeadState, Proba, softmax
+from .scaling import BlockPCA
+from .settings import factors, libraries_limited, tree_threads, whole
+from .trees import SymmetricTrees, Trees
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

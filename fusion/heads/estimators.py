@@ -13,14 +13,15 @@ from itertools import count
 from typing import Any, ClassVar, Final
 
 import numpy as np
-from cer_fusion.fusion.data.blocks import FloatArray
-from cer_fusion.fusion.errors import HeadConfigError, HeadDataError, SavedHeadError, UnknownHeadError
-from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba
-from cer_fusion.fusion.heads.scaling import BlockScaler
-from cer_fusion.fusion.heads.settings import Standardize, by_code
-from cer_fusion.kit import parse_json
-from cer_fusion.kit.errors import nearest
 from sklearn.base import ClassifierMixin
+
+from ...kit import parse_json
+from ...kit.errors import nearest
+from ..data.blocks import FloatArray
+from ..errors import HeadConfigError, HeadDataError, SavedHeadError, UnknownHeadError
+from .base import Codes, Head, HeadState, Proba
+from .scaling import BlockScaler
+from .settings import Standardize, by_code
 
 PREFIX: Final = "sklearn:"
 FILE: Final = "estimator.skops"

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from cer_fusion.fusion.heads.layers import Drop, Linear, Network, Projections, unchanged
-from cer_fusion.fusion.heads.networks import NetworkHead
-from cer_fusion.fusion.heads.settings import one_of, whole
 from numpy.typing import NDArray
 from torch import Tensor
+
+from .layers import Drop, Linear, Network, Projections, unchanged
+from .networks import NetworkHead
+from .settings import one_of, whole
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

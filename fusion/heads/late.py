@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import numpy as np
-from cer_fusion.fusion.data.blocks import FloatArray, checked_weights, slices
-from cer_fusion.fusion.errors import HeadConfigError, HeadDataError
-from cer_fusion.fusion.heads import make_head
-from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba, expect_shape, softmax
-from cer_fusion.fusion.heads.settings import check_folds, factors, positive
-from cer_fusion.fusion.heads.weights import (
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from ...kit.errors import nearest
+from ..data.blocks import FloatArray, checked_weights, slices
+from ..errors import HeadConfigError, HeadDataError
+from . import make_head
+from .base import Codes, Head, HeadState, Proba, expect_shape, softmax
+from .settings import check_folds, factors, positive
+from .weights import (
     MIXES,
     SMALLEST,
     WIDEST,
@@ -25,9 +29,6 @@ from cer_fusion.fusion.heads.weights import (
     out_of_fold,
     tempered,
 )
-from cer_fusion.kit.errors import nearest
-from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 OF_MEMBERS = ("late", "stacking")
 """Heads that have members, and so cannot be one: a member sees a single block."""

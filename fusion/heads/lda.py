@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import numpy as np
-from cer_fusion.fusion.data.blocks import FloatArray
-from cer_fusion.fusion.errors import HeadConfigError
-from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba, expect_positive, expect_shape, softmax
-from cer_fusion.fusion.heads.scaling import BlockScaler
-from cer_fusion.fusion.heads.settings import Standardize, check_folds, one_of
-from cer_fusion.fusion.heads.weights import SMALLEST, WIDEST, fitted_temperature, out_of_fold
 from numpy.typing import NDArray
 from scipy.linalg import solve
 from sklearn.covariance import ledoit_wolf_shrinkage
+
+from ..data.blocks import FloatArray
+from ..errors import HeadConfigError
+from .base import Codes, Head, HeadState, Proba, expect_positive, expect_shape, softmax
+from .scaling import BlockScaler
+from .settings import Standardize, check_folds, one_of
+from .weights import SMALLEST, WIDEST, fitted_temperature, out_of_fold
 
 LEDOIT_WOLF: Final = "ledoit_wolf"
 

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import numpy as np
-from cer_fusion.fusion.data.blocks import FloatArray
-from cer_fusion.fusion.data.joined import JoinedRows, Matrix, each_piece
-from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba, expect_shape, softmax
-from cer_fusion.fusion.heads.scaling import BlockScaler
-from cer_fusion.fusion.heads.settings import Standardize, by_code, factors, positive
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
+
+from ..data.blocks import FloatArray
+from ..data.joined import JoinedRows, Matrix, each_piece
+from .base import Codes, Head, HeadState, Proba, expect_shape, softmax
+from .scaling import BlockScaler
+from .settings import Standardize, by_code, factors, positive
 
 TOLERANCE: Final = 1e-4
 """Largest entry of the mean loss's gradient at which L-BFGS stops: scikit-learn's default."""

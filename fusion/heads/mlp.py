@@ -6,24 +6,21 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, Final, get_args
+from typing import Any, ClassVar, Final, get_args
 
 import numpy as np
 import torch
-from cer_fusion.fusion.data.blocks import FloatArray
-from cer_fusion.fusion.data.joined import Matrix, rows_at
-from cer_fusion.fusion.errors import HeadConfigError
-from cer_fusion.fusion.heads.base import Codes, HeadState, Proba, expect_shape, softmax
-from cer_fusion.fusion.heads.layers import Drop, Joined, Linear, Network, Norm
-from cer_fusion.fusion.heads.networks import NetworkHead
-from cer_fusion.fusion.heads.settings import Fusion, MLPConfig, Normalization, one_of, whole
-from cer_fusion.fusion.heads.weights import SMALLEST, likeliest_factors, stratified_folds
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    pass
-
+from ..data.blocks import FloatArray
+from ..data.joined import Matrix, rows_at
+from ..errors import HeadConfigError
+from .base import Codes, HeadState, Proba, expect_shape, softmax
+from .layers import Drop, Joined, Linear, Network, Norm
+from .networks import NetworkHead
+from .settings import Fusion, MLPConfig, Normalization, one_of, whole
+from .weights import SMALLEST, likeliest_factors, stratified_folds
 
 logger = logging.getLogger(__name__)
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import numpy as np
-from cer_fusion.fusion.data.blocks import FloatArray
-from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba, expect_positive, expect_shape, softmax
-from cer_fusion.fusion.heads.scaling import BlockNormalizer, Normalize
-from cer_fusion.fusion.heads.settings import positive, whole
-from cer_fusion.fusion.heads.weights import fitted_temperature
 from numpy.typing import NDArray
+
+from ..data.blocks import FloatArray
+from .base import Codes, Head, HeadState, Proba, expect_positive, expect_shape, softmax
+from .scaling import BlockNormalizer, Normalize
+from .settings import positive, whole
+from .weights import fitted_temperature
 
 CHUNK: Final = 512
 """Rows that are asked about at a time."""

@@ -15,16 +15,17 @@ from typing import Any, ClassVar, Final, Literal, TypeVar
 
 import numpy as np
 import torch
-from cer_fusion.fusion.data.blocks import FloatArray
-from cer_fusion.fusion.data.joined import Matrix, columns_of, each_piece
-from cer_fusion.fusion.errors import HeadConfigError
-from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba, expect_shape
-from cer_fusion.fusion.heads.layers import Network
-from cer_fusion.fusion.heads.scaling import BlockScaler
-from cer_fusion.fusion.heads.settings import Standardize, factors, not_negative, one_of, share, threads_of, whole
-from cer_fusion.fusion.heads.training import Course, train
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from ..data.blocks import FloatArray
+from ..data.joined import Matrix, columns_of, each_piece
+from ..errors import HeadConfigError
+from .base import Codes, Head, HeadState, Proba, expect_shape
+from .layers import Network
+from .scaling import BlockScaler
+from .settings import Standardize, factors, not_negative, one_of, share, threads_of, whole
+from .training import Course, train
 
 A = TypeVar("A")
 B = TypeVar("B")

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeAlias
 
 import numpy as np
-from cer_fusion.fusion.data.blocks import FloatArray
-from cer_fusion.fusion.errors import HeadConfigError
-from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba, expect_positive, expect_shape, softmax
-from cer_fusion.fusion.heads.scaling import BlockScaler
-from cer_fusion.fusion.heads.settings import Standardize, factors, positive
-from cer_fusion.fusion.heads.weights import fitted_temperature, log_loss
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.linalg.lapack import dpotri
+
+from ..data.blocks import FloatArray
+from ..errors import HeadConfigError
+from .base import Codes, Head, HeadState, Proba, expect_positive, expect_shape, softmax
+from .scaling import BlockScaler
+from .settings import Standardize, factors, positive
+from .weights import fitted_temperature, log_loss
 
 Floats: TypeAlias = NDArray[np.float64]
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal, Self, TypeAlias, get_args
 
 import numpy as np
-from cer_fusion.fusion.data.blocks import FloatArray, slices
-from cer_fusion.fusion.data.joined import Matrix, each_piece
-from cer_fusion.fusion.errors import HeadConfigError
-from cer_fusion.fusion.heads.base import expect_shape
-from cer_fusion.fusion.heads.settings import Standardize
-from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
+
+from ...kit.errors import nearest
+from ..data.blocks import FloatArray, slices
+from ..data.joined import Matrix, each_piece
+from ..errors import HeadConfigError
+from .base import expect_shape
+from .settings import Standardize
 
 FLOOR: Final = 1e-6
 """A column whose standard deviation is under this share of its mean is constant up to rounding: it is only centred."""

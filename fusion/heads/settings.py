@@ -11,12 +11,13 @@ from pathlib import PurePath
 from typing import Any, Final, Literal, Self, TypeAlias
 
 import numpy as np
-from cer_fusion.fusion.cores import whole_cores
-from cer_fusion.fusion.errors import HeadConfigError
-from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_class_weight
 from threadpoolctl import ThreadpoolController, threadpool_info
+
+from ...kit.errors import nearest
+from ..cores import whole_cores
+from ..errors import HeadConfigError
 
 _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "float": (Real, "a number"),

@@ -8,13 +8,14 @@ from itertools import combinations
 from typing import Any, ClassVar, Final
 
 import numpy as np
-from cer_fusion.fusion.data.blocks import FloatArray
-from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba, expect_positive, expect_shape, softmax
-from cer_fusion.fusion.heads.scaling import BlockScaler
-from cer_fusion.fusion.heads.settings import Standardize, by_code, check_folds, positive
-from cer_fusion.fusion.heads.weights import fitted_temperature, inner_folds
 from numpy.typing import NDArray
 from sklearn.svm import SVC
+
+from ..data.blocks import FloatArray
+from .base import Codes, Head, HeadState, Proba, expect_positive, expect_shape, softmax
+from .scaling import BlockScaler
+from .settings import Standardize, by_code, check_folds, positive
+from .weights import fitted_temperature, inner_folds
 
 CHUNK: Final = 1024
 """Rows that are asked about at a time."""

@@ -8,10 +8,11 @@ from itertools import pairwise
 from typing import ClassVar
 
 import torch
-from cer_fusion.fusion.heads.layers import Drop, Layer, Linear, Network, uniform
-from cer_fusion.fusion.heads.networks import NetworkHead
-from cer_fusion.fusion.heads.settings import whole
 from torch import Tensor, nn
+
+from .layers import Drop, Layer, Linear, Network, uniform
+from .networks import NetworkHead
+from .settings import whole
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

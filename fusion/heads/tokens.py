@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import torch
-from cer_fusion.fusion.errors import HeadConfigError
-from cer_fusion.fusion.heads.layers import Drop, Layer, Linear, Network, Norm, Projections
-from cer_fusion.fusion.heads.networks import NetworkHead
-from cer_fusion.fusion.heads.settings import whole
 from torch import Tensor, nn
+
+from ..errors import HeadConfigError
+from .layers import Drop, Layer, Linear, Network, Norm, Projections
+from .networks import NetworkHead
+from .settings import whole
 
 MOST_LAYERS: Final = 64
 

@@ -13,14 +13,15 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
-from cer_fusion.fusion.data.blocks import FloatArray
-from cer_fusion.fusion.data.joined import CHUNK, JoinedRows, Matrix, each_piece, rows_at
-from cer_fusion.fusion.errors import HeadConfigError
-from cer_fusion.fusion.heads.base import Codes
-from cer_fusion.fusion.heads.layers import Dropout, Network
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.adamw import adamw
+
+from ..data.blocks import FloatArray
+from ..data.joined import CHUNK, JoinedRows, Matrix, each_piece, rows_at
+from ..errors import HeadConfigError
+from .base import Codes
+from .layers import Dropout, Network
 
 WARM_UP: Final = 0.05
 """Share of the steps over which the schedule `cosine` raises the learning rate."""

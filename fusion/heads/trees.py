@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import numpy as np
-from cer_fusion.fusion.data.blocks import FloatArray
 from numpy.typing import NDArray
+
+from ..data.blocks import FloatArray
 
 CELLS: Final = 1_000_000
 """Rows times trees walked at a time."""

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
-from cer_fusion.fusion.data.blocks import FloatArray, checked_weights, concat, slices
-from cer_fusion.fusion.errors import BlockError, HeadConfigError
-from cer_fusion.fusion.heads import make_head
-from cer_fusion.fusion.heads.base import Codes, Head, HeadState, Proba
-from cer_fusion.fusion.heads.linear import LinearHead
-from cer_fusion.fusion.heads.scaling import BlockNormalizer, Normalize
-from cer_fusion.fusion.heads.weights import likeliest_factors, stratified_folds
 from numpy.typing import NDArray
+
+from ..data.blocks import FloatArray, checked_weights, concat, slices
+from ..errors import BlockError, HeadConfigError
+from . import make_head
+from .base import Codes, Head, HeadState, Proba
+from .linear import LinearHead
+from .scaling import BlockNormalizer, Normalize
+from .weights import likeliest_factors, stratified_folds
 
 RIDGE: Final[Mapping[str, Any]] = {"C": 10.0, "class_weight": None}
 """What a ridge head on top is unless told otherwise: one penalty for all weights, so that a sweep compares weights."""

@@ -8,13 +8,14 @@ from math import comb
 from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
-from cer_fusion.fusion.data.blocks import simplex
-from cer_fusion.fusion.errors import HeadConfigError, SweepError
-from cer_fusion.fusion.heads.base import Codes, Head, Proba, softmax
-from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
+
+from ...kit.errors import nearest
+from ..data.blocks import simplex
+from ..errors import HeadConfigError, SweepError
+from .base import Codes, Head, Proba, softmax
 
 Objective: TypeAlias = Literal["log_loss", "macro_f1"]
 

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from cer_fusion.fusion.data.rows import Rows, folds_of
-from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.judging.entries import Answer, Entry, answered, entries_of
-from cer_fusion.fusion.judging.report import Judgeable, Report, judged, singles_note
-from cer_fusion.fusion.judging.resampling import LEVEL, RESAMPLES
-from cer_fusion.fusion.judging.zero_shot import ZeroShotColumns, check_columns
-from cer_fusion.fusion.keeping.answers import Classifier, aligned
 from numpy.typing import NDArray
+
+from ..data.rows import Rows, folds_of
+from ..errors import ReportError
+from ..keeping.answers import Classifier, aligned
+from .entries import Answer, Entry, answered, entries_of
+from .report import Judgeable, Report, judged, singles_note
+from .resampling import LEVEL, RESAMPLES
+from .zero_shot import ZeroShotColumns, check_columns
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,17 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from cer_fusion.fusion.data.rows import Rows, folds_of
-from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.judging.comparison import check_same_task
-from cer_fusion.fusion.judging.entries import Entry, answered, entries_of, plain_params
-from cer_fusion.fusion.judging.measures import (
+from numpy.typing import NDArray
+
+from ...kit.documents import read_sealed, write_sealed
+from ...kit.errors import nearest
+from ...kit.plain import from_plain, to_plain
+from ..data.rows import Rows, folds_of
+from ..errors import ReportError
+from ..keeping.answers import Classifier
+from .comparison import check_same_task
+from .entries import Entry, answered, entries_of, plain_params
+from .measures import (
     BINS,
     THRESHOLD,
     Agreement,
@@ -30,13 +36,8 @@ from cer_fusion.fusion.judging.measures import (
     near_duplicates,
     similarity,
 )
-from cer_fusion.fusion.judging.metrics import Scores, scores
-from cer_fusion.fusion.judging.resampling import LEVEL, Interval, bootstrap, percentile
-from cer_fusion.fusion.keeping.answers import Classifier
-from cer_fusion.kit.documents import read_sealed, write_sealed
-from cer_fusion.kit.errors import nearest
-from cer_fusion.kit.plain import from_plain, to_plain
-from numpy.typing import NDArray
+from .metrics import Scores, scores
+from .resampling import LEVEL, Interval, bootstrap, percentile
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -128,7 +129,7 @@ def diagnose(
 
 
 def _linear() -> Classifier:
-    from cer_fusion.fusion.heads import make_head
+    from ..heads import make_head
 
     return make_head("linear")
 

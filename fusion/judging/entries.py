@@ -9,11 +9,12 @@ from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
-from cer_fusion.fusion.data.joined import JoinedRows, Matrix
-from cer_fusion.fusion.data.rows import Rows
-from cer_fusion.fusion.errors import HeadDataError, ReportError
-from cer_fusion.fusion.keeping.answers import Classifier, aligned
 from numpy.typing import NDArray
+
+from ..data.joined import JoinedRows, Matrix
+from ..data.rows import Rows
+from ..errors import HeadDataError, ReportError
+from ..keeping.answers import Classifier, aligned
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +90,9 @@ def entries_of(
     heads: Mapping[str, Classifier], rows: Rows, *, singles: bool, single_head: str, seed: int
 ) -> list[Entry]:
     """Return an entry a head, and one a single backbone if there are several; for the parameters see `compare`."""
-    from cer_fusion.fusion.heads import make_head
     from sklearn.base import clone
+
+    from ..heads import make_head
 
     if not heads:
         raise ReportError("there is no head to compare: give at least one")
@@ -141,8 +143,8 @@ def answered(entry: Entry, run: int, learn: Rows, ask: Rows) -> Answer:
 
 def refuse_to_load_quietly(title: str, head: Any, *rows: Matrix) -> None:
     """Heads of this package read lazy rows in pieces, most learn from rows in memory only; others know arrays only."""
-    from cer_fusion.fusion.heads import heads_in_pieces
-    from cer_fusion.fusion.heads.base import Head
+    from ..heads import heads_in_pieces
+    from ..heads.base import Head
 
     lazy = next((one for one in rows if isinstance(one, JoinedRows)), None)
     if lazy is not None and lazy is rows[0] and isinstance(head, Head) and not head.learns_in_pieces:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from cer_fusion.fusion.data.rows import Rows
-from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.judging.metrics import Scores, cohen_kappa, confusion_matrix
 from numpy.typing import NDArray
+
+from ..data.rows import Rows
+from ..errors import ReportError
+from .metrics import Scores, cohen_kappa, confusion_matrix
 
 FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]

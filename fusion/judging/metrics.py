@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cer_fusion.fusion.errors import ReportError
 from numpy.typing import ArrayLike, NDArray
+
+from ..errors import ReportError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

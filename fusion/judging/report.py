@@ -8,10 +8,16 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
-from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.judging.entries import Answer, Entry
-from cer_fusion.fusion.judging.metrics import Scores, scores
-from cer_fusion.fusion.judging.resampling import (
+from numpy.typing import NDArray
+
+from ...kit.documents import read_sealed, write_sealed
+from ...kit.errors import nearest
+from ...kit.plain import NOT_KEPT, from_plain, to_plain
+from ..errors import ReportError
+from ..keeping.answers import Truth
+from .entries import Answer, Entry
+from .metrics import Scores, scores
+from .resampling import (
     POWER,
     Bootstrap,
     Interval,
@@ -27,11 +33,6 @@ from cer_fusion.fusion.judging.resampling import (
     smallest_difference,
     smallest_shift,
 )
-from cer_fusion.fusion.keeping.answers import Truth
-from cer_fusion.kit.documents import read_sealed, write_sealed
-from cer_fusion.kit.errors import nearest
-from cer_fusion.kit.plain import NOT_KEPT, from_plain, to_plain
-from numpy.typing import NDArray
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]

@@ -12,8 +12,9 @@ from string import ascii_letters
 from typing import Literal
 
 import numpy as np
-from cer_fusion.fusion.errors import ReportError
 from numpy.typing import NDArray
+
+from ..errors import ReportError
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -11,14 +11,15 @@ from time import perf_counter
 from typing import Any, Final, Literal, Self, TypeAlias, get_args
 
 import numpy as np
-from cer_fusion.fusion.data.rows import Rows
-from cer_fusion.fusion.errors import ExpressionError, ReportError
-from cer_fusion.fusion.heads.weights import SMALLEST
-from cer_fusion.fusion.judging.entries import Answer, Described, Entry, entries_of, plain_params, refuse_to_load_quietly
-from cer_fusion.fusion.judging.report import Judgeable, check_baseline
-from cer_fusion.fusion.keeping.answers import Classifier
-from cer_fusion.kit.errors import nearest
 from numpy.typing import ArrayLike, NDArray
+
+from ...kit.errors import nearest
+from ..data.rows import Rows
+from ..errors import ExpressionError, ReportError
+from ..heads.weights import SMALLEST
+from ..keeping.answers import Classifier
+from .entries import Answer, Described, Entry, entries_of, plain_params, refuse_to_load_quietly
+from .report import Judgeable, check_baseline
 
 FloatArray: TypeAlias = NDArray[np.float64]
 Rule: TypeAlias = Literal["sum", "product", "harmonic", "minimum"]

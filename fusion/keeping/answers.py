@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from cer_fusion.fusion.errors import PredictionsError, ReportError
-from cer_fusion.kit.files import write_whole
-from cer_fusion.kit.text import read_cells
 from numpy.typing import NDArray
+
+from ...kit.files import write_whole
+from ...kit.text import read_cells
+from ..errors import PredictionsError, ReportError
 
 
 class Classifier(Protocol):

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.judging.entries import Answer, Described
-from cer_fusion.fusion.judging.report import Report, check_baseline, judged
-from cer_fusion.fusion.judging.resampling import LEVEL, RESAMPLES
-from cer_fusion.fusion.keeping.runs import Run
 from numpy.typing import NDArray
+
+from ..errors import ReportError
+from ..judging.entries import Answer, Described
+from ..judging.report import Report, check_baseline, judged
+from ..judging.resampling import LEVEL, RESAMPLES
+from .runs import Run
 
 
 def compare_runs(

@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
-from cer_fusion.fusion.errors import HeadMismatchError, SavedHeadError
-from cer_fusion.kit import DocumentError, from_plain, seal, to_plain, unseal
-from cer_fusion.kit.errors import OutputExistsError
-from cer_fusion.kit.files import write_synced
-from cer_fusion.kit.folders import bring_back, whole_folder
 from numpy.typing import NDArray
 
+from ...kit import DocumentError, from_plain, seal, to_plain, unseal
+from ...kit.errors import OutputExistsError
+from ...kit.files import write_synced
+from ...kit.folders import bring_back, whole_folder
+from ..errors import HeadMismatchError, SavedHeadError
+
 if TYPE_CHECKING:
-    from cer_fusion.fusion.heads.base import Head
+    from ..heads.base import Head
 
 
 INFO = "head.json"
@@ -132,7 +133,7 @@ def load_head(
     HeadMismatchError
         If the head learned from other blocks, features or classes than asked about.
     """
-    from cer_fusion.fusion.heads import head_class
+    from ..heads import head_class
 
     folder = Path(folder)
     info = read_head_info(folder)
@@ -148,7 +149,7 @@ def load_head(
                 f"found {size} of {digest[:12]}…\n  train the head again or restore the folder"
             )
     try:
-        from cer_fusion.fusion.heads.base import HeadState
+        from ..heads.base import HeadState
 
         arrays = _arrays(data.pop(ARRAYS))
         state = HeadState(arrays=arrays, values=info.values, files=data)

@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.judging.metrics import Scores, scores
-from cer_fusion.fusion.judging.report import Report
-from cer_fusion.fusion.keeping.answers import Predictions, read_predictions, write_predictions
-from cer_fusion.fusion.keeping.head import save_head
-from cer_fusion.kit import from_plain, to_plain
-from cer_fusion.kit.documents import read_sealed, seal_digest, write_sealed
-from cer_fusion.kit.errors import OutputExistsError
-from cer_fusion.kit.files import write_whole
-from cer_fusion.kit.folders import bring_back, whole_folder
 from numpy.typing import NDArray
+
+from ...kit import from_plain, to_plain
+from ...kit.documents import read_sealed, seal_digest, write_sealed
+from ...kit.errors import OutputExistsError
+from ...kit.files import write_whole
+from ...kit.folders import bring_back, whole_folder
+from ..errors import ReportError
+from ..judging.metrics import Scores, scores
+from ..judging.report import Report
+from .answers import Predictions, read_predictions, write_predictions
+from .head import save_head
 
 FORMAT, FORMAT_VERSION = "cer-run", 1
 
@@ -179,7 +180,7 @@ def refuse_what_is_there(folder: Path, *, overwrite: bool) -> None:
 def _write(
     built: Path, config: RunConfig, report: Report, groups: Sequence[str] | None, environment: Mapping[str, Any]
 ) -> None:
-    from cer_fusion.fusion.page.figures import draw_confusion, save_figure
+    from ..page.figures import draw_confusion, save_figure
 
     column = report.columns[0]
     labels = tuple(report.classes[y] for y in report.y_true)

@@ -7,6 +7,6 @@
 
 from __future__ import annotations
 
-from cer_fusion.fusion.page.document import Explorer, Picture, Section, page_html, write_page
+from .document import Explorer, Picture, Section, page_html, write_page
 
 __all__ = ["Explorer", "Picture", "Section", "page_html", "write_page"]

@@ -7,11 +7,12 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cer_fusion.fusion.judging.diagnosis import Contribution, Diagnosis
-from cer_fusion.fusion.judging.measures import Agreement, Calibration, Similarity
-from cer_fusion.fusion.judging.resampling import Interval, wilson
-from cer_fusion.fusion.page.figures import BLUE, GREY, INK, ORANGE, PAPER, STYLE, new_figure
-from cer_fusion.fusion.page.table import EN_DASH, MINUS, Cell, Table, points
+
+from ..judging.diagnosis import Contribution, Diagnosis
+from ..judging.measures import Agreement, Calibration, Similarity
+from ..judging.resampling import Interval, wilson
+from .figures import BLUE, GREY, INK, ORANGE, PAPER, STYLE, new_figure
+from .table import EN_DASH, MINUS, Cell, Table, points
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

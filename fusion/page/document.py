@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
-from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.heads.weights import SMALLEST, Mix
-from cer_fusion.fusion.judging.comparison import Members
-from cer_fusion.fusion.judging.metrics import Scores
-from cer_fusion.fusion.page.figures import GREY, INK, PAPER, STYLE
-from cer_fusion.fusion.page.table import Cell, Table
-from cer_fusion.kit.files import write_whole
+
+from ...kit.files import write_whole
+from ..errors import ReportError
+from ..heads.weights import SMALLEST, Mix
+from ..judging.comparison import Members
+from ..judging.metrics import Scores
+from .figures import GREY, INK, PAPER, STYLE
+from .table import Cell, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

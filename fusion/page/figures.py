@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.judging.metrics import Scores
-from cer_fusion.kit.errors import MissingExtraError
-from cer_fusion.kit.files import write_whole
+
+from ...kit.errors import MissingExtraError
+from ...kit.files import write_whole
+from ..errors import ReportError
+from ..judging.metrics import Scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

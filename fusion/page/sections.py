@@ -6,16 +6,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from cer_fusion.fusion.heads.weights import Mix
-from cer_fusion.fusion.judging.comparison import Members
-from cer_fusion.fusion.judging.diagnosis import Diagnosis
-from cer_fusion.fusion.judging.report import FORMAT, FORMAT_VERSION, Column, Report
-from cer_fusion.fusion.page.diagnosis import diagnosis_tables, draw_diagnosis
-from cer_fusion.fusion.page.document import Explorer, Picture, Section
-from cer_fusion.fusion.page.table import Cell, Table, report_table
-from cer_fusion.fusion.sweeps.figure import draw_sweep
-from cer_fusion.fusion.sweeps.result import Sweep, sweep_table
-from cer_fusion.kit.documents import seal_digest
+from ...kit.documents import seal_digest
+from ..heads.weights import Mix
+from ..judging.comparison import Members
+from ..judging.diagnosis import Diagnosis
+from ..judging.report import FORMAT, FORMAT_VERSION, Column, Report
+from ..sweeps.figure import draw_sweep
+from ..sweeps.result import Sweep, sweep_table
+from .diagnosis import diagnosis_tables, draw_diagnosis
+from .document import Explorer, Picture, Section
+from .table import Cell, Table, report_table
 
 
 def report_sections(report: Report) -> list[Section]:

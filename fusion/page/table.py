@@ -11,10 +11,11 @@ from io import StringIO
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.judging.report import Column, Report, Versus
-from cer_fusion.fusion.judging.resampling import Interval, Metric, wilson
-from cer_fusion.kit.errors import nearest
+
+from ...kit.errors import nearest
+from ..errors import ReportError
+from ..judging.report import Column, Report, Versus
+from ..judging.resampling import Interval, Metric, wilson
 
 EN_DASH, MINUS, TIMES, CROSS = "\u2013", "\u2212", "\u00d7", "\u2717"
 

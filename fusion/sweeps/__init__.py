@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from cer_fusion.fusion.sweeps.result import Sweep
-from cer_fusion.fusion.sweeps.sweeping import sweep
+from .result import Sweep
+from .sweeping import sweep
 
 __all__ = ["Sweep", "sweep"]

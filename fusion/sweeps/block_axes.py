@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cer_fusion.fusion.data.blocks import Grid
-from cer_fusion.fusion.data.joined import one_blas_thread_each
-from cer_fusion.fusion.data.rows import Rows
-from cer_fusion.fusion.errors import SweepError
-from cer_fusion.fusion.heads import head_class, head_names
-from cer_fusion.fusion.keeping.answers import Classifier
 from numpy.typing import NDArray
 
+from ..data.blocks import Grid
+from ..data.joined import one_blas_thread_each
+from ..data.rows import Rows
+from ..errors import SweepError
+from ..heads import head_class, head_names
+from ..keeping.answers import Classifier
+
 if TYPE_CHECKING:
-    from cer_fusion.fusion.heads.scaling import BlockNormalizer
+    from ..heads.scaling import BlockNormalizer
 
 
 Float32Array = NDArray[np.float32]
@@ -92,7 +93,7 @@ class WeighedBlocks:
 
     def normalizer(self, learn: Rows) -> BlockNormalizer:
         """Return the normaliser fitted on the rows that are learned from."""
-        from cer_fusion.fusion.heads.scaling import BlockNormalizer
+        from ..heads.scaling import BlockNormalizer
 
         return BlockNormalizer(self.normalize, self.widths).fit(self._entered(learn))
 
@@ -102,8 +103,8 @@ class WeighedBlocks:
 
     def _entered(self, rows: Rows) -> Float32Array:
         """Return the joined rows, checked as the head itself checks them."""
-        from cer_fusion.fusion.heads import make_head
-        from cer_fusion.fusion.heads.base import entered_with_labels, refuse_unfinite
+        from ..heads import make_head
+        from ..heads.base import entered_with_labels, refuse_unfinite
 
         head = make_head("weighted", blocks=self.widths)
         matrix, _ = entered_with_labels(head, rows.x(), rows.y)

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from cer_fusion.fusion.data.rows import Rows
-from cer_fusion.fusion.heads.weights import Mix, counted, decisions, totals
-from cer_fusion.fusion.judging.resampling import LEVEL, Bootstrap, bootstrap
-from cer_fusion.fusion.sweeps.deciders import Decisions
-from cer_fusion.fusion.sweeps.result import Band, Curve
 from numpy.typing import NDArray
+
+from ..data.rows import Rows
+from ..heads.weights import Mix, counted, decisions, totals
+from ..judging.resampling import LEVEL, Bootstrap, bootstrap
+from .deciders import Decisions
+from .result import Band, Curve
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
-from cer_fusion.fusion.data.blocks import Grid
-from cer_fusion.fusion.data.rows import Rows
-from cer_fusion.fusion.errors import SweepError
-from cer_fusion.fusion.heads.weights import decisions
-from cer_fusion.fusion.keeping.answers import Classifier, aligned
-from cer_fusion.fusion.sweeps.ridge import BlockBatch, RidgeBatch
-from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    pass
-
+from ...kit.errors import nearest
+from ..data.blocks import Grid
+from ..data.rows import Rows
+from ..errors import SweepError
+from ..heads.weights import decisions
+from ..keeping.answers import Classifier, aligned
+from .ridge import BlockBatch, RidgeBatch
 
 Decisions: TypeAlias = NDArray[np.int16]
 Step: TypeAlias = Callable[[], None]
@@ -80,7 +77,7 @@ def _penalise(head: Any, penalty: float) -> None:
         return
     for name, settings in (("head", "head_params"), ("member", "member_params")):
         if settings in known:
-            from cer_fusion.fusion.heads import head_settings
+            from ..heads import head_settings
 
             inner = head_settings(known[name])
             if "C" not in inner:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from cer_fusion.fusion.page.figures import BLUE, GREEN, GREY, INK, ORANGE, PAPER, PURPLE, STYLE, new_figure
-from cer_fusion.fusion.page.table import EN_DASH
-from cer_fusion.fusion.sweeps.result import Sweep, deciding, mark_text
 from numpy.typing import NDArray
+
+from ..page.figures import BLUE, GREEN, GREY, INK, ORANGE, PAPER, PURPLE, STYLE, new_figure
+from ..page.table import EN_DASH
+from .result import Sweep, deciding, mark_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from cer_fusion.fusion.data.joined import divided_product, one_blas_thread_each
 from numpy.typing import NDArray
+
+from ..data.joined import divided_product, one_blas_thread_each
 
 log = logging.getLogger(__name__)
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from cer_fusion.fusion.errors import ReportError
-from cer_fusion.fusion.judging.metrics import Scores
-from cer_fusion.fusion.judging.resampling import Interval
-from cer_fusion.fusion.page.table import EN_DASH, Cell, Table
-from cer_fusion.kit.documents import read_sealed, write_sealed
-from cer_fusion.kit.plain import from_plain, to_plain
 from numpy.typing import NDArray
+
+from ...kit.documents import read_sealed, write_sealed
+from ...kit.plain import from_plain, to_plain
+from ..errors import ReportError
+from ..judging.metrics import Scores
+from ..judging.resampling import Interval
+from ..page.table import EN_DASH, Cell, Table
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]

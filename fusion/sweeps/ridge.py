@@ -8,17 +8,18 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from cer_fusion.fusion.data.blocks import Grid, split
-from cer_fusion.fusion.data.rows import Rows
-from cer_fusion.fusion.errors import SweepError
-from cer_fusion.fusion.heads.ridge import BlockGrams, class_targets
-from cer_fusion.fusion.heads.settings import check_threads, libraries_limited
-from cer_fusion.fusion.heads.weighted import RIDGE
-from cer_fusion.fusion.keeping.answers import Classifier
-from cer_fusion.fusion.sweeps.block_axes import BlockAxes, WeighedBlocks
-from cer_fusion.fusion.sweeps.logistic import TOLERANCE, Solved, batch_size, fit_batch
-from cer_fusion.kit.errors import nearest
 from numpy.typing import NDArray
+
+from ...kit.errors import nearest
+from ..data.blocks import Grid, split
+from ..data.rows import Rows
+from ..errors import SweepError
+from ..heads.ridge import BlockGrams, class_targets
+from ..heads.settings import check_threads, libraries_limited
+from ..heads.weighted import RIDGE
+from ..keeping.answers import Classifier
+from .block_axes import BlockAxes, WeighedBlocks
+from .logistic import TOLERANCE, Solved, batch_size, fit_batch
 
 FloatArray = NDArray[np.float64]
 
@@ -107,7 +108,7 @@ class BlockBatch:
     )
 
     def __init__(self, head: Classifier, grid: Grid, penalties: Sequence[float | None], train: Rows) -> None:
-        from cer_fusion.fusion.heads import make_head
+        from ..heads import make_head
 
         params: Any = head.get_params(deep=False)
         self.threads: int | None = params["threads"]
@@ -164,7 +165,7 @@ class BlockBatch:
         return replace(solved, coef=np.concatenate(turned, axis=2))
 
     def _solved(self, parts: Sequence[Float32Array], codes: NDArray[np.int64], where: slice) -> Solved:
-        from cer_fusion.fusion.heads.settings import factors
+        from ..heads.settings import factors
 
         k = int(codes.max()) + 1
         class_weights = factors(self.top.class_weight, np.arange(k), codes)

@@ -8,19 +8,20 @@ from time import perf_counter
 from typing import Literal, TypeAlias
 
 import numpy as np
-from cer_fusion.fusion.data.blocks import PAPER_MARK, Grid, parse_grid, parse_simplex
-from cer_fusion.fusion.data.rows import Rows, folds_of
-from cer_fusion.fusion.errors import SweepError
-from cer_fusion.fusion.heads.weights import counted, totals
-from cer_fusion.fusion.judging.comparison import check_same_task
-from cer_fusion.fusion.judging.resampling import LEVEL, accuracy_interval
-from cer_fusion.fusion.keeping.answers import Classifier
-from cer_fusion.fusion.sweeps.block_axes import caveat, unidentifiable
-from cer_fusion.fusion.sweeps.curve import Scoring
-from cer_fusion.fusion.sweeps.deciders import Decider, Decisions, decider_of
-from cer_fusion.fusion.sweeps.result import Curve, Sweep
-from cer_fusion.fusion.sweeps.ridge import RidgeBatch
 from numpy.typing import NDArray
+
+from ..data.blocks import PAPER_MARK, Grid, parse_grid, parse_simplex
+from ..data.rows import Rows, folds_of
+from ..errors import SweepError
+from ..heads.weights import counted, totals
+from ..judging.comparison import check_same_task
+from ..judging.resampling import LEVEL, accuracy_interval
+from ..keeping.answers import Classifier
+from .block_axes import caveat, unidentifiable
+from .curve import Scoring
+from .deciders import Decider, Decisions, decider_of
+from .result import Curve, Sweep
+from .ridge import RidgeBatch
 
 __all__ = ["Grid", "Rows", "Sweep", "parse_grid", "parse_simplex", "sweep"]
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cer_fusion.backbones.weights.inspection import encoder_of
 from torch import Tensor
+
+from cer_fusion.backbones.weights.inspection import encoder_of
 
 State = dict[str, Tensor]
 

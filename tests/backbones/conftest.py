@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch import Tensor
+
 from cer_fusion import backbones
 from cer_fusion.backbones import Backbone
 from cer_fusion.backbones.zoo.manet import MANet
-from PIL import Image
-from torch import Tensor
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cer_fusion import backbones
-from cer_fusion.backbones import Backbone, OptionError, PictureError, ShapeError
 from PIL import Image
 
+from cer_fusion import backbones
+from cer_fusion.backbones import Backbone, OptionError, PictureError, ShapeError
 from tests.backbones.conftest import Encode, ramp
 
 KINDS = ["vit", "manet", "resnet50", "timm:test_vit", "timm:test_resnet", "timm:test_efficientnet", "onnx"]

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cer_fusion.backbones import CheckpointError, load_state
-from cer_fusion.backbones.weights.checkpoint import open_checkpoint
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from cer_fusion.backbones import CheckpointError, load_state
+from cer_fusion.backbones.weights.checkpoint import open_checkpoint
 
 
 def small(seed: int = 0) -> dict[str, Tensor]:

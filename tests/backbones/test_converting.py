@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from cer_fusion import backbones
-from cer_fusion.backbones import CheckpointError, inspect_checkpoint, load_state
-from cer_fusion.backbones.weights.inspection import convert_checkpoint
 from safetensors import safe_open
 from safetensors.torch import load
 from torch import Tensor
 
+from cer_fusion import backbones
+from cer_fusion.backbones import CheckpointError, inspect_checkpoint, load_state
+from cer_fusion.backbones.weights.inspection import convert_checkpoint
 from tests.backbones.checkpoint_files import fer2013, fer2013_file, mae, mae_file, with_prefix
 from tests.backbones.test_checkpoint import like_manet, small
 

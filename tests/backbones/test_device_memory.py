@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from cer_fusion.backbones.backbone import DeviceMemoryError, is_short_of_memory, or_does_not_fit
 
 SHORT: list[Exception] = [

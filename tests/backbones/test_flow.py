@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from cer_fusion.backbones import CardError, CheckpointError, OptionError
 from cer_fusion.backbones.weights.fit import card_beside, digest, write_card
 from cer_fusion.backbones.zoo.manet import flow_beside

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+
 from cer_fusion import backbones
 from cer_fusion.backbones import CheckpointError, CheckpointInfo, inspect_checkpoint
 from cer_fusion.backbones.weights.fit import CHILDREN
 from cer_fusion.backbones.weights.inspection import Candidate
-from torch import nn
-
 from tests.backbones.checkpoint_files import (
     FER2013_FORMS,
     fer2013,

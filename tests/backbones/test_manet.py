@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
 from cer_fusion import backbones
 from cer_fusion.backbones import CheckpointError, OptionError, WeightsError
 from cer_fusion.backbones.recipes import Encoder, recipe_of
 from cer_fusion.backbones.weights.fit import write_card
 from cer_fusion.backbones.zoo.manet import MANet, MulScaleBlock, extras, fuse_logits, quadrants
-from safetensors.torch import save_file
-from torch import Tensor, nn
-
 from tests.backbones.checkpoint_files import manet, manet_file
 from tests.backbones.conftest import Encode, ramp
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from cer_fusion.backbones.zoo.manet import (
     AttentionBlock,
     BasicBlock,
@@ -14,9 +17,6 @@ from cer_fusion.backbones.zoo.manet import (
     quadrants,
     sigmoid,
 )
-from torch import Tensor, nn
-from torch.nn import functional as F
-
 from tests.backbones.conftest import wake
 
 State = dict[str, Tensor]

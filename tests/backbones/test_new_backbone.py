@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from cer_fusion import backbones
 from cer_fusion.backbones import zoo
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from cer_fusion import backbones
 from cer_fusion.backbones import DeviceError, MissingExtraError, OptionError, WeightsError
-
 from tests.backbones.conftest import RECIPE, write_onnx
 
 onnx = pytest.importorskip("onnx", reason="the extra [onnx] is not installed")

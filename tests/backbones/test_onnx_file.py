@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from cer_fusion import backbones
 from cer_fusion.backbones import WeightsError
 from cer_fusion.kit import onnx_file
 from cer_fusion.kit.onnx_file import OnnxFileError, read_onnx
-
 from tests.backbones.conftest import RECIPE, SHARED
 
 onnx = pytest.importorskip("onnx", reason="the extra [onnx] is not installed")

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from cer_fusion import backbones
 from cer_fusion.backbones import DeviceError
-
 from tests.backbones.conftest import RECIPE
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra [onnx] is not installed")
@@ -119,6 +119,7 @@ def test_other_devices_are_refused(device: str, machine: Any, tiny_onnx: Path) -
 
 def test_a_worker_leaves_an_onnxruntime_without_cuda_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
+
     from cer_fusion.commands.feat.extract import _device
 
     monkeypatch.setenv("LOCAL_RANK", "1")

@@ -10,9 +10,6 @@ import numpy as np
 import pytest
 import timm
 import torch
-from cer_fusion import backbones
-from cer_fusion.backbones import Backbone
-from cer_fusion.backbones.picture import Transform
 from PIL import Image
 from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
@@ -20,6 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision import transforms
 
+from cer_fusion import backbones
+from cer_fusion.backbones import Backbone
+from cer_fusion.backbones.picture import Transform
 from tests.backbones.conftest import Encode, ramp
 
 Make = Callable[[str], Backbone]

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cer_fusion.backbones.errors import PictureError
-from cer_fusion.backbones.picture import MAX_PIXELS, open_picture, orientation, picture_header, to_rgb, upright
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cer_fusion.backbones.errors import PictureError
+from cer_fusion.backbones.picture import MAX_PIXELS, open_picture, orientation, picture_header, to_rgb, upright
 from tests.backbones.conftest import Encode, ramp
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from cer_fusion import backbones
 from cer_fusion.backbones import Backbone, OptionError, WeightsError
 from cer_fusion.backbones.making import recreate
-from safetensors.torch import save_file
-
 from tests.backbones.conftest import RECIPE, write_onnx
 
 PRECISIONS, VIEWS = ("float32", "bfloat16"), ("none", "five-crop+flip")

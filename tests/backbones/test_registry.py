@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from cer_fusion import backbones
 from cer_fusion.backbones import Backbone, DeviceError, OptionError, UnknownBackboneError, WeightsError
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from cer_fusion import backbones
 from cer_fusion.backbones import Backbone
-
 from tests.backbones.conftest import SHARED
 
 FACES = 8

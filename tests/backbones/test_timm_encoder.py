@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
+
 from cer_fusion import backbones
 from cer_fusion.backbones import Backbone, CheckpointError, WeightsError
-from safetensors.torch import save_file
 
 Make = Callable[[str], Backbone]
 

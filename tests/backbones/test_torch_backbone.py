@@ -10,6 +10,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+
 from cer_fusion import backbones
 from cer_fusion.backbones.torch_backbone import _no_tf32
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import timm
 import torch
-from cer_fusion.backbones import OptionError
-from cer_fusion.backbones.picture import Transform
 from PIL import Image
 from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 from torchvision import transforms
 
+from cer_fusion.backbones import OptionError
+from cer_fusion.backbones.picture import Transform
 from tests.backbones.conftest import Encode, ramp
 
 

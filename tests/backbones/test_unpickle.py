@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from cer_fusion.backbones import CheckpointError, inspect_checkpoint, load_state
 from cer_fusion.backbones.weights.checkpoint import read_legacy, read_zip
 

@@ -7,12 +7,12 @@ import pickle
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from cer_fusion import backbones
 from cer_fusion.backbones import OptionError, ShapeError
 from cer_fusion.backbones.backbone import VOCABULARY, crops_of, each_view, transform_for, views_named
 from cer_fusion.backbones.picture import Transform
-from PIL import Image
-
 from tests.backbones.conftest import Encode, ramp
 
 TINY = "timm:test_resnet"

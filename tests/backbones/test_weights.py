@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
 from cer_fusion import backbones
 from cer_fusion.backbones import CheckpointError, WeightsError
 from cer_fusion.backbones.making import put
 from cer_fusion.backbones.recipes import recipe_of
 from cer_fusion.backbones.weights.checkpoint import open_checkpoint
 from cer_fusion.backbones.weights.fit import choose_source, digest
-from safetensors.torch import save_file
-from torch import Tensor
-
 from tests.backbones.checkpoint_files import FER2013_FORMS, fer2013_file, mae_file, thin, with_prefix
 
 

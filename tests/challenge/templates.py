@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+
 from cer_fusion.challenge import Template, abaw_ce, read_template
 from cer_fusion.fusion.keeping.answers import Predictions
 

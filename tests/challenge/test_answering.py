@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cer_fusion.challenge import Smoothing, answer, check, choose_by_prior, difference, read_submission, smoothed
 from cer_fusion.challenge.answering import candidates_table
 from cer_fusion.fusion.errors import PredictionsError, SubmissionError, TimelineError
 from cer_fusion.fusion.keeping.answers import Predictions, read_predictions, write_predictions
 from cer_fusion.fusion.page.table import render
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.challenge.templates import CHALLENGE, certain, names_of, template_of
 
 

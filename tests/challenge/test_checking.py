@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cer_fusion.challenge import Submission, check, difference, read_submission
-from cer_fusion.fusion.errors import SubmissionError
-from cer_fusion.fusion.judging.metrics import cohen_kappa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cer_fusion.challenge import Submission, check, difference, read_submission
+from cer_fusion.fusion.errors import SubmissionError
+from cer_fusion.fusion.judging.metrics import cohen_kappa
 from tests.challenge.templates import CHALLENGE, names_of, template_of
 
 HEADER = CHALLENGE.header

@@ -7,6 +7,9 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cer_fusion.challenge import Timeline, learned_transitions
 from cer_fusion.challenge.smoothing import (
     best_path,
@@ -19,9 +22,6 @@ from cer_fusion.challenge.smoothing import (
 )
 from cer_fusion.fusion.errors import TimelineError
 from cer_fusion.fusion.keeping.answers import Predictions
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.challenge.videos import video_predictions
 
 

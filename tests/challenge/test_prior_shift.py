@@ -6,13 +6,13 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cer_fusion.challenge import CORRECTIONS, Validation, bbse_prior, correct, em_prior
 from cer_fusion.fusion.errors import PriorShiftError
 from cer_fusion.fusion.judging.metrics import confusion_matrix
 from cer_fusion.fusion.keeping.answers import Predictions
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.challenge.worlds import calibrated, world
 
 NAMES = ("a", "b", "c")

@@ -8,6 +8,9 @@ from itertools import product
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cer_fusion.challenge import check_report, check_table
 from cer_fusion.challenge.published_check import (
     allowed,
@@ -20,9 +23,6 @@ from cer_fusion.challenge.published_check import (
 from cer_fusion.challenge.published_table import PublishedTable, read_table
 from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.judging.metrics import Scores
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.challenge.paper import CORRECT, PAPER, SUPPORTS
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+
 from cer_fusion.challenge import check_table, read_table
 from cer_fusion.fusion.errors import ReportError
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cer_fusion.challenge import METHODS, Smoothing, learned_transitions, parse_windows, settings_of, smoothed
 from cer_fusion.challenge.smoothing import box, exponential, gaussian, median
 from cer_fusion.fusion.errors import PredictionsError, TimelineError
 from cer_fusion.fusion.keeping.answers import Predictions
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.challenge.videos import video_predictions
 
 

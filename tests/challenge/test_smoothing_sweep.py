@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from cer_fusion.challenge import Smoothing, Timeline, learned_transitions, smoothed, sweep_smoothing
 from cer_fusion.challenge.smoothing_sweep import smoothing_table
 from cer_fusion.fusion import scores
 from cer_fusion.fusion.errors import TimelineError
 from cer_fusion.fusion.page.table import render
-
 from tests.challenge.videos import video_predictions
 
 BOXES = [Smoothing("box", window) for window in (3, 9, 31)]

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from cer_fusion.challenge import read_template
 from cer_fusion.featstore import class_set
 from cer_fusion.fusion.errors import SubmissionError
-
 from tests.challenge.templates import CHALLENGE, certain
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cer_fusion.challenge import Frame, Timeline, counted_from_zero, frame_name, parse_frame
 from cer_fusion.challenge.timeline import at_frames, filled
 from cer_fusion.fusion.errors import TimelineError
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 videos = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 

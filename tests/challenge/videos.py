@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+
 from cer_fusion.fusion.keeping.answers import Predictions
 
 CLASSES = ("a", "b", "c")

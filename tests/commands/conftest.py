@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner, Result
+
 from cer_fusion.commands import feat, fuse
 from cer_fusion.demofaces import write_dataset
 from cer_fusion.featstore import class_set
-from typer.testing import CliRunner, Result
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from cer_fusion.demofaces import ActionUnits, draw_face, write_dataset
-from cer_fusion.featstore import class_set
 from PIL import Image
 
+from cer_fusion.demofaces import ActionUnits, draw_face, write_dataset
+from cer_fusion.featstore import class_set
 from tests.challenge.paper import PAPER
 from tests.challenge.templates import template_of
 from tests.featstore.manifests.adapters.layouts import fill, npy
@@ -37,6 +37,7 @@ def write_checkpoints(folder: Path) -> None:
     """Random weights under the names of those that the page starts from."""
     import timm
     import torch
+
     from cer_fusion.backbones.zoo.manet import MANet
 
     torch.save({"state_dict": MANet(7).state_dict()}, folder / "ms_celeb.pth.tar")

@@ -7,9 +7,9 @@ import json
 
 import pytest
 import torch
+
 from cer_fusion import backbones
 from cer_fusion.featstore.rows import files
-
 from tests.backbones.checkpoint_files import mae_file, manet_file, with_prefix
 
 

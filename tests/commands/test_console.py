@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import Result
+
 from cer_fusion.commands import console, feat, fuse
 from cer_fusion.fusion import ReportError
-from typer.testing import Result
 
 Run = Callable[..., Result]
 _TREE = Path(__file__).resolve().parents[2]

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from cer_fusion.commands import machine
 from cer_fusion.commands.doctor import device, guarded, libraries, ok, place
 

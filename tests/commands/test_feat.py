@@ -9,9 +9,10 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from cer_fusion.commands.feat.extract import rate_text
 from cer_fusion.featstore import Manifest
-from PIL import Image
 
 TINY = "cer-feat extract --backbone timm:test_vit --weights random --data faces.csv"
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
+
 from cer_fusion.commands.console import app as make_app
 from cer_fusion.commands.feat import extract as feat_extract
 from cer_fusion.commands.feat import finetune as feat_finetune
 from cer_fusion.featstore import Manifest, class_set
-from typer.testing import CliRunner
 
 BASE = "finetune --backbone timm:test_vit --weights random -O img_size=48 --device cpu"
 QUICK = f"{BASE} --set epochs=1 --set batch_size=8 --set layer_decay=null"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 from cer_fusion.backbones import Recipe
-
 from tests.pages import Page, steps_of
 
 PAGE = Page("docs/finetuning.md")

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
+
 from cer_fusion.commands import feat, fuse
 from cer_fusion.commands.options import Form, forms, only
 from cer_fusion.featstore.manifests.adapters import KINDS, takes
-from typer.testing import CliRunner
-
 from tests.commands.walk import commands, kinds, options
 
 ONE_FORM = {

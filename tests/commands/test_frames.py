@@ -10,7 +10,6 @@ pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 from cer_fusion.featstore import Manifest
 from cer_fusion.featstore.manifests.class_sets import class_set
 from cer_fusion.featstore.manifests.manifest import Sample
-
 from tests.frames.clips import busy, counted, shots, write_clip
 
 FACES_AND_CUTS = [(4, [(0, 60, 30)]), (3, []), (4, [(3, 20, 40), (5, 180, 30)])]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from cer_fusion.featstore import Manifest
 from cer_fusion.fusion import Report, Sweep, head_names, read_head_info
 from cer_fusion.fusion.keeping.answers import read_predictions

@@ -13,7 +13,6 @@ from cer_fusion.backbones import PictureError
 from cer_fusion.backbones import picture as backbones_picture
 from cer_fusion.frames.finding import kind_of
 from cer_fusion.kit.pictures import HEAD_BYTES, picture_kind
-
 from tests.frames.clips import counted, write_clip
 
 FRAMES = [Image.fromarray(picture) for picture in counted(3)]

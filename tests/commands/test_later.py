@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import typer.main
-from cer_fusion.commands import feat, fuse
 from typer.testing import CliRunner
+
+from cer_fusion.commands import feat, fuse
 
 FRONTS = {"cer-feat": feat, "cer-fuse": fuse}
 EVERY = [(front, name) for front, module in FRONTS.items() for name in module.COMMANDS]

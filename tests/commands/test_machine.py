@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from cer_fusion.commands import machine
 from cer_fusion.fusion import cores
 

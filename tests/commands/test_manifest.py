@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cer_fusion.featstore import Manifest, Store
-from cer_fusion.featstore.manifests.adapters import KINDS
 from PIL import Image
 
+from cer_fusion.featstore import Manifest, Store
+from cer_fusion.featstore.manifests.adapters import KINDS
 from tests.featstore.manifests.adapters.layouts import fill, tarred
 
 ROOT = Path(__file__).resolve().parents[2]

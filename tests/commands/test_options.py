@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import typer
+
 from cer_fusion.commands.options import key_values
 
 

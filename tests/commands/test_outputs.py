@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import typer
+
 from cer_fusion.commands.outputs import check_outputs, numbered, put
 from cer_fusion.fusion.keeping.runs import read_run
-
 from tests.commands.walk import commands, kinds, options
 
 READ = {

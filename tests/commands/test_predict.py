@@ -11,7 +11,6 @@ pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
 from cer_fusion.frames import VideoReader
 from cer_fusion.fusion.keeping.answers import read_predictions
-
 from tests.commands.test_frames import detector, videos  # noqa: F401  # fixtures
 from tests.frames.drawn import canvas
 
@@ -98,8 +97,9 @@ def read_predictions_of(run, command, folder):
 
 
 def test_weights_of_a_file_must_be_named_and_be_those(run, faces, tmp_path):
-    from cer_fusion.backbones import create
     from safetensors.torch import save_file
+
+    from cer_fusion.backbones import create
 
     for seed in (1, 2):
         made = create("timm:resnet18", weights="random", seed=seed, img_size=64)

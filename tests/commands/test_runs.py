@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from cer_fusion.fusion import Report
 from cer_fusion.fusion.keeping.runs import read_run
-
 from tests.challenge.paper import PAPER
 from tests.fusion.kept import kept
 

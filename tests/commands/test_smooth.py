@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from cer_fusion.challenge import Smoothing, learned_transitions, smoothed
 from cer_fusion.fusion.keeping.answers import read_predictions, write_predictions
-
 from tests.commands.videos import write_miniature
 
 

@@ -12,7 +12,6 @@ pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
 from cer_fusion.commands import sources
 from cer_fusion.commands.sources import ShownPictures, ShownVideos, source_of
-
 from tests.frames.clips import counted, grey, write_clip
 
 
@@ -119,6 +118,7 @@ def test_several_are_not_drawn_into_a_folder_that_is_called_as_a_file(tmp_path):
 @pytest.mark.parametrize("ending", [".png", ".gif", ".avi"])
 def test_a_video_is_refused_early_where_it_could_not_be_written_at_the_end(tmp_path, ending, monkeypatch):
     import av
+
     from cer_fusion.frames import VideoError
 
     found = shown(moving(tmp_path / "a.gif"))

@@ -3,9 +3,9 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from cer_fusion.challenge import Smoothing, abaw_ce, answer, read_submission, read_template
 from cer_fusion.fusion.keeping.answers import read_predictions
-
 from tests.commands.videos import LENGTHS, write_miniature
 
 MAKE = "cer-fuse submit predictions.csv --template template.csv"

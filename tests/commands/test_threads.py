@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from cer_fusion.commands import machine, parts
 from cer_fusion.commands.doctor import device
 

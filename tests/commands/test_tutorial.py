@@ -9,7 +9,6 @@ import pytest
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
 from cer_fusion.featstore import Store
-
 from tests.commands.miniature import write_challenge, write_checkpoints, write_datasets
 from tests.commands.test_frames import detector  # noqa: F401  # fixture
 from tests.pages import Page

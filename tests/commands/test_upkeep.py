@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 
 import pytest
-from cer_fusion.featstore import FeatureSpec, Manifest, Store, extract
 
+from cer_fusion.featstore import FeatureSpec, Manifest, Store, extract
 from tests.featstore.conftest import CLASSES, ToyEmbedder
 from tests.featstore.history import holdings, make_older
 

@@ -10,7 +10,6 @@ from PIL import Image
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
 from cer_fusion.fusion.keeping.answers import read_predictions
-
 from tests.challenge.templates import template_of
 from tests.commands.test_frames import detector, videos  # noqa: F401  # fixtures
 from tests.frames.drawn import canvas

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from cer_fusion.commands import parts
 from cer_fusion.commands.console import PROGRESS_LINE
 from cer_fusion.commands.parts import WorkerError, _Sum, run_workers

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from cer_fusion.featstore import FeatureSpec, Manifest, Sample, Store, class_set
 from cer_fusion.featstore.rows.shard import Rows as ShardRows
 from cer_fusion.fusion import Report

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from cer_fusion.challenge import abaw_ce
 from cer_fusion.fusion.keeping.answers import write_predictions
-
 from tests.challenge.templates import template_of
 from tests.challenge.videos import video_predictions
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import typer.main
+
 from cer_fusion.commands import feat, fuse
 
 

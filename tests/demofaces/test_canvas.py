@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from cer_fusion.demofaces import Style
 from cer_fusion.demofaces.canvas import Canvas, ellipse, mix, ribbon, smooth
 

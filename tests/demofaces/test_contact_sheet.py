@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from cer_fusion import demofaces
 from cer_fusion.demofaces import StyleError, contact_sheet
-from PIL import Image
 
 
 def test_the_sheet_has_a_row_for_each_compound_and_a_column_for_each_face(tmp_path):

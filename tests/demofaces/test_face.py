@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from cer_fusion.demofaces import COMPOUNDS, ActionUnits, Style, StyleError, draw_face, prototype
 from cer_fusion.demofaces.features import mouth_shape
 from cer_fusion.demofaces.style import HAIRCUTS, SKINS

@@ -9,11 +9,12 @@ import sys
 
 import numpy as np
 import pytest
-from cer_fusion.demofaces import COMPOUNDS, TEST_COUNTS, TRAIN_COUNTS, DatasetError, UnknownCompoundError, write_dataset
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+from cer_fusion.demofaces import COMPOUNDS, TEST_COUNTS, TRAIN_COUNTS, DatasetError, UnknownCompoundError, write_dataset
 
 RAFDB_IDS = {c.name: c.rafdb_id for c in COMPOUNDS}
 FEW = {"per_class_train": {"Happily Surprised": 3, "Sadly Angry": 1}, "per_class_test": {"Sadly Angry": 2}}

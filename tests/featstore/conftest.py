@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from cer_fusion.featstore import Manifest, Sample, Store, class_set
 from cer_fusion.featstore.manifests.class_sets import ClassSet
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
-from cer_fusion.featstore import Feature, Manifest, Sample, Store, extract, verify
-from cer_fusion.featstore.rows.shard import read_rows
 from hypothesis import strategies as st
 
+from cer_fusion.featstore import Feature, Manifest, Sample, Store, extract, verify
+from cer_fusion.featstore.rows.shard import read_rows
 from tests.featstore.conftest import CLASSES, ToyEmbedder
 
 SAMPLES = 7

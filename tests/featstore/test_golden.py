@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from cer_fusion.featstore import Store, verify
 
 GOLDEN = sorted((Path(__file__).parent / "golden").iterdir())

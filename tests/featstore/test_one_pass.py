@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from cer_fusion.featstore import FeatstoreError, Feature, Store, extract, verify
 from cer_fusion.featstore.errors import CommitError, RowsError, TooManyErrors
 from cer_fusion.featstore.extraction.reading import Decoder, Meter, Unusable
 from cer_fusion.featstore.extraction.run import ExtractReport, bottleneck
 from cer_fusion.featstore.extraction.writing import Committer
-
 from tests.featstore import openers
 from tests.featstore.conftest import ToyEmbedder
 from tests.featstore.openers import OpeningEmbedder

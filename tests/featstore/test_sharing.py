@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+
 from cer_fusion.featstore import FeatstoreError, Store, extract, find_garbage, verify
 from cer_fusion.featstore.errors import IncompleteError
-
 from tests.featstore.conftest import ToyEmbedder
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from cer_fusion.featstore import Store, extract, import_rows
 from cer_fusion.featstore.errors import (
     AmbiguousFeatureError,
@@ -17,7 +18,6 @@ from cer_fusion.featstore.errors import (
     UnknownDatasetError,
     UnknownFeatureError,
 )
-
 from tests.featstore.conftest import ToyEmbedder
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import av
 import numpy as np
-from cer_fusion.frames import Face
 
+from cer_fusion.frames import Face
 from tests.frames.drawn import canvas
 
 SIZE = (96, 160)

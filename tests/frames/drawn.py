@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+
 from cer_fusion.demofaces import COMPOUNDS, draw_sample
 from cer_fusion.frames import Box
 

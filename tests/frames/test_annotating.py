@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from cer_fusion.frames import Mark, annotated
 
 PICTURE = np.full((120, 200, 3), 100, np.uint8)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from cer_fusion.frames.tracks import Changes, CutSettings, with_cuts
 
 

@@ -10,7 +10,6 @@ pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
 from cer_fusion.frames import VideoError, VideoReader
 from cer_fusion.frames.decoding import quarter_turns
-
 from tests.frames.clips import SIZE, busy, counted, grey, write_clip
 
 # ISO/IEC 14496-12, 6.2.2: what phones write for a picture to be turned 90 degrees clockwise, in FFmpeg's fixed point

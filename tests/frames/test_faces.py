@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from cer_fusion.frames import Alignment, Face, OptionError
-from cer_fusion.frames.faces import PLACES, similarity
 from hypothesis import given
 from hypothesis import strategies as st
+
+from cer_fusion.frames import Alignment, Face, OptionError
+from cer_fusion.frames.faces import PLACES, similarity
 
 ANGLES = st.floats(-math.pi, math.pi)
 SCALES = st.floats(0.1, 10)

@@ -8,7 +8,6 @@ pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
 from cer_fusion.frames import VideoError, held_by, named_videos
 from cer_fusion.frames.finding import kind_of
-
 from tests.frames.clips import counted, write_clip
 
 

@@ -8,7 +8,6 @@ import pytest
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
 from cer_fusion.frames import VideoError, VideoReader, held_by
-
 from tests.backbones.conftest import SHARED
 
 VIDEOS = SHARED / "footage" / "videos"

@@ -20,7 +20,6 @@ from cer_fusion.frames import (
     read_table,
     table_path,
 )
-
 from tests.frames.clips import SquareDetector, busy, counted, grey, squares, write_clip
 
 SMALL = FrameSettings(alignment=Alignment(size_px=32))

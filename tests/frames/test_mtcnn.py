@@ -16,7 +16,6 @@ except importlib.metadata.PackageNotFoundError:
 
 from cer_fusion.frames import MTCNN, MissingExtraError, MTCNNSettings, OptionError, ShapeError, overlap
 from cer_fusion.frames.mtcnn import suppress
-
 from tests.frames.drawn import canvas
 
 

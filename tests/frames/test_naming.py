@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from cer_fusion.frames import VideoError, frame_name, named_videos, video_name
 
 

@@ -9,9 +9,9 @@ import pytest
 pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
 import av
+
 from cer_fusion.frames import DiskError, FrameSettings, VideoError, VideoReader, make_frames
 from cer_fusion.frames import decoding as decoding_module
-
 from tests.frames.clips import busy, counted, write_clip
 
 

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cer_fusion.frames import MainTrack, Tracker, TrackSettings, largest, overlap, presences
 from hypothesis import given
 from hypothesis import strategies as st
+
+from cer_fusion.frames import MainTrack, Tracker, TrackSettings, largest, overlap, presences
 
 SIDE = 60.0
 

@@ -9,7 +9,6 @@ pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
 from cer_fusion.frames import VideoError, VideoReader, write_video
 from cer_fusion.kit import OutputExistsError
-
 from tests.frames.clips import counted, grey
 
 

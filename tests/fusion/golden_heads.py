@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from cer_fusion.fusion import make_head, save_head
 
 GOLDEN = Path(__file__).parent / "golden"

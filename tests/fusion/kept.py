@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from cer_fusion.fusion import Report, Rows, compare, make_head
 from cer_fusion.fusion.keeping.runs import Run, RunConfig, environment, write_run
 

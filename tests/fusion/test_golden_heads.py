@@ -6,10 +6,10 @@ import shutil
 
 import numpy as np
 import pytest
+
 from cer_fusion.fusion import HeadMismatchError, SavedHeadError, head_names, load_head, read_head_info, save_head
 from cer_fusion.fusion.heads import installed_heads
 from cer_fusion.fusion.keeping.head import FORMAT_VERSION
-
 from tests.fusion.golden_heads import BLOCKS, CLASSES, GOLDEN, PRINTS, SETTINGS, kind
 from tests.fusion.keeping.test_saved import resealed
 

@@ -5,6 +5,9 @@ import os
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from cer_fusion.kit import (
     DocumentError,
     NewerFormatError,
@@ -20,9 +23,6 @@ from cer_fusion.kit import (
     unseal,
     write_sealed,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.kit import PATIENT
 
 JSON = st.recursive(

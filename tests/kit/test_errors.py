@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pickle
 
-import cer_fusion.kit
 import pytest
+
+import cer_fusion.kit
 from cer_fusion.kit import CerError, MissingExtraError, OutputExistsError, WriteError, listing, nearest
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
 from cer_fusion.kit import (
     OutputExistsError,
     WriteError,

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
 from cer_fusion.kit import OutputExistsError, WriteError, bring_back, folders, whole_folder
 
 

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from cer_fusion.kit import NOT_FINITE, NOT_KEPT, CerError, DocumentError, from_plain, seal, to_plain, unseal
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from cer_fusion.kit import NOT_FINITE, NOT_KEPT, CerError, DocumentError, from_plain, seal, to_plain, unseal
 from tests.kit import PATIENT
 
 FloatArray = NDArray[np.float64]

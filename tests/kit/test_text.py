@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import pytest
+
 from cer_fusion.kit import (
     TextError,
     decoded,

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cer_fusion.kit.documents import canonical
 
+from cer_fusion.kit.documents import canonical
 from tests.backbones.test_unpickle import Reduced
 from tests.featstore.rows.test_shard import rewritten
 from tests.fusion.keeping.test_saved import resealed

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from cer_fusion.featstore.rows import files
 from cer_fusion.kit import files as kit_files
 

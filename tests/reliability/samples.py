@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cer_fusion.featstore import Manifest, Sample, Store, extract
-
 from tests.featstore.conftest import CLASSES, ToyEmbedder
 
 

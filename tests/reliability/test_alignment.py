@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from cer_fusion.featstore import FeatstoreError, Manifest, Store, View, extract, import_rows
 from cer_fusion.featstore.errors import IncompleteError, ManifestError
-
 from tests.featstore.conftest import ToyEmbedder
 from tests.reliability.samples import listed
 

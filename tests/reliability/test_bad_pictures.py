@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
 from cer_fusion.backbones.picture import Transform
 from cer_fusion.demofaces import draw_face, sample_style, sample_units
 from cer_fusion.demofaces.action_units import COMPOUNDS
 from cer_fusion.featstore import Manifest, Sample, Store, extract
 from cer_fusion.featstore.errors import TooManyErrors
-from PIL import Image
-from typer.testing import CliRunner
-
 from tests.backbones.test_picture import png
 from tests.featstore.conftest import CLASSES, ToyEmbedder
 from tests.reliability.isolation import begin_case, run_apart

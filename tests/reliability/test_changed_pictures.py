@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 from cer_fusion.featstore import Store, extract, verify
-
 from tests.featstore.conftest import ToyEmbedder
 from tests.reliability.samples import listed
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-from cer_fusion.backbones import CheckpointError, inspect_checkpoint, load_state
-from cer_fusion.backbones.weights.checkpoint import open_checkpoint
 from safetensors.torch import save_file
 
+from cer_fusion.backbones import CheckpointError, inspect_checkpoint, load_state
+from cer_fusion.backbones.weights.checkpoint import open_checkpoint
 from tests.backbones.test_checkpoint import like_manet, same, small
 from tests.backbones.test_unpickle import PAYLOADS, as_legacy, as_zip, pickled, tensor_pickle
 from tests.reliability.isolation import MIB, Memory, begin_case, run_apart

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cer_fusion.featstore import FeatstoreError, Store, View, extract, verify
 
+from cer_fusion.featstore import FeatstoreError, Store, View, extract, verify
 from tests.featstore.conftest import ToyEmbedder
 from tests.reliability.corruption import damaged
 from tests.reliability.isolation import begin_case, run_apart

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cer_fusion.commands import feat
-from cer_fusion.featstore.errors import CommitError
 from PIL import Image
 from typer.testing import CliRunner
 
+from cer_fusion.commands import feat
+from cer_fusion.featstore.errors import CommitError
 from tests.reliability import toy
 from tests.reliability.power import instead_of_os
 

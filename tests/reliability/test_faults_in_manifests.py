@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
+
 from cer_fusion.featstore import Manifest, Store, class_set, extract
 from cer_fusion.featstore.errors import FeatstoreError, ManifestError
 from cer_fusion.featstore.rows import files
-
 from tests.featstore.conftest import ToyEmbedder
 from tests.reliability.samples import listed
 

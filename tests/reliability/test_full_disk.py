@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from cer_fusion.featstore import Manifest
 from cer_fusion.featstore.errors import CommitError
-
 from tests.featstore.conftest import ToyEmbedder
 from tests.reliability import toy
 from tests.reliability.mounts import CannotMountError, mounted

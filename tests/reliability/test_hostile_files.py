@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from cer_fusion.featstore import FeatstoreError, Store, verify
 from cer_fusion.featstore.exchange.foreign_files import read_array
 from cer_fusion.featstore.pictures.pictures import PictureSource
@@ -20,7 +21,6 @@ from cer_fusion.fusion import FusionError, Report, compare, installed_heads, loa
 from cer_fusion.fusion.data.rows import Rows
 from cer_fusion.fusion.heads import head_class
 from cer_fusion.kit.documents import read_sealed, seal
-
 from tests.featstore.rows.test_shard import rewritten
 from tests.fusion.heads.conftest import CLASSES, QUICK, Faces, quick_head
 from tests.fusion.keeping.test_saved import resealed

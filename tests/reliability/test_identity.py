@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from cer_fusion.backbones import Backbone, create
 from cer_fusion.backbones.picture import Transform
 from cer_fusion.featstore import Store, extract, verify
 from cer_fusion.featstore.errors import FingerprintError
 from cer_fusion.featstore.rows.feature import FeatureSpec, differences
 from cer_fusion.fusion import HeadMismatchError, load_head, make_head, save_head
-
 from tests.featstore.conftest import ToyEmbedder
 from tests.reliability.nesting import changed, leaves
 from tests.reliability.samples import filled

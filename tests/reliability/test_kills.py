@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from cer_fusion.featstore import Feature, Manifest, Store, verify
 
+from cer_fusion.featstore import Feature, Manifest, Store, verify
 from tests.reliability import toy
 from tests.reliability.processes import Forker
 

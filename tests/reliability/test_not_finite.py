@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from cer_fusion.featstore import FeatstoreError, Store, extract, import_rows, verify
 from cer_fusion.featstore.errors import RowsError
 from cer_fusion.featstore.rows import shard as shard_module
-
 from tests.featstore.conftest import ToyEmbedder
 from tests.reliability.samples import filled, listed
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from cer_fusion.featstore import Store, verify
 from cer_fusion.featstore.errors import FormatError
 from cer_fusion.featstore.rows import shard
 from cer_fusion.fusion import SavedHeadError, installed_heads, load_head, read_head_info
 from cer_fusion.kit.documents import canonical, seal, unseal
 from cer_fusion.kit.errors import NewerFormatError
-
 from tests.featstore.test_golden import EXPECTED, GOLDEN
 from tests.fusion.golden_heads import kind
 

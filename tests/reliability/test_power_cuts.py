@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from cer_fusion.featstore import FeatstoreError, Store
 from cer_fusion.featstore.rows import files
 from cer_fusion.featstore.rows.shard import read_header, read_strings
-
 from tests.reliability import toy
 from tests.reliability.power import Disk, Entry, Killed, Promised, RecordingOs, instead_of_os, materialise
 

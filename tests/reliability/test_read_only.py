@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
+
 from cer_fusion.commands import feat, fuse
 from cer_fusion.featstore import Store, verify
 from cer_fusion.featstore.errors import CommitError
 from cer_fusion.fusion import make_head
-from typer.testing import CliRunner
-
 from tests.reliability import toy
 from tests.reliability.mounts import CannotMountError, make_read_only, mounted
 

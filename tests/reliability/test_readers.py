@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 from cer_fusion.featstore import FeatstoreError, Manifest, Store, extract
 from cer_fusion.featstore.errors import IncompleteError
-
 from tests.featstore.conftest import ToyEmbedder
 from tests.reliability import toy
 from tests.reliability.processes import Forker

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner, Result
+
 from cer_fusion.commands import fuse
 from cer_fusion.featstore import Store, import_rows
 from cer_fusion.featstore.rows import files
 from cer_fusion.fusion import HeadMismatchError, installed_heads, load_head, save_head
-from typer.testing import CliRunner, Result
-
 from tests.fusion.heads.conftest import CLASSES, Faces, quick_head
 from tests.reliability.samples import listed
 

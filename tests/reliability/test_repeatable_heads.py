@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from cer_fusion.featstore import Store, import_rows
 from cer_fusion.fusion import installed_heads, make_head, save_head
-
 from tests.fusion.heads.conftest import QUICK
 from tests.reliability.isolation import run_apart
 from tests.reliability.samples import listed

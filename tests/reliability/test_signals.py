@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from cer_fusion.featstore import Store
 from PIL import Image
 
+from cer_fusion.featstore import Store
 from tests.reliability import toy
 from tests.reliability.processes import Forker
 
@@ -25,6 +25,7 @@ FEATURE = "test_vit"
 def run_command(folder: str, store: str) -> None:
     """In a child: the real command, from its entry point on; on one thread, since two wait for each other when busy."""
     import torch
+
     from cer_fusion.cli import feat_main
 
     torch.set_num_threads(1)

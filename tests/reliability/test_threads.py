@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from cer_fusion.featstore import Store, extract
 from cer_fusion.featstore.errors import DamagedShardError
 from cer_fusion.featstore.rows import mapped
-
 from tests.featstore.conftest import ToyEmbedder
 from tests.reliability import toy
 from tests.reliability.processes import Forker

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 from cer_fusion.featstore import Manifest
-
 from tests.reliability import toy
 from tests.reliability.processes import Forker
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+
 from cer_fusion.featstore import Manifest, Sample, Store, extract
 from cer_fusion.featstore.errors import IncompleteError, UnknownDatasetError, UnknownFeatureError
-
 from tests.featstore.conftest import CLASSES, ToyEmbedder
 
 NOT_THERE = (UnknownDatasetError, UnknownFeatureError, IncompleteError)

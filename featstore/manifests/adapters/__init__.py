@@ -13,11 +13,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from cer_fusion.featstore.errors import ManifestError, nearest
-from cer_fusion.featstore.manifests.adapters.base import KINDS, Adapted, Gathering, Kind, adapter
-from cer_fusion.featstore.manifests.adapters.tree import Tree
-from cer_fusion.featstore.manifests.changes import renamed
-from cer_fusion.featstore.manifests.class_sets import class_set
+from ...errors import ManifestError, nearest
+from ..changes import renamed
+from ..class_sets import class_set
+from .base import KINDS, Adapted, Gathering, Kind, adapter
+from .tree import Tree
 
 __all__ = ["KINDS", "Adapted", "Gathering", "Kind", "Tree", "adapter", "build", "takes"]
 

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from cer_fusion.featstore.errors import FormatError, ManifestError
-from cer_fusion.featstore.exchange.foreign_formats import read_npy_header
-from cer_fusion.featstore.manifests.adapters.base import Adapted, Gathering, adapter, tail
-from cer_fusion.featstore.manifests.adapters.tree import PICTURE_SUFFIXES, Tree
-from cer_fusion.featstore.manifests.class_sets import class_set
-from cer_fusion.featstore.manifests.manifest import Sample
-from cer_fusion.featstore.manifests.places import plain_path
+
+from ...errors import FormatError, ManifestError
+from ...exchange.foreign_formats import read_npy_header
+from ..class_sets import class_set
+from ..manifest import Sample
+from ..places import plain_path
+from .base import Adapted, Gathering, adapter, tail
+from .tree import PICTURE_SUFFIXES, Tree
 
 _LISTS = {"training.csv": "train", "validation.csv": "valid", "automatically_annotated.csv": "train"}
 _COLUMNS = (

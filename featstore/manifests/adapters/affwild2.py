@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from cer_fusion.featstore.errors import ManifestError, listing
-from cer_fusion.featstore.manifests.adapters.base import Adapted, Gathering, adapter
-from cer_fusion.featstore.manifests.adapters.tree import Tree
-from cer_fusion.featstore.manifests.class_sets import class_set
-from cer_fusion.featstore.manifests.csv_table import is_told_separator, lines_of
-from cer_fusion.featstore.manifests.manifest import Sample
+from ...errors import ManifestError, listing
+from ..class_sets import class_set
+from ..csv_table import is_told_separator, lines_of
+from ..manifest import Sample
+from .base import Adapted, Gathering, adapter
+from .tree import Tree
 
 _SPLITS = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
 _EXPECTED = "annotations such as EXPR_.../Train_Set/<video>.txt and frames <video>/00001.jpg"

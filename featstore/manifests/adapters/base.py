@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from cer_fusion.featstore.errors import ClassSetError, ManifestError, listing
-from cer_fusion.featstore.manifests.adapters.tree import Tree
-from cer_fusion.featstore.manifests.class_sets import ClassSet, not_classes
-from cer_fusion.featstore.manifests.manifest import Manifest, Sample
+from ...errors import ClassSetError, ManifestError, listing
+from ..class_sets import ClassSet, not_classes
+from ..manifest import Manifest, Sample
+from .tree import Tree
 
 Reader = TypeVar("Reader", bound=Callable[..., Any])
 

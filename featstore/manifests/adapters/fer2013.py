@@ -20,12 +20,13 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from cer_fusion.featstore.errors import ManifestError
-from cer_fusion.featstore.manifests.adapters.base import Adapted, Gathering, adapter
-from cer_fusion.featstore.manifests.adapters.tree import Tree
-from cer_fusion.featstore.manifests.class_sets import class_set
-from cer_fusion.featstore.manifests.manifest import Sample
-from cer_fusion.featstore.rows import files
+
+from ...errors import ManifestError
+from ...rows import files
+from ..class_sets import class_set
+from ..manifest import Sample
+from .base import Adapted, Gathering, adapter
+from .tree import Tree
 
 SIDE_PX = 48
 USAGES = {"training": "train", "publictest": "valid", "privatetest": "test"}

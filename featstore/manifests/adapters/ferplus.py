@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cer_fusion.featstore.errors import ManifestError, nearest
-from cer_fusion.featstore.manifests.adapters.base import Adapted, Gathering, adapter
-from cer_fusion.featstore.manifests.adapters.fer2013 import Row, pixel_file, read_rows, usage_split, write_pictures
-from cer_fusion.featstore.manifests.adapters.tree import Tree
-from cer_fusion.featstore.manifests.class_sets import class_set
-from cer_fusion.featstore.manifests.manifest import Manifest, Sample
-from cer_fusion.featstore.manifests.places import plain_path
-from cer_fusion.featstore.rows import files
+from ...errors import ManifestError, nearest
+from ...rows import files
+from ..class_sets import class_set
+from ..manifest import Manifest, Sample
+from ..places import plain_path
+from .base import Adapted, Gathering, adapter
+from .fer2013 import Row, pixel_file, read_rows, usage_split, write_pictures
+from .tree import Tree
 
 VOTES = (
     "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF",

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from cer_fusion.featstore.errors import ManifestError, listing
-from cer_fusion.featstore.manifests.adapters.base import Adapted, Gathering, adapter
-from cer_fusion.featstore.manifests.adapters.tree import Tree
-from cer_fusion.featstore.manifests.class_sets import ClassSet, declared_classes, found_classes
-from cer_fusion.featstore.manifests.csv_table import SPLIT_WORDS, alike_notes
-from cer_fusion.featstore.manifests.manifest import Sample
+from ...errors import ManifestError, listing
+from ..class_sets import ClassSet, declared_classes, found_classes
+from ..csv_table import SPLIT_WORDS, alike_notes
+from ..manifest import Sample
+from .base import Adapted, Gathering, adapter
+from .tree import Tree
 
 _NO_PLACE = "not in ROOT/<class>/ or ROOT/<split>/<class>/"
 

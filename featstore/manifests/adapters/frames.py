@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from cer_fusion.featstore.errors import ManifestError, listing
-from cer_fusion.featstore.manifests.adapters.base import Adapted, Gathering, adapter
-from cer_fusion.featstore.manifests.adapters.tree import Tree
-from cer_fusion.featstore.manifests.class_sets import class_set
-from cer_fusion.featstore.manifests.manifest import Sample
-from cer_fusion.featstore.manifests.sidecar import FRAMES_ENDING, frames_origin
+from ...errors import ManifestError, listing
+from ..class_sets import class_set
+from ..manifest import Sample
+from ..sidecar import FRAMES_ENDING, frames_origin
+from .base import Adapted, Gathering, adapter
+from .tree import Tree
 
 VIDEO_SUFFIXES = frozenset(
     {

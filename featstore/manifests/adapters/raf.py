@@ -17,12 +17,12 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from cer_fusion.featstore.errors import ManifestError, listing
-from cer_fusion.featstore.manifests.adapters.base import Adapted, Gathering, adapter, named_number
-from cer_fusion.featstore.manifests.adapters.tree import Tree
-from cer_fusion.featstore.manifests.class_sets import class_set
-from cer_fusion.featstore.manifests.manifest import Sample
-from cer_fusion.featstore.manifests.places import folded, plain_path
+from ...errors import ManifestError, listing
+from ..class_sets import class_set
+from ..manifest import Sample
+from ..places import folded, plain_path
+from .base import Adapted, Gathering, adapter, named_number
+from .tree import Tree
 
 Pictures = Literal["aligned", "original"]
 """RAF-DB's 100 x 100 aligned faces, RAF-CE's `0001_aligned.jpg`; or the pictures they were cut from."""

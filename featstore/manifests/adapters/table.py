@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cer_fusion.featstore.errors import FormatError, ManifestError, nearest
-from cer_fusion.featstore.exchange.foreign_formats import pyarrow
-from cer_fusion.featstore.manifests.adapters.base import Adapted, adapter, need_samples
-from cer_fusion.featstore.manifests.class_sets import ClassSet, declared_classes, found_classes
-from cer_fusion.featstore.manifests.csv_table import (
+from ...errors import FormatError, ManifestError, nearest
+from ...exchange.foreign_formats import pyarrow
+from ..class_sets import ClassSet, declared_classes, found_classes
+from ..csv_table import (
     Table,
     id_notes,
     parse_table,
@@ -17,8 +16,9 @@ from cer_fusion.featstore.manifests.csv_table import (
     read_splits,
     table_bytes,
 )
-from cer_fusion.featstore.manifests.manifest import Manifest, Sample
-from cer_fusion.featstore.manifests.places import Places, as_meant
+from ..manifest import Manifest, Sample
+from ..places import Places, as_meant
+from .base import Adapted, adapter, need_samples
 
 _OURS = {"id": "sample_id", "path": "path", "label": "label", "split": "split", "group": "group"}
 """What `--columns` calls a column, to its standard name."""

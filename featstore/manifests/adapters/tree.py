@@ -12,11 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from cer_fusion.featstore.errors import ManifestError, listing
-from cer_fusion.featstore.manifests.csv_table import decoded, first_line, is_told_separator, lines_of, stream_table
-from cer_fusion.featstore.manifests.manifest import has_controls
-from cer_fusion.featstore.manifests.places import folded
-from cer_fusion.featstore.pictures.archives import (
+from ....kit.pictures import HEAD_BYTES, picture_kind
+from ...errors import ManifestError, listing
+from ...pictures.archives import (
     DAMAGED,
     MAX_BYTES,
     TarArchive,
@@ -27,7 +25,9 @@ from cer_fusion.featstore.pictures.archives import (
     plain_name,
     tar_name,
 )
-from cer_fusion.kit.pictures import HEAD_BYTES, picture_kind
+from ..csv_table import decoded, first_line, is_told_separator, lines_of, stream_table
+from ..manifest import has_controls
+from ..places import folded
 
 PICTURE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff",

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from cer_fusion import backbones
 from cer_fusion.backbones import Backbone, Examples, FinetuneReport, Recipe
-from PIL import Image
 
 CLASSES = ("red", "green", "blue")
 TINY = Recipe(epochs=2, batch_size=8, layer_decay=None, lr=2e-3, warmup_epochs=0.5)

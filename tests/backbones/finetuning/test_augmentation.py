@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from cer_fusion.backbones import Recipe
 from cer_fusion.backbones.finetuning.examples import DRAWS, augment
 

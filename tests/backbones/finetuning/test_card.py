@@ -4,6 +4,7 @@ import json
 
 import pytest
 import safetensors.torch
+
 from cer_fusion.backbones import CardError, CheckpointError, create, inspect_checkpoint, load_state, read_card
 from cer_fusion.backbones.weights.fit import card_beside
 

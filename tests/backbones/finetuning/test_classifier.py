@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from cer_fusion import backbones
 from cer_fusion.backbones import OptionError
 from cer_fusion.backbones.finetuning.classifier import classifier_of, loss_sum, state_for_loader

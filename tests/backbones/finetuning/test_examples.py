@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from cer_fusion.backbones import ExamplesError
 from cer_fusion.backbones.finetuning.examples import check_parts
-
 from tests.backbones.finetuning.conftest import CLASSES, examples
 
 

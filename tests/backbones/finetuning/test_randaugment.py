@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from cer_fusion.backbones.finetuning.examples import OPERATIONS, randaugment
 
 PICTURES = np.random.default_rng(0).integers(40, 200, (3, 24, 24, 3)).astype(np.uint8)

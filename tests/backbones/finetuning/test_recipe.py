@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from cer_fusion.backbones import Recipe, RecipeError
 
 

@@ -6,10 +6,10 @@ import signal
 
 import pytest
 import torch
+
 from cer_fusion.backbones import ResumeError, load_state
 from cer_fusion.backbones.finetuning.folder import STATE_FILE
 from cer_fusion.kit.plain import flat
-
 from tests.backbones.finetuning.conftest import TINY, network
 
 HARD = TINY.changed({"mixup": 0.3, "cutmix": 0.5, "randaugment": 1, "epochs": 2})

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
-from cer_fusion.backbones.finetuning.examples import batches, draws, epoch_order, step_seed
 from hypothesis import given, strategies
+
+from cer_fusion.backbones.finetuning.examples import batches, draws, epoch_order, step_seed
 
 Y = np.array([0] * 20 + [1] * 3 + [2] * 7)
 

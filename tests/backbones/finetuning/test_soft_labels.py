@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from cer_fusion.backbones import ExamplesError, read_soft_labels
 
 CLASSES = ("anger", "fear", "joy")

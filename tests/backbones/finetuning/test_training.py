@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+
 from cer_fusion import backbones
 from cer_fusion.backbones import (
     DivergedError,
@@ -21,7 +22,6 @@ from cer_fusion.backbones import (
 )  # fmt: skip
 from cer_fusion.backbones.backbone import DeviceMemoryError
 from cer_fusion.backbones.finetuning import training as training_module
-
 from tests.backbones.finetuning.conftest import CLASSES, TINY, examples, face, network
 
 

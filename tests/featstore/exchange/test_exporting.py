@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from cer_fusion.featstore import Manifest, extract, import_rows
 from cer_fusion.featstore.errors import CommitError, DamagedShardError, FeatstoreError
 from cer_fusion.featstore.exchange.exporting import export, form_of, parse_note
 from cer_fusion.featstore.exchange.foreign_files import read_foreign
 from cer_fusion.featstore.rows.shard import read_header
-
 from tests.featstore.conftest import ToyEmbedder
 
 FORMS = {"npz": "out.npz", "parquet": "out.parquet", "csv": "out.csv", "npy": "out", "projector": "out"}

@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+
 from cer_fusion.featstore.errors import FormatError, RowsError
 from cer_fusion.featstore.exchange.foreign_files import block_names, read_array, read_foreign, read_names, recognise
 

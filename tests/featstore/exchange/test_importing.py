@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from cer_fusion.featstore import import_rows
 from cer_fusion.featstore.errors import ManifestError, RowsError
 

@@ -8,6 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
+
 from cer_fusion.featstore import Manifest, Store, extract
 from cer_fusion.featstore.errors import (
     CommitError,
@@ -21,7 +22,6 @@ from cer_fusion.featstore.extraction.plan import deal
 from cer_fusion.featstore.extraction.run import ExtractReport
 from cer_fusion.featstore.pictures.pictures import PictureSource
 from cer_fusion.featstore.rows.shard import Rows
-
 from tests.featstore.conftest import ToyEmbedder
 
 

@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
+
 from cer_fusion.featstore import Manifest, Sample, class_set
 from cer_fusion.featstore.errors import ClassSetError, FormatError, ManifestError
 from cer_fusion.featstore.manifests.changes import classes_of, keep_where, merge, read_renaming, renamed, union
 from cer_fusion.featstore.manifests.class_sets import ClassSet
 from cer_fusion.featstore.pictures.pictures import PictureSource
-
 from tests.featstore.manifests.adapters.layouts import fill, tarred, zipped
 
 FER = class_set("fer2013_7")

@@ -6,10 +6,10 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from cer_fusion.featstore import Store, class_set, extract, import_rows
 from cer_fusion.featstore.errors import FormatError, ManifestError
 from cer_fusion.featstore.manifests.checking import Look, check_manifest
-
 from tests.featstore.conftest import CLASSES, ToyEmbedder
 from tests.featstore.manifests.adapters.layouts import fill
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from cer_fusion.featstore.errors import ClassSetError
 from cer_fusion.featstore.manifests.class_sets import class_set, class_set_names, custom, not_classes, renaming
 

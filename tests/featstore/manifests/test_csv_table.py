@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from cer_fusion.featstore import Manifest
 from cer_fusion.featstore.errors import ManifestError
 from cer_fusion.featstore.manifests.class_sets import ClassSet

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cer_fusion.featstore import Manifest, Sample, class_set
 from cer_fusion.featstore.errors import FormatError, ManifestError
 from cer_fusion.featstore.manifests.splitting import hold_out, keep_first
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 def write(path: Path, text: str) -> Path:

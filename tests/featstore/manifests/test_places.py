@@ -6,12 +6,12 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+
 from cer_fusion.featstore import Manifest
 from cer_fusion.featstore.errors import ManifestError
 from cer_fusion.featstore.manifests.adapters import build
 from cer_fusion.featstore.manifests.places import Places, plain_path
 from cer_fusion.featstore.pictures.pictures import PictureSource
-
 from tests.featstore.manifests.adapters.layouts import fill, zipped
 
 NFC, NFD = (unicodedata.normalize(form, "é.jpg") for form in ("NFC", "NFD"))

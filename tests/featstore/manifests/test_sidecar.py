@@ -4,13 +4,13 @@ import contextlib
 import dataclasses
 
 import pytest
+
 from cer_fusion.featstore import Manifest, Store, class_set
 from cer_fusion.featstore.errors import CommitError, FormatError, ManifestError, OutputExistsError
 from cer_fusion.featstore.manifests.adapters import build
 from cer_fusion.featstore.manifests.class_sets import found_classes
 from cer_fusion.featstore.manifests.sidecar import FRAMES_FORMAT, frames_origin
 from cer_fusion.featstore.rows import files
-
 from tests.reliability.power import Killed, RecordingOs, instead_of_os
 
 

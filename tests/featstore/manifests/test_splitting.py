@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cer_fusion.featstore import Manifest, Sample, class_set
 from cer_fusion.featstore.errors import ManifestError
 from cer_fusion.featstore.manifests.splitting import split_by_shares
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 LABELS = class_set("abaw7").labels
 

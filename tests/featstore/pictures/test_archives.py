@@ -12,14 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cer_fusion.featstore.errors import ManifestError
 from cer_fusion.featstore.manifests.adapters import build
 from cer_fusion.featstore.manifests.adapters.tree import Tree
 from cer_fusion.featstore.pictures import archives
 from cer_fusion.featstore.pictures.pictures import PictureSource
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.featstore.manifests.adapters.layouts import fill, tarred, tarred_and_gzipped, zipped
 
 

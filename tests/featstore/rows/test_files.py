@@ -4,6 +4,7 @@ import errno
 import os
 
 import pytest
+
 from cer_fusion.featstore.errors import CommitError
 from cer_fusion.featstore.rows import files
 

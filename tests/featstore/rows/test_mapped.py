@@ -7,10 +7,10 @@ import threading
 
 import numpy as np
 import pytest
+
 from cer_fusion.featstore import extract
 from cer_fusion.featstore.errors import DamagedShardError, IncompleteError
 from cer_fusion.featstore.rows import mapped
-
 from tests.featstore.conftest import ToyEmbedder
 
 

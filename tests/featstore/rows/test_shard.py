@@ -6,6 +6,10 @@ import json
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
 from cer_fusion.featstore.errors import DamagedShardError, FormatError, RowsError
 from cer_fusion.featstore.rows.shard import (
     PAGE,
@@ -17,9 +21,6 @@ from cer_fusion.featstore.rows.shard import (
     read_segment,
     read_strings,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 FINGERPRINT = "f" * 64
 

@@ -4,15 +4,15 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cer_fusion.featstore import Store, extract
 from cer_fusion.featstore.errors import DamagedShardError, FeatstoreError
 from cer_fusion.featstore.rows.feature import Feature
 from cer_fusion.featstore.rows.shard import read_strings
 from cer_fusion.featstore.upkeep.compaction import compact
 from cer_fusion.featstore.upkeep.garbage import find_garbage, remove_garbage
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.featstore.conftest import ToyEmbedder
 from tests.featstore.history import histories, holdings, lived
 

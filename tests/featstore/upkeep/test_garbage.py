@@ -7,13 +7,13 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+
 from cer_fusion.featstore import FeatureSpec, extract, verify
 from cer_fusion.featstore.errors import CommitError, DamagedShardError
 from cer_fusion.featstore.rows import files
 from cer_fusion.featstore.rows.shard import Rows, read_strings
 from cer_fusion.featstore.upkeep.garbage import find_garbage, remove_garbage
-from hypothesis import given, settings
-
 from tests.featstore.conftest import ToyEmbedder
 from tests.featstore.history import HOUR_S, histories, holdings, lived, make_older
 

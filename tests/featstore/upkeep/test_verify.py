@@ -9,11 +9,11 @@ import shutil
 
 import numpy as np
 import pytest
+
 from cer_fusion.featstore import Feature, Store, extract, verify
 from cer_fusion.featstore.errors import AmbiguousFeatureError, FormatError, NewerFormatError
 from cer_fusion.featstore.rows import files
 from cer_fusion.featstore.upkeep.garbage import find_garbage, remove_garbage
-
 from tests.featstore.conftest import ToyEmbedder
 
 

@@ -7,11 +7,12 @@ from math import comb
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from cer_fusion.fusion import BlockError, concat, parse_weights, slices, widths_of
 from cer_fusion.fusion.data.blocks import PAPER_MARK, Grid, even_simplex, parse_grid, parse_simplex, simplex, split
 from cer_fusion.fusion.errors import SweepError
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 @pytest.fixture

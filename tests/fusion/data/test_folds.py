@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from cer_fusion.fusion.data.rows import Rows, folds_of
 from cer_fusion.fusion.errors import HeadDataError
 

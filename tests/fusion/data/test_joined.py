@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import threadpoolctl
+
 from cer_fusion.fusion import BlockError, concat
 from cer_fusion.fusion.data.joined import (
     CHUNK,
@@ -16,7 +17,6 @@ from cer_fusion.fusion.data.joined import (
     each_piece,
     one_blas_thread_each,
 )
-
 from tests.fusion.lazy import LazyBlock, lazy_join
 
 

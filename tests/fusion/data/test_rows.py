@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 from cer_fusion.fusion.data.joined import JoinedRows
 from cer_fusion.fusion.data.rows import Rows
 from cer_fusion.fusion.errors import BlockError, ReportError
-
 from tests.fusion.lazy import LazyBlock
 
 

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-from cer_fusion.fusion.data.rows import Rows, tied
-from cer_fusion.fusion.errors import ReportError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from cer_fusion.fusion.data.rows import Rows, tied
+from cer_fusion.fusion.errors import ReportError
 
 
 def rows(groups: Iterable[str] | None) -> Rows:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from cer_fusion.fusion import concat, head_names, make_head
 from cer_fusion.fusion.heads import installed_heads
 from cer_fusion.fusion.heads.base import Head

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import numpy as np
-from cer_fusion.fusion import make_head
 
+from cer_fusion.fusion import make_head
 from tests.fusion.heads.conftest import quick_head
 
 

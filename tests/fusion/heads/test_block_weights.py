@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pytest
+
 from cer_fusion.fusion import HeadConfigError, load_head, make_head, save_head
 from cer_fusion.fusion.heads.base import softmax
 from cer_fusion.fusion.heads.weighted import FOLDS, _votes, learned_block_weights

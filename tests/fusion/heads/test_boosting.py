@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from cer_fusion.fusion import HeadConfigError, head_names, make_head
 from cer_fusion.fusion.heads import head_presets, installed_heads
 from cer_fusion.fusion.heads.trees import SymmetricTrees
@@ -61,6 +62,7 @@ def test_a_number_of_threads_that_is_none_is_refused(name, threads, faces):
 @pytest.mark.parametrize("k", [2, 4])
 def test_copied_trees_answer_as_catboosts_own(k, faces, more_faces):
     import catboost
+
     from cer_fusion.fusion.heads.boosted import as_json
 
     settings = {"loss_function": "MultiClass", "iterations": 12, "depth": 3, "thread_count": 1}

@@ -14,6 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skops.io
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.svm import LinearSVC
+from sklearn.utils.estimator_checks import check_estimator
+
 from cer_fusion.fusion import (
     HeadConfigError,
     HeadMismatchError,
@@ -27,12 +33,6 @@ from cer_fusion.fusion import (
 )
 from cer_fusion.fusion.heads import head_settings
 from cer_fusion.fusion.heads.estimators import FILE, estimator_head
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.naive_bayes import GaussianNB
-from sklearn.svm import LinearSVC
-from sklearn.utils.estimator_checks import check_estimator
-
 from tests.fusion.heads.conftest import CLASSES
 from tests.fusion.keeping.test_saved import resealed
 

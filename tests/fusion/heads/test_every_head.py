@@ -9,10 +9,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from cer_fusion.fusion import BlockError, HeadConfigError, HeadDataError, UnknownHeadError, head_names, make_head
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
+from cer_fusion.fusion import BlockError, HeadConfigError, HeadDataError, UnknownHeadError, head_names, make_head
 from tests.fusion.heads.conftest import CLASSES, QUICK, every_head, quick_head
 
 

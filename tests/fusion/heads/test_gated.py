@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cer_fusion.fusion.heads.base import softmax
 
+from cer_fusion.fusion.heads.base import softmax
 from tests.fusion.heads.conftest import quick_head
 from tests.fusion.lazy import lazy_join
 

@@ -6,12 +6,12 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
+
 from cer_fusion.fusion import BlockError, HeadDataError, load_head, make_head, save_head
 from cer_fusion.fusion.data.joined import CHUNK, JoinedRows
 from cer_fusion.fusion.heads import head_class, heads_in_pieces, installed_heads
 from cer_fusion.fusion.heads.scaling import BlockScaler
-from sklearn.exceptions import ConvergenceWarning
-
 from tests.fusion.heads.conftest import Faces, every_head, quick_head
 from tests.fusion.lazy import LazyBlock, lazy_join
 

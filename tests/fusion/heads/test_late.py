@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
+
 from cer_fusion.fusion import HeadConfigError, concat, load_head, make_head, save_head
 from cer_fusion.fusion.data.blocks import simplex
 from cer_fusion.fusion.heads.base import softmax

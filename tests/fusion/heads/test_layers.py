@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cer_fusion.fusion.heads.layers import Dropout, Joined, Linear, Norm, Projections, unchanged
 from torch.nn import functional as F
+
+from cer_fusion.fusion.heads.layers import Dropout, Joined, Linear, Norm, Projections, unchanged
 
 WIDTHS = {"vit": 5, "manet": 3}
 

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cer_fusion.fusion import HeadConfigError, make_head
-from cer_fusion.fusion.heads.weights import log_loss
 from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+from cer_fusion.fusion import HeadConfigError, make_head
+from cer_fusion.fusion.heads.weights import log_loss
 
 PLAIN = {"standardize": "none", "calibrate": False}
 

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cer_fusion.fusion import HeadConfigError, make_head
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+
+from cer_fusion.fusion import HeadConfigError, make_head
 
 
 def test_the_linear_head_is_scikit_learns_logistic_regression_on_scaled_columns(faces, more_faces):

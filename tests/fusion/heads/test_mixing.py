@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from cer_fusion.fusion.errors import SweepError
 from cer_fusion.fusion.heads.weights import MIXES, SMALLEST, counted, decisions, mixed, totals
 from cer_fusion.fusion.judging.metrics import scores
 from cer_fusion.fusion.judging.resampling import bootstrap
 from cer_fusion.fusion.sweeps.curve import choose, curve, decision_curve
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def members(seed: int, m: int, n: int, k: int) -> np.ndarray:

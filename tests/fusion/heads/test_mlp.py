@@ -7,14 +7,14 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import torch
-from cer_fusion.fusion import HeadConfigError, MLPConfig, make_head
-from cer_fusion.fusion.heads.base import softmax
-from cer_fusion.fusion.heads.mlp import MLPHead, MLPNetwork, chosen_dtype, learned_factors, left_out_rows, pooled
-from cer_fusion.fusion.heads.networks import chosen_device
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from cer_fusion.fusion import HeadConfigError, MLPConfig, make_head
+from cer_fusion.fusion.heads.base import softmax
+from cer_fusion.fusion.heads.mlp import MLPHead, MLPNetwork, chosen_dtype, learned_factors, left_out_rows, pooled
+from cer_fusion.fusion.heads.networks import chosen_device
 from tests.fusion.heads.conftest import quick_head
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from cer_fusion.fusion import HeadConfigError, make_head
 from cer_fusion.fusion.heads.base import softmax
 from cer_fusion.fusion.heads.neighbours import unit_rows

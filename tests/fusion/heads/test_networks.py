@@ -10,12 +10,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from cer_fusion.fusion import HeadConfigError, load_head, save_head
 from cer_fusion.fusion.heads import head_class, installed_heads
 from cer_fusion.fusion.heads.layers import Linear
 from cer_fusion.fusion.heads.networks import NetworkHead, side_by_side, threads_set_to
 from cer_fusion.fusion.heads.training import AdamW, CrossEntropy
-
 from tests.fusion.heads.conftest import quick_head
 
 NAMES = [name for name in installed_heads() if issubclass(head_class(name), NetworkHead)]

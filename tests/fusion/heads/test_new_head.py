@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from cer_fusion.fusion import heads as table
 from cer_fusion.fusion import installed_heads, load_head, make_head, read_head_info, save_head
 from cer_fusion.fusion.heads import head_presets, head_settings, heads_in_pieces

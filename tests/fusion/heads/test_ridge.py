@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
+
 from cer_fusion.fusion import HeadConfigError, make_head
 from cer_fusion.fusion.heads.ridge import PENALTIES, RidgePath
-from sklearn.linear_model import Ridge
 
 
 def problem(n: int, d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

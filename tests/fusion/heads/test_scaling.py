@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from cer_fusion.fusion import HeadConfigError
 from cer_fusion.fusion.heads.scaling import BlockNormalizer, BlockScaler
 

@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pytest
+
 from cer_fusion.fusion import HeadConfigError, HeadDataError, concat, load_head, make_head, save_head
 from cer_fusion.fusion.heads.weights import log_loss
 

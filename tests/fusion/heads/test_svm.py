@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.svm import SVC
+
 from cer_fusion.fusion import HeadConfigError, make_head
 from cer_fusion.fusion.heads.svm import class_scores
-from sklearn.svm import SVC
 
 
 @pytest.mark.parametrize("k", [2, 3, 4])

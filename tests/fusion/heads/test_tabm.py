@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import torch
+from torch.nn import functional as F
+
 from cer_fusion.fusion.heads.layers import unchanged
 from cer_fusion.fusion.heads.tabm import TabMNetwork
-from torch.nn import functional as F
 
 
 def network() -> TabMNetwork:

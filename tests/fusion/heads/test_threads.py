@@ -10,9 +10,9 @@ import sys
 import numpy as np
 import pytest
 import threadpoolctl
+
 from cer_fusion.fusion import HeadConfigError, load_head, make_head, save_head
 from cer_fusion.fusion.heads import head_settings, settings
-
 from tests.fusion.heads.conftest import QUICK, every_head
 
 

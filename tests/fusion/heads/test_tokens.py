@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import torch
-from cer_fusion.fusion.heads.tokens import Block, ClassToken, TokensNetwork
 from torch.nn import functional as F
+
+from cer_fusion.fusion.heads.tokens import Block, ClassToken, TokensNetwork
 
 
 def test_attention_is_pytorchs_own():

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from cer_fusion.fusion.data.joined import CHUNK
 from cer_fusion.fusion.heads.training import HeldBatches, StreamedBatches, batches_of
-
 from tests.fusion.lazy import lazy_join
 
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}

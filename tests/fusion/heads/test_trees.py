@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
+
 from cer_fusion.fusion import HeadConfigError, make_head
 from cer_fusion.fusion.heads.scaling import BlockPCA
 from cer_fusion.fusion.heads.trees import Trees
-from sklearn.ensemble import HistGradientBoostingClassifier
 
 
 @pytest.mark.parametrize("k", [2, 4])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from cer_fusion.fusion import BlockError, HeadConfigError, make_head
 
 PAIR = {"manet.local": 0.6, "manet.multi_scale": 0.4}

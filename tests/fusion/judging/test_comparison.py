@@ -5,6 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
+from sklearn.tree import ExtraTreeClassifier
+
 from cer_fusion.fusion import make_head
 from cer_fusion.fusion.data.rows import Rows
 from cer_fusion.fusion.errors import HeadDataError, ReportError
@@ -13,10 +17,6 @@ from cer_fusion.fusion.judging.metrics import scores
 from cer_fusion.fusion.judging.report import Report
 from cer_fusion.fusion.judging.resampling import wilson
 from cer_fusion.fusion.keeping.answers import aligned
-from sklearn.linear_model import LogisticRegression
-from sklearn.naive_bayes import GaussianNB
-from sklearn.tree import ExtraTreeClassifier
-
 from tests.fusion.lazy import LazyBlock
 
 CLASSES = ("Sadly_Angry", "Sadly_Fearful", "Sadly_Surprised")

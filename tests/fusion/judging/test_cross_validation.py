@@ -2,12 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cer_fusion.fusion import cross_compare
-from cer_fusion.fusion.data.rows import Rows, folds_of, tied
-from cer_fusion.fusion.errors import HeadDataError, ReportError
-from cer_fusion.fusion.judging.metrics import scores
-from cer_fusion.fusion.judging.report import Report
-from cer_fusion.fusion.page.table import report_table
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
@@ -15,6 +9,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
+from cer_fusion.fusion import cross_compare
+from cer_fusion.fusion.data.rows import Rows, folds_of, tied
+from cer_fusion.fusion.errors import HeadDataError, ReportError
+from cer_fusion.fusion.judging.metrics import scores
+from cer_fusion.fusion.judging.report import Report
+from cer_fusion.fusion.page.table import report_table
 from tests.fusion.judging.test_comparison import lazily, rows
 
 

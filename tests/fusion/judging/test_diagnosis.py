@@ -8,6 +8,12 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
+
 from cer_fusion.fusion import Diagnosis, Rows, cross_compare, diagnose, make_head
 from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.judging.diagnosis import answer_subsets, left_out, shapley
@@ -15,12 +21,6 @@ from cer_fusion.fusion.judging.metrics import scores
 from cer_fusion.fusion.page.diagnosis import diagnosis_tables, draw_diagnosis
 from cer_fusion.fusion.page.figures import save_figure
 from cer_fusion.fusion.page.table import render
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from sklearn.linear_model import LogisticRegression
-from sklearn.naive_bayes import GaussianNB
-
 from tests.fusion.judging.test_comparison import CLASSES, rows
 from tests.fusion.page.test_figures import is_drawn
 

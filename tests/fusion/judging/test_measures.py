@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import cohen_kappa_score, log_loss
+
 from cer_fusion.fusion.data.rows import Rows
 from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.judging import measures
@@ -20,10 +24,6 @@ from cer_fusion.fusion.judging.measures import (
     similarity,
 )
 from cer_fusion.fusion.judging.metrics import cohen_kappa, scores
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn.metrics import cohen_kappa_score, log_loss
-
 from tests.fusion.lazy import LazyBlock
 
 answers = st.integers(2, 30).flatmap(

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from cer_fusion.fusion import compare, make_head
 from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.heads.weights import decisions
 from cer_fusion.fusion.judging.comparison import Members, members_of_head, members_of_report
-
 from tests.fusion.kept import CLASSES, rows
 
 

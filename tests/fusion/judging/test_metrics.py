@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cer_fusion.fusion.errors import FusionError, ReportError
-from cer_fusion.fusion.judging.metrics import confusion_matrix, indices, scores
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
+
+from cer_fusion.fusion.errors import FusionError, ReportError
+from cer_fusion.fusion.judging.metrics import confusion_matrix, indices, scores
 
 PAPER_ORDER = (
     "Angrily_Surprised",

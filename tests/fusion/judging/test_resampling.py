@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.judging.metrics import scores
 from cer_fusion.fusion.judging.resampling import Interval, bootstrap, clustered, percentile, wilson

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
 from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.judging.metrics import scores
 from cer_fusion.fusion.judging.resampling import (
@@ -20,9 +24,6 @@ from cer_fusion.fusion.judging.resampling import (
     smallest_difference,
     smallest_shift,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import binomtest
 
 
 @given(st.integers(0, 60), st.integers(0, 60))

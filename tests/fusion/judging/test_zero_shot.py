@@ -6,6 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+
 from cer_fusion.fusion import (
     ExpressionError,
     FusionError,
@@ -20,9 +24,6 @@ from cer_fusion.fusion.data.rows import Rows
 from cer_fusion.fusion.judging.report import Report
 from cer_fusion.fusion.judging.zero_shot import ZeroShotColumns, columns, components, compound_names, emotion
 from cer_fusion.fusion.page.table import report_table
-from hypothesis import given
-from hypothesis import strategies as st
-from sklearn.linear_model import LogisticRegression
 
 BASIC = ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral")
 SEVEN = (

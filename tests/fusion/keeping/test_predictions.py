@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cer_fusion.fusion.errors import PredictionsError
-from cer_fusion.fusion.keeping.answers import FIXED, Predictions, read_predictions, write_predictions
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+from cer_fusion.fusion.errors import PredictionsError
+from cer_fusion.fusion.keeping.answers import FIXED, Predictions, read_predictions, write_predictions
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n\ufeff"), min_size=1, max_size=8)
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import threadpoolctl
+
 from cer_fusion.fusion import HeadMismatchError, SavedHeadError, load_head, read_head_info, save_head
 from cer_fusion.fusion.heads import head_settings, installed_heads
 from cer_fusion.fusion.keeping.head import decoded, encoded
 from cer_fusion.kit import canonical
 from cer_fusion.kit.documents import _rendered
-
 from tests.fusion.heads.conftest import CLASSES, QUICK, Faces, every_head, quick_head
 
 PRINTS = {"vit": "3f9c1a2b77d0" * 5, "manet": "0123456789ab" * 5}

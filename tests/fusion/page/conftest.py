@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from cer_fusion.fusion.judging.comparison import Members
 
 CLASSES = ("Fearfully_Surprised", "<script>window.hacked = 1</script>", "Sadly & 'Angry'", 'x" onload="y')

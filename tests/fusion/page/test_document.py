@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+
 from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.judging.metrics import Scores
 from cer_fusion.fusion.page import Explorer, Picture, Section, page_html, write_page

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from cer_fusion.fusion.data.blocks import PAPER_MARK, Grid, parse_grid, parse_simplex
 from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.heads.weights import counted, decisions
@@ -16,7 +18,6 @@ from cer_fusion.fusion.page.table import render
 from cer_fusion.fusion.sweeps.curve import decision_curve
 from cer_fusion.fusion.sweeps.figure import draw_sweep
 from cer_fusion.fusion.sweeps.result import Sweep, sweep_table
-from PIL import Image
 
 CLASSES = ("Fearfully_Surprised", "Happily_Surprised", "Sadly_Angry")
 FEATURES = {"vit": ["vit"], "manet": ["manet.local", "manet.multi_scale"], "resnet50": ["resnet50"]}

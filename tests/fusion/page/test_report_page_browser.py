@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from cer_fusion.fusion.heads.weights import MIXES, counted, decisions
 from cer_fusion.fusion.judging.comparison import Members
 from cer_fusion.fusion.judging.metrics import Scores

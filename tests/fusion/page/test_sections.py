@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from cer_fusion.fusion import compare, make_head, sweep
 from cer_fusion.fusion.data.blocks import even_simplex
 from cer_fusion.fusion.judging.comparison import members_of_head
@@ -12,7 +13,6 @@ from cer_fusion.fusion.page.sections import (
     report_sections,
     sweep_section,
 )
-
 from tests.fusion.kept import NOISE, rows
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.judging.metrics import scores
 from cer_fusion.fusion.judging.report import Column, Report, Versus

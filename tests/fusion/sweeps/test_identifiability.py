@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cer_fusion.fusion import make_head
-from cer_fusion.fusion.heads.scaling import BlockScaler
-from cer_fusion.fusion.heads.weights import decisions
-from cer_fusion.fusion.sweeps.block_axes import caveat, undone, unidentifiable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
+
+from cer_fusion.fusion import make_head
+from cer_fusion.fusion.heads.scaling import BlockScaler
+from cer_fusion.fusion.heads.weights import decisions
+from cer_fusion.fusion.sweeps.block_axes import caveat, undone, unidentifiable
 
 
 class Concatenating(BaseEstimator):

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cer_fusion.fusion.heads.base import softmax
-from cer_fusion.fusion.sweeps.block_axes import BlockAxes
-from cer_fusion.fusion.sweeps.logistic import batch_size, fit_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+
+from cer_fusion.fusion.heads.base import softmax
+from cer_fusion.fusion.sweeps.block_axes import BlockAxes
+from cer_fusion.fusion.sweeps.logistic import batch_size, fit_batch
 
 SCALES = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0], [0.3, 2.0]])
 STRENGTHS = np.array([1.0, 10.0, 100.0, 0.1])

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cer_fusion.fusion.sweeps.ridge import BlockGrams, class_targets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge, RidgeClassifier
+
+from cer_fusion.fusion.sweeps.ridge import BlockGrams, class_targets
 
 
 def data(seed: int, n: int, widths=(3, 6), k: int = 3) -> tuple[list[np.ndarray], np.ndarray]:

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.linear_model import RidgeClassifier
+
 from cer_fusion.fusion import make_head
 from cer_fusion.fusion.data.blocks import PAPER_MARK, Grid, parse_grid, parse_simplex
 from cer_fusion.fusion.data.rows import Rows, folds_of
@@ -12,7 +14,6 @@ from cer_fusion.fusion.judging.metrics import scores
 from cer_fusion.fusion.sweeps.result import Sweep
 from cer_fusion.fusion.sweeps.sweeping import sweep
 from cer_fusion.kit.documents import write_sealed
-from sklearn.linear_model import RidgeClassifier
 
 CLASSES = ("Sadly_Angry", "Sadly_Fearful", "Sadly_Surprised")
 BLOCKS = {"vit": 4, "manet.local": 3, "manet.multi_scale": 3}

@@ -3,13 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from cer_fusion.featstore import Sample, class_set
 from cer_fusion.featstore.errors import ClassSetError, ManifestError
 from cer_fusion.featstore.manifests.adapters import KINDS, Adapted, Gathering, Tree, adapter, build
 from cer_fusion.featstore.manifests.adapters.ferplus import VOTES, basic8, compound7
 from cer_fusion.featstore.manifests.splitting import keep_first
 from cer_fusion.featstore.pictures import pictures
-
 from tests.featstore.manifests.adapters.layouts import as_folder, fill, tarred, zipped
 
 FERPLUS = Path(__file__).resolve().parents[5] / "shared" / "data" / "ferplus.zip"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from cer_fusion.featstore.errors import ManifestError
 from cer_fusion.featstore.manifests.adapters import build
-
 from tests.featstore.manifests.adapters.layouts import SAVED, as_folder, fill, npy, tarred, zipped
 
 HEADER = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal\r\n"

@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from cer_fusion.featstore.errors import ManifestError
 from cer_fusion.featstore.manifests.adapters import build
-
 from tests.featstore.manifests.adapters.layouts import as_folder, fill, tarred, zipped
 
 HEADER = "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other\n"

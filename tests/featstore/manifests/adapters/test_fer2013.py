@@ -7,6 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+
 from cer_fusion.featstore import Manifest
 from cer_fusion.featstore.errors import ManifestError
 from cer_fusion.featstore.manifests.adapters import build
@@ -14,11 +19,6 @@ from cer_fusion.featstore.manifests.adapters.fer2013 import grey_png, read_rows
 from cer_fusion.featstore.manifests.adapters.ferplus import write_votes
 from cer_fusion.featstore.manifests.adapters.tree import Tree
 from cer_fusion.featstore.pictures import pictures
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
-from PIL import Image
-
 from tests.featstore.manifests.adapters.layouts import SAVED, as_folder, fill, tarred_and_gzipped, zipped
 
 FACES = (np.arange(5 * 48 * 48) * 7919 % 251).astype(np.uint8).reshape(5, 48, 48)

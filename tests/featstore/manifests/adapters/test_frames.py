@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
+
 from cer_fusion.featstore.errors import ManifestError
 from cer_fusion.featstore.manifests.adapters import build
-
 from tests.featstore.manifests.adapters.layouts import as_folder, fill, tarred, zipped
 
 

@@ -6,11 +6,11 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from cer_fusion.featstore import FeatstoreError, Manifest
-from cer_fusion.featstore.manifests.adapters import build
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cer_fusion.featstore import FeatstoreError, Manifest
+from cer_fusion.featstore.manifests.adapters import build
 from tests.featstore.manifests.adapters.layouts import fill
 
 VOTES = '{0},"(0, 0, 48, 48)",0,0,4,0,3,0,0,0,3,0\n'

@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from cer_fusion.featstore.errors import ManifestError
 from cer_fusion.featstore.manifests.adapters import build
-
 from tests.featstore.manifests.adapters.layouts import as_folder, fill, tarred, zipped
 
 LABELS = "\ufeff0001.jpg 3\r\n0002.JPG 8\r\n\r\n0003.jpg 13\r\n0004.jpg 7\r\n"

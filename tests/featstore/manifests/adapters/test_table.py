@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
+
 from cer_fusion.featstore.errors import FormatError, ManifestError
 from cer_fusion.featstore.manifests.adapters import build
-
 from tests.featstore.manifests.adapters.layouts import fill
 
 TEXT = "\ufeffFile,Emo,Fold,Who\r\na.png,happy,train,p1\r\nb.png,SAD,test,p2\r\nc.png,,test,\r\n"

@@ -11,13 +11,13 @@ import zlib
 from pathlib import Path
 
 import pytest
+
 from cer_fusion.featstore import Manifest
 from cer_fusion.featstore.errors import ManifestError
 from cer_fusion.featstore.manifests.adapters import build
 from cer_fusion.featstore.manifests.adapters.tree import Tree
 from cer_fusion.featstore.pictures import pictures
 from cer_fusion.kit.pictures import picture_kind
-
 from tests.featstore.manifests.adapters.layouts import as_folder, fill, tarred, zipped
 
 JPEG, PNG, GIF, TIFF = b"\xff\xd8\xff\xe0" + bytes(40), b"\x89PNG\r\n\x1a\n" + bytes(40), b"GIF89a" + bytes(9), b"II*\0"

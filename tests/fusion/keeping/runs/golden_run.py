@@ -12,7 +12,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from cer_fusion.fusion.keeping.runs import FORMAT_VERSION
-
 from tests.fusion.kept import kept
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from cer_fusion.fusion import compare, make_head
 from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.keeping.comparison import compare_runs
 from cer_fusion.fusion.keeping.runs import Run
-
 from tests.fusion.kept import NOISE, kept, rows
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+
 from cer_fusion.fusion import Report, load_head
 from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.keeping.runs import (
@@ -17,7 +18,6 @@ from cer_fusion.fusion.keeping.runs import (
 )
 from cer_fusion.kit import OutputExistsError, from_plain, to_plain
 from cer_fusion.kit.documents import seal
-
 from tests.fusion.kept import CLASSES, config_of, kept, trained
 
 JSON = {"run.json", "config.json", "environment.json", "metrics.json", "report.json"}

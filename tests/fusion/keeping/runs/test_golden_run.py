@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from cer_fusion.fusion import Report, load_head
 from cer_fusion.fusion.keeping.comparison import compare_runs
 from cer_fusion.fusion.keeping.runs import FORMAT_VERSION, read_run
-
 from tests.fusion.keeping.runs.golden_run import GOLDEN, GROUPS
 from tests.fusion.kept import CLASSES, rows
 
