@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import numpy.typing as npt
 
+from ...kit.text import decoded, lines_of
 from ..errors import FormatError, ManifestError, RowsError, listing, nearest
-from ..manifests.csv_table import decoded, lines_of
 from ..rows import files
 from . import exporting
 from .foreign_formats import (
@@ -153,7 +153,7 @@ def read_array(path: Path) -> npt.NDArray[Any]:
 def read_names(path: Path) -> list[str]:
     """One name a line, as any editor ends them, blanks around it aside; blank lines at the end are passed over."""
     try:
-        text = decoded(path.read_bytes(), path)
+        text = decoded(path.read_bytes(), path, error=ManifestError)
     except FileNotFoundError:
         raise FormatError(f"no such file: {path}") from None
     except ManifestError as error:

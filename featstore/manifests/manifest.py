@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ...kit.text import many_objects
 from ..errors import ClassSetError, ManifestError, nearest
 from ..pictures.archives import inside_archive
 from ..rows import files
@@ -25,7 +26,6 @@ from .class_sets import ClassSet, found_classes
 from .csv_table import (
     id_notes,
     looks_rounded,
-    many_objects,
     parse_table,
     read_groups,
     read_labels,

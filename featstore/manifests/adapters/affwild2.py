@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
+from ....kit.text import is_told_separator, lines_of
 from ...errors import ManifestError, listing
 from ..class_sets import class_set
-from ..csv_table import is_told_separator, lines_of
 from ..manifest import Sample
 from .base import Adapted, Gathering, adapter
 from .tree import Tree

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from ....kit.pictures import HEAD_BYTES, picture_kind
+from ....kit.text import decoded, first_line, is_told_separator, lines_of
 from ...errors import ManifestError, listing
 from ...pictures.archives import (
     DAMAGED,
@@ -25,7 +26,7 @@ from ...pictures.archives import (
     plain_name,
     tar_name,
 )
-from ..csv_table import decoded, first_line, is_told_separator, lines_of, stream_table
+from ..csv_table import ADVICE, stream_table
 from ..manifest import has_controls
 from ..places import folded
 
@@ -205,11 +206,11 @@ class Tree:
         """A small text file, whatever its mark and line ends; in the tree's encoding where it is not UTF-8."""
         data, where = self.read(name), Path(self.where(name))
         try:
-            return decoded(data, where)
+            return decoded(data, where, advice=ADVICE, error=ManifestError)
         except ManifestError:
             if self._encoding is None:
                 raise
-        return decoded(data, where, self._encoding)
+        return decoded(data, where, encoding=self._encoding, advice=ADVICE, error=ManifestError)
 
     def lines(self, name: str) -> Iterator[tuple[int, str]]:
         """(number from 1, text) of each line that is not blank; Excel's `sep=;` is none."""
