@@ -270,7 +270,7 @@ def _refusal(verb: str, path: Path, size: int | None, fault: OSError) -> str:
     needed = f"needed: {size:,} bytes, " if size else ""
     advice = _ADVICE.get(fault.errno or 0, "make room or mend the permissions")
     return (
-        f"could not {verb} {path.name}: {fault.strerror or fault}\n"
+        f"could not {verb} {path.name or path}: {fault.strerror or fault}\n"
         f"  in folder: {path.parent}\n"
         f"  {needed}free: {free}\n"
         f"  {advice}; then run the same command again, nothing written before is lost"

@@ -165,7 +165,7 @@ def write_csv(exported: Exported, path: Path) -> None:
     names = list(exported.blocks)
     columns = [f"{name}_{i}" for name in names for i in range(exported.blocks[name].shape[1])]
     exact = ",".join([_EXACT] * len(columns))
-    with path.open("x", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="")
         writer.writerow([*SAMPLE_COLUMNS, *columns])
         for start, rows in pieces(exported, *names):

@@ -66,7 +66,11 @@ def test_export_takes_all_features_or_a_split_and_says_what_it_chose(run, filled
         ("cer-feat export one --output x.npz --split tset", 1, "did you mean 'test'"),
         ("cer-feat export one --output x.npz --missing zero", 2, "'zero' is not one of 'error', 'drop'"),
         ("cer-feat export one --output one.npy", 1, "npy is a folder of files"),
-        ("cer-feat export one --output names.txt --format npy", 1, "names.txt is a file; this form is a folder"),
+        (
+            "cer-feat export one --output names.txt --format npy",
+            1,
+            "names.txt is a file, and a folder is to be written",
+        ),
         ("cer-feat import names.txt --as x", 1, "names.txt is nothing that can be imported: it is a text file"),
         ("cer-feat import one.npy --as x", 1, "no file_names.txt beside it"),
         ("cer-feat import one.npy --names names.txt --as x --rows-key a", 2, "is for .npz, HDF5 and .pt files"),

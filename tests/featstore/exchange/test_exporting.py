@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from cer_fusion.featstore import Manifest, extract, import_rows
-from cer_fusion.featstore.errors import CommitError, DamagedShardError, FeatstoreError
+from cer_fusion.featstore.errors import DamagedShardError, FeatstoreError
 from cer_fusion.featstore.exchange.exporting import export, form_of, parse_note
 from cer_fusion.featstore.exchange.foreign_files import read_foreign
 from cer_fusion.featstore.rows.shard import read_header
+from cer_fusion.kit import OutputExistsError, WriteError
 from tests.featstore.conftest import ToyEmbedder
 
 FORMS = {"npz": "out.npz", "parquet": "out.parquet", "csv": "out.csv", "npy": "out", "projector": "out"}
@@ -134,7 +135,7 @@ def test_an_export_that_exists_is_replaced_only_when_told_to(view, form):
     to = Path(FORMS[form])
     export(view, to, form=form)
     before = files_here()
-    with pytest.raises(FeatstoreError, match=r"exists already(.|\n)*--overwrite"):
+    with pytest.raises(OutputExistsError, match=r"is there already(.|\n)*--overwrite"):
         export(view, to, form=form)
     export(view, to, form=form, overwrite=True)
     assert files_here() == before
@@ -145,9 +146,9 @@ def test_a_folder_that_is_no_export_is_never_replaced(view):
     export(view, Path("out"), form="npy")
     Path("mine").mkdir()
     Path("mine/thesis.tex").write_text("years of work")
-    with pytest.raises(FeatstoreError, match="mine is not an earlier export"):
+    with pytest.raises(OutputExistsError, match=r"mine is no earlier result of this kind \(it has no export\.json\)"):
         export(view, Path("mine"), form="npy", overwrite=True)
-    with pytest.raises(FeatstoreError, match="mine is a folder"):
+    with pytest.raises(OutputExistsError, match="mine is a folder"):
         export(view, Path("mine"), form="npz", overwrite=True)
     assert os.listdir("mine") == ["thesis.tex"]
 
@@ -163,11 +164,12 @@ def test_a_kill_between_the_renames_of_a_replacement_loses_no_export(view, monke
         rename(source, target)
 
     with monkeypatch.context() as patched:
-        patched.setattr("cer_fusion.featstore.exchange.exporting.os.rename", killed)  # its way back is cut off too
+        patched.setattr("cer_fusion.kit.folders._exchanged", lambda *_: False)  # where names cannot be exchanged
+        patched.setattr("cer_fusion.kit.folders.os.rename", killed)  # its way back is cut off too
         with pytest.raises(KeyboardInterrupt):
             export(view, Path("out"), form="npy", overwrite=True)
     assert not Path("out").exists()
-    with pytest.raises(FeatstoreError, match="out exists already"):
+    with pytest.raises(OutputExistsError, match="out is there already"):
         export(view, Path("out"), form="npy")
     assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == before
 
@@ -176,7 +178,7 @@ def test_a_kill_between_the_renames_of_a_replacement_loses_no_export(view, monke
 def test_a_folder_of_an_export_is_never_put_behind_or_in_the_place_of_a_link(view, overwrite):
     Path("real").mkdir()
     Path("out").symlink_to("real")
-    with pytest.raises(FeatstoreError, match="out is a link"):
+    with pytest.raises(OutputExistsError, match="out is a link"):
         export(view, Path("out"), form="npy", overwrite=overwrite)
     assert os.listdir("real") == []
 
@@ -194,8 +196,8 @@ def test_an_export_that_fails_leaves_what_was_there(view, monkeypatch, form, ove
         calls.append(fd)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("cer_fusion.featstore.exchange.exporting.os.fsync", full)
-    with pytest.raises(CommitError, match=r"No space left on device(.|\n)*nothing was left behind"):
+    monkeypatch.setattr("cer_fusion.kit.files.os.fsync", full)
+    with pytest.raises(WriteError, match=r"No space left on device(.|\n)*nothing written before is lost"):
         export(view, to, form=form, overwrite=overwrite)
     assert calls
     assert ({p: p.read_bytes() for p in Path().glob("out*/*") if p.is_file()}, files_here()) == before
@@ -225,8 +227,8 @@ def test_a_shard_that_cannot_be_read_is_not_called_a_failed_write(view):
 
 def test_a_disk_without_room_is_refused_before_anything_is_written(view, monkeypatch):
     usage = type("Usage", (), {"free": 100})
-    monkeypatch.setattr("cer_fusion.featstore.exchange.exporting.shutil.disk_usage", lambda _: usage)
-    with pytest.raises(CommitError, match="it takes at least 432 bytes, 100 are free"):
+    monkeypatch.setattr("cer_fusion.kit.files.shutil.disk_usage", lambda _: usage)
+    with pytest.raises(WriteError, match="at least 432 bytes, 100 are free"):
         export(view, Path("out.npz"), form="npz")
     assert files_here() == []
 
