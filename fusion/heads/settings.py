@@ -12,7 +12,6 @@ from typing import Any, Final, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.class_weight import compute_class_weight
 from threadpoolctl import ThreadpoolController, threadpool_info
 
 from ...kit.errors import nearest
@@ -113,6 +112,8 @@ def factors(class_weight: Any, classes: NDArray[Any], codes: NDArray[np.int64]) 
     HeadConfigError
         If a label is not known, or a factor is negative or not finite.
     """
+    from sklearn.utils.class_weight import compute_class_weight
+
     try:
         found = compute_class_weight(class_weight, classes=classes, y=classes[codes])
     except (ValueError, TypeError) as error:

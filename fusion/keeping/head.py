@@ -7,7 +7,7 @@ import os
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ...kit import DocumentError, from_plain, seal, to_plain, unseal
+from ...kit import DocumentError, from_plain, seal, unseal
 from ...kit.errors import OutputExistsError
 from ...kit.files import write_synced
 from ...kit.folders import bring_back, whole_folder
@@ -334,7 +334,8 @@ class HeadInfo:
     def to_bytes(self) -> bytes:
         """Return `head.json`, a sealed document of all fields."""
         try:
-            return seal(to_plain(self), kind=FORMAT, version=FORMAT_VERSION, where="this head")
+            plain = {one.name: getattr(self, one.name) for one in fields(self)}
+            return seal(plain, kind=FORMAT, version=FORMAT_VERSION, where="this head")
         except DocumentError as error:
             raise SavedHeadError(str(error)) from error
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from fnmatch import fnmatch
 from importlib import metadata
 from pathlib import Path
 
@@ -93,4 +94,5 @@ def test_the_contract_that_no_command_imports_another_is_about_every_command():
     contracts = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
     [listed] = [one["modules"] for one in contracts["contracts"] if one["name"] == "No command imports another"]
     found = {where.partition(":")[0] for module in FRONTS.values() for where, _ in module.COMMANDS.values()}
-    assert set(listed) == found
+    apart = {one for one in found if not any(fnmatch(one, pattern) for pattern in listed)}
+    assert apart == set(), "these commands could import others"

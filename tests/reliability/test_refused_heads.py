@@ -49,7 +49,7 @@ MISMATCHES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "fingerprints exchanged": (
         {"fingerprints": {"vit": PRINTS["manet"], "manet": PRINTS["vit"]}},
-        "learned from manet@0123456789ab, found manet@3f9c1a2b77d0",
+        "learned from vit@3f9c1a2b77d0, found vit@0123456789ab",
     ),
     "fingerprint cut short": ({"fingerprints": {**PRINTS, "vit": PRINTS["vit"][:12]}}, "fingerprints: .*vit"),
     "a feature missing": ({"fingerprints": {"manet": PRINTS["manet"]}}, "found no such feature"),

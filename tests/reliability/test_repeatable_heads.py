@@ -20,7 +20,7 @@ from tests.reliability.samples import listed
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, QUICK[name]) for name in installed_heads()},
     "late of mlp": ("late", {"member": "mlp", "member_params": {"hidden": (4,), "epochs": 2, "threads": 1}}),
-    "late of xgboost": ("late", {"member": "xgboost", "member_params": {"trees": 3, "n_jobs": 1}}),
+    "late of xgboost": ("late", {"member": "xgboost", "member_params": {"trees": 3, "threads": 1}}),
     "weighted sum": ("weighted", {"mode": "sum"}),
     "weights learned": ("weighted", {"weights": "learned"}),
     "mlp with early stopping": ("mlp", {"hidden": (8,), "epochs": 4, "patience": 2, "threads": 1}),
