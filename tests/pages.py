@@ -39,6 +39,11 @@ class Page:
     def python(self) -> list[str]:
         return self.blocks("python")
 
+    def file(self, name: str) -> str:
+        """The block that shows a file of this name: its first line is a comment that says so."""
+        [found] = [body for body in self.python if body.startswith(f"# {name}\n")]
+        return found
+
     @property
     def steps(self) -> list[Step]:
         return [step for block in self.blocks("", "console") for step in steps_of(block)]

@@ -1,4 +1,4 @@
-"""A new backbone, with heads of its own, is one file in the zoo."""
+"""A new backbone, with heads of its own, is one file in the zoo: the one that CONTRIBUTING shows."""
 
 from __future__ import annotations
 
@@ -10,40 +10,13 @@ import torch
 
 from cer_fusion import backbones
 from cer_fusion.backbones import zoo
-
-FILE = """
-from cer_fusion.backbones.recipes import Branches, Encoder, Recipe
-from cer_fusion.backbones.picture import Transform
-from torch import Tensor, nn
-
-
-class Two(nn.Module):
-    def __init__(self, k: int) -> None:
-        super().__init__()
-        self.body = nn.Conv2d(3, 8, 3)
-        self.fc = nn.Linear(8, k)
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return {"mean": self.body(x).mean((2, 3))}
-
-
-def build(*, tag: str | None, pretrained: bool, num_classes: int = 7, replace_heads: bool = False) -> Encoder:
-    module = Two(num_classes)
-    return Encoder(
-        architecture="two", module=module, trunk=module, blocks={"mean": 8}, transform=Transform(size_px=16),
-        options={}, heads=("fc",), replace_heads=replace_heads,
-        branches=Branches(k=num_classes, shares={"mean": 1.0}, logits=lambda m, x: {"mean": m.fc(m(x)["mean"])}),
-    )
-
-
-RECIPE = Recipe(name="two", title="Two", note="An example.", build=build, blocks={"mean": 8}, size_px=16)
-"""
+from tests.pages import Page
 
 
 def test_one_file_is_listed_made_inspected_and_loaded_with_its_heads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "two.py").write_text(FILE)
+    (tmp_path / "two.py").write_text(Page("CONTRIBUTING.md").file("backbones/zoo/two.py"))
     monkeypatch.setattr(zoo, "__path__", [*zoo.__path__, str(tmp_path)])
     assert "two" in backbones.names()
     assert backbones.options_of("two") == {"num_classes": 7, "replace_heads": False}

@@ -21,8 +21,11 @@ from .tree import Tree
 
 __all__ = ["KINDS", "Adapted", "Gathering", "Kind", "Tree", "adapter", "build", "takes"]
 
-for _module in pkgutil.iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+
+def find() -> None:
+    """Import every file of this folder: each registers the kinds that it reads."""
+    for module in pkgutil.iter_modules(__path__):
+        import_module(f"{__name__}.{module.name}")
 
 
 def build(kind: str, root: Path | str, *, map_to: str | None = None, **options: Any) -> Adapted:
@@ -73,3 +76,6 @@ def _renamed(adapted: Adapted, map_to: str) -> Adapted:
         left_out={**adapted.left_out, **left_out},
         missing=tuple(sample_id for sample_id in adapted.missing if sample_id in kept),
     )
+
+
+find()

@@ -1,4 +1,4 @@
-"""A new head is one file and one line in the table of heads; all else it says itself."""
+"""A new head is one file and one line in the table of heads; all else it says itself. The example is CONTRIBUTING's."""
 
 from __future__ import annotations
 
@@ -12,48 +12,16 @@ from cer_fusion.fusion import heads as table
 from cer_fusion.fusion import installed_heads, load_head, make_head, read_head_info, save_head
 from cer_fusion.fusion.heads import head_presets, head_settings, heads_in_pieces
 from cer_fusion.fusion.sweeps.block_axes import undone
-
-FILE = '''
-from dataclasses import dataclass
-
-import numpy as np
-from cer_fusion.fusion.heads.base import Head, HeadState, expect_shape
-
-
-@dataclass(kw_only=True, eq=False, repr=False)
-class PriorHead(Head):
-    """Answers how often each class was seen, whatever the row."""
-
-    name = "prior"
-    learns_in_pieces = True
-    scales_matter = False
-    computes_with = ("safetensors",)
-    presets = {"flat": {"smoothing": 1e6}}
-
-    smoothing: float = 1.0
-
-    def _fit(self, X, codes):
-        counts = np.bincount(codes) + self.smoothing
-        self.shares_ = counts / counts.sum()
-
-    def _proba(self, X):
-        return np.tile(self.shares_, (len(X), 1))
-
-    def _state(self):
-        return HeadState(arrays={"shares": self.shares_})
-
-    def _restore(self, state):
-        self.shares_ = expect_shape("shares", state.arrays["shares"], (len(self.classes_),))
-'''
+from tests.pages import Page
 
 
 @pytest.fixture
 def prior(tmp_path: Path, monkeypatch) -> str:
-    (tmp_path / "prior_head.py").write_text(FILE)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(table._HEADS, "prior", "prior_head:PriorHead")  # the one line
+    (tmp_path / "prior.py").write_text(Page("CONTRIBUTING.md").file("fusion/heads/prior.py"))
+    monkeypatch.setattr(table, "__path__", [*table.__path__, str(tmp_path)])
+    monkeypatch.setitem(table._HEADS, "prior", "cer_fusion.fusion.heads.prior:PriorHead")  # the one line
     yield "prior"
-    sys.modules.pop("prior_head", None)
+    sys.modules.pop("cer_fusion.fusion.heads.prior", None)
 
 
 def test_a_new_head_is_one_file_and_one_line(prior, faces, tmp_path):

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from cer_fusion.featstore import Sample, class_set
 from cer_fusion.featstore.errors import ClassSetError, ManifestError
-from cer_fusion.featstore.manifests.adapters import KINDS, Adapted, Gathering, Tree, adapter, build
+from cer_fusion.featstore.manifests import adapters
+from cer_fusion.featstore.manifests.adapters import KINDS, build
 from cer_fusion.featstore.manifests.adapters.ferplus import VOTES, basic8, compound7
 from cer_fusion.featstore.manifests.splitting import keep_first
 from cer_fusion.featstore.pictures import pictures
 from tests.featstore.manifests.adapters.layouts import as_folder, fill, tarred, zipped
+from tests.pages import Page
 
 FERPLUS = Path(__file__).resolve().parents[5] / "shared" / "data" / "ferplus.zip"
 
@@ -176,25 +178,19 @@ def test_every_adapter_is_found_and_says_its_layout():
     assert all(callable(kind.read) and kind.layout for kind in KINDS.values())
 
 
-def test_an_adapter_of_ones_own_is_one_function(tmp_path):
-    @adapter("jaffe", "JAFFE: <subject>.<emotion><number>.<id>.tiff")
-    def read_jaffe(root: Path, *, encoding: str | None = None) -> Adapted:
-        tree = Tree(root, encoding)
-        found = Gathering(tree, class_set("basic7"))
-        for name in tree.pictures():
-            subject, emotion, _ = name.rpartition("/")[2].split(".", 2)
-            label = {"HA": "Happiness", "SA": "Sadness"}[emotion[:2]]
-            found.add(Sample(name, name, label, group=subject))
-        return found.adapted("pictures such as KA.HA1.29.tiff")
-
+def test_a_new_adapter_is_one_file_that_is_found_by_itself(tmp_path, monkeypatch):
+    (tmp_path / "jaffe.py").write_text(Page("CONTRIBUTING.md").file("featstore/manifests/adapters/jaffe.py"))
+    monkeypatch.setattr(adapters, "__path__", [*adapters.__path__, str(tmp_path)])
     try:
+        adapters.find()
         root = fill(tmp_path / "jaffe", {"KA.HA1.29.tiff": b"1", "KM.SA2.8.tiff": b"2"})
         listed = build("jaffe", root).manifest
         assert [(s.label, s.group) for s in listed.samples] == [("Happiness", "KA"), ("Sadness", "KM")]
         with pytest.raises(ManifestError, match="kind 'jaffe' takes no option 'labels'"):
             build("jaffe", root, labels="x")
     finally:
-        del KINDS["jaffe"]
+        KINDS.pop("jaffe", None)
+        sys.modules.pop(f"{adapters.__name__}.jaffe", None)
 
 
 def test_unknown_kinds_and_options_are_refused(tmp_path):
