@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from cer_fusion.backbones import Recipe, options_of
@@ -26,3 +28,13 @@ def test_a_command_line_of_a_page_parses_and_its_recipe_and_options_are_real(pag
 def test_the_pages_have_command_lines_to_check():
     assert len(LINES) >= 80
     assert len(Page("README.md").commands) >= 10
+
+
+def test_the_files_that_the_architecture_names_are_there():
+    named = re.findall(r"`([a-z_]+(?:/[a-z_0-9]+)*/[a-z_0-9]*(?:\.py)?)`", Page("docs/architecture.md").text)
+    assert len(named) > 25
+    assert [
+        name
+        for name in named
+        if not (ROOT / name).exists() and not [*ROOT.glob(f"*/{name}"), *ROOT.glob(f"*/*/{name}")]
+    ] == []
