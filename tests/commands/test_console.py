@@ -221,7 +221,7 @@ def test_every_command_tells_of_itself_on_a_terminal_that_shows_ascii_alone(app:
     group = typer.main.get_group(app)  # type: ignore[arg-type]
     name = "cer-feat" if app is feat.app else "cer-fuse"
     code = (
-        "import sys\nfrom cli import feat_main, fuse_main\n"
+        "import sys\nfrom cer_fusion.cli import feat_main, fuse_main\n"
         f"for words in {[[], *([one] for one in group.commands)]!r}:\n"
         f"    sys.argv[1:] = [*words, '--help']\n"
         f"    try:\n        {'feat' if app is feat.app else 'fuse'}_main()\n"
@@ -229,7 +229,7 @@ def test_every_command_tells_of_itself_on_a_terminal_that_shows_ascii_alone(app:
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(_TREE), "PYTHONIOENCODING": "ascii:strict"},
+        env={**os.environ, "PYTHONIOENCODING": "ascii:strict"},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.count(b"Usage: ") == len(group.commands) + 1, name

@@ -190,6 +190,7 @@ def edge_histograms(grey):
 
 
 def test_importing_demofaces_brings_no_other_package_along():
-    code = "import sys, demofaces; print([m for m in ('torch', 'sklearn', 'h5py', 'matplotlib') if m in sys.modules])"
+    heavy = ("torch", "sklearn", "h5py", "matplotlib")
+    code = f"import sys, cer_fusion.demofaces; print([m for m in {heavy} if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"

@@ -42,7 +42,9 @@ def test_a_signal_ends_the_command_with_status_130_and_the_next_run_completes(tm
     times = {number: scaled(50, 2) for number in SIGNALS}
     chance = random.Random(0)
     slowest, kept, late, store = 0.0, 0, 0, tmp_path / "store"
-    with Forker(__name__, tmp_path / "log", "timm", "backbones", "featstore", "cer_fusion.commands.feat") as forker:
+    with Forker(
+        __name__, tmp_path / "log", "timm", "cer_fusion.backbones", "cer_fusion.featstore", "cer_fusion.commands.feat"
+    ) as forker:
         forker.call(run_command, tmp_path, "whole")
         expected = _rows(tmp_path / "whole")
         longest = _duration_after_the_first_shard(forker, tmp_path)

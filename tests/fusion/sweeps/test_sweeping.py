@@ -195,7 +195,7 @@ def test_a_sweep_that_cannot_be_is_refused_with_a_reason(head, grid, options, er
 @pytest.mark.parametrize("normalize", ["power", "l2", "none"])
 def test_heads_trained_together_decide_as_heads_fitted_one_by_one(normalize, monkeypatch):
     monkeypatch.setattr(
-        "cer_fusion.fusion.heads.linear.TOLERANCE", 1e-7
+        "cer_fusion.fusion.heads.logistic.TOLERANCE", 1e-7
     )  # rows on the fence would go the way of rounding
     train, test = rows(60, 0), rows(45, 1)
     head = make_head("weighted", normalize=normalize, head_params={"class_weight": "balanced"})
