@@ -35,7 +35,7 @@ def test_it_finds_the_optimum_that_scikit_learn_approaches(n, width, k, C):
     free = slice(k == 2, None)
     np.testing.assert_allclose(found.coef[free], peer.coef_, atol=5e-3 * np.abs(peer.coef_).max())
     proba = softmax(rows @ found.coef.T + found.intercept)
-    np.testing.assert_allclose(proba, peer.predict_proba(rows.astype(np.float64)), atol=1e-3)
+    np.testing.assert_allclose(proba, peer.predict_proba(rows.astype(np.float64)), atol=3e-3)  # of float32
 
 
 @pytest.mark.parametrize(("n", "width"), [(300, 40), (60, 90)])
