@@ -27,7 +27,7 @@ def fuse_main() -> None:
 
 def _choose_threads() -> None:
     """Say how threads wait for each other, before any library that starts some is loaded: each looks once."""
-    from .commands import machine
+    from .kit import machine
 
     machine.choose()
     if machine.came_late:

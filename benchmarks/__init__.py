@@ -3,6 +3,6 @@
 What is measured runs as the commands run it: threads wait as they choose, unless the environment says otherwise.
 """
 
-from cer_fusion.commands.machine import choose
+from cer_fusion.kit.machine import choose
 
 choose()

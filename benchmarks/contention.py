@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import report, seconds_of
-from cer_fusion.fusion.cores import whole_cores
+from cer_fusion.kit.machine import whole_cores
 
 NOW, BEFORE = "now", "before"
 SPINNING = {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"}

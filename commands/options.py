@@ -163,7 +163,7 @@ def _value(text: str) -> Any:
 
 def memory_budget(text: str | None) -> float:
     """Bytes that `--memory` allows; by default half of what is available, or any number where nobody knows."""
-    from .machine import memory_available
+    from ..kit.machine import memory_available
 
     if text is None:
         available = memory_available()

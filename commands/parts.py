@@ -12,8 +12,8 @@ from typing import IO, Any
 
 import typer
 
-from ..fusion.cores import whole_cores
-from . import machine
+from ..kit import machine
+from ..kit.machine import whole_cores
 from .console import PROGRESS_LINE, PROGRESS_VARIABLE, Progress, escape, say
 
 

@@ -10,8 +10,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from ...fusion.cores import bound_cores, cores, whole_cores
-from .. import machine
+from ...kit import machine
+from ...kit.machine import bound_cores, cores, whole_cores
 from ..console import size_text
 from . import Check, guarded, ok, one_line, warn
 

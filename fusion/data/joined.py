@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from ..cores import whole_cores
+from ...kit.machine import whole_cores
 from ..errors import BlockError
 from .blocks import FloatArray, slices
 

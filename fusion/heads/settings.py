@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController, threadpool_info
 
 from ...kit.errors import nearest
-from ..cores import whole_cores
+from ...kit.machine import whole_cores
 from ..errors import HeadConfigError
 
 _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cer_fusion.commands import machine
 from cer_fusion.commands.doctor import device, guarded, libraries, ok, place
+from cer_fusion.kit import machine
 
 
 @pytest.fixture(autouse=True)
@@ -159,7 +159,7 @@ def test_little_memory_is_warned_of(monkeypatch):
 
 def test_more_threads_than_cores_are_warned_of(monkeypatch):
     monkeypatch.setattr("torch.get_num_threads", lambda: 64)
-    monkeypatch.setattr("cer_fusion.fusion.cores.cpu_quota", lambda: 1.5)
+    monkeypatch.setattr("cer_fusion.kit.machine.cpu_quota", lambda: 1.5)
     found = device._threads()
     assert (found.status, "OMP_NUM_THREADS=1" in found.advice) == ("warn", True)
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cer_fusion.commands import machine, parts
+from cer_fusion.commands import parts
 from cer_fusion.commands.doctor import device
+from cer_fusion.kit import machine
 
 ROOT = Path(__file__).parents[2]
 NAMES = (machine.RULES_ALL, *machine.WAITING, "KMP_LIBRARY", machine.NUMBER)
@@ -39,7 +40,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("main", ["feat_main", "fuse_main"])
 def test_the_environment_is_chosen_before_anything_that_brings_openmp_is_imported(main):
     code = (
-        "import json, os, sys; from cer_fusion.commands import machine\n"
+        "import json, os, sys; from cer_fusion.kit import machine\n"
         "def look(environment=os.environ):\n"
         f"    print(json.dumps([{LOADED}, machine.loaded()]))\n"
         "    sys.exit()\n"
@@ -52,7 +53,7 @@ def test_the_environment_is_chosen_before_anything_that_brings_openmp_is_importe
 @pytest.mark.parametrize("main", ["feat_main", "fuse_main"])
 def test_what_a_command_chooses_is_in_force_when_it_runs_and_nothing_came_late(main):
     code = (
-        "import json, os, sys; from cer_fusion import cli; from cer_fusion.commands import machine\n"
+        "import json, os, sys; from cer_fusion import cli; from cer_fusion.kit import machine\n"
         "cli._run = lambda app, name: print(json.dumps([dict(machine.settings()), machine.came_late]))\n"
         f"cli.{main}()"
     )
@@ -93,7 +94,7 @@ def test_every_copy_of_libgomp_is_told_what_was_chosen_unless_the_user_has_said_
 )
 def test_a_users_own_setting_wins(own, chosen, unsaid, monkeypatch):
     monkeypatch.setattr(machine, "loaded", list)
-    monkeypatch.setattr("cer_fusion.fusion.cores.cpu_quota", lambda: None)
+    monkeypatch.setattr("cer_fusion.kit.machine.cpu_quota", lambda: None)
     environment = dict(own)
     machine.choose(environment)
     assert environment == {**chosen, **own}
@@ -103,8 +104,8 @@ def test_a_users_own_setting_wins(own, chosen, unsaid, monkeypatch):
 def test_where_a_control_group_allows_less_than_the_cores_that_libraries_see_their_number_is_chosen(
     unsaid, monkeypatch
 ):
-    monkeypatch.setattr("cer_fusion.fusion.cores.cpu_quota", lambda: 1.5)
-    monkeypatch.setattr("cer_fusion.fusion.cores.bound_cores", lambda: 64)
+    monkeypatch.setattr("cer_fusion.kit.machine.cpu_quota", lambda: 1.5)
+    monkeypatch.setattr("cer_fusion.kit.machine.bound_cores", lambda: 64)
     theirs: dict[str, str] = {"OMP_NUM_THREADS": "9"}
     machine.choose(theirs)
     assert theirs["OMP_NUM_THREADS"] == "9"
@@ -115,8 +116,8 @@ def test_where_a_control_group_allows_less_than_the_cores_that_libraries_see_the
 
 
 def test_a_worker_waits_as_its_command_does_and_has_its_share_of_the_threads(unsaid, monkeypatch):
-    monkeypatch.setattr("cer_fusion.fusion.cores.cpu_quota", lambda: 8)
-    monkeypatch.setattr("cer_fusion.fusion.cores.bound_cores", lambda: 64)
+    monkeypatch.setattr("cer_fusion.kit.machine.cpu_quota", lambda: 8)
+    monkeypatch.setattr("cer_fusion.kit.machine.bound_cores", lambda: 64)
     machine.choose()
     given = parts._environment(1, 4)
     assert {name: given[name] for name in machine.WAITING} == machine.WAITING
@@ -163,7 +164,7 @@ def test_doctor_says_how_threads_wait_and_who_says_so(unsaid, monkeypatch):
     nobody = device._waiting()
     assert (nobody.status, f"set {machine.advice()}" in nobody.advice) == ("warn", True)
     monkeypatch.setattr(machine, "loaded", list)
-    monkeypatch.setattr("cer_fusion.fusion.cores.cpu_quota", lambda: None)
+    monkeypatch.setattr("cer_fusion.kit.machine.cpu_quota", lambda: None)
     machine.choose()
     ours = device._waiting()
     assert (ours.status, "GOMP_SPINCOUNT=3000 (this command)" in ours.found) == ("ok", True)

@@ -2,17 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from cer_fusion.commands import machine
-from cer_fusion.fusion import cores
+from cer_fusion.kit import machine
 
 
 @pytest.fixture
 def groups(tmp_path, monkeypatch):
     """Control groups in a folder, and a function that writes a setting of one."""
     texts = {"/proc/meminfo": "MemTotal: 8000 kB\nMemAvailable: 6000 kB"}
-    read = cores.text_of
-    monkeypatch.setattr(cores, "text_of", lambda path: texts.get(str(path)) or read(path))
-    monkeypatch.setattr(cores, "CGROUPS", tmp_path)
+    read = machine.text_of
+    monkeypatch.setattr(machine, "text_of", lambda path: texts.get(str(path)) or read(path))
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path)
 
     def write(own: str, **settings: str) -> None:
         texts["/proc/self/cgroup"] = own
@@ -26,7 +25,7 @@ def groups(tmp_path, monkeypatch):
 
 def test_without_control_groups_the_machine_is_all_there_is(groups):
     groups("")
-    assert (cores.cpu_quota(), machine.memory_limit(), machine.memory_available()) == (None, None, 6000 * 1024)
+    assert (machine.cpu_quota(), machine.memory_limit(), machine.memory_available()) == (None, None, 6000 * 1024)
 
 
 def test_the_tightest_group_of_version_2_counts(groups):
@@ -34,7 +33,7 @@ def test_the_tightest_group_of_version_2_counts(groups):
     groups(
         "0::/job/step", job__memory_of_max="4000000", job__memory_of_current="3000000", job__step__memory_of_max="max"
     )
-    assert (cores.cpu_quota(), machine.memory_limit(), machine.memory_available()) == (1.5, 4_000_000, 1_000_000)
+    assert (machine.cpu_quota(), machine.memory_limit(), machine.memory_available()) == (1.5, 4_000_000, 1_000_000)
 
 
 def test_file_cache_counts_as_available(groups):
@@ -52,4 +51,4 @@ def test_version_1_is_understood_and_no_limit_is_no_limit(groups):
         cpu__cpu_of_cfs_quota_us="-1",
         cpu__cpu_of_cfs_period_us="100000",
     )
-    assert (cores.cpu_quota(), machine.memory_limit(), machine.memory_available()) == (None, 2_000_000, 1_500_000)
+    assert (machine.cpu_quota(), machine.memory_limit(), machine.memory_available()) == (None, 2_000_000, 1_500_000)

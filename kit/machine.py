@@ -1,4 +1,4 @@
-"""What this process may use of the machine: how its threads wait and how many they are, and how much memory there is.
+"""What this process may use of the machine: cores and memory, and how its threads wait and how many they are.
 
 Unless told otherwise, a thread of OpenMP that waits for another spins for milliseconds. On idle cores that costs
 nothing; beside other work it burns the time that the other thread needs, and a fit takes several times as long. So the
@@ -16,6 +16,8 @@ import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Final
+
+CGROUPS = Path("/sys/fs/cgroup")
 
 WAITING: Final = {"GOMP_SPINCOUNT": "3000", "KMP_BLOCKTIME": "1"}
 """Turns that libgomp spins (a turn is about 50 ns) and milliseconds that LLVM's and Intel's OpenMP spin before a thread
@@ -81,8 +83,6 @@ def loaded() -> list[str]:
 
 def _fewer_than_seen() -> int | None:
     """Threads for the share that a control group allows, where libraries would take more: they see whole cores only."""
-    from ..fusion.cores import bound_cores, whole_cores
-
     allowed = whole_cores()
     return allowed if allowed < bound_cores() else None
 
@@ -94,41 +94,88 @@ def memory_total() -> int | None:
 
 def memory_limit() -> int | None:
     """Bytes that the control groups allow; None for no limit."""
-    from ..fusion import cores
-
-    found = [cores.number_of(folder / "memory.max") for folder in cores.control_groups("")]
-    found += [cores.number_of(folder / "memory.limit_in_bytes") for folder in cores.control_groups("memory")]
+    found = [number_of(folder / "memory.max") for folder in control_groups("")]
+    found += [number_of(folder / "memory.limit_in_bytes") for folder in control_groups("memory")]
     total = memory_total()
     return min((limit for limit in found if limit and (total is None or limit < total)), default=None)
 
 
 def memory_available() -> int | None:
     """Bytes that can be had without pushing anything out; None where the system does not say."""
-    from ..fusion import cores
-
     found = [_meminfo("MemAvailable:")]
-    for folder in cores.control_groups(""):
+    for folder in control_groups(""):
         found.append(_room(folder, "memory.max", "memory.current", "inactive_file"))
-    for folder in cores.control_groups("memory"):
+    for folder in control_groups("memory"):
         found.append(_room(folder, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"))
     return min((room for room in found if room is not None), default=None)
 
 
 def _room(folder: Path, limit_name: str, used_name: str, cache_name: str) -> int | None:
     """What a control group leaves: its limit less what is used, but for file cache that goes when asked."""
-    from ..fusion import cores
-
-    limit, used = cores.number_of(folder / limit_name), cores.number_of(folder / used_name)
+    limit, used = number_of(folder / limit_name), number_of(folder / used_name)
     if limit is None or used is None:
         return None
-    cache = dict(line.split(" ", 1) for line in cores.text_of(folder / "memory.stat").splitlines() if " " in line)
+    cache = dict(line.split(" ", 1) for line in text_of(folder / "memory.stat").splitlines() if " " in line)
     return max(0, limit - used + int(cache.get(cache_name, 0)))
 
 
 def _meminfo(key: str) -> int | None:
-    from ..fusion import cores
-
-    for line in cores.text_of(Path("/proc/meminfo")).splitlines():
+    for line in text_of(Path("/proc/meminfo")).splitlines():
         if line.startswith(key):
             return int(line.split()[1]) * 1024
     return None
+
+
+def cores() -> float:
+    """Cores that this process may use; a fraction where its control group allows a share."""
+    usable = bound_cores()
+    return min(usable, cpu_quota() or usable)
+
+
+def whole_cores() -> int:
+    """Threads that find a core each: `cores()` rounded down, at least one."""
+    return max(1, int(cores()))
+
+
+def bound_cores() -> int:
+    """Cores that the scheduler gives this process, whatever share of their time its control group allows."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_quota() -> float | None:
+    """Cores that the control groups allow; None for no limit."""
+    found = []
+    for folder in control_groups(""):
+        quota, _, period = text_of(folder / "cpu.max").partition(" ")
+        if quota.isdigit() and period.isdigit():
+            found.append(int(quota) / int(period))
+    for folder in control_groups("cpu"):
+        allowed, each = number_of(folder / "cpu.cfs_quota_us"), number_of(folder / "cpu.cfs_period_us")
+        if allowed and each:
+            found.append(allowed / each)
+    return min(found, default=None)
+
+
+def control_groups(controller: str) -> list[Path]:
+    """Folders of this process's control group and those above it; "" is version 2, else a controller's hierarchy."""
+    for line in text_of(Path("/proc/self/cgroup")).splitlines():
+        number, controllers, path = ([*line.split(":", 2), "", ""])[:3]
+        if (controller and controller in controllers.split(",")) or (not controller and number == "0"):
+            root = CGROUPS / controller
+            own = root / path.lstrip("/")
+            return [folder for folder in (own, *own.parents) if folder.is_relative_to(root)]
+    return []
+
+
+def number_of(path: Path) -> int | None:
+    """The number in a file; None where it holds none."""
+    text = text_of(path)
+    return int(text) if text.isdigit() else None
+
+
+def text_of(path: Path) -> str:
+    """The text of a file; nothing where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
