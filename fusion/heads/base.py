@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, has_fit_parameter, validate_data
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from ..data.blocks import WHOLE, FloatArray, checked_widths, slices
 from ..data.joined import JoinedRows, Matrix, each_piece, rows_at
@@ -334,7 +334,10 @@ def _entered_weights(head: Head, weights: Any, X: Any) -> Floats | None:
             f"the head {head.name!r} cannot weigh rows, however: sample_weight was given\n"
             "  leave it out, or use a head whose `weighs_rows` is true, such as 'mlp', 'linear' or 'xgboost'"
         )
-    found = _check_sample_weight(weights, X, dtype=np.float64, ensure_non_negative=True)
+    found = column_or_1d(np.full(len(X), weights) if isinstance(weights, (int, float)) else weights).astype(np.float64)
+    check_consistent_length(found, X)
+    if not np.isfinite(found).all() or (found < 0).any():
+        raise HeadDataError("sample_weight must be finite and not negative, however: some weights are not")
     if not found.any():
         raise HeadDataError("sample_weight must leave some row a weight, however: all are zero")
     return np.asarray(found)
