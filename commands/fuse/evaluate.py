@@ -39,7 +39,7 @@ def evaluate(
     import numpy as np
 
     from ...fusion import Rows, scores
-    from ...fusion.judging.resampling import accuracy_interval, bootstrap
+    from ...fusion.judging.resampling import accuracy_interval, bootstrap, thin
     from ...fusion.page.figures import draw_confusion, save_figure
 
     opt.only(ctx, written=figure)
@@ -56,6 +56,7 @@ def evaluate(
     draws = bootstrap(view.y, answers, len(view.classes), groups=clusters, seed=seed)
     accuracy = accuracy_interval(int(found.correct.sum()), found.n, draws, 0, independent=clusters is None)
     macro_f1 = draws.interval("macro_f1", 0)
+    few = thin(view.y, clusters, view.classes)
     if figure is not None:
         drawn = save_figure(draw_confusion(found, info.head), figure, overwrite=overwrite)
         say(f"drew {escape(drawn)}")
@@ -73,6 +74,7 @@ def evaluate(
                 "unsupported": list(found.unsupported),
                 "confusion": found.confusion.tolist(),
                 "classes": list(found.classes),
+                "notes": [] if few is None else [few],
             }
         )
         return
@@ -90,8 +92,9 @@ def evaluate(
         + (
             "Wilson for accuracy, stratified bootstrap for macro F1)."
             if clusters is None
-            else "bootstrap over groups)."
+            else "jackknife over groups, Student's t)."
         )
+        + ("" if few is None else f" {few}")
         + _lacking(found),
     )
 
