@@ -9,7 +9,7 @@ import typer
 
 from .. import options as opt
 from ..console import escape, out_json, out_table, say
-from ..data import as_rows
+from ..data import as_rows, near_ones_tied
 from ..heads import loaded_head, probabilities
 from ..outputs import check_outputs, figure_output
 
@@ -25,6 +25,7 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="Split to judge on.", show_default="as the run's")] = None,
     store: opt.StorePath = opt.DEFAULT_STORE,
     missing: opt.Missing = "error",
+    near: opt.Near = None,
     figure: Annotated[
         Path | None, typer.Option(help="Draw the confusion matrix: .png, .pdf or .svg.", show_default=False)
     ] = None,
@@ -51,7 +52,7 @@ def evaluate(
     proba = probabilities(fitted, view)
     y_pred = proba.argmax(axis=1)
     found = scores(view.y, y_pred, view.classes)
-    clusters = Rows.of(as_rows(view), load=False).clusters
+    clusters = near_ones_tied(Rows.of(as_rows(view), load=False), near).clusters
     answers = np.asarray(y_pred, dtype=np.int64)[None]
     draws = bootstrap(view.y, answers, len(view.classes), groups=clusters, seed=seed)
     accuracy = accuracy_interval(int(found.correct.sum()), found.n, draws, 0, independent=clusters is None)

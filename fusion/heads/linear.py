@@ -50,6 +50,11 @@ class LinearHead(Head):
     standardize: Standardize = "power"
     max_iter: int = 1000
 
+    @property
+    def by_chance(self) -> bool:
+        """Never: nothing is drawn."""
+        return False
+
     def _fit(self, X: Matrix, codes: Codes) -> None:
         positive(self, "C")
         weights = factors(self.class_weight, self.classes_, codes)[codes]

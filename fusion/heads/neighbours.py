@@ -51,6 +51,11 @@ class KNNHead(Head):
     temperature: float = 0.07
     normalize: Normalize = "power"
 
+    @property
+    def by_chance(self) -> bool:
+        """Never: nothing is drawn."""
+        return False
+
     def _fit(self, X: FloatArray, codes: Codes) -> None:
         self._check()
         self.normalizer_ = BlockNormalizer(self.normalize, self.blocks_).fit(X)
@@ -117,6 +122,11 @@ class NCMHead(Head):
     name: ClassVar[str] = "ncm"
 
     normalize: Normalize = "power"
+
+    @property
+    def by_chance(self) -> bool:
+        """Never: nothing is drawn."""
+        return False
 
     def _fit(self, X: FloatArray, codes: Codes) -> None:
         self.normalizer_ = BlockNormalizer(self.normalize, self.blocks_).fit(X)

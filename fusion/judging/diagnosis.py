@@ -394,7 +394,7 @@ def _entry(head: Classifier, rows: Rows, seed: int) -> Entry:
     mine: Any = clone(head)
     if "blocks" in mine.get_params(deep=False):
         mine.set_params(blocks=rows.widths)
-    entry = entries_of({"the head": mine}, rows, singles=False, single_head="", seed=seed)[0]
+    entry = entries_of({"the head": mine}, rows, seed=seed)[0]
     return replace(entry, title=" + ".join(rows.blocks))
 
 

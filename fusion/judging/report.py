@@ -64,10 +64,8 @@ class Versus:
     groups, from exchanging the answers to whole groups."""
     p_macro_f1_holm: float
     """The same, Holm-corrected over all columns that were tested."""
-    p_floor: float
-    """The smallest ``p_macro_f1`` that so many draws can give: one that small is an upper bound."""
-    p_floor_holm: float
-    """The same for ``p_macro_f1_holm``."""
+    p_is_bound: bool
+    """Whether ``p_macro_f1`` is the smallest that so many draws can give: it and its correction are upper bounds."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -331,10 +329,10 @@ def check_baseline(baseline: str | None, titles: Sequence[str]) -> None:
         raise ReportError(f"there is no column {baseline!r} to test against; {nearest(baseline, titles)}")
 
 
-def singles_note(entries: Sequence[Entry], single_head: str) -> tuple[str, ...]:
-    """Say what the columns of single backbones are, where there are any."""
+def singles_note(entries: Sequence[Entry], head: str) -> tuple[str, ...]:
+    """Say what the columns of single backbones are, where there are any: ``head '...'`` in words."""
     names = ", ".join(entry.title for entry in entries if entry.kind == "single")
-    return (f"Single backbones ({names}): head '{single_head}' on that backbone's blocks alone.",) if names else ()
+    return (f"Single backbones ({names}): {head} on that backbone's blocks alone.",) if names else ()
 
 
 def _column(
@@ -390,8 +388,7 @@ def _tested(
             p_holm=adjusted if independent else None,
             p_macro_f1=p,
             p_macro_f1_holm=adjusted_f1,
-            p_floor=floor,
-            p_floor_holm=min(1.0, len(others) * floor),
+            p_is_bound=p <= floor * (1 + 1e-9),
         )
         tested[i] = replace(columns[i], versus=versus)
     return tested

@@ -315,10 +315,11 @@ def clustered(groups: Sequence[str] | None) -> bool:
 
 
 def members(groups: Sequence[str] | None) -> IntArray | None:
-    """Return which group each row is in, (n,) from 0; None where rows are independent."""
+    """Return which group each row is in, (n,), numbered as they appear; None where rows are independent."""
     if groups is None or not clustered(groups):
         return None
-    return np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
+    number: dict[str, int] = {}
+    return np.array([number.setdefault(group, len(number)) for group in groups], dtype=np.int64)
 
 
 Counts = NDArray[np.float32]

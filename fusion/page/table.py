@@ -247,20 +247,19 @@ def _versus_rows(columns: Sequence[Column]) -> list[tuple[Cell, ...]]:
         row("Δ accuracy (points)", lambda v: points(v.accuracy, v.accuracy_interval.low, v.accuracy_interval.high)),
         row("Δ macro F1 (points)", lambda v: points(v.macro_f1, v.macro_f1_interval.low, v.macro_f1_interval.high)),
         row("p (McNemar, Holm)", lambda v: _p(v.p_holm)),
-        row("p (macro F1, Holm)", lambda v: _p(v.p_macro_f1_holm, v.p_floor_holm)),
+        row("p (macro F1, Holm)", lambda v: _p(v.p_macro_f1_holm, bound=v.p_is_bound)),
     ]
 
 
-def _p(p: float | None, floor: float = 0.0) -> Cell:
-    return Cell(EN_DASH) if p is None else Cell(p_text(p, floor), p)
+def _p(p: float | None, *, bound: bool = False) -> Cell:
+    return Cell(EN_DASH) if p is None else Cell(p_text(p, bound=bound), p)
 
 
-def p_text(p: float, floor: float = 0.0) -> str:
-    """Write a p-value: three decimals, ``<0.001`` below; one at the smallest that the draws can give is a bound."""
+def p_text(p: float, *, bound: bool = False) -> str:
+    """Write a p-value: three decimals, ``<0.001`` below; an upper bound is rounded up and says what it is."""
     if p < 0.001:
         return "<0.001"
-    bound = f"{np.ceil(1000 * p - 1e-9) / 1000:.3f}"
-    return f"{LE}{bound}" if p <= floor * (1 + 1e-9) else f"{p:.3f}"
+    return f"{LE}{np.ceil(1000 * p - 1e-9) / 1000:.3f}" if bound else f"{p:.3f}"
 
 
 def _percent(share: float, interval: Interval | None = None) -> Cell:
@@ -317,7 +316,7 @@ def _notes(report: Report, columns: Sequence[Column], supports: list[int], class
                 if report.clustered
                 else f"{report.resamples} paired resamples"
             )
-            + f" ({LE}: so few cannot show less); {test}."
+            + f" ({LE}: so many cannot show less); {test}."
         )
     if any(column.letters for column in columns):
         notes.append(

@@ -356,7 +356,7 @@ def test_compare_tells_the_spread_over_seeds_and_writes_the_intervals_of_classes
     ("options", "message"),
     [
         ("--repeats 2", "give --cv 5 as well"),
-        ("--near 0.9", "kept in one fold of --cv"),
+        ("--near -1", "more than the 10 that are told apart"),
         ("--cv 3 --near -1", "more than the 10 that are told apart"),
         ("--cv 3 --seeds 2", "use --repeats"),
         ("--cv 3 --test-split test", "fold by fold"),
