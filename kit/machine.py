@@ -15,7 +15,10 @@ import re
 import sys
 from collections.abc import MutableMapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -85,6 +88,25 @@ def _fewer_than_seen() -> int | None:
     """Threads for the share that a control group allows, where libraries would take more: they see whole cores only."""
     allowed = whole_cores()
     return allowed if allowed < bound_cores() else None
+
+
+def thread_pools() -> ThreadpoolController:
+    """Return the thread pools of BLAS and OpenMP in this process; their sizes are read and set anew by each use.
+
+    Looking through the process's libraries takes as long as a small fit, so it is done again only when something has
+    been imported since.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    count = len(sys.modules)
+    if _seen.get("modules") != count:
+        _seen.update(modules=count, pools=ThreadpoolController())
+    found: ThreadpoolController = _seen["pools"]
+    return found
+
+
+_seen: dict[str, Any] = {}
+"""How many modules there were when the pools were looked for, and what was found."""
 
 
 def memory_total() -> int | None:

@@ -11,9 +11,8 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
-from ...kit.machine import whole_cores
+from ...kit.machine import thread_pools, whole_cores
 from ..errors import BlockError
 from .blocks import FloatArray, slices
 
@@ -216,7 +215,7 @@ def one_blas_thread_each() -> Iterator[ThreadPoolExecutor]:
     The threads of OpenBLAS spin while they wait for each other, whatever the environment says: beside other work a
     product takes several times as long, and a decomposition fifty times. These sleep.
     """
-    blas = ThreadpoolController().select(user_api="blas")
+    blas = thread_pools().select(user_api="blas")
     threads = max((library["num_threads"] for library in blas.info()), default=1)
     with blas.limit(limits=1), ThreadPoolExecutor(threads) as pool:
         yield pool

@@ -12,7 +12,7 @@ from ..data.joined import Matrix
 from .base import Codes, Head, HeadState, Proba, expect_shape, softmax
 from .logistic import fit_logistic, one_hot
 from .scaling import BlockScaler
-from .settings import Standardize, factors, positive
+from .settings import Standardize, factors, positive, whole
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -57,6 +57,7 @@ class LinearHead(Head):
 
     def _fit(self, X: Matrix, codes: Codes) -> None:
         positive(self, "C")
+        whole("max_iter", self.max_iter)
         weights = factors(self.class_weight, self.classes_, codes)[codes]
         self.scaler_ = BlockScaler(self.standardize, self.blocks_).fit(X)
         found = fit_logistic(

@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky, eigh, solve_triangular
 from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 
 from ..data.blocks import FloatArray
-from ..data.joined import JoinedRows, Matrix, each_piece
+from ..data.joined import JoinedRows, Matrix, Product, divided_product, each_piece, one_blas_thread_each
 
 logger = logging.getLogger(__name__)
 
@@ -86,17 +85,16 @@ def fit_logistic(
     tol = TOLERANCE if tol is None else tol
     counted = np.ones(len(targets)) if weights is None else np.asarray(weights, np.float64)
     problem = _Problem(targets=targets, weights=counted, C=C)
-    if isinstance(X, JoinedRows):
-        # One BLAS thread for each thread that works on pieces: they would only wait for each other.
-        with threadpool_limits(limits=1, user_api="blas"):
-            return _solved(problem, X, ready or _as_they_are, max_iter, tol)
-    rows = X if ready is None else ready(X)
-    if len(rows) >= rows.shape[1]:
-        return _solved(problem, rows, _as_they_are, max_iter, tol)
-    axes, spread = _row_space(rows)
-    found = _solved(problem, axes, _as_they_are, max_iter, tol)
-    coef = (found.coef / spread) @ (axes.astype(np.float64) / spread).T @ rows  # (k, r) -> (k, D)
-    return Solution(coef=coef, intercept=found.intercept, iterations=found.iterations)
+    with one_blas_thread_each() as pool:
+        if isinstance(X, JoinedRows):  # a thread a piece
+            return _solved(problem, X, ready or _as_they_are, np.matmul, max_iter, tol)
+        rows, product = X if ready is None else ready(X), divided_product(pool)
+        if len(rows) >= rows.shape[1]:
+            return _solved(problem, rows, _as_they_are, product, max_iter, tol)
+        axes, spread = _row_space(rows)
+        found = _solved(problem, axes, _as_they_are, product, max_iter, tol)
+        coef = (found.coef / spread) @ (axes.astype(np.float64) / spread).T @ rows  # (k, r) -> (k, D)
+        return Solution(coef=coef, intercept=found.intercept, iterations=found.iterations)
 
 
 def one_hot(codes: NDArray[np.int64], k: int) -> Floats:
@@ -124,11 +122,16 @@ class _Problem:
 
 
 def _solved(
-    problem: _Problem, X: Matrix, ready: Callable[[FloatArray], FloatArray], max_iter: int, tol: float
+    problem: _Problem,
+    X: Matrix,
+    ready: Callable[[FloatArray], FloatArray],
+    product: Product,
+    max_iter: int,
+    tol: float,
 ) -> Solution:
     k, width, total, free = problem.targets.shape[1], X.shape[1], problem.total, problem.free
     shape = (len(range(k)[free]), width + 1)  # the last column is the intercept's
-    bound = CURVATURE * _gram(X, ready, problem.weights) / total
+    bound = CURVATURE * _gram(X, ready, product, problem.weights) / total
     bound[np.diag_indices(width)] += problem.penalty
     scale = max(1.0, float(np.sqrt(bound.diagonal()[:width].max())))
     factor = cholesky(bound, lower=True, overwrite_a=True, check_finite=False).astype(np.float32)
@@ -140,7 +143,7 @@ def _solved(
 
         def summed(start: int, piece: FloatArray) -> tuple[float, Floats]:
             where = slice(start, start + len(piece))
-            return _sums(ready(piece), problem.targets[where], problem.weights[where], coef, intercept, free)
+            return _sums(ready(piece), problem.targets[where], problem.weights[where], coef, intercept, free, product)
 
         loss, slope = 0.0, np.zeros(shape)
         for part_loss, part_slope in each_piece(X, summed):
@@ -172,7 +175,7 @@ def _solve(factor: FloatArray, rows: Floats, *, transposed: bool = False) -> Flo
     return np.ascontiguousarray(found.T, np.float64)
 
 
-def _gram(X: Matrix, ready: Callable[[FloatArray], FloatArray], weights: Floats) -> Floats:
+def _gram(X: Matrix, ready: Callable[[FloatArray], FloatArray], product: Product, weights: Floats) -> Floats:
     """Return sum_i w_i [x_i, 1] [x_i, 1]' (D + 1, D + 1)."""
     width = X.shape[1]
     roots = np.sqrt(weights).astype(np.float32)
@@ -182,7 +185,7 @@ def _gram(X: Matrix, ready: Callable[[FloatArray], FloatArray], weights: Floats)
         joined = np.empty((len(piece), width + 1), np.float32)
         np.multiply(ready(piece), root, out=joined[:, :-1])
         joined[:, -1:] = root
-        return (joined.T @ joined).astype(np.float64)
+        return product(joined.T, joined).astype(np.float64)
 
     found = np.zeros((width + 1, width + 1))
     for part in each_piece(X, summed):
@@ -191,10 +194,16 @@ def _gram(X: Matrix, ready: Callable[[FloatArray], FloatArray], weights: Floats)
 
 
 def _sums(
-    rows: FloatArray, targets: Floats, weights: Floats, coef: FloatArray, intercept: Floats, free: slice
+    rows: FloatArray,
+    targets: Floats,
+    weights: Floats,
+    coef: FloatArray,
+    intercept: Floats,
+    free: slice,
+    product: Product,
 ) -> tuple[float, Floats]:
     """Return the summed loss of rows (m, D), and its gradient by the free weights and intercepts (free, D + 1)."""
-    logits = (rows @ coef.T).astype(np.float64) + intercept  # (m, D) -> (m, k)
+    logits = product(coef, rows.T).T.astype(np.float64) + intercept  # (m, D) -> (m, k)
     logits -= logits.max(axis=1, keepdims=True)
     proba = np.exp(logits)
     norm = proba.sum(axis=1, keepdims=True)
@@ -203,7 +212,7 @@ def _sums(
     proba -= targets
     proba *= weights[:, None]
     slope = proba[:, free]
-    by_coef = (slope.astype(np.float32).T @ rows).astype(np.float64)
+    by_coef = product(slope.astype(np.float32).T, rows).astype(np.float64)
     return loss, np.column_stack([by_coef, slope.sum(axis=0)])
 
 

@@ -12,10 +12,9 @@ from typing import Any, Final, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController, threadpool_info
 
 from ...kit.errors import nearest
-from ...kit.machine import whole_cores
+from ...kit.machine import thread_pools, whole_cores
 from ..errors import HeadConfigError
 
 _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
@@ -146,7 +145,7 @@ def library_threads() -> dict[str, int]:
     The largest number, where several copies of a library are loaded. What else a program has imported does not matter.
     """
     found: dict[str, int] = {}
-    for library in threadpool_info():
+    for library in thread_pools().info():
         home = {part.split(".")[0] for part in PurePath(library["filepath"]).parts[-3:-1]}  # torch/lib, xgboost.libs
         if not home & set(OWN_NUMBER):
             kind = str(library["user_api"])
@@ -173,7 +172,7 @@ def libraries_limited(threads: int | None) -> Iterator[None]:
     a core hold up the ones that wait for them. Libraries do see which cores are a process's own, but not what share of
     their time a control group allows.
     """
-    pools = ThreadpoolController()
+    pools = thread_pools()
     if threads is None:
         many = [library["filepath"] for library in pools.info() if library["num_threads"] > whole_cores()]
         if not many:

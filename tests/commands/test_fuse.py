@@ -383,7 +383,7 @@ def test_evaluate_names_the_classes_that_it_could_not_judge():
     ("head", "setting", "code", "message"),
     [
         ("linear", "C=abc", 1, "C must be a number, got 'abc'"),
-        ("linear", "max_iter=-1", 1, "a setting of head 'linear' is out of its range"),
+        ("linear", "max_iter=-1", 1, "max_iter must be a whole number of at least 1, got -1"),
         ("linear", "C=true", 1, "C must be a number, got True"),
         ("linear", "random_state=1", 2, "random_state is chosen with --seed"),
         ("linear", "blocks=one", 2, "blocks are those of --features"),
