@@ -180,11 +180,7 @@ class LateHead(HeadOfMembers):
     @property
     def by_chance(self) -> bool:
         """Where folds are drawn, for temperatures or weights, or members are not sure to draw nothing."""
-        return (
-            self.calibrate
-            or self.weights == LEARNED
-            or self.member not in ("linear", "ridge", "knn", "ncm")
-        )
+        return self.calibrate or self.weights == LEARNED or self.member not in ("linear", "ridge", "knn", "ncm")
 
     def _fit(self, X: FloatArray, codes: Codes) -> None:
         self._check()
