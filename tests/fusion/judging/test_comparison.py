@@ -12,6 +12,7 @@ from sklearn.tree import ExtraTreeClassifier
 from cer_fusion.fusion import make_head
 from cer_fusion.fusion.data.rows import Rows
 from cer_fusion.fusion.errors import HeadDataError, ReportError
+from cer_fusion.fusion.heads import installed_heads
 from cer_fusion.fusion.judging.comparison import compare
 from cer_fusion.fusion.judging.metrics import scores
 from cer_fusion.fusion.judging.report import Report
@@ -298,6 +299,15 @@ def test_what_a_head_has_by_block_is_narrowed_for_a_single_backbone():
     found = compare({"late": head}, rows(60, 0), rows(30, 1), resamples=20)
     assert found.column("manet").params["weights"] == {"manet.local": 0.6, "manet.multi_scale": 0.4}
     assert found.column("vit").params["weights"] == {"vit": 1.0}
+
+
+@pytest.mark.parametrize("name", installed_heads())
+def test_heads_that_say_they_draw_nothing_answer_alike_whatever_the_seed(name):
+    train = rows(60, 0)
+    heads = [make_head(name, blocks=train.widths, random_state=seed) for seed in (0, 7)]
+    if not heads[0].by_chance:
+        first, other = (head.fit(train.x(), train.y).predict_proba(train.x()) for head in heads)
+        assert (first == other).all()
 
 
 def test_heads_that_draw_nothing_are_fitted_once_whatever_the_seeds():
