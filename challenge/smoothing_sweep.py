@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..fusion.errors import TimelineError
 from ..fusion.heads.weights import counted, totals
 from ..fusion.judging.metrics import Scores
-from ..fusion.judging.resampling import LEVEL, Bootstrap, Interval, bootstrap
+from ..fusion.judging.resampling import LEVEL, Bootstrap, Interval, bootstrap, thin
 from ..fusion.keeping.answers import Predictions
 from ..fusion.page.table import EN_DASH, Cell, Table
 from ..fusion.sweeps.curve import choose
@@ -31,7 +31,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 FEW = 10
-"""Below so many videos a bootstrap over videos is only a hint."""
+"""Below so many videos an interval over videos is only a hint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Scored:
     scores: Scores
     """What its decisions are worth."""
     accuracy: Interval | None
-    """Interval of the accuracy from resampled videos; None with a single video."""
+    """Interval of the accuracy over videos; None with a single video."""
     macro_f1: Interval | None
     """Interval of the macro F1; None with a single video."""
     picked: int
@@ -163,7 +163,7 @@ def sweep_smoothing(
         level=level,
         resamples=resamples,
         seed=seed,
-        notes=_notes(timeline, int(videos.size)),
+        notes=_notes(timeline, int(videos.size), thin(y_true, groups.tolist(), predictions.classes)),
     )
 
 
@@ -199,12 +199,14 @@ def _intervals(draws: Bootstrap | None, line: int, level: float) -> tuple[Interv
     return draws.interval("accuracy", line, level), draws.interval("macro_f1", line, level)
 
 
-def _notes(timeline: Timeline, videos: int) -> tuple[str, ...]:
+def _notes(timeline: Timeline, videos: int, few: str | None) -> tuple[str, ...]:
     notes = [timeline.gaps_text()]
     if videos == 1:
         notes.append("One video: frames of a video err together, so there are no intervals and nothing to choose by.")
     elif videos < FEW:
         notes.append(f"{videos} videos: intervals from so few are a hint and no more.")
+    if few is not None and videos > 1:
+        notes.append(few)
     return tuple(notes)
 
 
@@ -256,10 +258,7 @@ def _table_notes(sweep: SmoothingSweep) -> tuple[str, ...]:
     notes = []
     if sweep.held_out is not None:
         percent = f"{100 * sweep.level:g} %"
-        notes.append(
-            f"In brackets: {percent} intervals, percentiles of {sweep.resamples} resamples of whole videos "
-            f"(seed {sweep.seed})."
-        )
+        notes.append(f"In brackets: {percent} intervals (jackknife over whole videos, Student's t).")
     if sweep.held_out is not None and sweep.gain is not None and len(sweep.settings) > 1:
         claimed = sweep.settings[sweep.chosen].scores.macro_f1 - sweep.held_out.scores.macro_f1
         gained = sweep.held_out.scores.macro_f1 - sweep.settings[0].scores.macro_f1

@@ -181,10 +181,13 @@ def load_task(
     train_split: str,
     test_split: str | None,
     budget: float = math.inf,
+    *,
+    near: float | None = None,
 ) -> Task:
     """Find the features, choose the splits, leave out rows without a label, and say all of that.
 
-    Rows that with their copies take more bytes than `budget` stay in the store and are read piece by piece.
+    Rows that with their copies take more bytes than `budget` stay in the store and are read piece by piece. With `near`
+    faces of at least this cosine in a split become one group.
     """
     from ..fusion import Rows
 
@@ -204,8 +207,8 @@ def load_task(
     load = fits_in_memory(sum(len(part) for part in parts.values()), view, budget)
     return Task(
         dataset=dataset,
-        train=Rows.of(as_rows(parts[train_split]), load=load),
-        test=Rows.of(as_rows(parts[test_split]), load=load),
+        train=near_ones_tied(Rows.of(as_rows(parts[train_split]), load=load), near),
+        test=near_ones_tied(Rows.of(as_rows(parts[test_split]), load=load), near),
         train_split=train_split,
         test_split=test_split,
         class_set=view.class_set.name,
@@ -246,8 +249,7 @@ def load_folds_task(
     if pairs:
         say(f"{len(pairs):,} rows repeat a picture (first: {escape(' = '.join(min(pairs)))}): kept in one fold with it")
     rows = tied(Rows.of(as_rows(part), load=fits_in_memory(len(part), view, budget)), sorted(pairs))
-    if near is not None:
-        rows = _near_ones_tied(rows, near)
+    rows = near_ones_tied(rows, near)
     return Task(
         dataset=dataset, train=rows, test=rows, train_split=split, test_split=split, class_set=view.class_set.name
     )
@@ -264,10 +266,13 @@ def _labelled(view: View, split: str, dataset: str, option: str) -> View:
     return part
 
 
-def _near_ones_tied(rows: Rows, near: float) -> Rows:
+def near_ones_tied(rows: Rows, near: float | None) -> Rows:
+    """The rows with one group for all that are near-duplicates of each other, and says how many; None ties none."""
     from ..fusion.data.rows import tied
     from ..fusion.judging.measures import near_duplicates
 
+    if near is None:
+        return rows
     found, _ = near_duplicates(rows, threshold=near)
     if found.found > len(found.pairs):
         raise typer.BadParameter(
@@ -275,7 +280,7 @@ def _near_ones_tied(rows: Rows, near: float) -> Rows:
             "take a larger cosine",
             param_hint="--near",
         )
-    say(f"{found.samples:,} rows have a near-duplicate (cosine {near:g} or more): kept in one fold with it")
+    say(f"{found.samples:,} rows have a near-duplicate (cosine {near:g} or more): they are one group")
     return tied(rows, [(pair.sample_id, pair.other_id) for pair in found.pairs])
 
 

@@ -91,6 +91,12 @@ TrainSplit = Annotated[str, typer.Option("--train-split", help="Split to learn f
 TestSplit = Annotated[
     str | None, typer.Option("--test-split", help="Split to be judged on.", show_default="test, else valid")
 ]
+Near = Annotated[
+    float | None,
+    typer.Option(
+        "--near", min=-1, max=1, help="Faces of this cosine or more count as one group, 0.85.", show_default=False
+    ),
+]
 Memory = Annotated[
     str | None,
     typer.Option(

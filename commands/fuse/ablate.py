@@ -57,6 +57,7 @@ def ablate(
     train_split: opt.TrainSplit = "train",
     test_split: opt.TestSplit = None,
     missing: opt.Missing = "error",
+    near: opt.Near = None,
     format: opt.TableFormat = "table",
     figure: opt.FigurePath = None,
     output: opt.ResultPath = None,
@@ -80,7 +81,8 @@ def ablate(
         raise typer.BadParameter("give either --weights or --simplex", param_hint="--weights")
     penalties = opt.numbers(C, "--C")
     names = [spec.partition("=")[0].strip() for spec in specs] or opt.split_list((simplex or "").rpartition(":")[0])
-    task = load_task(store, data, features or ",".join(dict.fromkeys(names)), missing, train_split, test_split)
+    named = features or ",".join(dict.fromkeys(names))
+    task = load_task(store, data, named, missing, train_split, test_split, near=near)
     grid = parse_grid(specs, task.train.widths) if specs else parse_simplex(simplex or "", task.train.by_feature())
     built = build_head(head, task, opt.key_values(setting, "--set"), seed=seed)
     with progress_bar() as step:

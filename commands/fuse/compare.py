@@ -27,8 +27,8 @@ TITLE = "zero-shot"
     trained=opt.Form(
         opt.AS_KEPT,
         (
-            "heads", "features", "data", "store", "setting", "singles", "cv", "zero_shot", "train_split", "missing",
-            "memory",
+            "heads", "features", "data", "store", "setting", "singles", "cv", "near", "zero_shot", "train_split",
+            "missing", "memory",
         ),
     ),
     alone=opt.Form(
@@ -37,11 +37,6 @@ TITLE = "zero-shot"
     split=opt.Form("--cv judges on the rows it learns from, fold by fold", ("test_split",), within="trained"),
     seeded=opt.Form("with --cv every repeat has seeds of its own: use --repeats", ("seeds",), within="trained"),
     repeated=opt.Form("repeats are of a cross-validation: give --cv 5 as well", ("repeats",), within="trained"),
-    folded=opt.Form(
-        "near-duplicates are kept in one fold of --cv; see cer-fuse diagnose for a test split",
-        ("near",),
-        within="trained",
-    ),
     elsewhere=opt.Form(
         "says how --zero-shot DATASET answers: name the dataset", ("zero_shot_head", "rules"), within="trained"
     ),
@@ -57,18 +52,20 @@ def compare(
     store: opt.StorePath = opt.DEFAULT_STORE,
     setting: opt.Setting = None,
     singles: opt.Singles = True,
-    single_head: Annotated[str, typer.Option(help="The head that learns from a single backbone.")] = "linear",
+    single_head: Annotated[
+        str | None,
+        typer.Option(
+            "--single-head",
+            help="The head that learns from a single backbone.",
+            show_default="as --baseline, or the first of --heads, with its settings",
+        ),
+    ] = None,
     baseline: opt.Baseline = None,
     cv: Annotated[
         int | None,
         typer.Option("--cv", min=2, help="Folds to cross-validate in, instead of a test split.", show_default=False),
     ] = None,
-    near: Annotated[
-        float | None,
-        typer.Option(
-            "--near", min=-1, max=1, help="With --cv: keep faces of this cosine in one fold, 0.85.", show_default=False
-        ),
-    ] = None,
+    near: opt.Near = None,
     repeats: Annotated[int, typer.Option(min=1, help="With --cv: cut the rows into folds so often.")] = 1,
     seeds: Annotated[int, typer.Option(min=1, help="Without --cv: fit each head with so many seeds.")] = 1,
     zero_shot: Annotated[
@@ -123,7 +120,7 @@ def compare(
     chosen = named_heads(heads)
     opt.only(
         ctx, trained=not runs, alone=singles, split=cv is None, seeded=cv is None, repeated=cv is not None,
-        folded=cv is not None, elsewhere=zero_shot is not None,
+        elsewhere=zero_shot is not None,
         computing=not runs and compute([*chosen, *([zero_shot_head] if zero_shot and zero_shot_head else [])]),
         written=output or figure != opt.NO_PICTURE,
     )  # fmt: skip
@@ -135,7 +132,7 @@ def compare(
         settings = settings_of(setting, chosen if zero_shot is None else [*chosen, TITLE])
         budget = opt.memory_budget(memory)
         if cv is None:
-            task = load_task(store, data, features, missing, train_split, test_split, budget)
+            task = load_task(store, data, features, missing, train_split, test_split, budget, near=near)
         else:
             task = load_folds_task(store, data, features, missing, train_split, budget, near=near)
         built = {name: build_head(name, task, settings[name], device=device, seed=seed) for name in chosen}

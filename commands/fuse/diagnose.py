@@ -38,7 +38,14 @@ def diagnose(
     ] = None,
     near: Annotated[
         float | None,
-        typer.Option("--near", min=-1, max=1, help="Cosine from which faces are near-duplicates.", show_default="0.85"),
+        typer.Option(
+            "--near",
+            min=-1,
+            max=1,
+            help="Cosine from which faces are near-duplicates: they are listed and, where the option is given, one "
+            "group; without it those from 0.85 on are listed.",
+            show_default=False,
+        ),
     ] = None,
     most: Annotated[int, typer.Option("--most", min=1, help="Hard samples and confused pairs to list.")] = 10,
     train_split: opt.TrainSplit = "train",
@@ -69,9 +76,9 @@ def diagnose(
     )  # fmt: skip
     check_outputs({"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite)
     if cv is None:
-        task = load_task(store, data, features, missing, train_split, test_split)
+        task = load_task(store, data, features, missing, train_split, test_split, near=near)
     else:
-        task = load_folds_task(store, data, features, missing, train_split)
+        task = load_folds_task(store, data, features, missing, train_split, near=near)
     built = build_head(head, task, settings, device=device, seed=seed)
     with progress_bar() as step:
         found = run_diagnose(

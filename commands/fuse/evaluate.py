@@ -9,7 +9,7 @@ import typer
 
 from .. import options as opt
 from ..console import escape, out_json, out_table, say
-from ..data import as_rows
+from ..data import as_rows, near_ones_tied
 from ..heads import loaded_head, probabilities
 from ..outputs import check_outputs, figure_output
 
@@ -25,6 +25,7 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="Split to judge on.", show_default="as the run's")] = None,
     store: opt.StorePath = opt.DEFAULT_STORE,
     missing: opt.Missing = "error",
+    near: opt.Near = None,
     figure: Annotated[
         Path | None, typer.Option(help="Draw the confusion matrix: .png, .pdf or .svg.", show_default=False)
     ] = None,
@@ -39,7 +40,7 @@ def evaluate(
     import numpy as np
 
     from ...fusion import Rows, scores
-    from ...fusion.judging.resampling import accuracy_interval, bootstrap
+    from ...fusion.judging.resampling import accuracy_interval, bootstrap, thin
     from ...fusion.page.figures import draw_confusion, save_figure
 
     opt.only(ctx, written=figure)
@@ -51,11 +52,12 @@ def evaluate(
     proba = probabilities(fitted, view)
     y_pred = proba.argmax(axis=1)
     found = scores(view.y, y_pred, view.classes)
-    clusters = Rows.of(as_rows(view), load=False).clusters
+    clusters = near_ones_tied(Rows.of(as_rows(view), load=False), near).clusters
     answers = np.asarray(y_pred, dtype=np.int64)[None]
     draws = bootstrap(view.y, answers, len(view.classes), groups=clusters, seed=seed)
     accuracy = accuracy_interval(int(found.correct.sum()), found.n, draws, 0, independent=clusters is None)
     macro_f1 = draws.interval("macro_f1", 0)
+    few = thin(view.y, clusters, view.classes)
     if figure is not None:
         drawn = save_figure(draw_confusion(found, info.head), figure, overwrite=overwrite)
         say(f"drew {escape(drawn)}")
@@ -73,6 +75,7 @@ def evaluate(
                 "unsupported": list(found.unsupported),
                 "confusion": found.confusion.tolist(),
                 "classes": list(found.classes),
+                "notes": [] if few is None else [few],
             }
         )
         return
@@ -90,8 +93,9 @@ def evaluate(
         + (
             "Wilson for accuracy, stratified bootstrap for macro F1)."
             if clusters is None
-            else "bootstrap over groups)."
+            else "jackknife over groups, Student's t)."
         )
+        + ("" if few is None else f" {few}")
         + _lacking(found),
     )
 

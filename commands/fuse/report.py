@@ -37,7 +37,7 @@ MOST_VECTORS = 300
         opt.AS_KEPT,
         (
             "heads", "features", "data", "store", "setting", "singles", "sweep", "diagnose", "train_split",
-            "test_split", "missing", "memory",
+            "test_split", "missing", "near", "memory",
         ),
     ),
     swept=opt.Form("is for the sweep, which --no-sweep leaves out", ("folds",), within="trained"),
@@ -65,6 +65,7 @@ def report(
     train_split: opt.TrainSplit = "train",
     test_split: opt.TestSplit = None,
     missing: opt.Missing = "error",
+    near: opt.Near = None,
     memory: opt.Memory = None,
     device: opt.Device = "auto",
     seed: opt.Seed = 0,
@@ -87,7 +88,8 @@ def report(
     if runs:
         name, found, sections = _of_runs(runs, baseline, seed)
     else:
-        task = load_task(store, data, features, missing, train_split, test_split, opt.memory_budget(memory))
+        budget = opt.memory_budget(memory)
+        task = load_task(store, data, features, missing, train_split, test_split, budget, near=near)
         name, options = task.dataset, {"device": device, "seed": seed}
         found = _compared(task, chosen, setting, options, singles=singles, baseline=baseline)
         mixing = _mixed(task, found, options, folds=folds if sweep else None)

@@ -46,6 +46,7 @@ def train(
     train_split: opt.TrainSplit = "train",
     test_split: opt.TestSplit = None,
     missing: opt.Missing = "error",
+    near: opt.Near = None,
     memory: opt.Memory = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run's folder.", show_default="runs/DATASET-HEAD")
@@ -66,7 +67,7 @@ def train(
     opt.only(ctx, unset="device" not in settings, computing=compute([head]))
     if output is not None:
         _check_folder(output, overwrite)
-    task = load_task(store, data, features, missing, train_split, test_split, opt.memory_budget(memory))
+    task = load_task(store, data, features, missing, train_split, test_split, opt.memory_budget(memory), near=near)
     built = build_head(head, task, settings, preset=preset, weights=weights, device=device, seed=seed)
     default = Path("runs") / f"{task.dataset}-{head.rpartition('.')[2]}"  # of sklearn:MODULE.CLASS the class
     if output is None and overwrite:

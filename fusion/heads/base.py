@@ -98,6 +98,12 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     random_state: Any = 0
     """Seed of whatever the head draws; some draw nothing."""
 
+    @property
+    def by_chance(self) -> bool:
+        """Whether another `random_state` could change the answers, with the settings as they are; heads that draw
+        nothing say so."""
+        return True
+
     def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
         """Learn from rows `X` (n, D), read as float32, and labels `y` (n,), integers or texts.
 

@@ -77,6 +77,11 @@ class EstimatorHead(Head):
 
     standardize: Standardize
 
+    @property
+    def by_chance(self) -> bool:
+        """Where the classifier has a seed, or holds others that may have one."""
+        return bool({"random_state", "estimator", "estimators"} & set(signature(self._classifier).parameters))
+
     def _fit(self, X: FloatArray, codes: Codes, info: RowInfo) -> None:
         self.scaler_ = BlockScaler(self.standardize, self.blocks_).fit(X)
         settings = {name: getattr(self, name) for name in signature(type(self)).parameters if name not in _OWN}

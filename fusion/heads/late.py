@@ -180,6 +180,11 @@ class LateHead(HeadOfMembers):
         """Return each member's calibrated probabilities (members, n, k), members in the order of `blocks_`."""
         return self._answered(X, self._member_proba, axis=1)
 
+    @property
+    def by_chance(self) -> bool:
+        """Where folds are drawn, for temperatures or weights, or members are not sure to draw nothing."""
+        return self.calibrate or self.weights == LEARNED or self.member not in ("linear", "ridge", "knn", "ncm")
+
     def _fit(self, X: FloatArray, codes: Codes, info: RowInfo) -> None:
         self._check()
         self.weights_ = self._given_weights()

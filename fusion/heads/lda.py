@@ -64,6 +64,11 @@ class LDAHead(Head):
     calibrate: bool = True
     folds: int = 3
 
+    @property
+    def by_chance(self) -> bool:
+        """Where the folds of the temperature are drawn."""
+        return self.calibrate
+
     def _fit(self, X: FloatArray, codes: Codes, info: RowInfo) -> None:
         self._check()
         self.scaler_ = BlockScaler(self.standardize, self.blocks_).fit(X)

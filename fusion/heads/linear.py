@@ -51,6 +51,11 @@ class LinearHead(Head):
     standardize: Standardize = "power"
     max_iter: int = 1000
 
+    @property
+    def by_chance(self) -> bool:
+        """Never: nothing is drawn."""
+        return False
+
     def _fit(self, X: Matrix, codes: Codes, info: RowInfo) -> None:
         positive(self, "C")
         whole("max_iter", self.max_iter)

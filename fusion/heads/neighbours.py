@@ -52,6 +52,11 @@ class KNNHead(Head):
     temperature: float = 0.07
     normalize: Normalize = "power"
 
+    @property
+    def by_chance(self) -> bool:
+        """Never: nothing is drawn."""
+        return False
+
     def _fit(self, X: FloatArray, codes: Codes, info: RowInfo) -> None:
         self._check()
         self.normalizer_ = BlockNormalizer(self.normalize, self.blocks_).fit(X)
@@ -119,6 +124,11 @@ class NCMHead(Head):
     name: ClassVar[str] = "ncm"
 
     normalize: Normalize = "power"
+
+    @property
+    def by_chance(self) -> bool:
+        """Never: nothing is drawn."""
+        return False
 
     def _fit(self, X: FloatArray, codes: Codes, info: RowInfo) -> None:
         self.normalizer_ = BlockNormalizer(self.normalize, self.blocks_).fit(X)

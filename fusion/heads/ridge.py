@@ -71,6 +71,11 @@ class RidgeHead(Head):
     class_weight: Any = "balanced"
     standardize: Standardize = "power"
 
+    @property
+    def by_chance(self) -> bool:
+        """Never: nothing is drawn."""
+        return False
+
     def _fit(self, X: FloatArray, codes: Codes, info: RowInfo) -> None:
         positive(self, "penalty", "C")
         if self.penalty is not None and self.C is not None:

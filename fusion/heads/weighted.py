@@ -63,6 +63,11 @@ class WeightedHead(Head):
     head: str = "linear"
     head_params: Mapping[str, Any] | None = None
 
+    @property
+    def by_chance(self) -> bool:
+        """Where the folds of learned weights are drawn, or the head on the weighed blocks is a network."""
+        return self.weights == "learned" or self.head == "mlp"
+
     def _fit(self, X: FloatArray, codes: Codes, info: RowInfo) -> None:
         self.weights_ = self._given_weights()
         self.normalizer_ = BlockNormalizer(self.normalize, self.blocks_).fit(X)

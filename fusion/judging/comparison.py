@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..data.rows import Rows, folds_of
 from ..errors import ReportError
 from ..keeping.answers import Classifier, aligned
-from .entries import Answer, Entry, answered, entries_of
+from .entries import Answer, Entry, answered, beside, entries_of
 from .report import Judgeable, Report, judged, singles_note
 from .resampling import LEVEL, RESAMPLES
 from .zero_shot import ZeroShotColumns, check_columns
@@ -27,7 +27,7 @@ def compare(
     test: Rows,
     *,
     singles: bool = True,
-    single_head: str = "linear",
+    single_head: str | None = None,
     baseline: str | None = None,
     seeds: int = 1,
     resamples: int = RESAMPLES,
@@ -49,8 +49,10 @@ def compare(
     singles : bool
         Add a column for each backbone alone (``manet.local`` and ``manet.multi_scale`` together are the backbone
         ``manet``), when there are several.
-    single_head : str
-        The head that learns from a single backbone, a name `make_head` knows.
+    single_head : str, optional
+        The head that learns from a single backbone, a name `make_head` knows. None takes the head that these columns
+        stand beside, with its settings: the baseline where that is a head, else the first. A difference is then one of
+        backbones, and not of heads too.
     baseline : str, optional
         Column the others are tested against: exact McNemar with Holm's correction, and paired bootstrap differences.
     seeds : int
@@ -67,7 +69,7 @@ def compare(
         If the rows do not belong together, share samples, or a head's answer is no probability table.
     """
     check_same_task(train, test)
-    entries = entries_of(heads, train, singles=singles, single_head=single_head, seed=seed)
+    entries = entries_of(heads, train, singles=singles, single_head=single_head, baseline=baseline, seed=seed)
     check_columns(entries, zero_shot, test, baseline)
     if seeds < 1:
         raise ReportError(f"a head needs at least one seed, however: {seeds}")
@@ -84,11 +86,18 @@ def compare(
         level=level,
         seed=seed,
         notes=(
-            *singles_note(entries, single_head),
+            *singles_note(entries, _single(heads, single_head, baseline)),
             *(() if zero_shot is None else (zero_shot.note,)),
             *_seeds_note(entries, seeds),
         ),
     )
+
+
+def _single(heads: Mapping[str, Classifier], single_head: str | None, baseline: str | None) -> str:
+    """Say in words which head a single backbone gets."""
+    if single_head is not None:
+        return f"head '{single_head}'"
+    return f"the head of '{beside(heads, baseline)}', with its settings,"
 
 
 def check_same_task(train: Rows, test: Rows) -> None:
@@ -139,7 +148,7 @@ def cross_compare(
     folds: int = 5,
     repeats: int = 1,
     singles: bool = True,
-    single_head: str = "linear",
+    single_head: str | None = None,
     baseline: str | None = None,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
@@ -180,7 +189,7 @@ def cross_compare(
     """
     if repeats < 1:
         raise ReportError(f"cross-validation needs at least one repeat, however: {repeats}")
-    entries = entries_of(heads, rows, singles=singles, single_head=single_head, seed=seed)
+    entries = entries_of(heads, rows, singles=singles, single_head=single_head, baseline=baseline, seed=seed)
     check_columns(entries, zero_shot, rows, baseline)
     done, total = 0, repeats * folds * len(entries)
     answers: dict[Judgeable, list[Answer]] = {entry: [] for entry in entries}
@@ -210,7 +219,7 @@ def cross_compare(
         seed=seed,
         folds=folds,
         notes=(
-            *singles_note(entries, single_head),
+            *singles_note(entries, _single(heads, single_head, baseline)),
             *(() if zero_shot is None else (zero_shot.note,)),
             *_notes(rows, folds, repeats),
         ),

@@ -37,7 +37,7 @@ from .measures import (
     similarity,
 )
 from .metrics import Scores, scores
-from .resampling import LEVEL, Interval, bootstrap, percentile
+from .resampling import LEVEL, Interval, bootstrap, thin
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -156,16 +156,16 @@ def _contributions(
 ) -> tuple[Contribution, ...]:
     """All subsets are scored on the same resamples, so that the intervals are of paired differences."""
     macro_f1, gain = np.array([[v.macro_f1, -v.log_loss] for v in values]).T
-    draws = bootstrap(rows.y, y_pred, len(rows.classes), groups=rows.clusters, resamples=resamples, seed=seed).macro_f1
-    share, loss = (shapley(draws), left_out(draws))
+    draws = bootstrap(rows.y, y_pred, len(rows.classes), groups=rows.clusters, resamples=resamples, seed=seed)
+    share, loss = (of(np.eye(len(macro_f1))) for of in (shapley, left_out))  # both are sums of scores: their factors
     return tuple(
         Contribution(
             name=name,
             shapley_macro_f1=float(shapley(macro_f1)[i]),
-            shapley_interval=percentile(share[:, i], level),
+            shapley_interval=draws.contrast("macro_f1", share[:, i], level),
             shapley_log_loss=float(shapley(gain)[i]),
             left_out_macro_f1=float(left_out(macro_f1)[i]),
-            left_out_interval=percentile(loss[:, i], level),
+            left_out_interval=draws.contrast("macro_f1", loss[:, i], level),
             left_out_log_loss=float(left_out(gain)[i]),
         )
         for i, name in enumerate(answers.players)
@@ -186,7 +186,9 @@ def _notes(whole: Scores, clean: Scores | None, rows: Rows, out_of_fold: bool, f
         lost = ", ".join(name for name in clean.unsupported if name not in whole.unsupported)
         notes.append(f"Without near-duplicates no row of {lost} is left: macro F1 without them counts 0 there.")
     if rows.clusters is not None:
-        notes.append("Rows share groups: intervals resample whole groups.")
+        notes.append("Rows share groups: intervals leave out whole groups (jackknife, Student's t).")
+        few = thin(rows.y, rows.clusters, rows.classes)
+        notes += [] if few is None else [few]
     return tuple(notes)
 
 
@@ -216,13 +218,13 @@ class Contribution:
     shapley_macro_f1: float
     """Its share of v(all) - v(none), macro F1, 0-1."""
     shapley_interval: Interval
-    """Percentile interval of it over resampled rows."""
+    """Interval of it over rows, or over groups of them."""
     shapley_log_loss: float
     """Its share of the fall of the log-loss, nats: positive where it helps."""
     left_out_macro_f1: float
     """What all players lose without it, macro F1, 0-1."""
     left_out_interval: Interval
-    """Percentile interval of it over resampled rows."""
+    """Interval of it over rows, or over groups of them."""
     left_out_log_loss: float
     """By how much the log-loss rises without it, nats."""
 
@@ -392,7 +394,7 @@ def _entry(head: Classifier, rows: Rows, seed: int) -> Entry:
     mine: Any = clone(head)
     if "blocks" in mine.get_params(deep=False):
         mine.set_params(blocks=rows.widths)
-    entry = entries_of({"the head": mine}, rows, singles=False, single_head="", seed=seed)[0]
+    entry = entries_of({"the head": mine}, rows, seed=seed)[0]
     return replace(entry, title=" + ".join(rows.blocks))
 
 

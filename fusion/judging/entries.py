@@ -44,8 +44,13 @@ class Entry:
 
     @property
     def seeded(self) -> bool:
-        """Whether another seed could change its answers: it, or a part of it, has a whole-number ``random_state``."""
-        return bool(_seeds(self.head))
+        """Whether another seed could change its answers.
+
+        It, or a part of it, has a whole-number ``random_state``, and is no head that says it draws nothing
+        (`Head.by_chance`).
+        """
+        owners = {"": self.head, **self.head.get_params()}
+        return any(getattr(owners[name.rpartition("__")[0]], "by_chance", True) for name in _seeds(self.head))
 
     def fresh(self, run: int) -> Any:
         """Return an unfitted clone whose seeds are moved on by `run`."""
@@ -87,7 +92,13 @@ class Answer:
 
 
 def entries_of(
-    heads: Mapping[str, Classifier], rows: Rows, *, singles: bool, single_head: str, seed: int
+    heads: Mapping[str, Classifier],
+    rows: Rows,
+    *,
+    seed: int,
+    singles: bool = False,
+    single_head: str | None = None,
+    baseline: str | None = None,
 ) -> list[Entry]:
     """Return an entry a head, and one a single backbone if there are several; for the parameters see `compare`."""
     from sklearn.base import clone
@@ -98,23 +109,45 @@ def entries_of(
         raise ReportError("there is no head to compare: give at least one")
     entries = []
     for title, head in heads.items():
-        mine: Any = clone(head)
-        fill: dict[str, Any] = {
-            name: seed for name, value in mine.get_params().items() if _is_seed(name) and value is None
-        }
+        mine: Any = _seeded(clone(head), seed)
         if "blocks" in (params := mine.get_params(deep=False)) and params["blocks"] is None:
-            fill["blocks"] = rows.widths
-        mine.set_params(**fill)
+            mine.set_params(blocks=rows.widths)
         entries.append(Entry(title=title, kind="head", blocks=tuple(rows.blocks), head=mine))
+    alike = heads[beside(heads, baseline)]
     features = rows.by_feature() if singles else {}
     for feature, blocks in features.items() if len(features) > 1 else ():
         if feature in heads:
             raise ReportError(f"{feature!r} is the title of a head and the name of a backbone: rename the head")
-        part = make_head(single_head, blocks=rows.only(blocks).widths)
-        if "random_state" in part.get_params(deep=False):
-            part.set_params(random_state=seed)
+        widths = rows.only(blocks).widths
+        if single_head is None:
+            part = _narrowed(_seeded(clone(alike), seed), rows.widths, widths)
+        else:
+            part = make_head(single_head, blocks=widths, random_state=seed)
         entries.append(Entry(title=feature, kind="single", blocks=blocks, head=part))
     return entries
+
+
+def beside(heads: Mapping[str, Classifier], baseline: str | None) -> str:
+    """Return the title of the head that columns of single backbones stand beside: the baseline, or the first."""
+    return baseline if baseline is not None and baseline in heads else next(iter(heads))
+
+
+def _seeded(head: Any, seed: int) -> Any:
+    """Give a head, and its parts, a seed where it has none."""
+    return head.set_params(
+        **{name: seed for name, value in head.get_params().items() if _is_seed(name) and value is None}
+    )
+
+
+def _narrowed(head: Any, known: Mapping[str, int], widths: Mapping[str, int]) -> Any:
+    """Tell a head of many blocks that it sees these alone: the blocks' widths, and whatever it has by block."""
+    params = head.get_params(deep=False)
+    by_block = {
+        name: {block: value[block] for block in widths if block in value}
+        for name, value in params.items()
+        if isinstance(value, Mapping) and value and set(value) <= set(known)
+    }
+    return head.set_params(**by_block | ({"blocks": dict(widths)} if "blocks" in params else {}))
 
 
 def answered(entry: Entry, run: int, learn: Rows, ask: Rows) -> Answer:

@@ -17,15 +17,12 @@ from ..errors import ReportError
 from ..keeping.answers import Truth
 from .entries import Answer, Entry
 from .metrics import Scores, scores
-from .resampling import (
+from .resampling import Bootstrap, Interval, Metric, accuracy_interval, bootstrap, thin
+from .significance import (
     POWER,
-    Bootstrap,
-    Interval,
-    Metric,
-    accuracy_interval,
-    bootstrap,
+    Exchange,
     bootstrap_p,
-    enough,
+    exchange,
     holm,
     letters_of,
     mcnemar,
@@ -37,7 +34,9 @@ from .resampling import (
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
-FORMAT, FORMAT_VERSION = "cer-report", 1
+FORMAT, FORMAT_VERSION = "cer-report", 2
+
+_EXCHANGES = 2000  # for letters: their correction has no need of more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +59,13 @@ class Versus:
     """Exact McNemar, two-sided, uncorrected; None when rows share groups (the test needs independent rows)."""
     p_holm: float | None
     """The same, Holm-corrected over all columns that were tested."""
-    p_macro_f1: float | None = None
-    """Two-sided p-value of the difference of the macro F1, from the paired bootstrap, uncorrected."""
-    p_macro_f1_holm: float | None = None
+    p_macro_f1: float
+    """Two-sided p-value of the difference of the macro F1, uncorrected: from the paired bootstrap; where rows share
+    groups, from exchanging the answers to whole groups."""
+    p_macro_f1_holm: float
     """The same, Holm-corrected over all columns that were tested."""
+    p_is_bound: bool
+    """Whether ``p_macro_f1`` is the smallest that so many draws can give: it and its correction are upper bounds."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -149,7 +151,7 @@ class Report:
     train_supports: tuple[int, ...]
     """Training rows per class."""
     clustered: bool
-    """Whether test rows share groups, so that whole groups were resampled."""
+    """Whether test rows share groups, so that whole groups were left out, resampled and exchanged."""
     level: float
     """Nominal coverage of the intervals, 0-1."""
     resamples: int
@@ -295,8 +297,9 @@ def judged(
     ]
     base = None if baseline is None else [column.name for column in columns].index(baseline)
     if base is not None:
-        columns = _tested(columns, base, test, draws, level)
-    columns, told = _lettered(columns, draws, level)
+        columns = _tested(columns, base, test, y_pred, draws, level, seed)
+    columns, told = _lettered(columns, test, y_pred, min(resamples, _EXCHANGES), level, seed)
+    few = thin(test.y, test.clusters, test.classes)
     return Report(
         classes=test.classes,
         ids=test.names,
@@ -309,7 +312,13 @@ def judged(
         resamples=resamples,
         seed=seed,
         fingerprints=dict(fingerprints),
-        notes=(*_missing_classes(test, train_supports), *notes, *told, *cautions(columns, base, test, draws, level)),
+        notes=(
+            *_missing_classes(test, train_supports),
+            *([] if few is None else [few]),
+            *notes,
+            *told,
+            *cautions(columns, base, test, draws, level),
+        ),
         folds=folds,
     )
 
@@ -320,10 +329,10 @@ def check_baseline(baseline: str | None, titles: Sequence[str]) -> None:
         raise ReportError(f"there is no column {baseline!r} to test against; {nearest(baseline, titles)}")
 
 
-def singles_note(entries: Sequence[Entry], single_head: str) -> tuple[str, ...]:
-    """Say what the columns of single backbones are, where there are any."""
+def singles_note(entries: Sequence[Entry], head: str) -> tuple[str, ...]:
+    """Say what the columns of single backbones are, where there are any: ``head '...'`` in words."""
     names = ", ".join(entry.title for entry in entries if entry.kind == "single")
-    return (f"Single backbones ({names}): head '{single_head}' on that backbone's blocks alone.",) if names else ()
+    return (f"Single backbones ({names}): {head} on that backbone's blocks alone.",) if names else ()
 
 
 def _column(
@@ -352,13 +361,19 @@ def _column(
     )
 
 
-def _tested(columns: Sequence[Column], base: int, test: Truth, draws: Bootstrap, level: float) -> list[Column]:
-    """Test every column but the baseline against it."""
+def _tested(
+    columns: Sequence[Column], base: int, test: Truth, y_pred: IntArray, draws: Bootstrap, level: float, seed: int
+) -> list[Column]:
+    """Test every column but the baseline against it; answers of shape (h, s, n)."""
     others = [i for i in range(len(columns)) if i != base]
     exact = [mcnemar(test.y, columns[i].y_pred, columns[base].y_pred) for i in others]
-    p_f1 = [bootstrap_p(draws.macro_f1[:, i] - draws.macro_f1[:, base]) for i in others]
-    independent = test.clusters is None
-    found = list(columns)
+    independent, r = test.clusters is None, len(draws.macro_f1)
+    if independent:
+        floor, p_f1 = 2 / (r + 1), [bootstrap_p(draws.macro_f1[:, i] - draws.macro_f1[:, base]) for i in others]
+    else:
+        found = _exchanged(test, y_pred, [(i, base) for i in others], r, seed)
+        floor, p_f1 = found.floor, found.p().tolist()
+    tested = list(columns)
     for i, mc, p, adjusted, adjusted_f1 in zip(
         others, exact, p_f1, holm([one.p for one in exact]), holm(p_f1), strict=True
     ):
@@ -373,18 +388,29 @@ def _tested(columns: Sequence[Column], base: int, test: Truth, draws: Bootstrap,
             p_holm=adjusted if independent else None,
             p_macro_f1=p,
             p_macro_f1_holm=adjusted_f1,
+            p_is_bound=p <= floor * (1 + 1e-9),
         )
-        found[i] = replace(columns[i], versus=versus)
-    return found
+        tested[i] = replace(columns[i], versus=versus)
+    return tested
 
 
-def _lettered(columns: list[Column], draws: Bootstrap, level: float) -> tuple[list[Column], list[str]]:
-    """Give letters to columns by macro F1, where there are several and the resamples are enough to tell any apart."""
+def _exchanged(test: Truth, y_pred: IntArray, pairs: Sequence[tuple[int, int]], draws: int, seed: int) -> Exchange:
+    return exchange(test.y, y_pred, len(test.classes), pairs, groups=test.clusters, draws=draws, seed=seed)
+
+
+def _lettered(
+    columns: list[Column], test: Truth, y_pred: IntArray, draws: int, level: float, seed: int
+) -> tuple[list[Column], list[str]]:
+    """Give letters to columns by macro F1, where there are several and the draws are enough to tell any apart."""
     if len(columns) < 2:
         return columns, []
-    if not enough(len(draws.macro_f1), len(columns), 1 - level):
-        return columns, [f"No groups: {len(draws.macro_f1)} resamples cannot tell {len(columns)} columns apart."]
-    letters = letters_of(draws.macro_f1, [column.mean("macro_f1") for column in columns], 1 - level)
+    if 1 / (draws + 1) > 1 - level:
+        return columns, [f"No letters: {draws} draws cannot show any difference at {100 * (1 - level):.2g} %."]
+    pairs = [(i, j) for i in range(len(columns)) for j in range(i + 1, len(columns))]
+    adjusted = _exchanged(test, y_pred, pairs, draws, seed).adjusted().tolist()
+    letters = letters_of(
+        dict(zip(pairs, adjusted, strict=True)), [column.mean("macro_f1") for column in columns], 1 - level
+    )
     return [replace(column, letters=text) for column, text in zip(columns, letters, strict=True)], []
 
 
@@ -418,19 +444,18 @@ def cautions(columns: Sequence[Column], base: int | None, test: Truth, draws: Bo
         return []
     macro_f1 = [column.mean("macro_f1") for column in columns]
     best = int(np.argmax(macro_f1))
-    flattery = optimism(draws.macro_f1, macro_f1)
+    flattery = optimism(draws.noise("macro_f1"), macro_f1)
     return [
         _power(columns, best if base is None else base, test, draws, 1 - level),
         f"The best of {len(columns)} columns is chosen on the rows it is judged on: its macro F1 is expected to "
-        f"flatter by {100 * flattery:.1f} points (bootstrap). Judge it on rows that had no part in the choice.",
+        f"flatter by about {100 * flattery:.1f} points (bootstrap of the choice). "
+        "Judge it on rows that had no part in the choice.",
     ]
 
 
 def _power(columns: Sequence[Column], base: int, test: Truth, draws: Bootstrap, alpha: float) -> str:
     others = [i for i in range(len(columns)) if i != base]
-    f1 = [
-        smallest_difference(float((draws.macro_f1[:, i] - draws.macro_f1[:, base]).std()), alpha=alpha) for i in others
-    ]
+    f1 = [smallest_difference(draws.deviation("macro_f1", i, base), alpha=alpha) for i in others]
     accuracy = [_of_accuracy(columns[i], columns[base], test, draws, (i, base), alpha) for i in others]
     return (
         f"Smallest true differences to '{columns[base].name}' that {len(test.y)} such rows show in {100 * POWER:g} of "
@@ -446,8 +471,7 @@ def _of_accuracy(
     if test.clusters is None and not one.other_runs:
         apart = float(np.mean((one.y_pred == test.y) != (other.y_pred == test.y)))
         return smallest_shift(len(test.y), apart, alpha=alpha)
-    i, j = pair
-    return smallest_difference(float((draws.accuracy[:, i] - draws.accuracy[:, j]).std()), alpha=alpha)
+    return smallest_difference(draws.deviation("accuracy", *pair), alpha=alpha)
 
 
 def _range(shares: Sequence[float | None]) -> str:

@@ -1,15 +1,13 @@
-"""Intervals and tests from resampled rows or groups: how far a figure would move, and which differences are real."""
+"""Intervals of scores: how far a figure would move with other rows, or with other groups of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import pairwise
 from math import sqrt
 from statistics import NormalDist
-from string import ascii_letters
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +20,8 @@ Metric = Literal["accuracy", "macro_f1"]
 
 LEVEL = 0.95
 RESAMPLES = 10_000
-"""So many that the pairs of twenty heads can be told apart after Holm's correction (`letters.enough`)."""
+FEW_GROUPS = 5
+"""A class whose rows come from fewer groups, in effect, has an F1 whose spread nobody can know from them."""
 
 
 @dataclass(frozen=True)
@@ -57,25 +56,154 @@ def wilson(correct: float, n: int, level: float = LEVEL) -> Interval:
 
 @dataclass(frozen=True, eq=False)
 class Bootstrap:
-    """Resampled scores of h sets of predictions on the same resamples."""
+    """Scores of h sets of predictions on the same resamples, and without each group where rows share groups."""
 
     accuracy: FloatArray
     """(r, h), 0-1."""
     macro_f1: FloatArray
     """(r, h), 0-1."""
+    jackknife: Mapping[Metric, Jackknife] | None = None
+    """The same scores without each group; None where rows are independent."""
 
     def averaged(self, runs: int) -> Bootstrap:
         """Average every so many neighbouring sets (the runs of one head) on each resample: (r, h * runs) -> (r, h)."""
-        return Bootstrap(*(a.reshape(len(a), -1, runs).mean(axis=2) for a in (self.accuracy, self.macro_f1)))
+        left = self.jackknife
+        return Bootstrap(
+            _averaged(self.accuracy, runs),
+            _averaged(self.macro_f1, runs),
+            None if left is None else {metric: one.averaged(runs) for metric, one in left.items()},
+        )
 
     def interval(self, metric: Metric, column: int, level: float = LEVEL) -> Interval:
-        """Percentile interval of one set of predictions."""
-        return percentile(getattr(self, metric)[:, column], level)
+        """Interval of one set of predictions: percentiles; `Jackknife.scores` where rows share groups."""
+        if self.jackknife is None:
+            return percentile(self._draws(metric)[:, column], level)
+        low, high = self.jackknife[metric].only(column).scores(level)
+        return Interval(float(low[0]), float(high[0]), level)
 
     def difference(self, metric: Metric, column: int, baseline: int, level: float = LEVEL) -> Interval:
-        """Percentile interval of a paired difference, ``column`` minus ``baseline``."""
-        draws: FloatArray = getattr(self, metric)
-        return percentile(draws[:, column] - draws[:, baseline], level)
+        """Interval of a paired difference, ``column`` minus ``baseline``."""
+        factors = np.zeros(self.macro_f1.shape[1])
+        factors[column] += 1
+        factors[baseline] -= 1
+        return self.contrast(metric, factors, level)
+
+    def contrast(self, metric: Metric, factors: FloatArray, level: float = LEVEL) -> Interval:
+        """Interval of a weighted sum of the scores, factors of shape (h,): percentiles; Student's t over groups."""
+        if self.jackknife is None:
+            return percentile(self._draws(metric) @ factors, level)
+        return self.jackknife[metric].contrast(factors, level)
+
+    def deviation(self, metric: Metric, column: int, baseline: int) -> float:
+        """Return the standard error of a paired difference."""
+        if self.jackknife is None:
+            draws = self._draws(metric)
+            return float((draws[:, column] - draws[:, baseline]).std())
+        left = self.jackknife[metric]
+        apart = left.left_out[:, [column]] - left.left_out[:, [baseline]]
+        return float(Jackknife(left.whole[[column]] - left.whole[[baseline]], apart).deviation[0])
+
+    def noise(self, metric: Metric, seed: int = 0) -> FloatArray:
+        """Draw what chance adds to all scores at once, around zero: (r, h)."""
+        found = self._draws(metric)
+        if self.jackknife is not None:
+            left = self.jackknife[metric]
+            found = signs(len(found), len(left.left_out), seed) @ left.parts
+        centred: FloatArray = found - found.mean(axis=0)
+        return centred
+
+    def _draws(self, metric: Metric) -> FloatArray:
+        return self.accuracy if metric == "accuracy" else self.macro_f1
+
+
+@dataclass(frozen=True, eq=False)
+class Jackknife:
+    """h scores, and what they are without each of g groups."""
+
+    whole: FloatArray
+    """(h,) on all rows, 0-1."""
+    left_out: FloatArray
+    """(g, h) without the rows of each group, 0-1."""
+
+    def averaged(self, runs: int) -> Jackknife:
+        """Average every so many neighbouring scores."""
+        return Jackknife(_averaged(self.whole[None], runs)[0], _averaged(self.left_out, runs))
+
+    def only(self, column: int) -> Jackknife:
+        """Return one score alone."""
+        return Jackknife(self.whole[[column]], self.left_out[:, [column]])
+
+    @property
+    def deviation(self) -> FloatArray:
+        """(h,) standard errors (Efron and Tibshirani 1993, eq. 11.5); infinite with a single group."""
+        g = len(self.left_out)
+        if g < 2:
+            return np.full(self.whole.shape, np.inf)
+        found: FloatArray = np.sqrt((g - 1) / g * (self._apart**2).sum(axis=0))
+        return found
+
+    @property
+    def parts(self) -> FloatArray:
+        """(g, h) what each group adds to each score: they sum to the score, their spread is the standard error."""
+        g = len(self.left_out)
+        found: FloatArray = self.whole / g - np.sqrt(1 - 1 / g) * self._apart
+        return found
+
+    @property
+    def _apart(self) -> FloatArray:
+        found: FloatArray = self.left_out - self.left_out.mean(axis=0)
+        return found
+
+    def scores(self, level: float = LEVEL) -> tuple[FloatArray, FloatArray]:
+        """Return the lower and upper ends, (h,) each, of intervals of the scores, inside 0-1.
+
+        Wilson's interval on as many independent rows as would give the score its jackknife standard error (Korn and
+        Graubard 1998, *Confidence Intervals for Proportions with Small Expected Number of Positive Counts Estimated
+        from Survey Data*), around the score less its jackknife bias (a few groups lack classes, which costs F1), with
+        Student's t for the normal quantile. The degrees of freedom are the number of groups that carry the variance,
+        ``(sum d^2)^2 / sum d^4`` of the g deviations: three groups with a rare class weigh more than fifty without.
+        The score itself always lies inside. One group alone says nothing: 0 to 1.
+        """
+        g = len(self.left_out)
+        if g < 2:
+            return np.zeros_like(self.whole), np.ones_like(self.whole)
+        squares, variance = self._apart**2, self.deviation**2
+        moved = variance > 1e-18
+        carried = squares.sum(axis=0) ** 2 / np.where(moved, (squares**2).sum(axis=0), 1)
+        t = _student(np.clip(np.where(moved, carried, g - 1), 1, g - 1), level)
+        middle = np.clip(g * self.whole - (g - 1) * self.left_out.mean(axis=0), 0, 1)
+        free = middle * (1 - middle)
+        rows = np.where(moved & (free > 0), free / np.where(moved, variance, 1), g)
+        centre = (middle + t**2 / rows / 2) / (1 + t**2 / rows)
+        half = t * np.sqrt(free / rows + (t / rows) ** 2 / 4) / (1 + t**2 / rows)
+        low, high = np.minimum(centre - half, self.whole), np.maximum(centre + half, self.whole)
+        return np.clip(low, 0, 1), np.clip(high, 0, 1)
+
+    def contrast(self, factors: FloatArray, level: float = LEVEL) -> Interval:
+        """Jackknife interval of a weighted sum of scores with Student's t on g - 1 degrees of freedom."""
+        g, value = len(self.left_out), float(self.whole @ factors)
+        lowest, highest = float(np.minimum(factors, 0).sum()), float(np.maximum(factors, 0).sum())
+        if g < 2:
+            return Interval(lowest, highest, level)
+        one = Jackknife(self.whole[None] @ factors, (self.left_out @ factors)[:, None])
+        half = float(_student(np.float64(g - 1), level) * one.deviation[0])
+        return Interval(max(lowest, value - half), min(highest, value + half), level)
+
+
+def _averaged(values: FloatArray, runs: int) -> FloatArray:
+    found: FloatArray = values.reshape(len(values), -1, runs).mean(axis=2)
+    return found
+
+
+def _student(df: NDArray[np.float64] | np.float64, level: float) -> FloatArray:
+    from scipy.special import stdtrit
+
+    return np.asarray(stdtrit(df, 0.5 + level / 2), np.float64)
+
+
+def signs(draws: int, g: int, seed: int) -> FloatArray:
+    """Draw a sign for each of g groups, (draws, g): -1 where a group's answers change hands."""
+    return np.random.default_rng(seed).choice(np.array([-1.0, 1.0]), size=(draws, g))
 
 
 def bootstrap(
@@ -98,8 +226,8 @@ def bootstrap(
     k : int
         Number of classes; macro F1 averages over all of them, an undefined F1 counts as 0.
     groups : sequence of str, optional
-        Video or subject of each row. When some rows share a group whole groups are drawn (rows of a video are not
-        independent); else rows are drawn within each class, so the supports stay as they are.
+        Video or subject of each row. When some rows share a group whole groups are drawn and left out (rows of a
+        video are not independent); else rows are drawn within each class, so the supports stay as they are.
     resamples : int
         Number of resamples r.
     seed : int
@@ -109,9 +237,63 @@ def bootstrap(
         raise ReportError(
             f"predictions must have shape (h, n) for n truths, however: {y_pred.shape} for {y_true.shape[0]}"
         )
-    member = _members(groups)
+    member = members(groups)
     accuracy, macro_f1 = resampled(y_true, y_pred, k, member, np.random.default_rng(seed), resamples)
-    return Bootstrap(accuracy, macro_f1)
+    return Bootstrap(accuracy, macro_f1, None if member is None else jackknife(y_true, y_pred, k, member))
+
+
+def jackknife(y_true: IntArray, y_pred: NDArray[np.integer], k: int, member: IntArray) -> dict[Metric, Jackknife]:
+    """Score sets of predictions (h, n) on all rows and without each of the groups that ``member`` (n,) numbers."""
+    right, whole = by_group(y_true, y_pred, k, member)
+    sizes = np.bincount(member).astype(np.float64)
+    hits = right.sum(axis=2)  # (h, g, k) -> (h, g)
+    without = right.sum(axis=1, keepdims=True) - right, whole.sum(axis=1, keepdims=True) - whole
+    return {
+        "accuracy": Jackknife(
+            hits.sum(axis=1) / y_true.size,
+            ((hits.sum(axis=1)[:, None] - hits) / np.maximum(y_true.size - sizes, 1)).T,
+        ),
+        "macro_f1": Jackknife(_f1(right.sum(axis=1), whole.sum(axis=1)), _f1(*without).T),
+    }
+
+
+def by_group(
+    y_true: IntArray, y_pred: NDArray[np.integer], k: int, member: IntArray
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count by group and class the rows called right, and those of the class plus those called so: (h, g, k) twice."""
+    h, g = len(y_pred), int(member.max()) + 1
+    at = (np.arange(h)[:, None] * g + member) * k  # (h, n)
+    shape = (h, g, k)
+    right = np.bincount((at + y_true)[y_pred == y_true], minlength=h * g * k).reshape(shape)
+    called = np.bincount((at + y_pred).ravel(), minlength=h * g * k).reshape(shape)
+    return right, called + np.bincount(member * k + y_true, minlength=g * k).reshape(g, k)
+
+
+def _f1(right: NDArray[Any], whole: NDArray[Any]) -> FloatArray:
+    """Macro F1 from counts of shape (..., k); 0 / 0 counts as 0."""
+    found: FloatArray = (2 * right / np.maximum(whole, 1)).mean(axis=-1)
+    return found
+
+
+def thin(y_true: IntArray, groups: Sequence[str] | None, classes: Sequence[str]) -> str | None:
+    """Say which classes have rows of so few groups that no interval can be trusted; None where all have enough.
+
+    Counted is the effective number, ``(sum n_g)^2 / sum n_g^2`` of a class's rows by group (Kish 1965, *Survey
+    Sampling*, §8.2): a video of a hundred rows and five videos of one row count as little more than one.
+    """
+    member = members(groups)
+    if member is None:
+        return None
+    counts = np.zeros((int(member.max()) + 1, len(classes)))
+    np.add.at(counts, (member, y_true), 1)
+    effective = counts.sum(axis=0) ** 2 / np.maximum((counts**2).sum(axis=0), 1)
+    few = [f"{name} {n:.1f}" for name, n in zip(classes, effective.tolist(), strict=True) if 0 < n < FEW_GROUPS]
+    if not few:
+        return None
+    return (
+        f"No interval or test of macro F1 can be trusted here: fewer than {FEW_GROUPS} groups, in effect, hold the "
+        f"rows of {', '.join(few)}."
+    )
 
 
 def accuracy_interval(
@@ -132,16 +314,17 @@ def clustered(groups: Sequence[str] | None) -> bool:
     return groups is not None and len(set(groups)) < len(groups)
 
 
-def _members(groups: Sequence[str] | None) -> IntArray | None:
-    """Return which group each row is in, (n,); None where rows are independent."""
+def members(groups: Sequence[str] | None) -> IntArray | None:
+    """Return which group each row is in, (n,), numbered as they appear; None where rows are independent."""
     if groups is None or not clustered(groups):
         return None
-    return np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
+    number: dict[str, int] = {}
+    return np.array([number.setdefault(group, len(number)) for group in groups], dtype=np.int64)
 
 
 Counts = NDArray[np.float32]
 
-_CELLS = 1_000_000  # counts held at once: 8 MB of picks, 4 MB of counts
+CELLS = 1_000_000  # counts held at once: 8 MB of picks, 4 MB of counts
 _FEW = 16  # sets of predictions up to which one product is faster than looking for where they agree
 
 
@@ -168,7 +351,7 @@ def resampled(
     truth, called = y_true[order], np.ascontiguousarray(y_pred[:, order].T.astype(np.int16))  # (h, n) -> (n, h)
     classes = _slices_of(truth, k)
     score = _few if len(y_pred) <= _FEW else _many
-    chunk = max(1, _CELLS // y_true.size)
+    chunk = max(1, CELLS // y_true.size)
     parts = []
     for done in range(0, resamples, chunk):
         r = min(chunk, resamples - done)
@@ -257,194 +440,3 @@ def _weighed(
     total: Counts = by_row[sometimes].T @ is_c[sometimes].astype(np.float32)
     total += by_row[always].sum(axis=0)[:, None]
     return total
-
-
-@dataclass(frozen=True)
-class McNemar:
-    """The exact test of McNemar on rows that exactly one of two heads got right."""
-
-    only_first: int
-    """Rows that only the first head got right."""
-    only_second: int
-    """Rows that only the second head got right."""
-    p: float
-    """Two-sided exact p-value, uncorrected."""
-
-
-def mcnemar(y_true: IntArray, first: IntArray, second: IntArray) -> McNemar:
-    """Test whether two heads have the same accuracy on the same independent rows, all of shape (n,)."""
-    if not (y_true.shape == first.shape == second.shape):
-        raise ReportError(f"a paired test needs the same rows, however: {y_true.shape}, {first.shape}, {second.shape}")
-    a, b = first == y_true, second == y_true
-    only_first, only_second = int((a & ~b).sum()), int((b & ~a).sum())
-    return McNemar(only_first, only_second, sign_test(only_first, only_second))
-
-
-def sign_test(wins: int, losses: int) -> float:
-    """Two-sided exact binomial p-value at 1/2: twice the smaller tail, at most 1. Whole-number arithmetic."""
-    n, tail, term = wins + losses, 0, 1
-    for i in range(min(wins, losses) + 1):
-        tail += term
-        term = term * (n - i) // (i + 1)
-    return float(min(Fraction(1), Fraction(2 * tail, 2**n)))
-
-
-def bootstrap_p(differences: FloatArray) -> float:
-    """Two-sided p-value of "no difference" from paired bootstrap differences of shape (r,).
-
-    Twice the share of resamples on the far side of zero, so that it is below 1 - level exactly when the percentile
-    interval of that level leaves zero out (Efron and Tibshirani 1993, §15.4, the achieved significance level read off
-    the interval). One is added to count and resamples (Davison and Hinkley 1997, §4.2): r resamples cannot prove less
-    than 2 / (r + 1). Ties count on both sides.
-    """
-    r = differences.size
-    far = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
-    return min(1.0, 2 * (far + 1) / (r + 1))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values for several tests (Holm 1979): family-wise error, never weaker than Bonferroni; order kept."""
-    adjusted = [0.0] * len(p_values)
-    running = 0.0
-    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = running
-    return adjusted
-
-
-def letters_of(draws: NDArray[np.float64], values: Sequence[float], alpha: float) -> list[str]:
-    """Give letters to columns by paired bootstrap tests of all pairs, Holm-corrected.
-
-    Parameters
-    ----------
-    draws : array of shape (r, h)
-        Scores of h columns on the same r resamples.
-    values : sequence of h floats
-        The scores themselves; the best column gets ``a``.
-    alpha : float
-        Family-wise error, 0-1.
-
-    Raises
-    ------
-    ReportError
-        If so few resamples cannot show any difference among so many pairs.
-    """
-    h = draws.shape[1]
-    pairs = [(i, j) for i in range(h) for j in range(i + 1, h)]
-    if not enough(len(draws), h, alpha):
-        raise ReportError(
-            f"{len(draws)} resamples cannot tell {h} columns apart at {alpha:g}, whatever they are\n"
-            f"  take at least {int(2 * len(pairs) / alpha)} resamples"
-        )
-    p_values = holm([bootstrap_p(draws[:, i] - draws[:, j]) for i, j in pairs])
-    differ = np.zeros((h, h), dtype=np.bool_)
-    for (i, j), p in zip(pairs, p_values, strict=True):
-        differ[i, j] = differ[j, i] = p <= alpha
-    return display(differ, np.argsort(-np.asarray(values), kind="stable").tolist())
-
-
-def enough(resamples: int, columns: int, alpha: float) -> bool:
-    """Whether the smallest p-value that so many resamples can give survives Holm's correction over all pairs."""
-    return columns * (columns - 1) / (resamples + 1) <= alpha
-
-
-def display(differ: NDArray[np.bool_], order: Sequence[int]) -> list[str]:
-    """Return a text of letters per column, so that two columns share a letter exactly if they do not differ.
-
-    Insert-and-absorb (Piepho 2004, *An Algorithm for a Letter-Based Representation of All-Pairwise Comparisons*):
-    begin with one letter for all; a pair that differs splits every letter it shares; a letter whose columns another
-    letter has too is dropped. Letters run in `order`, the best column first.
-
-    Parameters
-    ----------
-    differ : bool array of shape (h, h)
-        Symmetric; true where two columns differ.
-    order : sequence of h ints
-        The columns from best to worst.
-    """
-    h = len(differ)
-    shared = [frozenset(range(h))]
-    for i, j in np.argwhere(np.triu(differ, 1)).tolist():
-        split = [part - {out} for part in shared for out in ((i, j) if {i, j} <= part else (-1,))]
-        shared = [part for part in dict.fromkeys(split) if not any(part < other for other in split)]
-    rank = {column: place for place, column in enumerate(order)}
-    shared.sort(key=lambda part: sorted(rank[column] for column in part))
-    names = [ascii_letters[i] if i < len(ascii_letters) else f"({i})" for i in range(len(shared))]
-    return ["".join(name for name, part in zip(names, shared, strict=True) if column in part) for column in range(h)]
-
-
-POWER = 0.8
-
-
-def smallest_shift(n: int, discordance: float, *, alpha: float = 0.05, power: float = POWER) -> float | None:
-    """Return the smallest true difference of two accuracies that McNemar's test finds with this power.
-
-    Connor 1987, *Sample size for testing differences in proportions for the paired-sample design*, solved for the
-    difference d: ``n d^2 = (z_a sqrt(q) + z_b sqrt(q - d^2))^2`` with q the discordance.
-
-    Parameters
-    ----------
-    n : int
-        Rows that both heads answer.
-    discordance : float
-        Share of the rows that exactly one of the two gets right, 0-1.
-    alpha, power : float
-        Two-sided error; chance to find the difference.
-
-    Returns
-    -------
-    float or None
-        0-1; None if no difference is large enough, because it cannot exceed the discordance.
-    """
-    if n < 1 or not 0 <= discordance <= 1:
-        raise ReportError(f"power needs n >= 1 and a discordance of 0-1, however: n = {n}, {discordance}")
-    z_a, z_b = _z(alpha, power)
-    a, slack = z_a * sqrt(n * discordance), n + z_b**2
-    inner = a**2 - slack * discordance * (z_a**2 - z_b**2)
-    found = (a + sqrt(max(inner, 0.0))) / slack
-    return found if 0 < found <= discordance else None
-
-
-def smallest_difference(sd: float, *, alpha: float = 0.05, power: float = POWER) -> float:
-    """Return the smallest true difference that a two-sided z-test finds with this power.
-
-    Parameters
-    ----------
-    sd : float
-        Standard deviation of the estimated difference, for example over paired bootstrap resamples.
-    alpha, power : float
-        As for `smallest_shift`.
-    """
-    return sum(_z(alpha, power)) * sd
-
-
-def _z(alpha: float, power: float) -> tuple[float, float]:
-    if not (0 < alpha < 1 and 0 < power < 1):
-        raise ReportError(f"alpha and power must lie between 0 and 1, however: {alpha} and {power}")
-    return NormalDist().inv_cdf(1 - alpha / 2), NormalDist().inv_cdf(power)
-
-
-def optimism(draws: NDArray[np.float64], values: Sequence[float] | NDArray[np.float64]) -> float:
-    """Estimate the expected bias of the best score of h heads by the bootstrap.
-
-    On each resample the best head is chosen anew; the mean of its score there minus its score on all rows is how much
-    choosing on a sample flatters (the bootstrap of optimism of Efron 1983, *Estimating the Error Rate of a Prediction
-    Rule*, applied to the choice of the best: Tibshirani and Tibshirani 2009 do so over folds). Each head's draws
-    are first centred on its own score, because the macro F1 of a resample is a little low in itself.
-
-    Parameters
-    ----------
-    draws : array of shape (r, h)
-        Scores of all heads on the same r resamples, 0-1.
-    values : array of shape (h,)
-        Scores of all heads on all rows, 0-1.
-
-    Returns
-    -------
-    float
-        0-1, never negative; 0 for a single head.
-    """
-    full = np.asarray(values, dtype=np.float64)
-    centred = draws - draws.mean(axis=0) + full
-    best = centred.argmax(axis=1)
-    return max(0.0, float((centred[np.arange(len(draws)), best] - full[best]).mean()))

@@ -321,7 +321,7 @@ class ZeroShotColumns:
 
     def answers(self, test: Rows, *, runs: int, seed: int) -> dict[Judgeable, list[Answer]]:
         """Fit the head, once a run with the next seed, and answer the test rows by every rule."""
-        (entry,) = entries_of({"zero-shot": self.head}, self.rows, singles=False, single_head="linear", seed=seed)
+        (entry,) = entries_of({"zero-shot": self.head}, self.rows, seed=seed)
         x, asked = self.rows.x(), test.x()
         found: list[list[Answer]] = []  # one list of answers a run, in the order of the rules
         for run in range(runs if entry.seeded else 1):

@@ -17,7 +17,7 @@ from ..errors import ReportError
 from ..judging.report import Column, Report, Versus
 from ..judging.resampling import Interval, Metric, wilson
 
-EN_DASH, MINUS, TIMES, CROSS = "\u2013", "\u2212", "\u00d7", "\u2717"
+EN_DASH, MINUS, TIMES, CROSS, LE = "\u2013", "\u2212", "\u00d7", "\u2717", "\u2264"
 
 Format: TypeAlias = Literal["markdown", "latex", "csv", "json"]
 
@@ -153,6 +153,7 @@ _TEX = {
     MINUS: "$-$",
     "Δ": r"$\Delta$",
     "≥": r"$\geq$",
+    LE: r"$\leq$",
     TIMES: r"$\times$",
     "→": r"$\rightarrow$",
     CROSS: r"$\times$",
@@ -246,17 +247,19 @@ def _versus_rows(columns: Sequence[Column]) -> list[tuple[Cell, ...]]:
         row("Δ accuracy (points)", lambda v: points(v.accuracy, v.accuracy_interval.low, v.accuracy_interval.high)),
         row("Δ macro F1 (points)", lambda v: points(v.macro_f1, v.macro_f1_interval.low, v.macro_f1_interval.high)),
         row("p (McNemar, Holm)", lambda v: _p(v.p_holm)),
-        row("p (macro F1, Holm)", lambda v: _p(v.p_macro_f1_holm)),
+        row("p (macro F1, Holm)", lambda v: _p(v.p_macro_f1_holm, bound=v.p_is_bound)),
     ]
 
 
-def _p(p: float | None) -> Cell:
-    return Cell(EN_DASH) if p is None else Cell(p_text(p), p)
+def _p(p: float | None, *, bound: bool = False) -> Cell:
+    return Cell(EN_DASH) if p is None else Cell(p_text(p, bound=bound), p)
 
 
-def p_text(p: float) -> str:
-    """Write a p-value: three decimals, and ``<0.001`` below."""
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
+def p_text(p: float, *, bound: bool = False) -> str:
+    """Write a p-value: three decimals, ``<0.001`` below; an upper bound is rounded up and says what it is."""
+    if p < 0.001:
+        return "<0.001"
+    return f"{LE}{np.ceil(1000 * p - 1e-9) / 1000:.3f}" if bound else f"{p:.3f}"
 
 
 def _percent(share: float, interval: Interval | None = None) -> Cell:
@@ -282,13 +285,16 @@ def _notes(report: Report, columns: Sequence[Column], supports: list[int], class
     of_class = ", with Wilson's intervals" if class_intervals and not report.clustered else ""
     several = len(columns[0].other_runs) > 0
     for_accuracy = "" if report.clustered or several else "Wilson for accuracy, "
-    drawn = "resamples of whole groups" if report.clustered else "stratified resamples"
     of_f1 = " for macro F1" if for_accuracy else ""
+    way = (
+        "jackknife over whole groups, Student's t"
+        if report.clustered
+        else f"{for_accuracy}percentiles of {report.resamples} stratified resamples{of_f1}, seed {report.seed}"
+    )
     notes = [
         f"Classes in their declared order, {_counts(report, supports)}.",
         f"Class rows: per-class accuracy (recall){of_class}. Macro F1: mean of the F1 of all declared classes.",
-        f"In brackets: {percent} intervals ({for_accuracy}percentiles of {report.resamples} {drawn}{of_f1}, "
-        f"seed {report.seed}); they do not cover the variation from training.",
+        f"In brackets: {percent} intervals ({way}); they do not cover the variation from training.",
     ]
     lacking = columns[0].scores.unsupported
     if lacking:
@@ -304,13 +310,19 @@ def _notes(report: Report, columns: Sequence[Column], supports: list[int], class
             else "p: exact McNemar on accuracy, Holm-corrected over the columns"
         )
         notes.append(
-            f"Δ: difference to '{report.baseline}' on the same rows, paired bootstrap, which gives p of macro F1 too; "
-            f"{test}."
+            f"Δ: difference to '{report.baseline}' on the same rows, paired; p of macro F1 from "
+            + (
+                f"{report.resamples} exchanges of the answers to whole groups"
+                if report.clustered
+                else f"{report.resamples} paired resamples"
+            )
+            + f" ({LE}: so many cannot show less); {test}."
         )
     if any(column.letters for column in columns):
         notes.append(
-            "Groups: columns that share a letter cannot be told apart by macro F1 (paired bootstrap of all pairs, "
-            f"Holm-corrected, {100 * (1 - report.level):.2g} %)."
+            "Groups: columns that share a letter cannot be told apart by macro F1 (answers exchanged "
+            f"{'by group' if report.clustered else 'row by row'}, all pairs corrected together, "
+            f"{100 * (1 - report.level):.2g} %)."
         )
     return (*notes, *report.notes)
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ..data.rows import Rows
 from ..heads.weights import Mix, counted, decisions, totals
-from ..judging.resampling import LEVEL, Bootstrap, bootstrap
+from ..judging.resampling import CELLS, LEVEL, Bootstrap, Metric, bootstrap, jackknife, members, signs
+from ..judging.significance import not_worse
 from .deciders import Decisions
 from .result import Band, Curve
 
@@ -124,17 +125,39 @@ def curve(
     accuracy, macro_f1 = totals(counted(y_true, y_pred, k))
     best = choose(accuracy, macro_f1, weights)
     different, which = _different(y_pred)
-    draws = bootstrap(y_true, y_pred[different], k, groups=groups, resamples=resamples, seed=seed)
-    ends = [0.5 - level / 2, 0.5 + level / 2]
-    low_high = {name: np.quantile(getattr(draws, name), ends, axis=0) for name in ("accuracy", "macro_f1")}
-    lead = draws.macro_f1[:, [which[best]]] - draws.macro_f1
+    lines, member = y_pred[different], members(groups)
+    ends, noise = _left_out(y_true, lines, k, member, resamples, level, seed)
+    if member is None:
+        draws = bootstrap(y_true, lines, k, resamples=resamples, seed=seed)
+        tails = [0.5 - level / 2, 0.5 + level / 2]
+        ends = {name: np.quantile(getattr(draws, name), tails, axis=0) for name in ends}
     return Curve(
-        accuracy=Band(value=accuracy, low=low_high["accuracy"][0][which], high=low_high["accuracy"][1][which]),
-        macro_f1=Band(value=macro_f1, low=low_high["macro_f1"][0][which], high=low_high["macro_f1"][1][which]),
+        accuracy=Band(value=accuracy, low=ends["accuracy"][0][which], high=ends["accuracy"][1][which]),
+        macro_f1=Band(value=macro_f1, low=ends["macro_f1"][0][which], high=ends["macro_f1"][1][which]),
         best=best,
-        alike=(np.quantile(lead, ends[0], axis=0) <= 0)[which],
+        alike=not_worse(macro_f1[different], noise, 1 - level)[which],
         n=y_true.size,
     )
+
+
+def _left_out(
+    y_true: IntArray, lines: NDArray[np.integer], k: int, member: IntArray | None, draws: int, level: float, seed: int
+) -> tuple[dict[Metric, FloatArray], FloatArray]:
+    """Leave out each group (or row), lines in pieces: intervals (2, w) of each score, noise (r, w) of the macro F1.
+
+    The noise is that of groups whose share in every score changes its sign by chance, the same for all lines.
+    """
+    own = np.arange(y_true.size) if member is None else member
+    g = int(own.max()) + 1
+    sign, step = signs(draws, g, seed), max(1, CELLS // (g * k))
+    ends: dict[Metric, list[FloatArray]] = {"accuracy": [], "macro_f1": []}
+    noise = []
+    for start in range(0, len(lines), step):
+        left = jackknife(y_true, lines[start : start + step], k, own)
+        noise.append(sign @ left["macro_f1"].parts)
+        for name, found in ends.items():
+            found.append(np.stack(left[name].scores(level)))
+    return {name: np.concatenate(found, axis=1) for name, found in ends.items()}, np.concatenate(noise, axis=1)
 
 
 def choose(accuracy: FloatArray, macro_f1: FloatArray, weights: FloatArray) -> int:

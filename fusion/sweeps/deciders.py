@@ -88,14 +88,22 @@ def _penalise(head: Any, penalty: float) -> None:
     raise SweepError(f"{type(head).__name__} has no C to sweep; {nearest('C', known)}")
 
 
+def _by_chance(head: Classifier) -> bool:
+    """Whether the seed matters once the weights are given: as the head says; of a stranger it has to be supposed."""
+    from sklearn.base import clone
+
+    given: Any = clone(head)
+    return bool(getattr(given.set_params(weights=None), "by_chance", True))
+
+
 class _Members:
     """Fits the members once a penalty and mixes their answers for every vector."""
 
-    seeded = True
     notes: tuple[str, ...] = ()
 
     def __init__(self, head: Classifier, grid: Grid, penalties: Sequence[float | None], reseed: bool) -> None:
         self.head, self.grid, self.penalties, self.reseed = head, grid, penalties, reseed
+        self.seeded = _by_chance(head)
 
     def fits(self, n: int) -> int:
         return len(self.penalties)
@@ -120,11 +128,11 @@ class _Members:
 class _Refits:
     """Fits the head for every penalty and vector, one after the other."""
 
-    seeded = True
     notes: tuple[str, ...] = ()
 
     def __init__(self, head: Classifier, grid: Grid, penalties: Sequence[float | None], reseed: bool) -> None:
         self.head, self.grid, self.penalties, self.reseed = head, grid, penalties, reseed
+        self.seeded = _by_chance(head)
 
     def fits(self, n: int) -> int:
         return len(self.penalties) * len(self.grid)

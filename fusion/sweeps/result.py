@@ -46,7 +46,7 @@ class Curve:
     best: int
     """The vector of the highest macro F1; then of the highest accuracy; then the most even."""
     alike: BoolArray
-    """(w,) vectors whose macro F1 a paired bootstrap cannot tell from the best one's."""
+    """(w,) the model confidence set: vectors whose macro F1 cannot be told from the best one's."""
     n: int
     """Rows."""
 
@@ -227,10 +227,13 @@ def _notes(sweep: Sweep, shown: int) -> tuple[str, ...]:
         spread = [100 * value for value in sweep.chosen_by_seed]
         own = f": the chosen vector's test macro F1 was {min(spread):.2f} to {max(spread):.2f} %" if spread[1:] else ""
         notes.append(f"Seeds {sweep.seeds[0]} to {sweep.seeds[-1]} pooled, each row once a seed{own}.")
-    notes.append(f"In brackets: {percent} bootstrap intervals of {sweep.resamples} resamples.")
+    notes.append(f"In brackets: {percent} intervals ({sweep.resamples} resamples; jackknife where rows share groups).")
     if sweep.marked is not None:
         notes.append(f"Reference: {mark_text(sweep)}.")
-    notes.append("Alike: a paired bootstrap cannot tell its macro F1 from the best one's on the deciding rows.")
+    notes.append(
+        "Alike: its macro F1 cannot be told from the best one's on the deciding rows (model confidence set of all "
+        f"vectors, {percent})."
+    )
     return (*notes, f"Classes: {', '.join(sweep.classes)}.", *sweep.notes)
 
 

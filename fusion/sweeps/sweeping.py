@@ -15,7 +15,7 @@ from ..data.rows import Rows, folds_of
 from ..errors import SweepError
 from ..heads.weights import counted, totals
 from ..judging.comparison import check_same_task
-from ..judging.resampling import LEVEL, accuracy_interval
+from ..judging.resampling import LEVEL, accuracy_interval, thin
 from ..keeping.answers import Classifier
 from .block_axes import caveat, unidentifiable
 from .curve import Scoring
@@ -207,6 +207,8 @@ def notes_of(
     if deciding.alike.size > 1:
         count = int(deciding.alike.sum())
         notes.append(
-            f"{count} of {deciding.alike.size} weight vectors cannot be told from the best by a paired bootstrap."
+            f"{count} of {deciding.alike.size} weight vectors cannot be told from the best (model confidence set)."
         )
+    few = thin(test.y, test.clusters, test.classes)
+    notes += [] if few is None else [few]
     return (*notes, *decider.notes)

@@ -32,15 +32,15 @@ ALWAYS = {
     "cer-feat diff": "as_json",
     "cer-feat compact": "data store shard_rows drop_unlisted dry_run as_json",
     "cer-fuse train":
-        "head features data store preset setting weights train_split test_split missing memory output "
+        "head features data store preset setting weights train_split test_split missing near memory output "
         "overwrite seed as_json",
     "cer-fuse compare": "baseline class_intervals format figure output seed",
     "cer-fuse ablate":
-        "head weights simplex setting features data store select C seeds train_split test_split missing "
+        "head weights simplex setting features data store select C seeds train_split test_split missing near "
         "format figure output seed",
     "cer-fuse diagnose":
         "head features data store setting players cv near most train_split missing figure output seed as_json",
-    "cer-fuse evaluate": "head data split store missing figure seed as_json",
+    "cer-fuse evaluate": "head data split store missing near figure seed as_json",
     "cer-fuse predict": "head store output as_json",
     "cer-fuse report": "output overwrite baseline title keep seed",
     "cer-fuse check-table": "supports as_json",
@@ -80,7 +80,7 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-fuse compare runs/a", {"written"}),
         ("cer-fuse compare runs/a --figure none", set()),
         ("cer-fuse compare --heads linear", {"trained", "alone", "split", "seeded", "written"}),
-        ("cer-fuse compare --heads linear --cv 3", {"trained", "alone", "repeated", "folded", "written"}),
+        ("cer-fuse compare --heads linear --cv 3", {"trained", "alone", "repeated", "written"}),
         ("cer-fuse compare --heads mlp --no-singles --zero-shot basic",
          {"trained", "split", "seeded", "elsewhere", "computing", "written"}),
     ],

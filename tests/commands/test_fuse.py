@@ -130,7 +130,7 @@ def test_evaluate_gives_the_intervals_of_the_runs_own_report(run, filled, faces,
     judged = json.loads(run("cer-fuse evaluate --head runs/faces-linear --json").stdout)
     assert judged["accuracy_interval"] == pytest.approx([column.accuracy.low, column.accuracy.high])
     assert judged["macro_f1_interval"] == pytest.approx([column.macro_f1.low, column.macro_f1.high])
-    assert ("bootstrap over groups" in run("cer-fuse evaluate --head runs/faces-linear").stdout) == grouped
+    assert ("jackknife over groups" in run("cer-fuse evaluate --head runs/faces-linear").stdout) == grouped
 
 
 def test_predict_answers_every_sample(run, filled, tmp_path):
@@ -346,6 +346,40 @@ def test_compare_keeps_near_duplicates_in_one_fold(run, filled, tmp_path):
     assert "28 rows in 27 groups, none of them cut" in result.stdout
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "compare --heads linear --features twins --figure none",
+        "compare --heads linear --features twins --cv 2 --figure none",
+        "ablate --head late --simplex twins,two:0.5 --folds 2 --figure none",
+        "diagnose --head linear --features twins --figure none",
+        "diagnose --head linear --features twins --cv 2 --figure none",
+        "report --heads linear --features twins --no-diagnose -o page.html",
+        "train --head linear --features twins",
+        "evaluate --head runs/faces-linear --split train",
+    ],
+)
+def test_near_ties_faces_into_groups_in_every_command_that_folds_or_judges(run, filled, tmp_path, command):
+    manifest = Manifest.read("faces.csv")
+    rows = np.random.default_rng(1).normal(size=(len(manifest), 40)) + 0.3 * np.eye(7)[manifest.y] @ np.ones((7, 40))
+    for split in ("train", "test"):
+        first, second, *_ = [i for i, sample in enumerate(manifest.samples) if sample.split == split]
+        rows[second] = rows[first]
+    np.save("twins.npy", rows.astype(np.float32))
+    run("cer-feat import twins.npy --names names.txt --as twins --data faces.csv")
+    near = "--near 0.9"
+    if command.startswith("evaluate"):
+        run("cer-fuse train --head linear --features twins")
+    if command.startswith("ablate"):
+        np.save("two.npy", np.load("twins.npy"))
+        command = command.replace("twins,two", "twins,again")
+        run("cer-feat import twins.npy --names names.txt --as again --data faces.csv")
+    told = run(f"cer-fuse {command} {near}").stderr
+    assert told.count("2 rows have a near-duplicate (cosine 0.9 or more): they are one group") >= 1
+    if "--cv" not in command and not command.startswith("evaluate"):
+        assert told.count("they are one group") == 2  # a pair among the training rows, and one among the test rows
+
+
 def test_compare_tells_the_spread_over_seeds_and_writes_the_intervals_of_classes(run, filled):
     text = run("cer-fuse compare --heads histgb --no-singles --seeds 2 --class-intervals --figure none").stdout
     assert "Macro F1, ± (points)" in text
@@ -356,7 +390,7 @@ def test_compare_tells_the_spread_over_seeds_and_writes_the_intervals_of_classes
     ("options", "message"),
     [
         ("--repeats 2", "give --cv 5 as well"),
-        ("--near 0.9", "kept in one fold of --cv"),
+        ("--near -1", "more than the 10 that are told apart"),
         ("--cv 3 --near -1", "more than the 10 that are told apart"),
         ("--cv 3 --seeds 2", "use --repeats"),
         ("--cv 3 --test-split test", "fold by fold"),

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from cer_fusion.fusion.errors import SweepError
 from cer_fusion.fusion.heads.weights import MIXES, SMALLEST, counted, decisions, mixed, totals
 from cer_fusion.fusion.judging.metrics import scores
-from cer_fusion.fusion.judging.resampling import bootstrap
+from cer_fusion.fusion.judging.resampling import bootstrap, jackknife, signs
+from cer_fusion.fusion.judging.significance import not_worse
 from cer_fusion.fusion.sweeps.curve import choose, curve, decision_curve
 
 
@@ -134,11 +135,27 @@ def test_a_curve_holds_the_scores_and_bands_of_every_vector():
             pytest.approx(interval.low, abs=1e-6),
             pytest.approx(interval.high, abs=1e-6),
         )
-        lead = draws.difference("macro_f1", found.best, i)
-        assert found.alike[i] == (lead.low <= 0)
+    left = jackknife(y, y_pred, 4, np.arange(60))["macro_f1"]
+    assert (found.alike == not_worse(left.whole, signs(100, 60, 2) @ left.parts, 0.05)).all()
     assert found.macro_f1.value[found.best] == found.macro_f1.value.max()
     assert found.alike[found.best]
     assert found.n == 60
+
+
+def test_bands_of_rows_that_share_groups_are_those_of_the_groups(monkeypatch):
+    proba = members(0, 3, 60, 4)
+    y, groups = np.arange(60) % 4, [f"v{i // 5}" for i in range(60)]
+    weights = np.random.default_rng(1).dirichlet(np.ones(3), 25)
+    found = decision_curve(proba, y, weights, groups=groups, resamples=100, seed=2)
+    draws = bootstrap(y, decisions(proba, weights), 4, groups=groups, resamples=2)
+    for i in range(25):
+        for band, metric in ((found.accuracy, "accuracy"), (found.macro_f1, "macro_f1")):
+            interval = draws.interval(metric, i)
+            assert (band.low[i], band.high[i]) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    monkeypatch.setattr("cer_fusion.fusion.sweeps.curve.CELLS", 1)
+    again = decision_curve(proba, y, weights, groups=groups, resamples=100, seed=2)
+    assert (again.alike == found.alike).all()
+    assert again.macro_f1.low == pytest.approx(found.macro_f1.low)
 
 
 def test_vectors_that_decide_alike_share_their_band():

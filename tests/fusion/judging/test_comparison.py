@@ -12,6 +12,7 @@ from sklearn.tree import ExtraTreeClassifier
 from cer_fusion.fusion import make_head
 from cer_fusion.fusion.data.rows import Rows
 from cer_fusion.fusion.errors import HeadDataError, ReportError
+from cer_fusion.fusion.heads import installed_heads
 from cer_fusion.fusion.judging.comparison import compare
 from cer_fusion.fusion.judging.metrics import scores
 from cer_fusion.fusion.judging.report import Report
@@ -100,8 +101,8 @@ def test_a_changed_report_is_refused(report, tmp_path):
 
 def test_a_report_of_a_newer_version_is_refused_by_name(report, tmp_path):
     path = report.save(tmp_path / "report.json")
-    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
-    with pytest.raises(ReportError, match="version 2, made by a newer cer-fusion; this release reads version 1"):
+    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 3'))
+    with pytest.raises(ReportError, match="version 3, made by a newer cer-fusion; this release reads version 2"):
         Report.load(path)
 
 
@@ -151,8 +152,9 @@ def test_a_comparison_says_what_it_can_show_and_how_much_its_best_flatters():
     alone = compare({"bayes": GaussianNB()}, rows(90, 0), rows(60, 1), singles=False, resamples=20)
     assert alone.notes == ()
     assert alone.column("bayes").letters == ""
-    few = compare(heads, rows(90, 0), rows(60, 1), singles=False, resamples=20)
-    assert "No groups: 20 resamples cannot tell 3 columns apart." in few.notes
+    few = compare(heads, rows(90, 0), rows(60, 1), singles=False, resamples=18)
+    assert "No letters: 18 draws cannot show any difference at 5 %." in few.notes
+    assert few.column("bayes").letters == ""
 
 
 def test_several_seeds_show_how_far_fits_lie_apart():
@@ -273,3 +275,64 @@ def test_a_head_that_would_load_lazy_rows_is_refused_and_named():
     with pytest.raises(HeadDataError, match=r"'mine' learns from rows in memory only(?s:.)*in pieces: mlp, linear"):
         compare({"mine": make_head("late")}, lazily(train), test, singles=False)
     compare({"late": make_head("late")}, train, lazily(test), singles=False, resamples=50)
+
+
+def test_single_backbones_get_the_head_that_they_stand_beside():
+    heads = {"mlp": make_head("mlp", hidden=(4,), epochs=2, threads=1), "bayes": GaussianNB(var_smoothing=0.1)}
+    train, test = rows(60, 0), rows(30, 1)
+    first = compare(heads, train, test, resamples=20)
+    assert {column.head for column in first.columns if column.kind == "single"} == {"MLPHead"}
+    assert first.column("manet").params["hidden"] == [4]
+    assert first.column("manet").params["blocks"] == {"manet.local": 2, "manet.multi_scale": 2}
+    told = "Single backbones (vit, manet): the head of 'mlp', with its settings, on that backbone's blocks alone."
+    assert told in first.notes
+    base = compare(heads, train, test, baseline="bayes", resamples=20)
+    alone = GaussianNB(var_smoothing=0.1).fit(train.only(["vit"]).x(), train.y)
+    np.testing.assert_allclose(base.column("vit").proba, alone.predict_proba(test.only(["vit"]).x()))
+    asked = compare(heads, train, test, single_head="linear", resamples=20)
+    assert asked.column("vit").head == "LinearHead"
+    assert "Single backbones (vit, manet): head 'linear' on that backbone's blocks alone." in asked.notes
+
+
+def test_what_a_head_has_by_block_is_narrowed_for_a_single_backbone():
+    head = make_head("late", weights={"vit": 1.0, "manet.local": 0.6, "manet.multi_scale": 0.4}, calibrate=False)
+    found = compare({"late": head}, rows(60, 0), rows(30, 1), resamples=20)
+    assert found.column("manet").params["weights"] == {"manet.local": 0.6, "manet.multi_scale": 0.4}
+    assert found.column("vit").params["weights"] == {"vit": 1.0}
+
+
+@pytest.mark.parametrize("name", installed_heads())
+def test_heads_that_say_they_draw_nothing_answer_alike_whatever_the_seed(name):
+    train = rows(60, 0)
+    heads = [make_head(name, blocks=train.widths, random_state=seed) for seed in (0, 7)]
+    if not heads[0].by_chance:
+        first, other = (head.fit(train.x(), train.y).predict_proba(train.x()) for head in heads)
+        assert (first == other).all()
+
+
+def test_heads_that_draw_nothing_are_fitted_once_whatever_the_seeds():
+    heads = {"linear": make_head("linear"), "lda": make_head("lda", calibrate=False), "folds": make_head("lda")}
+    found = compare(heads, rows(90, 0), rows(60, 1), singles=False, seeds=2, resamples=20)
+    assert any("No seed changes linear, lda: fitted once" in note for note in found.notes)
+    assert found.column("linear").spread("accuracy") == 0
+
+
+def test_groups_too_few_for_an_interval_are_named():
+    y = np.arange(40) % 3
+    few = rows(40, 1, y=y, groups=tuple(f"v{i % 4}" for i in range(40)))
+    found = compare({"bayes": GaussianNB()}, rows(60, 0), few, singles=False, resamples=20)
+    (told,) = [note for note in found.notes if note.startswith("No interval or test of macro F1 can be trusted here")]
+    assert "fewer than 5 groups, in effect, hold the rows of Sadly_Angry 3.9, Sadly_Fearful" in told
+    many = rows(40, 1, y=y, groups=tuple(f"v{i // 2}" for i in range(40)))
+    enough = compare({"bayes": GaussianNB()}, rows(60, 0), many, singles=False, resamples=20)
+    assert not any("can be trusted" in note for note in enough.notes)
+
+
+def test_a_p_value_that_the_draws_cannot_make_smaller_is_a_bound():
+    heads = {"bayes": GaussianNB(), "poor": GaussianNB(priors=[1 - 2e-12, 1e-12, 1e-12])}
+    groups = tuple(f"v{i // 4}" for i in range(120))
+    for changes, floor in (({}, 2 / 501), ({"groups": groups}, 1 / 501)):
+        found = compare(heads, rows(90, 0), rows(120, 1, **changes), singles=False, baseline="bayes", resamples=500)
+        versus = found.column("poor").versus
+        assert versus.p_is_bound
+        assert versus.p_macro_f1 == pytest.approx(floor)

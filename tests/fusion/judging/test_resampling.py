@@ -100,7 +100,7 @@ def test_draws_do_not_depend_on_how_they_are_chunked(monkeypatch):
     y = np.arange(30) % 3
     p = np.stack([flipped(y, 0.4, 3, seed) for seed in range(3)])
     whole = bootstrap(y, p, 3, groups=["a", "b", "c"] * 10, resamples=40)
-    monkeypatch.setattr("cer_fusion.fusion.judging.resampling._CELLS", 1)
+    monkeypatch.setattr("cer_fusion.fusion.judging.resampling.CELLS", 1)
     assert np.allclose(whole.macro_f1, bootstrap(y, p, 3, groups=["a", "b", "c"] * 10, resamples=40).macro_f1)
 
 

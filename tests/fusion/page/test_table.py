@@ -172,6 +172,9 @@ def report(**changes: object) -> Report:
         only_baseline=14,
         p=0.0001,
         p_holm=0.0002,
+        p_macro_f1=2 / 1001,
+        p_macro_f1_holm=2 / 1001,
+        p_is_bound=True,
     )
     given = {
         "classes": CLASSES,
@@ -205,6 +208,7 @@ def test_the_baseline_is_compared_in_points_with_a_corrected_p():
     assert rows["Δ accuracy (points)"] == [EN_DASH, f"{MINUS}2.77 [{MINUS}5.0, +0.4]"]
     assert rows["Δ macro F1 (points)"] == [EN_DASH, f"0.00 [{MINUS}1.0, +2.0]"]
     assert rows["p (McNemar, Holm)"] == [EN_DASH, "<0.001"]
+    assert rows["p (macro F1, Holm)"] == [EN_DASH, "≤0.002"]
 
 
 def test_without_a_baseline_nothing_is_tested():
@@ -256,7 +260,8 @@ def test_columns_that_share_a_letter_stand_in_a_row_of_their_own():
 
 def test_rows_that_share_groups_are_said_to():
     notes = " ".join(report_table(report(clustered=True)).notes)
-    assert "resamples of whole groups" in notes
+    assert "jackknife over whole groups" in notes
+    assert "200 exchanges of the answers to whole groups" in notes
     assert "no McNemar test, because rows share groups" in notes
 
 
@@ -276,6 +281,11 @@ def test_a_class_without_rows_has_no_figure():
 @pytest.mark.parametrize(("p", "text"), [(0.5, "0.500"), (0.00099, "<0.001"), (0.001, "0.001"), (1.0, "1.000")])
 def test_small_p_values_are_bounded_not_rounded_to_zero(p, text):
     assert p_text(p) == text
+
+
+@pytest.mark.parametrize(("p", "text"), [(0.002, "≤0.002"), (0.0021, "≤0.003"), (0.0002, "<0.001"), (1.0, "≤1.000")])
+def test_a_p_value_at_what_the_draws_can_give_is_a_bound(p, text):
+    assert p_text(p, bound=True) == text
 
 
 @pytest.mark.parametrize("format", ["markdown", "latex", "csv", "json"])

@@ -270,8 +270,9 @@ def test_seeds_are_pooled_and_their_spread_is_kept():
         assert found.chosen_by_seed[number] == pytest.approx(scores(test.y, y_pred, CLASSES).macro_f1)
 
 
-def test_a_head_without_chance_is_tested_once_whatever_the_seeds():
-    found = sweep(make_head("weighted"), LINE, rows(60, 0), rows(30, 1), folds=3, seeds=3, resamples=20)
+@pytest.mark.parametrize("head", [make_head("weighted"), make_head("late", calibrate=False)])
+def test_a_head_without_chance_is_tested_once_whatever_the_seeds(head):
+    found = sweep(head, LINE, rows(60, 0), rows(30, 1), folds=3, seeds=3, resamples=20)
     assert found.chosen_confusion.sum() == 30
     assert len(found.chosen_by_seed) == 1
     assert found.inner.n == 60
