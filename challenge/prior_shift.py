@@ -92,6 +92,11 @@ class PriorCorrection:
         shares: FloatArray = weighed / weighed.sum(axis=1, keepdims=True)
         return shares
 
+    @property
+    def present(self) -> FloatArray:
+        """(k,) class prior of what `apply` answers."""
+        return self.target if self.applied else self.source
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return {

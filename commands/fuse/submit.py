@@ -111,7 +111,10 @@ def submit(
         if corrected is not None:
             given = replace(given, proba=corrected.apply(given.proba))
         smoothing = None if smooth is None else Smoothing.parse(smooth)
-        found = answer(asked, given, challenge, smoothing=smoothing, fallback=fallback_class, slack=slack)
+        found = answer(
+            asked, given, challenge, smoothing=smoothing, fallback=fallback_class, slack=slack,
+            prior=None if corrected is None else corrected.present,
+        )  # fmt: skip
         found.submission.write(output, challenge, overwrite=overwrite)
         for note in (*found.notes, *asked.notes):
             say(escape(note))
