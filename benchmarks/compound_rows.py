@@ -113,8 +113,8 @@ def prior_shift(shared: Path, heads: tuple[str, ...] = ("linear", "mlp"), halves
 def _corrected(rows: Rows, proba: np.ndarray, units: np.ndarray, power: float, seed: int) -> list[float]:
     """Accuracy plain, by EM on raw answers, and by each correction; nan where it is refused."""
     rng = np.random.default_rng(seed)
-    first = rng.random(units.max() + 1)[units] < 0.5
-    old, new = np.flatnonzero(first), np.flatnonzero(~first)
+    halves = StratifiedGroupKFold(2, shuffle=True, random_state=seed)
+    old, new = next(halves.split(rows.y, rows.y, units))
     counts = np.bincount(rows.y[new], minlength=len(rows.classes)).astype(float)
     if power != 1.0:
         new = rng.choice(new, size=len(new), p=(counts ** (power - 1))[rows.y[new]] / (counts**power).sum())

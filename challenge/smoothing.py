@@ -416,7 +416,8 @@ def _scaled(evidence: FloatArray, prior: FloatArray) -> FloatArray:
     none = evidence.min(axis=1) == 1.0  # a missing frame, see `evidence_of`
     likely = np.where(none[:, None], 1.0, evidence / prior)
     likely[0] *= prior
-    return likely / likely.max(axis=1, keepdims=True)
+    scaled: FloatArray = likely / likely.max(axis=1, keepdims=True)
+    return scaled
 
 
 def rows_of(tracks: list[FloatArray], timeline: Timeline) -> FloatArray:
