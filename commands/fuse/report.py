@@ -123,6 +123,7 @@ def _compared(
 
 def _mixed(task: Task, found: Report, options: dict[str, Any], *, folds: int | None) -> list[Section]:
     """The explorer over one member a block, and the sweep that chooses its first weights."""
+    from ...fusion.heads.base import fit_part
     from ...fusion.judging.comparison import members_of_head
     from ...fusion.page.sections import explorer_section, sweep_section
 
@@ -131,7 +132,7 @@ def _mixed(task: Task, found: Report, options: dict[str, Any], *, folds: int | N
         return []
     late = next((column.fitted for column in found.columns if hasattr(column.fitted, "member_proba")), None)
     if late is None:
-        late = build_head("late", task, {}, **options).fit(task.train.x(), task.train.y)
+        late = fit_part(build_head("late", task, {}, **options), task.train.x(), task.train.y, task.train.clusters)
     swept = None if folds is None else _swept(late, task, folds, options["seed"])
     explorer = explorer_section(members_of_head(late, task.test), mix=late.mix, sweep=swept)
     return [explorer, *([] if swept is None else [sweep_section(swept)])]

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Final, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +14,41 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, has_fit_parameter, validate_data
 
 from ..data.blocks import WHOLE, FloatArray, checked_widths, slices
-from ..data.joined import JoinedRows, Matrix, each_piece
+from ..data.joined import JoinedRows, Matrix, each_piece, rows_at
 from ..errors import BlockError, HeadConfigError, HeadDataError
 from .settings import check_kinds, check_threads, libraries_limited, library_threads
 
 Proba: TypeAlias = NDArray[np.float64]
 Codes: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RowInfo:
+    """What is known of training rows beside their columns and classes."""
+
+    groups: NDArray[np.int64] | None = None
+    """(n,) a number a group: rows of one group (a video, a person) stay together in every choice that a head makes."""
+
+    weights: Floats | None = None
+    """(n,) how much each row counts; None is one each."""
+
+    def at(self, rows: NDArray[Any]) -> RowInfo:
+        """Return what is known of some of the rows."""
+        return RowInfo(
+            groups=None if self.groups is None else self.groups[rows],
+            weights=None if self.weights is None else self.weights[rows],
+        )
+
+    def weighed(self, factors: Floats) -> Floats:
+        """Return what each row counts (n,) under factors (n,) of its class."""
+        return factors if self.weights is None else factors * self.weights
+
+
+NOTHING: Final = RowInfo()
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -50,6 +76,9 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     learns_in_pieces: ClassVar[bool] = False
     """Whether `_fit` takes `JoinedRows` too; all heads are asked about them in pieces."""
 
+    weighs_rows: ClassVar[bool] = False
+    """Whether rows can count more or less than others (`sample_weight`)."""
+
     scales_matter: ClassVar[bool] = True
     """Whether scaling a block could change the answers where nothing standardises it: not in trees."""
 
@@ -69,10 +98,21 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     random_state: Any = 0
     """Seed of whatever the head draws; some draw nothing."""
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
         """Learn from rows `X` (n, D), read as float32, and labels `y` (n,), integers or texts.
 
         `linear` and `mlp` learn from `JoinedRows` too, in bounded memory.
+
+        Parameters
+        ----------
+        X : array or JoinedRows of shape (n, D)
+        y : array of shape (n,)
+        groups : array of shape (n,), optional
+            The group of each row, numbers or texts. Whatever the head chooses on rows kept aside (weights of blocks,
+            temperatures, penalties, when to stop), it keeps whole groups aside: of rows of one video, those kept
+            aside would be known already.
+        sample_weight : array of shape (n,), optional
+            How much each row counts, not negative; for heads that can weigh rows (`weighs_rows`).
 
         Raises
         ------
@@ -81,8 +121,18 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         HeadConfigError
             If a setting is none that this head can have.
         HeadDataError
-            If X holds NaN or infinity, or y one class only; if X stays on the disk and this head needs it in memory.
+            If X holds NaN or infinity, or y one class only; if X stays on the disk and this head needs it in memory;
+            if it cannot weigh rows; if a class has rows of one group only, where the head chooses on groups kept aside.
         """
+        info = RowInfo(groups=_entered_groups(groups, X), weights=_entered_weights(self, sample_weight, X))
+        if info.weights is not None and not info.weights.all():  # a row that counts nothing is as good as not there
+            X, y = entered_with_labels(self, X, y)
+            counted = np.flatnonzero(info.weights)
+            X, y, info = rows_at(X, counted), np.asarray(y)[counted], info.at(counted)
+        return self._learn(X, y, info, alone=True)
+
+    def _learn(self, X: Any, y: Any, info: RowInfo = NOTHING, *, alone: bool = False) -> Self:
+        """Fit; `alone` unless another head asks for it, whose parts of the rows may lack what all of them have."""
         check_threads(self.threads)
         check_kinds(self)
         X, y = entered_with_labels(self, X, y)
@@ -97,10 +147,12 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
             )
         state = self.random_state
         self.seed_ = int(state) if isinstance(state, (int, np.integer)) else int(_drawn(state))
+        if alone and info.groups is not None and self._keeps_aside():
+            _refuse_classes_of_one_group(self, codes, info.groups)
         with libraries_limited(self.threads):
             threads = library_threads()
             try:
-                self._fit(X, codes.astype(np.int64))
+                self._fit(X, codes.astype(np.int64), info)
             except InvalidParameterError as error:  # scikit-learn's own check of a setting that was handed on to it
                 raise HeadConfigError(f"a setting of head {self.name!r} is out of its range: {error}") from error
         self.fit_threads_ = threads | self._own_threads()
@@ -170,9 +222,13 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         """Return the threads of libraries that this head tells their number, by library."""
         return {}
 
+    def _keeps_aside(self) -> bool:
+        """Whether the fit, under these settings, chooses anything on rows kept aside."""
+        return False
+
     @abstractmethod
-    def _fit(self, X: FloatArray, codes: Codes) -> None:
-        """Learn from finite rows (n, D) and class codes 0..k-1 (n,)."""
+    def _fit(self, X: FloatArray, codes: Codes, info: RowInfo) -> None:
+        """Learn from finite rows (n, D), class codes 0..k-1 (n,), and what else is known of the rows."""
 
     @abstractmethod
     def _proba(self, X: FloatArray) -> Proba:
@@ -245,6 +301,54 @@ def expect_shape(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> NDAr
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"array {name!r} holds NaN or infinity")
     return array
+
+
+def fit_part(head: Any, X: Any, y: Any, groups: Any = None) -> Any:
+    """Fit any classifier on a part of the rows, with their groups where it takes them.
+
+    A part, such as a fold, may have a class in one group only. Nothing of it is then kept aside, where `fit` refuses.
+    """
+    if isinstance(head, Head):
+        return head._learn(X, y, RowInfo(groups=_entered_groups(groups, X)))
+    known = {} if groups is None or not has_fit_parameter(head, "groups") else {"groups": np.asarray(groups)}
+    return head.fit(X, y, **known)
+
+
+def _entered_groups(groups: Any, X: Any) -> NDArray[np.int64] | None:
+    """Return the groups as numbers 0..g-1, refusing those that are not one a row."""
+    if groups is None:
+        return None
+    found = column_or_1d(groups)
+    check_consistent_length(found, X)
+    if found.dtype.kind == "f" and np.isnan(found).any():
+        raise HeadDataError("groups must name the group of every row, however: some are NaN")
+    return np.unique(found.astype(str) if found.dtype == object else found, return_inverse=True)[1].astype(np.int64)
+
+
+def _entered_weights(head: Head, weights: Any, X: Any) -> Floats | None:
+    """Return the rows' weights, refusing heads that have no use for them."""
+    if weights is None:
+        return None
+    if not head.weighs_rows:
+        raise HeadDataError(
+            f"the head {head.name!r} cannot weigh rows, however: sample_weight was given\n"
+            "  leave it out, or use a head whose `weighs_rows` is true, such as 'mlp', 'linear' or 'xgboost'"
+        )
+    found = _check_sample_weight(weights, X, dtype=np.float64, ensure_non_negative=True)
+    if not found.any():
+        raise HeadDataError("sample_weight must leave some row a weight, however: all are zero")
+    return np.asarray(found)
+
+
+def _refuse_classes_of_one_group(head: Head, codes: Codes, groups: NDArray[np.int64]) -> None:
+    pairs = np.unique(np.stack([codes, groups]), axis=1)
+    few = np.flatnonzero(np.bincount(pairs[0], minlength=len(head.classes_)) < 2)
+    if few.size:
+        told = ", ".join(repr(str(head.classes_[code])) for code in few)
+        raise HeadDataError(
+            f"{head.name} chooses on groups kept aside, however: all rows of {told} are of one group\n"
+            "  give the class rows of another group, leave the class out, or set what the head would choose"
+        )
 
 
 def _drawn(random_state: Any) -> int:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ...kit.errors import MissingExtraError
 from ..data.blocks import FloatArray
 from ..errors import HeadConfigError
-from .base import Codes, Head, HeadState, Proba, softmax
+from .base import Codes, Head, HeadState, Proba, RowInfo, softmax
 from .scaling import BlockPCA
 from .settings import factors, libraries_limited, tree_threads, whole
 from .trees import SymmetricTrees, Trees
@@ -51,6 +51,7 @@ class BoostedHead(Head):
     """
 
     scales_matter: ClassVar[bool] = False
+    weighs_rows: ClassVar[bool] = True
 
     pca: int = 64
     trees: int = 100
@@ -76,10 +77,11 @@ class BoostedHead(Head):
     def _reopened(self, state: HeadState, columns: int) -> None:
         """Take back what `_kept` returned, refusing trees over other than so many columns."""
 
-    def _fit(self, X: FloatArray, codes: Codes) -> None:
+    def _fit(self, X: FloatArray, codes: Codes, info: RowInfo) -> None:
         whole("trees", self.trees)
         self.pca_ = BlockPCA(self.pca, self.blocks_).fit(X)
-        self._grow(self.pca_.transform(X), codes, factors(self.class_weight, self.classes_, codes)[codes])
+        weights = info.weighed(factors(self.class_weight, self.classes_, codes)[codes])
+        self._grow(self.pca_.transform(X), codes, weights)
 
     def _proba(self, X: FloatArray) -> Proba:
         return self._asked(self.pca_.transform(X))
@@ -357,7 +359,7 @@ class HistGBHead(BoostedHead):
             random_state=self.seed_,
         )
         with libraries_limited(tree_threads(self.threads)):
-            model.fit(rows, codes, sample_weight=None if self.class_weight is None else weights)
+            model.fit(rows, codes, sample_weight=None if (weights == 1).all() else weights)
         self.trees_ = Trees.joined(
             [[tree.nodes for tree in one] for one in model._predictors], model._baseline_prediction
         )

@@ -14,12 +14,13 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 from sklearn.base import ClassifierMixin
+from sklearn.utils.validation import has_fit_parameter
 
 from ...kit import parse_json
 from ...kit.errors import nearest
 from ..data.blocks import FloatArray
 from ..errors import HeadConfigError, HeadDataError, SavedHeadError, UnknownHeadError
-from .base import Codes, Head, HeadState, Proba
+from .base import Codes, Head, HeadState, Proba, RowInfo
 from .scaling import BlockScaler
 from .settings import Standardize, by_code
 
@@ -76,7 +77,7 @@ class EstimatorHead(Head):
 
     standardize: Standardize
 
-    def _fit(self, X: FloatArray, codes: Codes) -> None:
+    def _fit(self, X: FloatArray, codes: Codes, info: RowInfo) -> None:
         self.scaler_ = BlockScaler(self.standardize, self.blocks_).fit(X)
         settings = {name: getattr(self, name) for name in signature(type(self)).parameters if name not in _OWN}
         if isinstance(settings.get("class_weight"), Mapping):
@@ -88,7 +89,7 @@ class EstimatorHead(Head):
         model.set_params(**seeds, **(jobs if (self.threads or 1) > 1 else {}))
         if not hasattr(model, "predict_proba") and not {"estimator", "estimators"} & set(settings):
             raise _answers_no_probabilities(self.name, model)
-        self.estimator_ = model.fit(self.scaler_.transform(X), codes)
+        self.estimator_ = model.fit(self.scaler_.transform(X), codes, **_beside(model, info))
         if not hasattr(self.estimator_, "predict_proba"):  # those of estimators know when these are fitted
             raise _answers_no_probabilities(self.name, model)
 
@@ -157,7 +158,9 @@ def estimator_head(name: str) -> type[EstimatorHead]:
             setattr(self, setting, value)
 
     __init__.__signature__ = Signature([Parameter("self", Parameter.POSITIONAL_OR_KEYWORD), blocks, *own])  # type: ignore[attr-defined]
-    fields = {"name": name, "_classifier": estimator, "__init__": __init__, "__doc__": EstimatorHead.__doc__}
+    weighs = has_fit_parameter(estimator, "sample_weight")
+    fields = {"name": name, "_classifier": estimator, "weighs_rows": weighs, "__init__": __init__}
+    fields["__doc__"] = EstimatorHead.__doc__
     return type(f"{estimator.__name__}Head", (EstimatorHead,), {**fields, "__module__": __name__})
 
 
@@ -303,3 +306,9 @@ def _check_trees(nodes: Any) -> None:
         inside = [(nodes[side] > here) & (nodes[side] < len(nodes)) for side in (left, right)]
         if nodes.ndim != 1 or not (leaf | (inside[0] & inside[1])).all():
             raise ValueError(f"{FILE} holds nodes that do not describe trees")
+
+
+def _beside(model: Any, info: RowInfo) -> dict[str, Any]:
+    """Return what of the rows' groups and weights a classifier's fit takes."""
+    known = {"groups": info.groups, "sample_weight": info.weights}
+    return {name: value for name, value in known.items() if value is not None and has_fit_parameter(model, name)}

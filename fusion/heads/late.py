@@ -15,7 +15,7 @@ from ...kit.errors import nearest
 from ..data.blocks import FloatArray, checked_weights, slices
 from ..errors import HeadConfigError, HeadDataError
 from . import make_head
-from .base import Codes, Head, HeadState, Proba, expect_shape, softmax
+from .base import Codes, Head, HeadState, Proba, RowInfo, expect_shape, softmax
 from .settings import check_folds, factors, positive
 from .weights import (
     MIXES,
@@ -52,13 +52,15 @@ class HeadOfMembers(Head):
     members_ : dict of block name to fitted head
     """
 
+    weighs_rows: ClassVar[bool] = True
+
     member: str | Mapping[str, str] = "linear"
     member_params: Mapping[str, Any] | None = None
     folds: int = 3
 
-    def _fit_members(self, X: FloatArray, codes: Codes) -> None:
+    def _fit_members(self, X: FloatArray, codes: Codes, info: RowInfo) -> None:
         self.members_: dict[str, Head] = {
-            name: self._new(name).fit(np.ascontiguousarray(X[:, where]), codes)
+            name: self._new(name)._learn(np.ascontiguousarray(X[:, where]), codes, info)
             for name, where in slices(self.blocks_).items()
         }
 
@@ -67,20 +69,21 @@ class HeadOfMembers(Head):
         parts = slices(self.blocks_)
         return np.stack([member.predict_proba(X[:, parts[name]]) for name, member in self.members_.items()])
 
-    def _out_of_fold(self, X: FloatArray, codes: Codes) -> tuple[NDArray[np.float64], Codes]:
-        """Return what members that had not seen them say of training rows, (members, r, k), and the rows' classes."""
+    def _out_of_fold(self, X: FloatArray, codes: Codes, info: RowInfo) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return what members that had not seen them say of training rows, (members, r, k), and which rows (r,)."""
         answers = []
         for name, where in slices(self.blocks_).items():
             proba, asked = out_of_fold(
                 lambda name=name: self._new(name),  # type: ignore[misc]
                 np.ascontiguousarray(X[:, where]),
                 codes,
+                info,
                 k=len(self.classes_),
                 folds=self.folds,
                 seed=self.seed_,
             )
             answers.append(proba)
-        return np.stack(answers), codes[asked]
+        return np.stack(answers), asked
 
     def _new(self, block: str) -> Head:
         """Return the unfitted member of a block."""
@@ -177,23 +180,27 @@ class LateHead(HeadOfMembers):
         """Return each member's calibrated probabilities (members, n, k), members in the order of `blocks_`."""
         return self._answered(X, self._member_proba, axis=1)
 
-    def _fit(self, X: FloatArray, codes: Codes) -> None:
+    def _fit(self, X: FloatArray, codes: Codes, info: RowInfo) -> None:
         self._check()
         self.weights_ = self._given_weights()
-        self._fit_members(X, codes)
+        self._fit_members(X, codes, info)
         self.temperatures_ = np.ones(len(self.blocks_))
-        if self.calibrate or (self.weights == LEARNED and len(self.blocks_) > 1):
-            self._learn_on(*self._out_of_fold(X, codes))
+        if self._keeps_aside():
+            planes, asked = self._out_of_fold(X, codes, info)
+            self._learn_on(planes, codes[asked], info.at(asked).weights)
 
-    def _learn_on(self, planes: NDArray[np.float64], codes: Codes) -> None:
+    def _keeps_aside(self) -> bool:
+        return self.calibrate or (self.weights == LEARNED and len(self.blocks_) > 1)
+
+    def _learn_on(self, planes: NDArray[np.float64], codes: Codes, weights: NDArray[np.float64] | None) -> None:
         """Fit temperatures, and weights if they are to be learned; with no row to tell, ones and equal weights stay."""
         if not len(codes):
             return
         for number, plane in enumerate(planes):
             logits = np.log(np.maximum(plane, SMALLEST))
-            self.temperatures_[number] = fitted_temperature(logits, codes, widest=WIDEST)
+            self.temperatures_[number] = fitted_temperature(logits, codes, weights, widest=WIDEST)
         if self.weights == LEARNED:
-            found = learned_weights(self._tempered(planes), codes, mix=self.mix, objective=self.objective)
+            found = learned_weights(self._tempered(planes), codes, weights, mix=self.mix, objective=self.objective)
             self.weights_ = dict(zip(self.blocks_, map(float, found), strict=True))
 
     def _proba(self, X: FloatArray) -> Proba:
@@ -278,13 +285,16 @@ class StackingHead(HeadOfMembers):
     class_weight: Any = None
     folds: int = 5
 
-    def _fit(self, X: FloatArray, codes: Codes) -> None:
+    def _fit(self, X: FloatArray, codes: Codes, info: RowInfo) -> None:
         check_folds(self.folds)
         positive(self, "C")
-        weights = factors(self.class_weight, self.classes_, codes)
-        planes, asked = self._out_of_fold(X, codes)
-        self._fit_meta(_inputs(planes), asked, weights)
-        self._fit_members(X, codes)
+        weights = info.weighed(factors(self.class_weight, self.classes_, codes)[codes])
+        planes, asked = self._out_of_fold(X, codes, info)
+        self._fit_meta(_inputs(planes), codes[asked], weights[asked])
+        self._fit_members(X, codes, info)
+
+    def _keeps_aside(self) -> bool:
+        return True
 
     def _fit_meta(self, inputs: NDArray[np.float64], codes: Codes, weights: NDArray[np.float64]) -> None:
         known, k, m = np.unique(codes), len(self.classes_), len(self.blocks_)
@@ -297,7 +307,7 @@ class StackingHead(HeadOfMembers):
             lost = ", ".join(str(one) for i, one in enumerate(self.classes_) if i not in known)
             logger.warning("stacking never answers %s: too few rows to hold one out", lost)
         model = LogisticRegression(C=self.C, max_iter=1000)
-        model.fit(inputs, codes, sample_weight=weights[codes])
+        model.fit(inputs, codes, sample_weight=weights)
         coef, intercept = model.coef_, model.intercept_
         if len(known) == 2:  # two classes share one row in scikit-learn: sigmoid(z) = softmax(0, z)
             coef, intercept = np.vstack([0 * coef, coef]), np.array([0.0, intercept[0]])

@@ -12,7 +12,7 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 
 from ..data.blocks import FloatArray
 from ..errors import HeadConfigError
-from .base import Codes, Head, HeadState, Proba, expect_positive, expect_shape, softmax
+from .base import Codes, Head, HeadState, Proba, RowInfo, expect_positive, expect_shape, softmax
 from .scaling import BlockScaler
 from .settings import Standardize, check_folds, one_of
 from .weights import SMALLEST, WIDEST, fitted_temperature, out_of_fold
@@ -64,10 +64,10 @@ class LDAHead(Head):
     calibrate: bool = True
     folds: int = 3
 
-    def _fit(self, X: FloatArray, codes: Codes) -> None:
+    def _fit(self, X: FloatArray, codes: Codes, info: RowInfo) -> None:
         self._check()
         self.scaler_ = BlockScaler(self.standardize, self.blocks_).fit(X)
-        self.temperature_ = self._temperature(X, codes) if self.calibrate else 1.0
+        self.temperature_ = self._temperature(X, codes, info) if self.calibrate else 1.0
         rows, k = self._ready(X), len(self.classes_)
         counts = np.bincount(codes, minlength=k)
         means = np.eye(k)[codes].T @ rows / counts[:, None]
@@ -82,20 +82,23 @@ class LDAHead(Head):
         intercept = np.log(prior) - 0.5 * np.einsum("kd,kd->k", coef, means)
         self.coef_, self.intercept_ = coef / self.temperature_, intercept / self.temperature_
 
+    def _keeps_aside(self) -> bool:
+        return self.calibrate
+
     def _proba(self, X: FloatArray) -> Proba:
         return softmax(self._ready(X) @ self.coef_.T + self.intercept_)
 
     def _ready(self, X: FloatArray) -> NDArray[np.float64]:
         return np.asarray(self.scaler_.transform(X).astype(np.float64) / np.sqrt(X.shape[1]))
 
-    def _temperature(self, X: FloatArray, codes: Codes) -> float:
+    def _temperature(self, X: FloatArray, codes: Codes, info: RowInfo) -> float:
         """Return the temperature that makes held-out rows most likely; 1 when there are too few rows to tell."""
 
         def new() -> LDAHead:
             settings = {**self.get_params(deep=False), "blocks": self.blocks_, "calibrate": False}
             return LDAHead(**settings)
 
-        proba, asked = out_of_fold(new, X, codes, k=len(self.classes_), folds=self.folds, seed=self.seed_)
+        proba, asked = out_of_fold(new, X, codes, info, k=len(self.classes_), folds=self.folds, seed=self.seed_)
         if not len(asked):
             return 1.0
         return fitted_temperature(np.log(np.maximum(proba, SMALLEST)), codes[asked], widest=WIDEST)

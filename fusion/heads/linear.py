@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.blocks import FloatArray
 from ..data.joined import Matrix
-from .base import Codes, Head, HeadState, Proba, expect_shape, softmax
+from .base import Codes, Head, HeadState, Proba, RowInfo, expect_shape, softmax
 from .logistic import fit_logistic, one_hot
 from .scaling import BlockScaler
 from .settings import Standardize, factors, positive, whole
@@ -44,16 +44,17 @@ class LinearHead(Head):
 
     name: ClassVar[str] = "linear"
     learns_in_pieces: ClassVar[bool] = True
+    weighs_rows: ClassVar[bool] = True
 
     C: float = 10.0
     class_weight: Any = None
     standardize: Standardize = "power"
     max_iter: int = 1000
 
-    def _fit(self, X: Matrix, codes: Codes) -> None:
+    def _fit(self, X: Matrix, codes: Codes, info: RowInfo) -> None:
         positive(self, "C")
         whole("max_iter", self.max_iter)
-        weights = factors(self.class_weight, self.classes_, codes)[codes]
+        weights = info.weighed(factors(self.class_weight, self.classes_, codes)[codes])
         self.scaler_ = BlockScaler(self.standardize, self.blocks_).fit(X)
         found = fit_logistic(
             X, one_hot(codes, len(self.classes_)), weights, C=self.C, max_iter=self.max_iter, ready=self._ready

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..data.blocks import FloatArray
 from ..data.joined import Matrix, rows_at
 from ..errors import HeadConfigError
-from .base import Codes, HeadState, Proba, expect_shape, softmax
+from .base import Codes, HeadState, Proba, RowInfo, expect_shape, softmax
 from .layers import Drop, Joined, Linear, Network, Norm
 from .networks import NetworkHead
 from .settings import Fusion, MLPConfig, Normalization, one_of, whole
@@ -96,12 +96,12 @@ class MLPHead(NetworkHead):
         self.precision_ = str(dtype).removeprefix("torch.")
         return dtype
 
-    def _fit(self, X: Matrix, codes: Codes) -> None:
+    def _fit(self, X: Matrix, codes: Codes, info: RowInfo) -> None:
         self._check()
         count, left_out = len(self._parts()), None
         if count > 1 and self.pool_share:
-            left_out = left_out_rows(codes, self.members, self.pool_share, seed=self.seed_)
-        self.networks_ = self._trained(X, codes, left_out)
+            left_out = left_out_rows(codes, self.members, self.pool_share, seed=self.seed_, groups=info.groups)
+        self.networks_ = self._trained(X, codes, info, left_out)
         self.factors_ = np.full(count, 1 / count)
         if left_out is not None and left_out.any():
             asked = left_out.any(axis=0)
@@ -109,6 +109,9 @@ class MLPHead(NetworkHead):
             self.factors_ = learned_factors(np.stack(answers), codes[asked])
         elif count > 1:
             logger.info("no rows to learn the pool's factors from: all blocks count alike")
+
+    def _keeps_aside(self) -> bool:
+        return super()._keeps_aside() or (len(self._parts()) > 1 and bool(self.pool_share))
 
     def _proba(self, X: FloatArray) -> Proba:
         answers = self._answers(X)
@@ -160,15 +163,22 @@ def _cpu_multiplies_bfloat16() -> bool:
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
-def left_out_rows(codes: Codes, members: int, share: float, *, seed: int) -> NDArray[np.bool_]:
+def left_out_rows(
+    codes: Codes, members: int, share: float, *, seed: int, groups: NDArray[np.int64] | None = None
+) -> NDArray[np.bool_]:
     """Return which rows (members, n) each member is not to learn from: `share` of each class, other rows every time.
 
     Where members have more than all rows between them, they go round. A class of one row is left out by nobody: a
-    member that never saw it says nothing about it.
+    member that never saw it says nothing about it; with groups, which are left out whole, so is a class of one group.
     """
-    folds = max(2, round(1 / share))
-    fold = stratified_folds(codes, folds, seed=seed)
-    fold[np.bincount(codes)[codes] == 1] = -1
+    fold = stratified_folds(codes, max(2, round(1 / share)), seed=seed, groups=groups)
+    folds = int(fold.max()) + 1
+    if groups is None:
+        fold[np.bincount(codes)[codes] == 1] = -1
+    else:
+        pairs = np.unique(np.stack([codes, groups]), axis=1)
+        single = np.flatnonzero(np.bincount(pairs[0]) == 1)
+        fold[np.isin(groups, groups[np.isin(codes, single)])] = -1
     return np.stack([fold == member % folds for member in range(members)])
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.blocks import FloatArray
-from .base import Codes, Head, HeadState, Proba, expect_positive, expect_shape, softmax
+from .base import Codes, Head, HeadState, Proba, RowInfo, expect_positive, expect_shape, softmax
+from .ridge import members_of
 from .scaling import BlockNormalizer, Normalize
 from .settings import positive, whole
 from .weights import fitted_temperature
@@ -51,7 +52,7 @@ class KNNHead(Head):
     temperature: float = 0.07
     normalize: Normalize = "power"
 
-    def _fit(self, X: FloatArray, codes: Codes) -> None:
+    def _fit(self, X: FloatArray, codes: Codes, info: RowInfo) -> None:
         self._check()
         self.normalizer_ = BlockNormalizer(self.normalize, self.blocks_).fit(X)
         self.rows_ = unit_rows(self.normalizer_, X).astype(np.float32)
@@ -100,7 +101,8 @@ class NCMHead(Head):
     classification: generalizing to new classes at near-zero cost", §3.1, here with unit lengths).
 
     Every class counts alike, however many rows it has. Probabilities are a softmax of the cosines over a temperature,
-    fitted on leave-one-out answers: a row is taken out of its own class's mean before it is asked about.
+    fitted on leave-one-out answers: a row is taken out of its own class's mean before it is asked about, with groups a
+    whole group out of all means.
 
     Parameters
     ----------
@@ -118,7 +120,7 @@ class NCMHead(Head):
 
     normalize: Normalize = "power"
 
-    def _fit(self, X: FloatArray, codes: Codes) -> None:
+    def _fit(self, X: FloatArray, codes: Codes, info: RowInfo) -> None:
         self.normalizer_ = BlockNormalizer(self.normalize, self.blocks_).fit(X)
         rows, k = unit_rows(self.normalizer_, X), len(self.classes_)
         sums = np.eye(k)[codes].T @ rows  # (k, D)
@@ -127,8 +129,16 @@ class NCMHead(Head):
         without = sums[codes] - rows
         here = np.arange(len(rows))
         cosines[here, codes] = np.einsum("nd,nd->n", _unit(without), rows)
-        others = np.bincount(codes, minlength=k)[codes] > 1  # the mean of a class of one row is gone with that row
+        left = np.bincount(codes, minlength=k)[codes] - 1  # rows of the class beside this one, or beside its group
+        for group in () if info.groups is None else members_of(info.groups):
+            own = np.eye(k)[codes[group]]
+            cosines[group] = rows[group] @ _unit(sums - own.T @ rows[group]).T
+            left[group] = (np.bincount(codes, minlength=k) - own.sum(axis=0))[codes[group]]
+        others = left > 0  # the mean of a class of one row, or of one group, is gone with it
         self.temperature_ = fitted_temperature(cosines[others], codes[others]) if others.any() else 1.0
+
+    def _keeps_aside(self) -> bool:
+        return True
 
     def _proba(self, X: FloatArray) -> Proba:
         return softmax(unit_rows(self.normalizer_, X) @ self.means_.T / self.temperature_)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..data.blocks import FloatArray
 from ..data.joined import Matrix, columns_of, each_piece
 from ..errors import HeadConfigError
-from .base import Codes, Head, HeadState, Proba, expect_shape
+from .base import Codes, Head, HeadState, Proba, RowInfo, expect_shape
 from .layers import Network
 from .scaling import BlockScaler
 from .settings import Standardize, factors, not_negative, one_of, share, threads_of, whole
@@ -55,6 +55,7 @@ class NetworkHead(Head):
     """
 
     learns_in_pieces: ClassVar[bool] = True
+    weighs_rows: ClassVar[bool] = True
     computes_with: ClassVar[tuple[str, ...]] = ("torch",)
 
     blocks: Mapping[str, int] | None = field(default=None, kw_only=False)
@@ -105,11 +106,16 @@ class NetworkHead(Head):
         """Return the type in which rows enter the network while training."""
         return torch.float32
 
-    def _fit(self, X: Matrix, codes: Codes) -> None:
+    def _fit(self, X: Matrix, codes: Codes, info: RowInfo) -> None:
         self._check()
-        self.networks_ = self._trained(X, codes)
+        self.networks_ = self._trained(X, codes, info)
 
-    def _trained(self, X: Matrix, codes: Codes, left_out: NDArray[np.bool_] | None = None) -> list[TrainedNetwork]:
+    def _keeps_aside(self) -> bool:
+        return bool(self.early_stop)
+
+    def _trained(
+        self, X: Matrix, codes: Codes, info: RowInfo, left_out: NDArray[np.bool_] | None = None
+    ) -> list[TrainedNetwork]:
         """Return a trained network a part, several at a time where there are threads for them.
 
         `left_out` (members, n) names rows that a member does not learn from.
@@ -125,7 +131,7 @@ class NetworkHead(Head):
             network = self._network(widths, len(self.classes_))
             course = train(
                 network, columns, scaler.transform, codes, self, weights,
-                seed=self.seed_, device=device, dtype=dtype, left_out=left_out,
+                info=info, seed=self.seed_, device=device, dtype=dtype, left_out=left_out,
             )  # fmt: skip
             return TrainedNetwork(network, scaler, course)
 

@@ -13,7 +13,7 @@ from scipy.linalg.lapack import dpotri
 
 from ..data.blocks import FloatArray
 from ..errors import HeadConfigError
-from .base import Codes, Head, HeadState, Proba, expect_positive, expect_shape, softmax
+from .base import Codes, Head, HeadState, Proba, RowInfo, expect_positive, expect_shape, softmax
 from .scaling import BlockScaler
 from .settings import Standardize, factors, positive
 from .weights import fitted_temperature, log_loss
@@ -37,7 +37,8 @@ class RidgeHead(Head):
     Every penalty's leave-one-out answers follow from one eigendecomposition of the smaller Gram matrix: the residual of
     a row the fit has not seen is its residual over one minus its leverage (Golub, Heath and Wahba, 1979, "Generalized
     cross-validation", §2). They are exact for the scaled columns; the scaling itself has seen all rows. On them a
-    temperature is fitted for each penalty, and the penalty of the least log loss is taken, with that temperature.
+    temperature is fitted for each penalty, and the penalty of the least log loss is taken, with that temperature. Of
+    rows in groups whole groups are left out, as exactly (`without_own_group`).
 
     Parameters
     ----------
@@ -63,30 +64,35 @@ class RidgeHead(Head):
     """
 
     name: ClassVar[str] = "ridge"
+    weighs_rows: ClassVar[bool] = True
 
     penalty: float | None = None
     C: float | None = None
     class_weight: Any = "balanced"
     standardize: Standardize = "power"
 
-    def _fit(self, X: FloatArray, codes: Codes) -> None:
+    def _fit(self, X: FloatArray, codes: Codes, info: RowInfo) -> None:
         positive(self, "penalty", "C")
         if self.penalty is not None and self.C is not None:
             raise HeadConfigError(f"penalty and C say the same thing twice: {self.penalty!r} and {self.C!r}; give one")
         self.scaler_ = BlockScaler(self.standardize, self.blocks_).fit(X)
-        weights = factors(self.class_weight, self.classes_, codes)[codes]
+        weights = info.weighed(factors(self.class_weight, self.classes_, codes)[codes])
         counted = weights > 0  # rows that weigh nothing take no part
+        groups = None if info.groups is None else info.groups[counted]
         rows = self._ready(X[counted])
         path = RidgePath(rows, np.eye(len(self.classes_))[codes[counted]], weights[counted])
         best = np.inf
         given = self.penalty if self.C is None else 1 / (self.C * path.unit)
         for penalty in PENALTIES[::-1] if given is None else (given,):
-            scores = path.left_out(penalty)
+            scores = path.left_out(penalty, groups)
             temperature = fitted_temperature(scores, codes[counted], weights[counted])
             loss = log_loss(softmax(scores / temperature), codes[counted], weights[counted])
             if loss < best - WORTH:
                 best, self.penalty_, self.temperature_ = loss, float(penalty), temperature
         self.coef_, self.intercept_ = path.solution(self.penalty_)
+
+    def _keeps_aside(self) -> bool:
+        return True
 
     def _proba(self, X: FloatArray) -> Proba:
         return softmax((self._ready(X) @ self.coef_.T + self.intercept_) / self.temperature_)
@@ -135,12 +141,18 @@ class RidgePath:
         self.unit = float(self.values.sum() / n) or 1.0
         self.along = self.scores.T @ ((targets - self.target_mean) * self.root)  # (r, k)
 
-    def left_out(self, penalty: float) -> NDArray[np.float64]:
-        """Return what the fit on all other rows says of each row, (n, k)."""
+    def left_out(self, penalty: float, groups: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """Return what the fit on all other rows, or on those of all other groups, says of each row, (n, k)."""
         shrunk = self.values + penalty * self.unit
         fitted = self.target_mean + self.scores @ (self.along / shrunk[:, None]) / self.root
         leverage = self.share + np.square(self.scores) @ (1 / shrunk)
-        return without_own_row(self.targets, self.targets - fitted, leverage)
+        found = without_own_row(self.targets, self.targets - fitted, leverage)
+        for rows in () if groups is None else members_of(groups):
+            hat = (self.scores[rows] / shrunk) @ self.scores[rows].T  # of rows times their roots
+            hat += np.sqrt(np.outer(self.share[rows], self.share[rows]))
+            residuals = (self.targets[rows] - fitted[rows]) * self.root[rows]
+            found[rows] = self.targets[rows] - without_own_group(hat, residuals) / self.root[rows]
+        return found
 
     def solution(self, penalty: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return weights (k, D) and intercepts (k,) of the fit on all rows."""
@@ -238,6 +250,24 @@ class BlockGrams:
 def class_targets(codes: NDArray[np.int64], k: int) -> Floats:
     """Return +1 for each row's class and -1 for all others (n, k)."""
     return np.where(codes[:, None] == np.arange(k), 1.0, -1.0)
+
+
+def members_of(groups: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return the rows of each group that has several."""
+    order = np.argsort(groups, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    return [part for part in parts if len(part) > 1]
+
+
+def without_own_group(hat: Floats, residuals: Floats) -> Floats:
+    """Return the residuals (m, k) that a group's rows have under the fit on all other groups.
+
+    Leaving out rows I changes their residuals r_I to ``(1 - H_II)^-1 r_I`` with the hat matrix H (Cook and Weisberg,
+    1982, "Residuals and influence in regression", §3.6); of one row that is r_i / (1 - h_i).
+    """
+    rest = np.eye(len(hat)) - hat
+    rest[np.diag_indices_from(rest)] += ROUNDING  # a group that alone spans a direction leaves nothing to say there
+    return np.asarray(np.linalg.solve(rest, residuals))
 
 
 def without_own_row(targets: Floats, residuals: Floats, leverage: Floats) -> Floats:

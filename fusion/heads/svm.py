@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.svm import SVC
 
 from ..data.blocks import FloatArray
-from .base import Codes, Head, HeadState, Proba, expect_positive, expect_shape, softmax
+from .base import Codes, Head, HeadState, Proba, RowInfo, expect_positive, expect_shape, softmax
 from .scaling import BlockScaler
 from .settings import Standardize, by_code, check_folds, positive
 from .weights import fitted_temperature, inner_folds
@@ -67,26 +67,31 @@ class SVMHead(Head):
     standardize: Standardize = "power"
     folds: int = 3
 
-    def _fit(self, X: FloatArray, codes: Codes) -> None:
+    def _fit(self, X: FloatArray, codes: Codes, info: RowInfo) -> None:
         self._check()
         self.scaler_ = BlockScaler(self.standardize, self.blocks_).fit(X)
         rows, k = self._ready(X), len(self.classes_)
         kernel = gaussian(rows, rows, self.gamma)
         weights = by_code(self.class_weight, self.classes_, codes) or dict.fromkeys(range(k), 1.0)
-        self.temperature_ = self._temperature(kernel, codes, weights)
+        self.temperature_ = self._temperature(kernel, codes, weights, info)
         support, self.dual_coef_, self.intercept_ = machines(kernel, codes, self.C, weights, self.seed_)
         self.rows_ = rows[support]
 
-    def _temperature(self, kernel: NDArray[np.float64], codes: Codes, weights: Mapping[int, float]) -> float:
+    def _temperature(
+        self, kernel: NDArray[np.float64], codes: Codes, weights: Mapping[int, float], info: RowInfo
+    ) -> float:
         """Return the temperature that makes held-out rows most likely; 1 when there are too few rows to tell."""
         scores, truth = [], []
-        for seen, asked, known in inner_folds(codes, self.folds, seed=self.seed_):
+        for seen, asked, known in inner_folds(codes, self.folds, seed=self.seed_, groups=info.groups):
             support, coef, intercept = machines(kernel[np.ix_(seen, seen)], codes[seen], self.C, weights, self.seed_)
             wide = np.full((len(asked), len(self.classes_)), UNKNOWN)
             wide[:, known] = class_scores(kernel[np.ix_(asked, seen[support])] @ coef + intercept, len(known))
             scores.append(wide)
             truth.append(codes[asked])
         return fitted_temperature(np.concatenate(scores), np.concatenate(truth)) if scores else 1.0
+
+    def _keeps_aside(self) -> bool:
+        return True
 
     def pair_decisions(self, X: Any) -> NDArray[np.float64]:
         """Return each pair's decisions (n, k (k - 1) / 2), positive for the first class of the pair."""

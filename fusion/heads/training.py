@@ -20,8 +20,9 @@ from torch.optim.adamw import adamw
 from ..data.blocks import FloatArray
 from ..data.joined import CHUNK, JoinedRows, Matrix, each_piece, rows_at
 from ..errors import HeadConfigError
-from .base import Codes
+from .base import NOTHING, Codes, RowInfo
 from .layers import Dropout, Network
+from .weights import stratified_folds
 
 WARM_UP: Final = 0.05
 """Share of the steps over which the schedule `cosine` raises the learning rate."""
@@ -71,6 +72,7 @@ def train(
     settings: Recipe,
     class_weights: NDArray[np.float64],
     *,
+    info: RowInfo = NOTHING,
     seed: int,
     device: torch.device,
     dtype: torch.dtype,
@@ -89,6 +91,8 @@ def train(
     settings : Recipe
     class_weights : ndarray of shape (k,)
         Factor on each class's loss.
+    info : RowInfo
+        Groups are kept aside whole for early stopping; weights are factors on the rows' losses, their mean one.
     seed : int
         Of weights, batches and dropout. With the same number of threads, on a CPU, the result repeats to the bit.
     device, dtype
@@ -104,15 +108,18 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     network.draw_all(generator)
     network.to(device)
-    kept = held_out(codes, settings.early_stop, seed=seed) if settings.early_stop else np.zeros(len(codes), bool)
+    kept = np.zeros(len(codes), np.bool_)
+    if settings.early_stop:
+        kept = held_out(codes, settings.early_stop, seed=seed, groups=info.groups)
     rows = batches_of(part(X, ~kept), ready, device=device, dtype=dtype)
     watch = None
     if kept.any():
         watch = Watch(batches_of(part(X, kept), ready, device=device, dtype=dtype), codes[kept], device)
     loss = CrossEntropy(codes[~kept], class_weights, settings.label_smoothing, settings.logit_adjust, device)
     counts = None
-    if left_out is not None:
-        learned = torch.from_numpy(~left_out[:, ~kept]).to(device=device, dtype=torch.float32)
+    if left_out is not None or info.weights is not None:
+        counted = np.ones((1, len(codes))) if left_out is None else (~left_out).astype(np.float64)
+        learned = torch.from_numpy(info.weighed(counted)[:, ~kept]).to(device=device, dtype=torch.float32)
         counts = learned / learned.mean(1, keepdim=True)
     drop = Dropout(settings.dropout, torch.Generator(device=device).manual_seed(seed))
     optimizer = AdamW(network, settings.weight_decay, device)
@@ -232,8 +239,16 @@ class AdamW:
                 one.grad = None
 
 
-def held_out(codes: Codes, share: float, *, seed: int) -> NDArray[np.bool_]:
-    """Return which rows (n,) to keep aside: `share` of each class, rounded down, so a single row stays in training."""
+def held_out(codes: Codes, share: float, *, seed: int, groups: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
+    """Return which rows (n,) to keep aside: `share` of each class, rounded down, so a single row stays in training.
+
+    With groups it is one of 1 / `share` folds of whole groups, but for those that alone have rows of some class.
+    """
+    if groups is not None:
+        folds = max(2, round(1 / share)) if share else 2
+        found = stratified_folds(codes, folds, seed=seed, groups=groups) == 0
+        lost = np.setdiff1d(codes, codes[~found])
+        return np.asarray(found & ~np.isin(groups, groups[np.isin(codes, lost)]))
     random = np.random.default_rng(seed)
     found = np.zeros(len(codes), bool)
     for code in np.unique(codes):

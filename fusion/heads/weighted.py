@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..data.blocks import FloatArray, checked_weights, concat, slices
 from ..errors import BlockError, HeadConfigError
 from . import make_head
-from .base import Codes, Head, HeadState, Proba
+from .base import NOTHING, Codes, Head, HeadState, Proba, RowInfo
 from .linear import LinearHead
 from .scaling import BlockNormalizer, Normalize
 from .weights import likeliest_factors, stratified_folds
@@ -55,6 +55,7 @@ class WeightedHead(Head):
     """
 
     name: ClassVar[str] = "weighted"
+    weighs_rows: ClassVar[bool] = True
 
     weights: Mapping[str, float] | Literal["learned"] | None = None
     mode: str = "concat"
@@ -62,12 +63,15 @@ class WeightedHead(Head):
     head: str = "linear"
     head_params: Mapping[str, Any] | None = None
 
-    def _fit(self, X: FloatArray, codes: Codes) -> None:
+    def _fit(self, X: FloatArray, codes: Codes, info: RowInfo) -> None:
         self.weights_ = self._given_weights()
         self.normalizer_ = BlockNormalizer(self.normalize, self.blocks_).fit(X)
         if self.weights == "learned":
-            self.weights_ = self._learned(X, codes)
-        self.head_ = self._top().fit(self._weighed(X), codes)
+            self.weights_ = self._learned(X, codes, info)
+        self.head_ = self._top()._learn(self._weighed(X), codes, info)
+
+    def _keeps_aside(self) -> bool:
+        return self.weights == "learned" or self._top()._keeps_aside()
 
     def _proba(self, X: FloatArray) -> Proba:
         return self.head_.predict_proba(self._weighed(X))
@@ -120,9 +124,9 @@ class WeightedHead(Head):
             given = None
         return self._scaled(checked_weights(dict.fromkeys(self.blocks_, 1.0) if given is None else given, self.blocks_))
 
-    def _learned(self, X: FloatArray, codes: Codes) -> dict[str, float]:
+    def _learned(self, X: FloatArray, codes: Codes, info: RowInfo) -> dict[str, float]:
         rows = concat(self.normalizer_.transform(X), dict.fromkeys(self.blocks_, self._unit()))
-        found = learned_block_weights(rows, codes, self.blocks_, summed=self.mode == "sum", seed=self.seed_)
+        found = learned_block_weights(rows, codes, self.blocks_, info, summed=self.mode == "sum", seed=self.seed_)
         return self._scaled(found)
 
     def _scaled(self, weights: dict[str, float]) -> dict[str, float]:
@@ -154,7 +158,13 @@ NEVER: Final = -20.0
 
 
 def learned_block_weights(
-    X: FloatArray, codes: Codes, widths: Mapping[str, int], *, summed: bool, seed: int
+    X: FloatArray,
+    codes: Codes,
+    widths: Mapping[str, int],
+    info: RowInfo = NOTHING,
+    *,
+    summed: bool,
+    seed: int,
 ) -> dict[str, float]:
     """Return one weight a block, none negative, of unit sum; a block that only disturbs gets none.
 
@@ -172,12 +182,14 @@ def learned_block_weights(
         Classes 0..k-1.
     widths : dict of block name to width
         In column order; all equal where `summed`.
+    info : RowInfo
+        Groups stay whole in the folds.
     summed : bool
         Whether the blocks will be added up, or joined.
     seed : int
         Of the folds.
     """
-    votes, others = _votes(X, codes, widths, summed=summed, seed=seed)
+    votes, others = _votes(X, codes, widths, info, summed=summed, seed=seed)
     known = others[np.arange(len(codes)), codes] > NEVER  # a class that only one fold has says nothing about blocks
     found = likeliest_factors(
         votes[:, known], codes[known], others=others[known], about=np.zeros(len(widths)), start=np.ones(len(widths))
@@ -191,19 +203,19 @@ def learned_block_weights(
 
 
 def _votes(
-    X: FloatArray, codes: Codes, widths: Mapping[str, int], *, summed: bool, seed: int
+    X: FloatArray, codes: Codes, widths: Mapping[str, int], info: RowInfo, *, summed: bool, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return each block's part of the logits of rows not seen (blocks, n, k), and the part of none (n, k)."""
     k, parts = int(codes.max()) + 1, slices(widths)
     votes, others = np.zeros((len(widths), len(X), k)), np.full((len(X), k), NEVER)
     joined = np.mean([X[:, where] for where in parts.values()], axis=0) if summed else X
-    fold = stratified_folds(codes, FOLDS, seed=seed)
-    for number in range(FOLDS):
+    fold = stratified_folds(codes, FOLDS, seed=seed, groups=info.groups)
+    for number in range(int(fold.max()) + 1):
         seen = fold != number
         classes = np.unique(codes[seen])
         if len(classes) < 2 or seen.all():
             continue
-        head = LinearHead(standardize="none").fit(joined[seen], codes[seen])
+        head = LinearHead(standardize="none")._learn(joined[seen], codes[seen], info.at(seen))
         cells = np.ix_(~seen, classes)
         others[cells] = head.intercept_
         for place, where in enumerate(parts.values()):

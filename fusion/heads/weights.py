@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from math import comb
@@ -15,7 +16,9 @@ from scipy.special import log_softmax
 from ...kit.errors import nearest
 from ..data.blocks import simplex
 from ..errors import HeadConfigError, SweepError
-from .base import Codes, Head, Proba, softmax
+from .base import Codes, Head, Proba, RowInfo, softmax
+
+logger = logging.getLogger(__name__)
 
 Objective: TypeAlias = Literal["log_loss", "macro_f1"]
 
@@ -29,7 +32,12 @@ STEPS: Final = ("0.05", "0.1", "0.2", "0.25", "0.5", "1")
 
 
 def learned_weights(
-    planes: NDArray[np.float64], codes: Codes, *, mix: Mix, objective: str = "log_loss"
+    planes: NDArray[np.float64],
+    codes: Codes,
+    weights: NDArray[np.float64] | None = None,
+    *,
+    mix: Mix,
+    objective: str = "log_loss",
 ) -> NDArray[np.float64]:
     """Return weights (m,) of unit sum, none negative, under which the mix of members is best.
 
@@ -43,6 +51,8 @@ def learned_weights(
         Probabilities of calibrated members, of rows none of them had seen.
     codes : int64 array of shape (n,)
         Classes of the rows.
+    weights : ndarray of shape (n,), optional
+        Of the rows in the log loss; macro F1 counts them alike.
     mix : {"arithmetic", "geometric", "harmonic", "rank"}
     objective : {"log_loss", "macro_f1"}
     """
@@ -52,19 +62,21 @@ def learned_weights(
         k = planes.shape[2]
         _, macro_f1 = totals(counted(codes, decisions(planes, vectors, mix), k))
         best = vectors[macro_f1 >= macro_f1.max() - 1e-12]
-        losses = [log_loss(mixed(planes, one, mix), codes) for one in best]
+        losses = [log_loss(mixed(planes, one, mix), codes, weights) for one in best]
         return np.asarray(best[int(np.argmin(losses))])
     averaged = terms(planes, mix)
 
     def loss(free: NDArray[np.float64]) -> float:
-        return log_loss(probabilities(np.tensordot(softmax(free), averaged, axes=1), mix), codes)
+        return log_loss(probabilities(np.tensordot(softmax(free), averaged, axes=1), mix), codes, weights)
 
     m = len(planes)
     found = softmax(np.asarray(minimize(loss, np.zeros(m), method="L-BFGS-B", bounds=[(-8, 8)] * m).x))
     # A softmax reaches no zero: try the nearby vectors that have some.
     pruned = np.where(found < SMALL, 0, found) / found[found >= SMALL].sum()
     candidates = [*np.eye(m), pruned, found]
-    return np.asarray(candidates[int(np.argmin([log_loss(mixed(planes, one, mix), codes) for one in candidates]))])
+    return np.asarray(
+        candidates[int(np.argmin([log_loss(mixed(planes, one, mix), codes, weights) for one in candidates]))]
+    )
 
 
 def check_objective(objective: str) -> None:
@@ -330,7 +342,14 @@ def log_loss(proba: Proba, codes: Codes, weights: NDArray[np.float64] | None = N
 
 
 def out_of_fold(
-    new: Callable[[], Head], rows: NDArray[np.float32], codes: Codes, *, k: int, folds: int, seed: int
+    new: Callable[[], Head],
+    rows: NDArray[np.float32],
+    codes: Codes,
+    info: RowInfo,
+    *,
+    k: int,
+    folds: int,
+    seed: int,
 ) -> tuple[Proba, NDArray[np.int64]]:
     """Fit a new head on all folds but one, ask it about that one, and so on round.
 
@@ -341,6 +360,8 @@ def out_of_fold(
     rows : float32 array of shape (n, d)
     codes : int64 array of shape (n,)
         Classes 0..k-1.
+    info : RowInfo
+        Groups stay whole; weights are handed on to the heads.
     k, folds, seed : int
 
     Returns
@@ -351,41 +372,62 @@ def out_of_fold(
         Which rows they are about: all whose class has rows in other folds too. Empty where rows are too few to tell.
     """
     answers, places = [np.zeros((0, k))], [np.zeros(0, np.int64)]
-    for seen, asked, known in inner_folds(codes, folds, seed=seed):
+    for seen, asked, known in inner_folds(codes, folds, seed=seed, groups=info.groups):
         wide = np.zeros((len(asked), k))
-        wide[:, known] = new().fit(rows[seen], codes[seen]).predict_proba(rows[asked])
+        wide[:, known] = new()._learn(rows[seen], codes[seen], info.at(seen)).predict_proba(rows[asked])
         answers.append(wide)
         places.append(asked)
     return np.concatenate(answers), np.concatenate(places)
 
 
 def inner_folds(
-    codes: Codes, folds: int, *, seed: int
+    codes: Codes, folds: int, *, seed: int, groups: NDArray[np.int64] | None = None
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
     """Yield rows to learn from, rows to ask about, and the classes that the former know, a fold.
 
     A class that only one fold has says nothing about a head that never saw it: its rows are not asked about. A fold
     whose other rows have one class only is left out.
     """
-    fold = stratified_folds(codes, folds, seed=seed)
-    for number in range(folds):
+    fold = stratified_folds(codes, folds, seed=seed, groups=groups)
+    for number in range(int(fold.max()) + 1):
         known = np.unique(codes[fold != number])
         asked = np.flatnonzero((fold == number) & np.isin(codes, known))
         if len(known) > 1 and len(asked):
             yield np.flatnonzero(fold != number), asked, known
 
 
-def stratified_folds(codes: Codes, folds: int, *, seed: int) -> NDArray[np.int64]:
-    """Return a fold 0..folds-1 a row (n,); each class goes round the folds, starting where the last one stopped.
+def stratified_folds(
+    codes: Codes, folds: int, *, seed: int, groups: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """Return a fold 0..folds-1 a row (n,), each with about the same share of each class, and no group in two of them.
 
-    A class of fewer rows than folds is missing from some folds, which is no error here: a rare class must not stop a
-    calibration.
+    A class of fewer rows (or groups) than folds is missing from some folds, which is no error here: a rare class must
+    not stop a calibration. With fewer groups than folds there are as many folds as groups.
+
+    Single rows of a class go round the folds, starting where the last class stopped. Groups of several rows are dealt
+    first, the largest first, each to the fold in which its classes are then least crowded.
     """
     random = np.random.default_rng(seed)
     found = np.empty(len(codes), np.int64)
-    start = 0
-    for code in np.unique(codes):
-        rows = random.permutation(np.flatnonzero(codes == code))
-        found[rows] = (start + np.arange(len(rows))) % folds
-        start += len(rows)
-    return found
+    if groups is None:
+        start = 0
+        for code in np.unique(codes):
+            rows = random.permutation(np.flatnonzero(codes == code))
+            found[rows] = (start + np.arange(len(rows))) % folds
+            start += len(rows)
+        return found
+    names, of_row, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if len(names) < folds:
+        logger.warning("%d groups are kept aside in %d folds, not in %d", len(names), len(names), folds)
+        folds = len(names)
+    totals = np.bincount(codes).astype(np.float64)
+    counts = np.zeros((len(names), len(totals)))
+    np.add.at(counts, (of_row, codes), 1 / totals[codes])
+    held = np.zeros((folds, len(totals)))
+    dealt = random.permutation(len(names))
+    of_group = np.zeros(len(names), np.int64)
+    for group in dealt[np.argsort(-sizes[dealt], kind="stable")]:
+        crowded = np.square(held + counts[group]).sum(axis=1) - np.square(held).sum(axis=1)
+        of_group[group] = np.lexsort((held.sum(axis=1), crowded.round(12)))[0]
+        held[of_group[group]] += counts[group]
+    return of_group[of_row]

@@ -126,10 +126,12 @@ def answered(entry: Entry, run: int, learn: Rows, ask: Rows) -> Answer:
         If the answer is no probability table, or the head would load rows that were to stay on the disk.
     """
     head, x_learn, x_ask = entry.fresh(run), learn.only(entry.blocks).x(), ask.only(entry.blocks).x()
+    from ..heads.base import fit_part
+
     refuse_to_load_quietly(entry.title, head, x_learn, x_ask)
     try:
         started = perf_counter()
-        head.fit(x_learn, learn.y)
+        fit_part(head, x_learn, learn.y, learn.clusters)
         fitted = perf_counter()
         proba = head.predict_proba(x_ask)
         asked = perf_counter()

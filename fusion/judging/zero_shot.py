@@ -351,10 +351,12 @@ class ZeroShotColumns:
         )
 
     def _answered(self, head: Any, x: Any, asked: Any, compounds: tuple[str, ...]) -> list[Answer]:
+        from ..heads.base import fit_part
+
         refuse_to_load_quietly("zero-shot", head, x, asked)
         started = perf_counter()
         try:
-            head.fit(x, self.rows.y)
+            fit_part(head, x, self.rows.y, self.rows.clusters)
         except Exception as error:  # raised again, with the column it happened in
             error.add_note("in column: zero-shot")
             raise

@@ -12,6 +12,7 @@ from ...kit.errors import nearest
 from ..data.blocks import Grid
 from ..data.rows import Rows
 from ..errors import SweepError
+from ..heads.base import fit_part
 from ..heads.weights import decisions
 from ..keeping.answers import Classifier, aligned
 from .ridge import BlockBatch, RidgeBatch
@@ -105,7 +106,7 @@ class _Members:
     def _mixed(self, learn: Rows, ask: Rows, seed: int, penalty: float | None, step: Step) -> Decisions:
         head = prepared(self.head, learn, seed, penalty, reseed=self.reseed)
         head.set_params(weights=dict.fromkeys(self.grid.blocks, 1.0))
-        head.fit(learn.x(), learn.y)
+        fit_part(head, learn.x(), learn.y, learn.clusters)
         members = aligned(head.member_proba(ask.x()), head.classes_, len(ask.classes), "a member")
         if members.shape[0] != len(self.grid.blocks):
             raise SweepError(
@@ -135,7 +136,7 @@ class _Refits:
             head = prepared(self.head, learn, seed, penalty, reseed=self.reseed)
             for i in range(len(self.grid)):
                 head.set_params(weights=self.grid.vector(i))
-                head.fit(x_learn, learn.y)
+                fit_part(head, x_learn, learn.y, learn.clusters)
                 proba = aligned(head.predict_proba(x_ask), head.classes_, len(ask.classes), "the head")
                 y_pred[number, i] = proba.argmax(axis=1)
                 step()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cer_fusion.fusion import HeadConfigError, load_head, make_head, save_head
-from cer_fusion.fusion.heads.base import softmax
+from cer_fusion.fusion.heads.base import NOTHING, softmax
 from cer_fusion.fusion.heads.weighted import FOLDS, _votes, learned_block_weights
 from cer_fusion.fusion.heads.weights import stratified_folds
 
@@ -80,7 +80,7 @@ def test_learned_weights_are_kept(tmp_path):
 
 def test_the_votes_of_all_blocks_are_the_logits_of_rows_not_seen():
     X, y = blocks_of_signal_and_noise(0)
-    votes, others = _votes(X, y, WIDTHS, summed=False, seed=3)
+    votes, others = _votes(X, y, WIDTHS, NOTHING, summed=False, seed=3)
     fold = stratified_folds(y, FOLDS, seed=3)
     for number in range(FOLDS):
         seen = fold != number

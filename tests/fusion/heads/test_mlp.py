@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from cer_fusion.fusion import HeadConfigError, MLPConfig, make_head
-from cer_fusion.fusion.heads.base import softmax
+from cer_fusion.fusion.heads.base import NOTHING, softmax
 from cer_fusion.fusion.heads.mlp import MLPHead, MLPNetwork, chosen_dtype, learned_factors, left_out_rows, pooled
 from cer_fusion.fusion.heads.networks import chosen_device
 from tests.fusion.heads.conftest import quick_head
@@ -121,7 +121,7 @@ def test_a_member_learns_nothing_from_the_rows_it_leaves_out(faces):
 def fitted_network(faces, y, left_out=None, **params):
     settings = {"hidden": (8,), "epochs": 2, "members": 2, "label_smoothing": 0.0, "logit_adjust": 0.0, **params}
     head = quick_head("mlp", blocks=faces.widths, fusion="concat", **settings).fit(faces.X, faces.y)
-    (network,) = head._trained(faces.X, y, left_out)
+    (network,) = head._trained(faces.X, y, NOTHING, left_out)
     return network
 
 
