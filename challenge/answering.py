@@ -92,6 +92,7 @@ def answer(
     challenge: Challenge,
     *,
     smoothing: Smoothing | None = None,
+    prior: FloatArray | None = None,
     transitions: FloatArray | None = None,
     fallback: str | None = None,
     slack: int = SLACK,
@@ -114,6 +115,8 @@ def answer(
         Smooth each video first; frames inside it that are missing are then answered as smoothed.
     transitions : float64 array of shape (k, k), optional
         As in `cer_fusion.challenge.smoothed`; in the challenge's class order.
+    prior : float64 array of shape (k,), optional
+        Class prior of the probabilities, as in `cer_fusion.challenge.smoothed`.
     fallback : str, optional
         Class for videos without any prediction, or "prior" for the most frequent class of the known prior. None refuses
         such videos.
@@ -133,7 +136,7 @@ def answer(
     _check_videos(template, tracks)
     lost = tuple(track.video for track in template.timeline.tracks if track.video not in tracks)
     fixed = _fallback(lost, fallback, challenge)
-    values = _values(ordered, timeline, smoothing, transitions)
+    values = _values(ordered, timeline, smoothing, transitions, prior)
     y = np.empty(len(template.names), dtype=np.int64)
     coverage = []
     for asked in template.timeline.tracks:
@@ -156,13 +159,17 @@ def answer(
 
 
 def _values(
-    predictions: Predictions, timeline: Timeline, smoothing: Smoothing | None, transitions: FloatArray | None
+    predictions: Predictions,
+    timeline: Timeline,
+    smoothing: Smoothing | None,
+    transitions: FloatArray | None,
+    prior: FloatArray | None,
 ) -> dict[str, tuple[IntArray, FloatArray]]:
     """Video -> frame numbers (t,) and their probabilities (t, k): as predicted, or every frame of it smoothed."""
     if smoothing is None:
         return {track.video: (track.frames, predictions.proba[track.rows]) for track in timeline.tracks}
     moves = needed_transitions(predictions, smoothing, transitions)
-    smooth = smooth_tracks(predictions.proba, timeline, smoothing, moves)
+    smooth = smooth_tracks(predictions.proba, timeline, smoothing, moves, prior)
     return {track.video: (track.span, values) for track, values in zip(timeline.tracks, smooth, strict=True)}
 
 

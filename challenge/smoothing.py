@@ -4,8 +4,9 @@ Windows are centred, and frames beyond the ends of a video do not count: the wei
 up to 1. Rows stay probabilities.
 
 A hidden Markov model over the classes gives the posterior of each frame, the most likely path and learned transitions.
-The head's probabilities stand in for the emission likelihoods (the hybrid model of Bourlard & Morgan, 1994, with a
-uniform class prior); the first frame's class is uniform. Forward-backward and Viterbi as in Rabiner (1989), sections
+The head's probabilities over their class prior stand in for the emission likelihoods (the scaled likelihoods of
+Bourlard & Morgan, 1994), and the first frame's class and the chain itself have that prior; it is uniform where none is
+given. Forward-backward and Viterbi as in Rabiner (1989), sections
 III.A-B, scaled frame by frame. Videos run side by side, so that time is the only loop.
 """
 
@@ -159,6 +160,18 @@ def sticky(k: int, stay_frames: float) -> FloatArray:
         return np.ones((1, 1))
     leave = 1.0 / stay_frames
     return np.full((k, k), leave / (k - 1)) + np.eye(k) * (1.0 - leave - leave / (k - 1))
+
+
+def sticky_towards(prior: FloatArray, stay_frames: float) -> FloatArray:
+    """Return transitions (k, k) whose classes are as frequent in the long run as the prior (k,) says.
+
+    With the chance c the class is drawn anew from the prior: (1 - c) I + c 1 prior^T. c is such that an average frame
+    stands ``stay_frames`` before the class changes, and 1 where independent frames stay longer. A uniform prior gives
+    `sticky`.
+    """
+    changes = float(1 - (prior**2).sum())
+    anew = min(1.0, 1.0 / (stay_frames * changes)) if changes > 0 else 1.0
+    return (1 - anew) * np.eye(len(prior)) + anew * prior
 
 
 def step_counts(y: IntArray, timeline: Timeline, k: int) -> IntArray:
@@ -331,7 +344,12 @@ def _check_window(method: str, window: int) -> None:
 
 
 def smoothed(
-    predictions: Predictions, setting: Smoothing, *, transitions: FloatArray | None = None, fill: bool = False
+    predictions: Predictions,
+    setting: Smoothing,
+    *,
+    transitions: FloatArray | None = None,
+    fill: bool = False,
+    prior: FloatArray | None = None,
 ) -> Predictions:
     """Smooth predictions within each video.
 
@@ -348,6 +366,8 @@ def smoothed(
     fill : bool
         Answer for the missing frames as well; rows then stand video by video in time order. False answers the rows as
         they came.
+    prior : float64 array of shape (k,), optional
+        Class prior of the probabilities, positive, sums to 1: a hidden Markov model divides by it. None: uniform.
 
     Raises
     ------
@@ -360,19 +380,28 @@ def smoothed(
     timeline = Timeline.of(predictions.ids)
     if not timeline.tracks:
         return predictions
-    tracks = smooth_tracks(predictions.proba, timeline, setting, needed_transitions(predictions, setting, transitions))
+    moves = needed_transitions(predictions, setting, transitions)
+    tracks = smooth_tracks(predictions.proba, timeline, setting, moves, prior)
     if fill:
         return _every_frame(predictions, timeline, tracks)
     return replace(predictions, proba=rows_of(tracks, timeline))
 
 
 def smooth_tracks(
-    proba: FloatArray, timeline: Timeline, setting: Smoothing, transitions: FloatArray | None = None
+    proba: FloatArray,
+    timeline: Timeline,
+    setting: Smoothing,
+    transitions: FloatArray | None = None,
+    prior: FloatArray | None = None,
 ) -> list[FloatArray]:
-    """Smooth (n, k) rows: for each video (t, k) from its first to its last frame, gaps closed."""
+    """Smooth (n, k) rows of a class prior (k,): for each video (t, k) from its first to its last frame, gaps closed."""
     if setting.method in CHAINS:
         moves = sticky(proba.shape[1], setting.window or 1) if transitions is None else transitions
         evidence = evidence_of(proba, timeline)
+        if prior is not None:
+            if setting.stickiness != "labels":
+                moves = sticky_towards(prior, 1 / max(1 - float(moves[0, 0]), 1 / LONGEST_STAY))
+            evidence = [_scaled(one, prior) for one in evidence]
         if setting.method == "hmm":
             return posterior(evidence, moves)
         return [np.eye(proba.shape[1])[path] for path in best_path(evidence, moves)]
@@ -380,6 +409,15 @@ def smooth_tracks(
     if setting.method == "none":
         return tracks
     return [_WINDOWS[setting.method](track, setting.window or 1) for track in tracks]
+
+
+def _scaled(evidence: FloatArray, prior: FloatArray) -> FloatArray:
+    """Likelihoods (t, k) up to a factor a frame; the first frame holds its class's prior as well."""
+    none = evidence.min(axis=1) == 1.0  # a missing frame, see `evidence_of`
+    likely = np.where(none[:, None], 1.0, evidence / prior)
+    likely[0] *= prior
+    scaled: FloatArray = likely / likely.max(axis=1, keepdims=True)
+    return scaled
 
 
 def rows_of(tracks: list[FloatArray], timeline: Timeline) -> FloatArray:

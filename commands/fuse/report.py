@@ -40,6 +40,7 @@ MOST_VECTORS = 300
             "test_split", "missing", "near", "memory",
         ),
     ),
+    named=opt.Form("is for the diagnosis, which --no-diagnose leaves out", ("with_ids",), within="trained"),
     swept=opt.Form("is for the sweep, which --no-sweep leaves out", ("folds",), within="trained"),
     computing=replace(opt.COMPUTING, within="trained"),
 )  # fmt: skip
@@ -59,6 +60,9 @@ def report(
     sweep: Annotated[bool, typer.Option(help="Sweep the weights of the decisions as well.")] = True,
     folds: Annotated[int, typer.Option(min=2, help="Inner folds that choose the weights.")] = 5,
     diagnose: Annotated[bool, typer.Option(help="Say why as well: a linear head on every subset of features.")] = True,
+    with_ids: Annotated[
+        bool, typer.Option("--with-ids", help="Name the hardest samples and near-duplicates on the page.")
+    ] = False,
     title: Annotated[str | None, typer.Option(help="The page's title.", show_default="says what it shows")] = None,
     keep: Annotated[Path | None, typer.Option(help="Keep the comparison as JSON as well.", show_default=False)] = None,
     overwrite: opt.Overwrite = False,
@@ -81,7 +85,7 @@ def report(
     from ...fusion.page.document import check_page_name
 
     chosen = named_heads(heads)
-    opt.only(ctx, trained=not runs, swept=sweep, computing=not runs and compute(chosen))
+    opt.only(ctx, trained=not runs, swept=sweep, named=diagnose, computing=not runs and compute(chosen))
     if output is not None:
         check_page_name(output)
     check_outputs({"--output": output, "--keep": keep}, overwrite=overwrite)
@@ -93,7 +97,7 @@ def report(
         name, options = task.dataset, {"device": device, "seed": seed}
         found = _compared(task, chosen, setting, options, singles=singles, baseline=baseline)
         mixing = _mixed(task, found, options, folds=folds if sweep else None)
-        why = _why(task, seed) if diagnose and len(task.train.by_feature()) > 1 else []
+        why = _why(task, seed, with_ids=with_ids) if diagnose and len(task.train.by_feature()) > 1 else []
         sections = _pieced(found, [*mixing, *why], digests={})
     title = title or f"{name}: {len(found.columns)} systems compared"
     level = f"{100 * found.level:g} %"
@@ -158,7 +162,7 @@ def _swept(late: Any, task: Task, folds: int, seed: int) -> Sweep:
         )
 
 
-def _why(task: Task, seed: int) -> list[Section]:
+def _why(task: Task, seed: int, *, with_ids: bool) -> list[Section]:
     from ...fusion.judging.diagnosis import diagnose
     from ...fusion.page.sections import diagnosis_section
 
@@ -166,7 +170,7 @@ def _why(task: Task, seed: int) -> list[Section]:
         found = diagnose(
             task.train, task.test, players="features", seed=seed, progress=lambda done, total: step("why", done, total)
         )
-    return [diagnosis_section(found)]
+    return [diagnosis_section(found, with_ids=with_ids)]
 
 
 def _of_runs(folders: Sequence[Path], baseline: str | None, seed: int) -> tuple[str, Report, list[Section]]:

@@ -40,8 +40,11 @@ def submit(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to hand in.", show_default=False)] = None,
     overwrite: opt.Overwrite = False,
     correct: Annotated[
-        Literal["em", "bbse", "known"] | None,
-        typer.Option(help="Correct the class prior; known is the challenge's.", show_default="not at all"),
+        Literal["em", "bbse", "known", "auto"] | None,
+        typer.Option(
+            help="Correct the class prior; known is the challenge's, auto is em only where it helps.",
+            show_default="not at all",
+        ),
     ] = None,
     validation: Annotated[
         Path | None,
@@ -108,7 +111,10 @@ def submit(
         if corrected is not None:
             given = replace(given, proba=corrected.apply(given.proba))
         smoothing = None if smooth is None else Smoothing.parse(smooth)
-        found = answer(asked, given, challenge, smoothing=smoothing, fallback=fallback_class, slack=slack)
+        found = answer(
+            asked, given, challenge, smoothing=smoothing, fallback=fallback_class, slack=slack,
+            prior=None if corrected is None else corrected.present,
+        )  # fmt: skip
         found.submission.write(output, challenge, overwrite=overwrite)
         for note in (*found.notes, *asked.notes):
             say(escape(note))
@@ -117,7 +123,7 @@ def submit(
 
 
 def _corrected(
-    given: Predictions, kind: Literal["em", "bbse", "known"], validation: Path | None, uniform: bool
+    given: Predictions, kind: Literal["em", "bbse", "known", "auto"], validation: Path | None, uniform: bool
 ) -> PriorCorrection:
     """The correction asked for, worked out on these predictions; says what it assumes."""
     import numpy as np
@@ -136,7 +142,12 @@ def _corrected(
     )
     say(f"[yellow]Correcting the class prior ({kind}) assumes[/] that {escape(found.assumes)}")
     for note in found.notes:
-        say(f"{escape(note)}.")
+        loud = note.startswith("WARNING")
+        say(f"[bold red]{escape(note)}.[/]" if loud else f"{escape(note)}.")
+    if not found.applied:
+        say("The answers stay as they are.")
+    elif found.judged is None or not found.judged.helps:
+        say("Corrected all the same, as asked; [bold]--correct auto[/] would not.")
     return found
 
 

@@ -21,14 +21,23 @@ if TYPE_CHECKING:
 _ROWS = 16  # subsets and pairs shown; the file has all
 
 
-def diagnosis_tables(found: Diagnosis) -> tuple[Table, ...]:
-    """Lay a diagnosis out as tables: what carries it, what is alike, how far to believe it, where it fails."""
+def diagnosis_tables(found: Diagnosis, *, with_ids: bool = True) -> tuple[Table, ...]:
+    """Lay a diagnosis out as tables: what carries it, what is alike, how far to believe it, where it fails.
+
+    Without ids samples are numbered from the hardest, and pairs from the most alike.
+    """
     tables = [_contributions(found), _subsets(found)]
     if found.agreement is not None:
         tables.append(_agreement(found, found.agreement))
     if len(found.similarity.names) > 1:
         tables.append(_similarity(found))
-    return (*tables, _calibration(found), _confused(found), _hardest(found), _near(found))
+    return (
+        *tables,
+        _calibration(found),
+        _confused(found),
+        _hardest(found, with_ids=with_ids),
+        _near(found, with_ids=with_ids),
+    )
 
 
 def _contributions(found: Diagnosis) -> Table:
@@ -158,27 +167,27 @@ def _confused(found: Diagnosis) -> Table:
     )
 
 
-def _hardest(found: Diagnosis) -> Table:
+def _hardest(found: Diagnosis, *, with_ids: bool) -> Table:
     backbones = f" of {len(found.agreement.names)}" if found.agreement else ""
     return Table(
         title="Hardest samples",
         header=("Sample", "Label", "Answer", "p(label) (%)", "p(answer) (%)", f"Backbones right{backbones}"),
         rows=tuple(
             (
-                Cell(one.sample_id),
+                Cell(one.sample_id if with_ids else str(number)),
                 Cell(_words(one.truth)),
                 Cell(_words(one.answer)),
                 _share(one.of_truth),
                 _share(one.of_answer),
                 Cell(str(one.right), one.right),
             )
-            for one in found.hardest
+            for number, one in enumerate(found.hardest, 1)
         ),
         notes=("Hard for the head, or labelled wrong: look at the pictures.",),
     )
 
 
-def _near(found: Diagnosis) -> Table:
+def _near(found: Diagnosis, *, with_ids: bool) -> Table:
     near = found.near
     other = "Other row" if found.folds else "Training row"
     shown = near.pairs[:_ROWS]
@@ -196,8 +205,11 @@ def _near(found: Diagnosis) -> Table:
         notes.append(f"The {len(shown)} most alike are shown, the result's file lists {len(near.pairs):,}.")
     return Table(
         title="Near-duplicates " + ("among the rows" if found.folds else "in the training split"),
-        header=("Sample", other, "Cosine"),
-        rows=tuple((Cell(one.sample_id), Cell(one.other_id), _number(one.cosine, 3)) for one in shown),
+        header=("Sample", other, "Cosine") if with_ids else ("Pair", "Cosine"),
+        rows=tuple(
+            (*((Cell(one.sample_id), Cell(one.other_id)) if with_ids else (Cell(str(number)),)), _number(one.cosine, 3))
+            for number, one in enumerate(shown, 1)
+        ),
         notes=tuple(notes),
     )
 

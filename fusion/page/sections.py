@@ -124,8 +124,8 @@ def sweep_section(sweep: Sweep) -> Section:
     )
 
 
-def diagnosis_section(found: Diagnosis) -> Section:
-    """Return what a diagnosis found: its picture and all its tables."""
+def diagnosis_section(found: Diagnosis, *, with_ids: bool = False) -> Section:
+    """Return what a diagnosis found: its picture and all its tables; pages are sent on, so ids only where asked for."""
     caption = (
         "What each block brings (Shapley values of macro F1), how alike the blocks are (CKA), and how far the head's "
         "probabilities can be believed (reliability)."
@@ -134,5 +134,5 @@ def diagnosis_section(found: Diagnosis) -> Section:
         title="Why",
         prose=(f"{found.head} fitted on every subset of {', '.join(found.players)}.",),
         pictures=(Picture.of(draw_diagnosis(found), caption),),
-        tables=diagnosis_tables(found),
+        tables=diagnosis_tables(found, with_ids=with_ids),
     )

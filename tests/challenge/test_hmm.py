@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 
 from cer_fusion.challenge import Timeline, learned_transitions
 from cer_fusion.challenge.smoothing import (
+    Smoothing,
     best_path,
     em_stay,
     evidence_of,
     expected_stays,
     posterior,
+    smooth_tracks,
     step_counts,
     sticky,
+    sticky_towards,
 )
 from cer_fusion.fusion.errors import TimelineError
 from cer_fusion.fusion.keeping.answers import Predictions
@@ -126,3 +129,36 @@ def test_nothing_to_learn_from_is_said():
         learned_transitions(replace(one, labels=None), "labels")
     with pytest.raises(TimelineError, match="no video has two frames"):
         learned_transitions(one, "em")
+
+
+def test_a_class_prior_is_divided_out_so_that_a_chain_without_memory_gives_the_answers_back():
+    prior = np.array([0.7, 0.2, 0.1])
+    given = np.random.default_rng(0).dirichlet(np.ones(3), size=30)
+    timeline = Timeline.of([f"v/{i + 1:05d}.jpg" for i in range(30)])
+    memoryless = np.tile(prior, (3, 1))
+    setting = Smoothing(method="hmm", stickiness="labels")
+    found = smooth_tracks(given, timeline, setting, memoryless, prior)[0]
+    np.testing.assert_allclose(found, given, atol=1e-9)
+
+
+def test_the_chain_of_a_class_prior_has_that_prior_in_the_long_run_and_the_stay_asked_for():
+    prior = np.array([0.7, 0.2, 0.1])
+    moves = sticky_towards(prior, 25.0)
+    np.testing.assert_allclose(prior @ moves, prior)
+    assert 1 / (1 - prior @ np.diag(moves)) == pytest.approx(25)
+    np.testing.assert_allclose(sticky_towards(np.full(3, 1 / 3), 25.0), sticky(3, 25.0))
+
+
+def test_scaled_likelihoods_are_right_more_often_where_classes_are_unequal():
+    rng, prior, centres = np.random.default_rng(1), np.array([0.85, 0.1, 0.05]), np.array([0.0, 1.2, 2.4])
+    moves = sticky_towards(prior, 20.0)
+    y = [int(rng.choice(3, p=prior))]
+    while len(y) < 20_000:
+        y.append(int(rng.choice(3, p=moves[y[-1]])))
+    points = centres[y] + rng.normal(size=len(y))
+    proba = np.exp(-0.5 * (points[:, None] - centres) ** 2) * prior
+    proba /= proba.sum(axis=1, keepdims=True)
+    timeline = Timeline.of([f"v/{i + 1:05d}.jpg" for i in range(len(y))])
+    setting = Smoothing.parse("hmm:20")
+    scaled, plain = (smooth_tracks(proba, timeline, setting, None, p)[0].argmax(axis=1) for p in (prior, None))
+    assert (scaled == y).mean() > (plain == y).mean() + 0.01

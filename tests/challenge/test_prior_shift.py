@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cer_fusion.challenge import CORRECTIONS, Validation, bbse_prior, correct, em_prior
+from cer_fusion.challenge.prior_shift import COST, calibrate
 from cer_fusion.fusion.errors import PriorShiftError
 from cer_fusion.fusion.judging.metrics import confusion_matrix
 from cer_fusion.fusion.keeping.answers import Predictions
@@ -58,8 +59,8 @@ def test_correcting_to_a_known_prior_gives_that_priors_own_probabilities(source,
 def test_no_shift_changes_nothing():
     proba = calibrated(world(EVEN, 50, 0)[0], EVEN)
     assert (correct("known", proba, NAMES, source=EVEN, known=EVEN).apply(proba) == proba).all()
-    mean = correct("em", proba, NAMES, source=proba.mean(axis=0))
-    np.testing.assert_allclose(mean.apply(proba), proba)
+    found, _ = em_prior(proba, proba.mean(axis=0))
+    np.testing.assert_allclose(found, proba.mean(axis=0))
 
 
 def test_a_head_that_is_not_calibrated_is_told_of():
@@ -72,8 +73,8 @@ def test_a_head_that_is_not_calibrated_is_told_of():
 
 def test_a_class_that_vanishes_is_told_of():
     rows = np.tile([0.9, 0.1, 0.0], (100, 1))
-    notes = correct("em", rows, NAMES, source=EVEN).notes
-    assert "is left of b, c: do not trust this unseen" in notes[-1]
+    notes = correct("em", rows, NAMES, validation=validation(EVEN)).notes
+    assert any("is left of b, c: do not trust this unseen" in note for note in notes)
 
 
 @pytest.mark.parametrize(
@@ -82,11 +83,13 @@ def test_a_class_that_vanishes_is_told_of():
         ("bbsee", {"source": EVEN}, "did you mean 'bbse'"),
         ("em", {}, "em needs to know the class prior"),
         ("known", {}, "or state a prior"),
-        ("bbse", {"source": EVEN}, "give labelled validation rows$"),
+        ("em", {"source": EVEN}, r"labelled rows to calibrate its probabilities on\n.*--validation"),
+        ("auto", {"source": EVEN}, "labelled rows to calibrate"),
+        ("bbse", {"source": EVEN}, "give labelled validation rows"),
         ("em", {"source": EVEN, "validation": validation(EVEN, 50)}, "once"),
         ("known", {"source": EVEN}, r"known class prior must be 3 positive numbers, however: \[\]"),
-        ("em", {"source": np.array([1.0, 2.0, 0.0])}, "without a share: c"),
-        ("em", {"source": np.array([1.0, 2.0])}, "must be 3 positive numbers"),
+        ("known", {"source": np.array([1.0, 2.0, 0.0]), "known": EVEN}, "without a share: c"),
+        ("known", {"source": np.array([1.0, 2.0]), "known": EVEN}, "must be 3 positive numbers"),
     ],
 )
 def test_what_cannot_be_corrected_is_refused(kind, given, message):
@@ -190,3 +193,78 @@ def test_a_weight_below_nothing_is_raised_and_named():
 def test_a_confusion_matrix_that_says_nothing_is_refused(confusion, message):
     with pytest.raises(PriorShiftError, match=message):
         bbse_prior(np.array(confusion), np.array([0, 1, 2]), NAMES)
+
+
+SOURCE = np.array([0.6, 0.3, 0.1])
+DISTORTED = {
+    "calibrated": lambda p: p,
+    "over-sure": lambda p: p**3,
+    "under-sure": lambda p: p**0.4,
+    "logit-adjusted": lambda p: p / SOURCE,
+    "over-sure and logit-adjusted": lambda p: (p / SOURCE) ** 3,
+}
+SHIFTS = {"none": [0.6, 0.3, 0.1], "weak": [0.4, 0.35, 0.25], "strong": [0.1, 0.3, 0.6]}
+
+
+def answers(prior: np.ndarray, n: int, seed: int, how: str, per_video: int = 1) -> Predictions:
+    points, y = world(prior, n, seed)
+    proba = DISTORTED[how](calibrated(points, SOURCE))
+    return Predictions(
+        ids=tuple(f"v{i // per_video}/{i % per_video + 1:05d}.jpg" for i in range(n)),
+        classes=NAMES,
+        proba=proba / proba.sum(axis=1, keepdims=True),
+        labels=tuple(NAMES[i] for i in y),
+    )
+
+
+@pytest.mark.parametrize("kind", CORRECTIONS)
+@pytest.mark.parametrize("how", DISTORTED)
+def test_answers_that_are_not_calibrated_gain_by_a_shift_and_lose_nothing_without_one(kind, how):
+    gains = {name: [] for name in SHIFTS}
+    for seed in range(5):
+        rows = Validation.of(answers(SOURCE, 2000, seed, how))
+        for name, target in SHIFTS.items():
+            new = answers(np.array(target), 2000, 100 + seed, how)
+            found = correct(kind, new.proba, NAMES, validation=rows, known=np.array(target))
+            right = found.apply(new.proba).argmax(axis=1) == new.y_true
+            gains[name].append(right.mean() - (new.y_pred == new.y_true).mean())
+    assert np.mean(gains["none"]) >= -COST
+    assert np.mean(gains["weak"]) >= -COST
+    # A head adjusted to even classes stands nearer to the new ones already: it has less to gain.
+    assert np.mean(gains["strong"]) > (0.01 if "adjusted" in how else 0.1)
+
+
+def test_calibrated_rows_average_to_the_frequencies_of_the_classes():
+    rows = Validation.of(answers(SOURCE, 2000, 0, "over-sure and logit-adjusted"))
+    found = calibrate(rows.proba, rows.y)
+    np.testing.assert_allclose(found.apply(rows.proba).mean(axis=0), rows.supports / 2000, atol=1e-3)
+    assert found.temperature == pytest.approx(3, rel=0.15)
+
+
+def test_whether_correcting_helps_is_told_and_auto_leaves_answers_alone_where_it_does_not():
+    rows, new = (Validation.of(answers(SOURCE, 2000, 0, "calibrated")), answers(SOURCE, 2000, 9, "calibrated"))
+    asked = correct("em", new.proba, NAMES, validation=rows)
+    assert asked.applied
+    assert any("WARNING" in note and "does not clearly help" in note for note in asked.notes)
+    auto = correct("auto", new.proba, NAMES, validation=rows)
+    assert not auto.applied
+    assert (auto.apply(new.proba) == new.proba).all()
+    assert "NOT corrected" in auto.text
+    shifted = answers(np.array([0.1, 0.3, 0.6]), 2000, 9, "calibrated")
+    found = correct("auto", shifted.proba, NAMES, validation=rows)
+    assert found.applied
+    assert found.judged.helps
+    assert json.loads(json.dumps(found.to_dict()))["judged"]["helps"]
+
+
+def test_videos_are_the_units_of_the_judgement():
+    rows = Validation.of(answers(SOURCE, 2000, 0, "calibrated", per_video=20))
+    found = correct("em", answers(SOURCE, 500, 1, "calibrated").proba, NAMES, validation=rows)
+    assert found.judged.groups == 100
+
+
+def test_too_few_rows_to_judge_on_are_told_of_and_auto_corrects_nothing():
+    rows = Validation.of(answers(EVEN, 60, 3, "calibrated", per_video=60))
+    found = correct("auto", answers(SOURCE, 500, 1, "calibrated").proba, NAMES, validation=rows)
+    assert (found.judged, found.applied) == (None, False)
+    assert "cannot be judged" in found.notes[-1] or any("cannot be judged" in note for note in found.notes)

@@ -100,7 +100,7 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
     ],
     "cer-fuse report": [
         ("cer-fuse report runs/a", set()),
-        ("cer-fuse report --heads linear --no-sweep", {"trained"}),
+        ("cer-fuse report --heads linear --no-sweep --no-diagnose", {"trained"}),
     ],
     "cer-fuse check-table": [
         ("cer-fuse check-table table.csv --supports 2,2", {"table"}),

@@ -53,7 +53,11 @@ def test_the_order_is_correct_then_smooth_then_fill(run, folder):
     shares = given.proba * challenge.prior
     corrected = type(given)(ids=given.ids, classes=given.classes, proba=shares / shares.sum(axis=1, keepdims=True))
     expected = answer(
-        read_template(folder / "template.csv", challenge), corrected, challenge, smoothing=Smoothing.parse("hmm:20")
+        read_template(folder / "template.csv", challenge),
+        corrected,
+        challenge,
+        smoothing=Smoothing.parse("hmm:20"),
+        prior=challenge.prior,
     )
     assert (read_submission(folder / "s.txt", challenge).y == expected.submission.y).all()
 
@@ -124,6 +128,7 @@ def test_choose_ranks_and_warns(run, folder):
         (MAKE, 2, "--output"),
         (f"{MAKE} -o s.txt --correct guess --source-prior uniform", 2, "'guess' is not one of 'em'"),
         (f"{MAKE} -o s.txt --correct em", 1, "em needs to know the class prior"),
+        (f"{MAKE} -o s.txt --correct em --source-prior uniform", 1, "labelled rows to calibrate"),
         (f"{MAKE} -o s.txt --correct em --source-prior even", 2, "'even' is not one of 'uniform'"),
         (f"{MAKE} -o s.txt --source-prior uniform", 2, "--correct"),
         (f"{MAKE} -o s.txt --smooth box", 1, "write METHOD:FRAMES"),

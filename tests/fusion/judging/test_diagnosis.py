@@ -243,3 +243,17 @@ def test_resamples_are_taken_line_by_line():
 def test_other_numbers_of_subsets_are_refused(count):
     with pytest.raises(ReportError, match=f"however: {count} values"):
         shapley(np.zeros(count))
+
+
+def test_a_page_names_no_sample_unless_asked(tmp_path, found):
+    from cer_fusion.fusion.page import write_page
+    from cer_fusion.fusion.page.sections import diagnosis_section
+
+    named = {one.sample_id for one in found.hardest} | {pair.sample_id for pair in found.near.pairs}
+    assert named
+    plain, full = (
+        write_page(tmp_path / f"{asked}.html", "t", [diagnosis_section(found, with_ids=asked)]).read_text()
+        for asked in (False, True)
+    )
+    assert not [name for name in named if f">{name}<" in plain]
+    assert all(f">{one.sample_id}<" in full for one in found.hardest)
