@@ -20,6 +20,7 @@ from cer_fusion.featstore.pictures.pictures import PictureSource
 from cer_fusion.fusion import FusionError, Report, compare, installed_heads, load_head, make_head, save_head
 from cer_fusion.fusion.data.rows import Rows
 from cer_fusion.fusion.heads import head_class
+from cer_fusion.fusion.judging.report import FORMAT_VERSION
 from cer_fusion.kit.documents import read_sealed, seal
 from tests.featstore.rows.test_shard import rewritten
 from tests.fusion.heads.conftest import CLASSES, QUICK, Faces, quick_head
@@ -193,8 +194,8 @@ def forge_head(path: Path, draw: random.Random) -> None:
 
 def forge_report(path: Path, draw: random.Random) -> None:
     """Read a report that has one nasty value."""
-    body = read_sealed(path, kind="cer-report", version=1)
-    path.write_bytes(seal(forged(body, draw), kind="cer-report", version=1))
+    body = read_sealed(path, kind="cer-report", version=FORMAT_VERSION)
+    path.write_bytes(seal(forged(body, draw), kind="cer-report", version=FORMAT_VERSION))
     Report.load(path)
 
 
