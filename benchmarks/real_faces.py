@@ -1,13 +1,16 @@
 """Heads on real faces: the fused default head against single blocks and against what people fit with scikit-learn.
 
-FER+ compound7, 3,520 distinct faces, three cached encoders (`../shared/features`), grouped and stratified
-cross-validation. Faces whose mean cosine over the encoders, centred, is at least 0.85 (crops of one photograph) stay on
-one side of every fold. Prints the table as markdown.
+FER+ compound7, 3,520 distinct faces, three cached encoders (`../shared/features`) that are 2304 wide together, as in
+the paper; grouped and stratified cross-validation. Faces whose mean cosine over the encoders, centred, is at least 0.85
+(crops of one photograph) stay on one side of every fold. Prints tables as markdown.
 
-    python -m benchmarks.real_faces [--shared ../shared] [--set peers|heads] [--folds 5] [--repeats 1] [--seed 0]
+    python -m benchmarks.real_faces [--shared ../shared] [--set encoders|weights|peers|heads] [--folds 5] [--repeats 1]
 
-`peers` (the default): the default head, each block alone under the same head, the paper's recipe, and the peers, each
-on the same concatenation, standardised, with settings of its usual use. `heads`: every head that `make_head` knows.
+`encoders` (the default): each encoder alone and the fusion, per class, under the default head and the paper's recipe
+(the paper's Tables 2 and 3 in open form). `weights`: fixed weights such as 0.6/0.4 and the whole simplex of decision
+weights, chosen on inner folds and judged on one fold kept aside; Shapley values of the encoders. `peers`: the default
+head, the paper's recipe, and the peers, each on the same concatenation, standardised, with settings of its usual use.
+`heads`: every head that `make_head` knows.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from decimal import Decimal
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +39,15 @@ from sklearn.svm import SVC
 from xgboost import XGBClassifier
 
 from cer_fusion.featstore.manifests.adapters import build
-from cer_fusion.fusion import MLPConfig, Rows, cross_compare, head_names, make_head
-from cer_fusion.fusion.data.rows import tied
+from cer_fusion.fusion import MLPConfig, Rows, cross_compare, diagnose, head_names, make_head, sweep
+from cer_fusion.fusion.data.blocks import Grid, simplex
+from cer_fusion.fusion.data.rows import folds_of, tied
 from cer_fusion.fusion.judging.measures import near_duplicates
+from cer_fusion.fusion.page.diagnosis import diagnosis_tables
 from cer_fusion.fusion.page.table import render, report_table
+from cer_fusion.fusion.sweeps.result import sweep_table
 
-FILES = {"hse": "hse_faceres_1024", "dinov2": "dinov2_vits14_768", "lite0": "efficientnet_lite0_1280"}
+FILES = {"hse": "hse_faceres_1024", "dinov2": "dinov2_vits14_768", "mobile": "fer_mobilefacenet_512"}
 ALIKE = 0.85
 """Mean cosine from which two faces are crops of one photograph (docs/statistics.md)."""
 
@@ -106,11 +114,29 @@ def peers(widths: dict[str, int], seed: int) -> dict[str, Any]:
     }
 
 
+def print_weights(rows: Rows, folds: int, seed: int) -> None:
+    """Print weighed decisions of the encoders, every vector in steps of a twentieth, and what each encoder brings."""
+    learn, held = next(folds_of(rows, folds, seed))
+    train, test = rows.take(learn), rows.take(held)
+    grid = Grid(tuple(rows.blocks), simplex(len(rows.blocks), Decimal("0.05")))
+    found = sweep(make_head("late", blocks=rows.widths, random_state=seed), grid, train, test, folds=folds, seed=seed)
+    print(render(sweep_table(found, limit=12), "markdown"))
+    for pair in combinations(rows.blocks, 2):
+        two = Grid(pair, np.array([[w, 1 - w] for w in np.linspace(0, 1, 11)]))
+        mark = dict(zip(pair, (0.6, 0.4), strict=True))
+        late = make_head("late", random_state=seed)
+        print(render(sweep_table(sweep(late, two, train, test, folds=folds, seed=seed, mark=mark)), "markdown"))
+    carried = diagnose(rows, head=make_head("linear", random_state=seed), folds=folds, seed=seed)
+    for table in diagnosis_tables(carried, with_ids=False)[:2]:
+        print(render(table, "markdown"))
+    print(f"Load of the machine at the end: {os.getloadavg()[0]:.1f}")
+
+
 def main() -> None:
     """Compare and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
-    parser.add_argument("--set", choices=("peers", "heads"), default="peers")
+    parser.add_argument("--set", choices=("encoders", "weights", "peers", "heads"), default="encoders")
     parser.add_argument("--only", help="titles, comma-separated")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=1)
@@ -119,14 +145,20 @@ def main() -> None:
     if not (options.shared / "features").is_dir():
         sys.exit(f"no cached features at {options.shared / 'features'}: name their folder with --shared")
     rows = faces(options.shared)
+    if options.set == "weights":
+        print_weights(rows, options.folds, options.seed)
+        return
     if options.set == "peers":
         chosen = peers(rows.widths, options.seed)
+    elif options.set == "encoders":
+        known = peers(rows.widths, options.seed)
+        chosen = {title: known[title] for title in ("mlp", "paper's mlp")}
     else:
         chosen = {name: make_head(name, blocks=rows.widths, random_state=options.seed) for name in head_names()}
     if options.only:
         chosen = {title: chosen[title] for title in options.only.split(",")}
     report = cross_compare(
-        chosen, rows, folds=options.folds, repeats=options.repeats, singles=True, single_head="mlp", seed=options.seed,
+        chosen, rows, folds=options.folds, repeats=options.repeats, singles=True, seed=options.seed,
         baseline="mlp" if "mlp" in chosen else None,
         progress=lambda done, total: print(f"{done}/{total}", end="\r", file=sys.stderr, flush=True),
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -49,6 +50,8 @@ class RowInfo:
 
 
 NOTHING: Final = RowInfo()
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -221,7 +224,10 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     def computed_with(self) -> tuple[str, ...]:
         """Return `computes_with` of this head and of the heads inside it."""
         inside = [getattr(self, "head_", None), *getattr(self, "members_", {}).values()]
-        found = [library for one in (self, *inside) if one is not None for library in one.computes_with]
+        found = [
+            *self.computes_with,
+            *(library for one in inside if one is not None for library in one.computed_with()),
+        ]
         return tuple(dict.fromkeys(found))
 
     def _own_threads(self) -> dict[str, int]:
@@ -315,7 +321,10 @@ def fit_part(head: Any, X: Any, y: Any, groups: Any = None) -> Any:
     A part, such as a fold, may have a class in one group only. Nothing of it is then kept aside, where `fit` refuses.
     """
     if isinstance(head, Head):
-        return head._learn(X, y, RowInfo(groups=_entered_groups(groups, X)))
+        info = RowInfo(groups=_entered_groups(groups, X))
+        if info.groups is not None and (few := _of_one_group(*np.unique(y, return_inverse=True), info.groups)):
+            logger.info("all rows of %s are of one group: none of them is kept aside", ", ".join(few))
+        return head._learn(X, y, info)
     known = {} if groups is None or not has_fit_parameter(head, "groups") else {"groups": np.asarray(groups)}
     return head.fit(X, y, **known)
 
@@ -326,8 +335,12 @@ def _entered_groups(groups: Any, X: Any) -> NDArray[np.int64] | None:
         return None
     found = column_or_1d(groups)
     check_consistent_length(found, X)
-    if found.dtype.kind == "f" and np.isnan(found).any():
-        raise HeadDataError("groups must name the group of every row, however: some are NaN")
+    nameless = [i for i, one in enumerate(found.tolist()) if one is None or one != one]
+    if nameless:
+        raise HeadDataError(
+            f"groups must name the group of every row, however: {len(nameless)} have none (first: row {nameless[0]})\n"
+            "  give rows that belong to nobody else a name each"
+        )
     return np.unique(found.astype(str) if found.dtype == object else found, return_inverse=True)[1].astype(np.int64)
 
 
@@ -350,14 +363,16 @@ def _entered_weights(head: Head, weights: Any, X: Any) -> Floats | None:
 
 
 def _refuse_classes_of_one_group(head: Head, codes: Codes, groups: NDArray[np.int64]) -> None:
-    pairs = np.unique(np.stack([codes, groups]), axis=1)
-    few = np.flatnonzero(np.bincount(pairs[0], minlength=len(head.classes_)) < 2)
-    if few.size:
-        told = ", ".join(repr(str(head.classes_[code])) for code in few)
+    if few := _of_one_group(head.classes_, codes, groups):
         raise HeadDataError(
-            f"{head.name} chooses on groups kept aside, however: all rows of {told} are of one group\n"
+            f"{head.name} chooses on groups kept aside, however: all rows of {', '.join(few)} are of one group\n"
             "  give the class rows of another group, leave the class out, or set what the head would choose"
         )
+
+
+def _of_one_group(classes: NDArray[Any], codes: NDArray[Any], groups: NDArray[np.int64]) -> list[str]:
+    pairs = np.unique(np.stack([codes, groups]), axis=1)
+    return [repr(str(classes[code])) for code in np.flatnonzero(np.bincount(pairs[0]) < 2)]
 
 
 def _drawn(random_state: Any) -> int:

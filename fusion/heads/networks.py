@@ -131,7 +131,7 @@ class NetworkHead(Head):
             network = self._network(widths, len(self.classes_))
             course = train(
                 network, columns, scaler.transform, codes, self, weights,
-                info=info, seed=self.seed_, device=device, dtype=dtype, left_out=left_out,
+                info=info, seed=_seed_of(self.seed_, number), device=device, dtype=dtype, left_out=left_out,
             )  # fmt: skip
             return TrainedNetwork(network, scaler, course)
 
@@ -233,6 +233,11 @@ class TrainedNetwork:
             arrays={**{name: one.astype(np.float32) for name, one in weights.items()}, **self.scaler.state()},
             values={"epochs": self.course.epochs, "window": self.course.window},
         )
+
+
+def _seed_of(seed: int, number: int) -> int:
+    """Return the seed of a head's network: of the first the head's own, of others one that follows from it."""
+    return seed if number == 0 else int(np.random.SeedSequence((abs(seed), number)).generate_state(1)[0])
 
 
 def chosen_device(device: str) -> torch.device:

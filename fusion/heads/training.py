@@ -111,6 +111,13 @@ def train(
     kept = np.zeros(len(codes), np.bool_)
     if settings.early_stop:
         kept = held_out(codes, settings.early_stop, seed=seed, groups=info.groups)
+        if not kept.any():
+            what = "rows" if info.groups is None else "groups"
+            raise HeadConfigError(
+                f"early_stop={settings.early_stop!r} keeps no row aside to look at: the largest class has "
+                f"{np.bincount(codes).max()} rows, and whole {what} are kept aside\n"
+                "  raise early_stop, or set it to 0 to train for all epochs"
+            )
     rows = batches_of(part(X, ~kept), ready, device=device, dtype=dtype)
     watch = None
     if kept.any():
@@ -239,14 +246,19 @@ class AdamW:
                 one.grad = None
 
 
+PARTS: Final = 20
+"""Folds of whole groups, of which a share is kept aside."""
+
+
 def held_out(codes: Codes, share: float, *, seed: int, groups: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
     """Return which rows (n,) to keep aside: `share` of each class, rounded down, so a single row stays in training.
 
-    With groups it is one of 1 / `share` folds of whole groups, but for those that alone have rows of some class.
+    With groups it is about that share in whole groups, but for those that alone have rows of some class.
     """
     if groups is not None:
-        folds = max(2, round(1 / share)) if share else 2
-        found = stratified_folds(codes, folds, seed=seed, groups=groups) == 0
+        parts = min(PARTS, len(np.unique(groups)))
+        fold = stratified_folds(codes, parts, seed=seed, groups=groups)
+        found = fold < max(1, round(share * parts))
         lost = np.setdiff1d(codes, codes[~found])
         return np.asarray(found & ~np.isin(groups, groups[np.isin(codes, lost)]))
     random = np.random.default_rng(seed)

@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cer_fusion.fusion import HeadDataError, head_names, make_head
+from cer_fusion.fusion import HeadConfigError, HeadDataError, head_names, make_head
 from cer_fusion.fusion.heads import head_class, installed_heads
 from cer_fusion.fusion.heads import mlp as mlp_module
 from cer_fusion.fusion.heads import training as training_module
@@ -183,6 +183,26 @@ def test_a_class_of_one_group_is_refused_by_name_where_the_head_chooses(name, vi
     with pytest.raises(HeadDataError, match=rf"{name} chooses on groups kept aside, however: all rows of '2'"):
         quick(name, WIDTHS).fit(videos.X, videos.y, groups=groups)
     quick("linear", WIDTHS).fit(videos.X, videos.y, groups=groups)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan])
+def test_rows_without_a_group_are_refused_and_not_taken_for_one(missing, videos):
+    groups = videos.groups.astype(object)
+    groups[[3, 7]] = missing
+    with pytest.raises(HeadDataError, match=r"2 have none \(first: row 3\)"):
+        quick("late", WIDTHS).fit(videos.X, videos.y, groups=groups)
+
+
+def test_an_early_stop_that_would_look_at_nothing_is_refused():
+    small = Videos(videos=16, rows=7)
+    with pytest.raises(HeadConfigError, match=r"early_stop=0\.02 keeps no row aside .* the largest class has 28 rows"):
+        quick("mlp", WIDTHS, early_stop=0.02).fit(small.X, small.y)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.4, 0.7])
+def test_groups_are_kept_aside_about_as_often_as_asked(share, videos):
+    kept = training_module.held_out(videos.y, share, seed=0, groups=videos.groups)
+    assert abs(kept.mean() - share) < 0.06
 
 
 @every_head

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from cer_fusion.fusion import HeadConfigError, MLPConfig, make_head
 from cer_fusion.fusion.heads.base import NOTHING, softmax
 from cer_fusion.fusion.heads.mlp import MLPHead, MLPNetwork, chosen_dtype, learned_factors, left_out_rows, pooled
-from cer_fusion.fusion.heads.networks import chosen_device
+from cer_fusion.fusion.heads.networks import _seed_of, chosen_device
 from tests.fusion.heads.conftest import quick_head
 
 
@@ -101,12 +101,21 @@ def test_a_pool_without_left_out_rows_is_each_block_trained_alone(faces, more_fa
     head = quick_head("mlp", blocks=faces.widths, pool_share=0.0).fit(faces.X, faces.y)
     np.testing.assert_array_equal(head.factors_, np.full(len(faces.widths), 1 / len(faces.widths)))
     start = 0
-    for network, (name, width) in zip(head.networks_, faces.widths.items(), strict=True):
+    for number, (network, (name, width)) in enumerate(zip(head.networks_, faces.widths.items(), strict=True)):
         columns = slice(start, start + width)
-        alone = quick_head("mlp", blocks={name: width}).fit(faces.X[:, columns], faces.y)
+        alone = quick_head("mlp", blocks={name: width}, random_state=_seed_of(head.seed_, number))
+        alone = alone.fit(faces.X[:, columns], faces.y)
         answers = alone.predict_proba(more_faces.X[:, columns])
         np.testing.assert_array_equal(network.proba(more_faces.X[:, columns]), answers)
         start += width
+
+
+def test_equal_blocks_give_networks_that_differ(faces):
+    """With one seed for all they would err alike, and the pool would take them for two opinions."""
+    twice = {"one": faces.X[:, :12], "same": faces.X[:, :12]}
+    head = quick_head("mlp", blocks={"one": 12, "same": 12}, members=1).fit(np.hstack(list(twice.values())), faces.y)
+    first, second = (network.network.hidden[0].weight for network in head.networks_)
+    assert not torch.equal(first, second)
 
 
 def test_a_member_learns_nothing_from_the_rows_it_leaves_out(faces):

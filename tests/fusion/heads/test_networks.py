@@ -241,6 +241,7 @@ def test_a_head_trained_on_a_gpu_answers_on_the_cpu(name, faces, more_faces):
         ("gated", {"members": 1.5}, "members must be a whole number"),
         ("gated", {"dropout": 1.0}, r"dropout must lie in \[0, 1\)"),
         ("gated", {"early_stop": -0.1}, "early_stop must lie in"),
+        ("mlp", {"logit_adjust": -3}, "logit_adjust must"),
         ("gated", {"lr": -1.0}, "lr must be finite and not negative"),
         ("gated", {"weight_decay": float("nan")}, "weight_decay must be finite"),
         ("gated", {"schedule": "linear"}, "schedule must be"),
