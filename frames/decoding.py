@@ -199,7 +199,8 @@ class VideoReader:
 
         alpha = any(component.is_alpha for component in raw.format.components)
         try:
-            pixels = raw.reformat(width=width, format="rgba" if alpha else "rgb24").to_ndarray()
+            # One thread: several take three times as long for such frames, and in some directions lose a row now and then.
+            pixels = raw.reformat(width=width, format="rgba" if alpha else "rgb24", threads=1).to_ndarray()
         except (av.FFmpegError, ValueError) as error:
             raise VideoError(
                 f"{self.path}: frame {self._count} of format {raw.format.name} cannot be made RGB: {reason_of(error)}"

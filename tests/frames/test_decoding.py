@@ -228,7 +228,7 @@ def test_every_layout_of_pixels_becomes_rgb(tmp_path, format):
         stream.height, stream.width = 37, 51
         stream.pix_fmt = format
         picture = av.VideoFrame.from_ndarray(np.full((37, 51, 3), 200, np.uint8), format="rgb24")
-        container.mux(stream.encode(picture.reformat(format=format)))
+        container.mux(stream.encode(picture.reformat(format=format, threads=1)))  # several lose rows of 10 bits
         container.mux(stream.encode(None))
     (frame,) = VideoReader(tmp_path / "a.mkv").frames()
     assert frame.picture.shape == (37, 51, 3)
