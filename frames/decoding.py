@@ -199,7 +199,7 @@ class VideoReader:
 
         alpha = any(component.is_alpha for component in raw.format.components)
         try:
-            # One thread: several take three times as long for such frames, and in some directions lose a row now and then.
+            # One thread: several take three times as long, and in some directions lose a row of pixels now and then.
             pixels = raw.reformat(width=width, format="rgba" if alpha else "rgb24", threads=1).to_ndarray()
         except (av.FFmpegError, ValueError) as error:
             raise VideoError(
