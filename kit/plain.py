@@ -132,6 +132,8 @@ class _Reader:
             return plain
         if isinstance(kind, type) and is_dataclass(kind):
             return self.read_dataclass(kind, plain, where, finite)
+        if hasattr(kind, "__value__"):  # an alias of a `type` statement, as newer NumPy's NDArray is
+            kind = kind.__value__[get_args(kind)] if get_args(kind) else kind.__value__
         origin, inner = get_origin(kind), get_args(kind)
         if origin is Annotated:
             return self.value(inner[0], plain, where, finite)
