@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# setuptools tells of every editable installation that its folder should not be shadowed; this one's name is nobody's folder.
+QUIETLY := PYTHONWARNINGS='ignore:Editable installation'
 STAMP := $(VENV)/.installed
 
 .PHONY: demo test test-pythons test-lowest lowest reliability lint check bench clean
@@ -35,7 +37,7 @@ lint: $(STAMP)  ## style, types, import contracts
 check: lint test  ## what CI runs
 
 bench: $(STAMP)  ## speed as ratios; see benchmarks/RESULTS.md
-	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(QUIETLY) $(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks.run
 
 clean:
@@ -45,6 +47,6 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, however: " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(QUIETLY) $(BIN)/python -m pip install --quiet --editable '.[dev]'
 	mkdir -p $(VENV)/names && ln -sfn ../.. $(VENV)/names/cer_fusion
 	touch $(STAMP)

@@ -5,6 +5,7 @@ Which arrays of a file are rows, and which are their names: the only ones there 
 
 from __future__ import annotations
 
+import errno
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -318,7 +319,11 @@ def _in_zip(path: Path) -> Form:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()
-    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # it cannot be read just now: it may be sound
+            raise
+        raise FormatError(f"{path} is a damaged zip archive: it points to before its beginning") from None
+    except (zipfile.BadZipFile, NotImplementedError) as error:
         raise FormatError(f"{path} is a damaged zip archive: {error}") from None
     if any(member.endswith("data.pkl") for member in members):
         return "torch"

@@ -231,7 +231,9 @@ def _dumped(name: str, estimator: Any) -> bytes:
     try:
         data = skops.io.dumps(estimator)
         refused = sorted(set(skops.io.get_untrusted_types(data=data)) - set(TRUSTED))
-    except Exception as error:  # skops raises what it happens to meet in an object that it does not know
+    except MemoryError:
+        raise
+    except Exception as error:  # a boundary: skops raises what it happens to meet in an object that it does not know
         raise SavedHeadError(f"skops cannot keep the head {name!r}: {type(error).__name__}: {error}") from error
     if refused:
         raise SavedHeadError(
@@ -280,9 +282,9 @@ def _loaded(data: bytes) -> Any:
         if foreign:
             raise ValueError(f"{FILE} holds what is not trusted: {', '.join(foreign)[:200]}")
         return skops.io.loads(data, trusted=list(TRUSTED))
-    except ValueError:
+    except (ValueError, MemoryError):
         raise
-    except Exception as error:  # of a forged file skops raises whatever it stumbles over
+    except Exception as error:  # a boundary: of a forged file skops raises whatever it stumbles over
         raise ValueError(f"{FILE} is no estimator that skops can read: {type(error).__name__}: {error}") from error
 
 

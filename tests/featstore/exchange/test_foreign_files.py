@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import zipfile
 from pathlib import Path
@@ -247,3 +248,14 @@ def test_names_are_parted_by_line_ends_alone_and_read_in_what_they_say_they_are(
     Path("n.txt").write_bytes("ä.png\né.png".encode("cp1252"))
     with pytest.raises(FormatError, match=r"n\.txt:1: not UTF-8 text(.|\n)*'ä\.png'"):
         read_names(Path("n.txt"))
+
+
+def test_an_archive_that_cannot_be_read_just_now_is_not_called_damaged(tmp_path, monkeypatch):
+    np.savez(tmp_path / "rows.npz", rows=np.zeros((2, 3), np.float32))
+
+    def fails(*args, **kwargs):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("cer_fusion.featstore.exchange.foreign_files.zipfile.ZipFile", fails)
+    with pytest.raises(OSError, match="Input/output error"):
+        read_foreign(tmp_path / "rows.npz")
