@@ -184,7 +184,9 @@ def _plain(values: FloatArray) -> list[float | None]:
 
 def cohen_kappa(confusion: NDArray[Any]) -> float | None:
     """Agreement beyond chance (Cohen 1960) of a (k, k) table: 1 full, 0 as by chance; None if chance alone is full."""
-    n = confusion.sum()
-    observed = np.trace(confusion) / n
-    expected = float((confusion.sum(axis=0) / n) @ (confusion.sum(axis=1) / n))
-    return None if expected >= 1.0 else float((observed - expected) / (1.0 - expected))
+    from sklearn.metrics import cohen_kappa_score
+
+    if np.diagonal(confusion).max() == confusion.sum():  # both always say the same one class
+        return None
+    rows, columns = np.indices(confusion.shape).reshape(2, -1)
+    return float(cohen_kappa_score(rows, columns, sample_weight=confusion.ravel()))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..data.rows import Rows
 from ..heads.weights import Mix, counted, decisions, totals
-from ..judging.resampling import CELLS, LEVEL, Bootstrap, Metric, bootstrap, jackknife, members, signs
+from ..judging.resampling import CELLS, LEVEL, Bootstrap, Jackknife, Metric, bootstrap, jackknife, members, signs
 from ..judging.significance import not_worse
 from .deciders import Decisions
 from .result import Band, Curve
@@ -126,11 +126,15 @@ def curve(
     best = choose(accuracy, macro_f1, weights)
     different, which = _different(y_pred)
     lines, member = y_pred[different], members(groups)
-    ends, noise = _left_out(y_true, lines, k, member, resamples, level, seed)
     if member is None:
-        draws = bootstrap(y_true, lines, k, resamples=resamples, seed=seed)
-        tails = [0.5 - level / 2, 0.5 + level / 2]
-        ends = {name: np.quantile(getattr(draws, name), tails, axis=0) for name in ends}
+        draws, tails = bootstrap(y_true, lines, k, resamples=resamples, seed=seed), [0.5 - level / 2, 0.5 + level / 2]
+        ends: dict[Metric, FloatArray] = {
+            "accuracy": np.quantile(draws.accuracy, tails, axis=0),
+            "macro_f1": np.quantile(draws.macro_f1, tails, axis=0),
+        }
+        noise = _noise_of_rows(y_true, lines, k, resamples, seed)
+    else:
+        ends, noise = _left_out(y_true, lines, k, member, resamples, level, seed)
     return Curve(
         accuracy=Band(value=accuracy, low=ends["accuracy"][0][which], high=ends["accuracy"][1][which]),
         macro_f1=Band(value=macro_f1, low=ends["macro_f1"][0][which], high=ends["macro_f1"][1][which]),
@@ -141,23 +145,45 @@ def curve(
 
 
 def _left_out(
-    y_true: IntArray, lines: NDArray[np.integer], k: int, member: IntArray | None, draws: int, level: float, seed: int
+    y_true: IntArray, lines: NDArray[np.integer], k: int, member: IntArray, draws: int, level: float, seed: int
 ) -> tuple[dict[Metric, FloatArray], FloatArray]:
-    """Leave out each group (or row), lines in pieces: intervals (2, w) of each score, noise (r, w) of the macro F1.
+    """Leave out each group, lines in pieces: intervals (2, w) of each score, noise (r, w) of the macro F1.
 
     The noise is that of groups whose share in every score changes its sign by chance, the same for all lines.
     """
-    own = np.arange(y_true.size) if member is None else member
-    g = int(own.max()) + 1
+    g = int(member.max()) + 1
     sign, step = signs(draws, g, seed), max(1, CELLS // (g * k))
     ends: dict[Metric, list[FloatArray]] = {"accuracy": [], "macro_f1": []}
     noise = []
     for start in range(0, len(lines), step):
-        left = jackknife(y_true, lines[start : start + step], k, own)
+        left = jackknife(y_true, lines[start : start + step], k, member)
         noise.append(sign @ left["macro_f1"].parts)
         for name, found in ends.items():
             found.append(np.stack(left[name].scores(level)))
     return {name: np.concatenate(found, axis=1) for name, found in ends.items()}, np.concatenate(noise, axis=1)
+
+
+def _noise_of_rows(y_true: IntArray, lines: NDArray[np.integer], k: int, draws: int, seed: int) -> FloatArray:
+    """Return the noise (r, w) of the macro F1 as `_left_out` does, each row a group of its own.
+
+    What a line is without a row depends on nothing but the row's class and the answer: k * k numbers a line.
+    """
+    n, sign = y_true.size, signs(draws, y_true.size, seed)
+    step, noise = max(1, CELLS // n), []
+    for start in range(0, len(lines), step):
+        part = lines[start : start + step]
+        confusion = counted(y_true, part, k)  # (w, k, k)
+        right = np.diagonal(confusion, axis1=1, axis2=2)
+        whole = confusion.sum(axis=1) + confusion.sum(axis=2)
+        f1 = 2 * right / np.maximum(whole, 1)  # (w, k)
+        missed = 2 * right / np.maximum(whole - 1, 1) - f1  # one row less that was of the class, or called so
+        change = missed[:, :, None] + missed[:, None, :]
+        cells = np.arange(k)
+        change[:, cells, cells] = 2 * (right - 1) / np.maximum(whole - 2, 1) - f1
+        left = np.take_along_axis(change.reshape(len(part), -1), y_true * k + part.astype(np.int64), axis=1) / k
+        scores = f1.mean(axis=1)
+        noise.append(sign @ Jackknife(scores, (scores[:, None] + left).T).parts)
+    return np.concatenate(noise, axis=1)
 
 
 def choose(accuracy: FloatArray, macro_f1: FloatArray, weights: FloatArray) -> int:

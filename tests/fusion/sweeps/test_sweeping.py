@@ -11,6 +11,8 @@ from cer_fusion.fusion.data.blocks import PAPER_MARK, Grid, parse_grid, parse_si
 from cer_fusion.fusion.data.rows import Rows, folds_of
 from cer_fusion.fusion.errors import HeadDataError, ReportError, SweepError
 from cer_fusion.fusion.judging.metrics import scores
+from cer_fusion.fusion.judging.resampling import jackknife, signs
+from cer_fusion.fusion.sweeps.curve import _noise_of_rows
 from cer_fusion.fusion.sweeps.result import Sweep
 from cer_fusion.fusion.sweeps.sweeping import sweep
 from cer_fusion.kit.documents import write_sealed
@@ -307,3 +309,11 @@ def test_values_that_are_no_numbers_are_refused_before_any_training():
     train.blocks["manet.local"][3, 1] = np.nan
     with pytest.raises(HeadDataError, match=r"row 3, block 'manet\.local'"):
         sweep(make_head("weighted"), LINE, train, rows(30, 1), resamples=20)
+
+
+def test_the_noise_of_independent_rows_is_that_of_leaving_each_out():
+    random = np.random.default_rng(0)
+    y = random.integers(0, 4, 200)
+    lines = np.where(random.random((9, 200)) < 0.6, y, random.integers(0, 5, (9, 200)))  # a class without rows, too
+    slow = jackknife(y, lines, 5, np.arange(200))["macro_f1"].parts
+    np.testing.assert_allclose(_noise_of_rows(y, lines, 5, 30, 7), signs(30, 200, 7) @ slow, atol=1e-12)
