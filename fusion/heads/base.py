@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils import _safe_indexing, check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
@@ -135,9 +135,9 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         """
         info = RowInfo(groups=_entered_groups(groups, X), weights=_entered_weights(self, sample_weight, X))
         if info.weights is not None and not info.weights.all():  # a row that counts nothing is as good as not there
-            X, y = entered_with_labels(self, X, y)
             counted = np.flatnonzero(info.weights)
-            X, y, info = rows_at(X, counted), np.asarray(y)[counted], info.at(counted)
+            X = rows_at(X, counted) if isinstance(X, JoinedRows) else _safe_indexing(X, counted)  # frames keep names
+            y, info = _safe_indexing(y, counted), info.at(counted)
         return self._learn(X, y, info, alone=True)
 
     def _learn(self, X: Any, y: Any, info: RowInfo = NOTHING, *, alone: bool = False) -> Self:
