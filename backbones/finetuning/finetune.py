@@ -17,7 +17,7 @@ from ..weights.fit import Source
 from .examples import Examples
 from .folder import WEIGHTS_FILE, OutputFolder, finished_card, identity_of
 from .material import Material, Progress, gather
-from .process import accelerator_of, drawn_from, held_signals, trained_in
+from .process import accelerator_of, drawn_from, held_signals, norms_of_whole_batches, trained_in
 from .recipe import Recipe
 from .training import EpochScores, Training
 
@@ -114,11 +114,12 @@ def finetune(
         with (
             drawn_from(seed),
             trained_in(backbone),
+            norms_of_whole_batches(backbone.module, wanted=recipe.sync_bn),
             held_signals() as signalled,
             _curves(output, wanted=tensorboard) as add_to_curves,
         ):
-            training = Training(backbone, material, recipe, accelerator, seed=seed)
-            folder = OutputFolder(training, output, identity, state_every=state_every, signalled=signalled)
+            training = Training(backbone, material, recipe, accelerator, seed=seed, signalled=signalled)
+            folder = OutputFolder(training, output, identity, state_every=state_every)
             resumed = folder.begin(resume=resume)
             position = training.position
             while position.epoch < recipe.epochs and not position.stopped:

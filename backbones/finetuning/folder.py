@@ -10,7 +10,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import torch
@@ -48,8 +47,6 @@ class OutputFolder:
         See `identity_of`.
     state_every : int
         Write the state after so many updates; 0: after epochs alone.
-    signalled : Event
-        Set when a signal came: the state is written, and the training ends.
     """
 
     def __init__(
@@ -59,10 +56,9 @@ class OutputFolder:
         identity: dict[str, Any],
         *,
         state_every: int,
-        signalled: Event,
     ) -> None:
         self.training, self.output, self.identity = training, output, identity
-        self.state_every, self.signalled = state_every, signalled
+        self.state_every = state_every
         self.writes = training.accelerator.is_main_process
 
     def begin(self, *, resume: bool) -> bool:
@@ -80,11 +76,10 @@ class OutputFolder:
         return resumed
 
     def after_step(self) -> None:
-        """Write the state if it is time to, and end here if a signal came."""
-        if self.signalled.is_set() or (self.state_every and self.training.position.step % self.state_every == 0):
+        """Write the state if it is time to, and end here if a signal came to any process."""
+        if self.training.interrupted or (self.state_every and self.training.position.step % self.state_every == 0):
             self.save()
-        if self.signalled.is_set():
-            raise KeyboardInterrupt
+        self._end_if_interrupted()
 
     def keep(self, scores: EpochScores) -> None:
         """Note an epoch's scores, and write its weights if they are the best so far."""
@@ -110,7 +105,12 @@ class OutputFolder:
             lines = "".join(json.dumps(entry) + "\n" for entry in self.training.position.history)
             write_whole(self.output / LOG_FILE, lines.encode())
             write_card(self.output / CARD_FILE, self._card(finished=False))
-        if self.signalled.is_set():
+        self._end_if_interrupted()
+
+    def _end_if_interrupted(self) -> None:
+        """End all processes together, once the first one has written: a launcher ends those that are left."""
+        if self.training.interrupted:
+            self.training.accelerator.wait_for_everyone()
             raise KeyboardInterrupt
 
     def save(self) -> None:

@@ -64,6 +64,9 @@ class Recipe:
     logit_adjustment: Annotated[float, 0, 10] = 0.0
     """For rare classes: this times log prior is added to the training logits (Menon et al., ICLR 2021, eq. 10; 1 aims
     at the balanced error). 0: off."""
+    sync_bn: bool = False
+    """Batch norms take their statistics over the parts of all processes, as if one computed the batch; without it over
+    a process's own part."""
     sampling: Sampling = "plain"
     """For rare classes: "balanced" draws every class equally often instead."""
     patience: Annotated[int, 0, 100_000] = 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ from .examples import (
     step_seed,
 )  # fmt: skip
 from .material import Material, Progress, loaded_ahead
-from .process import memory_errors
+from .process import memory_errors, share_buffers, summed
 from .recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -135,10 +136,18 @@ class Training:
     """
 
     def __init__(
-        self, backbone: TorchBackbone, material: Material, recipe: Recipe, accelerator: Accelerator, *, seed: int
+        self,
+        backbone: TorchBackbone,
+        material: Material,
+        recipe: Recipe,
+        accelerator: Accelerator,
+        *,
+        seed: int,
+        signalled: threading.Event,
     ) -> None:
         self.backbone, self.material, self.recipe, self.accelerator = backbone, material, recipe, accelerator
         self.seed = seed
+        self._signalled, self._any_signalled = signalled, False
         self.position = Position()
         k = len(material.classes)
         self.updates_per_epoch = len(batches(np.arange(len(material.train)), recipe.batch_size))
@@ -155,6 +164,11 @@ class Training:
     def judged(self) -> Classifier:
         """Return the weights that are judged and kept: the averaged ones, where there are any."""
         return self.classifier if self.average is None else self.average.module
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal came, to any process: as all of them know since the last step or evaluation."""
+        return self._signalled.is_set() if self.accelerator.num_processes == 1 else self._any_signalled
 
     def train_epoch(self, after_step: Callable[[], None], progress: Progress) -> None:
         """Train from the position to the end of its epoch."""
@@ -175,9 +189,13 @@ class Training:
     def evaluate(self, progress: Progress) -> EpochScores:
         """Score the epoch, of which all updates are done; every process has the answer."""
         started, position = time.perf_counter(), self.position
+        for module in (self.classifier, *((self.average.module,) if self.average is not None else ())):
+            share_buffers(module)
         judged = _judge(self._valid_logits(progress), self.material.valid.y, self.material.classes)
         # A run that was taken up after the epoch's last update has made none: ask for the rate of that one.
         self.schedule.step_update((position.epoch + 1) * self.updates_per_epoch - 1)
+        (came,) = summed(np.array([float(self._signalled.is_set())]), self.accelerator)
+        self._any_signalled = came > 0
         return EpochScores(
             epoch=position.epoch + 1,
             loss=position.loss / position.seen,
@@ -197,19 +215,24 @@ class Training:
         seed = step_seed(seed=self.seed, epoch=position.epoch, step=position.step, process=process)
         torch.manual_seed(seed)
         sums = np.zeros(2)
+        diverged: DivergedError | None = None
         for _ in range(self.recipe.accumulation):
             part = next(parts)
             with self.accelerator.accumulate(self.model):
-                sums += self._backward(part, size, seed)
+                loss, right = self._backward(part, size, seed)
+                sums += loss, right
+                if not math.isfinite(loss):
+                    diverged = diverged or self._diverged(loss, part)
                 if self.accelerator.sync_gradients and self.recipe.clip_norm is not None:
                     self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
         if self.average is not None:
             self.average.update(self.classifier, step=updates + 1)
-        if self.accelerator.num_processes > 1:
-            both = torch.tensor(sums, dtype=torch.float32, device=self.accelerator.device)
-            sums = self.accelerator.reduce(both, "sum").cpu().numpy()
+        sums = summed(np.array([*sums, float(self._signalled.is_set())]), self.accelerator)
+        if not math.isfinite(sums[0]):  # all processes know it, and none waits for one that has given up
+            raise diverged or self._diverged(float(sums[0]), None)
+        self._any_signalled = sums[2] > 0
         position.loss += float(sums[0])
         position.correct += round(float(sums[1]))
         position.seen += size
@@ -227,8 +250,6 @@ class Training:
             logits = self.model(x)
         loss = loss_sum(logits, self.classifier.shares, targets, self.prior)
         value = float(loss.detach())
-        if not math.isfinite(value):
-            raise self._diverged(value, part)
         # Processes average their gradients and accelerate divides by the parts: this makes it the mean of the batch.
         self.accelerator.backward(loss * (self.accelerator.num_processes * self.recipe.accumulation / size))
         y = torch.from_numpy(self.material.train.y[part.examples]).to(device)
@@ -285,12 +306,13 @@ class Training:
                 f"accumulation={self.recipe.accumulation})\n  choose a larger batch_size, or fewer parts"
             )
 
-    def _diverged(self, value: float, part: Part) -> DivergedError:
+    def _diverged(self, value: float, part: Part | None) -> DivergedError:
         position = self.position
-        ids = [self.material.train.ids[i] for i in part.examples]
+        ids = [] if part is None else [self.material.train.ids[i] for i in part.examples]
+        samples = f"samples of the batch: {listing(ids, limit=len(ids))}" if ids else "in another process's part"
         return DivergedError(
             f"the loss is {value} in epoch {position.epoch + 1}, step {position.step + 1} of {self.updates_per_epoch}, "
-            f"at learning rate {self._rate():.3g}\n  samples of the batch: {listing(ids, limit=len(ids))}\n"
+            f"at learning rate {self._rate():.3g}\n  {samples}\n"
             f"  take a lower lr, a longer warmup_epochs or a smaller clip_norm, or precision float32"
         )
 

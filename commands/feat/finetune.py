@@ -55,6 +55,9 @@ def finetune(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="Change the recipe, key=value: epochs=10, lr=1e-4, ema=0.")
     ] = None,
+    sync_bn: Annotated[
+        bool, typer.Option("--sync-bn", help="Batch norms see the parts of all processes: --set sync_bn=true.")
+    ] = False,
     class_set: Annotated[
         str | None,
         typer.Option("--class-set", help="Classes to learn, by name: basic8.", show_default="the manifest's"),
@@ -101,6 +104,7 @@ def finetune(
     if first:
         _check_output(output, resume=resume, overwrite=overwrite)
     chosen = Recipe.named(recipe).changed(opt.key_values(changes, "--set"))
+    chosen = chosen.changed({"sync_bn": True}) if sync_bn else chosen
     found = _learning_data(
         data,
         store=store,
