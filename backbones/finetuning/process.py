@@ -22,7 +22,7 @@ from ..errors import OptionError
 from ..torch_backbone import TorchBackbone
 from .recipe import Recipe
 
-_MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+_MIXED = {"float32": "no", "tf32": "no", "bfloat16": "bf16", "float16": "fp16"}
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
 _ONE_SIGNAL_S = 1.0
 """What arrives within so many seconds is the same signal again: from the terminal and from the launcher."""

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ...kit.errors import listing
 from ..errors import DivergedError, RecipeError
-from ..torch_backbone import TorchBackbone
+from ..torch_backbone import TorchBackbone, float32_as
 from .classifier import (
     Classifier,
     classifier_of,
@@ -180,7 +180,7 @@ class Training:
         self.model.train()
         start = time.perf_counter() - position.seconds
         for step in steps:
-            with memory_errors(recipe):
+            with memory_errors(recipe), float32_as(self.backbone.precision):
                 self._update(parts, len(step))
             position.seconds = time.perf_counter() - start
             progress(f"epoch {position.epoch + 1}", position.seen, len(order))
@@ -264,7 +264,7 @@ class Training:
         own = np.arange(n)[accelerator.process_index :: accelerator.num_processes]
         jobs = np.array_split(own, max(1, -(-len(own) // self.recipe.batch_size)))
         done = 0
-        with memory_errors(self.recipe):
+        with memory_errors(self.recipe), float32_as(self.backbone.precision):
             for part, pictures in loaded_ahead(jobs, lambda part: (part, self.material.valid_pictures(part))):
                 x = self._to_input(torch.from_numpy(pictures).to(accelerator.device))
                 with accelerator.autocast():

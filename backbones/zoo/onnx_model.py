@@ -46,7 +46,7 @@ def build(
     target : str
         The file; data files that it names are read from its own folder.
     device, precision : str
-        "cpu", "cuda", "cuda:1" or "auto"; "float32", which is what the model was saved in.
+        "cpu", "cuda", "cuda:1" or "auto"; "float32", which is what the model was saved in, or "tf32" on CUDA.
     mean, std : three floats
         In the model's channel order, on its value scale. Required: a file does not tell.
     colour : "RGB" or "BGR"
@@ -136,7 +136,9 @@ class OnnxRecipe:
 class OnnxBackbone(Backbone):
     """An ONNX model; one block, ``output``."""
 
-    def __init__(self, file: OnnxFile, session: Any, recipe: OnnxRecipe, device: str) -> None:
+    def __init__(
+        self, file: OnnxFile, session: Any, recipe: OnnxRecipe, device: str, precision: str = "float32"
+    ) -> None:
         self.path = file.path
         self.name = f"onnx:{self.path.stem}"
         self.file = file.digest
@@ -152,7 +154,7 @@ class OnnxBackbone(Backbone):
         self.options = {"layout": layout, "output": self.output}
         if self.input_type != np.float32:
             self.options["input"] = str(self.input_type)
-        self.precision = "float32"
+        self.precision = precision
         self.device = device
         self.code = 1
         self.transform = Transform(
@@ -179,6 +181,12 @@ class OnnxBackbone(Backbone):
                 raise several from None
             self.piece = 1
             logger.info("%s: computes one picture at a time: %s", self.name, str(several).partition("\n")[0])
+
+    @property
+    def rounds(self) -> bool:
+        """Whether it computes in fewer bits than float32's, as a model does that takes or gives them."""
+        kinds = {each.type for each in (*self.session.get_inputs(), *self.session.get_outputs())}
+        return self.precision != "float32" or bool(kinds & {"tensor(float16)", "tensor(bfloat16)"})
 
     def tried(self, count: int) -> int:
         """Run the model on `count` pictures and again with another first one: d, if it gives a row a picture.
@@ -307,7 +315,7 @@ def create_onnx(
     OptionError
         If the recipe does not fit the file.
     """
-    if precision != "float32":
+    if precision not in ("float32", "tf32"):
         raise OptionError(f"an ONNX model computes in the precision it was saved in, not in {precision!r}")
     try:
         import onnxruntime
@@ -324,7 +332,7 @@ def create_onnx(
     except OnnxFileError as error:
         raise WeightsError(str(error)) from None
     try:
-        session = open_session(model, number)
+        session = open_session(model, number, tf32=precision == "tf32")
         if number is not None:
             check_device(session, device, number)
     except DeviceError as error:
@@ -335,7 +343,9 @@ def create_onnx(
     if device == "auto":
         device = "cpu" if number is None else "cuda"
         logger.info("device auto: onnxruntime computes on %s", device)
-    return OnnxBackbone(model, session, recipe, device)
+    if precision == "tf32" and number is None:
+        raise OptionError(f"precision tf32 needs a CUDA device, however: {device}; say precision='float32'")
+    return OnnxBackbone(model, session, recipe, device, precision)
 
 
 def input_type(declared: Any, recipe: OnnxRecipe) -> np.dtype[Any]:
@@ -397,9 +407,6 @@ def choose_output(session: Any, wanted: str | None) -> str:
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
-CUDA_OPTIONS = {"use_tf32": "0"}
-"""The provider computes float32 in TF32 unless told not to (onnxruntime 1.18 and newer can be told)."""
-
 
 def build_has_cuda() -> bool:
     """Tell whether the installed onnxruntime, if any, was built for CUDA; not whether the machine has such a device."""
@@ -428,8 +435,10 @@ def device_number(device: str, available: Sequence[str]) -> int | None:
     )
 
 
-def open_session(model: OnnxFile, number: int | None, *, threads: int | None = None) -> Any:
+def open_session(model: OnnxFile, number: int | None, *, threads: int | None = None, tf32: bool = False) -> Any:
     """Open a session on the CPU, or on a CUDA device with the CPU for what that cannot do.
+
+    The CUDA provider computes float32 in TF32 unless told not to (onnxruntime 1.18 and newer can be told).
 
     Whoever asks for CUDA must ask the session whether it got it: see `check_device`.
 
@@ -449,7 +458,7 @@ def open_session(model: OnnxFile, number: int | None, *, threads: int | None = N
     if model.beside:
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in model.beside.values()]
         options.add_external_initializers(list(model.beside), values)
-    cuda = [] if number is None else [(CUDA, {"device_id": str(number), **CUDA_OPTIONS})]
+    cuda = [] if number is None else [(CUDA, {"device_id": str(number), "use_tf32": str(int(tf32))})]
     try:  # without its own fallback, which takes other devices, and other options, than it was asked for
         return onnxruntime.InferenceSession(model.content, options, providers=[*cuda, CPU], enable_fallback=0)
     except Exception as error:  # a boundary: onnxruntime raises its own C++ errors, and the text is kept

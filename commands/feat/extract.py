@@ -60,11 +60,9 @@ def extract(
     root: opt.Root = None,
     batch_size: Annotated[
         str, typer.Option(help="Pictures per forward pass; auto begins large and halves when memory does not suffice.")
-    ] = "32",
-    readers: opt.Readers = 2,
-    reader_processes: Annotated[
-        int, typer.Option("--reader-processes", min=0, help="Processes that decode instead; 0: threads do.")
-    ] = 0,
+    ] = "auto",
+    readers: opt.Readers = None,
+    reader_processes: opt.ReaderProcesses = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes on this machine, each with its share.")] = 1,
     part: Annotated[
         int | None, typer.Option("--part", min=0, help="Which part this is.", show_default="RANK or Slurm's")
@@ -74,7 +72,9 @@ def extract(
         typer.Option("--parts", min=1, help="Parts the work is divided into.", show_default="WORLD_SIZE or Slurm's"),
     ] = None,
     device: opt.Device = "auto",
-    precision: Annotated[opt.Precision, typer.Option(help="What the network computes in.")] = "float32",
+    precision: Annotated[
+        opt.Precision, typer.Option(help="What the network computes in; tf32 on CUDA alone.")
+    ] = "float32",
     views: Annotated[
         Literal["none", "flip", "five-crop", "five-crop+flip"], typer.Option(help="Each row is the mean over these.")
     ] = "none",
@@ -124,6 +124,7 @@ def extract(
                 f"note: on the CPU {escape(embedder.name)} computes {embedder.piece} pictures at a time and fills "
                 f"up what is missing; a batch size that is a multiple of {embedder.piece} wastes nothing"
             )
+    threads, processes = opt.readers_for([one.device for one in embedders], readers, reader_processes)
     meter = Meter()
     with _bar(lambda: meter.busy) as step:
         reports = run_extract(
@@ -136,8 +137,8 @@ def extract(
             shard_rows=shard_rows,
             dtype=dtype,
             max_errors=max_errors,
-            readers=readers,
-            reader_processes=reader_processes,
+            readers=threads,
+            reader_processes=processes,
             part=share,
             assume_unchanged=assume_unchanged,
             retry_quarantined=retry_quarantined,

@@ -71,8 +71,10 @@ def finetune(
     store: opt.StorePath = opt.DEFAULT_STORE,
     root: opt.Root = None,
     device: opt.Device = "auto",
-    precision: Annotated[opt.Precision, typer.Option(help="bfloat16 and float16 are mixed with float32.")] = "float32",
-    readers: opt.Readers = 2,
+    precision: Annotated[
+        opt.Precision, typer.Option(help="bfloat16 and float16 are mixed with float32; tf32 on CUDA.")
+    ] = "float32",
+    readers: opt.Readers = None,
     memory: Annotated[
         str | None,
         typer.Option(help="What decoded pictures may take: 2GB.", show_default="half of what is available"),
@@ -133,7 +135,7 @@ def finetune(
             state_every=state_every,
             memory=opt.memory_budget(memory),
             max_errors=max_errors,
-            readers=readers,
+            readers=readers or 2,
             tensorboard=tensorboard,
             progress=step if first else None,
         )
