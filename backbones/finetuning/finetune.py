@@ -16,7 +16,7 @@ from ..torch_backbone import TorchBackbone
 from ..weights.fit import Source
 from .examples import Examples
 from .folder import WEIGHTS_FILE, OutputFolder, finished_card, identity_of
-from .material import Material, Progress, gather
+from .material import Feed, Material, Pictures, Progress, gather
 from .process import accelerator_of, drawn_from, held_signals, norms_of_whole_batches, trained_in
 from .recipe import Recipe
 from .training import EpochScores, Training
@@ -60,6 +60,7 @@ def finetune(
     memory: float = 2e9,
     max_errors: float = 0.01,
     readers: int = 2,
+    reader_processes: int = 0,
     tensorboard: bool = False,
     progress: Progress | None = None,
 ) -> FinetuneReport:
@@ -85,7 +86,11 @@ def finetune(
     state_every : int
         Write the state after so many updates as well as after each epoch and at an interrupt; 0: not.
     memory : float
-        Bytes that decoded pictures may take.
+        Bytes that decoded pictures may take, in all processes of this machine together.
+    readers : int
+        Threads that read and decode, keeping what they decoded as far as `memory` lets.
+    reader_processes : int
+        Processes of torch's `DataLoader` that do so instead, each time anew; 0: threads do. For a GPU.
     max_errors : float
         Share of unusable pictures at which to stop; up to ten never stop a run, unless 0.
     tensorboard : bool
@@ -105,20 +110,24 @@ def finetune(
     accelerator = accelerator_of(backbone, recipe)
     with ThreadPoolExecutor(max(1, readers)) as pool:
         material = gather(
-            backbone, train, valid, classes, pool=pool, memory=memory, max_errors=max_errors, progress=tell
-        )
+            backbone, train, valid, classes, accelerator=accelerator, pool=pool, processes=reader_processes,
+            memory=memory, max_errors=max_errors, progress=tell,
+        )  # fmt: skip
         identity = identity_of(backbone, material, recipe, seed=seed, processes=accelerator.num_processes)
         if resume and (done := finished_card(output, identity)) is not None:
             logger.info("%s is finished already", output)
             return _report(backbone, output, done, material, resumed=True)
+        parts = {"train": material.train, "valid": material.valid}
+        pictures = Pictures(backbone, parts, material.kept, recipe, seed=seed, pool=None if reader_processes else pool)
         with (
+            Feed(pictures, processes=reader_processes, pin=accelerator.device.type == "cuda") as feed,
             drawn_from(seed),
             trained_in(backbone),
             norms_of_whole_batches(backbone.module, wanted=recipe.sync_bn),
             held_signals() as signalled,
             _curves(output, wanted=tensorboard) as add_to_curves,
         ):
-            training = Training(backbone, material, recipe, accelerator, seed=seed, signalled=signalled)
+            training = Training(backbone, material, feed, recipe, accelerator, seed=seed, signalled=signalled)
             folder = OutputFolder(training, output, identity, state_every=state_every)
             resumed = folder.begin(resume=resume)
             position = training.position

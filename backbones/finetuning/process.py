@@ -23,7 +23,7 @@ from ..torch_backbone import TorchBackbone
 from .recipe import Recipe
 
 _MIXED = {"float32": "no", "tf32": "no", "bfloat16": "bf16", "float16": "fp16"}
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
+SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
 _ONE_SIGNAL_S = 1.0
 """What arrives within so many seconds is the same signal again: from the terminal and from the launcher."""
 
@@ -118,7 +118,7 @@ def held_signals() -> Iterator[threading.Event]:
         first = first if came.is_set() else time.monotonic()
         came.set()
 
-    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
     before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield came

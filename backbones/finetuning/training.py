@@ -32,17 +32,8 @@ from .classifier import (
     mix,
     targets_of,
 )  # fmt: skip
-from .examples import (
-    DRAWS,
-    DRAWS_EACH,
-    augment,
-    batches,
-    draws,
-    epoch_order,
-    randaugment,
-    step_seed,
-)  # fmt: skip
-from .material import Material, Progress, loaded_ahead
+from .examples import augment, batches, epoch_order, step_seed
+from .material import Feed, Item, Material, Place, Progress
 from .process import memory_errors, share_buffers, summed
 from .recipe import Recipe
 
@@ -116,18 +107,6 @@ class Position:
         self.step, self.loss, self.correct, self.seen, self.seconds = 0, 0.0, 0, 0, 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """What one forward and backward pass needs."""
-
-    examples: NDArray[np.intp]
-    """Which examples, shape (b,)."""
-    pictures: NDArray[np.uint8]
-    """Their pictures, shape (b, h, w, 3)."""
-    numbers: NDArray[np.float32]
-    """Their random numbers for `augment`, shape (b, 15)."""
-
-
 class Training:
     """The networks and their optimizer at one `Position`.
 
@@ -139,6 +118,7 @@ class Training:
         self,
         backbone: TorchBackbone,
         material: Material,
+        feed: Feed,
         recipe: Recipe,
         accelerator: Accelerator,
         *,
@@ -146,7 +126,7 @@ class Training:
         signalled: threading.Event,
     ) -> None:
         self.backbone, self.material, self.recipe, self.accelerator = backbone, material, recipe, accelerator
-        self.seed = seed
+        self.feed, self.seed = feed, seed
         self._signalled, self._any_signalled = signalled, False
         self.position = Position()
         k = len(material.classes)
@@ -159,6 +139,7 @@ class Training:
         self.schedule = _schedule_of(optimizer, recipe, updates_per_epoch=self.updates_per_epoch)
         self.model, self.optimizer = accelerator.prepare(self.classifier, optimizer)
         self.targets = torch.from_numpy(targets_of(material.train, k, recipe)).to(device)
+        self.y = torch.from_numpy(material.train.y).to(device)
         self.prior = torch.from_numpy(log_prior(material.train.y, k, recipe)).to(device)
 
     def judged(self) -> Classifier:
@@ -175,8 +156,11 @@ class Training:
         recipe, position = self.recipe, self.position
         order = epoch_order(self.material.train.y, seed=self.seed, epoch=position.epoch, sampling=recipe.sampling)
         steps = batches(np.arange(len(order)), recipe.batch_size)[position.step :]
-        jobs = [(part, order[part]) for step in steps for part in self._own_parts(step)]
-        parts = loaded_ahead(jobs, lambda job: self._load(*job))
+        parts = self.feed(
+            [Place("train", int(order[at]), position.epoch, int(at)) for at in part]
+            for step in steps
+            for part in self._own_parts(step)
+        )
         self.model.train()
         start = time.perf_counter() - position.seconds
         for step in steps:
@@ -206,7 +190,7 @@ class Training:
             **judged,
         )
 
-    def _update(self, parts: Iterator[Part], size: int) -> None:
+    def _update(self, parts: Iterator[Item], size: int) -> None:
         """Make one update from the next batch, computed in as many parts as the recipe says."""
         position = self.position
         updates = position.epoch * self.updates_per_epoch + position.step
@@ -238,13 +222,11 @@ class Training:
         position.seen += size
         position.step += 1
 
-    def _backward(self, part: Part, size: int, seed: int) -> tuple[float, int]:
+    def _backward(self, part: Item, size: int, seed: int) -> tuple[float, int]:
         """Compute gradients of one part of a batch of `size`; return its sum of losses and how many were right."""
-        device = self.accelerator.device
-        pictures = augment(
-            torch.from_numpy(part.pictures).to(device), torch.from_numpy(part.numbers).to(device), self.recipe
-        )
-        targets = self.targets[torch.from_numpy(part.examples).to(device)]
+        own, pictures, numbers = (tensor.to(self.accelerator.device, non_blocking=True) for tensor in part)
+        pictures = augment(pictures, numbers, self.recipe)
+        targets = self.targets[own]
         x, targets = mix(self._to_input(pictures), targets, self.recipe, seed=seed)
         with self.accelerator.autocast():
             logits = self.model(x)
@@ -252,8 +234,7 @@ class Training:
         value = float(loss.detach())
         # Processes average their gradients and accelerate divides by the parts: this makes it the mean of the batch.
         self.accelerator.backward(loss * (self.accelerator.num_processes * self.recipe.accumulation / size))
-        y = torch.from_numpy(self.material.train.y[part.examples]).to(device)
-        return value, int((self.classifier.mixed(logits).argmax(1) == y).sum())
+        return value, int((self.classifier.mixed(logits).argmax(1) == self.y[own]).sum())
 
     @torch.inference_mode()
     def _valid_logits(self, progress: Progress) -> NDArray[np.float32]:
@@ -265,11 +246,11 @@ class Training:
         jobs = np.array_split(own, max(1, -(-len(own) // self.recipe.batch_size)))
         done = 0
         with memory_errors(self.recipe), float32_as(self.backbone.precision):
-            for part, pictures in loaded_ahead(jobs, lambda part: (part, self.material.valid_pictures(part))):
-                x = self._to_input(torch.from_numpy(pictures).to(accelerator.device))
+            for part in self.feed([Place("valid", int(at)) for at in job] for job in jobs if len(job)):
+                at, pictures, _ = (tensor.to(accelerator.device, non_blocking=True) for tensor in part)
                 with accelerator.autocast():
-                    logits[torch.from_numpy(part).to(accelerator.device)] = model.mixed(model(x)).float()
-                done += len(part)
+                    logits[at] = model.mixed(model(self._to_input(pictures))).float()
+                done += len(at)
                 progress("validation", done, len(own))
         found: Tensor = accelerator.reduce(logits, "sum") if accelerator.num_processes > 1 else logits
         return found.cpu().numpy()
@@ -279,15 +260,6 @@ class Training:
 
     def _rate(self) -> float:
         return max(float(group["lr"]) for group in self.optimizer.param_groups)
-
-    def _load(self, places: NDArray[np.intp], examples: NDArray[np.intp]) -> Part:
-        operations = self.recipe.randaugment
-        numbers = draws(places.tolist(), DRAWS + DRAWS_EACH * operations, seed=self.seed, epoch=self.position.epoch)
-        pictures = randaugment(
-            self.material.train_pictures(examples), numbers[:, DRAWS:],
-            operations=operations, magnitude=self.recipe.randaugment_magnitude,
-        )  # fmt: skip
-        return Part(examples=examples, pictures=pictures, numbers=numbers[:, :DRAWS])
 
     def _own_parts(self, step: NDArray[np.intp]) -> list[NDArray[np.intp]]:
         """Cut a batch's places in the epoch into parts, and return this process's."""
@@ -306,9 +278,9 @@ class Training:
                 f"accumulation={self.recipe.accumulation})\n  choose a larger batch_size, or fewer parts"
             )
 
-    def _diverged(self, value: float, part: Part | None) -> DivergedError:
+    def _diverged(self, value: float, part: Item | None) -> DivergedError:
         position = self.position
-        ids = [] if part is None else [self.material.train.ids[i] for i in part.examples]
+        ids = [] if part is None else [self.material.train.ids[i] for i in part.example.tolist()]
         samples = f"samples of the batch: {listing(ids, limit=len(ids))}" if ids else "in another process's part"
         return DivergedError(
             f"the loss is {value} in epoch {position.epoch + 1}, step {position.step + 1} of {self.updates_per_epoch}, "

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ...backbones import Backbone, Examples, FinetuneReport
     from ...featstore import ClassSet, Manifest, Sample
+    from ...featstore.pictures.pictures import PictureSource
 
 
 @opt.forms(
@@ -75,6 +76,7 @@ def finetune(
         opt.Precision, typer.Option(help="bfloat16 and float16 are mixed with float32; tf32 on CUDA.")
     ] = "float32",
     readers: opt.Readers = None,
+    reader_processes: opt.ReaderProcesses = None,
     memory: Annotated[
         str | None,
         typer.Option(help="What decoded pictures may take: 2GB.", show_default="half of what is available"),
@@ -122,6 +124,7 @@ def finetune(
     made = create(backbone, weights=weights, seed=seed, device=_device(device), precision=precision, **options)
     if first:
         _tell_start(made, chosen.layer_decay, weights)
+    threads, processes = opt.readers_for([made.device], readers, reader_processes)
     with progress_bar() as step:
         report = run_finetune(
             made,
@@ -135,7 +138,8 @@ def finetune(
             state_every=state_every,
             memory=opt.memory_budget(memory),
             max_errors=max_errors,
-            readers=readers or 2,
+            readers=threads,
+            reader_processes=processes,
             tensorboard=tensorboard,
             progress=step if first else None,
         )
@@ -335,9 +339,7 @@ def _examples(
     import numpy as np
 
     from ...backbones import Examples
-    from ...featstore.pictures.pictures import PictureSource
 
-    sources = {root: PictureSource(root) for _, _, root in rows}
     position = {label: i for i, label in enumerate(classes.labels)}
     ids = [prefix + sample.sample_id for prefix, sample, _ in rows]
     y = np.array([position[sample.label] for _, sample, _ in rows], dtype=np.int64)
@@ -350,7 +352,26 @@ def _examples(
     return Examples(
         ids=ids,
         y=y,
-        read=lambda i: sources[rows[i][2]].read(rows[i][1].path),
+        read=_Reading([(root, sample.path) for _, sample, root in rows]),
         soft=soft,
         groups=[prefix + (sample.group or sample.sample_id) for prefix, sample, _ in rows],
     )
+
+
+class _Reading:
+    """Position to the bytes of its picture; can be sent to reader processes, which open archives of their own."""
+
+    def __init__(self, places: Sequence[tuple[Path, str]]) -> None:
+        self._places = places
+        self._sources: dict[Path, PictureSource] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_places": self._places, "_sources": {}}
+
+    def __call__(self, i: int) -> bytes:
+        from ...featstore.pictures.pictures import PictureSource
+
+        root, path = self._places[i]
+        if root not in self._sources:
+            self._sources[root] = PictureSource(root)
+        return self._sources[root].read(path)
