@@ -15,9 +15,11 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, TextIO
 
 import typer
@@ -261,16 +263,20 @@ def out_table(
 
 @contextlib.contextmanager
 def progress_bar(
-    rate: Callable[[str, float | None], str] | None = None, more: Callable[[], list[float]] = list
+    rate: Callable[[str, float | None], str] | None = None,
+    more: Callable[[], list[float]] = list,
+    log: Path | None = None,
 ) -> Iterator[Progress]:
-    """A bar with rate and time left on stderr, silent when that is no terminal; lines for a process we work for.
+    """A bar with rate and time left on stderr, a line a minute where that is no terminal; all for whom we work for.
 
     Parameters
     ----------
     rate : callable (stage, steps a second or None), optional
         What the bar says of the rate.
     more : callable
-        Numbers that the lines carry besides.
+        Numbers that the lines for another process carry besides.
+    log : Path, optional
+        A file that a line a minute is appended to as well, whatever stderr is.
     """
     if os.environ.get(PROGRESS_VARIABLE) == "lines":
         yield lambda stage, done, total: _progress_line([stage, done, total, *more()])
@@ -289,14 +295,52 @@ def progress_bar(
     stderr = console(stderr=True)
     with Bar(*columns, console=stderr, disable=not stderr.is_terminal, transient=True) as bar:
         tasks: dict[str, Any] = {}
+        note = _Minutes(log, aloud=not stderr.is_terminal)
 
         def step(stage: str, done: int, total: int) -> None:
+            note(stage, done, total)
             if stage not in tasks:
                 tasks[stage] = bar.add_task(stage, total=total, rate="")
             task = bar.tasks[bar.task_ids.index(tasks[stage])]
             bar.update(tasks[stage], completed=done, total=total, rate=told(stage, task.speed))
 
         yield step
+
+
+class _Minutes:
+    """Says once a minute how far a stage is, how fast it goes and what is left; nothing in the first one.
+
+    Parameters
+    ----------
+    log : Path, optional
+        File to append to.
+    aloud : bool
+        Whether it goes to stderr too.
+    """
+
+    def __init__(self, log: Path | None, *, aloud: bool) -> None:
+        self._log, self._aloud = log, aloud
+        self._last: dict[str, tuple[float, int]] = {}
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        then, before = self._last.setdefault(stage, (now, done))
+        if now - then < _A_MINUTE_S or done <= before:
+            return
+        from ..kit.errors import duration
+
+        self._last[stage] = (now, done)
+        speed = (done - before) / (now - then)
+        text = f"{stage}: {done:,} of {total:,}, {speed:,.1f}/s, {duration((total - done) / speed)} left"
+        if self._aloud:
+            say(escape(text))
+        if self._log is not None:
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            with self._log.open("a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+
+_A_MINUTE_S = 60.0
 
 
 def _progress_line(values: list[Any]) -> None:

@@ -21,7 +21,7 @@ from timm.scheduler.scheduler_factory import create_scheduler_v2
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
 
-from ...kit.errors import listing
+from ...kit.errors import duration, listing
 from ..errors import DivergedError, RecipeError
 from ..torch_backbone import TorchBackbone, float32_as
 from .classifier import (
@@ -36,6 +36,7 @@ from .examples import augment, batches, epoch_order, step_seed
 from .material import Feed, Item, Material, Place, Progress
 from .process import memory_errors, share_buffers, summed
 from .recipe import Recipe
+from .trainable import keep_still
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,8 @@ class EpochScores:
     """Class -> share found, for those classes."""
     seconds: float
     """Training and validation."""
+    seconds_left: float
+    """What the epochs that are left will take at most, at this pace; patience may end them before."""
     pictures_per_s: float
     """Training pictures over the seconds of training alone, on this process's device times processes."""
 
@@ -70,7 +73,7 @@ class EpochScores:
         return (
             f"epoch {self.epoch}/{epochs}: loss {self.loss:.4f}, train accuracy {self.train_accuracy:.4f}; valid: loss "
             f"{self.valid_loss:.4f}, accuracy {self.valid_accuracy:.4f}, macro F1 {self.valid_macro_f1:.4f}; "
-            f"lr {self.lr:.2e}, {self.pictures_per_s:,.1f} pictures/s"
+            f"lr {self.lr:.2e}, {self.pictures_per_s:,.1f} pictures/s, at most {duration(self.seconds_left)} left"
         )
 
 
@@ -162,6 +165,7 @@ class Training:
             for part in self._own_parts(step)
         )
         self.model.train()
+        keep_still(self.classifier)
         start = time.perf_counter() - position.seconds
         for step in steps:
             with memory_errors(recipe), float32_as(self.backbone.precision):
@@ -180,12 +184,15 @@ class Training:
         self.schedule.step_update((position.epoch + 1) * self.updates_per_epoch - 1)
         (came,) = summed(np.array([float(self._signalled.is_set())]), self.accelerator)
         self._any_signalled = came > 0
+        seconds = position.seconds + time.perf_counter() - started
+        every = [seconds, *(entry["seconds"] for entry in position.history)]
         return EpochScores(
             epoch=position.epoch + 1,
             loss=position.loss / position.seen,
             lr=self._rate(),
             train_accuracy=position.correct / position.seen,
-            seconds=position.seconds + time.perf_counter() - started,
+            seconds=seconds,
+            seconds_left=(self.recipe.epochs - position.epoch - 1) * sum(every) / len(every),
             pictures_per_s=position.seen / position.seconds,
             **judged,
         )
@@ -230,7 +237,7 @@ class Training:
         x, targets = mix(self._to_input(pictures), targets, self.recipe, seed=seed)
         with self.accelerator.autocast():
             logits = self.model(x)
-        loss = loss_sum(logits, self.classifier.shares, targets, self.prior)
+        loss = loss_sum(logits, self.classifier.shares, targets, self.prior, self.recipe.focal)
         value = float(loss.detach())
         # Processes average their gradients and accelerate divides by the parts: this makes it the mean of the batch.
         self.accelerator.backward(loss * (self.accelerator.num_processes * self.recipe.accumulation / size))
@@ -316,7 +323,7 @@ def _parameter_groups(classifier: Classifier, backbone: TorchBackbone, recipe: R
         )
         inside = {id(parameter) for parameter in trunk.parameters()}
         outside = [parameter for parameter in classifier.parameters() if id(parameter) not in inside]
-        return [*groups, *_by_decay(outside, set(), recipe)]
+        return [*(group for group in groups if group["params"]), *_by_decay(outside, set(), recipe)]
     if recipe.layer_decay is not None:
         logger.info("%s does not say which layers it has: all learn at one rate, without layer_decay", backbone.name)
     left = {id(parameter) for name, parameter in trunk.named_parameters() if name in spared}
@@ -324,6 +331,7 @@ def _parameter_groups(classifier: Classifier, backbone: TorchBackbone, recipe: R
 
 
 def _by_decay(parameters: Sequence[torch.nn.Parameter], spared: set[int], recipe: Recipe) -> list[dict[str, Any]]:
+    parameters = [p for p in parameters if p.requires_grad]
     free = [p for p in parameters if (p.ndim <= 1 or id(p) in spared) and not recipe.decay_norms]
     taken = {id(p) for p in free}
     pulled = [p for p in parameters if id(p) not in taken]

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -89,6 +90,9 @@ def extract(
         bool, typer.Option("--retry-quarantined", help="Try all pictures in quarantine again, changed or not.")
     ] = False,
     replace_manifest: opt.ReplaceManifest = False,
+    log: Annotated[
+        Path | None, typer.Option("--log", help="File that rate and time left are appended to, a line a minute.")
+    ] = None,
     seed: opt.Seed = 0,
     as_json: opt.Json = False,
 ) -> None:
@@ -112,7 +116,7 @@ def extract(
     opened = Store.create(store)
     tell_change(opened, dataset_name, manifest, replace_manifest=replace_manifest)
     if workers > 1:
-        tell_extracts(_extract_with(workers, share, ctx), opened, dataset_name, as_json=as_json)
+        tell_extracts(_extract_with(workers, share, ctx, log), opened, dataset_name, as_json=as_json)
         return
     embedders = [
         one.create(seed=seed, device=_device(device, one.backbone), precision=precision, views=views, compiled=compiled)
@@ -126,7 +130,7 @@ def extract(
             )
     threads, processes = opt.readers_for([one.device for one in embedders], readers, reader_processes)
     meter = Meter()
-    with _bar(lambda: meter.busy) as step:
+    with _bar(lambda: meter.busy, log) as step:
         reports = run_extract(
             embedders,
             manifest,
@@ -149,13 +153,13 @@ def extract(
     tell_extracts(reports, opened, dataset_name, as_json=as_json)
 
 
-def _extract_with(workers: int, part: tuple[int, int], ctx: typer.Context) -> list[ExtractReport]:
+def _extract_with(workers: int, part: tuple[int, int], ctx: typer.Context, log: Path | None) -> list[ExtractReport]:
     """Have several processes run this very command, each with a share of this process's part."""
     from ...featstore import ExtractReport
 
     k, n = part
     busy: dict[int, float] = {}
-    with _bar(lambda: sum(busy.values()) / max(1, len(busy))) as step:
+    with _bar(lambda: sum(busy.values()) / max(1, len(busy)), log) as step:
         found = run_workers(
             lambda j: arguments_again(ctx, workers=1, part=k + n * j, parts=n * workers, as_json=True),
             workers,
@@ -277,8 +281,8 @@ def _dealt(entries: Sequence[str], backbones: Sequence[str], option: str) -> dic
 
 
 @contextlib.contextmanager
-def _bar(busy: Callable[[], float]) -> Iterator[Progress]:
-    """A bar on stderr, silent when that is no terminal; lines for the process that this one works for.
+def _bar(busy: Callable[[], float], log: Path | None) -> Iterator[Progress]:
+    """A bar on stderr, a line a minute when that is no terminal; lines for the process that this one works for.
 
     Parameters
     ----------
@@ -286,7 +290,7 @@ def _bar(busy: Callable[[], float]) -> Iterator[Progress]:
         Share of the time, 0 to 1, in which the model computed so far.
     """
     with progress_bar(
-        rate=lambda stage, speed: rate_text(stage, speed, busy()), more=lambda: [round(busy(), 3)]
+        rate=lambda stage, speed: rate_text(stage, speed, busy()), more=lambda: [round(busy(), 3)], log=log
     ) as step:
         yield step
 

@@ -269,3 +269,30 @@ def test_no_text_is_read_or_written_in_the_machines_own_encoding() -> None:
                 of = node.func.value.id if isinstance(node.func, ast.Attribute) and isinstance(
                     node.func.value, ast.Name) else ""  # fmt: skip
                 assert of in elsewhere, f"{path}:{node.lineno}"
+
+
+def test_a_long_job_tells_its_rate_and_time_left_once_a_minute_in_a_file_and_where_no_terminal_is(
+    tmp_path, monkeypatch, capsys
+):
+    from cer_fusion.commands import console
+
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    with console.progress_bar(log=tmp_path / "out" / "progress.log") as step:
+        for done in range(0, 4001, 10):
+            step("embed", done, 40_000)
+            now[0] += 0.5
+    expected = "embed: 1,200 of 40,000, 20.0/s, 32 min left"
+    lines = (tmp_path / "out" / "progress.log").read_text().splitlines()
+    assert len(lines) == 3
+    assert lines[0].endswith(f" {expected}")
+    assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (89, "89 s"), (91, "2 min"), (5300, "88 min"), (11_100, "3 h 05 min")]
+)
+def test_lengths_of_time_are_said_as_people_say_them(seconds, text):
+    from cer_fusion.kit.errors import duration
+
+    assert duration(seconds) == text

@@ -33,7 +33,10 @@ def test_a_network_learns_and_the_weights_that_are_kept_load_by_name(tune, tmp_p
     np.testing.assert_array_equal(fresh.embed(pictures)["pooled"], used.embed(pictures)["pooled"])
     lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
-    assert sorted(path.name for path in report.output.iterdir()) == ["card.json", "log.jsonl", "weights.safetensors"]
+    assert sorted(path.name for path in report.output.iterdir()) == [
+        "card.json", "log.jsonl", "pictures.txt", "weights.safetensors",
+    ]  # fmt: skip
+    assert lines[-1]["seconds_left"] == 0 < lines[0]["seconds_left"]
 
 
 def test_the_head_is_in_the_file_under_the_name_that_timm_gives_it(tune):
