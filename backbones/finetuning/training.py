@@ -205,32 +205,32 @@ class Training:
         process = self.accelerator.process_index
         seed = step_seed(seed=self.seed, epoch=position.epoch, step=position.step, process=process)
         torch.manual_seed(seed)
-        sums = np.zeros(2)
-        diverged: DivergedError | None = None
+        own: list[Item] = []
+        scores: list[Tensor] = []  # on the device: to read one is to wait for it
         for _ in range(self.recipe.accumulation):
             part = next(parts)
+            own.append(part)
             with self.accelerator.accumulate(self.model):
-                loss, right = self._backward(part, size, seed)
-                sums += loss, right
-                if not math.isfinite(loss):
-                    diverged = diverged or self._diverged(loss, part)
+                scores.append(self._backward(part, size, seed))
                 if self.accelerator.sync_gradients and self.recipe.clip_norm is not None:
                     self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
         if self.average is not None:
             self.average.update(self.classifier, step=updates + 1)
-        sums = summed(np.array([*sums, float(self._signalled.is_set())]), self.accelerator)
+        found = torch.stack(scores).double().cpu().numpy()  # (accumulation, 2)
+        sums = summed(np.array([*found.sum(0), float(self._signalled.is_set())]), self.accelerator)
         if not math.isfinite(sums[0]):  # all processes know it, and none waits for one that has given up
-            raise diverged or self._diverged(float(sums[0]), None)
+            lost = next((number for number, (loss, _) in enumerate(found) if not math.isfinite(loss)), None)
+            raise self._diverged(float(sums[0]), None if lost is None else own[lost])
         self._any_signalled = sums[2] > 0
         position.loss += float(sums[0])
         position.correct += round(float(sums[1]))
         position.seen += size
         position.step += 1
 
-    def _backward(self, part: Item, size: int, seed: int) -> tuple[float, int]:
-        """Compute gradients of one part of a batch of `size`; return its sum of losses and how many were right."""
+    def _backward(self, part: Item, size: int, seed: int) -> Tensor:
+        """Compute gradients of one part of a batch of `size`; return the sum of its losses and how many are right."""
         own, pictures, numbers = (tensor.to(self.accelerator.device, non_blocking=True) for tensor in part)
         pictures = augment(pictures, numbers, self.recipe)
         targets = self.targets[own]
@@ -238,10 +238,10 @@ class Training:
         with self.accelerator.autocast():
             logits = self.model(x)
         loss = loss_sum(logits, self.classifier.shares, targets, self.prior, self.recipe.focal)
-        value = float(loss.detach())
         # Processes average their gradients and accelerate divides by the parts: this makes it the mean of the batch.
         self.accelerator.backward(loss * (self.accelerator.num_processes * self.recipe.accumulation / size))
-        return value, int((self.classifier.mixed(logits).argmax(1) == self.y[own]).sum())
+        right = (self.classifier.mixed(logits).argmax(1) == self.y[own]).sum()
+        return torch.stack([loss.detach(), right.to(loss.dtype)])
 
     @torch.inference_mode()
     def _valid_logits(self, progress: Progress) -> NDArray[np.float32]:

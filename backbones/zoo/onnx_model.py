@@ -155,6 +155,7 @@ class OnnxBackbone(Backbone):
         if self.input_type != np.float32:
             self.options["input"] = str(self.input_type)
         self.precision = precision
+        self._half = file.has_half_floats
         self.device = device
         self.code = 1
         self.transform = Transform(
@@ -184,9 +185,8 @@ class OnnxBackbone(Backbone):
 
     @property
     def rounds(self) -> bool:
-        """Whether it computes in fewer bits than float32's, as a model does that takes or gives them."""
-        kinds = {each.type for each in (*self.session.get_inputs(), *self.session.get_outputs())}
-        return self.precision != "float32" or bool(kinds & {"tensor(float16)", "tensor(bfloat16)"})
+        """Whether it computes in fewer bits than float32's, as a model does whose weights have them."""
+        return self.precision != "float32" or self._half
 
     def tried(self, count: int) -> int:
         """Run the model on `count` pictures and again with another first one: d, if it gives a row a picture.

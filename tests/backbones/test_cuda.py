@@ -267,6 +267,24 @@ def test_rows_in_fewer_bits_than_float32s_are_another_feature_on_another_kind_of
         assert len({str(specs[precision, device]) for device in ("cpu", "cuda", "mps")}) == 3
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_an_onnx_model_with_half_floats_names_the_kind_of_device_too(
+    half: bool, tiny_onnx: Path, tmp_path: Path
+) -> None:
+    import onnx
+
+    model = onnx.load(str(tiny_onnx))
+    if half:  # as converters to float16 do that keep inputs and outputs in float32
+        kernel = model.graph.initializer[0]
+        kernel.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(kernel).astype(np.float16), "half"))
+        model.graph.node.insert(0, onnx.helper.make_node("Cast", ["half"], ["kernel"], to=onnx.TensorProto.FLOAT))
+    onnx.save(model, str(tmp_path / "m.onnx"))
+    made: Any = backbones.create(f"onnx:{tmp_path / 'm.onnx'}", **RECIPE)
+    assert made.spec().get("device_kind") == ("cpu" if half else None)
+    made.device = "cuda:1"
+    assert made.spec().get("device_kind") == ("cuda" if half else None)
+
+
 def test_amds_devices_are_a_kind_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "hip", "6.4")
     assert on_gpu("bfloat16").spec()["device_kind"] == "rocm"
