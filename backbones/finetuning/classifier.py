@@ -123,7 +123,7 @@ def loss_sum(
         adjusted = logits[branch].float() + prior
         if focal:
             log_p = F.log_softmax(adjusted, dim=1)
-            loss = -(targets * (1 - log_p.exp()).clamp(min=0) ** focal * log_p).sum()
+            loss = -(targets * (1 - log_p.exp()).clamp(min=1e-7) ** focal * log_p).sum()
         else:
             loss = F.cross_entropy(adjusted, targets, reduction="sum")
         each.append(share * loss)
