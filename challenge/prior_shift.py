@@ -10,7 +10,6 @@ on folds of those rows.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias, cast, get_args
@@ -21,7 +20,7 @@ from scipy.optimize import minimize
 
 from ..fusion.errors import PriorShiftError, TimelineError
 from ..fusion.heads.base import softmax
-from ..fusion.heads.weights import SMALLEST, WIDEST, log_loss
+from ..fusion.heads.weights import SMALLEST, WIDEST, log_loss, stratified_folds
 from ..fusion.judging.metrics import confusion_matrix
 from ..fusion.keeping.answers import Predictions
 from ..kit.errors import nearest
@@ -300,17 +299,15 @@ class Judged:
 
 def _judged(kind: str, rows: Validation, known: FloatArray | None, ratio: FloatArray) -> Judged | None:
     """Correct each fold by what the others say; None where too few rows of a class are left to do so."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
     groups = rows.groups
-    count = min(FOLDS, len(np.unique(groups)), int(rows.supports.min()))
+    units = len(np.unique(groups))
+    count = min(FOLDS, units, int(rows.supports.min()))
     if count < 2:
         return None
     shifted, still = np.zeros(len(rows.y)), np.zeros(len(rows.y))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a class with fewer rows than folds: seen below
-        folds = list(StratifiedGroupKFold(count, shuffle=True, random_state=0).split(rows.proba, rows.y, groups))
-    for others, held in folds:
+    fold_of = stratified_folds(rows.y, count, seed=0, groups=None if units == len(rows.y) else groups)
+    for number in range(count):
+        others, held = np.flatnonzero(fold_of != number), np.flatnonzero(fold_of == number)
         fold = rows.proba[held]
         try:
             prior, _, calibration = _estimated(kind, fold, rows.part(others), known)

@@ -11,6 +11,7 @@ from .extraction.reading import Embedder
 from .extraction.run import ExtractReport, extract
 from .manifests.class_sets import ClassSet, class_set
 from .manifests.manifest import Manifest, Sample
+from .manifests.soft_labels import read_soft_labels
 from .rows.feature import Feature, FeatureSpec
 from .rows.view import View
 from .store import Store
@@ -40,6 +41,7 @@ __all__ = [
     "extract",
     "find_garbage",
     "import_rows",
+    "read_soft_labels",
     "remove_garbage",
     "verify",
 ]
