@@ -10,8 +10,8 @@ from .exchange.importing import ImportReport, import_rows
 from .extraction.reading import Embedder
 from .extraction.run import ExtractReport, extract
 from .manifests.class_sets import ClassSet, class_set
+from .manifests.csv_table import read_soft_labels
 from .manifests.manifest import Manifest, Sample
-from .manifests.soft_labels import read_soft_labels
 from .rows.feature import Feature, FeatureSpec
 from .rows.view import View
 from .store import Store
