@@ -159,7 +159,7 @@ def correct(
         learned = _prior(source, names, "learned")
         doubt = "WARNING: without labelled rows nobody knows whether the head is calibrated, nor whether this helps"
         return _made("known", names, learned, _prior(known, names, "known"), (doubt,))
-    learned = _prior(validation.supports, names, "learned")
+    learned = validation.prior
     target, told, calibration = _estimated(kind, proba, validation, known)
     judged = _judged(kind, validation, known, target / learned)
     words = "WARNING: on so few labelled rows or groups it cannot be judged by folds whether correcting helps"
@@ -181,7 +181,7 @@ def _estimated(
         decided = calibration.apply(validation.proba).argmax(axis=1)
         target, raised = bbse_prior(confusion_matrix(validation.y, decided, len(names)), rows.argmax(axis=1), names)
         return target, tuple(f"The weight of {name} came out near 0 or below" for name in raised), calibration
-    target, rounds = em_prior(rows, _prior(validation.supports, names, "learned"))
+    target, rounds = em_prior(rows, validation.prior)
     return target, (f"EM settled after {rounds:,} rounds",), calibration
 
 
@@ -368,6 +368,11 @@ class Validation:
     def supports(self) -> IntArray:
         """(k,) rows whose truth is the class."""
         return np.bincount(self.y, minlength=len(self.classes)).astype(np.int64)
+
+    @property
+    def prior(self) -> FloatArray:
+        """(k,) their shares; raises PriorShiftError where a class has no row."""
+        return _prior(self.supports, self.classes, "learned")
 
     @property
     def notes(self) -> tuple[str, ...]:
