@@ -74,7 +74,7 @@ def page_html(title: str, sections: Sequence[Section], *, subtitle: str = "") ->
     anchors = _different([section.anchor for section in sections])
     scripts = [_packaged(name) for name in SCRIPTS] if explorers else []
     entries = [
-        element("li", element("a", worded(section.title), href=f"#{anchor}"))
+        element("li", element("a", escape(section.title), href=f"#{anchor}"))
         for section, anchor in zip(sections, anchors, strict=True)
     ]
     return Template(_packaged("template.html")).substitute(
@@ -153,14 +153,17 @@ def section_html(section: Section, anchor: str) -> str:
 
 
 _JOINED = re.compile(r"\w[._/+@:=-]+(?=\w)")
+SHORT = 24
+"""Letters that fit every line, a heading's on a telephone too."""
+
 _DIGEST = re.compile(r"[0-9a-f]{24,}")
 
 
 def worded(text: str) -> str:
     """Escape a text whose lines may break between words, and never within a name such as ``manet.multi_scale``.
 
-    A name moves to the next line as a whole. Only one that is longer than a line breaks, after a dot or an underscore;
-    a digest, which nobody reads as a word, breaks anywhere.
+    A name moves to the next line as a whole. Only one that is longer than a line breaks, after a dot or an underscore
+    (short ones do without such places: readers aloud pause there); a digest, which is no word, breaks anywhere.
     """
     return "".join(_word(part) for part in re.split(r"(\s+)", text))
 
@@ -170,7 +173,8 @@ def _word(text: str) -> str:
         return element("span", text, cls="digest")
     if not _JOINED.search(text) or not re.search(r"[^\W\d_]", text):
         return escape(text)
-    return element("span", _JOINED.sub(r"\g<0><wbr>", escape(text)), cls="name")
+    shown = escape(text)
+    return element("span", _JOINED.sub(r"\g<0><wbr>", shown) if len(text) > SHORT else shown, cls="name")
 
 
 _INTERVAL = re.compile(r"(?P<value>.+?) (?P<interval>\[.+\])")
@@ -393,6 +397,7 @@ def explorer_html(explorer: Explorer) -> str:
         raise ReportError(f"an explorer has room for {2**16 - 1} classes, however: {k}")
     data = {
         "members": list(members.names),
+        "short": SHORT,
         "classes": [name.replace("_", " ") for name in members.classes],
         "rows": int(members.y.size),
         "smallest": SMALLEST,

@@ -25,7 +25,9 @@
   function worded(text) {
     return text.split(/(\s+)/u).map((word) => {
       const parts = word.split(/(?<=\w[._/+@:=-]+)(?=\w)/u);
-      return parts.length > 1 && /[^\W\d_]/u.test(word) ? make("span", { class: "name" }, ...parts.flatMap((part, i) => (i ? [make("wbr"), part] : [part]))) : word;
+      if (parts.length < 2 || !/[^\W\d_]/u.test(word)) return word;
+      const shown = word.length > data.short ? parts.flatMap((part, i) => (i ? [make("wbr"), part] : [part])) : [word];
+      return make("span", { class: "name" }, ...shown);
     });
   }
 
@@ -43,7 +45,7 @@
   }
 
   const sliders = data.members.map((name, i) => {
-    const slider = make("input", { type: "range", min: 0, max: 1, step: 0.01, id: `weight-${i}` });
+    const slider = make("input", { type: "range", min: 0, max: 1, step: 0.01, id: `weight-${i}`, "aria-label": name });
     const shown = make("output", { for: `weight-${i}` });
     slider.addEventListener("input", () => {
       state.weights[i] = Number(slider.value);
@@ -64,7 +66,7 @@
   });
 
   const presets = Object.entries(data.presets).map(([words, weights]) => {
-    const button = make("button", { type: "button" }, ...worded(words));
+    const button = make("button", { type: "button", "aria-label": words }, ...worded(words));
     button.addEventListener("click", () => take(weights));
     return button;
   });
