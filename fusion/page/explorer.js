@@ -172,20 +172,28 @@
     const mixed = [...draws, Noise.drawn(noise, found, decided)];
     const among = Noise.alike([...values, found.macroF1], mixed, noise.level)[values.length];
     verdict.textContent = `Of ${values.length} mixes ${size === 1 ? "only the best is" : `${size} are`} in the model confidence set (${level}): ` +
-      `nothing tells them from the best, ${Mixing.percent(best, 1)} %. These weights are ${among ? "as good" : "worse"}.`;
+      `nothing tells them from the best, ${Mixing.percent(best, 1)} %. These weights are ${among ? "among them" : "worse"}.`;
   }
 
-  // ---- the map: macro F1 of all shares of two or three members --------------------------------------------------
+  // ---- the map: macro F1 of all shares of two or three members; of more, the best macro F1 of each share ----------
 
   const HEIGHT = Math.sqrt(3) / 2, SIDE = 300, LEFT = 14, TOP = 14;
   const RAMP = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]]; // viridis, five stops
   const ALIKE = 1 / 4; // share of the colours that mixes which nothing tells apart may take, as in sweeps/figure.py
   const units = Math.round(1 / Math.min(...data.vectors.flat().filter(Boolean)));
   const steps = data.vectors.map((shares) => shares.map((share) => Math.round(share * units)));
-  const tiles = [];
-  let mark = null, rings = [], legend = null, scale = null, readout = null, current = 0;
+  const flat = m <= 3;
+  const where = (shares) => [LEFT + SIDE * (shares[1] + (shares[2] ?? 0) / 2), TOP + (m === 3 ? SIDE * HEIGHT * (1 - shares[2]) : 0)];
 
-  const at = (shares) => [LEFT + SIDE * (shares[1] + (shares[2] ?? 0) / 2), TOP + (m === 3 ? SIDE * HEIGHT * (1 - shares[2]) : 0)];
+  // A tile: its key is what the arrow keys change, its vector the mix that it shows and gives.
+  const tiles = flat
+    ? steps.map((key, i) => ({ key, row: key[2] ?? 0, at: where(data.vectors[i]), vector: i }))
+    : data.members.flatMap((_, row) => Array.from({ length: units + 1 }, (_, share) => ({ key: [share, row], row, at: [LEFT + (SIDE * share) / units, TOP], vector: null })));
+  const rings = ["ring halo", "ring"].map((cls) => draw("polygon", { class: cls }));
+  const marks = Array.from({ length: flat ? 1 : m }, () => draw("circle", { r: 9, cy: TOP, class: "mark" }));
+  const scale = make("p", { class: "legend" }), legend = make("p", { class: "note", id: "scale" });
+  const readout = make("p", { class: "readout", id: "readout" }, "Point at a tile, or go there by keyboard, to read its score and interval.");
+  let current = 0;
 
   function colour(share) {
     const x = Math.min(3.9999, Math.max(0, share) * 4), low = Math.floor(x);
@@ -199,52 +207,67 @@
     return around.map(([dx, dy]) => `${(x + dx).toFixed(2)},${(y + dy).toFixed(2)}`).join(" ");
   }
 
-  const sharesOf = (i) => data.members.map((name, j) => `${name} ${data.vectors[i][j].toFixed(2)}`).join(", ");
+  function plane() {
+    const words = flat ? `Macro F1 of all shares of ${data.members.join(", ")}.` : "Best macro F1 of each share of each member.";
+    const named = { role: "grid", "aria-label": `${words} Arrow keys move, Enter takes a tile's weights.`, "aria-multiselectable": !flat, id: "map" };
+    tiles.forEach((one, i) => {
+      one.tile = draw("polygon", { points: corners(one.at), class: "tile", role: "gridcell", tabindex: i ? -1 : 0, "data-tile": i });
+      one.dot = draw("circle", { cx: one.at[0], cy: one.at[1], r: 2.2, class: "dot" });
+      one.tile.addEventListener("click", () => one.vector !== null && take(data.vectors[one.vector]));
+      one.tile.addEventListener("focus", () => point(i));
+      one.tile.addEventListener("mouseenter", () => describe(i));
+    });
+    const sheet = (height, attributes) => draw("svg", { viewBox: `0 0 ${SIDE + 2 * LEFT} ${height + 2 * TOP}`, ...attributes });
+    const over = (row) => [...row.map(({ dot }) => dot), marks[flat ? 0 : row[0].row]];
+    const rows = Array.from({ length: flat ? (m === 3 ? units + 1 : 1) : m }, (_, i) => tiles.filter(({ row }) => row === i));
+    const ends = (...texts) => make("div", { class: "corners" }, ...texts.map((text) => make("span", {}, ...worded(text))));
+    const only = data.members.map((name) => `${name} only`);
+    let grid;
+    if (flat) {
+      grid = sheet(m === 3 ? SIDE * HEIGHT : 0, named);
+      for (const row of rows.reverse()) {
+        const group = draw("g", { role: "row" });
+        group.append(...row.map(({ tile }) => tile));
+        grid.append(group);
+      }
+      grid.append(...over(tiles), ...rings);
+    } else {
+      grid = make("div", named, ...rows.map((row, i) => {
+        const strip = sheet(0, { role: "none" });
+        strip.append(...row.map(({ tile }) => tile), ...over(row));
+        return make("div", { role: "row" }, make("span", { role: "rowheader" }, ...worded(data.members[i])), strip);
+      }));
+    }
+    grid.addEventListener("keydown", obey);
+    return make("div", { class: "plane" }, ...(m === 3 ? [ends(only[2])] : []), grid, ends(...(flat ? only.slice(0, 2) : ["share 0 %", "100 %"])));
+  }
 
   function map() {
-    const words = `Macro F1 of all shares of ${data.members.join(", ")}. Arrow keys move, Enter takes a tile's weights.`;
-    const svg = draw("svg", { viewBox: `0 0 ${SIDE + 2 * LEFT} ${m === 3 ? SIDE * HEIGHT + 2 * TOP : 2 * TOP}`, role: "grid", "aria-label": words, id: "map" });
-    data.vectors.forEach((shares, i) => {
-      const tile = draw("polygon", { points: corners(at(shares)), class: "tile", role: "gridcell", tabindex: -1, "data-vector": i, "aria-label": sharesOf(i) });
-      tile.addEventListener("click", () => take(shares));
-      tile.addEventListener("focus", () => point(i));
-      tile.addEventListener("mouseenter", () => describe(i));
-      tiles.push({ tile, dot: draw("circle", { cx: at(shares)[0], cy: at(shares)[1], r: 2.2, class: "dot" }) });
-    });
-    for (let height = m === 3 ? units : 0; height >= 0; height--) {
-      const row = draw("g", { role: "row" });
-      row.append(...tiles.filter((_, i) => (steps[i][2] ?? 0) === height).map(({ tile }) => tile));
-      svg.append(row);
-    }
-    svg.addEventListener("keydown", obey);
-    rings = ["ring halo", "ring"].map((cls) => draw("polygon", { class: cls }));
-    mark = draw("circle", { r: 9, class: "mark" });
-    const dots = draw("g");
-    dots.append(...tiles.map(({ dot }) => dot));
-    svg.append(dots, mark, ...rings);
-    scale = make("p", { class: "legend" });
-    legend = make("p", { class: "note", id: "scale" });
-    readout = make("p", { class: "readout", id: "readout" }, "Point at a tile, or go there by keyboard, to read its score and interval.");
-    const [first, second, third] = data.members.map((name) => make("span", {}, ...worded(`${name} only`)));
-    const plane = make("div", { class: "plane" }, ...(third ? [make("div", { class: "corners top" }, third)] : []), svg, make("div", { class: "corners" }, first, second));
     const peeking = "Chosen by these rows, the best of the map is biased upward: choose on inner folds, and look here to understand.";
-    tiles[0].tile.setAttribute("tabindex", 0);
-    return make("div", { class: "map" }, make("h3", {}, "Macro F1 of every mix"), plane, scale, readout, legend,
+    return make("div", { class: "map" }, make("h3", {}, flat ? "Macro F1 of every mix" : "Best macro F1 of every share"), plane(), scale, readout, legend,
       make("p", { class: "hint" }, `Click a tile to take its weights, or go there with the arrow keys and press Enter. ${peeking}`));
   }
 
-  // Left and right change the second member's share, up and down the third's; Home and End go to the ends of a row.
-  function obey(event) {
-    const [a, b, c] = steps[current];
-    const to = {
+  // Where an arrow key leads: left and right change a share, up and down the third member's, or the member.
+  function towards(key) {
+    if (!flat) {
+      const [share, row] = tiles[current].key;
+      return { ArrowRight: [share + 1, row], ArrowLeft: [share - 1, row], ArrowUp: [share, row - 1], ArrowDown: [share, row + 1], Home: [0, row], End: [units, row] }[key];
+    }
+    const [a, b, c] = tiles[current].key;
+    return {
       ArrowRight: [a - 1, b + 1, c], ArrowLeft: [a + 1, b - 1, c],
       ArrowUp: a ? [a - 1, b, c + 1] : [a, b - 1, c + 1], ArrowDown: [a + 1, b, c - 1],
       Home: [a + b, 0, c], End: [0, a + b, c],
-    }[event.key];
-    if (event.key === "Enter" || event.key === " ") take(data.vectors[current]);
-    else if (!to || event.altKey || event.metaKey) return;
-    const next = to ? steps.findIndex((step) => step.every((value, i) => value === to[i])) : -1;
-    if (next >= 0) tiles[next].tile.focus();
+    }[key];
+  }
+
+  function obey(event) {
+    const to = towards(event.key), { vector } = tiles[current];
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
+    if (to) tiles.find(({ key }) => key.every((value, i) => value === to[i]))?.tile.focus();
+    else if ((event.key === "Enter" || event.key === " ") && vector !== null) take(data.vectors[vector]);
+    else return;
     event.preventDefault();
   }
 
@@ -252,45 +275,63 @@
     tiles[current].tile.setAttribute("tabindex", -1);
     tiles[i].tile.setAttribute("tabindex", 0);
     current = i;
-    for (const ring of rings) ring.setAttribute("points", corners(at(data.vectors[i]), 1.15));
+    for (const ring of rings) ring.setAttribute("points", corners(tiles[i].at, 1.15));
+    tiles[i].tile.ownerSVGElement.append(...rings);
     describe(i);
   }
 
+  function sharesOf({ key, row, vector }) {
+    const shares = data.members.map((name, j) => `${name} ${data.vectors[vector][j].toFixed(2)}`);
+    return flat ? shares.join(", ") : `${shares[row]}, at best with ${shares.filter((_, j) => j !== row).join(", ")}`;
+  }
+
+  const told = (vector) => (surveyed.alike[vector] ? "cannot be told from the best" : "worse than the best");
+
   function describe(i) {
     if (!surveyed) return;
-    const { found, decided } = judged(data.vectors[i]), { macroF1 } = Noise.intervals(noise, found, decided);
-    const words = `${sharesOf(i)}: macro F1 ${Mixing.percent(found.macroF1)} % ${Mixing.interval(macroF1)}, ${surveyed.alike[i] ? "cannot be told from the best" : "worse than the best"}`;
-    tiles[i].tile.setAttribute("aria-label", words);
+    const { tile, vector } = tiles[i], { found, decided } = judged(data.vectors[vector]), { macroF1 } = Noise.intervals(noise, found, decided);
+    const words = `${sharesOf(tiles[i])}: macro F1 ${Mixing.percent(found.macroF1)} % ${Mixing.interval(macroF1)}, ${told(vector)}`;
+    tile.setAttribute("aria-label", words);
     readout.replaceChildren(...worded(words));
   }
 
+  function bestOf(share, member) {
+    const { values } = surveyed;
+    return steps.reduce((best, step, i) => (step[member] === share && (best === null || values[i] > values[best]) ? i : best), null);
+  }
+
   function paintMap() {
-    if (!mark) return;
     const { values, alike, best, size } = surveyed;
-    const worst = Math.min(...values), gap = best - Math.min(...values.filter((_, i) => alike[i]));
+    if (!flat) for (const one of tiles) one.vector = bestOf(...one.key);
+    const worst = Math.min(...tiles.map(({ vector }) => values[vector])), gap = best - Math.min(...values.filter((_, i) => alike[i]));
     const low = Math.max(0, Math.min(worst, best - gap / ALIKE));
-    values.forEach((value, i) => {
-      const words = `${sharesOf(i)}: macro F1 ${Mixing.percent(value, 1)} %, ${alike[i] ? "cannot be told from the best" : "worse than the best"}`;
-      tiles[i].tile.setAttribute("fill", colour((value - low) / (best - low || 1)));
-      tiles[i].tile.setAttribute("aria-label", words);
-      tiles[i].tile.dataset.alike = alike[i];
-      tiles[i].dot.setAttribute("visibility", alike[i] ? "visible" : "hidden");
-    });
+    for (const { tile, dot, vector, ...one } of tiles) {
+      tile.setAttribute("fill", colour((values[vector] - low) / (best - low || 1)));
+      tile.setAttribute("aria-label", `${sharesOf({ vector, ...one })}: macro F1 ${Mixing.percent(values[vector], 1)} %, ${told(vector)}`);
+      tile.dataset.vector = vector;
+      tile.dataset.alike = alike[vector];
+      dot.setAttribute("visibility", alike[vector] ? "visible" : "hidden");
+    }
     const ramp = make("span", { class: "ramp" });
     ramp.style.setProperty("background", `linear-gradient(to right, ${[0, 0.25, 0.5, 0.75, 1].map(colour).join(", ")})`);
     scale.replaceChildren(`${Mixing.percent(low, 1)} % `, ramp, ` ${Mixing.percent(best, 1)} %`);
-    const dots = size === values.length ? `All ${size} mixes have a dot: none can` : size === 1 ? "Only the best has a dot: no other can" : `${size} of ${values.length} mixes have a dot: they cannot`;
-    legend.textContent = `${dots} be told from the best (model confidence set, ${level}). They lie within ${Mixing.percent(gap, 1)} points, which is at most a quarter of the colours: ` +
-      `the scale runs from ${Mixing.percent(low, 1)} % to the best, ${worst > low ? "further down than any mix" : "the worst mix at its end"}, so that noise is not drawn as a landscape.`;
-    if (tiles.some(({ tile }) => tile === document.activeElement)) describe(current);
+    const set = size === values.length ? `None of ${size} mixes can` : `${size} of ${values.length} mixes cannot`;
+    legend.textContent = `${set} be told from the best (model confidence set, ${level}); ${flat ? "a dot marks them" : "a dot marks the shares they have"}. ` +
+      `They lie within ${Mixing.percent(gap, 1)} points, which is at most a quarter of the colours: the scale runs from ${Mixing.percent(low, 1)} % to the best, ` +
+      `${worst > low ? "further down than any tile" : "the worst tile at its end"}, so that noise is not drawn as a landscape.`;
+    if (tiles[current].tile === document.activeElement) describe(current);
   }
 
   function showPlace(total) {
-    if (!mark) return;
-    const shares = state.weights.map((weight) => weight / total), [x, y] = at(shares);
-    mark.setAttribute("cx", x);
-    mark.setAttribute("cy", y);
-    tiles.forEach(({ tile }, i) => tile.setAttribute("aria-selected", data.vectors[i].every((share, j) => Math.abs(share - shares[j]) < 1e-9)));
+    const shares = state.weights.map((weight) => weight / total), same = (share, other) => Math.abs(share - other) < 1e-9;
+    marks.forEach((mark, i) => {
+      const [x, y] = flat ? where(shares) : [LEFT + SIDE * shares[i], TOP];
+      mark.setAttribute("cx", x);
+      mark.setAttribute("cy", y);
+    });
+    for (const { tile, key, row, vector } of tiles) {
+      tile.setAttribute("aria-selected", flat ? data.vectors[vector].every((share, j) => same(share, shares[j])) : same(key[0] / units, shares[row]));
+    }
   }
 
   // ---- putting it together --------------------------------------------------------------------------------------
@@ -309,7 +350,7 @@
   const matrix = table("matrix", "Confusion matrix of this mix",
     make("tr", {}, make("td", { class: "corner" }, "true \\ predicted"), ...data.classes.map(header)),
     data.classes.map((name, t) => make("tr", {}, make("th", { scope: "row" }, name), ...cells[t])));
-  place.replaceChildren(make("div", {}, controls, classes), make("div", {}, ...(m <= 3 ? [map()] : []), matrix));
+  place.replaceChildren(make("div", {}, controls, classes), make("div", {}, map(), matrix));
   update();
   survey();
 })();

@@ -76,7 +76,7 @@ const Noise = (() => {
       accuracy: wilson(correct, n, z),
       macroF1: percentiles(macroF1, level),
       recall: found.confusion.map((counts, c) => (found.supports[c] ? wilson(counts[c], found.supports[c], z) : null)),
-      f1: f1.map((draws, c) => (rows[c].length ? percentiles(draws, level) : null)),
+      f1: f1.map((draws) => (draws.every((share) => share === draws[0]) ? null : percentiles(draws, level))), // all rows missed: nothing to go by
     };
   }
 

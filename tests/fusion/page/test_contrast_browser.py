@@ -138,9 +138,9 @@ def test_every_text_of_a_page_has_a_contrast_of_4_5_or_more(browser, page, schem
 
 
 def _point_at_everything(browser: Any) -> None:
-    """Put all that reacts to the mouse into the state in which it is pointed at."""
+    """Put all whose text reacts to the mouse into the state in which it is pointed at."""
     root = browser.execute_cdp_cmd("DOM.getDocument", {"depth": 0})["root"]["nodeId"]
     browser.execute_cdp_cmd("CSS.enable", {})
-    wanted = {"nodeId": root, "selector": "tr, a, button, .tile"}
+    wanted = {"nodeId": root, "selector": "tr, a, button"}
     for node in browser.execute_cdp_cmd("DOM.querySelectorAll", wanted)["nodeIds"]:
         browser.execute_cdp_cmd("CSS.forcePseudoState", {"nodeId": node, "forcedPseudoClasses": ["hover"]})

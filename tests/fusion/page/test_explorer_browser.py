@@ -174,7 +174,7 @@ def test_the_set_of_mixes_that_cannot_be_told_from_the_best_is_that_of_a_sweep(
     assert alike == found.alike.tolist()
     assert 1 < sum(alike) < len(alike)
     (told,) = shown(browser, "scale")
-    assert told.startswith(f"{sum(alike)} of 231 mixes have a dot")
+    assert told.startswith(f"{sum(alike)} of 231 mixes cannot be told from the best")
 
 
 def test_the_verdict_on_the_weights_is_the_set_with_them_in_it(browser, tmp_path, monkeypatch):
@@ -186,7 +186,7 @@ def test_the_verdict_on_the_weights_is_the_set_with_them_in_it(browser, tmp_path
         put(browser, weights)
         every = np.vstack([grid, weights])
         found = curve.decision_curve(members.proba, members.y, every)
-        words.append("as good" if found.alike[-1] else "worse")
+        words.append("among them" if found.alike[-1] else "worse")
         assert shown(browser, "verdict")[0].endswith(f"These weights are {words[-1]}.")
     assert len(set(words)) == 2
 
@@ -206,7 +206,7 @@ def test_noise_is_not_drawn_as_a_landscape(browser, tmp_path):
     found = tiles(browser)
     assert all(alike for alike, _ in found)
     assert all(green >= 201 for _, (_, green, _) in found)
-    assert "All 231 mixes have a dot" in shown(browser, "scale")[0]
+    assert "None of 231 mixes can be told from the best" in shown(browser, "scale")[0]
 
 
 def test_what_is_worse_is_drawn_so_and_the_legend_says_what_the_scale_is(browser, tmp_path):
@@ -221,12 +221,52 @@ def test_what_is_worse_is_drawn_so_and_the_legend_says_what_the_scale_is(browser
     assert f"the scale runs from {values.min():.1f} % to the best" in shown(browser, "scale")[0]
 
 
-@pytest.mark.parametrize(("m", "vectors"), [(2, 21), (5, 126)])
-def test_two_members_have_a_strip_and_more_than_three_the_verdict_alone(browser, tmp_path, m, vectors):
-    opened(browser, tmp_path, some(m=m, knowing=(0.9, 0.7, 0.5, 0.3, 0.1)))
-    assert len(browser.find_elements("css selector", ".tile")) == (vectors if m == 2 else 0)
-    assert re.match(rf"Of {vectors} mixes (\d+ are|only)", shown(browser, "verdict")[0])
+def test_two_members_have_a_strip(browser, tmp_path):
+    opened(browser, tmp_path, some(m=2))
+    assert len(tiles(browser)) == 21
+    assert re.match(r"Of 21 mixes (\d+ are|only)", shown(browser, "verdict")[0])
     assert browser.get_log("browser") == []
+
+
+def test_more_than_three_members_have_a_strip_each_of_the_best_that_a_share_reaches(browser, tmp_path, monkeypatch):
+    from selenium.webdriver.common.keys import Keys
+
+    members = some(m=4, knowing=(0.9, 0.7, 0.3, 0.0))
+    opened(browser, tmp_path, members)
+    monkeypatch.setattr(curve, "signs", signs)
+    weights = even_simplex(members.names, 300).weights
+    found = curve.decision_curve(members.proba, members.y, weights)
+    rows = browser.execute_script(
+        "const of = (one) => [Number(one.dataset.vector), one.dataset.alike === 'true'];"
+        "const rows = [...document.querySelectorAll('#map [role=row]')];"
+        "return rows.map((row) => [...row.querySelectorAll('.tile')].map(of))"
+    )
+    assert [len(row) for row in rows] == [11] * 4
+    for member, row in enumerate(rows):
+        for share, (vector, alike) in enumerate(row):
+            those = np.flatnonzero(np.isclose(weights[:, member], share / 10))
+            assert vector in those
+            assert np.isclose(found.macro_f1.value[vector], found.macro_f1.value[those].max())
+            assert alike == found.alike[those].any()
+    assert len({alike for row in rows for _, alike in row}) == 2
+    browser.execute_script("document.querySelector('.tile').focus()")
+    press(browser, Keys.ARROW_DOWN, Keys.END, Keys.ARROW_LEFT, Keys.ENTER)
+    sliders = browser.find_elements("css selector", "input[type=range]")
+    taken = weights[int(focused(browser).get_attribute("data-vector"))]
+    assert [float(one.get_attribute("value")) for one in sliders] == taken.round(2).tolist()
+    assert taken[1] == 0.9
+    assert focused(browser).accessible_name.startswith("block_1 0.90, at best with block_0 ")
+    assert focused(browser).get_attribute("aria-selected") == "true"
+    assert browser.get_log("browser") == []
+
+
+def test_the_f1_of_a_class_that_is_always_missed_has_no_interval(browser, tmp_path):
+    members = some()
+    proba = np.zeros_like(members.proba)
+    proba[:, np.arange(96), np.where(members.y == 3, 0, members.y)] = 1  # the last class is taken for the first
+    opened(browser, tmp_path, replace(members, proba=proba))
+    assert shown(browser, "f1-3", "f1-3-interval") == ["0.00", ""]  # all resamples agree, which is not certainty
+    assert shown(browser, "recall-3-interval")[0].startswith("[0.0, ")
 
 
 def test_too_few_groups_are_told(browser, tmp_path):
