@@ -304,20 +304,21 @@
     const { values, alike, best, size } = surveyed;
     if (!flat) for (const one of tiles) one.vector = bestOf(...one.key);
     const worst = Math.min(...tiles.map(({ vector }) => values[vector])), gap = best - Math.min(...values.filter((_, i) => alike[i]));
-    const low = Math.max(0, Math.min(worst, best - gap / ALIKE));
+    const low = Math.min(worst, best - gap / ALIKE), end = Math.max(0, low); // no score is below 0, but colours may be
+    const shade = (value) => colour((value - low) / (best - low || 1));
     for (const { tile, dot, vector, ...one } of tiles) {
-      tile.setAttribute("fill", colour((values[vector] - low) / (best - low || 1)));
+      tile.setAttribute("fill", shade(values[vector]));
       tile.setAttribute("aria-label", `${sharesOf({ vector, ...one })}: macro F1 ${Mixing.percent(values[vector], 1)} %, ${told(vector)}`);
       tile.dataset.vector = vector;
       tile.dataset.alike = alike[vector];
       dot.setAttribute("visibility", alike[vector] ? "visible" : "hidden");
     }
     const ramp = make("span", { class: "ramp" });
-    ramp.style.setProperty("background", `linear-gradient(to right, ${[0, 0.25, 0.5, 0.75, 1].map(colour).join(", ")})`);
-    scale.replaceChildren(`${Mixing.percent(low, 1)} % `, ramp, ` ${Mixing.percent(best, 1)} %`);
+    ramp.style.setProperty("background", `linear-gradient(to right, ${[0, 0.25, 0.5, 0.75, 1].map((share) => shade(end + share * (best - end))).join(", ")})`);
+    scale.replaceChildren(`${Mixing.percent(end, 1)} % `, ramp, ` ${Mixing.percent(best, 1)} %`);
     const set = size === values.length ? `None of ${size} mixes can` : `${size} of ${values.length} mixes cannot`;
     legend.textContent = `${set} be told from the best (model confidence set, ${level}); ${flat ? "a dot marks them" : "a dot marks the shares they have"}. ` +
-      `They lie within ${Mixing.percent(gap, 1)} points, which is at most a quarter of the colours: the scale runs from ${Mixing.percent(low, 1)} % to the best, ` +
+      `They lie within ${Mixing.percent(gap, 1)} points, which is at most a quarter of the colours: the scale runs from ${Mixing.percent(end, 1)} % to the best, ` +
       `${worst > low ? "further down than any tile" : "the worst tile at its end"}, so that noise is not drawn as a landscape.`;
     if (tiles[current].tile === document.activeElement) describe(current);
   }

@@ -172,6 +172,8 @@ def _finish(figure: Figure, panel: Any, sweep: Sweep, drawn: Any, points: FloatA
     bar: Any = figure.colorbar(drawn, ax=panel, shrink=0.8, pad=0.03)
     bar.set_label("test macro F1 (%)\nalike there: a quarter of the colours at most")
     bar.outline.set_visible(False)
+    if low < 0:
+        bar.ax.set_ylim(0, 100 * high)
     panel.plot(
         *points[deciding(sweep).alike].T,
         "o",
@@ -220,12 +222,12 @@ def colour_ends(curve: Curve) -> tuple[float, float]:
     """Return the macro F1 at the ends of the colour map, so that noise is not drawn as a landscape.
 
     The upper end is the best vector's. The lower is the worst one's, or so far below that the vectors of the model
-    confidence set lie in the upper quarter.
+    confidence set lie in the upper quarter, even if that is below 0.
     """
     values = curve.macro_f1.value
     best, worst = float(values.max()), float(values.min())
     gap = best - float(values[curve.alike].min())
-    return max(0.0, min(worst, best - gap / ALIKE)), best
+    return min(worst, best - gap / ALIKE), best
 
 
 def _chosen(sweep: Sweep) -> str:

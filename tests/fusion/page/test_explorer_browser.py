@@ -209,6 +209,13 @@ def test_noise_is_not_drawn_as_a_landscape(browser, tmp_path):
     assert "None of 231 mixes can be told from the best" in shown(browser, "scale")[0]
 
 
+def test_noise_takes_a_quarter_of_the_colours_even_where_scores_are_low(browser, tmp_path):
+    members = some(n=40, knowing=(0.0, 0.0, 0.0))
+    opened(browser, tmp_path, members)
+    assert all(green >= 200 for alike, (_, green, _) in tiles(browser) if alike)
+    assert browser.execute_script("return document.querySelector('.legend').textContent").startswith("0.0 % ")
+
+
 def test_what_is_worse_is_drawn_so_and_the_legend_says_what_the_scale_is(browser, tmp_path):
     members = some(n=240, knowing=(1.4, 0.4, 0.0))
     opened(browser, tmp_path, members)
