@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from importlib import import_module
 from typing import Annotated, Any, ClassVar, TextIO
@@ -206,6 +206,13 @@ def plain(text: object, style: str = "") -> Any:
     return Text(str(text).translate(_CONTROLS), style=style)
 
 
+def shown(text: object) -> str:
+    """A text as stdout shows it, so that it can be measured: with look-alikes for letters that its encoding lacks."""
+    codecs.register_error(_PLAIN, _shown_plainly)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return str(text).translate(_CONTROLS).encode(encoding, _PLAIN).decode(encoding)
+
+
 def size_text(nbytes: float) -> str:
     """Bytes for people, in powers of a thousand."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -237,26 +244,6 @@ def out_data(text: str) -> None:
 def out_json(value: Any) -> None:
     """A result for machines, to stdout."""
     out_data(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str))
-
-
-def out_table(
-    columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "", caption: str = "", left: int = 1
-) -> None:
-    """A table to stdout; all but the first `left` columns are right-aligned."""
-    from rich.table import Table
-
-    table = Table(
-        title=plain(title) if title else None, caption=plain(caption) if caption else None,
-        title_justify="left", caption_justify="left",
-    )  # fmt: skip
-    for number, column in enumerate(columns):
-        table.add_column(plain(column), justify="left" if number < left else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*map(plain, row))
-    stdout = console()
-    if not stdout.is_terminal:  # a pipe has no width: never fold or cut what somebody will parse
-        stdout = console(width=max(80, stdout.measure(table, options=stdout.options.update(width=500)).maximum))
-    stdout.print(table)
 
 
 @contextlib.contextmanager

@@ -121,6 +121,7 @@ Baseline = Annotated[str | None, typer.Option(help="Column the others are tested
 
 # what is written
 Format = Literal["table", "markdown", "latex", "csv", "json"]
+Explain = Annotated[bool, typer.Option("--explain", help="Say below the table how its figures are made, in full.")]
 TableFormat = Annotated[Format, typer.Option("--format", help="How tables are printed.")]
 FigurePath = Annotated[
     Path | None,
@@ -199,6 +200,8 @@ class Form:
 
 TABLE = Form("is for a table, and --json prints none", ("format",))
 """`--format` of a command that has `--json` too."""
+NOTED = Form("is for tables on the screen: other formats say it in any case", ("explain",))
+"""`--explain` of a command whose tables have notes."""
 WRITTEN = Form("replaces outputs that are there, and this writes none", ("overwrite",))
 """`--overwrite` of a command that need not write anything."""
 COMPUTING = Form("says where a head computes, and none of these has a choice", ("device",))

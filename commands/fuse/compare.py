@@ -41,6 +41,7 @@ TITLE = "zero-shot"
         "says how --zero-shot DATASET answers: name the dataset", ("zero_shot_head", "rules"), within="trained"
     ),
     computing=replace(opt.COMPUTING, within="trained"),
+    noted=opt.NOTED,
     written=opt.WRITTEN,
 )  # fmt: skip
 def compare(
@@ -96,6 +97,7 @@ def compare(
     missing: opt.Missing = "error",
     memory: opt.Memory = None,
     format: opt.TableFormat = "table",
+    explain: opt.Explain = False,
     figure: opt.FigurePath = None,
     output: opt.ResultPath = None,
     overwrite: opt.Overwrite = False,
@@ -122,7 +124,7 @@ def compare(
         ctx, trained=not runs, alone=singles, split=cv is None, seeded=cv is None, repeated=cv is not None,
         elsewhere=zero_shot is not None,
         computing=not runs and compute([*chosen, *([zero_shot_head] if zero_shot and zero_shot_head else [])]),
-        written=output or figure != opt.NO_PICTURE,
+        noted=format == "table", written=output or figure != opt.NO_PICTURE,
     )  # fmt: skip
     check_outputs({"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite)
     if runs:
@@ -145,7 +147,7 @@ def compare(
         name, report = task.dataset, _judged(built, task, cv, repeats, seeds, options)
     keep_and_show(
         report,
-        lambda: print_table(report, format, class_intervals=class_intervals),
+        lambda: print_table(report, format, class_intervals=class_intervals, explain=explain),
         lambda: draw_confusions([(c.name, c.scores) for c in report.columns]),
         output=output,
         figure=figure,

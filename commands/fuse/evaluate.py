@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import options as opt
-from ..console import escape, out_json, out_table, say
+from ..console import escape, out_json, say
 from ..data import as_rows, near_ones_tied
 from ..heads import loaded_head, probabilities
 from ..outputs import check_outputs, figure_output
+from ..tables import out_table
 
 if TYPE_CHECKING:
     from ...fusion.judging.metrics import Scores
@@ -89,23 +90,25 @@ def evaluate(
         ["class", "rows", "accuracy (%)", "F1 (%)"],
         rows,
         title=f"{info.head} on split {split}",
-        caption="In brackets: 95 % intervals ("
-        + (
-            "Wilson for accuracy, stratified bootstrap for macro F1)."
-            if clusters is None
-            else "jackknife over groups, Student's t)."
-        )
-        + ("" if few is None else f" {few}")
-        + _lacking(found),
+        notes=(
+            "In brackets: 95 % intervals ("
+            + (
+                "Wilson for accuracy, stratified bootstrap for macro F1)."
+                if clusters is None
+                else "jackknife over groups, Student's t)."
+            ),
+            *(() if few is None else (few,)),
+            *_lacking(found),
+        ),
     )
 
 
-def _lacking(found: Scores) -> str:
+def _lacking(found: Scores) -> tuple[str, ...]:
     if not found.unsupported:
-        return ""
+        return ()
     return (
-        f" No row of {', '.join(found.unsupported)}: each counts as 0 in macro F1; over the classes with rows it is "
-        f"{100 * found.macro_f1_supported:.2f} %."
+        f"No row of {', '.join(found.unsupported)}: each counts as 0 in macro F1; over the classes with rows it is "
+        f"{100 * found.macro_f1_supported:.2f} %.",
     )
 
 

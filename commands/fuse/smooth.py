@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     chains=opt.Form("is for hmm and viterbi", ("stickiness",)),
     filling=opt.Form("is for smoothed predictions, and several settings are only scored without --output", ("fill",)),
     table=opt.TABLE,
+    noted=replace(opt.NOTED, within="table"),
     written=opt.WRITTEN,
 )
 def smooth(
@@ -49,6 +51,7 @@ def smooth(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV to write.", show_default=False)] = None,
     overwrite: opt.Overwrite = False,
     format: opt.TableFormat = "table",
+    explain: opt.Explain = False,
     as_json: opt.Json = False,
     seed: opt.Seed = 0,
 ) -> None:
@@ -72,6 +75,7 @@ def smooth(
     chains = [one for one in methods if one in CHAINS]
     windowed = [one for one in methods if one not in (*CHAINS, "none")] or (chains and "window" in sources)
     meant = {"windows": windowed, "chains": chains, "table": not as_json, "written": output}
+    meant["noted"] = format == "table"
     opt.only(ctx, **meant, filling=True)
     check_outputs({"--output": output}, overwrite=overwrite)
     settings = settings_of(methods, parse_windows(window) if window else (), sources)
@@ -95,7 +99,7 @@ def smooth(
         "output": output,
     }
     if sweep is not None and not as_json:
-        show_table(smoothing_table(sweep), format)
+        show_table(smoothing_table(sweep), format, explain=explain)
     if asked:
         learns = choose_on is not None and chosen.stickiness == "labels"
         moves = learned_transitions(source, chosen.stickiness) if learns else None

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from ...fusion.keeping.runs import Run, RunConfig
 
 
-@opt.forms(unset=opt.UNSET, computing=replace(opt.COMPUTING, within="unset"))
+@opt.forms(
+    unset=opt.UNSET,
+    computing=replace(opt.COMPUTING, within="unset"),
+    noted=opt.Form("is for the table, and --json prints none", ("explain",)),
+)
 def train(
     ctx: typer.Context,
     head: Annotated[
@@ -52,6 +56,7 @@ def train(
         Path | None, typer.Option("--output", "-o", help="The run's folder.", show_default="runs/DATASET-HEAD")
     ] = None,
     overwrite: opt.Overwrite = False,
+    explain: opt.Explain = False,
     device: opt.Device = "auto",
     seed: opt.Seed = 0,
     as_json: opt.Json = False,
@@ -64,7 +69,7 @@ def train(
     from ...fusion.keeping.runs import refuse_what_is_there
 
     settings = opt.key_values(setting, "--set")
-    opt.only(ctx, unset="device" not in settings, computing=compute([head]))
+    opt.only(ctx, unset="device" not in settings, computing=compute([head]), noted=not as_json)
     if output is not None:
         _check_folder(output, overwrite)
     task = load_task(store, data, features, missing, train_split, test_split, opt.memory_budget(memory), near=near)
@@ -90,7 +95,7 @@ def train(
             }
         )
     else:
-        print_table(report, "table")
+        print_table(report, "table", explain=explain)
     fitted = column.fitted
     if getattr(fitted, "weights", None) == "learned":
         say(f"learned weights: {', '.join(f'{escape(name)}={one:.3g}' for name, one in fitted.weights_.items())}")

@@ -241,7 +241,7 @@ def _notes(rows: Rows, folds: int, repeats: int) -> tuple[str, ...]:
     units = "rows" if rows.clusters is None else f"rows in {len(set(rows.clusters)):,} groups, none of them cut"
     again = f", cut {repeats} times" if repeats > 1 else ""
     notes = [
-        f"Cross-validation: {rows.n:,} {units}, {folds} folds stratified by class{again}; each row is answered by a "
+        f"Cross-validation: {rows.n:,} {units}, {folds} folds stratified by class{again}. Each row is answered by a "
         f"head that learned from the other {folds - 1} folds. Heads of different folds share most of their rows, so "
         "intervals and p-values are somewhat optimistic (Dietterich 1998; Bengio and Grandvalet 2004)."
     ]

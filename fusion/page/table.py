@@ -52,6 +52,24 @@ class Table:
     """Sentences that belong under the table: numbers of rows, class order, how the intervals were made."""
     rules: tuple[int, ...] = ()
     """Rows before which a line is drawn."""
+    labels: int = 1
+    """Columns from the left that together say what a row is."""
+    words: tuple[int, ...] = ()
+    """Columns of lists or words, which a narrow screen may break between two of them."""
+    named: str = ""
+    """What the columns beyond the first are, where they are named things: a narrow screen may turn the table then."""
+    brief: tuple[str, ...] | None = None
+    """What a screen shows of the notes; None for the first sentence of each."""
+
+    def in_brief(self, more: str = "") -> tuple[str, ...]:
+        """Return the notes in brief; where that leaves something out, with a last sentence that says where it is."""
+        short = tuple(map(first_sentence, self.notes)) if self.brief is None else self.brief
+        return short if short == self.notes or not more else (*short, more)
+
+
+def first_sentence(note: str) -> str:
+    """Return what a note begins with: all up to the first full stop that ends a sentence."""
+    return re.split(r"(?<=[^.A-Z].\.)\s(?=[A-Z'\"])", note, maxsplit=1)[0]
 
 
 def points(share: float, low: float, high: float) -> Cell:
@@ -205,7 +223,7 @@ def report_table(report: Report, *, class_intervals: bool = False) -> Table:
         rules.append(len(rows))
         rows += _versus_rows(columns)
     if any(column.letters for column in columns):
-        rows.append((Cell("Groups (macro F1)"), *(Cell(column.letters) for column in columns)))
+        rows.append((Cell("Letters (macro F1)"), *(Cell(column.letters) for column in columns)))
     rules.append(len(rows))
     rows.append((Cell("Training (s)"), *(Cell(f"{column.fit_s:.2f}", column.fit_s) for column in columns)))
     return Table(
@@ -214,6 +232,8 @@ def report_table(report: Report, *, class_intervals: bool = False) -> Table:
         rows=tuple(rows),
         notes=_notes(report, columns, supports, class_intervals),
         rules=tuple(rules),
+        named="Head",
+        brief=_brief(report, columns, supports),
     )
 
 
@@ -320,11 +340,24 @@ def _notes(report: Report, columns: Sequence[Column], supports: list[int], class
         )
     if any(column.letters for column in columns):
         notes.append(
-            "Groups: columns that share a letter cannot be told apart by macro F1 (answers exchanged "
+            "Letters: columns that share one cannot be told apart by macro F1 (answers exchanged "
             f"{'by group' if report.clustered else 'row by row'}, all pairs corrected together, "
             f"{100 * (1 - report.level):.2g} %)."
         )
     return (*notes, *report.notes)
+
+
+def _brief(report: Report, columns: Sequence[Column], supports: list[int]) -> tuple[str, ...]:
+    """The notes as a screen shows them: what the figures are of, what must not be overlooked, how to read the signs."""
+    paired = "" if report.baseline is None else f" \u0394: to '{report.baseline}', on the same rows."
+    letters = " Columns that share a letter cannot be told apart." if any(c.letters for c in columns) else ""
+    lacking = columns[0].scores.unsupported
+    return (
+        f"R{_counts(report, supports)[1:]}.",
+        f"[ ]: {100 * report.level:g} % intervals, not over trainings.{paired}{letters}",
+        *([f"No row of {', '.join(lacking)} to judge on: each counts as 0 in macro F1."] if lacking else []),
+        *map(first_sentence, report.notes),
+    )
 
 
 def _counts(report: Report, supports: list[int]) -> str:

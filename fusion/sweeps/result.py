@@ -165,6 +165,8 @@ def sweep_table(sweep: Sweep, *, limit: int = 40) -> Table:
         header=tuple(header),
         rows=tuple(rows),
         notes=_notes(sweep, len(shown)),
+        labels=len(sweep.blocks) + (sweep.penalty is not None),
+        words=(len(header) - 1,),
     )
 
 

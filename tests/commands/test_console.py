@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
-from cer_fusion.commands import console, feat, fuse
+from cer_fusion.commands import console, feat, fuse, tables
 from cer_fusion.fusion import ReportError
 
 Run = Callable[..., Result]
@@ -87,7 +87,7 @@ def test_a_minus_that_the_terminal_lacks_stays_a_minus(monkeypatch: pytest.Monke
     stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stdout)
     console._show_everywhere()
-    console.out_table(["Δ", "figure"], [["a", "\N{MINUS SIGN}1.5"]])
+    tables.out_table(["Δ", "figure"], [["a", "\N{MINUS SIGN}1.5"]])
     console.out("0.1 \N{EN DASH} 0.2 … 字 \udce9")
     stdout.flush()
     text = stdout.buffer.getvalue().decode("ascii")  # type: ignore[attr-defined]
@@ -196,7 +196,7 @@ def test_nothing_that_users_wrote_is_read_as_markup(capsys: pytest.CaptureFixtur
     for name in (*_NAMES, "ends with \\", "two \\\\", "[", "[bold", "\\[red]", "[link=http://x]y[/link]", ":smile:"):
         console.say(f"[bold]{console.escape(name)}[/]: [dim]told[/]")
         assert capsys.readouterr().err == f"{name}: told\n"
-        console.out_table([name], [[name]], title=name, caption=name)
+        tables.out_table([name], [[name]], title=name, notes=[name])
         assert capsys.readouterr().out.count(name) == 4
 
 
@@ -204,7 +204,7 @@ def test_codes_that_steer_a_terminal_are_shown_and_not_sent(capsys: pytest.Captu
     name = "\x1b[2Jgone\x07\r"
     console.say(console.escape(name))
     console.out(name)
-    console.out_table(["name"], [[name]])
+    tables.out_table(["name"], [[name]])
     found = capsys.readouterr()
     assert "\x1b" not in found.out + found.err
     assert (found.out + found.err).count("\\x1b[2Jgone\\x07\\x0d") == 3
