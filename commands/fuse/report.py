@@ -101,7 +101,7 @@ def report(
         sections = _pieced(found, [*mixing, *why], digests={})
     title = title or f"{name}: {len(found.columns)} systems compared"
     level = f"{100 * found.level:g} %"
-    subtitle = f"{len(found.ids):,} test rows, {len(found.classes)} classes; percentages with {level} intervals"
+    subtitle = f"{found.rows}, {len(found.classes)} classes; percentages with {level} intervals"
     path = put(
         lambda path, over: write_page(path, title, sections, subtitle=subtitle, overwrite=over),
         output,

@@ -80,6 +80,7 @@ def compare(
         answers,
         test,
         train_supports=tuple(train.supports.tolist()),
+        train_split=train.split,
         fingerprints=dict(test.fingerprints or {}),
         baseline=baseline,
         resamples=resamples,
@@ -212,6 +213,7 @@ def cross_compare(
         answers,
         rows,
         train_supports=tuple(rows.supports.tolist()),
+        train_split=rows.split,
         fingerprints=dict(rows.fingerprints or {}),
         baseline=baseline,
         resamples=resamples,
@@ -268,6 +270,8 @@ class Members:
     """(m, n, k) class probabilities, members in the order of ``names``."""
     y: NDArray[np.int64]
     """(n,) true class positions."""
+    split: str = "test"
+    """What the rows are called: their split."""
 
     def __post_init__(self) -> None:
         """Refuse members that do not fit together."""
@@ -279,7 +283,7 @@ class Members:
 def members_of_head(head: Any, test: Rows) -> Members:
     """Take the members of a fitted `late` head: one a block."""
     proba = aligned(head.member_proba(test.only(tuple(head.blocks_)).x()), head.classes_, len(test.classes), "a member")
-    return Members(names=tuple(head.blocks_), classes=test.classes, proba=proba, y=test.y)
+    return Members(names=tuple(head.blocks_), classes=test.classes, proba=proba, y=test.y, split=test.split or "test")
 
 
 def members_of_report(report: Report, features: Mapping[str, tuple[str, ...]]) -> Members | None:
@@ -296,7 +300,9 @@ def members_of_report(report: Report, features: Mapping[str, tuple[str, ...]]) -
     if len(single) < 2 or len(set(single.values())) < len(single):
         return None
     proba = np.stack([report.column(name).proba for name in single])
-    return Members(names=tuple(single), classes=report.classes, proba=proba, y=report.y_true)
+    return Members(
+        names=tuple(single), classes=report.classes, proba=proba, y=report.y_true, split=report.split or "test"
+    )
 
 
 __all__ = ["Report", "Rows", "check_same_task", "compare"]

@@ -165,6 +165,16 @@ class Report:
     folds: int = 0
     """0: heads learned from the training rows and were judged on others. Else the folds of a cross-validation: every
     row was answered by a head that had not learned from it, and the training rows are the test rows."""
+    split: str = ""
+    """The split that was judged; empty where it is not known."""
+    train_split: str = ""
+    """The split that the heads learned from; empty where it is not known."""
+
+    @property
+    def rows(self) -> str:
+        """The judged rows in words: ``355 valid rows``; those of an unknown split are called test rows."""
+        known = self.split or ("" if self.folds else "test")
+        return f"{len(self.ids):,} {known} rows" if known else f"{len(self.ids):,} rows"
 
     def column(self, name: str) -> Column:
         """Return the column of that name."""
@@ -181,6 +191,7 @@ class Report:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Report:
         """Rebuild a report; unknown keys, and figures that do not follow from the stored answers, are refused."""
+        plain = {"split": "", "train_split": ""} | plain  # files of before the splits were kept have neither
         bare = from_plain(cls, plain, "the report", error=ReportError, instead={"columns": ()})
         if len(bare.ids) != bare.y_true.size:
             raise ReportError(f"a report needs one id a row, however: {len(bare.ids)} ids, {bare.y_true.size} rows")
@@ -269,6 +280,7 @@ def judged(
     seed: int,
     folds: int = 0,
     notes: Sequence[str] = (),
+    train_split: str = "",
 ) -> Report:
     """Judge what entries answered about the same test rows.
 
@@ -284,7 +296,7 @@ def judged(
         Of the features, where known.
     baseline, resamples, level, seed
         As for `compare`.
-    folds, notes
+    folds, notes, train_split
         As in the report.
     """
     y_pred = np.stack([[run.proba.argmax(axis=1) for run in runs] for runs in answers.values()])  # (h, s, n)
@@ -320,6 +332,8 @@ def judged(
             *cautions(columns, base, test, draws, level),
         ),
         folds=folds,
+        split=test.split,
+        train_split=train_split,
     )
 
 
@@ -423,7 +437,8 @@ def _missing_classes(test: Truth, train_supports: tuple[int, ...]) -> list[str]:
     untested = [name for name, count in zip(test.classes, supports, strict=True) if not count]
     if untested:
         notes.append(
-            f"No test row of {', '.join(untested)}: per-class accuracy undefined, F1 counted as 0 in macro F1."
+            f"No {test.split or 'test'} row of {', '.join(untested)}: per-class accuracy undefined, F1 counted as 0 in "
+            "macro F1."
         )
     return notes
 

@@ -46,9 +46,10 @@ def compare_runs(
     at = {name: _positions(run.predictions.ids, first.predictions.ids) for name, run in runs.items()}
     return judged(
         {_described(name, run): [_answer(run, at[name])] for name, run in runs.items()},
-        _Kept(first.config.classes, first.y_true, first.predictions.ids, first.groups),
+        _Kept(first.config.classes, first.y_true, first.predictions.ids, first.groups, first.config.test_split),
         baseline=baseline,
         train_supports=first.config.train_supports,
+        train_split=first.config.train_split,
         fingerprints=_fingerprints(runs),
         notes=_notes(runs),
         resamples=resamples,
@@ -65,6 +66,7 @@ class _Kept:
     y: NDArray[np.int64]
     names: tuple[str, ...]
     clusters: tuple[str, ...] | None
+    split: str
 
 
 def _described(title: str, run: Run) -> Described:

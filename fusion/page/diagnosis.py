@@ -51,7 +51,8 @@ def _contributions(found: Diagnosis) -> Table:
         )
 
     whole, none = found.whole, found.subsets[0]
-    where = f"{found.n:,} rows, {found.folds} folds" if found.folds else f"{found.n:,} test rows"
+    known = f"{found.split} " if found.split else "" if found.folds else "test "
+    where = f"{found.n:,} {known}rows" + (f", {found.folds} folds" if found.folds else "")
     return Table(
         title=f"What each block brings to {found.head} ({where})",
         header=(

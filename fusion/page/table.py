@@ -247,8 +247,7 @@ def _of_class(report: Report, column: Column, c: int, written: bool) -> Cell:
 
 
 def _title(report: Report) -> str:
-    n = len(report.ids)
-    return f"Heads compared on {n} rows, {report.folds} folds" if report.folds else f"Heads compared on {n} test rows"
+    return f"Heads compared on {report.rows}" + (f", {report.folds} folds" if report.folds else "")
 
 
 def _spread_rows(columns: Sequence[Column]) -> list[tuple[Cell, ...]]:
@@ -365,7 +364,8 @@ def _counts(report: Report, supports: list[int]) -> str:
     if report.folds:
         return f"rows: {', '.join(f'{name} {n}' for name, n in zip(names, supports, strict=True))}; n = {sum(supports)}"
     counts = zip(names, report.train_supports, supports, strict=True)
+    learned, judged = report.train_split or "train", report.split or "test"
     return (
-        f"rows train/test: {', '.join(f'{name} {train}/{test}' for name, train, test in counts)}; "
-        f"n = {sum(report.train_supports)} train, {sum(supports)} test"
+        f"rows {learned}/{judged}: {', '.join(f'{name} {train}/{test}' for name, train, test in counts)}; "
+        f"n = {sum(report.train_supports)} {learned}, {sum(supports)} {judged}"
     )
