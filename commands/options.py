@@ -122,6 +122,14 @@ Baseline = Annotated[str | None, typer.Option(help="Column the others are tested
 # what is written
 Format = Literal["table", "markdown", "latex", "csv", "json"]
 Explain = Annotated[bool, typer.Option("--explain", help="Say below the table how its figures are made, in full.")]
+MoreMetrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        help="Further rows, comma-separated: uar (mean per-class recall), weighted_f1, f1 (of each class).",
+        show_default=False,
+    ),
+]
 TableFormat = Annotated[Format, typer.Option("--format", help="How tables are printed.")]
 FigurePath = Annotated[
     Path | None,
@@ -145,6 +153,19 @@ def numbers(text: str | None, option: str) -> list[float]:
         return [float(part) for part in split_list(text)]
     except ValueError:
         raise typer.BadParameter(f"expected numbers such as 0.1,1,10, however: {text!r}", param_hint=option) from None
+
+
+def metrics_of(text: str | None) -> tuple[str, ...]:
+    """The metrics that `--metrics` names; one that is not known, or is there twice, is refused before any work."""
+    from ..fusion.errors import ReportError
+    from ..fusion.judging.metrics import check_metrics
+
+    names = tuple(name.lower().replace("-", "_") for name in split_list(text))
+    try:
+        check_metrics(names)
+    except ReportError as error:
+        raise typer.BadParameter(str(error), param_hint="--metrics") from None
+    return names
 
 
 def key_values(entries: list[str] | None, option: str) -> dict[str, Any]:

@@ -89,6 +89,7 @@ def compare(
             show_default="product",
         ),
     ] = None,
+    metrics: opt.MoreMetrics = None,
     class_intervals: Annotated[
         bool, typer.Option("--class-intervals", help="Write the intervals of every class into the table.")
     ] = False,
@@ -126,10 +127,11 @@ def compare(
         computing=not runs and compute([*chosen, *([zero_shot_head] if zero_shot and zero_shot_head else [])]),
         noted=format == "table", written=output or figure != opt.NO_PICTURE,
     )  # fmt: skip
+    asked = opt.metrics_of(metrics)
     check_outputs({"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite)
     if runs:
         kept = read_runs(runs)
-        name, report = datasets_of(kept), compare_runs(kept, baseline=baseline, seed=seed)
+        name, report = datasets_of(kept), compare_runs(kept, baseline=baseline, seed=seed, metrics=asked)
     else:
         settings = settings_of(setting, chosen if zero_shot is None else [*chosen, TITLE])
         budget = opt.memory_budget(memory)
@@ -139,6 +141,7 @@ def compare(
             task = load_folds_task(store, data, features, missing, train_split, budget, near=near)
         built = {name: build_head(name, task, settings[name], device=device, seed=seed) for name in chosen}
         options: dict[str, Any] = {"singles": singles, "single_head": single_head, "baseline": baseline, "seed": seed}
+        options["metrics"] = asked
         if zero_shot is not None:
             head = build_head(zero_shot_head or "linear", task, settings[TITLE], device=device, seed=seed)
             options["zero_shot"] = _zero_shot(

@@ -57,6 +57,7 @@ def report(
     setting: opt.Setting = None,
     singles: opt.Singles = True,
     baseline: opt.Baseline = None,
+    metrics: opt.MoreMetrics = None,
     sweep: Annotated[bool, typer.Option(help="Sweep the weights of the decisions as well.")] = True,
     folds: Annotated[int, typer.Option(min=2, help="Inner folds that choose the weights.")] = 5,
     diagnose: Annotated[bool, typer.Option(help="Say why as well: a linear head on every subset of features.")] = True,
@@ -86,16 +87,17 @@ def report(
 
     chosen = named_heads(heads)
     opt.only(ctx, trained=not runs, swept=sweep, named=diagnose, computing=not runs and compute(chosen))
+    asked = opt.metrics_of(metrics)
     if output is not None:
         check_page_name(output)
     check_outputs({"--output": output, "--keep": keep}, overwrite=overwrite)
     if runs:
-        name, found, sections = _of_runs(runs, baseline, seed)
+        name, found, sections = _of_runs(runs, baseline, seed, asked)
     else:
         budget = opt.memory_budget(memory)
         task = load_task(store, data, features, missing, train_split, test_split, budget, near=near)
         name, options = task.dataset, {"device": device, "seed": seed}
-        found = _compared(task, chosen, setting, options, singles=singles, baseline=baseline)
+        found = _compared(task, chosen, setting, options, singles=singles, baseline=baseline, metrics=asked)
         mixing = _mixed(task, found, options, folds=folds if sweep else None)
         why = _why(task, seed, with_ids=with_ids) if diagnose and len(task.train.by_feature()) > 1 else []
         sections = _pieced(found, [*mixing, *why], digests={})
@@ -173,13 +175,15 @@ def _why(task: Task, seed: int, *, with_ids: bool) -> list[Section]:
     return [diagnosis_section(found, with_ids=with_ids)]
 
 
-def _of_runs(folders: Sequence[Path], baseline: str | None, seed: int) -> tuple[str, Report, list[Section]]:
+def _of_runs(
+    folders: Sequence[Path], baseline: str | None, seed: int, metrics: tuple[str, ...]
+) -> tuple[str, Report, list[Section]]:
     from ...fusion.judging.comparison import members_of_report
     from ...fusion.keeping.comparison import compare_runs
     from ...fusion.page.sections import explorer_section
 
     runs = read_runs(folders)
-    found = compare_runs(runs, baseline=baseline, seed=seed)
+    found = compare_runs(runs, baseline=baseline, seed=seed, metrics=metrics)
     members = members_of_report(found, {name: run.config.features for name, run in runs.items()})
     if members is None:
         say("fewer than two runs of different single backbones: the page has no explorer")

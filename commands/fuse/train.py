@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,6 +52,7 @@ def train(
     missing: opt.Missing = "error",
     near: opt.Near = None,
     memory: opt.Memory = None,
+    metrics: opt.MoreMetrics = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run's folder.", show_default="runs/DATASET-HEAD")
     ] = None,
@@ -70,6 +71,7 @@ def train(
 
     settings = opt.key_values(setting, "--set")
     opt.only(ctx, unset="device" not in settings, computing=compute([head]), noted=not as_json)
+    asked = opt.metrics_of(metrics)
     if output is not None:
         _check_folder(output, overwrite)
     task = load_task(store, data, features, missing, train_split, test_split, opt.memory_budget(memory), near=near)
@@ -77,7 +79,7 @@ def train(
     default = Path("runs") / f"{task.dataset}-{head.rpartition('.')[2]}"  # of sklearn:MODULE.CLASS the class
     if output is None and overwrite:
         refuse_what_is_there(default, overwrite=True)
-    report = run_compare({head: built}, task.train, task.test, singles=False, seed=seed)
+    report = run_compare({head: built}, task.train, task.test, singles=False, seed=seed, metrics=asked)
     config = _config(task, report, head=head, store=store, preset=preset, missing=missing)
     folder, run = put(
         lambda folder, over: (folder, _keep(folder, task, report, config, over)), output, default, overwrite=overwrite
@@ -91,6 +93,7 @@ def train(
                 "params": column.params,
                 "accuracy": column.scores.accuracy,
                 "macro_f1": column.scores.macro_f1,
+                "metrics": [asdict(one) for one in column.figures],
                 "fit_s": column.fit_s,
             }
         )

@@ -14,6 +14,7 @@ from ..data.rows import Rows, folds_of
 from ..errors import ReportError
 from ..keeping.answers import Classifier, aligned
 from .entries import Answer, Entry, answered, beside, entries_of
+from .metrics import Metrics, check_metrics
 from .report import Judgeable, Report, judged, singles_note
 from .resampling import LEVEL, RESAMPLES
 from .zero_shot import ZeroShotColumns, check_columns
@@ -34,6 +35,7 @@ def compare(
     level: float = LEVEL,
     seed: int = 0,
     zero_shot: ZeroShotColumns | None = None,
+    metrics: Metrics = (),
 ) -> Report:
     """Fit each head on all blocks, and one head on each single backbone; score all of them on the test rows.
 
@@ -62,6 +64,9 @@ def compare(
         Of the bootstrap.
     zero_shot : ZeroShotColumns, optional
         Columns that learned basic expressions only, from rows of their own.
+    metrics : sequence of str or function
+        Further metrics with intervals: ``uar`` (mean per-class recall), ``weighted_f1``, ``f1`` (of each class), or
+        functions of your own of true and predicted class positions, such as ``sklearn.metrics.cohen_kappa_score``.
 
     Raises
     ------
@@ -69,6 +74,7 @@ def compare(
         If the rows do not belong together, share samples, or a head's answer is no probability table.
     """
     check_same_task(train, test)
+    check_metrics(metrics)
     entries = entries_of(heads, train, singles=singles, single_head=single_head, baseline=baseline, seed=seed)
     check_columns(entries, zero_shot, test, baseline)
     if seeds < 1:
@@ -81,6 +87,7 @@ def compare(
         test,
         train_supports=tuple(train.supports.tolist()),
         train_split=train.split,
+        metrics=metrics,
         fingerprints=dict(test.fingerprints or {}),
         baseline=baseline,
         resamples=resamples,
@@ -156,6 +163,7 @@ def cross_compare(
     seed: int = 0,
     progress: Progress | None = None,
     zero_shot: ZeroShotColumns | None = None,
+    metrics: Metrics = (),
 ) -> Report:
     """Compare heads as `compare` does, on out-of-fold answers for every row.
 
@@ -180,6 +188,8 @@ def cross_compare(
         Called after each fit.
     zero_shot : ZeroShotColumns, optional
         Columns that learned basic expressions only, from rows of their own: fitted once a repeat, not once a fold.
+    metrics : sequence of str or function
+        As for `compare`.
 
     Raises
     ------
@@ -190,6 +200,7 @@ def cross_compare(
     """
     if repeats < 1:
         raise ReportError(f"cross-validation needs at least one repeat, however: {repeats}")
+    check_metrics(metrics)
     entries = entries_of(heads, rows, singles=singles, single_head=single_head, baseline=baseline, seed=seed)
     check_columns(entries, zero_shot, rows, baseline)
     done, total = 0, repeats * folds * len(entries)
@@ -214,6 +225,7 @@ def cross_compare(
         rows,
         train_supports=tuple(rows.supports.tolist()),
         train_split=rows.split,
+        metrics=metrics,
         fingerprints=dict(rows.fingerprints or {}),
         baseline=baseline,
         resamples=resamples,

@@ -16,8 +16,17 @@ from ...kit.plain import NOT_KEPT, from_plain, to_plain
 from ..errors import ReportError
 from ..keeping.answers import Truth
 from .entries import Answer, Entry
-from .metrics import Scores, scores
-from .resampling import Bootstrap, Interval, Metric, accuracy_interval, bootstrap, thin
+from .metrics import METRICS, Metrics, Scores, metric_name, scores
+from .resampling import (
+    Bootstrap,
+    Interval,
+    Metric,
+    accuracy_interval,
+    bootstrap,
+    figure_interval,
+    figures_on,
+    thin,
+)
 from .significance import (
     POWER,
     Exchange,
@@ -78,6 +87,20 @@ class Run:
     """What the predictions are worth."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A further metric of one column."""
+
+    metric: str
+    """A name of `METRICS`, or of the user's own function."""
+    of_class: str | None
+    """The class it is about; None for all."""
+    value: float
+    """The figure (its mean over the runs): 0-1 for a metric of `METRICS`."""
+    interval: Interval
+    """Its interval: percentiles, or the jackknife's where rows share groups."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Column:
     """One head (or single backbone) of a comparison."""
@@ -112,6 +135,8 @@ class Column:
     """What it answered in other runs: with other seeds, or other folds."""
     letters: str = ""
     """Columns that share a letter cannot be told apart by macro F1; empty where nobody asked."""
+    figures: tuple[Figure, ...] = ()
+    """Further metrics, where asked for."""
     fitted: Any = field(default=None, metadata=NOT_KEPT)
     """The fitted head itself; not kept in a report's file, so None when read back or fitted fold by fold."""
 
@@ -223,6 +248,7 @@ def _column_to_dict(column: Column) -> dict[str, Any]:
 
 
 def _column_from_dict(plain: Any, y_true: IntArray, classes: tuple[str, ...]) -> Column:
+    plain = {"figures": []} | plain if isinstance(plain, dict) else plain  # older files have none
     bare = from_plain(
         Column, plain, "a column of the report", error=ReportError, instead={"scores": None, "other_runs": ()}
     )
@@ -238,7 +264,17 @@ def _column_from_dict(plain: Any, y_true: IntArray, classes: tuple[str, ...]) ->
         raise ReportError(f"column {bare.name!r} holds answers of the wrong kind: {error}") from None
     if found.to_dict() != plain["scores"]:
         raise ReportError(f"the figures of column {bare.name!r} do not follow from its predictions")
+    for one in bare.figures:
+        if one.metric in METRICS and not np.isclose(
+            one.value, _again(one, classes, [found, *(r.scores for r in runs)])
+        ):
+            raise ReportError(f"the {one.metric} of column {bare.name!r} does not follow from its predictions")
     return replace(bare, scores=found, other_runs=runs)
+
+
+def _again(one: Figure, classes: tuple[str, ...], runs: Sequence[Scores]) -> float:
+    found = METRICS[one.metric](np.stack([run.confusion for run in runs])).mean(axis=0)
+    return float(found[classes.index(one.of_class)] if one.of_class in classes else found.mean())
 
 
 class Judgeable(Protocol):
@@ -281,6 +317,7 @@ def judged(
     folds: int = 0,
     notes: Sequence[str] = (),
     train_split: str = "",
+    metrics: Metrics = (),
 ) -> Report:
     """Judge what entries answered about the same test rows.
 
@@ -298,6 +335,8 @@ def judged(
         As for `compare`.
     folds, notes, train_split
         As in the report.
+    metrics : sequence of str or function
+        Further metrics, see `compare`.
     """
     y_pred = np.stack([[run.proba.argmax(axis=1) for run in runs] for runs in answers.values()])  # (h, s, n)
     h, s, n = y_pred.shape
@@ -311,6 +350,7 @@ def judged(
     if base is not None:
         columns = _tested(columns, base, test, y_pred, draws, level, seed)
     columns, told = _lettered(columns, test, y_pred, min(resamples, _EXCHANGES), level, seed)
+    columns = _measured(columns, test, y_pred, metrics, resamples, level, seed)
     few = thin(test.y, test.clusters, test.classes)
     return Report(
         classes=test.classes,
@@ -373,6 +413,37 @@ def _column(
         other_runs=tuple(run_of(test.y, other, test.classes) for other in y_pred[1:]),
         fitted=runs[0].head,
     )
+
+
+def _measured(
+    columns: list[Column], test: Truth, y_pred: IntArray, metrics: Metrics, resamples: int, level: float, seed: int
+) -> list[Column]:
+    """Give columns further metrics of their answers, (h, s, n): means over the runs, with intervals."""
+    h, s, n = y_pred.shape
+    found: list[tuple[Figure, ...]] = [()] * h
+    for metric in metrics:
+        whole, others = figures_on(
+            test.y, y_pred.reshape(h * s, n), METRICS[metric] if isinstance(metric, str) else None,
+            None if isinstance(metric, str) else metric, len(test.classes), groups=test.clusters,
+            resamples=min(resamples, _EXCHANGES), seed=seed,
+        )  # fmt: skip
+        if whole.ndim != 2 or others.ndim != 3 or not (np.isfinite(whole).all() and np.isfinite(others).all()):
+            raise ReportError(
+                f"the metric {metric_name(metric)!r} must give one finite number, also on part of the rows"
+            )
+        whole = whole.reshape(h, s, -1).mean(axis=1)  # (h s, m) -> (h, m)
+        others = others.reshape(len(others), h, s, -1).mean(axis=2)  # (r, h s, m) -> (r, h, m)
+        names = test.classes if whole.shape[1] > 1 or metric == "f1" else (None,)
+        for i in range(h):
+            found[i] += tuple(
+                Figure(
+                    metric=metric_name(metric), of_class=name, value=float(whole[i, m]),
+                    interval=figure_interval(float(whole[i, m]), others[:, i, m], level,
+                                             clustered=test.clusters is not None, share=isinstance(metric, str)),
+                )
+                for m, name in enumerate(names)
+            )  # fmt: skip
+    return [replace(column, figures=figures) for column, figures in zip(columns, found, strict=True)]
 
 
 def _tested(

@@ -14,6 +14,7 @@ import numpy as np
 
 from ...kit.errors import nearest
 from ..errors import ReportError
+from ..judging.metrics import METRICS
 from ..judging.report import Column, Report, Versus
 from ..judging.resampling import Interval, Metric, wilson
 
@@ -217,6 +218,7 @@ def report_table(report: Report, *, class_intervals: bool = False) -> Table:
     rules = [len(rows)]
     rows.append((Cell("Accuracy (%)"), *_best([_percent(c.mean("accuracy"), c.accuracy) for c in columns])))
     rows.append((Cell("Macro F1 (%)"), *_best([_percent(c.mean("macro_f1"), c.macro_f1) for c in columns])))
+    rows += _figure_rows(columns)
     if columns[0].other_runs:
         rows += _spread_rows(columns)
     if report.baseline is not None:
@@ -248,6 +250,35 @@ def _of_class(report: Report, column: Column, c: int, written: bool) -> Cell:
 
 def _title(report: Report) -> str:
     return f"Heads compared on {report.rows}" + (f", {report.folds} folds" if report.folds else "")
+
+
+_TITLES = {"uar": "UAR (%)", "weighted_f1": "Weighted F1 (%)"}
+
+
+def _figure_rows(columns: Sequence[Column]) -> list[tuple[Cell, ...]]:
+    """A row a further metric: in percent, those of classes without intervals in the text; own ones as they are."""
+    rows = []
+    for i, one in enumerate(columns[0].figures):
+        own = one.metric not in METRICS
+        cells = [column.figures[i] for column in columns]
+        if own:
+            found = [_own(figure.value, figure.interval) for figure in cells]
+        else:
+            found = _best([_percent(figure.value, figure.interval) for figure in cells])
+        if one.of_class is not None:
+            found = [replace(cell, text=cell.text.partition(" [")[0]) for cell in found]
+        title = _TITLES.get(one.metric, one.metric) if one.of_class is None else f"F1 {_words(one.of_class)} (%)"
+        rows.append((Cell(title), *found))
+    return rows
+
+
+def _own(value: float, interval: Interval) -> Cell:
+    low, high = interval.low, interval.high
+    return Cell(f"{value:.4g} [{low:.3g}, {high:.3g}]".replace("-", MINUS), value, low, high)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _spread_rows(columns: Sequence[Column]) -> list[tuple[Cell, ...]]:
@@ -337,6 +368,8 @@ def _notes(report: Report, columns: Sequence[Column], supports: list[int], class
             )
             + f" ({LE}: so many cannot show less); {test}."
         )
+    if columns[0].figures:
+        notes.append(_figures_note(report, columns))
     if any(column.letters for column in columns):
         notes.append(
             "Letters: columns that share one cannot be told apart by macro F1 (answers exchanged "
@@ -344,6 +377,18 @@ def _notes(report: Report, columns: Sequence[Column], supports: list[int], class
             f"{100 * (1 - report.level):.2g} %)."
         )
     return (*notes, *report.notes)
+
+
+def _figures_note(report: Report, columns: Sequence[Column]) -> str:
+    names = list(dict.fromkeys(one.metric for one in columns[0].figures))
+    way = "jackknife over whole groups" if report.clustered else "percentiles of resamples within the classes"
+    known = {
+        "uar": "UAR: mean per-class accuracy (recall) of the classes that have rows",
+        "weighted_f1": "Weighted F1: mean of the per-class F1 weighted by the classes' rows",
+        "f1": "F1: of each class",
+    }
+    said = [known.get(name, f"{name}: as the function given says") for name in names]
+    return f"{'; '.join(said)}. Intervals: {way}."
 
 
 def _brief(report: Report, columns: Sequence[Column], supports: list[int]) -> tuple[str, ...]:

@@ -33,16 +33,16 @@ ALWAYS = {
     "cer-feat compact": "data store shard_rows drop_unlisted dry_run as_json",
     "cer-fuse train":
         "head features data store preset setting weights train_split test_split missing near memory output "
-        "overwrite seed as_json",
-    "cer-fuse compare": "baseline class_intervals format figure output seed",
+        "metrics overwrite seed as_json",
+    "cer-fuse compare": "baseline metrics class_intervals format figure output seed",
     "cer-fuse ablate":
         "head weights simplex setting features data store select C seeds train_split test_split missing near "
         "format figure output seed",
     "cer-fuse diagnose":
         "head features data store setting players cv near most train_split missing figure output seed as_json",
-    "cer-fuse evaluate": "head data split store missing near figure seed as_json",
+    "cer-fuse evaluate": "head data split store missing near metrics figure seed as_json",
     "cer-fuse predict": "head store output as_json",
-    "cer-fuse report": "output overwrite baseline title keep seed",
+    "cer-fuse report": "output overwrite baseline metrics title keep seed",
     "cer-fuse check-table": "supports as_json",
     "cer-fuse smooth": "method choose_on output as_json seed",
     "cer-fuse submit": "check diff as_json",
