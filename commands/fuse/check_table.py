@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from .. import options as opt
-from ..console import out_json, say
+from ..console import out_json, progress_bar, say
 from ..outputs import show_table
 
 
@@ -47,8 +47,10 @@ def check_table(
     table = read_table(file)
     known = table.supports if supports is None else _numbers(supports)
     opt.only(ctx, search=known is None, table=not as_json, noted=format == "table")
-    found = None if known is not None else find_supports(table, limit=limit, n=total)
-    checked = check(table, found.supports if found is not None else known or (), found)
+    with progress_bar() as step:
+        step("searching", 0, None, "supports that explain the table" if known is None else "")
+        found = None if known is not None else find_supports(table, limit=limit, n=total)
+        checked = check(table, found.supports if found is not None else known or (), found)
     if as_json:
         out_json(checked.to_dict())
     else:

@@ -163,17 +163,11 @@ def _judged(heads: dict[str, Any], task: Task, cv: int | None, repeats: int, see
     from ...fusion import compare as run_compare
     from ...fusion import cross_compare
 
-    if cv is None:
-        return run_compare(heads, task.train, task.test, seeds=seeds, **options)
     with progress_bar() as step:
-        return cross_compare(
-            heads,
-            task.train,
-            folds=cv,
-            repeats=repeats,
-            progress=lambda done, total: step("fits", done, total),
-            **options,
-        )
+        options |= {"progress": lambda done, total, title: step("fits", done, total, title)}
+        if cv is None:
+            return run_compare(heads, task.train, task.test, seeds=seeds, **options)
+        return cross_compare(heads, task.train, folds=cv, repeats=repeats, **options)
 
 
 def _zero_shot(

@@ -122,7 +122,11 @@ def _compared(
 
     settings = settings_of(setting, names)
     built = {name: build_head(name, task, settings[name], **options) for name in names}
-    return run_compare(built, task.train, task.test, seed=options["seed"], **compared)
+    with progress_bar() as step:
+        return run_compare(
+            built, task.train, task.test, seed=options["seed"],
+            progress=lambda done, total, title: step("fits", done, total, title), **compared,
+        )  # fmt: skip
 
 
 def _mixed(task: Task, found: Report, options: dict[str, Any], *, folds: int | None) -> list[Section]:
@@ -136,7 +140,9 @@ def _mixed(task: Task, found: Report, options: dict[str, Any], *, folds: int | N
         return []
     late = next((column.fitted for column in found.columns if hasattr(column.fitted, "member_proba")), None)
     if late is None:
-        late = fit_part(build_head("late", task, {}, **options), task.train.x(), task.train.y, task.train.clusters)
+        with progress_bar() as step:
+            step("members", 0, None, "late")
+            late = fit_part(build_head("late", task, {}, **options), task.train.x(), task.train.y, task.train.clusters)
     swept = None if folds is None else _swept(late, task, folds, options["seed"])
     explorer = explorer_section(members_of_head(late, task.test), mix=late.mix, sweep=swept)
     return [explorer, *([] if swept is None else [sweep_section(swept)])]
@@ -160,7 +166,7 @@ def _swept(late: Any, task: Task, folds: int, seed: int) -> Sweep:
             task.test,
             folds=folds,
             seed=seed,
-            progress=lambda done, total: step("fits", done, total),
+            progress=lambda done, total: step("sweep", done, total),
         )
 
 

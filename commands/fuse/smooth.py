@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import options as opt
-from ..console import escape, out_data, out_json, say
+from ..console import escape, out_data, out_json, progress_bar, say
 from ..outputs import check_outputs, prediction_rows, show_table
 
 if TYPE_CHECKING:
@@ -83,7 +83,9 @@ def smooth(
     source = given if choose_on is None else _same_classes(read_predictions(choose_on), given, choose_on)
     chosen, sweep = settings[0], None
     if (source.y_true >= 0).any():
-        sweep = sweep_smoothing(source, settings, seed=seed)
+        with progress_bar() as step:
+            step("smoothing", 0, None, f"{len(settings):,} settings")
+            sweep = sweep_smoothing(source, settings, seed=seed)
         chosen = sweep.chosen_setting if len(settings) > 1 else chosen
     elif choose_on is not None or len(settings) > 1:
         raise typer.BadParameter(

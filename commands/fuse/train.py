@@ -10,7 +10,7 @@ import typer
 
 from ...fusion.heads import head_names  # light: no head is imported before it is asked for
 from .. import options as opt
-from ..console import escape, out_json, say
+from ..console import escape, out_json, progress_bar, say
 from ..data import Task, load_task
 from ..heads import build_head, compute
 from ..outputs import print_table, put
@@ -79,7 +79,11 @@ def train(
     default = Path("runs") / f"{task.dataset}-{head.rpartition('.')[2]}"  # of sklearn:MODULE.CLASS the class
     if output is None and overwrite:
         refuse_what_is_there(default, overwrite=True)
-    report = run_compare({head: built}, task.train, task.test, singles=False, seed=seed, metrics=asked)
+    with progress_bar() as step:
+        report = run_compare(
+            {head: built}, task.train, task.test, singles=False, seed=seed, metrics=asked,
+            progress=lambda done, total, title: step("fits", done, total, title),
+        )  # fmt: skip
     config = _config(task, report, head=head, store=store, preset=preset, missing=missing)
     folder, run = put(
         lambda folder, over: (folder, _keep(folder, task, report, config, over)), output, default, overwrite=overwrite

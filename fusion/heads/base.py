@@ -6,6 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Self, TypeAlias
 
@@ -50,6 +51,8 @@ class RowInfo:
 
 
 NOTHING: Final = RowInfo()
+EPOCHS: ContextVar[Callable[[int, int], None] | None] = ContextVar("epochs", default=None)
+"""What networks tell their epochs to: called as (epoch from 1, epochs at most) in the thread that fits."""
 
 logger = logging.getLogger(__name__)
 

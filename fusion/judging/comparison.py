@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -21,6 +22,34 @@ from .zero_shot import ZeroShotColumns, check_columns
 
 log = logging.getLogger(__name__)
 
+Progress: TypeAlias = Callable[[int, int, str], None]
+"""Called as (done, all, title) before each fit, and when all are done; networks tell their epochs so as well."""
+_LAST = "intervals and tests"
+
+
+class _Fits:
+    """Tells whoever watches which head is fitted next."""
+
+    def __init__(self, watch: Progress | None, total: int) -> None:
+        self._watch, self._total, self._done = watch, total, 0
+
+    def tell(self, what: str) -> None:
+        if self._watch is not None:
+            self._watch(self._done, self._total, what)
+
+    @contextmanager
+    def fit(self, title: str) -> Iterator[None]:
+        """One fit; networks tell their epochs as well."""
+        from ..heads.base import EPOCHS
+
+        self.tell(title)
+        token = EPOCHS.set(lambda epoch, epochs: self.tell(f"{title}, epoch {epoch} of {epochs}"))
+        try:
+            yield
+        finally:
+            EPOCHS.reset(token)
+        self._done += 1
+
 
 def compare(
     heads: Mapping[str, Classifier],
@@ -36,6 +65,7 @@ def compare(
     seed: int = 0,
     zero_shot: ZeroShotColumns | None = None,
     metrics: Metrics = (),
+    progress: Progress | None = None,
 ) -> Report:
     """Fit each head on all blocks, and one head on each single backbone; score all of them on the test rows.
 
@@ -67,6 +97,8 @@ def compare(
     metrics : sequence of str or function
         Further metrics with intervals: ``uar`` (mean per-class recall), ``weighted_f1``, ``f1`` (of each class), or
         functions of your own of true and predicted class positions, such as ``sklearn.metrics.cohen_kappa_score``.
+    progress : callable (done, all, title), optional
+        Called before each fit, and once all are done.
 
     Raises
     ------
@@ -79,9 +111,12 @@ def compare(
     check_columns(entries, zero_shot, test, baseline)
     if seeds < 1:
         raise ReportError(f"a head needs at least one seed, however: {seeds}")
-    answers: dict[Judgeable, list[Answer]] = {entry: _runs(entry, seeds, train, test) for entry in entries}
+    fits = _Fits(progress, sum(_fits_of(entry, seeds) for entry in entries) + (zero_shot is not None))
+    answers: dict[Judgeable, list[Answer]] = {entry: _runs(entry, seeds, train, test, fits) for entry in entries}
     if zero_shot is not None:
-        answers |= zero_shot.answers(test, runs=seeds, seed=seed)
+        with fits.fit("zero-shot"):
+            answers |= zero_shot.answers(test, runs=seeds, seed=seed)
+    fits.tell(_LAST)
     return judged(
         answers,
         test,
@@ -127,11 +162,17 @@ def check_same_task(train: Rows, test: Rows) -> None:
         )
 
 
-def _runs(entry: Entry, seeds: int, train: Rows, test: Rows) -> list[Answer]:
-    """Fit an entry once a seed; once at all where no seed could change its answers."""
-    if not entry.seeded:
-        return [answered(entry, 0, train, test)] * seeds
-    return [answered(entry, run, train, test) for run in range(seeds)]
+def _fits_of(entry: Entry, seeds: int) -> int:
+    """One a seed; one at all where no seed could change its answers."""
+    return seeds if entry.seeded else 1
+
+
+def _runs(entry: Entry, seeds: int, train: Rows, test: Rows, fits: _Fits) -> list[Answer]:
+    found = []
+    for run in range(_fits_of(entry, seeds)):
+        with fits.fit(entry.title):
+            found.append(answered(entry, run, train, test))
+    return found if len(found) == seeds else found * seeds
 
 
 def _seeds_note(entries: list[Entry], seeds: int) -> tuple[str, ...]:
@@ -143,10 +184,6 @@ def _seeds_note(entries: list[Entry], seeds: int) -> tuple[str, ...]:
         "alone does. Counts, probabilities and McNemar's test are those of the first fit."
         + (f" No seed changes {fixed}: fitted once." if fixed else ""),
     )
-
-
-Progress: TypeAlias = Callable[[int, int], None]
-"""Called as (done, all) after each fit."""
 
 
 def cross_compare(
@@ -184,8 +221,8 @@ def cross_compare(
         Folds, at least 2; and how often all rows are cut into folds anew.
     singles, single_head, baseline, resamples, level, seed
         As for `compare`.
-    progress : callable, optional
-        Called after each fit.
+    progress : callable (done, all, title), optional
+        Called before each fit, and once all are done.
     zero_shot : ZeroShotColumns, optional
         Columns that learned basic expressions only, from rows of their own: fitted once a repeat, not once a fold.
     metrics : sequence of str or function
@@ -203,7 +240,7 @@ def cross_compare(
     check_metrics(metrics)
     entries = entries_of(heads, rows, singles=singles, single_head=single_head, baseline=baseline, seed=seed)
     check_columns(entries, zero_shot, rows, baseline)
-    done, total = 0, repeats * folds * len(entries)
+    fits = _Fits(progress, repeats * folds * len(entries) + (zero_shot is not None))
     answers: dict[Judgeable, list[Answer]] = {entry: [] for entry in entries}
     for repeat in range(repeats):
         parts: dict[Entry, list[Answer]] = {entry: [] for entry in entries}
@@ -212,14 +249,14 @@ def cross_compare(
             learning, asking = rows.take(learn), rows.take(held)
             held_out.append(held)
             for entry in entries:
-                parts[entry].append(answered(entry, repeat, learning, asking))
-                done += 1
-                if progress is not None:
-                    progress(done, total)
+                with fits.fit(entry.title):
+                    parts[entry].append(answered(entry, repeat, learning, asking))
         for entry in entries:
             answers[entry].append(_whole(parts[entry], held_out))
     if zero_shot is not None:
-        answers |= zero_shot.answers(rows, runs=repeats, seed=seed)
+        with fits.fit("zero-shot"):
+            answers |= zero_shot.answers(rows, runs=repeats, seed=seed)
+    fits.tell(_LAST)
     return judged(
         answers,
         rows,

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -269,3 +270,32 @@ def test_no_text_is_read_or_written_in_the_machines_own_encoding() -> None:
                 of = node.func.value.id if isinstance(node.func, ast.Attribute) and isinstance(
                     node.func.value, ast.Name) else ""  # fmt: skip
                 assert of in elsewhere, f"{path}:{node.lineno}"
+
+
+def test_progress_that_takes_long_is_told_in_plain_lines_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = console._Lines()
+    moments = iter([30.0, 30.0, 330.0, 10_000.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(moments))
+    lines._stage_began = 0.0
+    assert lines._text("fits", 3, 9, "late") == "fits: 3 of 9 (late), 30 s, about 60 s left"
+    assert lines._text("fits", 0, 1, "mlp, epoch 3 of 60") == "fits: 0 of 1 (mlp, epoch 3 of 60), 30 s"
+    assert lines._text("reading", 1_000, 3_000, "") == "reading: 1,000 of 3,000, 6 min, about 11 min left"
+    assert lines._text("searching", 0, None, "supports") == "searching: supports, 2.8 h"
+
+
+def test_one_step_that_takes_long_is_told_and_a_short_job_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with console.progress_bar() as step:
+        step("fits", 0, 2, "mlp")
+    assert capsys.readouterr().err == ""
+    said = threading.Event()
+    monkeypatch.setattr(console, "_FIRST_LINE_S", 0.01)
+    monkeypatch.setattr(console, "say", lambda text: (print(text, file=sys.stderr), said.set()))
+    with console.progress_bar() as step, console.progress_bar() as inner:
+        inner("fits", 0, 2, "mlp")
+        assert said.wait(30)
+    assert capsys.readouterr().err == "fits: 0 of 2 (mlp), 0 s\n"
+    assert step is inner  # a terminal has room for one bar

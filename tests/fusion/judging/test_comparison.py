@@ -413,3 +413,13 @@ def test_the_split_that_was_judged_is_the_one_that_is_named():
     assert Report.from_dict(found.to_dict()).rows == "60 valid rows"
     untold = compare({"bayes": GaussianNB()}, rows(90, 0), rows(60, 1), singles=False, resamples=20)
     assert report_table(untold).title == "Heads compared on 60 test rows"
+
+
+def test_the_progress_of_a_comparison_is_told_head_by_head():
+    told = []
+    compare(
+        {"bayes": GaussianNB(), "trees": ExtraTreeClassifier()}, rows(90, 0), rows(60, 1), singles=False, seeds=2,
+        resamples=20, progress=lambda *step: told.append(step),
+    )  # fmt: skip
+    assert [title for _, _, title in told] == ["bayes", "trees", "trees", "intervals and tests"]  # bayes has no seed
+    assert [(done, total) for done, total, _ in told] == [(i, 3) for i in range(4)]
