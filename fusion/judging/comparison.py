@@ -132,6 +132,7 @@ def compare(
             *singles_note(entries, _single(heads, single_head, baseline)),
             *(() if zero_shot is None else (zero_shot.note,)),
             *_seeds_note(entries, seeds),
+            *_soft_note(entries, train),
         ),
     )
 
@@ -183,6 +184,20 @@ def _seeds_note(entries: list[Entry], seeds: int) -> tuple[str, ...]:
         f"Figures are means of {seeds} fits with different seeds; ±: their standard deviation, which is what training "
         "alone does. Counts, probabilities and McNemar's test are those of the first fit."
         + (f" No seed changes {fixed}: fitted once." if fixed else ""),
+    )
+
+
+def _soft_note(entries: list[Entry], rows: Rows) -> tuple[str, ...]:
+    if rows.soft is None:
+        return ()
+    able = [entry.title for entry in entries if getattr(entry.head, "learns_soft_labels", False)]
+    others = [entry.title for entry in entries if entry.title not in able]
+    split = (rows.soft.max(axis=1) < 1).sum()
+    return (
+        f"{', '.join(able) or 'No column'} learned from soft labels: by them {split:,} of {rows.n:,} rows are of "
+        "several classes"
+        + (f"; {', '.join(others)} from one label a row" if others else "")
+        + ". All are judged by the labels.",
     )
 
 
@@ -273,6 +288,7 @@ def cross_compare(
             *singles_note(entries, _single(heads, single_head, baseline)),
             *(() if zero_shot is None else (zero_shot.note,)),
             *_notes(rows, folds, repeats),
+            *_soft_note(entries, rows),
         ),
     )
 
