@@ -293,19 +293,22 @@ def _told_somewhere(
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
+    from rich.table import Column
 
     columns = (
         TextColumn("{task.description:>10}", markup=False),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}", markup=False),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[what]}", markup=False),
+        TextColumn(
+            "{task.fields[what]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        ),
     )
     told = rate or (lambda stage, speed: f"{speed:,.1f}/s" if speed else "")
-    with Bar(*columns, console=stderr, transient=True, speed_estimate_period=_REMEMBERED_S) as bar:
+    with Bar(*columns, console=stderr, transient=True, expand=True, speed_estimate_period=_REMEMBERED_S) as bar:
         tasks: dict[str, Any] = {}
 
         def step(stage: str, done: int, total: int | None, what: str = "") -> None:

@@ -119,6 +119,14 @@ Setting = Annotated[
         "--set", help="A setting of the head, key=value: hidden=[512], C=0.1, member=mlp.", show_default=False
     ),
 ]
+RunsOrKept = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[RUNS|KEPT]",
+        help="Run folders of cer-fuse train, or one comparison that was kept; without, heads are trained now.",
+        show_default=False,
+    ),
+]
 Runs = Annotated[
     list[Path] | None,
     typer.Argument(help="Run folders of cer-fuse train; without them, heads are trained now.", show_default=False),
@@ -143,10 +151,14 @@ FigurePath = Annotated[
     Path | None,
     typer.Option("--figure", help="Picture to draw: .png, .pdf or .svg; none for none.", show_default="in runs/"),
 ]
-NO_PICTURE = Path("none")
-"""What `--figure none` asks for."""
+NO_PICTURE = NOTHING = Path("none")
+"""What `--figure none`, and `--output none` where results are kept unasked, ask for."""
 ResultPath = Annotated[
     Path | None, typer.Option("--output", "-o", help="Keep the whole result as JSON.", show_default=False)
+]
+KeptPath = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Keep the comparison here, .json; none for none.", show_default="in runs/"),
 ]
 
 

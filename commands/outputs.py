@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from .console import escape, out, out_data, out_json, say
-from .options import NO_PICTURE, Format
+from .options import NO_PICTURE, NOTHING, Format
 from .tables import out_table
 
 if TYPE_CHECKING:
@@ -32,7 +32,13 @@ Outputs = Mapping[str, Path | Iterable[Path | None] | None]
 """Option to the file or files that it makes a command write; None for what is not written."""
 
 
-def check_outputs(outputs: Outputs, *, overwrite: bool, apart_from: Iterable[Path | None] = ()) -> None:
+def check_outputs(
+    outputs: Outputs,
+    *,
+    overwrite: bool,
+    apart_from: Iterable[Path | None] = (),
+    unasked: Mapping[str, Path] | None = None,
+) -> None:
     """Refuse files that cannot be written as asked, all of them together and before any work is done.
 
     Parameters
@@ -42,6 +48,8 @@ def check_outputs(outputs: Outputs, *, overwrite: bool, apart_from: Iterable[Pat
         Whether plain files may be replaced. Folders, devices and the like never are.
     apart_from : paths
         Inputs that must not be replaced by what is made of them.
+    unasked : dict of option to path, optional
+        Where something is written under a free name, as the option was not given: the folder must take files.
 
     Raises
     ------
@@ -49,6 +57,8 @@ def check_outputs(outputs: Outputs, *, overwrite: bool, apart_from: Iterable[Pat
         Naming the option, every file in the way, and what to do.
     """
     inputs = [path for path in apart_from if path is not None and path.exists()]
+    for option, place in (unasked or {}).items():
+        _check_place(option, next(free for free in numbered(place) if not os.path.lexists(free)), ())
     seen: dict[str, tuple[str, Path]] = {}
     taken: dict[str, list[Path]] = {}
     for option, paths in outputs.items():
@@ -196,14 +206,18 @@ def keep_and_show(
     figure: Path | None,
     default: Path,
     overwrite: bool,
+    keep: Path | None = None,
 ) -> None:
-    """Write a result and its figure where asked, and show it.
+    """Write a result and its figure where asked, and show it; with `keep`, the result there where no place is named.
 
     Files come first, as whoever reads the table may go away; and the table even where a file cannot be written.
     """
     try:
-        if output is not None:
-            say(f"kept [bold]{escape(found.save(output, overwrite=overwrite))}[/]")
+        if output != NOTHING and (output or keep):
+            path = put(
+                lambda path, over: found.save(path, overwrite=over), output, keep or default, overwrite=overwrite
+            )
+            say(f"kept [bold]{escape(path)}[/]")
         save_picture(draw, figure, default, overwrite=overwrite)
     finally:
         show()

@@ -77,7 +77,10 @@ def ablate(
     from ...fusion.sweeps.sweeping import parse_grid, parse_simplex
 
     opt.only(ctx, inner=select == "inner", noted=format == "table", written=output or figure != opt.NO_PICTURE)
-    check_outputs({"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite)
+    check_outputs(
+        {"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite,
+        unasked={} if figure else {"--figure": Path("runs") / "figure.png"},
+    )  # fmt: skip
     specs = [spec for entry in weights or [] for spec in opt.split_list(entry)]
     if bool(specs) == bool(simplex):
         raise typer.BadParameter("give either --weights or --simplex", param_hint="--weights")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ...fusion import Report
     from ...fusion.judging.zero_shot import ZeroShotColumns
 
+RESULT = Path("runs") / "compare"
+"""Stands for what is written unasked, whose name is known later."""
 TITLE = "zero-shot"
 """What `--set` calls the head: `--set zero-shot.C=0.1`."""
 
@@ -30,6 +32,10 @@ TITLE = "zero-shot"
             "heads", "features", "data", "store", "setting", "singles", "cv", "near", "zero_shot", "train_split",
             "missing", "memory", "soft_labels",
         ),
+    ),
+    judging=opt.Form(
+        "a kept comparison is printed as it was judged: name its runs, or heads, to judge anew",
+        ("baseline", "metrics", "seed"),
     ),
     alone=opt.Form(
         "is for the columns of single backbones, which --no-singles leaves out", ("single_head",), within="trained"
@@ -46,7 +52,7 @@ TITLE = "zero-shot"
 )  # fmt: skip
 def compare(
     ctx: typer.Context,
-    runs: opt.Runs = None,
+    runs: opt.RunsOrKept = None,
     heads: Heads = None,
     features: opt.Features = None,
     data: opt.StoredData = None,
@@ -101,7 +107,7 @@ def compare(
     format: opt.TableFormat = "table",
     explain: opt.Explain = False,
     figure: opt.FigurePath = None,
-    output: opt.ResultPath = None,
+    output: opt.KeptPath = None,
     overwrite: opt.Overwrite = False,
     device: opt.Device = "auto",
     seed: opt.Seed = 0,
@@ -112,27 +118,40 @@ def compare(
 
     Given run folders of cer-fuse train, it fits nothing: the same table from the predictions they keep.
 
+    Every comparison is kept, and printed again from its file: in another format, with notes in full, as a figure.
+
     Example: cer-fuse compare --heads mlp,linear,late --figure confusion.png
+
+    Example: cer-fuse compare runs/rafdb-compare.json --format latex
 
     Example: cer-fuse compare --heads linear,late --baseline linear --cv 5 --repeats 2
 
     Example: cer-fuse compare --data compound --heads linear --zero-shot basic --rules sum,product
     """
+    from ...fusion import Report
     from ...fusion.keeping.comparison import compare_runs
     from ...fusion.page.figures import draw_confusions
 
     chosen = named_heads(heads)
+    kept = runs[0] if runs and len(runs) == 1 and runs[0].suffix == ".json" else None
+    if kept is not None:
+        output, figure = output or opt.NOTHING, figure or opt.NOTHING
     opt.only(
-        ctx, trained=not runs, alone=singles, split=cv is None, seeded=cv is None, repeated=cv is not None,
-        elsewhere=zero_shot is not None,
+        ctx, trained=not runs, judging=kept is None, alone=singles, split=cv is None, seeded=cv is None,
+        repeated=cv is not None, elsewhere=zero_shot is not None,
         computing=not runs and compute([*chosen, *([zero_shot_head] if zero_shot and zero_shot_head else [])]),
-        noted=format == "table", written=output or figure != opt.NO_PICTURE,
+        noted=format == "table", written=output != opt.NOTHING or figure != opt.NOTHING,
     )  # fmt: skip
     asked = opt.metrics_of(metrics)
-    check_outputs({"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite)
-    if runs:
-        kept = read_runs(runs)
-        name, report = datasets_of(kept), compare_runs(kept, baseline=baseline, seed=seed, metrics=asked)
+    check_outputs(
+        {"--output": None if output == opt.NOTHING else output, "--figure": figure_output(figure)}, overwrite=overwrite,
+        apart_from=(kept,), unasked={"--output": RESULT} if None in (output, figure) else {},
+    )  # fmt: skip
+    if kept is not None:
+        name, report = kept.stem, Report.load(kept)
+    elif runs:
+        found = read_runs(runs)
+        name, report = datasets_of(found), compare_runs(found, baseline=baseline, seed=seed, metrics=asked)
     else:
         refuse_unused_votes(soft_labels, chosen)
         settings = settings_of(setting, chosen if zero_shot is None else [*chosen, TITLE])
@@ -158,6 +177,7 @@ def compare(
         output=output,
         figure=figure,
         default=Path("runs") / f"{name}-compare.png",
+        keep=Path("runs") / f"{name}-compare.json",
         overwrite=overwrite,
     )
 

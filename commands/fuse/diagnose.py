@@ -76,7 +76,10 @@ def diagnose(
         ctx, split=cv is None, unset="device" not in settings, computing=compute([head]), table=not as_json,
         noted=format == "table",        written=output or figure != opt.NO_PICTURE,
     )  # fmt: skip
-    check_outputs({"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite)
+    check_outputs(
+        {"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite,
+        unasked={} if figure else {"--figure": Path("runs") / "figure.png"},
+    )  # fmt: skip
     if cv is None:
         task = load_task(store, data, features, missing, train_split, test_split, near=near)
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import options as opt
-from ..console import escape, out_json, say
+from ..console import escape, out_json, progress_bar, say
 from ..data import as_rows, near_ones_tied
 from ..heads import loaded_head, probabilities
 from ..outputs import check_outputs, figure_output
@@ -52,7 +52,9 @@ def evaluate(
     view = view.take(view.y >= 0)
     if not len(view):
         raise typer.BadParameter(f"no labelled sample in split {split!r}", param_hint="--split")
-    proba = probabilities(fitted, view)
+    with progress_bar() as step:
+        step("answering", 0, None, f"{len(view):,} rows")
+        proba = probabilities(fitted, view)
     y_pred = proba.argmax(axis=1)
     found = scores(view.y, y_pred, view.classes)
     clusters = near_ones_tied(Rows.of(as_rows(view), load=False), near).clusters

@@ -34,7 +34,7 @@ ALWAYS = {
     "cer-fuse train":
         "head features data store preset setting weights train_split test_split missing near soft_labels memory output "
         "metrics overwrite seed as_json",
-    "cer-fuse compare": "baseline metrics class_intervals format figure output seed",
+    "cer-fuse compare": "class_intervals format figure output",
     "cer-fuse ablate":
         "head weights simplex setting features data store select C seeds train_split test_split missing near "
         "format figure output seed",
@@ -77,12 +77,13 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-fuse train --head mlp --set device=cpu --json", {"computing"}),
     ],
     "cer-fuse compare": [
-        ("cer-fuse compare runs/a", {"noted", "written"}),
-        ("cer-fuse compare runs/a --figure none --format csv", set()),
-        ("cer-fuse compare --heads linear", {"trained", "alone", "split", "seeded", "noted", "written"}),
-        ("cer-fuse compare --heads linear --cv 3", {"trained", "alone", "repeated", "noted", "written"}),
+        ("cer-fuse compare kept.json", {"noted"}),
+        ("cer-fuse compare runs/a", {"judging", "noted", "written"}),
+        ("cer-fuse compare runs/a --figure none --output none --format csv", {"judging"}),
+        ("cer-fuse compare --heads linear", {"trained", "judging", "alone", "split", "seeded", "noted", "written"}),
+        ("cer-fuse compare --heads linear --cv 3", {"trained", "judging", "alone", "repeated", "noted", "written"}),
         ("cer-fuse compare --heads mlp --no-singles --zero-shot basic",
-         {"trained", "split", "seeded", "elsewhere", "computing", "noted", "written"}),
+         {"trained", "judging", "split", "seeded", "elsewhere", "computing", "noted", "written"}),
     ],
     "cer-fuse ablate": [("cer-fuse ablate --weights a=0:1:0.1 --select test", {"noted", "written"}),
         ("cer-fuse ablate --weights a=0:1:0.1 --select inner --figure none --format json", {"inner"})],

@@ -211,11 +211,42 @@ def test_compare_prints_the_papers_table_in_every_format(run, filled, format):
 
 
 def test_compare_and_ablate_draw_without_being_asked_and_not_when_told_so(run, filled, tmp_path):
-    run("cer-fuse compare --heads linear --figure none")
+    run("cer-fuse compare --heads ncm --figure none --output none")
     assert not (tmp_path / "runs").exists()
-    run("cer-fuse compare --heads linear")
+    run("cer-fuse compare --heads ncm")
     run("cer-fuse ablate --simplex one,two:0.5 --folds 2")
-    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["faces-ablate.png", "faces-compare.png"]
+    there = ["faces-ablate.png", "faces-compare.json", "faces-compare.png"]
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == there
+
+
+def test_every_comparison_is_kept_and_printed_again_without_a_fit(run, filled, tmp_path, monkeypatch):
+    command = "cer-fuse compare --heads ncm,ridge --baseline ncm --metrics uar"
+    first = run(command)
+    assert "kept runs/faces-compare.json" in first.stderr
+    run(command.replace("ridge", "lda"))
+    files = {path.name: path.read_bytes() for path in (tmp_path / "runs").iterdir()}
+    assert sorted(files) == [f"faces-compare{number}{end}" for number in ("-2", "") for end in (".json", ".png")]
+
+    def fitted(*_: object, **__: object) -> None:
+        raise AssertionError("nothing is fitted")
+
+    monkeypatch.setattr("cer_fusion.fusion.compare", fitted)
+    assert run("cer-fuse compare runs/faces-compare.json").stdout == first.stdout
+    assert r"\toprule" in run("cer-fuse compare runs/faces-compare.json --format latex").stdout
+    assert {path.name: path.read_bytes() for path in (tmp_path / "runs").iterdir()} == files
+    run("cer-fuse compare runs/faces-compare.json --figure again.pdf")
+    assert (tmp_path / "again.pdf").exists()
+    refused = run("cer-fuse compare runs/faces-compare.json --baseline ridge", code=2).stderr
+    assert "as it was judged" in " ".join(refused.replace("│", " ").split())
+    assert "runs/none.json is missing" in run("cer-fuse compare runs/none.json", code=1).stderr
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_fitted(run, filled, tmp_path, monkeypatch):
+    (tmp_path / "runs").write_text("a file stands where results would be kept")
+    for command in ("compare --heads ncm", "ablate --simplex one,two:0.5", "diagnose"):
+        refused = run(f"cer-fuse {command}", code=2)
+        assert "is no folder" in " ".join(refused.stderr.replace("│", " ").split())
+        assert "learning from" not in refused.stderr
 
 
 def test_compare_keeps_the_report_and_draws_the_matrices(run, filled, tmp_path):
