@@ -20,6 +20,7 @@ from scipy.optimize import minimize
 
 from ..fusion.errors import PriorShiftError, TimelineError
 from ..fusion.heads.base import softmax
+from ..fusion.heads.settings import libraries_limited
 from ..fusion.heads.weights import SMALLEST, WIDEST, log_loss, stratified_folds
 from ..fusion.judging.metrics import confusion_matrix
 from ..fusion.keeping.answers import Predictions
@@ -252,7 +253,8 @@ def calibrate(proba: FloatArray, y: IntArray) -> Calibration:
 
     start = np.concatenate([[1.0], np.zeros(proba.shape[1])])
     bounds = [(np.exp(-WIDEST), np.exp(WIDEST))] + [(-MOST_BIAS, MOST_BIAS)] * proba.shape[1]
-    at = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000}).x
+    with libraries_limited(1):  # threads that wait for each other take longer than a problem of k + 1 numbers
+        at = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000}).x
     return Calibration(temperature=float(1 / at[0]), bias=at[1:] - at[1:].mean())
 
 
