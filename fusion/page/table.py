@@ -394,7 +394,7 @@ def _figures_note(report: Report, columns: Sequence[Column]) -> str:
 def _brief(report: Report, columns: Sequence[Column], supports: list[int]) -> tuple[str, ...]:
     """The notes as a screen shows them: what the figures are of, what must not be overlooked, how to read the signs."""
     paired = "" if report.baseline is None else f" \u0394: to '{report.baseline}', on the same rows."
-    letters = " Columns that share a letter cannot be told apart." if any(c.letters for c in columns) else ""
+    letters = " Those that share a letter cannot be told apart." if any(c.letters for c in columns) else ""
     lacking = columns[0].scores.unsupported
     return (
         f"R{_counts(report, supports)[1:]}.",
