@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import options as opt
-from ..console import FAILED, escape, out_data, out_json, say, show_logs
+from ..console import FAILED, escape, out_data, out_json, progress_bar, say, show_logs
 from ..data import tell_frames_from_zero
 from ..heads import head_folder, loaded_head, probabilities
 from ..outputs import check_outputs, prediction_rows
@@ -150,7 +150,9 @@ def predict(
         detector = None if no_faces else detector_of(min_face, min_score)
         shown = Shown(settings=settings, detector=detector, overwrite=overwrite)
         line = _answering(head, store, weights or [], device)
-        found = _collected(line.answers(source.crops(shown), shown.unusable), line.classes)
+        with progress_bar() as step:
+            answers = line.answers(source.crops(shown), shown.unusable)
+            found = _collected(answers, line.classes, lambda done: step("answering", done, None))
         tell_left_out(shown)
         if not found.ids:
             say(f"[bold red]error:[/] nothing at {escape(pictures)} could be answered")
@@ -164,7 +166,7 @@ def predict(
     _answer(found, output, as_json, overwrite, shown)
 
 
-def _collected(answers: Any, classes: tuple[str, ...]) -> Predictions:
+def _collected(answers: Any, classes: tuple[str, ...], tell: Callable[[int], None]) -> Predictions:
     import numpy as np
 
     from ...fusion.keeping.answers import Predictions
@@ -174,6 +176,7 @@ def _collected(answers: Any, classes: tuple[str, ...]) -> Predictions:
     for names, proba in answers:
         ids += names
         parts.append(proba)
+        tell(len(ids))
     return Predictions(ids=tuple(ids), classes=classes, proba=np.concatenate(parts))
 
 
