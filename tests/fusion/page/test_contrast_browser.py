@@ -16,7 +16,7 @@ from cer_fusion.fusion.page.table import Cell, Table
 from tests.fusion.page.browsing import IN_A_BROWSER, pictured, seen_at, surveyed
 from tests.fusion.page.test_colours import FIGURES
 
-pytestmark = IN_A_BROWSER
+pytestmark = [*IN_A_BROWSER, pytest.mark.slow]
 
 SHARES = (0, 1, 20, 40, 56, 60, 61, 64, 70, 80, 92, 93, 100)
 

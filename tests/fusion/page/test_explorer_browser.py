@@ -23,7 +23,7 @@ from cer_fusion.fusion.page.table import Cell, Table
 from cer_fusion.fusion.sweeps import curve
 from tests.fusion.page.browsing import IN_A_BROWSER, seen_at, surveyed
 
-pytestmark = IN_A_BROWSER
+pytestmark = [*IN_A_BROWSER, pytest.mark.slow]
 
 NAMES = ("vit", "manet.multi_scale", "resnet50")
 LONG = ("vit_base_patch16_224.augreg_in21k", "manet.multi_scale_attention_features", "resnet50")

@@ -15,7 +15,7 @@ from cer_fusion.fusion.judging.metrics import Scores
 from cer_fusion.fusion.page import Explorer, Section, write_page
 from tests.fusion.page.browsing import IN_A_BROWSER, seen_at, surveyed
 
-pytestmark = IN_A_BROWSER
+pytestmark = [*IN_A_BROWSER, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
