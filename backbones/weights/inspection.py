@@ -86,7 +86,7 @@ def inspect_checkpoint(path: str | Path) -> CheckpointInfo:
 def described(opened: Checkpoint) -> CheckpointInfo:
     """Say what an opened file is; see `inspect_checkpoint`."""
     card, trained, about_card = _card_of(opened)
-    tuned = (trained["backbone"],) if trained and ":" in trained["backbone"] else ()
+    tuned = (trained["backbone"],) if trained and trained["backbone"].startswith("timm:") else ()  # no code of others
     found = candidates(opened.state, also=(*tuned, *timm_names(opened.state)))
     best = found[0] if found and found[0].fits else None
     prefix = best.prefix if best else ""

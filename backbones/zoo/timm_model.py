@@ -165,7 +165,7 @@ def encoder_of(trunk: nn.Module, pooling: str) -> TimmEncoder:
 
 
 def norm_after_pooling(trunk: Any) -> None:
-    """Make a trunk that norms its tokens leave them as they are; its norm is then `fc_norm`, timm's name for a late one.
+    """Make a trunk that norms its tokens leave them as they are; its norm is then `fc_norm`, as timm calls a late one.
 
     Raises
     ------
