@@ -40,8 +40,8 @@ def create(
         One of `names()`, ``timm:<name>``, ``onnx:<file>``, or a network of your own: ``<file.py>:<Class>`` or
         ``<module>:<Class>``, whose code is run.
     weights : str or Path, optional
-        A pretrained tag, "pretrained" for the default one, a file (safetensors, .pth, .pth.tar), or "random".
-        Nothing stands in for what was asked.
+        A pretrained tag, "pretrained" for the default one, a file (safetensors, .pth, .pth.tar, a whole network that
+        was pickled), ``file#teacher`` for one of the weights in it, or "random". Nothing stands in for what was asked.
     seed : int
         What random weights are drawn from.
     device : str
@@ -79,7 +79,7 @@ def create(
         encoder = recipe.build(tag=source.tag, pretrained=source.kind == "pretrained", **given, **options)
     assert isinstance(encoder, Encoder)
     if source.path is not None:
-        put(encoder, open_checkpoint(source.path))
+        put(encoder, open_checkpoint(source.path, entry=source.entry))
     logger.info("%s: weights %s", name, source.label)
     return TorchBackbone(encoder.name or name, encoder, source, device=device, precision=precision)
 
