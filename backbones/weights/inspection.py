@@ -4,6 +4,7 @@ clean, as safetensors: the same tensors under their public names, and nothing el
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...kit.onnx_file import OnnxFileError, outline, read_onnx
 from ..errors import CardError, CheckpointError, OptionError, listed
 from ..recipes import Encoder, Usage, names, options_of, recipe_of
 from .checkpoint import Checkpoint, State, open_checkpoint
@@ -83,7 +85,68 @@ def inspect_checkpoint(path: str | Path) -> CheckpointInfo:
         If it holds no dictionary of tensors.
     """
     file, entry = addressed(path)
+    if file.suffix.lower() == ".onnx" and (found := _described_onnx(file)) is not None:
+        return found
     return described(open_checkpoint(file, entry=entry, may_be_open=True))
+
+
+TAPS = (
+    "GlobalAveragePool",
+    "ReduceMean",
+    "Flatten",
+    "Gemm",
+    "MatMul",
+    "LayerNormalization",
+    "Relu",
+    "PRelu",
+    "Add",
+    "Conv",
+)
+"""Operators of ONNX that often give what a feature is made of."""
+
+TAPS_SHOWN = 8
+
+
+def _described_onnx(file: Path) -> CheckpointInfo | None:
+    """Say what an ONNX model takes and gives; None for what is none, which `open_checkpoint` says."""
+    try:
+        model = read_onnx(file)
+        found = outline(model.content)
+    except OnnxFileError:
+        return None
+    taps = [f"{name} ({kind})" for name, kind in found.inner if kind in TAPS][::-1][:TAPS_SHOWN]
+    said = "; ".join(
+        f"{word} {', '.join(f'{name} {shape}' for name, shape in values)}"
+        for word, values in (("takes", found.inputs), ("gives", found.outputs))
+    )
+    grey = any(re.match(r"\([^,]+, 1, |.*, 1\)$", shape) for _, shape in found.inputs)
+    meaning = ("mean=M", "std=S", "colour=L") if grey else ("mean=R,G,B", "std=R,G,B", "colour=RGB")
+    options = [word for each in (*meaning, "scale=0-1") for word in ("-O", each)]
+    name = f"onnx:{file}"
+    return CheckpointInfo(
+        path=str(file),
+        form="onnx",
+        opened_by="a reader of the graph",
+        entry=None,
+        prefix="",
+        tensors=found.tensors,
+        parameters=found.numbers,
+        dtypes=(),
+        heads={},
+        fits=name,
+        candidates=(),
+        looks_like=f"an ONNX model that {said}",
+        digest=model.digest,
+        extras=dict.fromkeys(model.data_files, "data file"),
+        code=(),
+        advice=f"create({name!r}, mean=…, std=…, colour=…, scale=…)",
+        commands=(shlex.join(["cer-feat", "extract", "--backbone", name, "--data", "MANIFEST", *options]),),
+        notes=(
+            "a file does not say what its input means: mean, std, colour and scale are of who trained it",
+            "any tensor within is a feature too, the last ones first: -O output=NAME -O pool=mean, of "
+            + listed(taps, count=TAPS_SHOWN),
+        ),
+    )
 
 
 def described(opened: Checkpoint) -> CheckpointInfo:

@@ -86,6 +86,7 @@ def build(*, target: str, tag: str | None, pretrained: bool, **options: Any) -> 
         return {shared + name: tensor for name, tensor in state.items()}
 
     given: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+    given |= {name: (given[name],) for name in ("mean", "std") if isinstance(given[name], int | float)}
     try:
         transform = Transform(**given)
     except TypeError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import timm
@@ -36,6 +37,9 @@ def build(
     img_size: int | None = None,
     crop_pct: float | None = None,
     interpolation: str | None = None,
+    in_chans: int = 3,
+    mean: Sequence[float] | float | None = None,
+    std: Sequence[float] | float | None = None,
 ) -> Encoder:
     """Build the network.
 
@@ -51,22 +55,38 @@ def build(
         Side of the input in pixels; the model's own when not given.
     crop_pct, interpolation : optional
         Other than the model's own.
+    in_chans : 3 or 1
+        1 for a network that sees grey, such as those of FER2013's 48 x 48 pictures; mean and std must be said then.
+    mean, std : numbers, optional
+        Other than the model's own, one a channel, of values 0 to 1.
     """
     name, _, own = target.partition(".")
-    trunk = build_trunk(name, tag=tag or own or None, pretrained=pretrained, img_size=img_size)
+    if in_chans not in (1, 3):
+        raise OptionError(f"in_chans must be 3, or 1 for grey, however: {in_chans=}")
+    if in_chans == 1 and (mean is None or std is None):
+        raise OptionError("how a network that sees grey was trained, no model of timm tells: say mean=… and std=…")
+    chans = {"in_chans": in_chans} if in_chans == 1 else {}
+    trunk = build_trunk(name, tag=tag or own or None, pretrained=pretrained, img_size=img_size, **chans)
     module = encoder_of(trunk, pooling)
     transform = data_config(trunk, img_size=img_size, crop_pct=crop_pct, interpolation=interpolation)
+    own_scale: dict[str, Any] = {k: _numbers(v) for k, v in (("mean", mean), ("std", std)) if v is not None}
+    if own_scale or chans:
+        transform = replace(transform, colour="L" if chans else "RGB", **own_scale)
     return Encoder(
         architecture=f"timm:{name}",
         module=module,
         trunk=trunk,
         blocks={module.block: module.width()},
         transform=transform,
-        options={"img_size": transform.size_px, "pooling": pooling},
+        options={"img_size": transform.size_px, "pooling": pooling, **chans},
         foreign_heads=classifiers(trunk),
         adapt=adapter(trunk),
         code=2 if pooling == "mean_norm" or (pooling != "default" and module.is_normed_late) else 1,
     )
+
+
+def _numbers(value: Sequence[float] | float) -> tuple[float, ...]:
+    return tuple(map(float, value)) if isinstance(value, Sequence) else (float(value),)
 
 
 def tags(target: str) -> list[str]:
