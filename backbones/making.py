@@ -138,8 +138,8 @@ def _settle_heads(
     encoder: Encoder, state: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: str
 ) -> dict[str, Tensor]:
     """Keep new heads where the file's are of another width, if that was asked for; explain it where it was not."""
-    widths = sorted({state[key].shape[0] for key in state if under(key, encoder.heads)})
-    wanted = sorted({tensor.shape[0] for key, tensor in expected.items() if under(key, encoder.heads)})
+    widths = sorted({state[key].shape[0] for key in state if under(key, encoder.heads) and state[key].ndim})
+    wanted = sorted({t.shape[0] for key, t in expected.items() if under(key, encoder.heads) and t.ndim})
     found = f"{'/'.join(map(str, widths))}-way heads" if widths else "no heads"
     if not encoder.replace_heads:
         keep = f"  keep the file's heads with num_classes={widths[0]}, or\n" if len(widths) == 1 else ""

@@ -16,7 +16,7 @@ from ...kit.onnx_file import OnnxFileError, outline, read_onnx
 from ..errors import CardError, CheckpointError, OptionError, listed
 from ..recipes import Encoder, Usage, names, options_of, recipe_of
 from .checkpoint import Checkpoint, State, open_checkpoint
-from .fit import Fit, addressed, by_name, card_beside, digest, fit, in_heads
+from .fit import Fit, addressed, by_name, card_beside, digest, fit, under
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,7 +103,6 @@ TAPS = (
     "Conv",
 )
 """Operators of ONNX that often give what a feature is made of."""
-
 TAPS_SHOWN = 8
 
 
@@ -273,12 +272,9 @@ def _notes(best: Candidate | None) -> tuple[str, ...]:
     """Say what loading the file does."""
     if best is None:
         return ()
-    notes = []
-    if best.is_adapted:
-        notes.append("names or position embeddings are changed while loading, as timm does")
-    if best.left_out:
-        notes.append(f"loading leaves out {len(best.left_out)} tensors that no block depends on")
-    return tuple(notes)
+    adapted = ("names or position embeddings are changed while loading, as timm does",) if best.is_adapted else ()
+    left = (f"loading leaves out {len(best.left_out)} tensors that no block depends on",) if best.left_out else ()
+    return (*adapted, *left)
 
 
 def _entries(opened: Checkpoint) -> list[str]:
@@ -374,7 +370,9 @@ def candidates(state: Mapping[str, Tensor], also: tuple[str, ...] = ()) -> list[
         if encoder_of(name) is not None:
             found.append(candidate(state, name))
     worth = [each for each in found if each.fits or each.share >= RESEMBLES]
-    return sorted(worth, key=lambda each: (not each.fits, each.missing + each.unexpected + each.misshapen))
+    return sorted(  # of what fits, what takes the smaller part of the file's network comes last
+        worth, key=lambda c: (not c.fits, c.missing + c.unexpected + c.misshapen, len(c.left_out) > c.expected)
+    )
 
 
 def candidate(state: Mapping[str, Tensor], name: str, variant: int = 0) -> Candidate:
@@ -386,7 +384,7 @@ def candidate(state: Mapping[str, Tensor], name: str, variant: int = 0) -> Candi
         reading = fit(encoder, state)
     except CheckpointError as error:  # several parts fit
         reading, refusal = Fit(state={}, faults=()), str(error)
-    amiss = [fault for fault in reading.faults if fault not in in_heads(encoder, reading.faults)]
+    amiss = [fault for fault in reading.faults if not under(fault.tensor, encoder.heads)]
     missing = sum(fault.found is None for fault in amiss)
     unexpected = sum(fault.expected is None for fault in amiss)
     refusal = refusal or (reading.refusal if amiss else None)

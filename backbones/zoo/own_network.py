@@ -78,6 +78,7 @@ def build(*, target: str, tag: str | None, pretrained: bool, **options: Any) -> 
             f"std = (0.5, 0.5, 0.5); beside them {', '.join(n for n in PREPROCESSING if n not in NEEDED)} and heads\n"
             f"  in file: {code.file}"
         )
+    digest = _LOADED[code.file] = code.digest()
     blocks = _widths(said.pop("blocks"), code)
     shared = strip(dict(network.state_dict()))[1]
 
@@ -98,7 +99,7 @@ def build(*, target: str, tag: str | None, pretrained: bool, **options: Any) -> 
         trunk=network,
         blocks=blocks,
         transform=transform,
-        options={**stated, DIGEST: code.digest()},
+        options={**stated, DIGEST: digest},
         heads=tuple(getattr(network, "heads", ())),
         adapt=adapt if shared else None,
     )
@@ -184,7 +185,13 @@ class Code:
         return cls(found, found.parents[place.count(".") + (found.name == "__init__.py")], place, attribute, target)
 
     def digest(self) -> str:
-        """Identify the code: sha256 over it and over the files beside it that it imports, with their names."""
+        """Identify the code: sha256 over it and over the files beside it that it imports, with their names.
+
+        Raises
+        ------
+        OptionError
+            If it cannot be read, or is a package of more than `MOST_FILES` files.
+        """
         total = hashlib.sha256()
         for file in sorted(self.files(), key=lambda file: file.relative_to(self.root).as_posix()):
             said = file.read_bytes().replace(b"\r\n", b"\n")
@@ -199,6 +206,11 @@ class Code:
             file = to_read.pop()
             if file not in found:
                 found.add(file)
+                if len(found) > MOST_FILES:
+                    raise OptionError(
+                        f"{self.label} imports over {MOST_FILES} files of its own package, too many to tell it by\n"
+                        "  put the class into a file of your own, and import the package from there"
+                    )
                 to_read += self._imported(file)
         return found
 
@@ -257,9 +269,10 @@ class Code:
         return found
 
     def _module(self) -> ModuleType:
-        digest = self.digest()
-        name = self.module or f"cer_fusion_own_{self.file.stem}_{digest[:16]}"
-        if _LOADED.get(self.file, digest) != digest:  # changed since it was run in this process
+        name, before = self.module, _LOADED.get(self.file)
+        digest = self.digest() if before is not None or not name else ""
+        name = name or f"cer_fusion_own_{self.file.stem}_{digest[:16]}"
+        if before not in (None, digest):  # changed since it was run in this process
             files = {str(file) for file in self.files()}
             for known in [k for k, v in sys.modules.items() if getattr(v, "__file__", None) in files]:
                 del sys.modules[known]
@@ -277,9 +290,12 @@ class Code:
             raise OptionError(
                 f"the code of {self.label} cannot be run: {type(error).__name__}: {error}\n  in file: {self.file}"
             ) from error
-        _LOADED[self.file] = digest
+        if digest:
+            _LOADED[self.file] = digest
         return module
 
+
+MOST_FILES = 256
 
 _LOADED: dict[Path, str] = {}
 """Files that were run in this process, and their digest then."""

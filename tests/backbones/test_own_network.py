@@ -63,7 +63,7 @@ def mine(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "mine.py"
     assert sys.path == path
     for name in set(sys.modules) - modules:
-        if name in ("layers", "lab", "lab.nets") or name.startswith("cer_fusion_own"):
+        if name in ("layers", "lab", "lab.nets", "lab.layers") or name.startswith("cer_fusion_own"):
             del sys.modules[name]
 
 
@@ -104,6 +104,10 @@ def test_a_module_is_found_from_the_working_folder(mine: Path, monkeypatch: pyte
     assert made.name == "lab.nets:Mine"
     before = rows(made)["pooled"]
     np.testing.assert_array_equal(rows(made_again(made))["pooled"], before)
+    (mine.parent / "lab/layers.py").write_text("def pooled(x):\n    return x.amax((2, 3))\n")
+    other = backbones.create("lab.nets:Mine", weights="random")
+    assert other.spec() != made.spec()
+    assert not np.allclose(rows(other)["pooled"], before)
 
 
 def test_every_feature_of_an_own_network_is_made_again(mine: Path, tmp_path: Path) -> None:
@@ -168,6 +172,8 @@ def test_windows_line_ends_are_the_same_code(mine: Path) -> None:
         ("{}:function", OptionError, "must be a class of torch.nn.Module"),
         ("{}:Silent", OptionError, "does not say its blocks, mean, std"),
         ("json:dumps", OptionError, "must be a class"),
+        ("torch.nn:Identity", OptionError, "does not say its blocks, size_px, mean, std"),
+        ("torch.nn:Identiy", UnknownBackboneError, "nearest: 'Identity'"),
     ],
 )
 def test_what_is_no_network_is_refused(mine: Path, name: str, error: type[Exception], said: str) -> None:
