@@ -97,6 +97,14 @@ Near = Annotated[
         "--near", min=-1, max=1, help="Faces of this cosine or more count as one group, 0.85.", show_default=False
     ),
 ]
+SoftLabels = Annotated[
+    Path | None,
+    typer.Option(
+        "--soft-labels",
+        help="CSV of votes, sample_id,<class>,…, to learn from instead of labels; heads that cannot take the labels.",
+        show_default=False,
+    ),
+]
 Memory = Annotated[
     str | None,
     typer.Option(

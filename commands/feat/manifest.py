@@ -88,7 +88,7 @@ def build(
     ] = None,
     labels: Annotated[str | None, _labels("ferplus: compound7 (default) or basic8.")] = None,
     votes: Annotated[
-        Path | None, _labels("ferplus basic8: write the annotators' votes too, for cer-feat finetune --soft-labels.")
+        Path | None, _labels("ferplus: write the annotators' votes too, to learn from with --soft-labels.")
     ] = None,
     pictures: Annotated[
         str | None, _own("rafdb, raf-ce: aligned (default) or original; csv, parquet: folder of the pictures.")
@@ -137,8 +137,8 @@ def build(
     from ...featstore.manifests.splitting import hold_out as split_off
     from ...featstore.manifests.splitting import thin
 
-    if votes is not None and (kind, labels) != ("ferplus", "basic8"):
-        raise typer.BadParameter("only ferplus with --labels basic8 has votes", param_hint="--votes")
+    if votes is not None and kind != "ferplus":
+        raise typer.BadParameter("only ferplus has votes", param_hint="--votes")
     options: dict[str, Any] = {
         "classes": classes, "labels": labels, "pictures": pictures, "partition": partition, "columns": columns,
         "id_column": id_column, "path_column": path_column, "label_column": label_column,
@@ -167,7 +167,8 @@ def build(
     if votes is not None:
         from ...featstore.manifests.adapters.ferplus import write_votes
 
-        count = write_votes(root, listed, votes, encoding=encoding, overwrite=overwrite)
+        made = labels or "compound7"
+        count = write_votes(root, listed, votes, labels=made, encoding=encoding, overwrite=overwrite)
         say(f"wrote [bold]{escape(votes)}[/]: the votes of {count:,} samples")
     write(
         listed, output, as_json, overwrite=overwrite,

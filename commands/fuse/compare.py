@@ -11,7 +11,7 @@ import typer
 from .. import options as opt
 from ..console import escape, progress_bar, say
 from ..data import Task, as_rows, fits_in_memory, load_folds_task, load_task, splits_text
-from ..heads import Heads, build_head, compute, datasets_of, named_heads, read_runs, settings_of
+from ..heads import Heads, build_head, compute, datasets_of, named_heads, read_runs, refuse_unused_votes, settings_of
 from ..outputs import check_outputs, figure_output, keep_and_show, print_table
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ TITLE = "zero-shot"
         opt.AS_KEPT,
         (
             "heads", "features", "data", "store", "setting", "singles", "cv", "near", "zero_shot", "train_split",
-            "missing", "memory",
+            "missing", "memory", "soft_labels",
         ),
     ),
     alone=opt.Form(
@@ -66,6 +66,7 @@ def compare(
         typer.Option("--cv", min=2, help="Folds to cross-validate in, instead of a test split.", show_default=False),
     ] = None,
     near: opt.Near = None,
+    soft_labels: opt.SoftLabels = None,
     repeats: Annotated[int, typer.Option(min=1, help="With --cv: cut the rows into folds so often.")] = 1,
     seeds: Annotated[int, typer.Option(min=1, help="Without --cv: fit each head with so many seeds.")] = 1,
     zero_shot: Annotated[
@@ -129,12 +130,14 @@ def compare(
         kept = read_runs(runs)
         name, report = datasets_of(kept), compare_runs(kept, baseline=baseline, seed=seed)
     else:
+        refuse_unused_votes(soft_labels, chosen)
         settings = settings_of(setting, chosen if zero_shot is None else [*chosen, TITLE])
         budget = opt.memory_budget(memory)
+        more: Any = {"near": near, "soft_labels": soft_labels}
         if cv is None:
-            task = load_task(store, data, features, missing, train_split, test_split, budget, near=near)
+            task = load_task(store, data, features, missing, train_split, test_split, budget, **more)
         else:
-            task = load_folds_task(store, data, features, missing, train_split, budget, near=near)
+            task = load_folds_task(store, data, features, missing, train_split, budget, **more)
         built = {name: build_head(name, task, settings[name], device=device, seed=seed) for name in chosen}
         options: dict[str, Any] = {"singles": singles, "single_head": single_head, "baseline": baseline, "seed": seed}
         if zero_shot is not None:

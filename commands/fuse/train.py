@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,7 @@ from ...fusion.heads import head_names  # light: no head is imported before it i
 from .. import options as opt
 from ..console import escape, out_json, say
 from ..data import Task, load_task
-from ..heads import build_head, compute
+from ..heads import build_head, compute, refuse_unused_votes
 from ..outputs import print_table, put
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def train(
     test_split: opt.TestSplit = None,
     missing: opt.Missing = "error",
     near: opt.Near = None,
+    soft_labels: opt.SoftLabels = None,
     memory: opt.Memory = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run's folder.", show_default="runs/DATASET-HEAD")
@@ -65,9 +67,13 @@ def train(
 
     settings = opt.key_values(setting, "--set")
     opt.only(ctx, unset="device" not in settings, computing=compute([head]))
+    refuse_unused_votes(soft_labels, [head])
     if output is not None:
         _check_folder(output, overwrite)
-    task = load_task(store, data, features, missing, train_split, test_split, opt.memory_budget(memory), near=near)
+    task = load_task(
+        store, data, features, missing, train_split, test_split, opt.memory_budget(memory),
+        near=near, soft_labels=soft_labels,
+    )  # fmt: skip
     built = build_head(head, task, settings, preset=preset, weights=weights, device=device, seed=seed)
     default = Path("runs") / f"{task.dataset}-{head.rpartition('.')[2]}"  # of sklearn:MODULE.CLASS the class
     if output is None and overwrite:
@@ -152,4 +158,5 @@ def _config(task: Task, report: Report, *, head: str, store: Path, preset: str |
         test_split=task.test_split,
         missing=missing,
         in_memory=all(isinstance(block, np.ndarray) for block in task.train.blocks.values()),
+        soft_labels=None if (soft := task.train.soft) is None else hashlib.sha256(soft.tobytes()).hexdigest(),
     )

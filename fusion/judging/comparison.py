@@ -89,6 +89,7 @@ def compare(
             *singles_note(entries, _single(heads, single_head, baseline)),
             *(() if zero_shot is None else (zero_shot.note,)),
             *_seeds_note(entries, seeds),
+            *_soft_note(entries, train),
         ),
     )
 
@@ -134,6 +135,20 @@ def _seeds_note(entries: list[Entry], seeds: int) -> tuple[str, ...]:
         f"Figures are means of {seeds} fits with different seeds; ±: their standard deviation, which is what training "
         "alone does. Counts, probabilities and McNemar's test are those of the first fit."
         + (f" No seed changes {fixed}: fitted once." if fixed else ""),
+    )
+
+
+def _soft_note(entries: list[Entry], rows: Rows) -> tuple[str, ...]:
+    if rows.soft is None:
+        return ()
+    able = [entry.title for entry in entries if getattr(entry.head, "learns_soft_labels", False)]
+    others = [entry.title for entry in entries if entry.title not in able]
+    split = (rows.soft.max(axis=1) < 1).sum()
+    return (
+        f"{', '.join(able) or 'No column'} learned from soft labels: by them {split:,} of {rows.n:,} rows are of "
+        "several classes"
+        + (f"; {', '.join(others)} from one label a row" if others else "")
+        + ". All are judged by the labels.",
     )
 
 
@@ -222,6 +237,7 @@ def cross_compare(
             *singles_note(entries, _single(heads, single_head, baseline)),
             *(() if zero_shot is None else (zero_shot.note,)),
             *_notes(rows, folds, repeats),
+            *_soft_note(entries, rows),
         ),
     )
 
@@ -268,10 +284,14 @@ class Members:
     """(m, n, k) class probabilities, members in the order of ``names``."""
     y: NDArray[np.int64]
     """(n,) true class positions."""
+    groups: tuple[str, ...] | None = None
+    """The group of each row, where rows share groups."""
 
     def __post_init__(self) -> None:
         """Refuse members that do not fit together."""
         expected = (len(self.names), self.y.size, len(self.classes))
+        if self.groups is not None and len(self.groups) != self.y.size:
+            raise ReportError(f"members must have a group a row, however: {len(self.groups)} for {self.y.size} rows")
         if self.proba.shape != expected or len(set(self.names)) < len(self.names) or 0 in expected:
             raise ReportError(f"members must have probabilities of shape {expected}, however: {self.proba.shape}")
 
@@ -279,10 +299,12 @@ class Members:
 def members_of_head(head: Any, test: Rows) -> Members:
     """Take the members of a fitted `late` head: one a block."""
     proba = aligned(head.member_proba(test.only(tuple(head.blocks_)).x()), head.classes_, len(test.classes), "a member")
-    return Members(names=tuple(head.blocks_), classes=test.classes, proba=proba, y=test.y)
+    return Members(names=tuple(head.blocks_), classes=test.classes, proba=proba, y=test.y, groups=test.clusters)
 
 
-def members_of_report(report: Report, features: Mapping[str, tuple[str, ...]]) -> Members | None:
+def members_of_report(
+    report: Report, features: Mapping[str, tuple[str, ...]], groups: tuple[str, ...] | None = None
+) -> Members | None:
     """Take the columns that saw one backbone each, all different; None when there are fewer than two of them.
 
     Parameters
@@ -291,12 +313,14 @@ def members_of_report(report: Report, features: Mapping[str, tuple[str, ...]]) -
         A comparison.
     features : dict of column name to feature names
         The backbones that each column's head saw.
+    groups : tuple of str, optional
+        The group of each of the report's rows, where they share groups.
     """
     single = {column.name: features[column.name] for column in report.columns if len(features[column.name]) == 1}
     if len(single) < 2 or len(set(single.values())) < len(single):
         return None
     proba = np.stack([report.column(name).proba for name in single])
-    return Members(names=tuple(single), classes=report.classes, proba=proba, y=report.y_true)
+    return Members(names=tuple(single), classes=report.classes, proba=proba, y=report.y_true, groups=groups)
 
 
 __all__ = ["Report", "Rows", "check_same_task", "compare"]

@@ -138,7 +138,7 @@ def _fingerprints(runs: Mapping[str, Run]) -> dict[str, str]:
 def _notes(runs: Mapping[str, Run]) -> tuple[str, ...]:
     notes = [
         f"{name}: {run.config.estimator} on {', '.join(run.config.features)} of {run.config.dataset!r}, "
-        f"seed {run.config.seed}, run {run.digest[:12]}."
+        f"seed {run.config.seed}, {'soft labels, ' if run.config.soft_labels else ''}run {run.digest[:12]}."
         for name, run in runs.items()
     ]
     first_name, first = next(iter(runs.items()))

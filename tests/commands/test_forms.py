@@ -32,7 +32,7 @@ ALWAYS = {
     "cer-feat diff": "as_json",
     "cer-feat compact": "data store shard_rows drop_unlisted dry_run as_json",
     "cer-fuse train":
-        "head features data store preset setting weights train_split test_split missing near memory output "
+        "head features data store preset setting weights train_split test_split missing near soft_labels memory output "
         "overwrite seed as_json",
     "cer-fuse compare": "baseline class_intervals format figure output seed",
     "cer-fuse ablate":

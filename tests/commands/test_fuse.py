@@ -46,6 +46,50 @@ def test_any_classifier_of_scikit_learn_is_trained_asked_again_and_compared(run,
     run(f"cer-fuse train --head {wrapped} --set cv=2")
 
 
+def votes_of(dataset: Path, path: Path, split: str = "train", *, certain: float = 0.7) -> Path:
+    """Write votes for the samples of a split, every other one: `certain` for the label, the rest for the next class."""
+    manifest = Manifest.read(dataset / "manifest.csv")
+    names = manifest.classes.labels
+    lines = [",".join(["sample_id", *names])]
+    for sample in [sample for sample in manifest.samples if sample.split == split][::2]:
+        own = names.index(sample.label)
+        shares = {own: certain, (own + 1) % len(names): 1 - certain}
+        lines.append(",".join([sample.sample_id, *(str(10 * shares.get(i, 0)) for i in range(len(names)))]))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_train_and_compare_learn_from_votes_and_say_who_did(run, filled, tmp_path):
+    votes = votes_of(filled / "faces", tmp_path / "votes.csv")
+    said = run(f"cer-fuse train --head linear --soft-labels {votes} -o soft").stderr
+    assert "14 of 28 rows learn from votes, the others from their label" in said
+    run("cer-fuse train --head linear -o hard")
+    sure = [read_predictions(tmp_path / run / "predictions.csv").proba.max(axis=1).mean() for run in ("soft", "hard")]
+    assert sure[0] < sure[1]
+    kept = [json.loads((tmp_path / run / "config.json").read_text())["soft_labels"] for run in ("soft", "hard")]
+    assert len(kept[0]) == 64
+    assert kept[1] is None
+    assert "soft labels, run" in run("cer-fuse compare soft hard").stdout
+    for way in ("", " --cv 2"):
+        table = " ".join(
+            run(f"cer-fuse compare --heads linear,knn --no-singles --soft-labels {votes}{way}").stdout.split()
+        )
+        assert (
+            "linear learned from soft labels: by them 14 of 28 rows are of several classes; knn from one label" in table
+        )
+
+
+def test_votes_that_nobody_learns_from_are_refused(run, filled, tmp_path):
+    votes = votes_of(filled / "faces", tmp_path / "votes.csv")
+    assert "knn learn from one label a row" in run(f"cer-fuse train --head knn --soft-labels {votes}", code=2).stderr
+    other = votes_of(filled / "faces", tmp_path / "other.csv", split="test")
+    told = run(f"cer-fuse train --head linear --soft-labels {other}", code=2).stderr
+    assert "none of which is learned from" in " ".join(told.split())
+    wrong = votes_of(filled / "faces", tmp_path / "wrong.csv", certain=0.2)
+    said = run(f"cer-fuse train --head linear --soft-labels {wrong}").stderr
+    assert "most votes of 14 are for another class than their label" in " ".join(said.split())
+
+
 def test_the_help_of_train_names_every_head(run):
     told = run("cer-fuse train --help").stdout
     assert all(name in told for name in head_names())
