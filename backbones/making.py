@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .backbone import Backbone
-from .errors import CheckpointError, OptionError, UnknownBackboneError, WeightsError, listed
+from .errors import CheckpointError, DeviceError, OptionError, UnknownBackboneError, WeightsError, listed
 from .recipes import Encoder, check_options, is_own, options_of, recipe_of
 from .weights.fit import Fault, choose_source, compare, fit, in_heads, under
 from .weights.inspection import looks_like
@@ -46,7 +46,7 @@ def create(
         What random weights are drawn from.
     device : str
         "cpu", "cuda", "cuda:1", "mps", or "auto", which logs its choice.
-    precision : "float32", "bfloat16" or "float16"
+    precision : "float32", "tf32", "bfloat16" or "float16"
         What the network computes in; rows are float32 always.
     **options
         The backbone's own: `options_of(name)` lists them with their defaults.
@@ -285,6 +285,12 @@ def _check(
         raise WeightsError(
             f"the weights of {name!r} are others: its rows were made with digest {before[:12]}… ({source}), "
             f"{weights or source} has {now[:12]}…\n  name the file that they were made with: --weights {name}=FILE"
+        )
+    there, here = wanted.get("device_kind"), found.get("device_kind")
+    if there is not None and there != here:
+        raise DeviceError(
+            f"the rows of {name!r} were computed in {wanted['precision']} on {there!r}, and {here!r} rounds at other "
+            f"places\n  say --device {there}, or extract the feature again in float32"
         )
     for field in wanted:
         if wanted[field] != found.get(field):
