@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @opt.forms(
     found=opt.Form(
         "says how faces are found and cut out, and --faces none leaves that out",
-        ("size", "margin", "min_face", "min_score"),
+        ("size", *opt.CROPPED, "min_face", "min_score", "device"),
     ),
     jpg=opt.Form("is of jpg", ("quality",)),
 )
@@ -37,9 +37,13 @@ def frames(
     ] = "track",
     every: Annotated[int, typer.Option(min=1, help="Keep every Nth frame; frames keep their numbers.")] = 1,
     size: opt.SizePx = opt.DEFAULT_SIZE,
-    margin: opt.Margin = opt.DEFAULT_MARGIN,
+    crop: opt.Crop = "face",
+    margin: opt.Margin = None,
+    detector: opt.DetectorName = "mtcnn",
+    points: opt.PointsOf = None,
     min_face: opt.MinFace = opt.DEFAULT_MIN_FACE,
-    min_score: opt.MinScore = opt.DEFAULT_MIN_SCORE,
+    min_score: opt.MinScore = None,
+    device: Annotated[str, typer.Option(help="Of a detector from a file: cpu, cuda, cuda:1 or auto.")] = "auto",
     format: Annotated[Literal["jpg", "png"], typer.Option("--format", help="Of the pictures.")] = "jpg",
     quality: Annotated[int, typer.Option(help="Of jpg, 1 to 100.")] = 95,
     overwrite: Annotated[
@@ -70,7 +74,7 @@ def frames(
     settings = FrameSettings(
         every=every,
         faces=faces,
-        alignment=Alignment(size_px=size, margin=margin),
+        alignment=Alignment(size_px=size, convention=crop, margin=margin),
         ending=format,
         quality=quality,
     )
@@ -79,13 +83,13 @@ def frames(
     left_out = held.with_pictures_left_out()
     if left_out:
         say(f"{len(found):,} videos; left out: {escape(counted(left_out))}")
-    detector = None if settings.faces == "none" else detector_of(min_face, min_score)
+    finder = None if settings.faces == "none" else detector_of(detector, min_face, min_score, points, device)
     made: list[MadeFrames] = []
     failed: dict[str, str] = {}
     with progress_bar() as step:
         for name, path in found.items():
             try:
-                one = make_frames(path, name, output, settings, detector, overwrite=overwrite, progress=step)
+                one = make_frames(path, name, output, settings, finder, overwrite=overwrite, progress=step)
             except (VideoError, FolderError, DiskError) as error:
                 if len(found) == 1:
                     raise
@@ -121,6 +125,7 @@ def _report(
                 "mirrored": one.facts["mirrored"],
                 "stream_choice": one.facts["stream_choice"],
                 "interlaced": one.facts["interlaced"],
+                "high_dynamic_range": one.facts["high_dynamic_range"],
                 "faults": one.facts["faults"],
             }
             for one in made
