@@ -24,7 +24,7 @@ from .errors import (
     ShapeError,
     VideoError,
 )
-from .faces import LANDMARKS, MARGINS, POLICIES, Alignment, Box, Detector, Face, Policy, largest, overlap
+from .faces import LANDMARKS, MARGINS, POLICIES, Alignment, Box, Detector, Face, Follows, Policy, largest, overlap
 from .finding import (
     PICTURE_SUFFIXES,
     SUFFIXES,
@@ -58,6 +58,7 @@ __all__ = [
     "FileDetector",
     "FileSettings",
     "FolderError",
+    "Follows",
     "FrameSettings",
     "FramesError",
     "Held",

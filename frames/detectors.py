@@ -123,10 +123,6 @@ class FileDetector:
         kept = rows[suppress(rows[:, :5], _MOST_OVERLAP)]
         return self._with_points(picture, kept)
 
-    def follow(self, picture: NDArray[np.uint8], boxes: list[Box]) -> list[Face] | None:
-        """None: to look everywhere costs hardly more than to look where faces were."""
-        return None
-
     def _with_points(self, picture: NDArray[np.uint8], rows: FloatArray) -> list[Face]:
         if self._points is None:
             return [face(row, row[5:].reshape(5, 2)) for row in rows]

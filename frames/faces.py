@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,14 @@ class Detector(Protocol):
 
     def versions(self) -> dict[str, str]:
         """Libraries that compute it."""
+
+
+@runtime_checkable
+class Follows(Protocol):
+    """A detector that finds faces faster near where they were."""
+
+    def follow(self, picture: NDArray[np.uint8], boxes: Sequence[Box]) -> list[Face]:
+        """Faces of a picture (h, w, 3) uint8 RGB near the boxes of the frame before; fewer where some are gone."""
 
 
 def area(box: Box) -> float:

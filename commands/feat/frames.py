@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
 @opt.forms(
     found=opt.Form(
         "says how faces are found and cut out, and --faces none leaves that out",
-        ("size", *opt.CROPPED, "min_face", "min_score", "device"),
+        ("size", *opt.CROPPED, "min_face", "min_score", "look_every", "device"),
     ),
     jpg=opt.Form("is of jpg", ("quality",)),
 )
@@ -43,9 +47,18 @@ def frames(
     points: opt.PointsOf = None,
     min_face: opt.MinFace = opt.DEFAULT_MIN_FACE,
     min_score: opt.MinScore = None,
+    look_every: Annotated[
+        int,
+        typer.Option(
+            "--look-every",
+            min=1,
+            help="Look everywhere in every Nth frame, and between them near where faces were (mtcnn); 1 is slow.",
+        ),
+    ] = 5,
     device: Annotated[str, typer.Option(help="Of a detector from a file: cpu, cuda, cuda:1 or auto.")] = "auto",
     format: Annotated[Literal["jpg", "png"], typer.Option("--format", help="Of the pictures.")] = "jpg",
     quality: Annotated[int, typer.Option(help="Of jpg, 1 to 100.")] = 95,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, each at a video of its own.")] = 1,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace frames made of another video or with other settings.")
     ] = False,
@@ -59,10 +72,7 @@ def frames(
     """
     from ...frames import (
         Alignment,
-        DiskError,
-        FolderError,
         FrameSettings,
-        VideoError,
         held_by,
         make_frames,
         named_videos,
@@ -74,6 +84,7 @@ def frames(
     settings = FrameSettings(
         every=every,
         faces=faces,
+        look_every=look_every,
         alignment=Alignment(size_px=size, convention=crop, margin=margin),
         ending=format,
         quality=quality,
@@ -84,23 +95,51 @@ def frames(
     if left_out:
         say(f"{len(found):,} videos; left out: {escape(counted(left_out))}")
     finder = None if settings.faces == "none" else detector_of(detector, min_face, min_score, points, device)
-    made: list[MadeFrames] = []
+    done: dict[str, MadeFrames] = {}
     failed: dict[str, str] = {}
+    make = functools.partial(make_frames, output=output, settings=settings, detector=finder, overwrite=overwrite)
     with progress_bar() as step:
-        for name, path in found.items():
-            try:
-                one = make_frames(path, name, output, settings, finder, overwrite=overwrite, progress=step)
-            except (VideoError, FolderError, DiskError) as error:
+        for name, one in _each(make, found, workers, step):
+            if isinstance(one, Exception):
                 if len(found) == 1:
-                    raise
-                failed[name] = printable(str(error))
-                say(f"[bold red]{escape(name)}:[/] {escape(error)}")
+                    raise one
+                failed[name] = printable(str(one))
+                say(f"[bold red]{escape(name)}:[/] {escape(one)}")
             else:
-                made.append(one)
+                done[name] = one
                 tell_made(one)
+    made = [done[name] for name in found if name in done]
     _report(made, failed, left_out, settings, output, as_json)
     if failed or not any(one.counts["pictures"] for one in made):
         raise typer.Exit(FAILED)
+
+
+def _each(
+    make: Callable[..., MadeFrames], videos: dict[str, Path], workers: int, step: Callable[[str, int, int], None]
+) -> Iterator[tuple[str, MadeFrames | Exception]]:
+    """Make every video, in order or, by several processes, as they end; a fault of one video is no fault of another."""
+    from ...frames import DiskError, FolderError, VideoError
+
+    def result(of: Callable[[], MadeFrames]) -> MadeFrames | Exception:
+        try:
+            return of()
+        except (VideoError, FolderError, DiskError) as error:
+            return error
+
+    if min(workers, len(videos)) < 2:
+        for name, path in videos.items():
+            yield name, result(functools.partial(make, path, name, progress=step))
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would copy the detector's threads in mid-air
+    with ProcessPoolExecutor(min(workers, len(videos)), mp_context=context) as pool:
+        futures = {pool.submit(make, path, name): name for name, path in videos.items()}
+        try:
+            for number, future in enumerate(as_completed(futures), start=1):
+                step("videos", number, len(videos))
+                yield futures[future], result(future.result)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # what is under way is in its journal
+            raise
 
 
 def _report(
