@@ -38,7 +38,8 @@ CODE = 1
 """Version of what stands here; part of the identity."""
 _STRIDES = (8, 16, 32)  # pixels between the places of the three grids
 _MOST_OVERLAP = 0.3  # of a box with a surer one, as in OpenCV's FaceDetectorYN
-_SHOWN_PX = 20  # what the least face looked for is shown as; smaller loses faces (benchmarks/face_detectors.py)
+_SHOWN_PX = 20  # what the least face looked for is shown as; smaller loses heads that are rolled (benchmarks)
+_DOUBTFUL, _SURE = 0.5, 0.5  # a face of so much of the least score counts where MTCNN's last network is so sure
 _LEAST_FOR_CROPS, _THRESHOLDS_FOR_CROPS = 0.5, (0.5, 0.5, 0.3)
 _LEAST_SCORES = {"yunet": 0.6, "scrfd": 0.5}
 
@@ -127,8 +128,9 @@ class FileDetector:
         if self._points is None:
             return [face(row, row[5:].reshape(5, 2)) for row in rows]
         boxes: list[Box] = [(float(row[0]), float(row[1]), float(row[2]), float(row[3])) for row in rows]
-        points, _ = self._points.points(picture, boxes)
-        return [face(row, of_row) for row, of_row in zip(rows, points, strict=True)]
+        points, scores = self._points.points(picture, boxes)
+        kept = (rows[:, 4] >= self.settings.min_score) | (scores >= _SURE)
+        return [face(row, of_row) for row, of_row in zip(rows[kept], points[kept], strict=True)]
 
     def _looked(self, picture: NDArray[np.uint8]) -> FloatArray:
         """Run the network: (n, 15) left, top, right, bottom, score and five points, in pixels of the picture."""
@@ -140,9 +142,10 @@ class FileDetector:
             self._session.run(None, {self._session.get_inputs()[0].name: batch}),
             strict=True,
         ))  # fmt: skip
+        least = self.settings.min_score * (1 if self._points is None else _DOUBTFUL)
         decode = _yunet if self.kind == "yunet" else _scrfd
         found = [
-            decode([out[name] for name in names], stride, shown.shape[1] // stride, self.settings.min_score)
+            decode([out[name] for name in names], stride, shown.shape[1] // stride, least)
             for stride, names in zip(_STRIDES, self._grids, strict=True)
         ]
         rows = np.concatenate(found).astype(np.float32)

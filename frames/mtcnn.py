@@ -158,23 +158,25 @@ class MTCNN:
             return np.empty((0, 5, 2), np.float32), np.empty(0, np.float32)
         levels, squares = _Levels(checked(picture)), _squared(_scored(boxes))
         _, points, scores = self._run("onet", _cut(levels, squares, _SIDES["onet"]))
-        return self._upright(levels, squares, _placed(points, squares)), scores[:, 1]
+        found, again = self._upright(levels, squares, _placed(points, squares))
+        return found, np.maximum(scores[:, 1], again)
 
-    def _upright(self, levels: _Levels, squares: FloatArray, points: FloatArray) -> FloatArray:
+    def _upright(self, levels: _Levels, squares: FloatArray, points: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Look again at faces turned upright by their points (n, 5, 2), and once more at those that lie far over."""
-        found = self._turned(levels, _turns(squares, _rolls(points)))
+        found, scores = self._turned(levels, _turns(squares, _rolls(points)))
         steep = np.abs(_rolls(found)) > np.deg2rad(_STEEP_DEG)
         if steep.any():
             around = _squared(_around(found[steep]))
-            found[steep] = self._turned(levels, _turns(around, _rolls(found[steep])))
-        return found
+            found[steep], scores[steep] = self._turned(levels, _turns(around, _rolls(found[steep])))
+        return found, scores
 
-    def _turned(self, levels: _Levels, moves: FloatArray) -> FloatArray:
-        """O-Net's points on squares that stand askew, given by the maps (n, 2, 3) from a unit square to the picture."""
-        _, points, _ = self._run("onet", np.stack([levels.askew(move, _SIDES["onet"]) for move in moves]))
+    def _turned(self, levels: _Levels, moves: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """O-Net on squares that stand askew, given by the maps (n, 2, 3) from a unit square to the picture: points and
+        scores."""
+        _, points, scores = self._run("onet", np.stack([levels.askew(move, _SIDES["onet"]) for move in moves]))
         within = points.reshape(-1, 2, 5).transpose(0, 2, 1)  # (n, 10) -> (n, 5, 2)
         there: FloatArray = within @ moves[:, :, :2].transpose(0, 2, 1) + moves[:, None, :, 2]
-        return there
+        return there, scores[:, 1]
 
     def _propose(self, levels: _Levels) -> FloatArray:
         """P-Net over a pyramid: (n, 5) squares and scores."""
@@ -212,7 +214,7 @@ class MTCNN:
         if not len(kept):
             return []
         squares = boxes[sure[kept]]
-        places = self._upright(levels, squares, _placed(points[sure[kept]], squares))
+        places, _ = self._upright(levels, squares, _placed(points[sure[kept]], squares))
         return [face(moved[i], place) for i, place in zip(kept, places, strict=True)]
 
     def _run(self, name: str, pictures: FloatArray) -> list[FloatArray]:

@@ -173,3 +173,14 @@ def test_points_of_a_rolled_head_follow_its_roll_where_the_files_own_do_not(degr
         (face,) = detector.detect(rolled)
         off[points] = abs(eye_line(face) - eye_line(upright) - degrees)
     assert off["mtcnn"] < 5 < off["own"]
+
+
+@pytest.mark.parametrize(("sure", "found"), [(0.9, 1), (0.1, 0)])
+def test_a_doubtful_face_counts_where_the_network_that_gives_the_points_is_sure(tmp_path, monkeypatch, sure, found):
+    def points(self, picture, boxes):
+        return np.zeros((len(boxes), 5, 2), np.float32), np.full(len(boxes), sure, np.float32)
+
+    monkeypatch.setattr(MTCNN, "points", points)
+    file = network(tmp_path / "d.onnx", "scrfd", score=0.4)
+    detector = FileDetector("scrfd", file, FileSettings(min_score=0.5))
+    assert len(detector.detect(np.zeros((64, 64, 3), np.uint8))) == found
