@@ -14,10 +14,10 @@ demo: $(STAMP)  ## draw faces, embed them with the three backbones, train and co
 test: $(STAMP)  ## the whole test suite
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-test-pythons:  ## store, fusion and reliability on every other CPython from 3.11 up that is found, one after another
+test-pythons:  ## quick tests of store, fusion and reliability on every other CPython from 3.11 up that is found, one after another
 	$(PYTHON) tests/environments.py pythons
 
-test-lowest:  ## the whole suite with the lowest declared version of every dependency
+test-lowest:  ## all quick tests with the lowest declared version of every dependency
 	$(PYTHON) tests/environments.py lowest
 
 lowest: $(STAMP)  ## resolve those versions anew, after a floor in pyproject.toml has changed

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         VideoError,
         WeightsError,
     )
-    from .finetuning.examples import Examples, read_soft_labels
+    from .finetuning.examples import Examples
     from .finetuning.finetune import FinetuneReport, finetune
     from .finetuning.recipe import Recipe
     from .finetuning.training import EpochScores
@@ -77,7 +77,6 @@ __all__ = [
     "names",
     "options_of",
     "read_card",
-    "read_soft_labels",
 ]
 
 HOME = {
@@ -96,7 +95,6 @@ HOME = {
     "names": "recipes",
     "options_of": "recipes",
     "read_card": "weights.fit",
-    "read_soft_labels": "finetuning.examples",
 }
 """Where each public name lives; errors live in `cer_fusion.backbones.errors`."""
 

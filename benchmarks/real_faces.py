@@ -4,13 +4,14 @@ FER+ compound7, 3,520 distinct faces, three cached encoders (`../shared/features
 the paper; grouped and stratified cross-validation. Faces whose mean cosine over the encoders, centred, is at least 0.85
 (crops of one photograph) stay on one side of every fold. Prints tables as markdown.
 
-    python -m benchmarks.real_faces [--shared ../shared] [--set encoders|weights|peers|heads] [--folds 5] [--repeats 1]
+    python -m benchmarks.real_faces [--set encoders|weights|peers|heads|votes] [--folds 5] [--repeats 1]
 
 `encoders` (the default): each encoder alone and the fusion, per class, under the default head and the paper's recipe
 (the paper's Tables 2 and 3 in open form). `weights`: fixed weights such as 0.6/0.4 and the whole simplex of decision
 weights, chosen on inner folds and judged on one fold kept aside; Shapley values of the encoders. `peers`: the default
 head, the paper's recipe, and the peers, each on the same concatenation, standardised, with settings of its usual use.
-`heads`: every head that `make_head` knows.
+`heads`: every head that `make_head` knows. `votes`: heads that learn from annotators' votes (a compound's votes are
+the product of its two emotions', `write_votes`) against the same from labels; both are judged by the labels.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
+from dataclasses import replace
 from decimal import Decimal
 from itertools import combinations
 from pathlib import Path
@@ -38,10 +41,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from xgboost import XGBClassifier
 
+from cer_fusion.featstore import read_soft_labels
 from cer_fusion.featstore.manifests.adapters import build
+from cer_fusion.featstore.manifests.adapters.ferplus import write_votes
 from cer_fusion.fusion import MLPConfig, Rows, cross_compare, diagnose, head_names, make_head, sweep
 from cer_fusion.fusion.data.blocks import Grid, simplex
 from cer_fusion.fusion.data.rows import folds_of, tied
+from cer_fusion.fusion.heads.base import fit_part
 from cer_fusion.fusion.judging.measures import near_duplicates
 from cer_fusion.fusion.page.diagnosis import diagnosis_tables
 from cer_fusion.fusion.page.table import render, report_table
@@ -66,6 +72,32 @@ def faces(shared: Path) -> Rows:
     )
     near, _ = near_duplicates(rows, threshold=ALIKE)
     return tied(rows, [(pair.sample_id, pair.other_id) for pair in near.pairs])
+
+
+def voted(rows: Rows, shared: Path) -> Rows:
+    """Return the faces with shares of the compounds by the annotators' votes."""
+    data = shared / "data" / "ferplus.zip"
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "votes.csv"
+        write_votes(data, build("ferplus", data, labels="compound7").manifest, table, labels="compound7")
+        votes = read_soft_labels(table, rows.classes)
+    return replace(rows, soft=np.array([votes[name] for name in rows.names], np.float64))
+
+
+class Labels(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """A head that is told labels, and nothing of votes."""
+
+    def __init__(self, head: Any) -> None:
+        self.head = head
+
+    def fit(self, X: Any, y: Any, groups: Any = None) -> Labels:
+        """Fit the head itself."""
+        self.classes_ = fit_part(self.head, X, y, groups).classes_
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the head's answers."""
+        return np.asarray(self.head.predict_proba(X))
 
 
 class Decided(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -136,7 +168,7 @@ def main() -> None:
     """Compare and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
-    parser.add_argument("--set", choices=("encoders", "weights", "peers", "heads"), default="encoders")
+    parser.add_argument("--set", choices=("encoders", "weights", "peers", "heads", "votes"), default="encoders")
     parser.add_argument("--only", help="titles, comma-separated")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=1)
@@ -147,6 +179,15 @@ def main() -> None:
     rows = faces(options.shared)
     if options.set == "weights":
         print_weights(rows, options.folds, options.seed)
+        return
+    if options.set == "votes":
+        for name in (options.only or "mlp,linear,tabm,xgboost").split(","):
+            head = make_head(name, blocks=rows.widths, random_state=options.seed)
+            report = cross_compare(
+                {f"{name}, votes": head, f"{name}, labels": Labels(head)}, voted(rows, options.shared), singles=False,
+                folds=options.folds, repeats=options.repeats, seed=options.seed, baseline=f"{name}, labels",
+            )  # fmt: skip
+            print(render(report_table(report), "markdown"), flush=True)
         return
     if options.set == "peers":
         chosen = peers(rows.widths, options.seed)
@@ -160,7 +201,7 @@ def main() -> None:
     report = cross_compare(
         chosen, rows, folds=options.folds, repeats=options.repeats, singles=True, seed=options.seed,
         baseline="mlp" if "mlp" in chosen else None,
-        progress=lambda done, total: print(f"{done}/{total}", end="\r", file=sys.stderr, flush=True),
+        progress=lambda done, total, _: print(f"{done}/{total}", end="\r", file=sys.stderr, flush=True),
     )  # fmt: skip
     print(render(report_table(report), "markdown"))
     print(f"Load of the machine at the end: {os.getloadavg()[0]:.1f}")

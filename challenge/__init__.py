@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from .answering import Answers, Candidate, Coverage, answer, choose_by_prior
 from .checking import Difference, Fault, check, difference, read_submission
-from .prior_shift import CORRECTIONS, PriorCorrection, Validation, bbse_prior, correct, em_prior
+from .prior_shift import CORRECTIONS, PriorCorrection, Validation, bbse_prior, calibrate, correct, em_prior
 from .published_check import check_report, check_table, find_supports
 from .published_table import PublishedTable, read_table
 from .smoothing import (
@@ -50,6 +50,7 @@ __all__ = [
     "abaw_ce",
     "answer",
     "bbse_prior",
+    "calibrate",
     "check",
     "check_report",
     "check_table",

@@ -168,7 +168,7 @@ def _values(
     """Video -> frame numbers (t,) and their probabilities (t, k): as predicted, or every frame of it smoothed."""
     if smoothing is None:
         return {track.video: (track.frames, predictions.proba[track.rows]) for track in timeline.tracks}
-    moves = needed_transitions(predictions, smoothing, transitions)
+    moves = needed_transitions(predictions, smoothing, transitions, prior)
     smooth = smooth_tracks(predictions.proba, timeline, smoothing, moves, prior)
     return {track.video: (track.span, values) for track, values in zip(timeline.tracks, smooth, strict=True)}
 

@@ -10,7 +10,6 @@ on folds of those rows.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias, cast, get_args
@@ -21,7 +20,8 @@ from scipy.optimize import minimize
 
 from ..fusion.errors import PriorShiftError, TimelineError
 from ..fusion.heads.base import softmax
-from ..fusion.heads.weights import SMALLEST, WIDEST, log_loss
+from ..fusion.heads.settings import libraries_limited
+from ..fusion.heads.weights import SMALLEST, WIDEST, log_loss, stratified_folds
 from ..fusion.judging.metrics import confusion_matrix
 from ..fusion.keeping.answers import Predictions
 from ..kit.errors import nearest
@@ -160,7 +160,7 @@ def correct(
         learned = _prior(source, names, "learned")
         doubt = "WARNING: without labelled rows nobody knows whether the head is calibrated, nor whether this helps"
         return _made("known", names, learned, _prior(known, names, "known"), (doubt,))
-    learned = _prior(validation.supports, names, "learned")
+    learned = validation.prior
     target, told, calibration = _estimated(kind, proba, validation, known)
     judged = _judged(kind, validation, known, target / learned)
     words = "WARNING: on so few labelled rows or groups it cannot be judged by folds whether correcting helps"
@@ -182,7 +182,7 @@ def _estimated(
         decided = calibration.apply(validation.proba).argmax(axis=1)
         target, raised = bbse_prior(confusion_matrix(validation.y, decided, len(names)), rows.argmax(axis=1), names)
         return target, tuple(f"The weight of {name} came out near 0 or below" for name in raised), calibration
-    target, rounds = em_prior(rows, _prior(validation.supports, names, "learned"))
+    target, rounds = em_prior(rows, validation.prior)
     return target, (f"EM settled after {rounds:,} rounds",), calibration
 
 
@@ -253,7 +253,8 @@ def calibrate(proba: FloatArray, y: IntArray) -> Calibration:
 
     start = np.concatenate([[1.0], np.zeros(proba.shape[1])])
     bounds = [(np.exp(-WIDEST), np.exp(WIDEST))] + [(-MOST_BIAS, MOST_BIAS)] * proba.shape[1]
-    at = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000}).x
+    with libraries_limited(1):  # threads that wait for each other take longer than a problem of k + 1 numbers
+        at = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000}).x
     return Calibration(temperature=float(1 / at[0]), bias=at[1:] - at[1:].mean())
 
 
@@ -300,17 +301,15 @@ class Judged:
 
 def _judged(kind: str, rows: Validation, known: FloatArray | None, ratio: FloatArray) -> Judged | None:
     """Correct each fold by what the others say; None where too few rows of a class are left to do so."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
     groups = rows.groups
-    count = min(FOLDS, len(np.unique(groups)), int(rows.supports.min()))
+    units = len(np.unique(groups))
+    count = min(FOLDS, units, int(rows.supports.min()))
     if count < 2:
         return None
     shifted, still = np.zeros(len(rows.y)), np.zeros(len(rows.y))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a class with fewer rows than folds: seen below
-        folds = list(StratifiedGroupKFold(count, shuffle=True, random_state=0).split(rows.proba, rows.y, groups))
-    for others, held in folds:
+    fold_of = stratified_folds(rows.y, count, seed=0, groups=None if units == len(rows.y) else groups)
+    for number in range(count):
+        others, held = np.flatnonzero(fold_of != number), np.flatnonzero(fold_of == number)
         fold = rows.proba[held]
         try:
             prior, _, calibration = _estimated(kind, fold, rows.part(others), known)
@@ -371,6 +370,11 @@ class Validation:
     def supports(self) -> IntArray:
         """(k,) rows whose truth is the class."""
         return np.bincount(self.y, minlength=len(self.classes)).astype(np.int64)
+
+    @property
+    def prior(self) -> FloatArray:
+        """(k,) their shares; raises PriorShiftError where a class has no row."""
+        return _prior(self.supports, self.classes, "learned")
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -143,12 +143,14 @@ def _forward_backward(batch: _Batch, transitions: FloatArray) -> tuple[FloatArra
     return ahead, behind
 
 
-def learned_transitions(predictions: Predictions, stickiness: str) -> FloatArray:
-    """Learn (k, k) transitions from predictions: from their ``labels``, or by ``em`` from the probabilities alone."""
+def learned_transitions(predictions: Predictions, stickiness: str, prior: FloatArray | None = None) -> FloatArray:
+    """Learn (k, k) transitions from predictions: from their ``labels``, or by ``em`` from the probabilities alone, of
+    which ``prior`` (k,) is the class prior (None: uniform)."""
     timeline = Timeline.of(predictions.ids)
     if stickiness == "labels":
         return from_counts(step_counts(predictions.y_true, timeline, len(predictions.classes)).sum(axis=0))
-    return sticky(len(predictions.classes), em_stay(evidence_of(predictions.proba, timeline)))
+    stay = em_stay(evidence_of(predictions.proba, timeline, prior), prior=prior)
+    return sticky(len(predictions.classes), stay) if prior is None else sticky_towards(prior, stay)
 
 
 def sticky(k: int, stay_frames: float) -> FloatArray:
@@ -196,17 +198,38 @@ def from_counts(counts: IntArray) -> FloatArray:
     return shares
 
 
-def evidence_of(proba: FloatArray, timeline: Timeline) -> list[FloatArray]:
-    """Return each video's evidence for `hmm`: (t, k) from its first to its last frame; a missing frame gives none."""
-    return [np.where(one.observed[:, None], one.values, 1.0) for one in filled(proba, timeline)]
+def evidence_of(proba: FloatArray, timeline: Timeline, prior: FloatArray | None = None) -> list[FloatArray]:
+    """Return each video's evidence for `hmm`: (t, k) from its first to its last frame; a missing frame gives none.
+
+    With the class prior (k,) of the probabilities these are likelihoods up to a factor a frame, and the first frame
+    holds its class's prior as well; without one the prior is uniform.
+    """
+    tracks = filled(proba, timeline)
+    if prior is None:
+        return [np.where(one.observed[:, None], one.values, 1.0) for one in tracks]
+    found = []
+    for one in tracks:
+        likely = np.where(one.observed[:, None], one.values / prior, 1.0)
+        likely[0] *= prior
+        found.append(likely / likely.max(axis=1, keepdims=True))
+    return found
 
 
-def em_stay(evidence: Sequence[FloatArray], start: float = 25.0) -> float:
+def em_stay(evidence: Sequence[FloatArray], start: float = 25.0, *, prior: FloatArray | None = None) -> float:
     """Learn how many frames a class stays on average, without labels: Baum-Welch over that one number.
 
     Evidence stays as it is; the chance of keeping the class becomes the expected share of steps that keep it, until
     the stay changes by less than a thousandth (Rabiner 1989, section III.C, with tied transitions). Frames of a video
     err together, and EM takes errors that last for classes that last: the figure is a proposal, not a measurement.
+
+    Parameters
+    ----------
+    evidence : sequence of float64 arrays of shape (t, k)
+        As `evidence_of` gives them.
+    start : float
+        Frames of a stay to begin with.
+    prior : float64 array of shape (k,), optional
+        How frequent classes are in the long run, as in `sticky_towards`; None: all alike.
 
     Raises
     ------
@@ -217,7 +240,7 @@ def em_stay(evidence: Sequence[FloatArray], start: float = 25.0) -> float:
         raise TimelineError("no video has two frames: there is no stickiness to learn\n  give a window")
     k, stay = evidence[0].shape[1], start
     for _ in range(_MOST_ROUNDS):
-        stays, steps = expected_stays(evidence, sticky(k, stay))
+        stays, steps = expected_stays(evidence, sticky(k, stay) if prior is None else sticky_towards(prior, stay))
         found = min(max(steps / max(steps - stays, 1e-12), 1.0 + 1e-6), float(LONGEST_STAY))
         if abs(found - stay) <= _CLOSE * stay:
             return found
@@ -380,7 +403,7 @@ def smoothed(
     timeline = Timeline.of(predictions.ids)
     if not timeline.tracks:
         return predictions
-    moves = needed_transitions(predictions, setting, transitions)
+    moves = needed_transitions(predictions, setting, transitions, prior)
     tracks = smooth_tracks(predictions.proba, timeline, setting, moves, prior)
     if fill:
         return _every_frame(predictions, timeline, tracks)
@@ -396,12 +419,12 @@ def smooth_tracks(
 ) -> list[FloatArray]:
     """Smooth (n, k) rows of a class prior (k,): for each video (t, k) from its first to its last frame, gaps closed."""
     if setting.method in CHAINS:
-        moves = sticky(proba.shape[1], setting.window or 1) if transitions is None else transitions
-        evidence = evidence_of(proba, timeline)
-        if prior is not None:
-            if setting.stickiness != "labels":
-                moves = sticky_towards(prior, 1 / max(1 - float(moves[0, 0]), 1 / LONGEST_STAY))
-            evidence = [_scaled(one, prior) for one in evidence]
+        stay = setting.window or 1
+        if transitions is not None:
+            moves = transitions
+        else:
+            moves = sticky(proba.shape[1], stay) if prior is None else sticky_towards(prior, stay)
+        evidence = evidence_of(proba, timeline, prior)
         if setting.method == "hmm":
             return posterior(evidence, moves)
         return [np.eye(proba.shape[1])[path] for path in best_path(evidence, moves)]
@@ -409,15 +432,6 @@ def smooth_tracks(
     if setting.method == "none":
         return tracks
     return [_WINDOWS[setting.method](track, setting.window or 1) for track in tracks]
-
-
-def _scaled(evidence: FloatArray, prior: FloatArray) -> FloatArray:
-    """Likelihoods (t, k) up to a factor a frame; the first frame holds its class's prior as well."""
-    none = evidence.min(axis=1) == 1.0  # a missing frame, see `evidence_of`
-    likely = np.where(none[:, None], 1.0, evidence / prior)
-    likely[0] *= prior
-    scaled: FloatArray = likely / likely.max(axis=1, keepdims=True)
-    return scaled
 
 
 def rows_of(tracks: list[FloatArray], timeline: Timeline) -> FloatArray:
@@ -441,7 +455,9 @@ def check_probabilities(predictions: Predictions) -> None:
         )
 
 
-def needed_transitions(predictions: Predictions, setting: Smoothing, given: FloatArray | None) -> FloatArray | None:
+def needed_transitions(
+    predictions: Predictions, setting: Smoothing, given: FloatArray | None, prior: FloatArray | None = None
+) -> FloatArray | None:
     """Return the (k, k) transitions that a setting needs, learned by EM if not given; None when its window says all."""
     if setting.stickiness == "window":
         return None
@@ -453,7 +469,7 @@ def needed_transitions(predictions: Predictions, setting: Smoothing, given: Floa
         )
     if given is not None and given.shape != (k, k):
         raise TimelineError(f"transitions between {k} classes must have shape {(k, k)}, however: {given.shape}")
-    return learned_transitions(predictions, "em") if given is None else given
+    return learned_transitions(predictions, "em", prior) if given is None else given
 
 
 def _every_frame(predictions: Predictions, timeline: Timeline, tracks: list[FloatArray]) -> Predictions:

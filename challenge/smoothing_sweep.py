@@ -104,6 +104,7 @@ def sweep_smoothing(
     predictions: Predictions,
     settings: Sequence[Smoothing],
     *,
+    prior: FloatArray | None = None,
     resamples: int = 500,
     level: float = LEVEL,
     seed: int = 0,
@@ -112,7 +113,8 @@ def sweep_smoothing(
 
     Every frame is smoothed, labelled frames are scored. Where a hidden Markov model learns from ``labels``, each video
     is smoothed with the transitions of the others. One setting is chosen on all videos; what that choice is worth is
-    measured by choosing anew for each video on the others alone (leave one video out).
+    measured by choosing anew for each video on the others alone (leave one video out). ``prior`` (k,) is the class
+    prior of the probabilities, as in `cer_fusion.challenge.smoothed`.
 
     Raises
     ------
@@ -134,7 +136,7 @@ def sweep_smoothing(
             f"choosing among {len(every) - 1} settings takes labelled frames of 2 videos or more, however: 1 video "
             f"({videos[0]})\n  give one setting, or label more videos"
         )
-    y_pred = np.stack([_answers(predictions, timeline, y, one)[labelled] for one in every])
+    y_pred = np.stack([_answers(predictions, timeline, y, one, prior)[labelled] for one in every])
     confusions = np.stack([counted(y_true[member == v], y_pred[:, member == v], k) for v in range(videos.size)])
     whole = confusions.sum(axis=0)  # (v, h, k, k) -> (h, k, k)
     chosen, picks = _choice(whole), np.array([], dtype=np.int64)
@@ -167,23 +169,28 @@ def sweep_smoothing(
     )
 
 
-def _answers(predictions: Predictions, timeline: Timeline, y: IntArray, setting: Smoothing) -> IntArray:
+def _answers(
+    predictions: Predictions, timeline: Timeline, y: IntArray, setting: Smoothing, prior: FloatArray | None
+) -> IntArray:
     """(n,) decisions of one setting."""
     if setting.stickiness == "labels":
-        return _from_other_videos(predictions, timeline, y, setting)
-    moves = learned_transitions(predictions, "em") if setting.stickiness == "em" else None
-    tracks = smooth_tracks(predictions.proba, timeline, setting, moves)
+        return _from_other_videos(predictions, timeline, y, setting, prior)
+    moves = learned_transitions(predictions, "em", prior) if setting.stickiness == "em" else None
+    tracks = smooth_tracks(predictions.proba, timeline, setting, moves, prior)
     best: IntArray = rows_of(tracks, timeline).argmax(axis=1).astype(np.int64)
     return best
 
 
-def _from_other_videos(predictions: Predictions, timeline: Timeline, y: IntArray, setting: Smoothing) -> IntArray:
+def _from_other_videos(
+    predictions: Predictions, timeline: Timeline, y: IntArray, setting: Smoothing, prior: FloatArray | None
+) -> IntArray:
     """(n,) decisions where each video's transitions are counted on the labels of all others."""
     counts = step_counts(y, timeline, len(predictions.classes))
     out = np.empty(timeline.n, dtype=np.int64)
     for own, track in zip(counts, timeline.tracks, strict=True):
         alone = Timeline.of([predictions.ids[row] for row in track.rows])
-        values = smooth_tracks(predictions.proba[track.rows], alone, setting, from_counts(counts.sum(axis=0) - own))
+        moves = from_counts(counts.sum(axis=0) - own)
+        values = smooth_tracks(predictions.proba[track.rows], alone, setting, moves, prior)
         out[track.rows] = rows_of(values, alone).argmax(axis=1)
     return out
 

@@ -9,7 +9,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,11 +188,12 @@ def load_task(
     budget: float = math.inf,
     *,
     near: float | None = None,
+    soft_labels: Path | None = None,
 ) -> Task:
     """Find the features, choose the splits, leave out rows without a label, and say all of that.
 
     Rows that with their copies take more bytes than `budget` stay in the store and are read piece by piece. With `near`
-    faces of at least this cosine in a split become one group.
+    faces of at least this cosine in a split become one group. `soft_labels` is a table for the rows to learn from.
     """
     from ..fusion import Rows
 
@@ -212,7 +213,7 @@ def load_task(
     load = fits_in_memory(sum(len(part) for part in parts.values()), view, budget)
     return Task(
         dataset=dataset,
-        train=near_ones_tied(Rows.of(as_rows(parts[train_split]), load=load), near),
+        train=voted(near_ones_tied(Rows.of(as_rows(parts[train_split]), load=load), near), soft_labels),
         test=near_ones_tied(Rows.of(as_rows(parts[test_split]), load=load), near),
         train_split=train_split,
         test_split=test_split,
@@ -229,6 +230,7 @@ def load_folds_task(
     budget: float = math.inf,
     *,
     near: float | None = None,
+    soft_labels: Path | None = None,
 ) -> Task:
     """Find the rows of a cross-validation: those of the training split, or all where there is one split only.
 
@@ -254,7 +256,7 @@ def load_folds_task(
     if pairs:
         say(f"{len(pairs):,} rows repeat a picture (first: {escape(' = '.join(min(pairs)))}): kept in one fold with it")
     rows = tied(Rows.of(as_rows(part), load=fits_in_memory(len(part), view, budget)), sorted(pairs))
-    rows = near_ones_tied(rows, near)
+    rows = voted(near_ones_tied(rows, near), soft_labels)
     return Task(
         dataset=dataset, train=rows, test=rows, train_split=split, test_split=split, class_set=view.class_set.name
     )
@@ -287,6 +289,39 @@ def near_ones_tied(rows: Rows, near: float | None) -> Rows:
         )
     say(f"{found.samples:,} rows have a near-duplicate (cosine {near:g} or more): they are one group")
     return tied(rows, [(pair.sample_id, pair.other_id) for pair in found.pairs])
+
+
+def voted(rows: Rows, table: Path | None) -> Rows:
+    """The rows with the soft labels of a table of votes, and says how many have some; the others keep their label.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the table is about none of the rows.
+    """
+    import numpy as np
+
+    from ..featstore import read_soft_labels
+
+    if table is None:
+        return rows
+    votes = read_soft_labels(table, rows.classes)
+    there = [i for i, name in enumerate(rows.names) if name in votes]
+    if not there:
+        raise typer.BadParameter(
+            f"{table} has {len(votes):,} samples, none of which is learned from (the first there: "
+            f"{next(iter(votes), 'none')!r}, here: {rows.names[0]!r})",
+            param_hint="--soft-labels",
+        )
+    soft = np.eye(len(rows.classes))[rows.y]
+    soft[there] = [votes[rows.names[i]] for i in there]
+    soft /= soft.sum(axis=1, keepdims=True)
+    other = int((soft[there].argmax(axis=1) != rows.y[there]).sum())
+    say(
+        f"{len(there):,} of {rows.n:,} rows learn from votes, the others from their label"
+        + (f"; [yellow]most votes of {other:,} are for another class than their label[/]" if other else "")
+    )
+    return replace(rows, soft=soft)
 
 
 def fits_in_memory(count: int, view: View, budget: float) -> bool:

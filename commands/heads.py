@@ -82,6 +82,18 @@ def settings_of(entries: list[str] | None, heads: list[str]) -> dict[str, dict[s
     return found
 
 
+def refuse_unused_votes(table: Path | None, heads: Sequence[str]) -> None:
+    """Refuse soft labels that none of the heads can learn from."""
+    from ..fusion.heads import head_class
+
+    if table is not None and not any(head_class(name).learns_soft_labels for name in heads):
+        able = [name for name in installed_heads() if head_class(name).learns_soft_labels]
+        raise typer.BadParameter(
+            f"{', '.join(heads)} learn from one label a row; heads that learn from votes: {', '.join(able)}",
+            param_hint="--soft-labels",
+        )
+
+
 def compute(heads: Iterable[str]) -> bool:
     """Whether any of the heads can compute on a device of the user's choice."""
     return any("device" in head_settings(name) for name in heads)

@@ -129,6 +129,14 @@ Near = Annotated[
         "--near", min=-1, max=1, help="Faces of this cosine or more count as one group, 0.85.", show_default=False
     ),
 ]
+SoftLabels = Annotated[
+    Path | None,
+    typer.Option(
+        "--soft-labels",
+        help="CSV of votes, sample_id,<class>,…, to learn from instead of labels; heads that cannot take the labels.",
+        show_default=False,
+    ),
+]
 Memory = Annotated[
     str | None,
     typer.Option(
@@ -143,6 +151,14 @@ Setting = Annotated[
         "--set", help="A setting of the head, key=value: hidden=[512], C=0.1, member=mlp.", show_default=False
     ),
 ]
+RunsOrKept = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[RUNS|KEPT]",
+        help="Run folders of cer-fuse train, or one comparison that was kept; without, heads are trained now.",
+        show_default=False,
+    ),
+]
 Runs = Annotated[
     list[Path] | None,
     typer.Argument(help="Run folders of cer-fuse train; without them, heads are trained now.", show_default=False),
@@ -153,15 +169,28 @@ Baseline = Annotated[str | None, typer.Option(help="Column the others are tested
 
 # what is written
 Format = Literal["table", "markdown", "latex", "csv", "json"]
+Explain = Annotated[bool, typer.Option("--explain", help="Say below the table how its figures are made, in full.")]
+MoreMetrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        help="Further rows, comma-separated: uar (mean per-class recall), weighted_f1, f1 (of each class).",
+        show_default=False,
+    ),
+]
 TableFormat = Annotated[Format, typer.Option("--format", help="How tables are printed.")]
 FigurePath = Annotated[
     Path | None,
     typer.Option("--figure", help="Picture to draw: .png, .pdf or .svg; none for none.", show_default="in runs/"),
 ]
-NO_PICTURE = Path("none")
-"""What `--figure none` asks for."""
+NO_PICTURE = NOTHING = Path("none")
+"""What `--figure none`, and `--output none` where results are kept unasked, ask for."""
 ResultPath = Annotated[
     Path | None, typer.Option("--output", "-o", help="Keep the whole result as JSON.", show_default=False)
+]
+KeptPath = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Keep the comparison here, .json; none for none.", show_default="in runs/"),
 ]
 
 
@@ -176,6 +205,19 @@ def numbers(text: str | None, option: str) -> list[float]:
         return [float(part) for part in split_list(text)]
     except ValueError:
         raise typer.BadParameter(f"expected numbers such as 0.1,1,10, however: {text!r}", param_hint=option) from None
+
+
+def metrics_of(text: str | None) -> tuple[str, ...]:
+    """The metrics that `--metrics` names; one that is not known, or is there twice, is refused before any work."""
+    from ..fusion.errors import ReportError
+    from ..fusion.judging.metrics import check_metrics
+
+    names = tuple(name.lower().replace("-", "_") for name in split_list(text))
+    try:
+        check_metrics(names)
+    except ReportError as error:
+        raise typer.BadParameter(str(error), param_hint="--metrics") from None
+    return names
 
 
 def key_values(entries: list[str] | None, option: str) -> dict[str, Any]:
@@ -235,6 +277,8 @@ class Form:
 
 TABLE = Form("is for a table, and --json prints none", ("format",))
 """`--format` of a command that has `--json` too."""
+NOTED = Form("is for tables on the screen: other formats say it in any case", ("explain",))
+"""`--explain` of a command whose tables have notes."""
 WRITTEN = Form("replaces outputs that are there, and this writes none", ("overwrite",))
 """`--overwrite` of a command that need not write anything."""
 COMPUTING = Form("says where a head computes, and none of these has a choice", ("device",))

@@ -10,6 +10,7 @@ from .exchange.importing import ImportReport, import_rows
 from .extraction.reading import Embedder
 from .extraction.run import ExtractReport, extract
 from .manifests.class_sets import ClassSet, class_set
+from .manifests.csv_table import read_soft_labels
 from .manifests.manifest import Manifest, Sample
 from .rows.feature import Feature, FeatureSpec
 from .rows.view import View
@@ -40,6 +41,7 @@ __all__ = [
     "extract",
     "find_garbage",
     "import_rows",
+    "read_soft_labels",
     "remove_garbage",
     "verify",
 ]

@@ -4,7 +4,8 @@
     python tests/environments.py lowest     # the lowest declared version of every dependency
 
 Environments are made one after another, and each is removed before the next: with PyTorch they take 6 GB. Nothing but
-the standard library is needed to run this file. What is absent is said. Exit status 1 if any run failed.
+the standard library is needed to run this file. What is absent is said. Exit status 1 if any run failed. Tests marked
+slow are left to `make test`: what they show depends on no version, and in every environment they would double the time.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LOWEST = ROOT / "constraints" / "lowest.txt"
 OLDEST = (3, 11)
 OTHER_PYTHONS_RUN = ("tests/featstore", "tests/fusion", "tests/reliability")
-"""What must hold on every Python; the rest of the suite runs on one."""
+"""What must hold on every Python; the rest of the suite runs on one. Tests marked slow run on that one alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
 def run_suite(python: Python, tests: Sequence[str], *, constraints: Path | None = None) -> tuple[int, str]:
     """Make an environment, run these tests in it (none named: all), remove it; the exit status, and a line of words."""
     title = f"{python} with {'the lowest versions' if constraints else 'the newest versions'}"
-    print(f"\n== {title}: {' '.join(tests) or 'the whole suite'}", flush=True)
+    print(f"\n== {title}: {' '.join(tests) or 'the whole suite'}, but for slow tests", flush=True)
     with tempfile.TemporaryDirectory(prefix="cer-environment-", ignore_cleanup_errors=True) as folder:
         environment = Path(folder) / "venv"
         inside = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
@@ -74,7 +75,8 @@ def run_suite(python: Python, tests: Sequence[str], *, constraints: Path | None 
             status = subprocess.run(command, cwd=ROOT).returncode
             if status:
                 return status, f"{title}: the environment could not be made"
-        suite = [inside, "-m", "pytest", "-n", "auto", "--dist", "loadfile", "-p", "no:cacheprovider", *tests]
+        quick = ["-n", "auto", "--dist", "loadfile", "-p", "no:cacheprovider", "-m", "not slow"]
+        suite = [inside, "-m", "pytest", *quick, *tests]
         with subprocess.Popen(suite, cwd=ROOT, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
             last = ""
             assert process.stdout is not None

@@ -1,7 +1,5 @@
 """Examples: what a classifier is to learn from, and everything random about them: order, and changes of pictures.
 
-Soft labels come from a table of votes: ``sample_id,<class>,<class>,…``, one line a sample.
-
 All that is random is a function of (seed, epoch, position) and nothing else, so neither the number of processes and
 threads nor an interruption changes what the network sees. torchvision's transforms draw from the global generator, and
 the same for a whole batch, and timm's RandAugment from Python's: neither can be resumed.
@@ -12,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +20,7 @@ from timm.data.auto_augment import NAME_TO_OP
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...kit.errors import listing, nearest
-from ...kit.text import read_cells
+from ...kit.errors import listing
 from ..errors import ExamplesError
 from .recipe import Recipe, Sampling
 
@@ -124,39 +120,6 @@ def check_parts(train: Examples, valid: Examples, classes: Sequence[str]) -> Non
         )
 
 
-def read_soft_labels(path: Path, classes: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-    """Read votes and turn each line into shares.
-
-    Parameters
-    ----------
-    path : Path
-        CSV with a header. A class without a column has no votes; a column that is no class is refused.
-    classes : sequence of str
-        In the order of the result.
-
-    Returns
-    -------
-    dict
-        sample_id -> float32 (k,), summing to 1. A line without any vote is refused.
-
-    Raises
-    ------
-    ExamplesError
-        With file and line.
-    """
-    (_, header), *rows = read_cells(path, known=("sample_id", *classes), error=ExamplesError) or [(1, [])]
-    columns = _columns(header, classes, path)
-    found: dict[str, NDArray[np.float32]] = {}
-    for line, row in rows:
-        where = f"{path}:{line}"
-        if len(row) != len(header):
-            raise ExamplesError(f"{where}: expected {len(header)} fields, however: {len(row)}")
-        if row[0] in found:
-            raise ExamplesError(f"{where}: sample_id {row[0]!r} stands twice")
-        found[row[0]] = _shares(row, columns, len(classes), where)
-    return found
-
-
 def _check_soft(soft: NDArray[np.float32], ids: Sequence[str]) -> None:
     if soft.ndim != 2 or len(soft) != len(ids) or soft.dtype != np.float32:
         raise ExamplesError(f"soft labels must be float32 of shape ({len(ids)}, k), however: {soft.dtype} {soft.shape}")
@@ -164,31 +127,6 @@ def _check_soft(soft: NDArray[np.float32], ids: Sequence[str]) -> None:
     if not good.all():
         bad = [ids[i] for i in np.flatnonzero(~good).tolist()]
         raise ExamplesError(f"soft labels must be shares that sum to 1, however not for {listing(bad)}")
-
-
-def _columns(header: Sequence[str], classes: Sequence[str], path: Path) -> dict[int, int]:
-    """Column of the file -> position of its class."""
-    if header[:1] != ["sample_id"]:
-        raise ExamplesError(f"{path}: the first column must be sample_id, however: {header[:1]}")
-    for name in header[1:]:
-        if name not in classes:
-            raise ExamplesError(f"{path}: column {name!r} is none of the classes: {nearest(name, classes)}")
-    if len(set(header)) != len(header):
-        raise ExamplesError(f"{path}: a column stands twice: {', '.join(header)}")
-    return {column: list(classes).index(name) for column, name in enumerate(header[1:], 1)}
-
-
-def _shares(row: Sequence[str], columns: dict[int, int], k: int, where: str) -> NDArray[np.float32]:
-    votes = np.zeros(k, dtype=np.float64)
-    for column, position in columns.items():
-        try:
-            votes[position] = float(row[column].replace(",", ".") or 0)
-        except ValueError:
-            raise ExamplesError(f"{where}: votes must be numbers, however: {row[column]!r}") from None
-    total = float(votes.sum())
-    if not math.isfinite(total) or total <= 0 or (votes < 0).any():
-        raise ExamplesError(f"{where}: votes must not be negative, and at least one positive, however: {row[1:]}")
-    return (votes / total).astype(np.float32)
 
 
 DRAWS = 15

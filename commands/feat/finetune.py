@@ -318,7 +318,7 @@ def _split(manifest: Manifest, name: str, share: float, seed: int, tell: Tell) -
 
 
 def _votes(path: Path | None, classes: ClassSet) -> dict[str, np.ndarray] | None:
-    from ...backbones import read_soft_labels
+    from ...featstore import read_soft_labels
 
     return None if path is None else read_soft_labels(path, classes.labels)
 

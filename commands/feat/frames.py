@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .. import options as opt
-from ..console import FAILED, escape, out_json, out_table, progress_bar, say, show_logs
+from ..console import FAILED, escape, out_json, progress_bar, say, show_logs
 from ..sources import counted, detector_of, tell_made
+from ..tables import out_table
 
 if TYPE_CHECKING:
     from ...frames import FrameSettings, MadeFrames

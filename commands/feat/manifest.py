@@ -11,8 +11,9 @@ import typer
 from typer.core import TyperGroup
 
 from .. import options as opt
-from ..console import FAILED, escape, out, out_json, out_table, progress_bar, say
+from ..console import FAILED, escape, out, out_json, progress_bar, say
 from ..outputs import check_outputs
+from ..tables import out_table
 
 if TYPE_CHECKING:
     from ...featstore import Manifest
@@ -88,7 +89,7 @@ def build(
     ] = None,
     labels: Annotated[str | None, _labels("ferplus: compound7 (default) or basic8.")] = None,
     votes: Annotated[
-        Path | None, _labels("ferplus basic8: write the annotators' votes too, for cer-feat finetune --soft-labels.")
+        Path | None, _labels("ferplus: write the annotators' votes too, to learn from with --soft-labels.")
     ] = None,
     pictures: Annotated[
         str | None, _own("rafdb, raf-ce: aligned (default) or original; csv, parquet: folder of the pictures.")
@@ -137,8 +138,8 @@ def build(
     from ...featstore.manifests.splitting import hold_out as split_off
     from ...featstore.manifests.splitting import thin
 
-    if votes is not None and (kind, labels) != ("ferplus", "basic8"):
-        raise typer.BadParameter("only ferplus with --labels basic8 has votes", param_hint="--votes")
+    if votes is not None and kind != "ferplus":
+        raise typer.BadParameter("only ferplus has votes", param_hint="--votes")
     options: dict[str, Any] = {
         "classes": classes, "labels": labels, "pictures": pictures, "partition": partition, "columns": columns,
         "id_column": id_column, "path_column": path_column, "label_column": label_column,
@@ -167,7 +168,8 @@ def build(
     if votes is not None:
         from ...featstore.manifests.adapters.ferplus import write_votes
 
-        count = write_votes(root, listed, votes, encoding=encoding, overwrite=overwrite)
+        made = labels or "compound7"
+        count = write_votes(root, listed, votes, labels=made, encoding=encoding, overwrite=overwrite)
         say(f"wrote [bold]{escape(votes)}[/]: the votes of {count:,} samples")
     write(
         listed, output, as_json, overwrite=overwrite,
@@ -441,7 +443,7 @@ def unity(
         rows = [[label, *(counts[label] for counts in united.counts.values())] for label in labels]
         rows.append(["all", *(sum(counts.values()) for counts in united.counts.values())])
         rows.append(["left out", *(sum(left_out.values()) for left_out in united.left_out.values())])
-        out_table(["class", *united.counts], rows, title="Samples by source")
+        out_table(["class", *united.counts], rows, title="Samples by source", named="source")
 
 
 def write(listed: Manifest, output: Path, as_json: bool, *, overwrite: bool, remedy: str = "", **more: Any) -> None:
@@ -505,7 +507,7 @@ def _tell_counts(listed: Manifest, as_json: bool, **more: Any) -> None:
     if any(unlabelled.values()):
         rows.append(["(no label)", *unlabelled.values()])
     rows.append(["all", *(len(listed.select(split)) for split in counts)])
-    out_table(columns, rows)
+    out_table(columns, rows, named="split")
 
 
 @contextlib.contextmanager

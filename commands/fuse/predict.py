@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import options as opt
-from ..console import FAILED, escape, out_data, out_json, say, show_logs
+from ..console import FAILED, escape, out_data, out_json, progress_bar, say, show_logs
 from ..data import tell_frames_from_zero
 from ..heads import head_folder, loaded_head, probabilities
 from ..outputs import check_outputs, prediction_rows
@@ -156,7 +156,9 @@ def predict(
         settings = FrameSettings(every=every, faces="none" if no_faces else "track", alignment=alignment)
         finder = None if no_faces else detector_of(detector, min_face, min_score, points, device)
         shown = Shown(settings=settings, detector=finder, overwrite=overwrite)
-        found = _collected(line.answers(source.crops(shown), shown.unusable), line.classes)
+        with progress_bar() as step:
+            answers = line.answers(source.crops(shown), shown.unusable)
+            found = _collected(answers, line.classes, lambda done: step("answering", done, None))
         tell_left_out(shown)
         if not found.ids:
             say(f"[bold red]error:[/] nothing at {escape(pictures)} could be answered")
@@ -170,7 +172,7 @@ def predict(
     _answer(found, output, as_json, overwrite, shown)
 
 
-def _collected(answers: Any, classes: tuple[str, ...]) -> Predictions:
+def _collected(answers: Any, classes: tuple[str, ...], tell: Callable[[int], None]) -> Predictions:
     import numpy as np
 
     from ...fusion.keeping.answers import Predictions
@@ -180,6 +182,7 @@ def _collected(answers: Any, classes: tuple[str, ...]) -> Predictions:
     for names, proba in answers:
         ids += names
         parts.append(proba)
+        tell(len(ids))
     return Predictions(ids=tuple(ids), classes=classes, proba=np.concatenate(parts))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +11,9 @@ import typer
 
 from ...fusion.heads import head_names  # light: no head is imported before it is asked for
 from .. import options as opt
-from ..console import escape, out_json, say
+from ..console import escape, out_json, progress_bar, say
 from ..data import Task, load_task
-from ..heads import build_head, compute
+from ..heads import build_head, compute, refuse_unused_votes
 from ..outputs import print_table, put
 
 if TYPE_CHECKING:
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
     from ...fusion.keeping.runs import Run, RunConfig
 
 
-@opt.forms(unset=opt.UNSET, computing=replace(opt.COMPUTING, within="unset"))
+@opt.forms(
+    unset=opt.UNSET,
+    computing=replace(opt.COMPUTING, within="unset"),
+    noted=opt.Form("is for the table, and --json prints none", ("explain",)),
+)
 def train(
     ctx: typer.Context,
     head: Annotated[
@@ -47,11 +52,14 @@ def train(
     test_split: opt.TestSplit = None,
     missing: opt.Missing = "error",
     near: opt.Near = None,
+    soft_labels: opt.SoftLabels = None,
     memory: opt.Memory = None,
+    metrics: opt.MoreMetrics = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run's folder.", show_default="runs/DATASET-HEAD")
     ] = None,
     overwrite: opt.Overwrite = False,
+    explain: opt.Explain = False,
     device: opt.Device = "auto",
     seed: opt.Seed = 0,
     as_json: opt.Json = False,
@@ -64,15 +72,24 @@ def train(
     from ...fusion.keeping.runs import refuse_what_is_there
 
     settings = opt.key_values(setting, "--set")
-    opt.only(ctx, unset="device" not in settings, computing=compute([head]))
+    opt.only(ctx, unset="device" not in settings, computing=compute([head]), noted=not as_json)
+    refuse_unused_votes(soft_labels, [head])
+    asked = opt.metrics_of(metrics)
     if output is not None:
         _check_folder(output, overwrite)
-    task = load_task(store, data, features, missing, train_split, test_split, opt.memory_budget(memory), near=near)
+    task = load_task(
+        store, data, features, missing, train_split, test_split, opt.memory_budget(memory),
+        near=near, soft_labels=soft_labels,
+    )  # fmt: skip
     built = build_head(head, task, settings, preset=preset, weights=weights, device=device, seed=seed)
     default = Path("runs") / f"{task.dataset}-{head.rpartition('.')[2]}"  # of sklearn:MODULE.CLASS the class
     if output is None and overwrite:
         refuse_what_is_there(default, overwrite=True)
-    report = run_compare({head: built}, task.train, task.test, singles=False, seed=seed)
+    with progress_bar() as step:
+        report = run_compare(
+            {head: built}, task.train, task.test, singles=False, seed=seed, metrics=asked,
+            progress=lambda done, total, title: step("fits", done, total, title),
+        )  # fmt: skip
     config = _config(task, report, head=head, store=store, preset=preset, missing=missing)
     folder, run = put(
         lambda folder, over: (folder, _keep(folder, task, report, config, over)), output, default, overwrite=overwrite
@@ -86,11 +103,12 @@ def train(
                 "params": column.params,
                 "accuracy": column.scores.accuracy,
                 "macro_f1": column.scores.macro_f1,
+                "metrics": [asdict(one) for one in column.figures],
                 "fit_s": column.fit_s,
             }
         )
     else:
-        print_table(report, "table")
+        print_table(report, "table", explain=explain)
     fitted = column.fitted
     if getattr(fitted, "weights", None) == "learned":
         say(f"learned weights: {', '.join(f'{escape(name)}={one:.3g}' for name, one in fitted.weights_.items())}")
@@ -152,4 +170,5 @@ def _config(task: Task, report: Report, *, head: str, store: Path, preset: str |
         test_split=task.test_split,
         missing=missing,
         in_memory=all(isinstance(block, np.ndarray) for block in task.train.blocks.values()),
+        soft_labels=None if (soft := task.train.soft) is None else hashlib.sha256(soft.tobytes()).hexdigest(),
     )

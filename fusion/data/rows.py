@@ -61,10 +61,15 @@ class Rows:
     """Sample ids; None numbers the rows."""
     groups: tuple[str, ...] | None = None
     """Video or subject of each row, empty text for none: rows of a group are not independent."""
+    soft: NDArray[np.float64] | None = None
+    """(n, k) share of each class in each row, of unit sum: what heads that can (`Head.learns_soft_labels`) learn from
+    instead of ``y``, by which all are judged."""
     features: tuple[str, ...] | None = None
     """Feature (backbone) names; None takes what stands before the first dot of each block's name."""
     fingerprints: Mapping[str, str] | None = None
     """Feature -> fingerprint, kept in reports."""
+    split: str = ""
+    """The split that they are of, for what is said of them; empty where it is not known, or there are several."""
 
     def __post_init__(self) -> None:
         """Refuse rows that do not belong together."""
@@ -73,6 +78,7 @@ class Rows:
         sizes = {name: len(block) for name, block in self.blocks.items()} | {"y": len(self.y)}
         sizes |= {} if self.ids is None else {"ids": len(self.ids)}
         sizes |= {} if self.groups is None else {"groups": len(self.groups)}
+        sizes |= {} if self.soft is None else {"soft labels": len(self.soft)}
         if len(set(sizes.values())) > 1:
             raise ReportError(
                 "blocks, labels, ids and groups must have the same rows, however: "
@@ -80,6 +86,10 @@ class Rows:
             )
         if not len(self.y):
             raise ReportError("there are no rows\n  check the split's name and that its samples have labels")
+        if self.soft is not None and self.soft.shape != (len(self.y), len(self.classes)):
+            raise ReportError(
+                f"soft labels must have a column for each of {len(self.classes)} classes, however: {self.soft.shape}"
+            )
         if self.ids is not None and len(set(self.ids)) < len(self.ids):
             raise ReportError("a sample id stands twice among the rows: they would count double")
         self.by_feature()
@@ -100,6 +110,8 @@ class Rows:
         """
         chosen = positions_of(slice(None) if where is None else where, len(view.y))
         blocks = dict(view.blocks) if where is None else taken(view.blocks, chosen)
+        splits = getattr(view, "splits", ())
+        there = {splits[i] for i in chosen} if len(splits) else set()
         return cls(
             blocks={name: np.asarray(block) for name, block in blocks.items()} if load else blocks,
             y=view.y[chosen],
@@ -108,6 +120,7 @@ class Rows:
             groups=tuple(view.groups[i] for i in chosen),
             features=tuple(view.fingerprints),
             fingerprints=dict(view.fingerprints),
+            split=there.pop() if len(there) == 1 else "",
         )
 
     @property
@@ -168,6 +181,7 @@ class Rows:
             y=self.y[where],
             ids=None if self.ids is None else tuple(self.ids[i] for i in where),
             groups=None if self.groups is None else tuple(self.groups[i] for i in where),
+            soft=None if self.soft is None else self.soft[where],
         )
 
     def _feature(self, block: str) -> str:

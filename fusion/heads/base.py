@@ -6,7 +6,8 @@ import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Self, TypeAlias
 
 import numpy as np
@@ -37,19 +38,47 @@ class RowInfo:
     weights: Floats | None = None
     """(n,) how much each row counts; None is one each."""
 
+    soft: Floats | None = None
+    """(n, k) share of each class in each row, of unit sum; None: a row is of its class alone."""
+
+    classes: NDArray[Any] | None = None
+    """(k,) what the columns of `soft` are labelled, sorted."""
+
     def at(self, rows: NDArray[Any]) -> RowInfo:
         """Return what is known of some of the rows."""
         return RowInfo(
             groups=None if self.groups is None else self.groups[rows],
             weights=None if self.weights is None else self.weights[rows],
+            soft=None if self.soft is None else self.soft[rows],
+            classes=self.classes,
         )
 
     def weighed(self, factors: Floats) -> Floats:
-        """Return what each row counts (n,) under factors (n,) of its class."""
+        """Return what each row counts (n,) under factors (n,) of its own."""
         return factors if self.weights is None else factors * self.weights
+
+    def shares(self, codes: Codes, k: int) -> Floats:
+        """Return the share of each class in each row (n, k), of unit sum."""
+        return np.eye(k)[codes] if self.soft is None else self.soft
+
+    def apart(self, codes: Codes, factors: Floats) -> tuple[NDArray[np.int64], Codes, Floats]:
+        """Return rows (r,), their classes (r,) and what they count (r,), for learners that know one class a row.
+
+        A row of several classes stands there once for each, and counts by its share: the sum of log losses is the same.
+        """
+        if self.soft is None:
+            return np.arange(len(codes)), codes, self.weighed(factors[codes])
+        rows, classes = np.nonzero(self.soft)
+        counted = self.soft[rows, classes] * factors[classes]
+        return rows, classes.astype(np.int64), counted if self.weights is None else counted * self.weights[rows]
 
 
 NOTHING: Final = RowInfo()
+EPOCHS: ContextVar[Callable[[int, int], None] | None] = ContextVar("epochs", default=None)
+"""What networks tell their epochs to: called as (epoch from 1, epochs at most) in the thread that fits."""
+
+SHARES_OFF: Final = 1e-3
+"""How far a row's shares may be from one together: float16 and three printed digits pass, counts do not."""
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +111,9 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     weighs_rows: ClassVar[bool] = False
     """Whether rows can count more or less than others (`sample_weight`)."""
 
+    learns_soft_labels: ClassVar[bool] = False
+    """Whether rows can be of several classes in part (`y` of shape (n, k))."""
+
     scales_matter: ClassVar[bool] = True
     """Whether scaling a block could change the answers where nothing standardises it: not in trees."""
 
@@ -107,21 +139,27 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         nothing say so."""
         return True
 
-    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
-        """Learn from rows `X` (n, D), read as float32, and labels `y` (n,), integers or texts.
+    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None, classes: Any = None) -> Self:
+        """Learn from rows `X` (n, D), read as float32, and labels `y` (n,), integers or texts, or soft ones (n, k).
 
         `linear` and `mlp` learn from `JoinedRows` too, in bounded memory.
 
         Parameters
         ----------
         X : array or JoinedRows of shape (n, D)
-        y : array of shape (n,)
+        y : array of shape (n,) or (n, k)
+            A label a row; or, for heads that learn from soft labels (`learns_soft_labels`), the share of each class in
+            each row, such as annotators' votes over their number. Where such a row must be of one class, as folds are
+            stratified, it is that of the largest share, the first of equal ones.
         groups : array of shape (n,), optional
             The group of each row, numbers or texts. Whatever the head chooses on rows kept aside (weights of blocks,
             temperatures, penalties, when to stop), it keeps whole groups aside: of rows of one video, those kept
             aside would be known already.
         sample_weight : array of shape (n,), optional
             How much each row counts, not negative; for heads that can weigh rows (`weighs_rows`).
+        classes : array of shape (k,), optional
+            What the columns of soft labels are labelled; needed beside these only. A class that has no share in any row
+            is left out of `classes_`, as one without rows is.
 
         Raises
         ------
@@ -131,9 +169,12 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
             If a setting is none that this head can have.
         HeadDataError
             If X holds NaN or infinity, or y one class only; if X stays on the disk and this head needs it in memory;
-            if it cannot weigh rows; if a class has rows of one group only, where the head chooses on groups kept aside.
+            if it cannot weigh rows, or not learn from soft labels, or these are no shares; if a class has rows of one
+            group only, where the head chooses on groups kept aside.
         """
-        info = RowInfo(groups=_entered_groups(groups, X), weights=_entered_weights(self, sample_weight, X))
+        y, soft, classes = _entered_labels(self, y, classes, X)
+        groups, weights = _entered_groups(groups, X), _entered_weights(self, sample_weight, X)
+        info = RowInfo(groups=groups, weights=weights, soft=soft, classes=classes)
         if info.weights is not None and not info.weights.all():  # a row that counts nothing is as good as not there
             counted = np.flatnonzero(info.weights)
             X = rows_at(X, counted) if isinstance(X, JoinedRows) else _safe_indexing(X, counted)  # frames keep names
@@ -148,7 +189,12 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         self.blocks_ = checked_widths(self.blocks, X.shape[1])
         refuse_unfinite(self, X)
         check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        if info.soft is None or info.classes is None:
+            self.classes_, codes = np.unique(y, return_inverse=True)
+        else:
+            held = info.soft.any(axis=0)
+            self.classes_, info = info.classes[held], replace(info, soft=info.soft[:, held], classes=info.classes[held])
+            codes = np.asarray(info.soft).argmax(axis=1)
         if len(self.classes_) < 2:
             raise HeadDataError(
                 f"{type(self).__name__} needs rows of at least two classes, got one class only: "
@@ -315,18 +361,60 @@ def expect_shape(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> NDAr
     return array
 
 
-def fit_part(head: Any, X: Any, y: Any, groups: Any = None) -> Any:
-    """Fit any classifier on a part of the rows, with their groups where it takes them.
+def fit_part(head: Any, X: Any, y: Any, groups: Any = None, soft: Floats | None = None) -> Any:
+    """Fit any classifier on a part of the rows, with their groups and soft labels where it takes them.
 
     A part, such as a fold, may have a class in one group only. Nothing of it is then kept aside, where `fit` refuses.
+
+    Parameters
+    ----------
+    head : classifier
+    X, y, groups
+        As `Head.fit` takes them; `y` are labels always.
+    soft : float64 array of shape (n, k), optional
+        Share of each class in each row, where the labels are 0..k-1.
     """
     if isinstance(head, Head):
         info = RowInfo(groups=_entered_groups(groups, X))
+        if soft is not None and head.learns_soft_labels:
+            info = replace(info, soft=soft, classes=np.arange(soft.shape[1]))
         if info.groups is not None and (few := _of_one_group(*np.unique(y, return_inverse=True), info.groups)):
             logger.info("all rows of %s are of one group: none of them is kept aside", ", ".join(few))
         return head._learn(X, y, info)
     known = {} if groups is None or not has_fit_parameter(head, "groups") else {"groups": np.asarray(groups)}
     return head.fit(X, y, **known)
+
+
+def _entered_labels(head: Head, y: Any, classes: Any, X: Any) -> tuple[Any, Floats | None, NDArray[Any] | None]:
+    """Return labels (n,), and where `y` is soft its shares (n, k) and the classes of their columns, these sorted."""
+    soft = np.asarray(y)
+    if classes is None and (soft.ndim != 2 or soft.shape[1] == 1):
+        return y, None, None
+    if not head.learns_soft_labels:
+        raise HeadDataError(
+            f"the head {head.name!r} learns from one label a row, however: y has shape {soft.shape}"
+            f"{'' if classes is None else ', and classes were given'}\n"
+            "  take the largest share's label, or a head whose `learns_soft_labels` is true, such as 'mlp' or 'linear'"
+        )
+    labels = None if classes is None else column_or_1d(classes)
+    if labels is None or soft.ndim != 2 or soft.shape[1] != len(labels):
+        found = "no classes were given" if labels is None else f"there are {len(labels)} classes"
+        raise HeadDataError(
+            "soft labels need the label of each column, y (n, k) beside classes (k,), however: y has shape "
+            f"{soft.shape}, and {found}"
+        )
+    check_consistent_length(soft, X)
+    order = np.argsort(labels, kind="stable")
+    if len(np.unique(labels)) < len(labels):
+        raise HeadDataError(f"classes must be different labels, however: {labels.tolist()}")
+    soft = soft.astype(np.float64)[:, order]
+    wrong = np.flatnonzero(~(np.isfinite(soft).all(1) & (soft >= 0).all(1) & (np.abs(soft.sum(1) - 1) < SHARES_OFF)))
+    if len(wrong):
+        raise HeadDataError(
+            f"soft labels must be shares that sum to one, however: {len(wrong)} of {len(soft)} rows are not "
+            f"(first: row {wrong[0]}, {soft[wrong[0]].round(3).tolist()})\n  divide counts of votes by their sum a row"
+        )
+    return labels[order][soft.argmax(axis=1)], soft / soft.sum(axis=1, keepdims=True), labels[order]
 
 
 def _entered_groups(groups: Any, X: Any) -> NDArray[np.int64] | None:
@@ -372,7 +460,7 @@ def _refuse_classes_of_one_group(head: Head, codes: Codes, groups: NDArray[np.in
 
 def _of_one_group(classes: NDArray[Any], codes: NDArray[Any], groups: NDArray[np.int64]) -> list[str]:
     pairs = np.unique(np.stack([codes, groups]), axis=1)
-    return [repr(str(classes[code])) for code in np.flatnonzero(np.bincount(pairs[0]) < 2)]
+    return [repr(str(classes[code])) for code in np.flatnonzero(np.bincount(pairs[0]) == 1)]
 
 
 def _drawn(random_state: Any) -> int:

@@ -34,6 +34,9 @@ class BoostedHead(Head):
     gives the same trees on all machines. Trees this small gain little from more. The components before are computed
     with as many threads as the libraries are set to, but no more than a core each.
 
+    These libraries know one class a row: with soft labels a row stands there once a class that it has a share of, and
+    counts by that; least rows a leaf (`min_leaf_rows`) count each of them.
+
     Parameters
     ----------
     pca : int
@@ -52,6 +55,7 @@ class BoostedHead(Head):
 
     scales_matter: ClassVar[bool] = False
     weighs_rows: ClassVar[bool] = True
+    learns_soft_labels: ClassVar[bool] = True
 
     pca: int = 64
     trees: int = 100
@@ -80,8 +84,9 @@ class BoostedHead(Head):
     def _fit(self, X: FloatArray, codes: Codes, info: RowInfo) -> None:
         whole("trees", self.trees)
         self.pca_ = BlockPCA(self.pca, self.blocks_).fit(X)
-        weights = info.weighed(factors(self.class_weight, self.classes_, codes)[codes])
-        self._grow(self.pca_.transform(X), codes, weights)
+        of, codes, weights = info.apart(codes, factors(self.class_weight, self.classes_, codes, info.soft))
+        rows = self.pca_.transform(X)
+        self._grow(rows if info.soft is None else rows[of], codes, weights)
 
     def _proba(self, X: FloatArray) -> Proba:
         return self._asked(self.pca_.transform(X))

@@ -10,7 +10,7 @@ import numpy as np
 from ..data.blocks import FloatArray
 from ..data.joined import Matrix
 from .base import Codes, Head, HeadState, Proba, RowInfo, expect_shape, softmax
-from .logistic import fit_logistic, one_hot
+from .logistic import fit_logistic
 from .scaling import BlockScaler
 from .settings import Standardize, factors, positive, whole
 
@@ -45,6 +45,7 @@ class LinearHead(Head):
     name: ClassVar[str] = "linear"
     learns_in_pieces: ClassVar[bool] = True
     weighs_rows: ClassVar[bool] = True
+    learns_soft_labels: ClassVar[bool] = True
 
     C: float = 10.0
     class_weight: Any = None
@@ -59,11 +60,11 @@ class LinearHead(Head):
     def _fit(self, X: Matrix, codes: Codes, info: RowInfo) -> None:
         positive(self, "C")
         whole("max_iter", self.max_iter)
-        weights = info.weighed(factors(self.class_weight, self.classes_, codes)[codes])
+        counted = factors(self.class_weight, self.classes_, codes, info.soft) * info.shares(codes, len(self.classes_))
+        sums = counted.sum(axis=1)
+        targets, weights = counted / np.where(sums > 0, sums, 1)[:, None], info.weighed(sums)
         self.scaler_ = BlockScaler(self.standardize, self.blocks_).fit(X)
-        found = fit_logistic(
-            X, one_hot(codes, len(self.classes_)), weights, C=self.C, max_iter=self.max_iter, ready=self._ready
-        )
+        found = fit_logistic(X, targets, weights, C=self.C, max_iter=self.max_iter, ready=self._ready)
         self.coef_, self.intercept_, self.n_iter_ = found.coef, found.intercept, found.iterations
 
     def _proba(self, X: FloatArray) -> Proba:

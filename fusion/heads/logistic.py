@@ -97,11 +97,6 @@ def fit_logistic(
         return Solution(coef=coef, intercept=found.intercept, iterations=found.iterations)
 
 
-def one_hot(codes: NDArray[np.int64], k: int) -> Floats:
-    """Return the targets (n, k) of rows whose classes 0..k-1 are certain."""
-    return np.eye(k)[codes]
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Problem:
     targets: Floats

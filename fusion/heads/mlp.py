@@ -104,9 +104,10 @@ class MLPHead(NetworkHead):
         self.networks_ = self._trained(X, codes, info, left_out)
         self.factors_ = np.full(count, 1 / count)
         if left_out is not None and left_out.any():
-            asked = left_out.any(axis=0)
+            asked = np.asarray(left_out.any(axis=0))
             answers = self._answers(rows_at(X, asked), by=left_out[:, asked])
-            self.factors_ = learned_factors(np.stack(answers), codes[asked])
+            known, shares = info.at(asked), info.shares(codes, len(self.classes_))[asked]
+            self.factors_ = learned_factors(np.stack(answers), shares, known.weights)
         elif count > 1:
             logger.info("no rows to learn the pool's factors from: all blocks count alike")
 
@@ -192,7 +193,9 @@ def pooled(planes: NDArray[np.float64], factors: NDArray[np.float64]) -> Proba:
     return softmax(np.tensordot(factors, _logs(planes), axes=1))
 
 
-def learned_factors(planes: NDArray[np.float64], codes: Codes) -> NDArray[np.float64]:
+def learned_factors(
+    planes: NDArray[np.float64], shares: NDArray[np.float64], weights: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """Return the factors (m,) under which the pool makes the true classes most likely.
 
     The problem is convex, and a normal prior of variance one about equal factors, worth less than a row, makes it
@@ -202,11 +205,13 @@ def learned_factors(planes: NDArray[np.float64], codes: Codes) -> NDArray[np.flo
     ----------
     planes : float64 array of shape (m, n, k)
         Probabilities of rows that the members did not learn from.
-    codes : int64 array of shape (n,)
-        Their classes.
+    shares : float64 array of shape (n, k)
+        Of which classes they are, each of unit sum.
+    weights : float64 array of shape (n,), optional
+        How much each row counts.
     """
     even = np.full(len(planes), 1 / len(planes))
-    found = likeliest_factors(_logs(planes), codes, about=even)
+    found = likeliest_factors(_logs(planes), shares, weights, about=even)
     return even if found.sum() < NOTHING else found
 
 

@@ -56,6 +56,7 @@ class NetworkHead(Head):
 
     learns_in_pieces: ClassVar[bool] = True
     weighs_rows: ClassVar[bool] = True
+    learns_soft_labels: ClassVar[bool] = True
     computes_with: ClassVar[tuple[str, ...]] = ("torch",)
 
     blocks: Mapping[str, int] | None = field(default=None, kw_only=False)
@@ -122,7 +123,7 @@ class NetworkHead(Head):
         """
         device = chosen_device(self.device)
         dtype = self._products(device)
-        weights = factors(self.class_weight, self.classes_, codes)
+        weights = factors(self.class_weight, self.classes_, codes, info.soft)
         parts = self._parts()
 
         def trained(number: int) -> TrainedNetwork:

@@ -94,7 +94,9 @@ def not_negative(name: str, value: float) -> None:
         raise HeadConfigError(f"{name} must be finite and not negative, got {value!r}")
 
 
-def factors(class_weight: Any, classes: NDArray[Any], codes: NDArray[np.int64]) -> NDArray[np.float64]:
+def factors(
+    class_weight: Any, classes: NDArray[Any], codes: NDArray[np.int64], soft: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """Return one factor a class (k,).
 
     Parameters
@@ -105,6 +107,8 @@ def factors(class_weight: Any, classes: NDArray[Any], codes: NDArray[np.int64]) 
         The labels.
     codes : ndarray of shape (n,)
         Positions in `classes`, one a training row.
+    soft : ndarray of shape (n, k), optional
+        Share of each class in each row: `balanced` then counts shares.
 
     Raises
     ------
@@ -114,7 +118,13 @@ def factors(class_weight: Any, classes: NDArray[Any], codes: NDArray[np.int64]) 
     from sklearn.utils.class_weight import compute_class_weight
 
     try:
-        found = compute_class_weight(class_weight, classes=classes, y=classes[codes])
+        if soft is None:
+            found = compute_class_weight(class_weight, classes=classes, y=classes[codes])
+        else:
+            rows, shared = np.nonzero(soft)
+            found = compute_class_weight(
+                class_weight, classes=classes, y=classes[shared], sample_weight=soft[rows, shared]
+            )
     except (ValueError, TypeError) as error:
         raise HeadConfigError(
             f"class_weight must be None, 'balanced' or a factor a label, got {class_weight!r}: {error}"

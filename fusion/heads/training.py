@@ -20,7 +20,7 @@ from torch.optim.adamw import adamw
 from ..data.blocks import FloatArray
 from ..data.joined import CHUNK, JoinedRows, Matrix, each_piece, rows_at
 from ..errors import HeadConfigError
-from .base import NOTHING, Codes, RowInfo
+from .base import EPOCHS, NOTHING, Codes, RowInfo
 from .layers import Dropout, Network
 from .weights import stratified_folds
 
@@ -92,7 +92,8 @@ def train(
     class_weights : ndarray of shape (k,)
         Factor on each class's loss.
     info : RowInfo
-        Groups are kept aside whole for early stopping; weights are factors on the rows' losses, their mean one.
+        Groups are kept aside whole for early stopping; weights are factors on the rows' losses, their mean one; each
+        share of a soft label has the loss of its class.
     seed : int
         Of weights, batches and dropout. With the same number of threads, on a CPU, the result repeats to the bit.
     device, dtype
@@ -108,7 +109,7 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     network.draw_all(generator)
     network.to(device)
-    kept = np.zeros(len(codes), np.bool_)
+    shares, kept = info.shares(codes, len(class_weights)), np.zeros(len(codes), np.bool_)
     if settings.early_stop:
         kept = held_out(codes, settings.early_stop, seed=seed, groups=info.groups)
         if not kept.any():
@@ -121,8 +122,8 @@ def train(
     rows = batches_of(part(X, ~kept), ready, device=device, dtype=dtype)
     watch = None
     if kept.any():
-        watch = Watch(batches_of(part(X, kept), ready, device=device, dtype=dtype), codes[kept], device)
-    loss = CrossEntropy(codes[~kept], class_weights, settings.label_smoothing, settings.logit_adjust, device)
+        watch = Watch(batches_of(part(X, kept), ready, device=device, dtype=dtype), shares[kept], device)
+    loss = CrossEntropy(shares[~kept], class_weights, settings.label_smoothing, settings.logit_adjust, device)
     counts = None
     if left_out is not None or info.weights is not None:
         counted = np.ones((1, len(codes))) if left_out is None else (~left_out).astype(np.float64)
@@ -148,6 +149,8 @@ def train(
                 f"training diverged: the loss of epoch {len(losses)} is not finite\n"
                 f"  with {with_}; lower lr or standardise the blocks"
             )
+        if (tell := EPOCHS.get()) is not None:
+            tell(epoch + 1, settings.epochs)
         if watch is not None and watch.stops(network, epoch, settings.patience):
             break
     if watch is not None:
@@ -159,27 +162,25 @@ def train(
 class CrossEntropy:
     """Weighted cross-entropy with smoothed targets and adjusted logits, and its gradient.
 
-    `MLPConfig` explains smoothing and adjustment; `class_weights` (k,) are brought to a mean of one over the training
-    rows, whose classes 0..k-1 are `codes` (n,).
+    `MLPConfig` explains smoothing and adjustment. `shares` (n, k) of unit sum say of which classes each training row
+    is; `class_weights` (k,) multiply the loss of each share, and are brought to a mean of one over the rows.
     """
 
     def __init__(
         self,
-        codes: Codes,
+        shares: NDArray[np.float64],
         class_weights: NDArray[np.float64],
         label_smoothing: float,
         logit_adjust: float,
         device: torch.device,
     ) -> None:
-        k = len(class_weights)
-        counts = np.bincount(codes, minlength=k).astype(np.float64)
-        weights = class_weights / class_weights[codes].mean()
-        targets = np.tile(label_smoothing * counts / len(codes), (k, 1))  # one line a class, not one a row
-        targets[np.arange(k), np.arange(k)] += 1 - label_smoothing
-        prior = np.log(np.maximum(counts, 0.5) / len(codes))
-        self.codes = torch.from_numpy(codes).to(device)
+        counted, counts = shares * class_weights, shares.sum(axis=0)
+        weights = counted.sum(axis=1, keepdims=True)
+        own = counted / np.where(weights > 0, weights, 1)
+        targets = label_smoothing * counts / len(shares) + (1 - label_smoothing) * own
+        prior = np.log(np.maximum(counts, 0.5) / len(shares))
         self.targets = torch.tensor(targets, dtype=torch.float32, device=device)
-        self.weights = torch.tensor(weights, dtype=torch.float32, device=device)[:, None]
+        self.weights = torch.tensor(weights / weights.mean(), dtype=torch.float32, device=device)
         self.shift = torch.tensor(logit_adjust * prior, dtype=torch.float32, device=device)
 
     def __call__(self, logits: Tensor, index: Tensor, counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -187,8 +188,7 @@ class CrossEntropy:
 
         `counts` (m, n) says how much every row counts for every member; None is one each.
         """
-        truth = self.codes[index]
-        targets, weights = self.targets[truth], self.weights[truth]
+        targets, weights = self.targets[index], self.weights[index]
         if counts is not None:
             weights = weights * counts[:, index, None]
         logs = torch.log_softmax(logits + self.shift, dim=-1)
@@ -199,17 +199,16 @@ class CrossEntropy:
 class Watch:
     """Early stopping: rows kept aside, the best weights seen on them, and the epoch, from 0, that these are of."""
 
-    def __init__(self, rows: Batches, codes: Codes, device: torch.device) -> None:
+    def __init__(self, rows: Batches, shares: NDArray[np.float64], device: torch.device) -> None:
         self.rows = rows
-        self.codes = torch.from_numpy(codes).to(device)
+        self.shares = torch.tensor(shares, dtype=torch.float32, device=device)
         self.best_loss, self.best_epoch = math.inf, 0
         self.best: dict[str, Tensor] = {}
 
     def stops(self, network: Network, epoch: int, patience: int) -> bool:
         """Look at the log loss of the averaged members, and say whether it is time to stop."""
         proba = torch.cat([network.logits(rows).softmax(-1).mean(0) for rows in self.rows.in_order()])
-        chosen = proba.gather(1, self.codes[:, None])
-        loss = float(-chosen.clamp_min(1e-12).log().mean())
+        loss = float(-(proba.clamp_min(1e-12).log() * self.shares).sum(1).mean())
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, epoch
             self.best = {name: one.clone() for name, one in network.state_dict().items()}

@@ -197,8 +197,9 @@ def learned_block_weights(
     votes, others = _votes(X, codes, widths, info, summed=summed, seed=seed)
     known = others[np.arange(len(codes)), codes] > NEVER  # a class that only one fold has says nothing about blocks
     found = likeliest_factors(
-        votes[:, known], codes[known], others=others[known], about=np.zeros(len(widths)), start=np.ones(len(widths))
-    )
+        votes[:, known], info.shares(codes, votes.shape[2])[known], info.at(known).weights,
+        others=others[known], about=np.zeros(len(widths)), start=np.ones(len(widths)),
+    )  # fmt: skip
     if not found.any():
         logger.warning("no block says anything about rows not seen: all weigh alike")
         found = np.ones_like(found)

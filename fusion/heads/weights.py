@@ -17,6 +17,7 @@ from ...kit.errors import nearest
 from ..data.blocks import simplex
 from ..errors import HeadConfigError, SweepError
 from .base import Codes, Head, Proba, RowInfo, softmax
+from .settings import libraries_limited
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,8 @@ def learned_weights(
         return log_loss(probabilities(np.tensordot(softmax(free), averaged, axes=1), mix), codes, weights)
 
     m = len(planes)
-    found = softmax(np.asarray(minimize(loss, np.zeros(m), method="L-BFGS-B", bounds=[(-8, 8)] * m).x))
+    with libraries_limited(1):  # threads that wait for each other take longer than a problem of so few numbers
+        found = softmax(np.asarray(minimize(loss, np.zeros(m), method="L-BFGS-B", bounds=[(-8, 8)] * m).x))
     # A softmax reaches no zero: try the nearby vectors that have some.
     pruned = np.where(found < SMALL, 0, found) / found[found >= SMALL].sum()
     candidates = [*np.eye(m), pruned, found]
@@ -93,7 +95,8 @@ def _vectors(m: int) -> NDArray[np.float64]:
 
 def likeliest_factors(
     votes: NDArray[np.float64],
-    codes: Codes,
+    shares: NDArray[np.float64],
+    weights: NDArray[np.float64] | None = None,
     *,
     others: NDArray[np.float64] | float = 0.0,
     about: NDArray[np.float64],
@@ -109,26 +112,29 @@ def likeliest_factors(
     ----------
     votes : float64 array of shape (m, n, k)
         What each member adds to the logits of rows that it did not learn from.
-    codes : int64 array of shape (n,)
-        Their classes; without rows `start` is returned.
+    shares : float64 array of shape (n, k)
+        Of which classes they are, each of unit sum; without rows `start` is returned.
+    weights : float64 array of shape (n,), optional
+        How much each row counts.
     others : float64 array of shape (n, k), optional
         Logits that no factor is on.
     about, start : float64 arrays of shape (m,)
         What the prior is about; where the search begins, there if not given.
     """
-    rows, n = np.arange(len(codes)), len(codes)
     start = about if start is None else start
-    if not n:
+    if not len(shares):
         return start
+    counts = np.ones(len(shares)) if weights is None else weights
+    n = counts.sum()
 
     def loss(factors: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         log_proba = log_softmax(others + np.tensordot(factors, votes, axes=1), axis=1)
-        apart, slope = factors - about, np.exp(log_proba)
-        slope[rows, codes] -= 1
-        value = -log_proba[rows, codes].mean() + apart @ apart / (2 * n)
+        apart, slope = factors - about, (np.exp(log_proba) - shares) * counts[:, None]
+        value = -(counts @ (log_proba * shares).sum(axis=1)) / n + apart @ apart / (2 * n)
         return float(value), (np.einsum("mnk,nk->m", votes, slope) + apart) / n
 
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(start))
+    with libraries_limited(1):  # as above
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(start))
     return np.asarray(found.x, np.float64)
 
 

@@ -159,7 +159,7 @@ def read_run(folder: Path) -> Run:
 
 def _config(folder: Path) -> RunConfig:
     plain = read_sealed(folder / CONFIG, kind="cer-run-config", version=1, error=ReportError)
-    return from_plain(RunConfig, plain, f"the configuration of the run {folder}", error=ReportError)
+    return from_plain(RunConfig, plain, f"the configuration of the run {folder}", error=ReportError, defaults=True)
 
 
 def refuse_what_is_there(folder: Path, *, overwrite: bool) -> None:
@@ -293,6 +293,8 @@ class RunConfig:
     """What was done about samples without a row: ``error`` or ``drop``."""
     in_memory: bool
     """Whether rows were loaded whole; else they were read from the store piece by piece."""
+    soft_labels: str | None = None
+    """SHA-256 of the shares (n, k), float64, that were learned from in place of labels; None: labels were."""
 
     def __post_init__(self) -> None:
         """Refuse what does not fit together."""

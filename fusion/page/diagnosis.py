@@ -11,7 +11,8 @@ import numpy as np
 from ..judging.diagnosis import Contribution, Diagnosis
 from ..judging.measures import Agreement, Calibration, Similarity
 from ..judging.resampling import Interval, wilson
-from .figures import BLUE, GREY, INK, ORANGE, PAPER, STYLE, new_figure
+from .colours import BLUE, GREY, INK, ORANGE, PAPER
+from .figures import STYLE, new_figure, text_on
 from .table import EN_DASH, MINUS, Cell, Table, points
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def _contributions(found: Diagnosis) -> Table:
         )
 
     whole, none = found.whole, found.subsets[0]
-    where = f"{found.n:,} rows, {found.folds} folds" if found.folds else f"{found.n:,} test rows"
+    known = f"{found.split} " if found.split else "" if found.folds else "test "
+    where = f"{found.n:,} {known}rows" + (f", {found.folds} folds" if found.folds else "")
     return Table(
         title=f"What each block brings to {found.head} ({where})",
         header=(
@@ -64,7 +66,7 @@ def _contributions(found: Diagnosis) -> Table:
         rows=tuple(row(one) for one in found.contributions),
         notes=(
             f"All blocks: accuracy {_percent(whole.accuracy)}, macro F1 {_percent(whole.macro_f1)}, log-loss "
-            f"{whole.log_loss:.3f}; no block (the classes' shares): {_percent(none.accuracy)}, "
+            f"{whole.log_loss:.3f}. No block (the classes' shares): {_percent(none.accuracy)}, "
             f"{_percent(none.macro_f1)}, {none.log_loss:.3f}. Shapley values sum to the difference; positive helps.",
             f"In brackets: {100 * found.level:g} % intervals (percentiles of {found.resamples} resamples, seed "
             f"{found.seed}); they do not cover the variation from training.",
@@ -87,6 +89,7 @@ def _subsets(found: Diagnosis) -> Table:
             )
             for one in order[:_ROWS]
         ),
+        words=(0,),
         notes=(
             *([f"{_ROWS} of {len(order)} subsets; the result's file has all."] if len(order) > _ROWS else []),
             "The best of many subsets flatters: choose on folds of the training rows, judge once on others.",
@@ -111,6 +114,7 @@ def _agreement(found: Diagnosis, pairs: Agreement) -> Table:
             )
             for i, j in order
         ),
+        words=(0,),
         notes=(
             f"Accuracy alone: {alone}; together {_percent(found.whole.accuracy)}. At least one is right on "
             f"{_percent(pairs.oracle)} of the rows, which no choice among them exceeds; all are on "
@@ -129,6 +133,7 @@ def _similarity(found: Diagnosis) -> Table:
             for name, line in zip(similar.names, similar.cka, strict=True)
         ),
         notes=(f"Debiased, on {similar.n:,} training rows; 1: the same up to rotation and scale.",),
+        named="Block",
     )
 
 
@@ -149,7 +154,7 @@ def _calibration(found: Diagnosis) -> Table:
         ),
         notes=(
             f"ECE {_percent(c.ece)} (bins of equal width), {_percent(c.ece_equal_mass)} (of equally many rows); Brier "
-            f"{c.brier:.3f}, log-loss {c.nll:.3f}. On average {100 * abs(gap):.1f} points "
+            f"{c.brier:.3f}, log-loss {c.nll:.3f}; on average {100 * abs(gap):.1f} points "
             f"{'over' if gap > 0 else 'under'}confident.",
         ),
     )
@@ -251,7 +256,7 @@ def draw_diagnosis(found: Diagnosis) -> Figure:
 def draw_cka(panel: Any, similar: Similarity) -> None:
     """Draw the matrix with its figures; darker is more alike."""
     values = np.array(similar.cka, dtype=np.float64)
-    panel.imshow(values, cmap="Blues", vmin=0, vmax=1)
+    shades = panel.imshow(values, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(*values.shape):
         panel.text(
             column,
@@ -260,7 +265,7 @@ def draw_cka(panel: Any, similar: Similarity) -> None:
             ha="center",
             va="center",
             fontsize=9 if len(values) < 6 else 6.5,
-            color=PAPER if values[row, column] > 0.55 else INK,
+            color=text_on(shades, float(values[row, column])),
         )
     places = range(len(similar.names))
     panel.set_xticks(places, similar.names, rotation=45, ha="right", rotation_mode="anchor")

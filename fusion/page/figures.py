@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -13,18 +14,13 @@ from ...kit.errors import MissingExtraError
 from ...kit.files import write_whole
 from ..errors import ReportError
 from ..judging.metrics import Scores
+from .colours import GREY, INK, PAPER, readable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 SUFFIXES = (".png", ".pdf", ".svg")
-
-INK, GREY, PAPER = "#1a1a1a", "#6b6b6b", "#ffffff"
-"""Text, secondary text, background."""
-
-BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
-"""Of the Okabe-Ito palette, told apart with every common colour blindness."""
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -96,11 +92,13 @@ def draw_confusions(named: Sequence[tuple[str, Scores]], *, columns: int = 2) ->
     across = min(columns, len(named))
     down = -(-len(named) // across)
     k = len(named[0][1].classes)
-    side = 1.1 + 0.56 * max(k, 4)
+    side = 1.1 + 0.56 * max(k, 5)
+    titled = [(in_lines(title, int(LETTERS * side)), scores) for title, scores in named]
+    tall = side + 0.17 * max(title.count("\n") for title, _ in titled)
     with rc_context(STYLE):
-        figure = new_figure(across * side + 1.2, down * side + 0.6)
+        figure = new_figure(across * side + 1.2, down * tall + 1.0)
         panels: Any = figure.subplots(down, across, squeeze=False).ravel()
-        for i, (title, scores) in enumerate(named):
+        for i, (title, scores) in enumerate(titled):
             _draw(panels[i], title, scores, first=i % across == 0, last=i + across >= len(named))
         for panel in panels[len(named) :]:
             panel.set_visible(False)
@@ -117,17 +115,31 @@ def draw_confusion(scores: Scores, title: str) -> Figure:
     return draw_confusions([(title, scores)])
 
 
+LETTERS = 11
+"""Letters of a title that an inch has room for."""
+
+
+def in_lines(text: str, most: int) -> str:
+    """Break a text into lines of at most so many letters, between words or after a dot, underscore or hyphen."""
+    lines = [""]
+    for part in re.findall(r".+?(?:[\s._/+@:=-]+|$)", text):
+        if lines[-1] and len(lines[-1] + part.rstrip()) > most:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def _draw(panel: Any, title: str, scores: Scores, *, first: bool, last: bool) -> None:
     k = len(scores.classes)
     supports = scores.supports[:, None]
     share = 100 * np.divide(scores.confusion, supports, out=np.full((k, k), np.nan), where=supports > 0)
-    panel.imshow(np.nan_to_num(share), cmap="Blues", vmin=0, vmax=100)
+    shades = panel.imshow(np.nan_to_num(share), cmap="Blues", vmin=0, vmax=100)
     panel.set_title(
         f"{title}\naccuracy {100 * scores.accuracy:.1f} %, macro F1 {100 * scores.macro_f1:.1f} %, n = {scores.n}",
         pad=8,
     )
     for row, column in np.ndindex(k, k):
-        _write(panel, row, column, share[row, column], int(scores.confusion[row, column]))
+        _write(panel, row, column, share[row, column], int(scores.confusion[row, column]), shades)
     names = [_two_lines(name) for name in scores.classes]
     panel.set_xticks(range(k), names, rotation=45, ha="right", rotation_mode="anchor")
     panel.set_yticks(range(k), [f"{name}  ({n})" for name, n in zip(names, scores.supports.tolist(), strict=True)])
@@ -140,17 +152,23 @@ def _draw(panel: Any, title: str, scores: Scores, *, first: bool, last: bool) ->
     if first:
         panel.set_ylabel("true class (number of rows)")
     if last:
-        panel.set_xlabel("predicted class; in the cells: share of the true class (%), rows")
+        panel.set_xlabel("predicted class\nin the cells: share of the true class (%), rows")
 
 
-def _write(panel: Any, row: int, column: int, share: float, count: int) -> None:
+def _write(panel: Any, row: int, column: int, share: float, count: int, shades: Any) -> None:
+    color = text_on(shades, np.nan_to_num(share))
     if np.isnan(share):
-        panel.text(column, row, "\u2013", ha="center", va="center", color=GREY)
+        panel.text(column, row, "\u2013", ha="center", va="center", color=color)
         return
-    color = PAPER if share > 55 else INK if count else "#b5b5b5"
     strong = "bold" if row == column else "normal"
     panel.text(column, row - 0.12, f"{share:.0f}", ha="center", va="center", color=color, fontsize=9, fontweight=strong)
     panel.text(column, row + 0.26, f"{count}", ha="center", va="center", color=color, fontsize=6.5)
+
+
+def text_on(shades: Any, value: float) -> str:
+    """Return the colour of text on a heat map's cell of this value."""
+    red, green, blue, _ = shades.to_rgba(float(value))
+    return readable((red, green, blue))
 
 
 def _two_lines(name: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cer_fusion.challenge import Timeline, learned_transitions
+from cer_fusion.challenge import Timeline, learned_transitions, smoothed, sweep_smoothing
 from cer_fusion.challenge.smoothing import (
     Smoothing,
     best_path,
@@ -149,16 +149,50 @@ def test_the_chain_of_a_class_prior_has_that_prior_in_the_long_run_and_the_stay_
     np.testing.assert_allclose(sticky_towards(np.full(3, 1 / 3), 25.0), sticky(3, 25.0))
 
 
-def test_scaled_likelihoods_are_right_more_often_where_classes_are_unequal():
-    rng, prior, centres = np.random.default_rng(1), np.array([0.85, 0.1, 0.05]), np.array([0.0, 1.2, 2.4])
-    moves = sticky_towards(prior, 20.0)
-    y = [int(rng.choice(3, p=prior))]
-    while len(y) < 20_000:
+def unequal_videos(frames: int, seed: int, stay: float = 20.0) -> Predictions:
+    """One video of classes that are unequally frequent, and the posteriors of someone who knows how frequent."""
+    rng, centres = np.random.default_rng(seed), np.array([0.0, 1.2, 2.4])
+    moves = sticky_towards(PRIOR, stay)
+    y = [int(rng.choice(3, p=PRIOR))]
+    while len(y) < frames:
         y.append(int(rng.choice(3, p=moves[y[-1]])))
     points = centres[y] + rng.normal(size=len(y))
-    proba = np.exp(-0.5 * (points[:, None] - centres) ** 2) * prior
-    proba /= proba.sum(axis=1, keepdims=True)
-    timeline = Timeline.of([f"v/{i + 1:05d}.jpg" for i in range(len(y))])
-    setting = Smoothing.parse("hmm:20")
-    scaled, plain = (smooth_tracks(proba, timeline, setting, None, p)[0].argmax(axis=1) for p in (prior, None))
-    assert (scaled == y).mean() > (plain == y).mean() + 0.01
+    proba = np.exp(-0.5 * (points[:, None] - centres) ** 2) * PRIOR
+    return Predictions(
+        ids=tuple(f"v{seed}/{i + 1:05d}.jpg" for i in range(frames)),
+        classes=("a", "b", "c"),
+        proba=proba / proba.sum(axis=1, keepdims=True),
+        labels=tuple("abc"[i] for i in y),
+    )
+
+
+PRIOR = np.array([0.85, 0.1, 0.05])
+
+
+@pytest.mark.parametrize("setting", ["hmm:20", "hmm:em", "viterbi:20"])
+def test_scaled_likelihoods_are_right_more_often_where_classes_are_unequal(setting):
+    given = unequal_videos(6_000, 1)
+    scaled, plain = (smoothed(given, Smoothing.parse(setting), prior=p).y_pred for p in (PRIOR, None))
+    assert (scaled == given.y_true).mean() > (plain == given.y_true).mean() + 0.005
+
+
+def test_em_finds_the_stay_of_unequal_classes_when_told_their_prior():
+    given = unequal_videos(6_000, 2)
+    moves = learned_transitions(given, "em", PRIOR)
+    assert 1 / (1 - PRIOR @ np.diag(moves)) == pytest.approx(20, rel=0.25)
+    np.testing.assert_allclose(PRIOR @ moves, PRIOR)
+
+
+def test_a_sweep_scores_every_chain_under_the_prior():
+    parts = [unequal_videos(1500, seed) for seed in range(4)]
+    given = Predictions(
+        ids=tuple(name for part in parts for name in part.ids),
+        classes=parts[0].classes,
+        proba=np.concatenate([part.proba for part in parts]),
+        labels=tuple(label for part in parts for label in part.labels or ()),
+    )
+    settings = [Smoothing.parse(text) for text in ("hmm:20", "hmm:em", "hmm:labels")]
+    with_prior, without = (sweep_smoothing(given, settings, prior=p, resamples=50).settings for p in (PRIOR, None))
+    assert with_prior[0].scores.accuracy == without[0].scores.accuracy  # nothing is smoothed
+    for one, other in zip(with_prior[1:], without[1:], strict=True):
+        assert one.scores.accuracy > other.scores.accuracy

@@ -217,6 +217,7 @@ def answers(prior: np.ndarray, n: int, seed: int, how: str, per_video: int = 1) 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CORRECTIONS)
 @pytest.mark.parametrize("how", DISTORTED)
 def test_answers_that_are_not_calibrated_gain_by_a_shift_and_lose_nothing_without_one(kind, how):

@@ -170,6 +170,7 @@ def test_too_many_bad_pictures_have_an_exit_status_of_their_own(run, tmp_path):
     assert "more than the 10 allowed" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "options"), [(signal.SIGINT, []), (signal.SIGTERM, []), (signal.SIGTERM, ["--reader-processes", "2"])]
 )

@@ -182,6 +182,7 @@ def test_random_weights_with_layer_wise_rates_are_remarked_on(cer):
     assert "--set layer_decay=null" in cer(TINY.replace("layer_decay=null", "layer_decay=0.8")).stderr
 
 
+@pytest.mark.slow
 def test_a_signal_ends_a_run_in_words_and_the_next_one_goes_on(cer, tmp_path, caplog):
     code = (
         "import os, signal, sys\n"

@@ -42,6 +42,7 @@ def test_a_run_says_what_was_chosen_on_screen_and_in_its_configuration(run, fill
     )
 
 
+@pytest.mark.slow
 def test_compare_reads_run_folders_and_gives_the_table_of_training_them_now(run, filled, tmp_path):
     for name in ("one", "one,two"):
         run(f"cer-fuse train --head linear --features {name} -o runs/{name.replace(',', '-')}")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cer_fusion.challenge import Smoothing, learned_transitions, smoothed
+from cer_fusion.challenge import Smoothing, Validation, calibrate, learned_transitions, smoothed
 from cer_fusion.fusion.keeping.answers import read_predictions, write_predictions
 from tests.commands.videos import write_miniature
 
@@ -55,6 +55,23 @@ def test_a_setting_is_chosen_on_some_videos_and_applied_to_others(run, folder):
     assert (read_predictions(folder / "out.csv").proba == expected.proba).all()
 
 
+def test_chains_divide_by_the_prior_that_the_head_learned(run, folder):
+    valid = read_predictions(folder / "valid.csv")
+    rows = Validation.of(valid)
+    calibration = calibrate(rows.proba, rows.y)
+    given = read_predictions(folder / "predictions.csv")
+    given = replace(given, proba=calibration.apply(given.proba))
+    for text in ("hmm:9", "hmm:em"):
+        method, _, detail = text.partition(":")
+        how = "--stickiness em" if detail == "em" else f"--window {detail}"
+        result = run(f"cer-fuse smooth predictions.csv -m {method} {how} --validation valid.csv -o out.csv --overwrite")
+        assert f"class prior of the head, from {len(rows.y):,} labelled rows" in result.stderr
+        expected = smoothed(given, Smoothing.parse(text), prior=rows.prior)
+        np.testing.assert_allclose(read_predictions(folder / "out.csv").proba, expected.proba, atol=1e-9)
+    plain = json.loads(run("cer-fuse smooth valid.csv -m hmm --window 9 --validation valid.csv --json").stdout)
+    assert list(plain["prior"].values()) == pytest.approx(rows.prior.tolist())
+
+
 def test_choosing_may_find_that_no_smoothing_is_best(run, folder):
     valid = read_predictions(folder / "valid.csv")
     labels = tuple(valid.classes[i] for i in np.random.default_rng(0).integers(0, 7, len(valid.ids)))
@@ -74,6 +91,8 @@ def test_choosing_may_find_that_no_smoothing_is_best(run, folder):
         ("predictions.csv --window 5 -m boxx", 1, "did you mean 'box'"),
         ("predictions.csv --window 5,9", 2, "2 settings to choose from, but no label in predictions.csv"),
         ("predictions.csv --window 5 --choose-on predictions.csv", 2, "no label in predictions.csv"),
+        ("predictions.csv --window 5 --validation valid.csv", 2, "is for hmm and viterbi"),
+        ("predictions.csv -m hmm --window 5 --validation predictions.csv", 1, "no validation row has a label"),
         ("predictions.csv -m hmm --stickiness labels", 1, "labelled videos other than these"),
         ("gone.csv --window 5", 1, "cannot read gone.csv"),
         ("valid.csv --window 5 --format word", 2, "'word' is not one of 'table'"),

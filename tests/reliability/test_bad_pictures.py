@@ -130,6 +130,7 @@ def test_each_bad_picture_is_listed_with_its_reason_and_the_good_rows_are_those_
     figure("P9", f"{len(good):,} good rows equal a clean run's to the bit")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
 def test_a_named_pipe_in_the_place_of_a_picture_does_not_stop_a_run(tmp_path):
     """Opening one would wait for ever."""

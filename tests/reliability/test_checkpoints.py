@@ -45,6 +45,7 @@ def disguises(folder: Path, body: bytes) -> list[Path]:
     return [*whole, nested]
 
 
+@pytest.mark.slow
 def test_no_payload_in_any_form_is_run(tmp_path, figure):
     """In a process that notes every system call of interest: a mark on the disk is not the only trace."""
     tried = run_apart("tests.reliability.test_checkpoints:open_all", str(tmp_path))
@@ -185,6 +186,7 @@ FILES: dict[str, Callable[[Path], None]] = {
 }
 
 
+@pytest.mark.slow
 def test_no_small_file_takes_much_memory(tmp_path, figure):
     tried, most = run_apart("tests.reliability.test_checkpoints:open_floods", str(tmp_path))
     figure("P19", f"{tried} files that ask for memory: all refused, most memory {most} MiB")
@@ -216,6 +218,7 @@ def open_floods(path: str) -> tuple[int, int]:
     return len(made), most
 
 
+@pytest.mark.slow
 def test_a_sound_checkpoint_takes_memory_in_proportion_to_its_length(tmp_path, figure):
     most = run_apart("tests.reliability.test_checkpoints:open_large", str(tmp_path))
     figure("P19", f"sound files of 128 MiB: most memory {most} MiB")

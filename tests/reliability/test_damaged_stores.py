@@ -33,6 +33,7 @@ def victim(tmp_path: Path) -> Path:
     return store.path
 
 
+@pytest.mark.slow
 def test_damaged_bytes_never_become_rows(victim, scaled, figure):
     """Any file of a store, any damage: the rows, ids, classes and labels that come out are those that went in."""
     cases = scaled(10_000, 200)
@@ -46,6 +47,7 @@ def test_damaged_bytes_never_become_rows(victim, scaled, figure):
     figure("P5", f"{cases:,} damaged files: {counts}, 0 wrong, 0 crash, 0 hang")
 
 
+@pytest.mark.slow
 def test_swapped_and_foreign_shards_never_become_rows(victim, figure):
     """Every pair of shards with contents or names exchanged, and every shard in every other feature's folder."""
     found = run_apart("tests.reliability.test_damaged_stores:exchange", str(victim))

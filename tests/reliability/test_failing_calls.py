@@ -52,6 +52,7 @@ class FailingOs:
         return counted
 
 
+@pytest.mark.slow
 def test_whichever_operation_fails_the_store_is_as_before_and_the_next_run_completes(tmp_path, scaled, figure):
     grown = toy.write_manifest(tmp_path, 10, contents={4: b"BAD", 8: b"picture 0001"})
     starts: dict[str, Path | None] = {"no store": None, "a store": tmp_path / "before"}

@@ -64,6 +64,7 @@ def good(tmp_path: Path) -> Path:
     return tmp_path / "good"
 
 
+@pytest.mark.slow
 def test_damaged_heads_and_reports_are_refused_before_they_are_parsed(good, scaled, figure):
     cases = scaled(8_000, 300)
     found: Counter[str] = Counter()
@@ -75,6 +76,7 @@ def test_damaged_heads_and_reports_are_refused_before_they_are_parsed(good, scal
     figure("P6", f"{cases:,} damaged heads and reports: {counts}, 0 parsed, 0 crash")
 
 
+@pytest.mark.slow
 def test_contents_that_make_no_sense_are_refused_or_harmless_even_with_right_digests(good, scaled, figure):
     """Any single value of any document replaced by something nasty: an error of ours, or nothing bad happens."""
     cases = scaled(2_000, 300)
@@ -88,6 +90,7 @@ def test_contents_that_make_no_sense_are_refused_or_harmless_even_with_right_dig
     figure("P6", f"{cases:,} forged values with right digests: {counts}, 0 crash, 0 code run")
 
 
+@pytest.mark.slow
 def test_attacks_made_by_hand_are_refused(good, figure):
     done = run_apart(f"{HERE}:attack", str(good))
     assert not done["faults"], "\n".join(done["faults"])

@@ -105,6 +105,7 @@ def test_each_change_to_a_transform_is_a_change_of_identity(figure):
     figure("P11", f"{len(changes)} changes to the transform: all seen")
 
 
+@pytest.mark.slow
 def test_each_choice_of_a_network_is_a_change_of_identity(figure):
     """Built for real: taps, sizes, precision and one bit of one weight."""
     plain = create("resnet50", weights="random", seed=3)

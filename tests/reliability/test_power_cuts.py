@@ -57,6 +57,7 @@ class Runs:
         return found + [f"wrong: row of {sample_id}" for sample_id in toy.wrong(rows, self.expected)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("links", [True, False], ids=["with hard links", "without hard links"])
 def test_whatever_a_power_cut_loses_no_row_is_wrong_and_no_acknowledged_one_is_lost(tmp_path, scaled, figure, links):
     states = 0

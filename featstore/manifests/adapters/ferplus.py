@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -104,9 +105,19 @@ def read_ferplus(
 
 
 def write_votes(
-    root: Path, manifest: Manifest, path: Path, *, encoding: str | None = None, overwrite: bool = True
+    root: Path,
+    manifest: Manifest,
+    path: Path,
+    *,
+    labels: str = "basic8",
+    encoding: str | None = None,
+    overwrite: bool = True,
 ) -> int:
-    """Write the annotators' votes for the eight emotions, `sample_id,Neutral,Happiness,…`, to learn soft labels from.
+    """Write the annotators' votes, `sample_id,Neutral,Happiness,…` or `sample_id,Fearfully Surprised,…`, to learn soft
+    labels from.
+
+    A pair of emotions has as many votes as there are pairs of annotators one of whom saw the first, the other the
+    second emotion: the product of the two counts. (FER+ asked for one emotion; the pairs are ours.)
 
     Parameters
     ----------
@@ -114,6 +125,8 @@ def write_votes(
         As for `read_ferplus`.
     manifest : Manifest
         Whose samples get a line, in the dataset's order.
+    labels : str
+        As for `read_ferplus`: of which classes the votes are to be.
     path : Path
         The CSV to write.
     encoding : str, optional
@@ -129,9 +142,10 @@ def write_votes(
     wanted = set(manifest.ids)
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    table.writerow(["sample_id", *(emotion.capitalize() for emotion in VOTES[:8])])
+    columns = {(emotion,): emotion.capitalize() for emotion in VOTES[:8]} if labels == "basic8" else _PAIRS
+    table.writerow(["sample_id", *columns.values()])
     lines = [
-        [face.sample_id, *(face.votes[emotion] for emotion in VOTES[:8])]
+        [face.sample_id, *(math.prod(face.votes[emotion] for emotion in emotions) for emotions in columns)]
         for face in _faces(Tree(root, encoding))
         if face.sample_id in wanted
     ]

@@ -27,6 +27,7 @@ def kill_at(stage: str, done: int):
     return progress
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "stage", "done", "every"),
     [
@@ -48,6 +49,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(tune, kind, stage,
     assert timeless == [(e.loss, e.train_accuracy, e.valid_loss, e.valid_macro_f1, e.lr) for e in whole.epochs]
 
 
+@pytest.mark.slow
 def test_dropout_is_the_same_after_a_kill(tune):
     def with_dropout():
         made = network()
@@ -63,6 +65,7 @@ def test_dropout_is_the_same_after_a_kill(tune):
     assert tune(with_dropout(), recipe=HARD, state_every=1).weights_digest == whole.weights_digest
 
 
+@pytest.mark.slow
 def test_a_signal_keeps_the_state_of_the_step_it_came_in(tune, tmp_path, caplog):
     def signalled(stage: str, done: int, total: int) -> None:
         if stage == "epoch 1" and done >= 7:

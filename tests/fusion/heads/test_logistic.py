@@ -8,7 +8,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from cer_fusion.fusion.heads.base import softmax
-from cer_fusion.fusion.heads.logistic import fit_logistic, one_hot
+from cer_fusion.fusion.heads.logistic import fit_logistic
 
 
 def problem(n: int, width: int, k: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -29,7 +29,7 @@ def test_it_finds_the_optimum_that_scikit_learn_approaches(n, width, k, C):
     peer = LogisticRegression(C=C, tol=1e-10, max_iter=20_000).fit(
         rows.astype(np.float64), codes, sample_weight=weights
     )
-    found = fit_logistic(rows, one_hot(codes, k), weights, C=C, tol=1e-6)
+    found = fit_logistic(rows, np.eye(k)[codes], weights, C=C, tol=1e-6)
     if k == 2:  # one row of weights, the second class's
         assert not found.coef[0].any()
     free = slice(k == 2, None)
@@ -41,23 +41,23 @@ def test_it_finds_the_optimum_that_scikit_learn_approaches(n, width, k, C):
 @pytest.mark.parametrize(("n", "width"), [(300, 40), (60, 90)])
 def test_the_gradient_is_within_the_tolerance(n, width):
     rows, codes, weights = problem(n, width, 5)
-    found = fit_logistic(rows, one_hot(codes, 5), weights, C=10.0)
+    found = fit_logistic(rows, np.eye(5)[codes], weights, C=10.0)
     logits = rows.astype(np.float64) @ found.coef.T + found.intercept
     proba = np.exp(logits - logits.max(axis=1, keepdims=True))
     proba /= proba.sum(axis=1, keepdims=True)
-    miss = (proba - one_hot(codes, 5)) * weights[:, None] / weights.sum()
+    miss = (proba - np.eye(5)[codes]) * weights[:, None] / weights.sum()
     assert np.abs(miss.T @ rows + found.coef / (10.0 * weights.sum())).max() <= 1e-4
     assert np.abs(miss.sum(axis=0)).max() <= 1e-4
 
 
 def test_a_weight_of_two_is_a_row_twice_and_shared_rows_are_weighted_ones():
     rows, codes, _ = problem(120, 20, 4)
-    hard = one_hot(codes, 4)
+    hard = np.eye(4)[codes]
     weights = np.where(np.arange(120) < 40, 2.0, 1.0)
     twice = fit_logistic(np.vstack([rows, rows[:40]]), np.vstack([hard, hard[:40]]), C=1.0, tol=1e-6)
     weighed = fit_logistic(rows, hard, weights, C=1.0, tol=1e-6)
     np.testing.assert_allclose(weighed.coef, twice.coef, atol=1e-3)
-    other = one_hot((codes + 1) % 4, 4)
+    other = np.eye(4)[(codes + 1) % 4]
     soft = fit_logistic(rows, 0.7 * hard + 0.3 * other, C=1.0, tol=1e-6)
     both = fit_logistic(np.vstack([rows, rows]), np.vstack([hard, other]), np.repeat([0.7, 0.3], 120), C=1.0, tol=1e-6)
     np.testing.assert_allclose(soft.coef, both.coef, atol=1e-3)
@@ -67,8 +67,8 @@ def test_rows_without_weight_and_columns_without_variance_say_nothing():
     rows, codes, _ = problem(120, 20, 4)
     rows[:, 3] = 0.0
     weights = np.where(np.arange(120) < 100, 1.0, 0.0)
-    found = fit_logistic(rows, one_hot(codes, 4), weights, C=1.0, tol=1e-6)
-    alone = fit_logistic(rows[:100], one_hot(codes[:100], 4), C=1.0, tol=1e-6)
+    found = fit_logistic(rows, np.eye(4)[codes], weights, C=1.0, tol=1e-6)
+    alone = fit_logistic(rows[:100], np.eye(4)[codes[:100]], C=1.0, tol=1e-6)
     np.testing.assert_allclose(found.coef, alone.coef, atol=1e-3)
     assert np.abs(found.coef[:, 3]).max() < 1e-6
 
@@ -76,4 +76,4 @@ def test_rows_without_weight_and_columns_without_variance_say_nothing():
 def test_too_few_steps_are_told():
     rows, codes, _ = problem(300, 40, 5)
     with pytest.warns(ConvergenceWarning, match=r"linear did not converge within 2 passes \(max_iter=2\)"):
-        fit_logistic(rows, one_hot(codes, 5), C=100.0, max_iter=2)
+        fit_logistic(rows, np.eye(5)[codes], C=100.0, max_iter=2)

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 from PIL import Image
 
 from cer_fusion.fusion.data.blocks import PAPER_MARK, Grid, parse_grid, parse_simplex
@@ -13,11 +16,11 @@ from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.heads.weights import counted, decisions
 from cer_fusion.fusion.judging.metrics import Scores, scores
 from cer_fusion.fusion.judging.resampling import Interval
-from cer_fusion.fusion.page.figures import draw_confusion, draw_confusions, new_figure, save_figure
+from cer_fusion.fusion.page.figures import draw_confusion, draw_confusions, in_lines, new_figure, save_figure
 from cer_fusion.fusion.page.table import render
 from cer_fusion.fusion.sweeps.curve import decision_curve
-from cer_fusion.fusion.sweeps.figure import draw_sweep
-from cer_fusion.fusion.sweeps.result import Sweep, sweep_table
+from cer_fusion.fusion.sweeps.figure import colour_ends, draw_sweep
+from cer_fusion.fusion.sweeps.result import Band, Curve, Sweep, sweep_table
 
 CLASSES = ("Fearfully_Surprised", "Happily_Surprised", "Sadly_Angry")
 FEATURES = {"vit": ["vit"], "manet": ["manet.local", "manet.multi_scale"], "resnet50": ["resnet50"]}
@@ -193,3 +196,51 @@ def test_a_table_shows_each_vectors_penalty_and_what_the_seeds_gave():
     assert [row[column].value for row in table.rows] == penalty.tolist()
     assert "Seeds 3 to 4 pooled" in " ".join(table.notes)
     assert "50.00 to 60.00 %" in " ".join(table.notes)
+
+
+@pytest.mark.parametrize(("values", "alike", "low"), [
+    ((0.70, 0.69, 0.68), (True, True, True), 0.62),
+    ((0.70, 0.69, 0.30), (True, True, False), 0.30),
+    ((0.70, 0.20, 0.10), (True, False, False), 0.10),
+    ((0.40, 0.20, 0.10), (True, True, False), -0.40),
+])  # fmt: skip
+def test_vectors_that_cannot_be_told_apart_take_a_quarter_of_the_colours_at_most(values, alike, low):
+    band = Band(value=np.array(values), low=np.zeros(3), high=np.ones(3))
+    found = colour_ends(Curve(accuracy=band, macro_f1=band, best=0, alike=np.array(alike), n=9))
+    assert found == pytest.approx((low, max(values)))
+
+
+def test_the_colours_of_a_sweep_are_scaled_by_its_noise_and_the_bar_says_so():
+    sweep = swept(GRIDS["triangle"])
+    panel, bar = draw_sweep(sweep).axes
+    (tiles,) = panel.collections
+    assert tiles.get_clim() == pytest.approx([100 * end for end in colour_ends(sweep.test)])
+    assert "a quarter of the colours at most" in bar.get_ylabel()
+    assert bar.get_ylim()[0] >= 0
+
+
+LONG = ("vit_base_patch16_224.augreg_in21k", "manet.multi_scale_attention_features", "resnet50.global_average_pool")
+
+
+@pytest.mark.parametrize("kind", ["confusions", "triangle"])
+def test_long_names_of_heads_and_blocks_do_not_run_into_one_another(kind):
+    if kind == "confusions":
+        figure = draw_confusions([(f"{name}-and-more", some_scores()) for name in LONG])
+    else:
+        figure = draw_sweep(swept(parse_simplex(f"{','.join(LONG)}:0.1", {name: [name] for name in LONG})))
+    FigureCanvasAgg(figure).draw()
+    texts = [one for one in figure.findobj(Text) if one.get_text().strip() and one.get_rotation() == 0]
+    boxes = {one: one.get_window_extent() for one in texts if len(one.get_text()) > 10}
+    boxes = {one: box for one, box in boxes.items() if box.width > 2}  # the empty panel's have none
+    assert len(boxes) >= 7
+    for one, other in combinations(boxes, 2):
+        assert not boxes[one].padded(-1).overlaps(boxes[other].padded(-1)), (one, other)
+    width, height = figure.bbox.size
+    assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for box in boxes.values())
+
+
+def test_a_long_name_is_broken_after_a_dot_or_an_underscore():
+    assert in_lines("manet.multi_scale_attention", 18) == "manet.multi_scale_\nattention"
+    assert in_lines("mlp", 18) == "mlp"
+    assert in_lines("late, weighted by hand", 14) == "late, weighted\nby hand"
+    assert in_lines("unbroken", 3) == "unbroken"

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from cer_fusion.featstore import Manifest
+from cer_fusion.featstore import Manifest, read_soft_labels
 from cer_fusion.featstore.errors import ManifestError
-from cer_fusion.featstore.manifests.adapters import build
+from cer_fusion.featstore.manifests.adapters import build, ferplus
 from cer_fusion.featstore.manifests.adapters.fer2013 import grey_png, read_rows
 from cer_fusion.featstore.manifests.adapters.ferplus import write_votes
 from cer_fusion.featstore.manifests.adapters.tree import Tree
@@ -153,6 +153,19 @@ def test_each_row_of_votes_has_the_face_that_stands_beside_it(tmp_path, pair):
     ]
     with Image.open(io.BytesIO(pictures.PictureSource(manifest.root).read(manifest.samples[1].path))) as image:
         np.testing.assert_array_equal(np.asarray(image), FACES[2])
+
+
+def test_a_compound_has_a_vote_a_pair_of_annotators_who_saw_its_two_emotions(tmp_path, pair):
+    manifest = build("ferplus", pair, archive=tmp_path / "p.zip").manifest
+    votes = {face.sample_id: face.votes for face in ferplus._faces(Tree(pair))}
+    assert write_votes(pair, manifest, tmp_path / "votes.csv", labels="compound7") == 2
+    shares = read_soft_labels(tmp_path / "votes.csv", manifest.classes.labels)
+    for sample in manifest.samples:
+        own = votes[sample.sample_id]
+        pairs = {name: own[one] * own[other] for (one, other), name in ferplus._PAIRS.items()}
+        expected = [pairs[name] / sum(pairs.values()) for name in manifest.classes.labels]
+        np.testing.assert_allclose(shares[sample.sample_id], expected, atol=1e-6)
+        assert manifest.classes.labels[np.argmax(expected)] == sample.label
 
 
 def test_votes_of_the_pair_become_soft_labels(tmp_path, pair):

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from cer_fusion.backbones import ExamplesError, read_soft_labels
+from cer_fusion.featstore import read_soft_labels
+from cer_fusion.featstore.errors import ManifestError
 
 CLASSES = ("anger", "fear", "joy")
 
@@ -33,7 +34,7 @@ def test_votes_become_shares_in_class_order(tmp_path):
 def test_odd_tables_are_refused_with_file_and_line(tmp_path, text, message):
     path = tmp_path / "votes.csv"
     path.write_text(text)
-    with pytest.raises(ExamplesError, match=message):
+    with pytest.raises(ManifestError, match=message):
         read_soft_labels(path, CLASSES)
 
 
@@ -42,10 +43,10 @@ def test_votes_that_a_spreadsheet_saved_are_read_and_others_refused_in_words(tmp
     path.write_bytes("\ufeffsample_id;happy;sad\r\n1;1,5;0,5\r\n;;\r\n\r\n2;;3\r\n".encode())
     assert read_soft_labels(path, ["happy", "sad"])["1"].tolist() == [0.75, 0.25]
     path.write_bytes("sample_id,happy,sad\nfröhlich,1,0\n".encode("cp1252"))
-    with pytest.raises(ExamplesError, match=r"votes\.csv:2: not UTF-8 text"):
+    with pytest.raises(ManifestError, match=r"votes\.csv:2: not UTF-8 text"):
         read_soft_labels(path, ["happy", "sad"])
     path.write_text('sample_id,happy,sad\n"1,1,0\n2,1,0\n', encoding="utf-8")
-    with pytest.raises(ExamplesError, match=r"votes\.csv:2: a quote is never closed"):
+    with pytest.raises(ManifestError, match=r"votes\.csv:2: a quote is never closed"):
         read_soft_labels(path, ["happy", "sad"])
 
 
@@ -66,5 +67,5 @@ def test_votes_are_read_however_they_were_saved(tmp_path, data):
 
 def test_the_line_of_a_fault_counts_excels_first_line(tmp_path):
     (tmp_path / "votes.csv").write_bytes(b"sep=;\nsample_id;happy\n1;x\n")
-    with pytest.raises(ExamplesError, match=r"votes\.csv:3: votes must be numbers"):
+    with pytest.raises(ManifestError, match=r"votes\.csv:3: votes must be numbers"):
         read_soft_labels(tmp_path / "votes.csv", ["happy", "sad"])
