@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .backbone import Backbone
+from .backbone import Backbone, Faces
 from .errors import CheckpointError, DeviceError, OptionError, UnknownBackboneError, WeightsError, listed
 from .recipes import Encoder, check_options, is_own, options_of, recipe_of
 from .weights.fit import Fault, choose_source, compare, fit, in_heads, under
@@ -160,6 +160,7 @@ def recreate(
     weights: str | Path | None = None,
     code: str | Path | None = None,
     device: str = "cpu",
+    faces: Callable[[Mapping[str, Any]], Faces] | None = None,
 ) -> Backbone:
     """Make the backbone whose `spec` is `identity`.
 
@@ -177,6 +178,8 @@ def recreate(
         it is looked for in the working folder. Other code than the rows were made by is not run.
     device : str
         Where to compute; no part of the identity.
+    faces : callable, optional
+        Makes what cuts faces out, from its identity; needed for rows of pictures that were aligned on the way in.
 
     Raises
     ------
@@ -210,6 +213,11 @@ def recreate(
         **options,
     )
     made.take_views(identity["options"].get("views", "none"))
+    if "faces" in identity:
+        if faces is None:
+            raise OptionError(f"the pictures of {name!r} were aligned on the way in, and nothing here finds faces")
+        way = {key: value for key, value in identity["faces"].items() if key != "missing"}
+        made.take_faces(faces(way), missing=identity["faces"]["missing"])
     if "compile" in identity["options"]:
         _compile(name, made, identity["options"]["compile"])
     _check(name, identity, made.spec(), source, weights)
