@@ -3,7 +3,8 @@
 `Backbone` is what every kind has in common and what a feature store needs; it knows neither torch nor ONNX. Below it:
 the views, one picture looked at several times, its row being the mean over all of them (mirroring and the crops of
 Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", NeurIPS 2012,
-section 4.1: 224 pixels out of 256); and telling that a batch did not fit into a device's memory.
+section 4.1: 224 pixels out of 256); pictures whose face is cut out on the way in, by whatever finds faces; and telling
+that a batch did not fit into a device's memory.
 """
 
 from __future__ import annotations
@@ -14,17 +15,14 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from .errors import DeviceError, OptionError, ShapeError, nearest
+from .errors import DeviceError, OptionError, PictureError, ShapeError, nearest
 from .picture import Transform, open_picture
-
-if TYPE_CHECKING:
-    from PIL import Image
-
 
 Views = Literal["none", "flip", "five-crop", "five-crop+flip"]
 """What a row is the mean of: the picture alone; it and its mirror image; its four corners and its centre; these five
@@ -79,6 +77,8 @@ class Backbone(ABC):
     """How many pictures are computed at once: on a CPU always the same number; 0, all that are given, on a GPU."""
     views: Views = "none"
     """What a row is the mean of; set by `take_views`."""
+    faces: TakenFaces | None = None
+    """How the face is cut out of each picture; set by `take_faces`. None: the picture is the face already."""
 
     def take_views(self, views: str) -> None:
         """Make each row the mean over several views of its picture, from now on; it becomes part of the identity.
@@ -104,6 +104,29 @@ class Backbone(ABC):
         self.transform = transform_for(wanted, self.transform)
         self.options = {**self.options, "views": wanted}
 
+    def take_faces(self, faces: Faces, *, missing: str = "resize") -> None:
+        """Cut the face out of each picture before it is embedded, from now on; it becomes part of the identity.
+
+        The crop is made at the size that the network takes: nothing is resampled twice.
+
+        Parameters
+        ----------
+        faces : Faces
+            What finds and cuts. Backbones that are given the same one share the search.
+        missing : "resize" or "refuse"
+            What becomes of a picture without a face: it is resized whole, with a remark, or it is no usable picture.
+
+        Raises
+        ------
+        OptionError
+            If there is no such word, or other faces were taken before.
+        """
+        if missing not in get_args(Missing):
+            raise OptionError(f"missing must be one of {', '.join(get_args(Missing))}, however: {missing!r}")
+        if self.faces is not None:
+            raise OptionError(f"{self.name} cuts faces out already; make another backbone for another way")
+        self.faces = TakenFaces(faces, missing)
+
     @property
     def auto_batch(self) -> int:
         """What an automatic batch size starts from: whole pieces on a CPU, one a thread; many on a GPU."""
@@ -123,14 +146,16 @@ class Backbone(ABC):
         return 0
 
     @property
-    def open(self) -> Callable[[bytes], Image.Image]:
-        """The first half of `decode`, equal for all backbones: whoever uses several opens each picture once."""
-        return open_picture
+    def open(self) -> Callable[[bytes], Any]:
+        """The first half of `decode`, equal for backbones that look for faces in the same way, or do not: whoever uses
+        several opens each picture, and looks for its face, once."""
+        return open_picture if self.faces is None else self.faces
 
     @property
-    def prepare(self) -> Callable[[Image.Image], NDArray[np.uint8]]:
+    def prepare(self) -> Callable[[Any], NDArray[np.uint8]]:
         """The second half of `decode`, this backbone's own; it knows the transform alone, and not the network."""
-        return self.transform.apply if crops_of(self.views) == 1 else self.transform.five_crop
+        last = self.transform.apply if crops_of(self.views) == 1 else self.transform.five_crop
+        return last if self.faces is None else CutOut(self.faces.faces, self.transform, last)
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
         """Open one picture file and bring it to the input size; safe to call from several threads.
@@ -262,6 +287,7 @@ class Backbone(ABC):
             "precision": self.precision,
             **rounded,
             "code": self.code,
+            **({} if self.faces is None else {"faces": self.faces.identity()}),
         }
 
     @abstractmethod
@@ -313,6 +339,69 @@ def each_view(pictures: NDArray[np.uint8], views: Views) -> Iterator[NDArray[np.
     if views.endswith("flip"):
         for crop in crops:
             yield crop[:, :, ::-1]
+
+
+Missing = Literal["resize", "refuse"]
+NO_FACE = "no face was found in it"
+
+
+class Faces(Protocol):
+    """Finds the face of a picture and cuts it out; safe to use from several threads, and can be sent to a process."""
+
+    def find(self, picture: NDArray[np.uint8]) -> Any | None:
+        """The face in a picture (h, w, 3) uint8 RGB; None where there is none."""
+
+    def cut(self, picture: NDArray[np.uint8], face: Any, size_px: int) -> NDArray[np.uint8]:
+        """The crop, (size_px, size_px, 3) uint8 RGB."""
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that fixes the crops but their size; JSON values."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Looked:
+    """An opened picture in which a face was looked for."""
+
+    picture: Image.Image
+    face: Any | None
+    remark: str
+    """What is to be told of its row; empty where there is nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TakenFaces:
+    """Opens a picture and finds its face."""
+
+    faces: Faces
+    missing: str
+
+    def __call__(self, data: bytes) -> Looked:
+        """Open one picture file; raises PictureError as `open_picture` does, and for a missing face that is refused."""
+        picture = open_picture(data)
+        face = self.faces.find(np.asarray(picture))
+        if face is None and self.missing == "refuse":
+            raise PictureError(NO_FACE)
+        return Looked(picture=picture, face=face, remark=f"{NO_FACE}: only resized" if face is None else "")
+
+    def identity(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**self.faces.identity(), "missing": self.missing}
+
+
+@dataclasses.dataclass(frozen=True)
+class CutOut:
+    """Cuts the face out at the size before the crop, so that what follows has nothing to resize."""
+
+    faces: Faces
+    transform: Transform
+    last: Callable[[Image.Image], NDArray[np.uint8]]
+
+    def __call__(self, looked: Looked) -> NDArray[np.uint8]:
+        """(size_px, size_px, 3), or five crops of that; uint8, RGB."""
+        if looked.face is None:
+            return self.last(looked.picture)
+        side, _ = self.transform.resized(1, 1)
+        return self.last(Image.fromarray(self.faces.cut(np.asarray(looked.picture), looked.face, side)))
 
 
 T = TypeVar("T")

@@ -100,9 +100,8 @@ def about_the_machine(job: Job) -> Figures:
 def tests(job: Job) -> Figures:
     """Run the tests that need a GPU, and those whose fakes stand for one."""
     files = ["tests/backbones/test_on_cuda.py", "tests/backbones/test_cuda.py", "tests/backbones/test_onnx_session.py"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files], capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
         raise SystemExit(done.stdout[-4000:] + done.stderr[-2000:])
     return {"pytest": done.stdout.strip().splitlines()[-1]}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ...featstore import ExtractReport
 
 
+@opt.forms(aligned=opt.Form("says how faces are cut out, and that is for --align", (*opt.CROPPED, "no_face")))
 def extract(
     ctx: typer.Context,
     backbone: Annotated[
@@ -28,7 +29,8 @@ def extract(
         typer.Option(
             "--backbone",
             "-b",
-            help="vit, manet, resnet50, timm:<name> or onnx:<file>; see backbones. Several share one pass.",
+            help="vit, manet, resnet50, poster, …, timm:<name>, onnx:<file>, or your own as <file.py>:<Class>; see "
+            "backbones. Several share one pass.",
         ),
     ],
     data: opt.Data = None,
@@ -79,6 +81,17 @@ def extract(
     views: Annotated[
         Literal["none", "flip", "five-crop", "five-crop+flip"], typer.Option(help="Each row is the mean over these.")
     ] = "none",
+    align: Annotated[
+        bool, typer.Option("--align", help="Find the face in each picture and cut it out, at the network's own size.")
+    ] = False,
+    crop: opt.Crop = "arcface112",
+    margin: opt.Margin = None,
+    detector: opt.DetectorName = "mtcnn",
+    points: opt.PointsOf = None,
+    no_face: Annotated[
+        Literal["resize", "refuse"],
+        typer.Option("--no-face", help="Pictures without a face: resized whole and counted, or put into quarantine."),
+    ] = "resize",
     compiled: Annotated[bool, typer.Option("--compile", help="Translate the network with torch.compile.")] = False,
     dtype: Annotated[Literal["float32", "float16"], typer.Option(help="What rows are stored in.")] = "float32",
     shard_rows: Annotated[int, typer.Option(min=1, help="Samples a shard; a kill loses at most one.")] = 2048,
@@ -100,13 +113,19 @@ def extract(
 
     Several backbones make one pass: each picture is read and decoded once for all of them.
 
+    Networks for faces were trained on aligned ones; what the pictures are may be loose crops, such as FER+'s: --align
+    cuts the face out of each on the way in, as the network's training pictures were. It is part of the feature.
+
     Example: cer-feat extract --backbone resnet50 --data rafdb.csv --store features
+
+    Example: cer-feat extract --backbone onnx:faces.onnx -O size_px=112 … --align --crop arcface112 --data ferplus.csv
     """
     from ...featstore import Store
     from ...featstore import extract as run_extract
     from ...featstore.extraction.reading import Meter
 
     show_logs()
+    opt.only(ctx, aligned=align)
     chosen = chosen_backbones(backbone, weights or [], option or [], name or [])
     size = _batch_size(batch_size)
     manifest, dataset_name = manifest_and_dataset(data, store, dataset=dataset, root=root)
@@ -122,6 +141,8 @@ def extract(
         one.create(seed=seed, device=_device(device, one.backbone), precision=precision, views=views, compiled=compiled)
         for one in chosen
     ]
+    if align:
+        _align(embedders, detector, points, crop, margin, no_face)
     for embedder in embedders:
         if size != "auto" and embedder.piece and size % embedder.piece:
             say(
@@ -171,6 +192,17 @@ def _extract_with(workers: int, part: tuple[int, int], ctx: typer.Context, log: 
         ExtractReport.merged([ExtractReport(**entry) for entry in of_feature])
         for of_feature in zip(*of_workers, strict=True)
     ]
+
+
+def _align(
+    embedders: Sequence[Backbone], detector: str, points: str | None, crop: Any, margin: float | None, no_face: str
+) -> None:
+    """Have all of them cut faces out in one way, so that each is looked for once."""
+    from ...frames import LooseCrops, detector_for_crops
+
+    faces = LooseCrops(detector=detector_for_crops(detector, points=points), convention=crop, margin=margin)
+    for embedder in embedders:
+        embedder.take_faces(faces, missing=no_face)
 
 
 def _device(device: str, backbone: str) -> str:

@@ -85,7 +85,10 @@ class OpensPictures(Protocol):
 
     @property
     def open(self) -> Callable[[bytes], Any]:
-        """Turns a file's bytes into a picture, which `prepare` must not change."""
+        """Turns a file's bytes into a picture, which `prepare` must not change.
+
+        If it has a `remark`, a text that is not empty, that is told of every sample whose row is made of it.
+        """
 
     @property
     def prepare(self) -> Callable[[Any], npt.NDArray[Any]]:
@@ -316,7 +319,15 @@ class Unusable:
     """True if its bytes could not be had, which may pass; False if they are no usable picture, which stays so."""
 
 
-Decoded = dict[int, Picture | Unusable]
+@dataclass(frozen=True)
+class Remarked:
+    """A picture of whose row something is to be told."""
+
+    picture: Picture
+    remark: str
+
+
+Decoded = dict[int, Picture | Remarked | Unusable]
 """Number of an embedder to what it gets of one picture."""
 
 
@@ -356,7 +367,9 @@ class Decoder:
             if opens not in opened:
                 opened[opens] = _made(opens, data)
             picture = opened[opens]
-            found[number] = picture if isinstance(picture, Unusable) else _made(prepares, picture)
+            ready = picture if isinstance(picture, Unusable) else _made(prepares, picture)
+            remark = getattr(picture, "remark", "")
+            found[number] = Remarked(ready, remark) if remark and not isinstance(ready, Unusable) else ready
         return found
 
 

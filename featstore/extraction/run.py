@@ -49,6 +49,8 @@ class ExtractReport:
     """sample_id to reason, for every sample of the part that has no row because its picture cannot be used."""
     unread: list[str] = field(default_factory=list)
     """Those of `quarantined` whose picture could not be read, which may pass: the next run tries them again."""
+    remarks: dict[str, str] = field(default_factory=dict)
+    """sample_id to what the embedder remarks of the picture whose row this run made, such as that no face was found."""
     repeated_across_splits: int = 0
     """Pictures (by content) that stand in more than one split of the manifest, as far as they were read so far."""
     elapsed_s: float = 0.0
@@ -71,6 +73,7 @@ class ExtractReport:
             shared=sum(part.shared for part in parts),
             quarantined={key: reason for part in parts for key, reason in part.quarantined.items()},
             unread=sorted(sample_id for part in parts for sample_id in part.unread),
+            remarks={key: remark for part in parts for key, remark in part.remarks.items()},
             repeated_across_splits=max(part.repeated_across_splits for part in parts),  # the last one saw all
             elapsed_s=longest.elapsed_s,
             compute_s=longest.compute_s,
@@ -325,6 +328,7 @@ def _report(writer: FeatureWriter, meter: Meter) -> ExtractReport:
         shared=writer.shared,
         quarantined=dict(sorted(writer.failed.items())),
         unread=sorted(writer.unread),
+        remarks=dict(sorted(writer.remarks.items())),
         repeated_across_splits=len(pictures.across_splits(manifest, pictures.repeats(manifest, digests))),
         elapsed_s=meter.elapsed_s,
         compute_s=writer.model.compute_s,

@@ -22,7 +22,7 @@ from ..manifests.manifest import Manifest
 from ..rows.feature import Feature, RowIndex
 from ..rows.shard import Rows, ShardHeader, read_header, read_rows, read_strings
 from .plan import FeaturePlan
-from .reading import Batch, Model, Picture, Row, Unusable
+from .reading import Batch, Model, Picture, Remarked, Row, Unusable
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,8 @@ class FeatureWriter:
         self.failed = dict(self.plan.failed)
         self.unread = set(self.plan.unread)
         """Those of `failed` that the next run tries again."""
+        self.remarks: dict[str, str] = {}
+        """What is to be told of samples whose rows this run made."""
 
     def begin(self, positions: range) -> ShardInMaking:
         """Start a shard of these samples: leave out what others have settled, take over the rows that are known."""
@@ -144,13 +146,16 @@ class ShardInMaking:
         """Positions whose pictures must be embedded, with the digest of each."""
         return {position: digest for digest, position in self._first.items()}
 
-    def take(self, position: int, picture: Picture | Unusable) -> None:
+    def take(self, position: int, picture: Picture | Remarked | Unusable) -> None:
         """Embed this picture as soon as a batch is full; an unusable one is noted and passed over."""
         if isinstance(picture, Unusable):
             self._writer.fail(self._writer.id(position), picture.reason, unread=picture.unread)
             self._writer.advance(1)
             self._writer.check_errors()
             return
+        if isinstance(picture, Remarked):
+            self._writer.remarks[self._writer.id(position)] = picture.remark
+            picture = picture.picture
         self._waiting.append((position, picture))
         if self._begun and self._begun[0][1].is_ready:
             self._settle()
@@ -171,6 +176,8 @@ class ShardInMaking:
             if first in self.rows:
                 self.rows[i] = self.rows[first]
                 writer.shared += 1
+                if (remark := writer.remarks.get(writer.id(first))) is not None:
+                    writer.remarks[writer.id(i)] = remark
             else:
                 known = writer.id(first)
                 writer.fail(writer.id(i), writer.failed[known], unread=known in writer.unread)
