@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ import torch
 
 from cer_fusion.backbones import ResumeError, load_state, read_card
 from cer_fusion.backbones.finetuning.folder import STATE_FILE, OutputFolder
+from cer_fusion.backbones.finetuning.training import Training
 from cer_fusion.backbones.weights.fit import digest
 from cer_fusion.kit.plain import flat
 from tests.backbones.finetuning.conftest import TINY, network
@@ -145,13 +147,21 @@ def test_the_state_is_written_as_often_as_asked_and_not_after_the_last_epoch(tun
     assert saved == [0, 1, 2][:written]
 
 
-def test_weights_of_a_later_epoch_than_the_states_are_come_to_again(tune, tmp_path, caplog):
-    recipe = TINY.changed({"epochs": 5, "lr": 5e-3})
+def test_weights_of_a_later_epoch_than_the_states_are_come_to_again(tune, monkeypatch):
+    evaluate = Training.evaluate
+
+    def better_and_better(training, progress):
+        found = evaluate(training, progress)
+        return dataclasses.replace(found, valid_macro_f1=found.epoch / 10)
+
+    monkeypatch.setattr(Training, "evaluate", better_and_better)
+    recipe = TINY.changed({"epochs": 4})
     whole = tune(network("timm:test_resnet"), recipe=recipe, output="whole")
-    assert whole.best.epoch > 1
-    with pytest.raises(Killed):  # with the state of epoch 0, and weights of whichever were the best by then
-        tune(network("timm:test_resnet"), recipe=recipe, progress=kill_at("epoch 5", 1))
-    assert tune(network("timm:test_resnet"), recipe=recipe).weights_digest == whole.weights_digest
+    with pytest.raises(Killed):  # with the state of before the first epoch, and the weights of the third
+        tune(network("timm:test_resnet"), recipe=recipe, progress=kill_at("epoch 4", 1))
+    report = tune(network("timm:test_resnet"), recipe=recipe)
+    assert (report.resumed, report.best.epoch) == (True, 4)
+    assert report.weights_digest == whole.weights_digest
 
 
 def test_best_weights_that_were_replaced_since_the_state_are_not_what_the_card_names(tune, tmp_path, caplog):
