@@ -174,7 +174,7 @@ def _write(path: Path, data: bytes) -> None:
 
 _PAPER = (250, 249, 246)
 _TEXT = (40, 42, 54)
-_FAINT = (120, 122, 134)
+_FAINT = (104, 106, 118)
 
 
 def contact_sheet(path: str | os.PathLike[str], *, faces_per_row: int = 7, size_px: int = 128, seed: int = 0) -> Path:

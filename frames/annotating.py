@@ -19,7 +19,7 @@ from .decoding import require_av
 from .errors import VideoError
 from .faces import Box
 
-_LINE, _GROUND, _BAR, _TEXT = (255, 196, 0), (16, 16, 16), (90, 150, 240), (255, 255, 255)
+_LINE, _GROUND, _BAR, _TEXT = (255, 196, 0), (16, 16, 16), (50, 110, 205), (255, 255, 255)
 _CLOCK = 90_000  # ticks a second, as MPEG counts time
 _RATE = 25.0  # frames a second where nothing tells
 _FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}

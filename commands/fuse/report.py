@@ -190,7 +190,8 @@ def _of_runs(
 
     runs = read_runs(folders)
     found = compare_runs(runs, baseline=baseline, seed=seed, metrics=metrics)
-    members = members_of_report(found, {name: run.config.features for name, run in runs.items()})
+    first = next(iter(runs.values()))  # the comparison has its rows in its order
+    members = members_of_report(found, {name: run.config.features for name, run in runs.items()}, first.groups)
     if members is None:
         say("fewer than two runs of different single backbones: the page has no explorer")
     mixing = [] if members is None else [explorer_section(members)]

@@ -17,6 +17,7 @@ from ...kit.errors import nearest
 from ..data.blocks import simplex
 from ..errors import HeadConfigError, SweepError
 from .base import Codes, Head, Proba, RowInfo, softmax
+from .settings import libraries_limited
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,8 @@ def learned_weights(
         return log_loss(probabilities(np.tensordot(softmax(free), averaged, axes=1), mix), codes, weights)
 
     m = len(planes)
-    found = softmax(np.asarray(minimize(loss, np.zeros(m), method="L-BFGS-B", bounds=[(-8, 8)] * m).x))
+    with libraries_limited(1):  # threads that wait for each other take longer than a problem of so few numbers
+        found = softmax(np.asarray(minimize(loss, np.zeros(m), method="L-BFGS-B", bounds=[(-8, 8)] * m).x))
     # A softmax reaches no zero: try the nearby vectors that have some.
     pruned = np.where(found < SMALL, 0, found) / found[found >= SMALL].sum()
     candidates = [*np.eye(m), pruned, found]
@@ -131,7 +133,8 @@ def likeliest_factors(
         value = -(counts @ (log_proba * shares).sum(axis=1)) / n + apart @ apart / (2 * n)
         return float(value), (np.einsum("mnk,nk->m", votes, slope) + apart) / n
 
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(start))
+    with libraries_limited(1):  # as above
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(start))
     return np.asarray(found.x, np.float64)
 
 

@@ -335,12 +335,16 @@ class Members:
     """(m, n, k) class probabilities, members in the order of ``names``."""
     y: NDArray[np.int64]
     """(n,) true class positions."""
+    groups: tuple[str, ...] | None = None
+    """The group of each row, where rows share groups."""
     split: str = "test"
     """What the rows are called: their split."""
 
     def __post_init__(self) -> None:
         """Refuse members that do not fit together."""
         expected = (len(self.names), self.y.size, len(self.classes))
+        if self.groups is not None and len(self.groups) != self.y.size:
+            raise ReportError(f"members must have a group a row, however: {len(self.groups)} for {self.y.size} rows")
         if self.proba.shape != expected or len(set(self.names)) < len(self.names) or 0 in expected:
             raise ReportError(f"members must have probabilities of shape {expected}, however: {self.proba.shape}")
 
@@ -348,10 +352,15 @@ class Members:
 def members_of_head(head: Any, test: Rows) -> Members:
     """Take the members of a fitted `late` head: one a block."""
     proba = aligned(head.member_proba(test.only(tuple(head.blocks_)).x()), head.classes_, len(test.classes), "a member")
-    return Members(names=tuple(head.blocks_), classes=test.classes, proba=proba, y=test.y, split=test.split or "test")
+    return Members(
+        names=tuple(head.blocks_), classes=test.classes, proba=proba, y=test.y, groups=test.clusters,
+        split=test.split or "test",
+    )  # fmt: skip
 
 
-def members_of_report(report: Report, features: Mapping[str, tuple[str, ...]]) -> Members | None:
+def members_of_report(
+    report: Report, features: Mapping[str, tuple[str, ...]], groups: tuple[str, ...] | None = None
+) -> Members | None:
     """Take the columns that saw one backbone each, all different; None when there are fewer than two of them.
 
     Parameters
@@ -360,14 +369,17 @@ def members_of_report(report: Report, features: Mapping[str, tuple[str, ...]]) -
         A comparison.
     features : dict of column name to feature names
         The backbones that each column's head saw.
+    groups : tuple of str, optional
+        The group of each of the report's rows, where they share groups.
     """
     single = {column.name: features[column.name] for column in report.columns if len(features[column.name]) == 1}
     if len(single) < 2 or len(set(single.values())) < len(single):
         return None
     proba = np.stack([report.column(name).proba for name in single])
     return Members(
-        names=tuple(single), classes=report.classes, proba=proba, y=report.y_true, split=report.split or "test"
-    )
+        names=tuple(single), classes=report.classes, proba=proba, y=report.y_true, groups=groups,
+        split=report.split or "test",
+    )  # fmt: skip
 
 
 __all__ = ["Report", "Rows", "check_same_task", "compare"]

@@ -11,7 +11,8 @@ import numpy as np
 from ..judging.diagnosis import Contribution, Diagnosis
 from ..judging.measures import Agreement, Calibration, Similarity
 from ..judging.resampling import Interval, wilson
-from .figures import BLUE, GREY, INK, ORANGE, PAPER, STYLE, new_figure
+from .colours import BLUE, GREY, INK, ORANGE, PAPER
+from .figures import STYLE, new_figure, text_on
 from .table import EN_DASH, MINUS, Cell, Table, points
 
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ def draw_diagnosis(found: Diagnosis) -> Figure:
 def draw_cka(panel: Any, similar: Similarity) -> None:
     """Draw the matrix with its figures; darker is more alike."""
     values = np.array(similar.cka, dtype=np.float64)
-    panel.imshow(values, cmap="Blues", vmin=0, vmax=1)
+    shades = panel.imshow(values, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(*values.shape):
         panel.text(
             column,
@@ -264,7 +265,7 @@ def draw_cka(panel: Any, similar: Similarity) -> None:
             ha="center",
             va="center",
             fontsize=9 if len(values) < 6 else 6.5,
-            color=PAPER if values[row, column] > 0.55 else INK,
+            color=text_on(shades, float(values[row, column])),
         )
     places = range(len(similar.names))
     panel.set_xticks(places, similar.names, rotation=45, ha="right", rotation_mode="anchor")

@@ -19,18 +19,22 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ...kit.files import write_whole
+from ..data.blocks import even_simplex
 from ..errors import ReportError
 from ..heads.weights import SMALLEST, Mix
 from ..judging.comparison import Members
 from ..judging.metrics import Scores
-from .figures import GREY, INK, PAPER, STYLE
+from ..judging.resampling import LEVEL, thin
+from ..judging.resampling import members as numbered
+from .colours import GREY, INK, LINE, PAPER, stylesheet_colours
+from .figures import STYLE
 from .table import Cell, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-SCRIPTS = ("mixing.js", "explorer.js")
+SCRIPTS = ("mixing.js", "noise.js", "explorer.js")
 """In the order in which they run."""
 
 
@@ -76,7 +80,9 @@ def page_html(title: str, sections: Sequence[Section], *, subtitle: str = "") ->
     return Template(_packaged("template.html")).substitute(
         policy=escape(_policy(scripts)),
         title=escape(title),
-        subtitle=escape(subtitle),
+        heading=worded(title),
+        subtitle=worded(subtitle),
+        colours=stylesheet_colours(),
         style=_packaged("page.css"),
         contents=joined(*entries),
         sections=joined(*(section_html(one, anchor) for one, anchor in zip(sections, anchors, strict=True))),
@@ -128,12 +134,12 @@ class Section:
 
 def section_html(section: Section, anchor: str) -> str:
     """Write a section; every text in it is escaped."""
-    facts = "".join(element("dt", escape(name)) + element("dd", escape(value)) for name, value in section.facts)
+    facts = "".join(element("dt", worded(name)) + element("dd", worded(value)) for name, value in section.facts)
     return element(
         "section",
         joined(
-            element("h2", escape(section.title)),
-            *(element("p", escape(text), cls="prose") for text in section.prose),
+            element("h2", worded(section.title)),
+            *(element("p", worded(text), cls="prose") for text in section.prose),
             *(picture_html(picture, f"{anchor}-{number}") for number, picture in enumerate(section.pictures)),
             *map(table_html, section.tables),
             element("div", joined(*(matrix_html(*one) for one in section.matrices)), cls="matrices")
@@ -144,6 +150,31 @@ def section_html(section: Section, anchor: str) -> str:
         ),
         id=anchor,
     )
+
+
+_JOINED = re.compile(r"\w[._/+@:=-]+(?=\w)")
+SHORT = 24
+"""Letters that fit every line, a heading's on a telephone too."""
+
+_DIGEST = re.compile(r"[0-9a-f]{24,}")
+
+
+def worded(text: str) -> str:
+    """Escape a text whose lines may break between words, and never within a name such as ``manet.multi_scale``.
+
+    A name moves to the next line as a whole. Only one that is longer than a line breaks, after a dot or an underscore
+    (short ones do without such places: readers aloud pause there); a digest, which is no word, breaks anywhere.
+    """
+    return "".join(_word(part) for part in re.split(r"(\s+)", text))
+
+
+def _word(text: str) -> str:
+    if _DIGEST.fullmatch(text):
+        return element("span", text, cls="digest")
+    if not _JOINED.search(text) or not re.search(r"[^\W\d_]", text):
+        return escape(text)
+    shown = escape(text)
+    return element("span", _JOINED.sub(r"\g<0><wbr>", shown) if len(text) > SHORT else shown, cls="name")
 
 
 _INTERVAL = re.compile(r"(?P<value>.+?) (?P<interval>\[.+\])")
@@ -182,9 +213,9 @@ def table_html(table: Table) -> str:
         for i, row in enumerate(table.rows)
     ]
     body = joined(
-        element("caption", escape(table.title)), element("thead", element("tr", head)), element("tbody", joined(*rows))
+        element("caption", worded(table.title)), element("thead", element("tr", head)), element("tbody", joined(*rows))
     )
-    notes = "".join(element("li", escape(note)) for note in table.notes)
+    notes = "".join(element("li", worded(note)) for note in table.notes)
     return joined(
         element("div", element("table", body), cls="scroll", tabindex="0", role="region", aria_label=table.title),
         element("ul", notes, cls="notes") if notes else "",
@@ -203,12 +234,8 @@ def _cell(cell: Cell) -> str:
     return element("td", inner, cls="best" if cell.best else "")
 
 
-DEEP = 55
-"""Share in percent above which a cell is so dark that its text is light."""
-
-
 def matrix_html(title: str, scores: Scores) -> str:
-    """Write one matrix; cells are coloured by their share, a class without rows is left blank."""
+    """Write one matrix; the stylesheet colours cells and their text by the share. A class without rows is blank."""
     names = [name.replace("_", " ") for name in scores.classes]
     head = "".join(element("th", element("span", escape(name)), scope="col") for name in names)
     rows = [
@@ -216,7 +243,7 @@ def matrix_html(title: str, scores: Scores) -> str:
         for c, (name, n) in enumerate(zip(names, scores.supports.tolist(), strict=True))
     ]
     words = f"accuracy {100 * scores.accuracy:.1f} %, macro F1 {100 * scores.macro_f1:.1f} %, n = {scores.n}"
-    caption = element("caption", f"{escape(title)} {element('small', escape(words))}")
+    caption = element("caption", f"{worded(title)} {element('small', escape(words))}")
     corner = element("td", "true \\ predicted", cls="corner")
     table = element(
         "table",
@@ -235,7 +262,7 @@ def _cells(scores: Scores, true: int) -> str:
 
 def _shaded(count: int, support: int, right: bool) -> str:
     share = 100 * count / support
-    words = [*(["deep"] if share > DEEP else []), *(["right"] if right else []), *(["none"] if not count else [])]
+    words = [*(["right"] if right else []), *(["none"] if not count else [])]
     return element(
         "td", f"{share:.0f}{element('small', str(count))}", cls=" ".join(words), style=f"--share:{share:.1f}"
     )
@@ -243,7 +270,7 @@ def _shaded(count: int, support: int, right: bool) -> str:
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
-_COLOURS = {INK: "var(--ink)", GREY: "var(--muted)", PAPER: "var(--card)", "#e6e6e6": "var(--rule)"}
+_COLOURS = {INK: "var(--ink)", GREY: "var(--muted)", PAPER: "var(--card)", LINE: "var(--rule)"}
 _DRAWS = {
     "svg", "g", "defs", "path", "text", "tspan", "use", "clipPath", "rect", "image", "linearGradient", "stop",
     "line", "polyline", "polygon", "circle", "ellipse", "title",
@@ -284,7 +311,7 @@ def picture_html(picture: Picture, prefix: str) -> str:
             if _tag(child) in ("metadata", "style"):
                 parent.remove(child)
     drawn = _written(root, prefix)
-    return element("figure", joined(drawn, element("figcaption", escape(picture.caption))), cls="picture")
+    return element("figure", joined(drawn, element("figcaption", worded(picture.caption))), cls="picture")
 
 
 def _written(node: ElementTree.Element, prefix: str) -> str:
@@ -355,12 +382,22 @@ class Explorer:
                 raise ReportError(f"preset {words!r} must hold {m} weights, none negative and not all 0: {weights}")
 
 
+MAPPED = 300
+"""Mixes that an explorer maps at most; their step follows from the number of members."""
+
+SEED = 0
+"""Of the page's own draws: equal pages show equal intervals."""
+
+
 def explorer_html(explorer: Explorer) -> str:
     """Write the data and an empty place; the page's script builds the rest."""
     members = explorer.members
     k = len(members.classes)
+    if k >= 2**16:
+        raise ReportError(f"an explorer has room for {2**16 - 1} classes, however: {k}")
     data = {
         "members": list(members.names),
+        "short": SHORT,
         "classes": [name.replace("_", " ") for name in members.classes],
         "rows": int(members.y.size),
         "smallest": SMALLEST,
@@ -370,12 +407,33 @@ def explorer_html(explorer: Explorer) -> str:
             **{words: list(weights) for words, weights in explorer.presets.items()},
         },
         "start": next(iter(explorer.presets), "all alike"),
+        "vectors": even_simplex(members.names, MAPPED).weights.tolist(),
         "y": b64encode(members.y.astype("<u2").tobytes()).decode(),
         "proba": b64encode(members.proba.astype("<f4").tobytes()).decode(),  # (m, n, k), row by row
+        "chance": _chance(members),
     }
-    if k >= 2**16:
-        raise ReportError(f"an explorer has room for {2**16 - 1} classes, however: {k}")
     return joined(
         json_html(data, id="explorer-data"),
         element("div", element("noscript", "The explorer needs JavaScript; all figures above do not."), id="explorer"),
     )
+
+
+def _chance(members: Members) -> dict[str, Any]:
+    """Return what the page's intervals need: quantiles, and the group of each row where rows share groups.
+
+    Student's quantile is a table over 1 / degrees of freedom from 0 to 1, so dense that a line between two entries is
+    right to 0.00003.
+    """
+    from scipy.special import ndtri, stdtrit
+
+    tail = 0.5 + LEVEL / 2
+    given: dict[str, Any] = {"level": LEVEL, "seed": SEED, "z": float(ndtri(tail))}
+    member = numbered(members.groups)
+    if member is None:
+        return given
+    student = [float(ndtri(tail)), *stdtrit(512 / np.arange(1, 513), tail).tolist()]
+    return given | {
+        "groups": b64encode(member.astype("<u4").tobytes()).decode(),
+        "student": [round(one, 6) for one in student],
+        "warning": thin(members.y, members.groups, members.classes),
+    }

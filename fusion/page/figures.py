@@ -13,18 +13,13 @@ from ...kit.errors import MissingExtraError
 from ...kit.files import write_whole
 from ..errors import ReportError
 from ..judging.metrics import Scores
+from .colours import GREY, INK, PAPER, readable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 SUFFIXES = (".png", ".pdf", ".svg")
-
-INK, GREY, PAPER = "#1a1a1a", "#6b6b6b", "#ffffff"
-"""Text, secondary text, background."""
-
-BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
-"""Of the Okabe-Ito palette, told apart with every common colour blindness."""
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -121,13 +116,13 @@ def _draw(panel: Any, title: str, scores: Scores, *, first: bool, last: bool) ->
     k = len(scores.classes)
     supports = scores.supports[:, None]
     share = 100 * np.divide(scores.confusion, supports, out=np.full((k, k), np.nan), where=supports > 0)
-    panel.imshow(np.nan_to_num(share), cmap="Blues", vmin=0, vmax=100)
+    shades = panel.imshow(np.nan_to_num(share), cmap="Blues", vmin=0, vmax=100)
     panel.set_title(
         f"{title}\naccuracy {100 * scores.accuracy:.1f} %, macro F1 {100 * scores.macro_f1:.1f} %, n = {scores.n}",
         pad=8,
     )
     for row, column in np.ndindex(k, k):
-        _write(panel, row, column, share[row, column], int(scores.confusion[row, column]))
+        _write(panel, row, column, share[row, column], int(scores.confusion[row, column]), shades)
     names = [_two_lines(name) for name in scores.classes]
     panel.set_xticks(range(k), names, rotation=45, ha="right", rotation_mode="anchor")
     panel.set_yticks(range(k), [f"{name}  ({n})" for name, n in zip(names, scores.supports.tolist(), strict=True)])
@@ -143,14 +138,20 @@ def _draw(panel: Any, title: str, scores: Scores, *, first: bool, last: bool) ->
         panel.set_xlabel("predicted class; in the cells: share of the true class (%), rows")
 
 
-def _write(panel: Any, row: int, column: int, share: float, count: int) -> None:
+def _write(panel: Any, row: int, column: int, share: float, count: int, shades: Any) -> None:
+    color = text_on(shades, np.nan_to_num(share))
     if np.isnan(share):
-        panel.text(column, row, "\u2013", ha="center", va="center", color=GREY)
+        panel.text(column, row, "\u2013", ha="center", va="center", color=color)
         return
-    color = PAPER if share > 55 else INK if count else "#b5b5b5"
     strong = "bold" if row == column else "normal"
     panel.text(column, row - 0.12, f"{share:.0f}", ha="center", va="center", color=color, fontsize=9, fontweight=strong)
     panel.text(column, row + 0.26, f"{count}", ha="center", va="center", color=color, fontsize=6.5)
+
+
+def text_on(shades: Any, value: float) -> str:
+    """Return the colour of text on a heat map's cell of this value."""
+    red, green, blue, _ = shades.to_rgba(float(value))
+    return readable((red, green, blue))
 
 
 def _two_lines(name: str) -> str:

@@ -1,10 +1,10 @@
-// Mixing members' probabilities: the arithmetic of fusion/mixing.py and fusion/metrics.py, in double precision.
+// Mixing members' probabilities: the arithmetic of fusion/heads/weights.py and fusion/judging/metrics.py, in double precision.
 "use strict";
 
 const Mixing = (() => {
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 
-  // Members' scores under every rule (fusion/mixes.py), and which rows any mix can change: where all agree, so does every mix of them.
+  // Members' scores under every rule (`terms` of weights.py), and which rows any mix can change: where all agree, so does every mix of them.
   function prepare(data) {
     const m = data.members.length, n = data.rows, k = data.classes.length;
     const proba = Float64Array.from(new Float32Array(bytes(data.proba).buffer)); // (m, n, k)
@@ -21,7 +21,8 @@ const Mixing = (() => {
       agreed[row] = firsts[0];
       if (firsts.some((first) => first !== firsts[0])) open.push(row);
     }
-    return { m, n, k, y: new Uint16Array(bytes(data.y).buffer), scores, agreed, open };
+    const groups = data.chance.groups ? new Uint32Array(bytes(data.chance.groups).buffer) : null;
+    return { m, n, k, y: new Uint16Array(bytes(data.y).buffer), groups, scores, agreed, open };
   }
 
   // The share of all pairs of classes that a class wins, half a win for equals.
@@ -29,7 +30,7 @@ const Mixing = (() => {
     return proba.map((p, place) => {
       const row = proba.subarray(place - (place % k), place - (place % k) + k);
       const won = row.reduce((sum, other) => sum + (p > other ? 1 : p === other ? 0.5 : 0), -0.5); // one tie is with itself
-      return won / ((k * (k - 1)) / 2) + 1e-6 * p; // TIE_BREAK of fusion/mixes.py
+      return won / ((k * (k - 1)) / 2) + 1e-6 * p; // TIE_BREAK of weights.py
     });
   }
 
@@ -83,7 +84,8 @@ const Mixing = (() => {
     return ((down + (down % 2)) / scale).toFixed(digits);
   }
 
-  const percent = (share) => (Number.isNaN(share) ? "–" : fixed(100 * share, 2));
+  const percent = (share, digits = 2) => (Number.isNaN(share) ? "–" : fixed(100 * share, digits));
+  const interval = (ends) => (ends ? `[${ends.map((end) => percent(end, 1)).join(", ")}]` : "");
 
-  return { prepare, decide, judge, fixed, percent };
+  return { prepare, decide, judge, fixed, percent, interval };
 })();

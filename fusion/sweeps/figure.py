@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..page.figures import BLUE, GREEN, GREY, INK, ORANGE, PAPER, PURPLE, STYLE, new_figure
+from ..page.colours import BLUE, GREEN, GREY, INK, LINE, ORANGE, PAPER, PURPLE
+from ..page.figures import STYLE, new_figure
 from ..page.table import EN_DASH
-from .result import Sweep, deciding, mark_text
+from .result import Curve, Sweep, deciding, mark_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +66,7 @@ def _line(sweep: Sweep, free: list[int]) -> Figure:
     panel.set_xlabel(_axis_words(sweep, axis))
     panel.set_ylabel(f"score (%), {100 * sweep.level:g} % bands")
     panel.margins(x=0.02)
-    panel.grid(axis="y", color="#e6e6e6", linewidth=0.7)
+    panel.grid(axis="y", color=LINE, linewidth=0.7)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
@@ -151,12 +152,14 @@ def _profiles(sweep: Sweep, free: list[int]) -> Figure:
         panel.plot(
             [sweep.weights[sweep.chosen, i]], [f1[sweep.chosen]], "D", color=color, markersize=6, markerfacecolor="none"
         )
+    ends = sweep.chosen_macro_f1  # also keeps differences within the noise from filling the axis
+    panel.axhspan(100 * ends.low, 100 * ends.high, color=GREY, alpha=0.1, linewidth=0, label=_chosen(sweep), zorder=0)
     panel.set_xlabel(
         "weight of the block\ndiamonds: the chosen vector\n"
         "filled: some vector of that weight cannot be told from the best"
     )
     panel.set_ylabel(f"best {sweep.split} macro F1 at that weight (%)")
-    panel.grid(axis="y", color="#e6e6e6", linewidth=0.7)
+    panel.grid(axis="y", color=LINE, linewidth=0.7)
     panel.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     panel.set_title(_title(sweep), loc="left", fontsize=9)
@@ -164,21 +167,23 @@ def _profiles(sweep: Sweep, free: list[int]) -> Figure:
 
 
 def _finish(figure: Figure, panel: Any, sweep: Sweep, drawn: Any, points: FloatArray) -> None:
+    low, high = colour_ends(sweep.test)
+    drawn.set_clim(100 * low, 100 * high)
     bar: Any = figure.colorbar(drawn, ax=panel, shrink=0.8, pad=0.03)
-    bar.set_label(f"{sweep.split} macro F1 (%)")
+    bar.set_label(f"{sweep.split} macro F1 (%)\nalike there: a quarter of the colours at most")
     bar.outline.set_visible(False)
-    alike = deciding(sweep).alike
-    if not alike.all():
-        panel.plot(
-            *points[alike].T,
-            "o",
-            markersize=3.5,
-            color=PAPER,
-            markeredgecolor=INK,
-            markeredgewidth=0.7,
-            label=_alike(sweep),
-            zorder=2.5,
-        )
+    if low < 0:
+        bar.ax.set_ylim(0, 100 * high)
+    panel.plot(
+        *points[deciding(sweep).alike].T,
+        "o",
+        markersize=3.5,
+        color=PAPER,
+        markeredgecolor=INK,
+        markeredgewidth=0.7,
+        label=_alike(sweep),
+        zorder=2.5,
+    )
     for i, marker, label in (
         (sweep.chosen, "D", _chosen(sweep)),
         (
@@ -211,6 +216,22 @@ def _finish(figure: Figure, panel: Any, sweep: Sweep, drawn: Any, points: FloatA
             )
     figure.legend(loc="outside lower center", ncols=1, frameon=False, fontsize=8, markerscale=0.6, labelspacing=0.7)
     figure.suptitle(_title(sweep), x=0.02, ha="left", fontsize=9)
+
+
+ALIKE: Final = 0.25
+"""Share of the colours that vectors which cannot be told from the best may take, as on the page (explorer.js)."""
+
+
+def colour_ends(curve: Curve) -> tuple[float, float]:
+    """Return the macro F1 at the ends of the colour map, so that noise is not drawn as a landscape.
+
+    The upper end is the best vector's. The lower is the worst one's, or so far below that the vectors of the model
+    confidence set lie in the upper quarter, even if that is below 0.
+    """
+    values = curve.macro_f1.value
+    best, worst = float(values.max()), float(values.min())
+    gap = best - float(values[curve.alike].min())
+    return min(worst, best - gap / ALIKE), best
 
 
 def _chosen(sweep: Sweep) -> str:

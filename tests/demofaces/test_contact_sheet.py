@@ -8,6 +8,8 @@ from PIL import Image
 
 from cer_fusion import demofaces
 from cer_fusion.demofaces import StyleError, contact_sheet
+from cer_fusion.demofaces.dataset import _FAINT, _PAPER, _TEXT
+from cer_fusion.fusion.page.colours import READABLE, contrast
 
 
 def test_the_sheet_has_a_row_for_each_compound_and_a_column_for_each_face(tmp_path):
@@ -42,3 +44,8 @@ def test_every_error_is_a_demofaces_error_and_also_pythons_word():
         error = getattr(demofaces, name)
         assert issubclass(error, demofaces.DemoFacesError)
         assert issubclass(error, ValueError)
+
+
+def test_the_words_on_a_sheet_can_be_read():
+    faint, text, paper = (tuple(part / 255 for part in colour) for colour in (_FAINT, _TEXT, _PAPER))
+    assert min(contrast(text, paper), contrast(faint, paper)) >= READABLE

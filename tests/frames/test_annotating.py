@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from cer_fusion.frames import Mark, annotated
+from cer_fusion.frames.annotating import _BAR, _GROUND, _TEXT
+from cer_fusion.fusion.page.colours import READABLE, contrast
 
 PICTURE = np.full((120, 200, 3), 100, np.uint8)
 
@@ -20,7 +22,7 @@ def test_a_box_and_bars_are_drawn_and_the_picture_itself_stays():
 def test_a_longer_bar_is_longer():
     def blue(share):
         drawn = annotated(PICTURE, [Mark(box=None, bars=(("x", share),))])
-        return int((drawn == (90, 150, 240)).all(axis=2).sum())
+        return int((drawn == _BAR).all(axis=2).sum())
 
     assert blue(0.9) > 1.5 * blue(0.5) > 1.5 * blue(0.1)
 
@@ -32,3 +34,9 @@ def test_a_face_at_the_edge_is_no_fault(box):
 
 def test_nothing_to_draw_is_the_same_picture():
     assert (annotated(PICTURE, []) == PICTURE).all()
+
+
+@pytest.mark.parametrize("ground", [_BAR, _GROUND])
+def test_the_words_of_a_bar_can_be_read_on_it_and_beside_it(ground):
+    text, under = (tuple(part / 255 for part in colour) for colour in (_TEXT, ground))
+    assert contrast(text, under) >= READABLE

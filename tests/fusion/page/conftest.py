@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pytest
 
 from cer_fusion.fusion.judging.comparison import Members
+from tests.fusion.page.browsing import started
 
 CLASSES = ("Fearfully_Surprised", "<script>window.hacked = 1</script>", "Sadly & 'Angry'", 'x" onload="y')
 
@@ -17,3 +21,10 @@ def members() -> Members:
     scores = np.exp(right + rng.normal(size=(3, 64, 4)))
     proba = (scores / scores.sum(axis=2, keepdims=True)).astype(np.float32).astype(np.float64)
     return Members(names=("vit", "<img src=x onerror=window.hacked=2>", "resnet50"), classes=CLASSES, proba=proba, y=y)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    driver = started(str(tmp_path_factory.mktemp("profile")))
+    yield driver
+    driver.quit()

@@ -16,8 +16,8 @@ from cer_fusion.fusion.judging.resampling import Interval
 from cer_fusion.fusion.page.figures import draw_confusion, draw_confusions, new_figure, save_figure
 from cer_fusion.fusion.page.table import render
 from cer_fusion.fusion.sweeps.curve import decision_curve
-from cer_fusion.fusion.sweeps.figure import draw_sweep
-from cer_fusion.fusion.sweeps.result import Sweep, sweep_table
+from cer_fusion.fusion.sweeps.figure import colour_ends, draw_sweep
+from cer_fusion.fusion.sweeps.result import Band, Curve, Sweep, sweep_table
 
 CLASSES = ("Fearfully_Surprised", "Happily_Surprised", "Sadly_Angry")
 FEATURES = {"vit": ["vit"], "manet": ["manet.local", "manet.multi_scale"], "resnet50": ["resnet50"]}
@@ -193,3 +193,24 @@ def test_a_table_shows_each_vectors_penalty_and_what_the_seeds_gave():
     assert [row[column].value for row in table.rows] == penalty.tolist()
     assert "Seeds 3 to 4 pooled" in " ".join(table.notes)
     assert "50.00 to 60.00 %" in " ".join(table.notes)
+
+
+@pytest.mark.parametrize(("values", "alike", "low"), [
+    ((0.70, 0.69, 0.68), (True, True, True), 0.62),
+    ((0.70, 0.69, 0.30), (True, True, False), 0.30),
+    ((0.70, 0.20, 0.10), (True, False, False), 0.10),
+    ((0.40, 0.20, 0.10), (True, True, False), -0.40),
+])  # fmt: skip
+def test_vectors_that_cannot_be_told_apart_take_a_quarter_of_the_colours_at_most(values, alike, low):
+    band = Band(value=np.array(values), low=np.zeros(3), high=np.ones(3))
+    found = colour_ends(Curve(accuracy=band, macro_f1=band, best=0, alike=np.array(alike), n=9))
+    assert found == pytest.approx((low, max(values)))
+
+
+def test_the_colours_of_a_sweep_are_scaled_by_its_noise_and_the_bar_says_so():
+    sweep = swept(GRIDS["triangle"])
+    panel, bar = draw_sweep(sweep).axes
+    (tiles,) = panel.collections
+    assert tiles.get_clim() == pytest.approx([100 * end for end in colour_ends(sweep.test)])
+    assert "a quarter of the colours at most" in bar.get_ylabel()
+    assert bar.get_ylim()[0] >= 0

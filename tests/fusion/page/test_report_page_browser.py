@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,44 +13,9 @@ from cer_fusion.fusion.heads.weights import MIXES, counted, decisions
 from cer_fusion.fusion.judging.comparison import Members
 from cer_fusion.fusion.judging.metrics import Scores
 from cer_fusion.fusion.page import Explorer, Section, write_page
+from tests.fusion.page.browsing import IN_A_BROWSER, seen_at, surveyed
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-pytestmark = [
-    pytest.mark.skipif(BROWSER is None or DRIVER is None, reason="no chromium with chromedriver on the PATH"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # selenium leaves its sockets to the garbage collector
-]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver")
-    from selenium.common.exceptions import SessionNotCreatedException
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}", "--window-size=1280,1000"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    try:
-        driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    except SessionNotCreatedException as error:
-        pytest.skip(f"the browser does not start here: {error.msg}")
-    yield driver
-    driver.quit()
+pytestmark = [*IN_A_BROWSER, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -137,31 +100,30 @@ def test_all_weights_at_zero_mix_nothing_and_say_so(browser, page):
 
 @pytest.mark.parametrize("rule", MIXES)
 def test_the_triangle_shows_the_macro_f1_of_every_mix_and_a_click_takes_its_weights(browser, page, members, rule):
-    from selenium.webdriver.support.wait import WebDriverWait
-
     put(browser, (1.0, 1.0, 1.0), rule)
-    painted = "return document.querySelector('.legend').dataset.rule"
-    WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(painted) == rule)
-    titles = browser.execute_script("return [...document.querySelectorAll('.tile title')].map((t) => t.textContent)")
+    surveyed(browser, rule)
+    labels = browser.execute_script(
+        "return [...document.querySelectorAll('.tile')].map((t) => [Number(t.dataset.vector), t.ariaLabel])"
+    )
     steps = [(a / 20, b / 20, (20 - a - b) / 20) for a in range(21) for b in range(21 - a)]
-    assert len(titles) == len(steps) == 231
-    for weights, title in zip(steps, titles, strict=True):
-        found = expected(members, weights, rule)
-        assert title.endswith(f": macro F1 {100 * found.macro_f1:.2f} %")
-    browser.execute_script("document.querySelectorAll('.tile')[100].dispatchEvent(new MouseEvent('click'))")
+    assert sorted(i for i, _ in labels) == list(range(231))
+    for i, label in labels:
+        found = expected(members, steps[i], rule)
+        assert f": macro F1 {100 * found.macro_f1:.1f} %, " in label
+    browser.execute_script("document.querySelector('[data-vector=\"100\"]').dispatchEvent(new MouseEvent('click'))")
     check_all(browser, expected(members, steps[100], rule))
 
 
 def test_percentages_are_rounded_as_python_rounds_them(browser, page):
     shares = [i / n for n in (3, 7, 16, 32, 64, 116, 160, 800, 1600, 3200) for i in range(n + 1)]
-    found = browser.execute_script("return arguments[0].map(Mixing.percent)", shares)
+    found = browser.execute_script("return arguments[0].map((share) => Mixing.percent(share))", shares)
     assert found == [f"{100 * share:.2f}" for share in shares]
 
 
 def test_names_that_try_to_be_markup_are_inert_text(browser, page, members):
     assert browser.execute_script("return window.hacked") is None
     assert browser.title == "<script>window.hacked = 3</script>"
-    assert browser.execute_script("return document.querySelectorAll('iframe, img, script:not([type])').length") == 2
+    assert browser.execute_script("return document.querySelectorAll('iframe, img, script:not([type])').length") == 3
     headings = browser.execute_script("return [...document.querySelectorAll('tbody th')].map((e) => e.textContent)")
     assert any(members.classes[1] in heading for heading in headings)
 
@@ -192,10 +154,7 @@ def test_nothing_is_asked_of_the_network_and_nothing_complains(browser, page):
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (400, "light")])
 def test_the_page_is_never_wider_than_its_window_and_follows_the_readers_scheme(browser, page, width, scheme):
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    seen_at(browser, width, scheme)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, ground[4:-1].split(", "))) < 200) == (scheme == "dark")
@@ -209,8 +168,7 @@ def test_nothing_of_the_explorer_is_cut_off_on_a_desk(browser, tmp_path, width):
     proba = np.random.default_rng(0).dirichlet(np.ones(7), (3, 70))
     seven = Members(names=("vit", "manet", "resnet50"), classes=classes, proba=proba, y=y)
     write_page(tmp_path / "page.html", "Seven", [Section(title="Mix", explorer=Explorer(members=seven, presets={}))])
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    seen_at(browser, width)
     browser.get((tmp_path / "page.html").as_uri())
     parts = browser.execute_script(
         "return [...document.querySelectorAll('#explorer .scroll')].map(one => [one.scrollWidth, one.clientWidth])"
