@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -66,18 +68,61 @@ ReplaceManifest = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")]
 
 # what is made of pictures
-Readers = Annotated[int, typer.Option(min=1, help="Threads that read and decode.")]
+Readers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Threads that read and decode.", show_default="2"),
+]
+ReaderProcesses = Annotated[
+    int | None,
+    typer.Option(
+        "--reader-processes",
+        min=0,
+        help="Processes that decode instead; 0: threads do.",
+        show_default="0; for a GPU, all cores but two",
+    ),
+]
 MaxErrors = Annotated[
     float, typer.Option(help="Share of unusable pictures at which to stop; up to ten never stop a run, unless 0.")
 ]
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 
 # how faces are found and cut out of frames and pictures
 SizePx = Annotated[int, typer.Option("--size", help="Side of a face's crop in pixels.")]
-Margin = Annotated[float, typer.Option(help="Added on each side of the tight crop, as a share of it.")]
+Crop = Annotated[
+    Literal["face", "arcface112", "box", "affectnet"],
+    typer.Option(
+        "--crop",
+        help="arcface112: turned upright by five points, to ArcFace's places; face: the same with room for the chin; "
+        "box: the square around the detector's box, not turned; affectnet: the same, looser.",
+    ),
+]
+Margin = Annotated[
+    float | None,
+    typer.Option(help="Added on each side of the crop, as a share of it.", show_default="the crop's own"),
+]
+DetectorName = Annotated[
+    str,
+    typer.Option(
+        "--detector",
+        help="mtcnn (of the extra faces), or a faster one whose file you have: yunet:FILE, scrfd:FILE.",
+    ),
+]
+PointsOf = Annotated[
+    Literal["mtcnn", "own"] | None,
+    typer.Option(
+        "--points",
+        help="Of a detector from a file: points by MTCNN's last network, which sees how a head is rolled, or its own.",
+        show_default="mtcnn",
+    ),
+]
 MinFace = Annotated[int, typer.Option("--min-face", help="Shortest side of a face in pixels; smaller is slower.")]
-MinScore = Annotated[float, typer.Option("--min-score", help="How sure the detector must be, 0 to 1.")]
-DEFAULT_SIZE, DEFAULT_MARGIN, DEFAULT_MIN_FACE, DEFAULT_MIN_SCORE = 224, 0.0, 40, 0.7
+MinScore = Annotated[
+    float | None,
+    typer.Option("--min-score", help="How sure the detector must be, 0 to 1.", show_default="the detector's own"),
+]
+DEFAULT_SIZE, DEFAULT_MIN_FACE = 224, 40
+CROPPED = ("crop", "margin", "detector", "points")
+"""Options of every command that cuts faces out."""
 
 # what heads learn from, and how
 Features = Annotated[
@@ -162,6 +207,25 @@ KeptPath = Annotated[
 ]
 
 
+def readers_for(devices: Iterable[str], readers: int | None, processes: int | None) -> tuple[int, int]:
+    """Threads and processes that read: as asked, or by device and cores.
+
+    A CPU that computes needs its cores itself. A GPU is fed by processes, which share no lock with what queues its
+    work; several ranks or workers on a machine share its cores.
+    """
+    from ..kit.machine import whole_cores
+
+    share = whole_cores() // max(1, int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
+    if processes is None:
+        on_gpu = any(not device.startswith("cpu") for device in devices)
+        processes = min(_MOST_READERS, share - 2) if on_gpu and readers is None and share >= 4 else 0
+    return readers or 2, processes
+
+
+_MOST_READERS = 16
+"""Readers beyond which pictures come faster than any one GPU takes them."""
+
+
 def split_list(text: str | None) -> list[str]:
     """A comma-separated option as a list."""
     return [part.strip() for part in (text or "").split(",") if part.strip()]
@@ -206,6 +270,10 @@ def _value(text: str) -> Any:
         several = json.loads(f"[{text}]")
         if several and all(isinstance(one, int | float) for one in several):
             return several
+    with contextlib.suppress(ValueError):  # `.5`, which is no number of JSON's
+        numbers = [float(part) for part in text.split(",")]
+        if all(map(math.isfinite, numbers)):
+            return numbers if len(numbers) > 1 else numbers[0]
     return text
 
 

@@ -40,17 +40,20 @@ BATCH = 32
 """Pictures embedded together."""
 CHUNK = 256
 """Pictures that are answered together."""
+_LOOSE = 0.3  # a margin that leaves features which cut faces out themselves room to do so
 _SHOWN = "Of a picture, folder or video"
 _STORED = "Of stored samples"
 
 
 @opt.forms(
     stored=opt.Form("is for samples of the store, and a path is no dataset of the store", ("data", "split", "missing")),
-    shown=opt.Form("is for a picture, folder or video", ("weights", "no_faces", "smooth", "annotate", "device")),
+    shown=opt.Form(
+        "is for a picture, folder or video", ("weights", "code", "no_faces", "smooth", "annotate", "device")
+    ),
     filmed=opt.Form("is for videos", ("every", "frames"), within="shown"),
     faces=opt.Form(
         "says how faces are found and cut out, and --no-faces leaves that out",
-        ("size", "margin", "min_face", "min_score"),
+        ("size", *opt.CROPPED, "min_face", "min_score"),
         within="shown",
     ),
     drawn=opt.Form("is for --annotate", ("top",), within="shown"),
@@ -81,15 +84,27 @@ def predict(
             rich_help_panel=_SHOWN,
         ),
     ] = None,
+    code: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--code",
+            help="FEATURE=FILE.py, where the code of your own network is now; other code is refused.",
+            show_default=False,
+            rich_help_panel=_SHOWN,
+        ),
+    ] = None,
     no_faces: Annotated[
         bool,
         typer.Option("--no-faces", help="Pictures are crops of faces already.", rich_help_panel=_SHOWN),
     ] = False,
     every: Annotated[int, typer.Option(min=1, help="Every Nth frame of a video.", rich_help_panel=_SHOWN)] = 1,
     size: opt.SizePx = opt.DEFAULT_SIZE,
-    margin: opt.Margin = opt.DEFAULT_MARGIN,
+    crop: opt.Crop = "face",
+    margin: opt.Margin = None,
+    detector: opt.DetectorName = "mtcnn",
+    points: opt.PointsOf = None,
     min_face: opt.MinFace = opt.DEFAULT_MIN_FACE,
-    min_score: opt.MinScore = opt.DEFAULT_MIN_SCORE,
+    min_score: opt.MinScore = None,
     frames: Annotated[
         Path | None,
         typer.Option(help="Keep a video's frames here, and go on with them.", rich_help_panel=_SHOWN),
@@ -133,9 +148,7 @@ def predict(
 
     show_logs()
     setting = None if smooth is None else Smoothing.parse(smooth)
-    settings = FrameSettings(
-        every=every, faces="none" if no_faces else "track", alignment=Alignment(size_px=size, margin=margin)
-    )
+    alignment = Alignment(size_px=size, convention=crop, margin=margin)
     with ExitStack() as keep:
         source = source_of(pictures, frames, keep)
         if isinstance(source, ShownPictures):
@@ -147,9 +160,13 @@ def predict(
         check_outputs(
             {"--output": output, "--annotate": drawn}, overwrite=overwrite, apart_from=(head, *source.files())
         )
-        detector = None if no_faces else detector_of(min_face, min_score)
-        shown = Shown(settings=settings, detector=detector, overwrite=overwrite)
-        line = _answering(head, store, weights or [], device)
+        line = _answering(head, store, weights or [], code or [], device, detector)
+        if line.cuts_faces and crop == "face" and margin is None and not no_faces:
+            alignment = Alignment(size_px=size, convention="box", margin=_LOOSE)
+            say(f"the head's features cut faces out themselves: they are given loose ones (box, margin {_LOOSE})")
+        settings = FrameSettings(every=every, faces="none" if no_faces else "track", alignment=alignment)
+        finder = None if no_faces else detector_of(detector, min_face, min_score, points, device)
+        shown = Shown(settings=settings, detector=finder, overwrite=overwrite)
         with progress_bar() as step:
             answers = line.answers(source.crops(shown), shown.unusable)
             found = _collected(answers, line.classes, lambda done: step("answering", done, None))
@@ -264,6 +281,11 @@ class Answering:
     features: tuple[Recreated, ...]
 
     @property
+    def cuts_faces(self) -> bool:
+        """Whether pictures are aligned on the way in."""
+        return any(one.backbone.faces is not None for one in self.features)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the columns."""
         return tuple(str(name) for name in (self.info.class_set or self.info.classes))
@@ -274,7 +296,7 @@ class Answering:
         """Yield ids and (b, k) probabilities chunk by chunk; pictures that are none are told in `unusable`."""
         import numpy as np
 
-        from ...featstore.extraction.reading import Decoder, Unusable
+        from ...featstore.extraction.reading import Decoder, Remarked, Unusable
         from ...fusion import JoinedRows
         from ...fusion.keeping.answers import aligned
 
@@ -289,7 +311,7 @@ class Answering:
                         unusable[name] = reason
                         continue
                     ids.append(name)
-                    decoded.append([found[i] for i in every])
+                    decoded.append([one.picture if isinstance(one, Remarked) else one for one in found.values()])
                 if not ids:
                     continue
                 blocks: dict[str, list[Any]] = {name: [] for name, _ in self.info.blocks}
@@ -303,7 +325,9 @@ class Answering:
                 yield ids, aligned(proba, self.head.classes_, len(self.classes), "the kept head")
 
 
-def _answering(run: Path, store: Path, weights: Sequence[str], device: str) -> Answering:
+def _answering(
+    run: Path, store: Path, weights: Sequence[str], code: Sequence[str], device: str, detector: str
+) -> Answering:
     """Open a run, find what its features are in the store, and make their backbones again.
 
     Raises
@@ -312,17 +336,22 @@ def _answering(run: Path, store: Path, weights: Sequence[str], device: str) -> A
         If a feature is not there any more, its weights are others, or the head is damaged.
     """
     from ...backbones.making import recreate
+    from ...frames import LooseCrops
     from ...fusion import load_head, read_head_info
 
     folder = head_folder(run)
     info = read_head_info(folder)
     head = load_head(folder, fingerprints=info.fingerprints)
     opened = _store_of(info, store)
-    given = _named_weights(weights, list(info.fingerprints))
+    given = _named_files(weights, list(info.fingerprints), "--weights")
+    written = _named_files(code, list(info.fingerprints), "--code")
     features = []
     for name, fingerprint in info.fingerprints.items():
         spec = _spec_of(opened, name, fingerprint)
-        backbone = recreate(name, spec.identity, spec.described, weights=given.get(name), device=device)
+        backbone = recreate(
+            name, spec.identity, spec.described, weights=given.get(name), code=written.get(name), device=device,
+            faces=lambda way: LooseCrops.again(way, detector),
+        )  # fmt: skip
         _check_fingerprint(name, spec, backbone)
         features.append(Recreated(name=name, backbone=backbone, spec=spec))
     say(f"head: [bold]{escape(info.head)}[/] on {escape(', '.join(info.fingerprints))}")
@@ -358,7 +387,7 @@ def _spec_of(store: Store, name: str, fingerprint: str) -> FeatureSpec:
     )
 
 
-def _named_weights(entries: Sequence[str], names: list[str]) -> dict[str, str]:
+def _named_files(entries: Sequence[str], names: list[str], option: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for entry in entries:
         name, equals, file = entry.partition("=")
@@ -366,7 +395,7 @@ def _named_weights(entries: Sequence[str], names: list[str]) -> dict[str, str]:
             name, file = names[0], entry
         if name not in names or not file:
             raise typer.BadParameter(
-                f"expected FEATURE=FILE with one of {', '.join(names)}, however: {entry!r}", param_hint="--weights"
+                f"expected FEATURE=FILE with one of {', '.join(names)}, however: {entry!r}", param_hint=option
             )
         found[name] = file
     return found

@@ -122,11 +122,12 @@ def _triangle(sweep: Sweep, free: list[int]) -> Figure:
     names = [sweep.blocks[i] for i in free]
     edge_shares(panel, names, 0.02 + 1 / (steps * np.sqrt(3)))
     gap = 0.06 + 1 / (steps * np.sqrt(3))  # clear of a hexagon's corner and of the shares
-    panel.text(-gap / 2, -gap, f"{names[0]} only", ha="center", va="top")
-    panel.text(1 + gap / 2, -gap, f"{names[1]} only", ha="center", va="top")
+    below = 0.0 if max(map(len, names[:2])) < 16 else 0.07  # long names have lines of their own
+    panel.text(-gap, -gap - below, f"{names[0]} only", ha="left", va="top")
+    panel.text(1 + gap, -gap - 2 * below, f"{names[1]} only", ha="right", va="top")
     panel.text(0.5, SIDE + gap, f"{names[2]} only", ha="center", va="bottom")
     panel.set_xlim(-gap - 0.05, 1.05 + gap)
-    panel.set_ylim(-gap - 0.07, SIDE + gap + 0.05)
+    panel.set_ylim(-gap - 0.07 - 2 * below, SIDE + gap + 0.05)
     panel.set_aspect("equal")
     panel.set_axis_off()
     return figure

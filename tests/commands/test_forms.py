@@ -14,7 +14,7 @@ from cer_fusion.featstore.manifests.adapters import KINDS, takes
 from tests.commands.walk import commands, kinds, options
 
 ONE_FORM = {
-    "cer-feat backbones", "cer-feat demo", "cer-feat doctor", "cer-feat extract", "cer-feat gc", "cer-feat ls",
+    "cer-feat backbones", "cer-feat demo", "cer-feat doctor", "cer-feat gc", "cer-feat ls",
     "cer-feat manifest build", "cer-feat manifest check", "cer-feat manifest filter", "cer-feat manifest merge",
     "cer-feat manifest relabel", "cer-feat manifest split", "cer-feat manifest unity", "cer-feat use-manifest",
     "cer-feat show", "cer-feat verify",
@@ -22,11 +22,15 @@ ONE_FORM = {
 """Commands whose every option says something whatever the others are."""
 
 ALWAYS = {
-    "cer-feat frames": "output faces every format overwrite as_json",
+    "cer-feat frames": "output faces every format workers overwrite as_json",
+    "cer-feat extract":
+        "backbone data store weights option name dataset root batch_size readers reader_processes workers part parts "
+        "device precision views align compiled dtype shard_rows max_errors assume_unchanged retry_quarantined "
+        "replace_manifest seed as_json",
     "cer-feat inspect": "convert as_json",
     "cer-feat finetune":
-        "backbone data output weights option recipe changes class_set soft_labels root device precision "
-        "readers memory state_every max_errors tensorboard overwrite seed as_json",
+        "backbone data output weights option recipe changes sync_bn class_set soft_labels root device precision "
+        "readers reader_processes memory state_every state_minutes max_errors tensorboard overwrite seed as_json",
     "cer-feat import": "name data store dataset root share_repeats blank extra replace_manifest as_json",
     "cer-feat export": "output data store split form join missing overwrite as_json",
     "cer-feat diff": "as_json",
@@ -54,6 +58,10 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
     "cer-feat frames": [
         ("cer-feat frames videos -o out --faces none", {"jpg"}),
         ("cer-feat frames videos -o out --format png", {"found"}),
+    ],
+    "cer-feat extract": [
+        ("cer-feat extract -b vit -d faces.csv", set()),
+        ("cer-feat extract -b vit -d faces.csv --align", {"aligned"}),
     ],
     "cer-feat inspect": [("cer-feat inspect w.pth", set())],
     "cer-feat finetune": [
