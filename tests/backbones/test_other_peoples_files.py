@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from cer_fusion import backbones
 from cer_fusion.backbones import CheckpointError
+from cer_fusion.backbones.making import recreate
 from cer_fusion.backbones.weights.checkpoint import load_state, open_checkpoint
 from cer_fusion.backbones.weights.inspection import timm_names
 from tests.backbones.checkpoint_files import thin, with_prefix
@@ -87,6 +89,14 @@ def test_the_tensors_are_those_that_torchs_own_restricted_reader_finds(tmp_path:
     same(dict(sorted(load_state(path).items())), dict(sorted(walk(read).items())))
 
 
+def test_a_network_that_holds_itself_is_refused_and_does_not_go_on_for_ever(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Identity(), nn.Identity())
+    module._modules["0"] = module._modules["1"] = module
+    torch.save(module, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match="modules (are nested|hold) more than"):
+        load_state(tmp_path / "x.pt")
+
+
 @pytest.mark.parametrize("wrap", [lambda m: {"model": m, "epoch": 3}, nn.DataParallel, lambda m: {"a": {"net": m}}])
 def test_a_whole_network_is_found_where_scripts_put_it(wrap: Any, tmp_path: Path) -> None:
     module = network()
@@ -148,6 +158,8 @@ def test_of_a_student_and_its_teacher_the_one_that_is_asked_for_is_taken(form: s
         assert all(torch.equal(t, expected[name]) for name, t in made.state().items())  # type: ignore[attr-defined]
         assert made.describe()["weights_source"] == f"dino.pth#{entry}"
         backbones.inspect_checkpoint(f"{path}#{entry}")
+        again = recreate("f", *json.loads(json.dumps([made.spec(), made.describe()])), weights=path)  # by what was said
+        assert again.spec() == made.spec()
     with pytest.raises(CheckpointError, match=r"no entry 'techer'.*student"):
         backbones.create("timm:test_resnet", weights=f"{path}#techer")
 
