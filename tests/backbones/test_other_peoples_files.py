@@ -93,7 +93,7 @@ def test_a_network_that_holds_itself_is_refused_and_does_not_go_on_for_ever(tmp_
     module = nn.Sequential(nn.Identity(), nn.Identity())
     module._modules["0"] = module._modules["1"] = module
     torch.save(module, tmp_path / "x.pt")
-    with pytest.raises(CheckpointError, match="modules (are nested|hold) more than"):
+    with pytest.raises(CheckpointError, match=r"modules (are nested|hold) more than"):
         load_state(tmp_path / "x.pt")
 
 
@@ -191,6 +191,14 @@ def test_weights_are_found_deep_in_dictionaries_of_any_name(tmp_path: Path) -> N
     opened = open_checkpoint(tmp_path / "x.pth")
     assert opened.entry == "checkpoint.nets.generator"
     same(opened.state, state_of(1))
+
+
+def test_what_lies_beside_the_weights_and_cannot_be_read_is_no_hindrance(tmp_path: Path) -> None:
+    torch.save({"aux": {"adjacency": torch.ones(2).to_sparse()}, "state_dict": state_of(1)}, tmp_path / "x.pth")
+    same(load_state(tmp_path / "x.pth"), state_of(1))
+    torch.save({"aux": state_of(2), "state_dict": {"a": torch.ones(2).to_sparse()}}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match="a is no plain tensor"):
+        load_state(tmp_path / "x.pth")
 
 
 def test_a_file_whose_own_name_has_the_mark_is_that_file(tmp_path: Path) -> None:
