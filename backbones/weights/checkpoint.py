@@ -331,22 +331,23 @@ def _steps(content: Any, entry: str) -> tuple[str, ...]:
 
 
 def _weights_in(content: Any) -> Iterator[tuple[tuple[str, ...], State | CheckpointError]]:
-    """Go through the dictionaries of tensors, the outermost first, each once however often it is named.
+    """Go through the dictionaries of tensors, the outermost first.
 
     One whose tensors cannot be read comes as the reason why.
     """
-    seen: set[int] = set()
+    known: dict[int, State | CheckpointError] = {}
     to_read: list[tuple[tuple[str, ...], Any]] = [((), content)]
-    while to_read:
+    for _ in range(MOST_ENTRIES):
+        if not to_read:
+            break
         place, value = to_read.pop(0)
-        if id(value) in seen or len(seen) > MOST_ENTRIES:
-            continue
-        seen.add(id(value))
-        try:
-            if tensors := tensors_of(value):
-                yield place, tensors
-        except CheckpointError as fault:
-            yield place, fault
+        if id(value) not in known:
+            try:
+                known[id(value)] = tensors_of(value)
+            except CheckpointError as fault:
+                known[id(value)] = fault
+        if known[id(value)]:
+            yield place, known[id(value)]
         inner = _inside(value)
         if inner is None or len(place) >= DEEP or module_state(value) is not None:
             continue

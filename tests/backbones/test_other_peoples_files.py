@@ -17,7 +17,7 @@ from cer_fusion import backbones
 from cer_fusion.backbones import CheckpointError
 from cer_fusion.backbones.making import recreate
 from cer_fusion.backbones.weights.checkpoint import load_state, open_checkpoint
-from cer_fusion.backbones.weights.inspection import timm_names
+from cer_fusion.backbones.weights.timm_names import timm_names
 from tests.backbones.checkpoint_files import thin, with_prefix
 
 
@@ -199,6 +199,22 @@ def test_what_lies_beside_the_weights_and_cannot_be_read_is_no_hindrance(tmp_pat
     torch.save({"aux": state_of(2), "state_dict": {"a": torch.ones(2).to_sparse()}}, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match="a is no plain tensor"):
         load_state(tmp_path / "x.pth")
+
+
+def test_one_dictionary_under_two_names_has_both(tmp_path: Path) -> None:
+    state = state_of(1)
+    torch.save({"student": state, "teacher": state}, tmp_path / "x.pth")
+    same(open_checkpoint(tmp_path / "x.pth", entry="teacher").state, state)
+
+
+def test_a_network_that_sees_grey_is_recognised(tmp_path: Path) -> None:
+    torch.save({"net": timm.create_model("resnet18", in_chans=1, num_classes=7).state_dict()}, tmp_path / "fer.pth")
+    info = backbones.inspect_checkpoint(tmp_path / "fer.pth")
+    assert info.fits == "timm:resnet18"
+    assert "-O in_chans=1" in info.commands[0]
+    assert any("sees grey" in note for note in info.notes)
+    made = backbones.create("timm:resnet18", weights=tmp_path / "fer.pth", in_chans=1, mean=0.5, std=0.5, img_size=48)
+    assert made.transform.channels == 1
 
 
 def test_a_file_whose_own_name_has_the_mark_is_that_file(tmp_path: Path) -> None:
