@@ -3,7 +3,8 @@
 `Backbone` is what every kind has in common and what a feature store needs; it knows neither torch nor ONNX. Below it:
 the views, one picture looked at several times, its row being the mean over all of them (mirroring and the crops of
 Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", NeurIPS 2012,
-section 4.1: 224 pixels out of 256); and telling that a batch did not fit into a device's memory.
+section 4.1: 224 pixels out of 256); pictures whose face is cut out on the way in, by whatever finds faces; and telling
+that a batch did not fit into a device's memory.
 """
 
 from __future__ import annotations
@@ -13,30 +14,44 @@ import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from .errors import DeviceError, OptionError, ShapeError, nearest
+from .errors import DeviceError, OptionError, PictureError, ShapeError, nearest
 from .picture import Transform, open_picture
-
-if TYPE_CHECKING:
-    from PIL import Image
-
 
 Views = Literal["none", "flip", "five-crop", "five-crop+flip"]
 """What a row is the mean of: the picture alone; it and its mirror image; its four corners and its centre; these five
 and their mirror images."""
 
-PRECISIONS = ("float32", "bfloat16", "float16")
-"""float32, or the type that autocast computes in; rows are float32 always."""
+PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
+"""float32; float32 with products rounded to TF32, which CUDA devices alone have; or the type that autocast computes in.
+Rows are float32 always."""
 
 CPU_PIECE = 8
 """Pictures a forward pass on a CPU, unless the encoder says another number; see `Backbone.pieces`."""
 
 AUTO_BATCH_CPU, AUTO_BATCH_GPU = 32, 256
 """What an automatic batch size starts from: on a CPU at least so many, in whole pieces."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A batch that a device is at."""
+
+    ready: Callable[[], bool]
+    """Whether `rows` would not wait."""
+    rows: Callable[[], dict[str, NDArray[np.float32]]]
+    """Waits for what `Backbone.embed` returns, and raises what it raises."""
+
+    @classmethod
+    def done(cls, rows: dict[str, NDArray[np.float32]]) -> Begun:
+        """One whose rows are there."""
+        return cls(lambda: True, lambda: rows)
 
 
 class Backbone(ABC):
@@ -62,6 +77,8 @@ class Backbone(ABC):
     """How many pictures are computed at once: on a CPU always the same number; 0, all that are given, on a GPU."""
     views: Views = "none"
     """What a row is the mean of; set by `take_views`."""
+    faces: TakenFaces | None = None
+    """How the face is cut out of each picture; set by `take_faces`. None: the picture is the face already."""
 
     def take_views(self, views: str) -> None:
         """Make each row the mean over several views of its picture, from now on; it becomes part of the identity.
@@ -87,6 +104,29 @@ class Backbone(ABC):
         self.transform = transform_for(wanted, self.transform)
         self.options = {**self.options, "views": wanted}
 
+    def take_faces(self, faces: Faces, *, missing: str = "resize") -> None:
+        """Cut the face out of each picture before it is embedded, from now on; it becomes part of the identity.
+
+        The crop is made at the size that the network takes: nothing is resampled twice.
+
+        Parameters
+        ----------
+        faces : Faces
+            What finds and cuts. Backbones that are given the same one share the search.
+        missing : "resize" or "refuse"
+            What becomes of a picture without a face: it is resized whole, with a remark, or it is no usable picture.
+
+        Raises
+        ------
+        OptionError
+            If there is no such word, or other faces were taken before.
+        """
+        if missing not in get_args(Missing):
+            raise OptionError(f"missing must be one of {', '.join(get_args(Missing))}, however: {missing!r}")
+        if self.faces is not None:
+            raise OptionError(f"{self.name} cuts faces out already; make another backbone for another way")
+        self.faces = TakenFaces(faces, missing)
+
     @property
     def auto_batch(self) -> int:
         """What an automatic batch size starts from: whole pieces on a CPU, one a thread; many on a GPU."""
@@ -101,14 +141,21 @@ class Backbone(ABC):
         return 1
 
     @property
-    def open(self) -> Callable[[bytes], Image.Image]:
-        """The first half of `decode`, equal for all backbones: whoever uses several opens each picture once."""
-        return open_picture
+    def ahead(self) -> int:
+        """How many batches may be begun before the rows of the first are asked for: none where nothing is gained."""
+        return 0
 
     @property
-    def prepare(self) -> Callable[[Image.Image], NDArray[np.uint8]]:
+    def open(self) -> Callable[[bytes], Any]:
+        """The first half of `decode`, equal for backbones that look for faces in the same way, or do not: whoever uses
+        several opens each picture, and looks for its face, once."""
+        return open_picture if self.faces is None else self.faces
+
+    @property
+    def prepare(self) -> Callable[[Any], NDArray[np.uint8]]:
         """The second half of `decode`, this backbone's own; it knows the transform alone, and not the network."""
-        return self.transform.apply if crops_of(self.views) == 1 else self.transform.five_crop
+        last = self.transform.apply if crops_of(self.views) == 1 else self.transform.five_crop
+        return last if self.faces is None else CutOut(self.faces.faces, self.transform, last)
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
         """Open one picture file and bring it to the input size; safe to call from several threads.
@@ -142,6 +189,13 @@ class Backbone(ABC):
         DeviceMemoryError
             A MemoryError: so many pictures at once do not fit on the device.
         """
+        return self.start(pictures).rows()
+
+    def start(self, pictures: NDArray[np.uint8]) -> Begun:
+        """Begin to embed a batch, as `embed` does; a GPU is at it while the next one is prepared.
+
+        What does not fit on the device is an error here, or when the rows are asked for.
+        """
         side, crops = self.transform.size_px, crops_of(self.views)
         one = (side, side, 3) if crops == 1 else (crops, side, side, 3)
         if pictures.dtype != np.uint8 or pictures.ndim != len(one) + 1 or pictures.shape[1:] != one:
@@ -151,20 +205,31 @@ class Backbone(ABC):
                 f"  in backbone: {self.name}; decode() gives pictures of that shape"
             )
         if not len(pictures):
-            return {block: np.empty((0, width), np.float32) for block, width in self.blocks.items()}
-        found = [self.one_view(view) for view in each_view(pictures, self.views)]
-        if len(found) == 1:
-            return found[0]
-        return {block: np.mean([rows[block] for rows in found], axis=0) for block in self.blocks}
+            return Begun.done({block: np.empty((0, width), np.float32) for block, width in self.blocks.items()})
+        begun = [self.one_view(view) for view in each_view(pictures, self.views)]
 
-    def one_view(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """Embed pictures (b, h, w, 3) as they are, and check what comes out."""
-        rows = self.pieces(pictures) if self.piece else self.compute(pictures)
+        def rows() -> dict[str, NDArray[np.float32]]:
+            found = [self._checked(one.rows(), len(pictures)) for one in begun]
+            if len(found) == 1:
+                return found[0]
+            return {block: np.mean([rows[block] for rows in found], axis=0) for block in self.blocks}
+
+        return Begun(ready=lambda: all(one.ready() for one in begun), rows=rows)
+
+    def one_view(self, pictures: NDArray[np.uint8]) -> Begun:
+        """Begin to embed pictures (b, h, w, 3) as they are."""
+        return Begun.done(self.pieces(pictures)) if self.piece else self.begin(pictures)
+
+    def begin(self, pictures: NDArray[np.uint8]) -> Begun:
+        """Begin to embed a batch that has been checked; here it is done at once."""
+        return Begun.done(self.compute(pictures))
+
+    def _checked(self, rows: dict[str, NDArray[np.float32]], count: int) -> dict[str, NDArray[np.float32]]:
+        """Refuse rows that are not what the blocks say."""
         for block, width in self.blocks.items():
-            if rows[block].shape != (len(pictures), width):
+            if rows[block].shape != (count, width):
                 raise ShapeError(
-                    f"block {block!r} of {self.name} must have shape ({len(pictures)}, {width}), "
-                    f"however: {rows[block].shape}"
+                    f"block {block!r} of {self.name} must have shape ({count}, {width}), however: {rows[block].shape}"
                 )
         return rows
 
@@ -197,15 +262,32 @@ class Backbone(ABC):
     def weights_digest(self) -> str:
         """Return the sha256 of what was learned, as it is now."""
 
+    @property
+    def device_kind(self) -> str:
+        """The kind of device that it computes on: "cpu", "cuda", "rocm", "mps"."""
+        return self.device.partition(":")[0]
+
+    @property
+    def rounds(self) -> bool:
+        """Whether it computes in fewer bits than float32's."""
+        return self.precision != "float32"
+
     def spec(self) -> dict[str, Any]:
-        """Return everything that fixes this backbone's numbers, ready for JSON; equal specs give equal rows."""
+        """Return everything that fixes this backbone's numbers, ready for JSON; equal specs give equal rows.
+
+        Rows in float32 are the same feature wherever they are computed: they differ in their last bits. In fewer bits
+        each kind of device rounds at places of its own, so the kind is part of the identity.
+        """
+        rounded = {"device_kind": self.device_kind} if self.rounds else {}
         return {
             "architecture": self.architecture,
             "options": dict(sorted(self.options.items())),
             "weights": {"digest": self.weights_digest()},
             "transform": self.transform.identity(),
             "precision": self.precision,
+            **rounded,
             "code": self.code,
+            **({} if self.faces is None else {"faces": self.faces.identity()}),
         }
 
     @abstractmethod
@@ -257,6 +339,69 @@ def each_view(pictures: NDArray[np.uint8], views: Views) -> Iterator[NDArray[np.
     if views.endswith("flip"):
         for crop in crops:
             yield crop[:, :, ::-1]
+
+
+Missing = Literal["resize", "refuse"]
+NO_FACE = "no face was found in it"
+
+
+class Faces(Protocol):
+    """Finds the face of a picture and cuts it out; safe to use from several threads, and can be sent to a process."""
+
+    def find(self, picture: NDArray[np.uint8]) -> Any | None:
+        """The face in a picture (h, w, 3) uint8 RGB; None where there is none."""
+
+    def cut(self, picture: NDArray[np.uint8], face: Any, size_px: int) -> NDArray[np.uint8]:
+        """The crop, (size_px, size_px, 3) uint8 RGB."""
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that fixes the crops but their size; JSON values."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Looked:
+    """An opened picture in which a face was looked for."""
+
+    picture: Image.Image
+    face: Any | None
+    remark: str
+    """What is to be told of its row; empty where there is nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TakenFaces:
+    """Opens a picture and finds its face."""
+
+    faces: Faces
+    missing: str
+
+    def __call__(self, data: bytes) -> Looked:
+        """Open one picture file; raises PictureError as `open_picture` does, and for a missing face that is refused."""
+        picture = open_picture(data)
+        face = self.faces.find(np.asarray(picture))
+        if face is None and self.missing == "refuse":
+            raise PictureError(NO_FACE)
+        return Looked(picture=picture, face=face, remark=f"{NO_FACE}: only resized" if face is None else "")
+
+    def identity(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**self.faces.identity(), "missing": self.missing}
+
+
+@dataclasses.dataclass(frozen=True)
+class CutOut:
+    """Cuts the face out at the size before the crop, so that what follows has nothing to resize."""
+
+    faces: Faces
+    transform: Transform
+    last: Callable[[Image.Image], NDArray[np.uint8]]
+
+    def __call__(self, looked: Looked) -> NDArray[np.uint8]:
+        """(size_px, size_px, 3), or five crops of that; uint8, RGB."""
+        if looked.face is None:
+            return self.last(looked.picture)
+        side, _ = self.transform.resized(1, 1)
+        return self.last(Image.fromarray(self.faces.cut(np.asarray(looked.picture), looked.face, side)))
 
 
 T = TypeVar("T")

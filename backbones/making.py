@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .backbone import Backbone
-from .errors import CheckpointError, OptionError, UnknownBackboneError, WeightsError, listed
+from .backbone import Backbone, Faces
+from .errors import CheckpointError, DeviceError, OptionError, UnknownBackboneError, WeightsError, listed
 from .recipes import Encoder, check_options, is_own, options_of, recipe_of
 from .weights.fit import Fault, addressed, choose_source, compare, fit, in_heads, under
 from .weights.inspection import looks_like
@@ -46,7 +46,7 @@ def create(
         What random weights are drawn from.
     device : str
         "cpu", "cuda", "cuda:1", "mps", or "auto", which logs its choice.
-    precision : "float32", "bfloat16" or "float16"
+    precision : "float32", "tf32", "bfloat16" or "float16"
         What the network computes in; rows are float32 always.
     **options
         The backbone's own: `options_of(name)` lists them with their defaults.
@@ -160,6 +160,7 @@ def recreate(
     weights: str | Path | None = None,
     code: str | Path | None = None,
     device: str = "cpu",
+    faces: Callable[[Mapping[str, Any]], Faces] | None = None,
 ) -> Backbone:
     """Make the backbone whose `spec` is `identity`.
 
@@ -177,6 +178,8 @@ def recreate(
         it is looked for in the working folder. Other code than the rows were made by is not run.
     device : str
         Where to compute; no part of the identity.
+    faces : callable, optional
+        Makes what cuts faces out, from its identity; needed for rows of pictures that were aligned on the way in.
 
     Raises
     ------
@@ -210,6 +213,11 @@ def recreate(
         **options,
     )
     made.take_views(identity["options"].get("views", "none"))
+    if "faces" in identity:
+        if faces is None:
+            raise OptionError(f"the pictures of {name!r} were aligned on the way in, and nothing here finds faces")
+        way = {key: value for key, value in identity["faces"].items() if key != "missing"}
+        made.take_faces(faces(way), missing=identity["faces"]["missing"])
     if "compile" in identity["options"]:
         _compile(name, made, identity["options"]["compile"])
     _check(name, identity, made.spec(), source, weights)
@@ -286,6 +294,12 @@ def _check(
         raise WeightsError(
             f"the weights of {name!r} are others: its rows were made with digest {before[:12]}… ({source}), "
             f"{weights or source} has {now[:12]}…\n  name the file that they were made with: --weights {name}=FILE"
+        )
+    there, here = wanted.get("device_kind"), found.get("device_kind")
+    if there is not None and there != here:
+        raise DeviceError(
+            f"the rows of {name!r} were computed in {wanted['precision']} on {there!r}, and {here!r} rounds at other "
+            f"places\n  say --device {there}, or extract the feature again in float32"
         )
     for field in wanted:
         if wanted[field] != found.get(field):

@@ -201,7 +201,7 @@ def main() -> None:
     report = cross_compare(
         chosen, rows, folds=options.folds, repeats=options.repeats, singles=True, seed=options.seed,
         baseline="mlp" if "mlp" in chosen else None,
-        progress=lambda done, total: print(f"{done}/{total}", end="\r", file=sys.stderr, flush=True),
+        progress=lambda done, total, _: print(f"{done}/{total}", end="\r", file=sys.stderr, flush=True),
     )  # fmt: skip
     print(render(report_table(report), "markdown"))
     print(f"Load of the machine at the end: {os.getloadavg()[0]:.1f}")

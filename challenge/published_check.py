@@ -410,6 +410,7 @@ def check_report(checked: CheckedTable) -> Table:
         rows=tuple(rows),
         notes=(*checked.notes, *_origin(checked), *(note for column in checked.columns for note in _notes(column))),
         rules=(len(checked.classes),),
+        named="System",
     )
 
 

@@ -15,10 +15,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property, partial
 from importlib import import_module
-from typing import Annotated, Any, ClassVar, TextIO
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Protocol, TextIO
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -44,7 +46,12 @@ _CONTROLS = {n: f"\\x{n:02x}" for n in (*range(32), *range(127, 160)) if chr(n) 
 _ESCAPES = {**{n: shown.replace("\\", _BACKSLASH) for n, shown in _CONTROLS.items()},
             ord("["): _OPENING, ord("\\"): _BACKSLASH}  # fmt: skip
 
-Progress = Callable[[str, int, int], None]
+
+class Progress(Protocol):
+    """What is told how far a job is."""
+
+    def __call__(self, stage: str, done: int, total: int | None, what: str = "") -> None:
+        """Tell how many steps of a stage are done, of how many if that is known, and what is at work now."""
 
 
 class ReaderGone(Exception):
@@ -206,6 +213,13 @@ def plain(text: object, style: str = "") -> Any:
     return Text(str(text).translate(_CONTROLS), style=style)
 
 
+def shown(text: object) -> str:
+    """A text as stdout shows it, so that it can be measured: with look-alikes for letters that its encoding lacks."""
+    codecs.register_error(_PLAIN, _shown_plainly)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return str(text).translate(_CONTROLS).encode(encoding, _PLAIN).decode(encoding)
+
+
 def size_text(nbytes: float) -> str:
     """Bytes for people, in powers of a thousand."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -239,64 +253,142 @@ def out_json(value: Any) -> None:
     out_data(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str))
 
 
-def out_table(
-    columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "", caption: str = "", left: int = 1
-) -> None:
-    """A table to stdout; all but the first `left` columns are right-aligned."""
-    from rich.table import Table
-
-    table = Table(
-        title=plain(title) if title else None, caption=plain(caption) if caption else None,
-        title_justify="left", caption_justify="left",
-    )  # fmt: skip
-    for number, column in enumerate(columns):
-        table.add_column(plain(column), justify="left" if number < left else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*map(plain, row))
-    stdout = console()
-    if not stdout.is_terminal:  # a pipe has no width: never fold or cut what somebody will parse
-        stdout = console(width=max(80, stdout.measure(table, options=stdout.options.update(width=500)).maximum))
-    stdout.print(table)
-
-
 @contextlib.contextmanager
 def progress_bar(
-    rate: Callable[[str, float | None], str] | None = None, more: Callable[[], list[float]] = list
+    rate: Callable[[str, float | None], str] | None = None,
+    more: Callable[[], list[float]] = list,
+    log: Path | None = None,
 ) -> Iterator[Progress]:
-    """A bar with rate and time left on stderr, silent when that is no terminal; lines for a process we work for.
+    """A bar with rate and time left on stderr; plain lines now and then where that is no terminal; see `_Lines`.
 
     Parameters
     ----------
     rate : callable (stage, steps a second or None), optional
         What the bar says of the rate.
     more : callable
-        Numbers that the lines carry besides.
+        Numbers that the lines carry besides that a process tells the one that it works for.
+    log : Path, optional
+        A file that a line a minute is appended to as well, whatever stderr is.
     """
-    if os.environ.get(PROGRESS_VARIABLE) == "lines":
-        yield lambda stage, done, total: _progress_line([stage, done, total, *more()])
+    if _AT_WORK:  # a job within a job: a terminal has room for one bar
+        yield _AT_WORK[-1]
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    with contextlib.ExitStack() as stack:
+        step = stack.enter_context(_told_somewhere(rate, more))
+        if log is not None:
+            noted = stack.enter_context(_Lines(partial(_note, log), first_s=_NOTE_S, next_s=_NOTE_S))
+            step = partial(_told_to, (step, noted))
+        _AT_WORK.append(step)
+        try:
+            yield step
+        finally:
+            _AT_WORK.remove(step)
+
+
+_AT_WORK: list[Progress] = []
+
+
+def _told_to(watchers: tuple[Progress, ...], stage: str, done: int, total: int | None, what: str = "") -> None:
+    for watcher in watchers:
+        watcher(stage, done, total, what)
+
+
+def _note(log: Path, text: str) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+
+@contextlib.contextmanager
+def _told_somewhere(
+    rate: Callable[[str, float | None], str] | None, more: Callable[[], list[float]]
+) -> Iterator[Progress]:
+    if os.environ.get(PROGRESS_VARIABLE) == "lines":
+        yield lambda stage, done, total, what="": _progress_line([stage, done, total, *more()])
+        return
+    stderr = console(stderr=True)
+    if not stderr.is_terminal:
+        with _Lines(lambda text: say(escape(text)), first_s=_FIRST_LINE_S, next_s=_NEXT_LINE_S) as lines:
+            yield lines
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
+    from rich.table import Column
 
     columns = (
         TextColumn("{task.description:>10}", markup=False),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}", markup=False),
+        TimeElapsedColumn(),
+        TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn(
+            "{task.fields[what]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        ),
     )
     told = rate or (lambda stage, speed: f"{speed:,.1f}/s" if speed else "")
-    stderr = console(stderr=True)
-    with Bar(*columns, console=stderr, disable=not stderr.is_terminal, transient=True) as bar:
+    with Bar(*columns, console=stderr, transient=True, expand=True, speed_estimate_period=_REMEMBERED_S) as bar:
         tasks: dict[str, Any] = {}
 
-        def step(stage: str, done: int, total: int) -> None:
+        def step(stage: str, done: int, total: int | None, what: str = "") -> None:
             if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total, rate="")
+                tasks[stage] = bar.add_task(stage, total=total, rate="", what=what)
             task = bar.tasks[bar.task_ids.index(tasks[stage])]
-            bar.update(tasks[stage], completed=done, total=total, rate=told(stage, task.speed))
+            bar.update(tasks[stage], completed=done, total=total, rate=told(stage, task.speed), what=what)
 
         yield step
+
+
+class _Lines:
+    """Progress in plain lines: the first after some seconds, then at intervals that grow with the work.
+
+    A thread of its own says them, so that one step that takes long is told as well.
+    """
+
+    def __init__(self, tell: Callable[[str], None], *, first_s: float, next_s: float) -> None:
+        self._say, self._first_s, self._next_s = tell, first_s, next_s
+        self._began = self._stage_began = time.monotonic()
+        self._now: tuple[str, int, int | None, str] | None = None
+        self._ended = threading.Event()
+        self._teller = threading.Thread(target=self._tell, name="progress", daemon=True)
+
+    def __enter__(self) -> _Lines:
+        self._teller.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._ended.set()
+        self._teller.join()
+
+    def __call__(self, stage: str, done: int, total: int | None, what: str = "") -> None:
+        if self._now is None or self._now[0] != stage:
+            self._stage_began = time.monotonic()
+        self._now = (stage, done, total, what)
+
+    def _tell(self) -> None:
+        wait_s = self._first_s
+        while not self._ended.wait(wait_s):
+            if self._now is not None:
+                self._say(self._text(*self._now))
+            wait_s = max(self._next_s, (time.monotonic() - self._began) / 10)
+
+    def _text(self, stage: str, done: int, total: int | None, what: str) -> str:
+        """`fits: 3 of 9 (late), 12 s, about 24 s left`; the rate too where it is one a second or more."""
+        from ..kit.errors import duration
+
+        spent_s = time.monotonic() - self._stage_began
+        count = f"{done:,} of {total:,}" if total else f"{done:,}" if done else ""
+        doing = f"{count} ({what})" if count and what else count or what
+        rate = f"{done / spent_s:,.1f}/s" if done >= spent_s > 0 else ""
+        text = ", ".join(filter(None, (doing, rate, duration(spent_s))))
+        left = f", about {duration(spent_s * (total - done) / done)} left" if total and 0 < done < total else ""
+        return f"{stage}: {text}{left}"
+
+
+_FIRST_LINE_S, _NEXT_LINE_S, _NOTE_S = 2.0, 10.0, 60.0
+_REMEMBERED_S = 600.0
+"""How far back a bar looks for its rate: one fit may take minutes."""
 
 
 def _progress_line(values: list[Any]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -133,6 +134,10 @@ def tell_extract(report: ExtractReport, store: Store, dataset: str, *, bound: bo
             f"[yellow]{len(report.unread):,} of them could not be read[/], first: {escape(report.unread[0])}; run the "
             f"same command again to try them again"
         )
+    made = report.embedded + report.shared
+    for remark, count in Counter(report.remarks.values()).most_common():
+        first = next(sample_id for sample_id, told in report.remarks.items() if told == remark)
+        say(f"[yellow]{count:,} of {made:,} pictures[/]: {escape(remark)} (first: {escape(first)})")
     if report.repeated_across_splits:
         say(f"[yellow]{report.repeated_across_splits:,} pictures are in more than one split[/], so scores flatter")
     _tell_siblings(store.feature(report.feature, dataset), store.usable_features(dataset))

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -66,18 +68,61 @@ ReplaceManifest = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")]
 
 # what is made of pictures
-Readers = Annotated[int, typer.Option(min=1, help="Threads that read and decode.")]
+Readers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Threads that read and decode.", show_default="2"),
+]
+ReaderProcesses = Annotated[
+    int | None,
+    typer.Option(
+        "--reader-processes",
+        min=0,
+        help="Processes that decode instead; 0: threads do.",
+        show_default="0; for a GPU, all cores but two",
+    ),
+]
 MaxErrors = Annotated[
     float, typer.Option(help="Share of unusable pictures at which to stop; up to ten never stop a run, unless 0.")
 ]
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 
 # how faces are found and cut out of frames and pictures
 SizePx = Annotated[int, typer.Option("--size", help="Side of a face's crop in pixels.")]
-Margin = Annotated[float, typer.Option(help="Added on each side of the tight crop, as a share of it.")]
+Crop = Annotated[
+    Literal["face", "arcface112", "box", "affectnet"],
+    typer.Option(
+        "--crop",
+        help="arcface112: turned upright by five points, to ArcFace's places; face: the same with room for the chin; "
+        "box: the square around the detector's box, not turned; affectnet: the same, looser.",
+    ),
+]
+Margin = Annotated[
+    float | None,
+    typer.Option(help="Added on each side of the crop, as a share of it.", show_default="the crop's own"),
+]
+DetectorName = Annotated[
+    str,
+    typer.Option(
+        "--detector",
+        help="mtcnn (of the extra faces), or a faster one whose file you have: yunet:FILE, scrfd:FILE.",
+    ),
+]
+PointsOf = Annotated[
+    Literal["mtcnn", "own"] | None,
+    typer.Option(
+        "--points",
+        help="Of a detector from a file: points by MTCNN's last network, which sees how a head is rolled, or its own.",
+        show_default="mtcnn",
+    ),
+]
 MinFace = Annotated[int, typer.Option("--min-face", help="Shortest side of a face in pixels; smaller is slower.")]
-MinScore = Annotated[float, typer.Option("--min-score", help="How sure the detector must be, 0 to 1.")]
-DEFAULT_SIZE, DEFAULT_MARGIN, DEFAULT_MIN_FACE, DEFAULT_MIN_SCORE = 224, 0.0, 40, 0.7
+MinScore = Annotated[
+    float | None,
+    typer.Option("--min-score", help="How sure the detector must be, 0 to 1.", show_default="the detector's own"),
+]
+DEFAULT_SIZE, DEFAULT_MIN_FACE = 224, 40
+CROPPED = ("crop", "margin", "detector", "points")
+"""Options of every command that cuts faces out."""
 
 # what heads learn from, and how
 Features = Annotated[
@@ -119,6 +164,14 @@ Setting = Annotated[
         "--set", help="A setting of the head, key=value: hidden=[512], C=0.1, member=mlp.", show_default=False
     ),
 ]
+RunsOrKept = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[RUNS|KEPT]",
+        help="Run folders of cer-fuse train, or one comparison that was kept; without, heads are trained now.",
+        show_default=False,
+    ),
+]
 Runs = Annotated[
     list[Path] | None,
     typer.Argument(help="Run folders of cer-fuse train; without them, heads are trained now.", show_default=False),
@@ -129,16 +182,48 @@ Baseline = Annotated[str | None, typer.Option(help="Column the others are tested
 
 # what is written
 Format = Literal["table", "markdown", "latex", "csv", "json"]
+Explain = Annotated[bool, typer.Option("--explain", help="Say below the table how its figures are made, in full.")]
+MoreMetrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        help="Further rows, comma-separated: uar (mean per-class recall), weighted_f1, f1 (of each class).",
+        show_default=False,
+    ),
+]
 TableFormat = Annotated[Format, typer.Option("--format", help="How tables are printed.")]
 FigurePath = Annotated[
     Path | None,
     typer.Option("--figure", help="Picture to draw: .png, .pdf or .svg; none for none.", show_default="in runs/"),
 ]
-NO_PICTURE = Path("none")
-"""What `--figure none` asks for."""
+NO_PICTURE = NOTHING = Path("none")
+"""What `--figure none`, and `--output none` where results are kept unasked, ask for."""
 ResultPath = Annotated[
     Path | None, typer.Option("--output", "-o", help="Keep the whole result as JSON.", show_default=False)
 ]
+KeptPath = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Keep the comparison here, .json; none for none.", show_default="in runs/"),
+]
+
+
+def readers_for(devices: Iterable[str], readers: int | None, processes: int | None) -> tuple[int, int]:
+    """Threads and processes that read: as asked, or by device and cores.
+
+    A CPU that computes needs its cores itself. A GPU is fed by processes, which share no lock with what queues its
+    work; several ranks or workers on a machine share its cores.
+    """
+    from ..kit.machine import whole_cores
+
+    share = whole_cores() // max(1, int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
+    if processes is None:
+        on_gpu = any(not device.startswith("cpu") for device in devices)
+        processes = min(_MOST_READERS, share - 2) if on_gpu and readers is None and share >= 4 else 0
+    return readers or 2, processes
+
+
+_MOST_READERS = 16
+"""Readers beyond which pictures come faster than any one GPU takes them."""
 
 
 def split_list(text: str | None) -> list[str]:
@@ -152,6 +237,19 @@ def numbers(text: str | None, option: str) -> list[float]:
         return [float(part) for part in split_list(text)]
     except ValueError:
         raise typer.BadParameter(f"expected numbers such as 0.1,1,10, however: {text!r}", param_hint=option) from None
+
+
+def metrics_of(text: str | None) -> tuple[str, ...]:
+    """The metrics that `--metrics` names; one that is not known, or is there twice, is refused before any work."""
+    from ..fusion.errors import ReportError
+    from ..fusion.judging.metrics import check_metrics
+
+    names = tuple(name.lower().replace("-", "_") for name in split_list(text))
+    try:
+        check_metrics(names)
+    except ReportError as error:
+        raise typer.BadParameter(str(error), param_hint="--metrics") from None
+    return names
 
 
 def key_values(entries: list[str] | None, option: str) -> dict[str, Any]:
@@ -172,6 +270,10 @@ def _value(text: str) -> Any:
         several = json.loads(f"[{text}]")
         if several and all(isinstance(one, int | float) for one in several):
             return several
+    with contextlib.suppress(ValueError):  # `.5`, which is no number of JSON's
+        numbers = [float(part) for part in text.split(",")]
+        if all(map(math.isfinite, numbers)):
+            return numbers if len(numbers) > 1 else numbers[0]
     return text
 
 
@@ -207,6 +309,8 @@ class Form:
 
 TABLE = Form("is for a table, and --json prints none", ("format",))
 """`--format` of a command that has `--json` too."""
+NOTED = Form("is for tables on the screen: other formats say it in any case", ("explain",))
+"""`--explain` of a command whose tables have notes."""
 WRITTEN = Form("replaces outputs that are there, and this writes none", ("overwrite",))
 """`--overwrite` of a command that need not write anything."""
 COMPUTING = Form("says where a head computes, and none of these has a choice", ("device",))

@@ -17,20 +17,28 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from .console import console, escape, out, out_data, out_json, plain, say
-from .options import NO_PICTURE, Format
+from .console import escape, out, out_data, out_json, say
+from .options import NO_PICTURE, NOTHING, Format
+from .tables import out_table
 
 if TYPE_CHECKING:
     from ..fusion.keeping.answers import Predictions
     from ..fusion.page.table import Table
 
 
+EXPLAINED = "--explain says how these figures are made."
 Written = TypeVar("Written")
 Outputs = Mapping[str, Path | Iterable[Path | None] | None]
 """Option to the file or files that it makes a command write; None for what is not written."""
 
 
-def check_outputs(outputs: Outputs, *, overwrite: bool, apart_from: Iterable[Path | None] = ()) -> None:
+def check_outputs(
+    outputs: Outputs,
+    *,
+    overwrite: bool,
+    apart_from: Iterable[Path | None] = (),
+    unasked: Mapping[str, Path] | None = None,
+) -> None:
     """Refuse files that cannot be written as asked, all of them together and before any work is done.
 
     Parameters
@@ -40,6 +48,8 @@ def check_outputs(outputs: Outputs, *, overwrite: bool, apart_from: Iterable[Pat
         Whether plain files may be replaced. Folders, devices and the like never are.
     apart_from : paths
         Inputs that must not be replaced by what is made of them.
+    unasked : dict of option to path, optional
+        Where something is written under a free name, as the option was not given: the folder must take files.
 
     Raises
     ------
@@ -47,6 +57,8 @@ def check_outputs(outputs: Outputs, *, overwrite: bool, apart_from: Iterable[Pat
         Naming the option, every file in the way, and what to do.
     """
     inputs = [path for path in apart_from if path is not None and path.exists()]
+    for option, place in (unasked or {}).items():
+        _check_place(option, next(free for free in numbered(place) if not os.path.lexists(free)), ())
     seen: dict[str, tuple[str, Path]] = {}
     taken: dict[str, list[Path]] = {}
     for option, paths in outputs.items():
@@ -99,7 +111,7 @@ def numbered(first: Path) -> Iterable[Path]:
         yield first.with_name(f"{first.stem}-{number}{first.suffix}")
 
 
-def print_table(result: Any, format: Format, *, class_intervals: bool = False) -> None:
+def print_table(result: Any, format: Format, *, class_intervals: bool = False, explain: bool | None = True) -> None:
     """Print a report or a sweep; the intervals of the classes, which make a table wide, always in markdown."""
     from ..fusion import Report
     from ..fusion.page.table import report_table
@@ -109,20 +121,35 @@ def print_table(result: Any, format: Format, *, class_intervals: bool = False) -
         table = report_table(result, class_intervals=class_intervals or format == "markdown")
     else:
         table = sweep_table(result)
-    show_table(table, format)
+    show_table(table, format, explain=explain)
 
 
-def show_table(table: Table, format: Format) -> None:
-    """Print a table in the format asked for."""
+def show_table(table: Table, format: Format, *, explain: bool | None = True) -> None:
+    """Print a table in the format asked for.
+
+    One for people has its notes in full only where they are to explain; else in brief, and where the command has
+    `--explain` (False, not None) with a word of that.
+    """
     from ..fusion.page.table import render
 
-    if format == "table":
-        _draw(table)
-    else:
+    if format != "table":
         out_data(render(table, format).rstrip("\n"))
+        return
+    out_table(
+        table.header,
+        [[cell.text for cell in row] for row in table.rows],
+        title=table.title,
+        notes=table.notes if explain else table.in_brief("" if explain is None else EXPLAINED),
+        labels=table.labels,
+        left=1,
+        words=table.words,
+        named=table.named,
+        rules=table.rules,
+        bold={(r, c) for r, row in enumerate(table.rows) for c, cell in enumerate(row) if cell.best},
+    )
 
 
-def print_tables(tables: Sequence[Table], format: Format) -> None:
+def print_tables(tables: Sequence[Table], format: Format, *, explain: bool | None = True) -> None:
     """Print several tables, one below the other; as JSON they are one list."""
     from ..fusion.page.table import render
 
@@ -132,7 +159,7 @@ def print_tables(tables: Sequence[Table], format: Format) -> None:
     for number, table in enumerate(tables):
         if number:
             out("") if format == "table" else out_data("")
-        show_table(table, format)
+        show_table(table, format, explain=explain)
 
 
 def prediction_rows(found: Predictions) -> list[dict[str, Any]]:
@@ -179,36 +206,21 @@ def keep_and_show(
     figure: Path | None,
     default: Path,
     overwrite: bool,
+    keep: Path | None = None,
 ) -> None:
-    """Write a result and its figure where asked, and show it.
+    """Write a result and its figure where asked, and show it; with `keep`, the result there where no place is named.
 
     Files come first, as whoever reads the table may go away; and the table even where a file cannot be written.
     """
     try:
-        if output is not None:
-            say(f"kept [bold]{escape(found.save(output, overwrite=overwrite))}[/]")
+        if output != NOTHING and (output or keep):
+            path = put(
+                lambda path, over: found.save(path, overwrite=over), output, keep or default, overwrite=overwrite
+            )
+            say(f"kept [bold]{escape(path)}[/]")
         save_picture(draw, figure, default, overwrite=overwrite)
     finally:
         show()
-
-
-def _draw(table: Table) -> None:
-    from rich.table import Table as RichTable
-
-    drawn = RichTable(title=plain(table.title), title_justify="left", title_style="bold")
-    for number, title in enumerate(table.header):
-        drawn.add_column(plain(title), justify="left" if number == 0 else "right", no_wrap=number == 0)
-    for number, row in enumerate(table.rows):
-        if number in table.rules:
-            drawn.add_section()
-        drawn.add_row(*(plain(cell.text, "bold" if cell.best else "") for cell in row))
-    stdout = console()
-    needed = stdout.measure(drawn, options=stdout.options.update(width=500))
-    if not stdout.is_terminal or needed.minimum > stdout.width:  # cells may fold in a terminal, but not be cut
-        stdout = console(width=max(80, needed.maximum), soft_wrap=True)
-    stdout.print(drawn)
-    for note in table.notes:
-        stdout.print(plain(note), style="dim", soft_wrap=True, highlight=False)
 
 
 def _check_place(option: str, path: Path, inputs: Iterable[Path]) -> None:

@@ -23,16 +23,18 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..frames import MTCNN, Box, Detector, FrameSettings, MadeFrames, Mark, Row
+    from ..frames import Box, Detector, FrameSettings, MadeFrames, Mark, Row
     from ..fusion.keeping.answers import Predictions
 
 
-def detector_of(min_face: int, min_score: float) -> MTCNN:
-    """The detector; its last network decides by `min_score`."""
-    from ..frames import MTCNN, MTCNNSettings
+def detector_of(name: str, min_face: int, min_score: float | None, points: str | None, device: str) -> Detector:
+    """The detector that `--detector` names; where networks run on what no detector runs on, it is the CPU's."""
+    from ..frames import detector_named
 
-    first, second, _ = MTCNNSettings().thresholds
-    return MTCNN(MTCNNSettings(min_face_px=min_face, thresholds=(first, second, min_score)))
+    on = device if device == "auto" or device.startswith("cuda") else "cpu"
+    return detector_named(
+        name, min_face_px=min_face, min_score=min_score, points=points, device="cpu" if name == "mtcnn" else on
+    )
 
 
 @dataclass(kw_only=True)
@@ -380,10 +382,9 @@ def tell_made(made: MadeFrames) -> None:
     if facts["stream_choice"]:
         notes.append(facts["stream_choice"])
     if facts["interlaced"]:
-        notes.append(
-            f"{facts['interlaced']:,} frames are interlaced: what moves has combed edges; to have none, make a "
-            "copy first: ffmpeg -i IN -vf yadif OUT"
-        )
+        notes.append(f"{facts['interlaced']:,} frames were interlaced: deinterlaced, one picture for each")
+    if facts["high_dynamic_range"]:
+        notes.append(f"high dynamic range ({facts['high_dynamic_range']}): tone-mapped to 8 bits of BT.709")
     for note in notes:
         say(f"  {escape(note)}")
     for fault in facts["faults"]:

@@ -11,9 +11,12 @@ This package knows pixels and sound; it has not heard of torch, labels or stores
 from __future__ import annotations
 
 from ..kit.errors import MissingExtraError
+from .aligning import LooseCrops
 from .annotating import Mark, annotated, check_encoder, check_video_name, write_video
 from .decoding import VideoFrameRGB, VideoReader, decoder_versions
+from .detectors import FileDetector, FileSettings, detector_for_crops, detector_named
 from .errors import (
+    DetectorError,
     DiskError,
     FolderError,
     FramesError,
@@ -21,7 +24,7 @@ from .errors import (
     ShapeError,
     VideoError,
 )
-from .faces import LANDMARKS, POLICIES, Alignment, Box, Detector, Face, Policy, largest, overlap
+from .faces import LANDMARKS, MARGINS, POLICIES, Alignment, Box, Detector, Face, Follows, Policy, largest, overlap
 from .finding import (
     PICTURE_SUFFIXES,
     SUFFIXES,
@@ -40,6 +43,7 @@ from .tracks import MainTrack, Tracker, TrackSettings, presences
 
 __all__ = [
     "LANDMARKS",
+    "MARGINS",
     "MTCNN",
     "PICTURE_SUFFIXES",
     "POLICIES",
@@ -47,13 +51,18 @@ __all__ = [
     "Alignment",
     "Box",
     "Detector",
+    "DetectorError",
     "DiskError",
     "Ending",
     "Face",
+    "FileDetector",
+    "FileSettings",
     "FolderError",
+    "Follows",
     "FrameSettings",
     "FramesError",
     "Held",
+    "LooseCrops",
     "MTCNNSettings",
     "MadeFrames",
     "MainTrack",
@@ -72,6 +81,8 @@ __all__ = [
     "check_encoder",
     "check_video_name",
     "decoder_versions",
+    "detector_for_crops",
+    "detector_named",
     "frame_name",
     "held_by",
     "index_path",

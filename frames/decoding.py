@@ -1,7 +1,8 @@
 """A video file as a stream of upright RGB frames, one at a time, in the order in which they are shown.
 
 Nothing is resampled in time: a variable frame rate is kept frame for frame, and every frame knows its time. What a
-damaged file still gives is given, and every fault is told with the frame at which it was met.
+damaged file still gives is given, and every fault is told with the frame at which it was met. Interlaced frames are
+deinterlaced, one for one, and high dynamic range is tone-mapped.
 
 The file was made by somebody else: that file is opened and nothing else. FFmpeg reads ``concat:a|b``, ``http:…`` and
 ``%d`` in a *name*, and lists such as HLS or ffconcat name further files and addresses in their *content*. Here a video
@@ -14,9 +15,12 @@ from __future__ import annotations
 import functools
 import math
 import re
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -25,14 +29,16 @@ from numpy.typing import NDArray
 
 from ..kit.errors import MissingExtraError
 from ..kit.pictures import size_fault
+from . import light
 from .errors import DiskError, VideoError
 
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import InputContainer
+    from av.filter import Graph
     from av.video.stream import VideoStream
 
-CODE = 2
+CODE = 3
 """Version of what stands here; part of the identity."""
 _FAULTS_TOLD = 20
 _STEADY = 0.1  # share by which the time from frame to frame may vary at a fixed rate: containers round times
@@ -49,6 +55,7 @@ _LISTS = {
     b"v=0\no=": "a session description", b"[playlist]": "a playlist", b"<asx": "a playlist",
     b"[Reference]": "a playlist",
 }  # fmt: skip
+_CLOCK = Fraction(1, 90_000)  # where a frame does not say what its time is counted in
 _READ_AT_ONCE = 1 << 18
 _DEFAULT_COUNTS = 5_000_000  # pixels that "this is the default stream" is worth to the command ffmpeg
 
@@ -90,6 +97,7 @@ class VideoReader:
         self._turns: set[int] = set()
         self._mirrored = False
         self._interlaced = 0
+        self._transfer = 0
         self._choice: str | None = None
         self._tag = "0"
         self._size: tuple[int, int] | None = None
@@ -114,9 +122,9 @@ class VideoReader:
             self._promised = _promised(container, stream)
             self._pixel_aspect = float(stream.sample_aspect_ratio or 1)
             self._tag = _tag(stream, "rotate") or "0"
-            for raw in self._decoded(container, stream):
+            for raw, shown in self._progressive(self._decoded(container, stream)):
                 self._count += 1
-                self._interlaced += bool(raw.interlaced_frame)
+                self._transfer = self._transfer or int(stream.codec_context.color_trc or 0)
                 time_s = None if raw.pts is None or raw.time_base is None else float(raw.pts * raw.time_base)
                 self._note_time(last, time_s)
                 last = time_s if time_s is not None else last
@@ -124,7 +132,7 @@ class VideoReader:
                 if raw.is_corrupt:
                     self._fault(f"frame {self._count}: damaged, the decoder filled in what was missing")
                 yield VideoFrameRGB(
-                    number=self._count, time_s=time_s, picture=self._upright(raw), damaged=bool(raw.is_corrupt)
+                    number=self._count, time_s=time_s, picture=self._upright(raw, shown), damaged=bool(raw.is_corrupt)
                 )
         self._note_the_end(last)
         if not self._count:
@@ -148,6 +156,7 @@ class VideoReader:
             "turned_degrees": sorted(self._turns),
             "mirrored": self._mirrored,
             "interlaced": self._interlaced,
+            "high_dynamic_range": light.NAMES.get(self._transfer),
             "variable_frame_rate": known and self._longest > (1 + _STEADY) * self._shortest,
             "frame_s": {"shortest": self._shortest, "longest": self._longest} if known else None,
             "faults": [*self.faults, *([f"and {self._untold} more"] if self._untold else [])],
@@ -178,8 +187,40 @@ class VideoReader:
             if packet is None:
                 return
 
-    def _upright(self, raw: VideoFrame) -> NDArray[np.uint8]:
-        """Square pixels, RGB, turned as the file's display matrix says."""
+    def _progressive(self, frames: Iterator[VideoFrame]) -> Iterator[tuple[VideoFrame, VideoFrame]]:
+        """Every frame, and what is shown of it: itself, or its two half pictures, taken one after the other, as one
+        that does not comb.
+
+        From the first interlaced frame on all go through FFmpeg's bwdif, which looks at the frames around each, and
+        leaves alone what is not interlaced; one comes out for each that goes in. The first has none before it: the
+        second stands there, too, since beside itself bwdif would take it to be still. A change of size begins anew.
+        """
+        graph, shape = None, None
+        inside: deque[VideoFrame | None] = deque()
+        while (raw := next(frames, None)) is not None:
+            self._interlaced += bool(raw.interlaced_frame)
+            if graph is not None and shape != _shape(raw):
+                yield from _drained(graph, inside)
+                graph = None
+            if graph is None:
+                if not raw.interlaced_frame:
+                    yield raw, raw
+                    continue
+                graph, shape = _deinterlacer(raw), _shape(raw)
+                second = next(frames, None)
+                if second is not None:
+                    frames = chain([second], frames)
+                    if shape == _shape(second):
+                        inside.append(None)
+                        graph.vpush(second)
+            inside.append(raw)
+            graph.vpush(raw)
+            yield from _pulled(graph, inside)
+        if graph is not None:
+            yield from _drained(graph, inside)
+
+    def _upright(self, raw: VideoFrame, shown: VideoFrame) -> NDArray[np.uint8]:
+        """Square pixels, RGB, turned as the display matrix of `raw` says."""
         width = round(raw.width * self._pixel_aspect)
         fault = size_fault(width, raw.height)
         if fault is not None:
@@ -190,7 +231,7 @@ class VideoReader:
         turn, mirrored = self._turn(raw)
         self._turns.add(turn)
         self._mirrored |= mirrored
-        pixels = self._rgb(raw, width)
+        pixels = self._rgb(shown, width)
         return np.ascontiguousarray(np.rot90(pixels[:, ::-1] if mirrored else pixels, turn // 90))
 
     def _rgb(self, raw: VideoFrame, width: int) -> NDArray[np.uint8]:
@@ -200,6 +241,9 @@ class VideoReader:
         alpha = any(component.is_alpha for component in raw.format.components)
         try:
             # One thread: several take three times as long, and in some directions lose a row of pixels now and then.
+            if self._transfer in light.NAMES:
+                deep = raw.reformat(width=width, format="rgb48le", threads=1).to_ndarray()
+                return light.to_sdr(cast(NDArray[np.uint16], deep), self._transfer)
             pixels = raw.reformat(width=width, format="rgba" if alpha else "rgb24", threads=1).to_ndarray()
         except (av.FFmpegError, ValueError) as error:
             raise VideoError(
@@ -278,6 +322,45 @@ def quarter_turns(a: int, b: int, c: int, d: int) -> tuple[int, bool] | None:
     quarters = round(turn / 90)
     off = max(abs((angle - 90 * quarters + 180) % 360 - 180) for angle in (turn, upward))
     return (-90 * quarters % 360, mirrored) if off <= 1 else None  # a degree, as ffmpeg has it
+
+
+def _deinterlacer(like: VideoFrame) -> Graph:
+    """One frame out for one frame in; those that say they are interlaced lose it."""
+    from av.filter import Graph
+
+    graph = Graph()
+    graph.threads = 1
+    source = graph.add_buffer(
+        width=like.width, height=like.height, format=like.format, time_base=like.time_base or _CLOCK
+    )
+    filtering = graph.add("bwdif", "mode=send_frame:parity=auto:deint=interlaced")
+    sink = graph.add("buffersink")
+    graph.link_nodes(source, filtering, sink).configure()
+    return graph
+
+
+def _shape(frame: VideoFrame) -> tuple[int, int, str]:
+    return frame.width, frame.height, frame.format.name
+
+
+def _pulled(graph: Graph, inside: deque[VideoFrame | None]) -> Iterator[tuple[VideoFrame, VideoFrame]]:
+    """What is ready, each behind the frame that it was made of; what was made of None is nobody's."""
+    import av
+
+    while inside:
+        try:
+            made = graph.vpull()
+        except (av.BlockingIOError, av.EOFError):
+            return
+        raw = inside.popleft()
+        if raw is not None:
+            yield raw, made
+
+
+def _drained(graph: Graph, inside: deque[VideoFrame | None]) -> Iterator[tuple[VideoFrame, VideoFrame]]:
+    """The frames that were still inside."""
+    graph.vpush(None)
+    yield from _pulled(graph, inside)
 
 
 def decoder_versions() -> dict[str, str]:

@@ -6,6 +6,7 @@
     ├── VideoError        (ValueError)    a video that cannot be opened or written, or gives no frame
     ├── FolderError       (RuntimeError)  a folder of frames that is damaged, in the way, or made in another way
     ├── DiskError         (OSError)       a disk that fails while a video is read
+    ├── DetectorError     (ValueError)    a file that is no detector, or a device that it cannot run on
     ├── OptionError       (ValueError)    a setting that gives no pictures
     └── ShapeError        (ValueError)    an array that is no picture
 
@@ -31,6 +32,10 @@ class FolderError(FramesError, RuntimeError):
 
 class DiskError(FramesError, OSError):
     """A disk that fails while a video is read; what was done is kept."""
+
+
+class DetectorError(FramesError, ValueError):
+    """A file that is no detector, or a device that it cannot run on."""
 
 
 class OptionError(FramesError, ValueError):

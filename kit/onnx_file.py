@@ -40,6 +40,8 @@ _HOLDERS: Mapping[str, Mapping[int, str]] = {
 }
 _DIMS, _TYPE, _NAME, _RAW, _EXTERNAL, _LOCATION = 1, 2, 8, 9, 13, 14  # fields of a tensor
 
+_HALF = {10, 16}  # TensorProto.DataType of float16 and bfloat16
+
 # TensorProto.DataType -> bits an element, as raw bytes hold it; text (8) has no raw bytes.
 _BITS = {
     **dict.fromkeys((21, 22, 23), 4), **dict.fromkeys((25, 26), 2), **dict.fromkeys((2, 3, 9, 17, 18, 19, 20, 24), 8),
@@ -65,6 +67,12 @@ class OnnxFile:
     """sha256 of the file; where it names others, of it and of them, in the order in which it does."""
     data_files: tuple[str, ...]
     """The others, as the graph names them."""
+
+    @property
+    def has_half_floats(self) -> bool:
+        """Whether some of its weights are float16 or bfloat16."""
+        beside = any(array.dtype == np.float16 for array in self.beside.values())
+        return beside or bool(_types(memoryview(self.content), "Model") & _HALF)
 
 
 def read_onnx(path: Path) -> OnnxFile:
@@ -283,6 +291,14 @@ def _rewritten(
             pieces += [message[unchanged_from:start], _header(number, sum(map(len, found))), *found]
             unchanged_from = end
     return [*pieces, message[unchanged_from:]] if changed else None
+
+
+def _types(message: memoryview, kind: str) -> set[int]:
+    """Element types of all tensors in a message that was read before."""
+    if kind == "Tensor":
+        return {value for number, value, _, _ in _fields(message) if number == _TYPE and isinstance(value, int)}
+    inner = ((_HOLDERS[kind].get(number), value) for number, value, _, _ in _fields(message))
+    return {each for name, part in inner if name and isinstance(part, memoryview) for each in _types(part, name)}
 
 
 def _external(tensor: memoryview, path: Path, top: bool) -> _External | None:

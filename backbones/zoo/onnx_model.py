@@ -47,7 +47,7 @@ def build(
     target : str
         The file; data files that it names are read from its own folder.
     device, precision : str
-        "cpu", "cuda", "cuda:1" or "auto"; "float32", which is what the model was saved in.
+        "cpu", "cuda", "cuda:1" or "auto"; "float32", which is what the model was saved in, or "tf32" on CUDA.
     mean, std : three floats, or one for grey
         In the model's channel order, on its value scale. Required: a file does not tell.
     colour : "RGB", "BGR" or "L"
@@ -151,7 +151,9 @@ class OnnxRecipe:
 class OnnxBackbone(Backbone):
     """An ONNX model; one block, ``output``."""
 
-    def __init__(self, file: OnnxFile, session: Any, recipe: OnnxRecipe, device: str) -> None:
+    def __init__(
+        self, file: OnnxFile, session: Any, recipe: OnnxRecipe, device: str, precision: str = "float32"
+    ) -> None:
         self.path = file.path
         self.name = f"onnx:{self.path.stem}"
         self.file = file.digest
@@ -169,7 +171,8 @@ class OnnxBackbone(Backbone):
             self.options["pool"] = recipe.pool
         if self.input_type != np.float32:
             self.options["input"] = str(self.input_type)
-        self.precision = "float32"
+        self.precision = precision
+        self._half = file.has_half_floats
         self.device = device
         self.code = 1
         self.transform = Transform(
@@ -196,6 +199,11 @@ class OnnxBackbone(Backbone):
                 raise several from None
             self.piece = 1
             logger.info("%s: computes one picture at a time: %s", self.name, str(several).partition("\n")[0])
+
+    @property
+    def rounds(self) -> bool:
+        """Whether it computes in fewer bits than float32's, as a model does whose weights have them."""
+        return self.precision != "float32" or self._half
 
     def tried(self, count: int) -> int:
         """Run the model on `count` pictures and again with another first one: d, if it gives a row a picture.
@@ -336,7 +344,7 @@ def create_onnx(
     OptionError
         If the recipe does not fit the file.
     """
-    if precision != "float32":
+    if precision not in ("float32", "tf32"):
         raise OptionError(f"an ONNX model computes in the precision it was saved in, not in {precision!r}")
     try:
         import onnxruntime
@@ -355,7 +363,7 @@ def create_onnx(
     except OnnxFileError as error:
         raise WeightsError(str(error)) from None
     try:
-        session = open_session(model, number)
+        session = open_session(model, number, tf32=precision == "tf32")
         if number is not None:
             check_device(session, device, number)
     except DeviceError as error:
@@ -366,7 +374,9 @@ def create_onnx(
     if device == "auto":
         device = "cpu" if number is None else "cuda"
         logger.info("device auto: onnxruntime computes on %s", device)
-    return OnnxBackbone(model, session, recipe, device)
+    if precision == "tf32" and number is None:
+        raise OptionError(f"precision tf32 needs a CUDA device, however: {device}; say precision='float32'")
+    return OnnxBackbone(model, session, recipe, device, precision)
 
 
 def _with_output(content: bytes, wanted: str) -> bytes:
@@ -449,9 +459,6 @@ def choose_output(session: Any, wanted: str | None) -> str:
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
-CUDA_OPTIONS = {"use_tf32": "0"}
-"""The provider computes float32 in TF32 unless told not to (onnxruntime 1.18 and newer can be told)."""
-
 
 def build_has_cuda() -> bool:
     """Tell whether the installed onnxruntime, if any, was built for CUDA; not whether the machine has such a device."""
@@ -480,8 +487,10 @@ def device_number(device: str, available: Sequence[str]) -> int | None:
     )
 
 
-def open_session(model: OnnxFile, number: int | None, *, threads: int | None = None) -> Any:
+def open_session(model: OnnxFile, number: int | None, *, threads: int | None = None, tf32: bool = False) -> Any:
     """Open a session on the CPU, or on a CUDA device with the CPU for what that cannot do.
+
+    The CUDA provider computes float32 in TF32 unless told not to (onnxruntime 1.18 and newer can be told).
 
     Whoever asks for CUDA must ask the session whether it got it: see `check_device`.
 
@@ -501,7 +510,7 @@ def open_session(model: OnnxFile, number: int | None, *, threads: int | None = N
     if model.beside:
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in model.beside.values()]
         options.add_external_initializers(list(model.beside), values)
-    cuda = [] if number is None else [(CUDA, {"device_id": str(number), **CUDA_OPTIONS})]
+    cuda = [] if number is None else [(CUDA, {"device_id": str(number), "use_tf32": str(int(tf32))})]
     try:  # without its own fallback, which takes other devices, and other options, than it was asked for
         return onnxruntime.InferenceSession(model.content, options, providers=[*cuda, CPU], enable_fallback=0)
     except Exception as error:  # a boundary: onnxruntime raises its own C++ errors, and the text is kept

@@ -35,7 +35,7 @@ def build(
     pretrained: bool,
     pooling: str = "default",
     img_size: int | None = None,
-    crop_pct: float | None = None,
+    crop_pct: float | None = 1.0,
     interpolation: str | None = None,
     in_chans: int = 3,
     mean: Sequence[float] | float | None = None,
@@ -53,7 +53,10 @@ def build(
         See `cer_fusion.backbones.zoo.timm_model.Pooling`.
     img_size : int, optional
         Side of the input in pixels; the model's own when not given.
-    crop_pct, interpolation : optional
+    crop_pct : float, optional
+        The centre's share of the picture that is kept: all of it, since pictures of faces are cropped already. None is
+        the model's own, which on photographs is less (0.875 to 0.95 for most).
+    interpolation : str, optional
         Other than the model's own.
     in_chans : 3 or 1
         1 for a network that sees grey, such as those of FER2013's 48 x 48 pictures; mean and std must be said then.

@@ -15,7 +15,8 @@ from typing import Literal
 import typer
 
 from .. import options as opt
-from ..console import FAILED, out_json, out_table, say
+from ..console import FAILED, out_json, say
+from ..tables import out_table
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -33,7 +34,7 @@ def doctor(store: opt.StorePath = opt.DEFAULT_STORE, as_json: opt.Json = False) 
         out_json({"checks": [vars(check) for check in checks], "counts": dict(counts)})
     else:
         rows = [[check.name, check.status, check.found, check.advice] for check in checks]
-        out_table(["check", "", "found", "what to do"], rows, left=4)
+        out_table(["check", "status", "found", "what to do"], rows, labels=2, words={2, 3})
     say(f"{len(checks)} checks: {counts['ok']} ok, {counts['warn']} warn, {counts['fail']} fail")
     if counts["fail"]:
         raise typer.Exit(FAILED)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import options as opt
-from ..console import escape, out, out_json, out_table, say, size_text
+from ..console import escape, out, out_json, say, size_text
 from ..outputs import check_outputs
+from ..tables import out_facts, out_table, out_words
 
 if TYPE_CHECKING:
     from ...backbones import CheckpointInfo
@@ -37,10 +38,11 @@ def backbones(as_json: opt.Json = False) -> None:
         missing = "the model's" if "<" in row["name"] else "none: name them"
         parameters = f"{row['parameters']:,}" if row["parameters"] else "-"
         table.append([row["name"], blocks, size, parameters, row["default_weights"] or missing])
-    out_table(["backbone", "blocks", "input", "parameters", "default weights"], table, left=5)
+    out_table(["backbone", "blocks", "input", "parameters", "default weights"], table, left=5, words={1, 4})
     for row in rows:
         options = ", ".join(f"{name}={value}" for name, value in row["options"].items())
-        out(f"{row['name']}: {row['note']}\n  --option {options}")
+        out_words(f"{row['name']}: {row['note']}", indent=2)
+        out_words(f"  --option {options}", indent=4)
 
 
 @opt.forms(converting=opt.Form("is for the file that --convert names", ("overwrite",)))
@@ -125,18 +127,17 @@ def _print_info(info: CheckpointInfo) -> None:
     if info.trained:
         rows.insert(1, ("card says", _trained_text(info.trained)))
     out(info.path)
-    for title, text in rows:
-        out(f"  {title:<12} {text}")
+    out_facts(rows, pad=12, indent=2)
     if info.candidates:
         _print_candidates(info.candidates)
     for note in info.notes:
-        out(f"note: {note}")
+        out_words(f"note: {note}", indent=2)
     if info.commands:
         out("use it:")
         for command in info.commands:
             out(f"  {command}")
     else:
-        out(f"no backbone of ours takes it as it is: {info.advice}")
+        out_words(f"no backbone of ours takes it as it is: {info.advice}", indent=2)
 
 
 def _trained_text(trained: dict[str, Any]) -> str:
@@ -169,9 +170,9 @@ def _print_candidates(candidates: tuple[Candidate, ...]) -> None:
         if each.first:
             count = each.missing + each.unexpected + each.misshapen
             more = f" and {count - len(each.first)} more" if count > len(each.first) else ""
-            out(f"{row[0]}: {', '.join(each.first)}{more}")
+            out_words(f"{row[0]}: {', '.join(each.first)}{more}", indent=2)
         if each.refusal:
-            out(f"{row[0]}: {each.refusal.splitlines()[0]}")
+            out_words(f"{row[0]}: {each.refusal.splitlines()[0]}", indent=2)
         if each.fits and each.left_out:
             more = f" and {len(each.left_out) - 3} more" if len(each.left_out) > 3 else ""
-            out(f"{row[0]} leaves out: {', '.join(each.left_out[:3])}{more}")
+            out_words(f"{row[0]} leaves out: {', '.join(each.left_out[:3])}{more}", indent=2)

@@ -138,8 +138,10 @@ def _compare(train: Rows, test: Rows, output: Path, seed: int) -> None:
 
     say("[bold]3. Every head[/] on all three, and each backbone alone")
     heads = {name: make_head(name, blocks=train.widths, random_state=seed) for name in USUAL}
-    report = compare(heads, train, test, seed=seed)
-    print_table(report, "table")
+    with progress_bar() as step:
+        progress = lambda done, total, title: step("fits", done, total, title)  # noqa: E731
+        report = compare(heads, train, test, seed=seed, progress=progress)
+    print_table(report, "table", explain=None)
     report.save(output / "report.json")
     best = max(report.columns, key=lambda column: column.scores.macro_f1)
     confusions = [(best.name, best.scores)]
@@ -154,8 +156,12 @@ def _ablate(train: Rows, test: Rows, output: Path, seed: int) -> None:
     say("[bold]4. MA-Net's two branches[/], weighted from one alone to the other; the paper's 0.6/0.4 marked")
     blocks = ("manet.local", "manet.multi_scale")
     grid = parse_grid(("manet.local=0:1:0.1", "manet.multi_scale=1-"), blocks)
-    found = sweep(make_head("late", random_state=seed), grid, train.only(blocks), test.only(blocks), seed=seed)
-    print_table(found, "table")
+    with progress_bar() as step:
+        found = sweep(
+            make_head("late", random_state=seed), grid, train.only(blocks), test.only(blocks), seed=seed,
+            progress=lambda done, total: step("steps", done, total),
+        )  # fmt: skip
+    print_table(found, "table", explain=None)
     save_picture(lambda: draw_sweep(found), None, output / "ablation.png", overwrite=True)
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from .. import options as opt
-from ..console import FAILED, escape, out_json, out_table, progress_bar, say, show_logs
+from ..console import FAILED, escape, out_json, progress_bar, say, show_logs
 from ..sources import counted, detector_of, tell_made
+from ..tables import out_table
 
 if TYPE_CHECKING:
     from ...frames import FrameSettings, MadeFrames
@@ -18,7 +23,7 @@ if TYPE_CHECKING:
 @opt.forms(
     found=opt.Form(
         "says how faces are found and cut out, and --faces none leaves that out",
-        ("size", "margin", "min_face", "min_score"),
+        ("size", *opt.CROPPED, "min_face", "min_score", "look_every", "device"),
     ),
     jpg=opt.Form("is of jpg", ("quality",)),
 )
@@ -37,11 +42,24 @@ def frames(
     ] = "track",
     every: Annotated[int, typer.Option(min=1, help="Keep every Nth frame; frames keep their numbers.")] = 1,
     size: opt.SizePx = opt.DEFAULT_SIZE,
-    margin: opt.Margin = opt.DEFAULT_MARGIN,
+    crop: opt.Crop = "face",
+    margin: opt.Margin = None,
+    detector: opt.DetectorName = "mtcnn",
+    points: opt.PointsOf = None,
     min_face: opt.MinFace = opt.DEFAULT_MIN_FACE,
-    min_score: opt.MinScore = opt.DEFAULT_MIN_SCORE,
+    min_score: opt.MinScore = None,
+    look_every: Annotated[
+        int,
+        typer.Option(
+            "--look-every",
+            min=1,
+            help="Look everywhere in every Nth frame, and between them near where faces were (mtcnn); 1 is slow.",
+        ),
+    ] = 5,
+    device: Annotated[str, typer.Option(help="Of a detector from a file: cpu, cuda, cuda:1 or auto.")] = "auto",
     format: Annotated[Literal["jpg", "png"], typer.Option("--format", help="Of the pictures.")] = "jpg",
     quality: Annotated[int, typer.Option(help="Of jpg, 1 to 100.")] = 95,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, each at a video of its own.")] = 1,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace frames made of another video or with other settings.")
     ] = False,
@@ -55,10 +73,7 @@ def frames(
     """
     from ...frames import (
         Alignment,
-        DiskError,
-        FolderError,
         FrameSettings,
-        VideoError,
         held_by,
         make_frames,
         named_videos,
@@ -70,7 +85,8 @@ def frames(
     settings = FrameSettings(
         every=every,
         faces=faces,
-        alignment=Alignment(size_px=size, margin=margin),
+        look_every=look_every,
+        alignment=Alignment(size_px=size, convention=crop, margin=margin),
         ending=format,
         quality=quality,
     )
@@ -79,24 +95,52 @@ def frames(
     left_out = held.with_pictures_left_out()
     if left_out:
         say(f"{len(found):,} videos; left out: {escape(counted(left_out))}")
-    detector = None if settings.faces == "none" else detector_of(min_face, min_score)
-    made: list[MadeFrames] = []
+    finder = None if settings.faces == "none" else detector_of(detector, min_face, min_score, points, device)
+    done: dict[str, MadeFrames] = {}
     failed: dict[str, str] = {}
+    make = functools.partial(make_frames, output=output, settings=settings, detector=finder, overwrite=overwrite)
     with progress_bar() as step:
-        for name, path in found.items():
-            try:
-                one = make_frames(path, name, output, settings, detector, overwrite=overwrite, progress=step)
-            except (VideoError, FolderError, DiskError) as error:
+        for name, one in _each(make, found, workers, step):
+            if isinstance(one, Exception):
                 if len(found) == 1:
-                    raise
-                failed[name] = printable(str(error))
-                say(f"[bold red]{escape(name)}:[/] {escape(error)}")
+                    raise one
+                failed[name] = printable(str(one))
+                say(f"[bold red]{escape(name)}:[/] {escape(one)}")
             else:
-                made.append(one)
+                done[name] = one
                 tell_made(one)
+    made = [done[name] for name in found if name in done]
     _report(made, failed, left_out, settings, output, as_json)
     if failed or not any(one.counts["pictures"] for one in made):
         raise typer.Exit(FAILED)
+
+
+def _each(
+    make: Callable[..., MadeFrames], videos: dict[str, Path], workers: int, step: Callable[[str, int, int], None]
+) -> Iterator[tuple[str, MadeFrames | Exception]]:
+    """Make every video, in order or, by several processes, as they end; a fault of one video is no fault of another."""
+    from ...frames import DiskError, FolderError, VideoError
+
+    def result(of: Callable[[], MadeFrames]) -> MadeFrames | Exception:
+        try:
+            return of()
+        except (VideoError, FolderError, DiskError) as error:
+            return error
+
+    if min(workers, len(videos)) < 2:
+        for name, path in videos.items():
+            yield name, result(functools.partial(make, path, name, progress=step))
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would copy the detector's threads in mid-air
+    with ProcessPoolExecutor(min(workers, len(videos)), mp_context=context) as pool:
+        futures = {pool.submit(make, path, name): name for name, path in videos.items()}
+        try:
+            for number, future in enumerate(as_completed(futures), start=1):
+                step("videos", number, len(videos))
+                yield futures[future], result(future.result)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # what is under way is in its journal
+            raise
 
 
 def _report(
@@ -121,6 +165,7 @@ def _report(
                 "mirrored": one.facts["mirrored"],
                 "stream_choice": one.facts["stream_choice"],
                 "interlaced": one.facts["interlaced"],
+                "high_dynamic_range": one.facts["high_dynamic_range"],
                 "faults": one.facts["faults"],
             }
             for one in made

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .. import options as opt
-from ..console import escape, out_json, say
+from ..console import escape, out_json, progress_bar, say
 from ..data import manifest_and_dataset, tell_change
 
 if TYPE_CHECKING:
@@ -85,26 +85,30 @@ def import_(
         ctx, listed=form not in ("parquet", "sample folder"), keyed=form in ("npz", "hdf5", "torch"),
         pooled=form == "sample folder",
     )  # fmt: skip
-    found = _read(rows, names, opt.split_list(rows_key), names_key, frames)
+    with progress_bar() as step:
+        step("reading", 0, None, rows.name)
+        found = _read(rows, names, opt.split_list(rows_key), names_key, frames)
     _tell_read(rows, found)
     manifest, dataset_name = manifest_and_dataset(data, store, dataset=dataset, root=root)
     opened = Store.create(store)
     tell_change(opened, dataset_name, manifest, replace_manifest=replace_manifest)
-    report = import_rows(
-        found.blocks,
-        found.names,
-        manifest,
-        opened,
-        dataset=dataset_name,
-        name=name,
-        source=rows.name,
-        described=found.described,
-        share_repeats=share_repeats,
-        blank=blank,
-        extra=extra,
-        replace_manifest=replace_manifest,
-        need_pictures=root is not None,
-    )
+    with progress_bar() as step:
+        step("importing", 0, None, name)
+        report = import_rows(
+            found.blocks,
+            found.names,
+            manifest,
+            opened,
+            dataset=dataset_name,
+            name=name,
+            source=rows.name,
+            described=found.described,
+            share_repeats=share_repeats,
+            blank=blank,
+            extra=extra,
+            replace_manifest=replace_manifest,
+            need_pictures=root is not None,
+        )
     say(
         f"[bold]{escape(report.feature)}[/]: {report.samples:,} samples, {report.matched:,} matched by "
         f"{report.matched_by}, {report.shared:,} shared with an identical picture"

@@ -11,8 +11,9 @@ import typer
 from typer.core import TyperGroup
 
 from .. import options as opt
-from ..console import FAILED, escape, out, out_json, out_table, progress_bar, say
+from ..console import FAILED, escape, out, out_json, progress_bar, say
 from ..outputs import check_outputs
+from ..tables import out_table
 
 if TYPE_CHECKING:
     from ...featstore import Manifest
@@ -442,7 +443,7 @@ def unity(
         rows = [[label, *(counts[label] for counts in united.counts.values())] for label in labels]
         rows.append(["all", *(sum(counts.values()) for counts in united.counts.values())])
         rows.append(["left out", *(sum(left_out.values()) for left_out in united.left_out.values())])
-        out_table(["class", *united.counts], rows, title="Samples by source")
+        out_table(["class", *united.counts], rows, title="Samples by source", named="source")
 
 
 def write(listed: Manifest, output: Path, as_json: bool, *, overwrite: bool, remedy: str = "", **more: Any) -> None:
@@ -506,7 +507,7 @@ def _tell_counts(listed: Manifest, as_json: bool, **more: Any) -> None:
     if any(unlabelled.values()):
         rows.append(["(no label)", *unlabelled.values()])
     rows.append(["all", *(len(listed.select(split)) for split in counts)])
-    out_table(columns, rows)
+    out_table(columns, rows, named="split")
 
 
 @contextlib.contextmanager

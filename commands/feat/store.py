@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import options as opt
-from ..console import FAILED, escape, out, out_json, out_table, say, size_text
+from ..console import FAILED, escape, out, out_json, say, size_text
+from ..tables import out_facts, out_table
 
 if TYPE_CHECKING:
     from ...featstore import Feature, FeatureSpec, Manifest, Store
@@ -49,7 +50,8 @@ def ls(store: opt.StorePath = opt.DEFAULT_STORE, as_json: opt.Json = False) -> N
         ]
         for e in entries
     ]
-    out_table(["dataset", "feature", "blocks", "dtype", "rows", "quarantine", "size", "age"], rows, left=4)
+    header = ["dataset", "feature", "blocks", "dtype", "rows", "quarantine", "size", "age"]
+    out_table(header, rows, labels=2, left=4, words={2})
 
 
 def show(
@@ -71,8 +73,7 @@ def show(
     if as_json:
         out_json(entry)
         return
-    for key, value in _lines(entry):
-        out(f"{key:<32} {value}")
+    out_facts(_lines(entry), pad=32)
 
 
 @opt.forms(
@@ -233,14 +234,15 @@ def _entries(fields: list[Change]) -> list[dict[str, Any]]:
 
 def _print_diff(old: FeatureSpec, new: FeatureSpec, fields: list[Change], described: list[Change]) -> None:
     if fields:
-        out_table(["field", "old", "new"], _cells(fields), title=f"{old.folder} -> {new.folder}", left=3)
+        title = f"{old.folder} -> {new.folder}"
+        out_table(["field", "old", "new"], _cells(fields), title=title, left=3, words={1, 2})
     else:
         out(f"{old.folder} and {new.folder} are the same feature: their fingerprint is {old.fingerprint}")
         if old.name != new.name:
             out(f"only the names differ, {old.name} -> {new.name}, and a name is not part of the identity")
     if described:
         title = "not part of the identity: where it came from, and with which libraries"
-        out_table(["described", "old", "new"], _cells(described), title=title, left=3)
+        out_table(["described", "old", "new"], _cells(described), title=title, left=3, words={1, 2})
 
 
 def _cells(fields: list[Change]) -> list[list[str]]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .. import options as opt
-from ..console import FAILED, escape, out, out_json, out_table, progress_bar, say, size_text
+from ..console import FAILED, escape, out, out_json, progress_bar, say, size_text
+from ..tables import out_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -167,7 +168,7 @@ def compact(
 def _print_garbage(found: list[Garbage], root: Path) -> None:
     rows = [[item.path.relative_to(root), item.why, size_text(item.nbytes)] for item in found]
     if rows:
-        out_table(["file", "why", "size"], rows, left=2)
+        out_table(["file", "why", "size"], rows, left=2, words={1})
 
 
 def _remove_replaced(feature: Feature, manifest: Manifest, report: CompactReport, drop_unlisted: bool) -> int:

@@ -16,6 +16,7 @@ from ..outputs import check_outputs, figure_output, keep_and_show, print_table
 
 @opt.forms(
     inner=opt.Form("is for --select inner: the test rows choose without folds", ("folds",)),
+    noted=opt.NOTED,
     written=opt.WRITTEN,
 )
 def ablate(
@@ -59,6 +60,7 @@ def ablate(
     missing: opt.Missing = "error",
     near: opt.Near = None,
     format: opt.TableFormat = "table",
+    explain: opt.Explain = False,
     figure: opt.FigurePath = None,
     output: opt.ResultPath = None,
     overwrite: opt.Overwrite = False,
@@ -74,8 +76,11 @@ def ablate(
     from ...fusion.sweeps.figure import draw_sweep
     from ...fusion.sweeps.sweeping import parse_grid, parse_simplex
 
-    opt.only(ctx, inner=select == "inner", written=output or figure != opt.NO_PICTURE)
-    check_outputs({"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite)
+    opt.only(ctx, inner=select == "inner", noted=format == "table", written=output or figure != opt.NO_PICTURE)
+    check_outputs(
+        {"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite,
+        unasked={} if figure else {"--figure": Path("runs") / "figure.png"},
+    )  # fmt: skip
     specs = [spec for entry in weights or [] for spec in opt.split_list(entry)]
     if bool(specs) == bool(simplex):
         raise typer.BadParameter("give either --weights or --simplex", param_hint="--weights")
@@ -101,7 +106,7 @@ def ablate(
     say(f"{len(grid):,} weight vectors in {found.elapsed_s:,.1f} s")
     keep_and_show(
         found,
-        lambda: print_table(found, format),
+        lambda: print_table(found, format, explain=explain),
         lambda: draw_sweep(found),
         output=output,
         figure=figure,

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .. import options as opt
-from ..console import out_json, say
+from ..console import out_json, progress_bar, say
 from ..outputs import show_table
 
 
 @opt.forms(
     search=opt.Form("is for finding the supports, which are given", ("total", "limit")),
     table=opt.TABLE,
+    noted=replace(opt.NOTED, within="table"),
 )
 def check_table(
     ctx: typer.Context,
@@ -28,6 +30,7 @@ def check_table(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Largest support that is tried.")] = 300,
     format: opt.TableFormat = "table",
+    explain: opt.Explain = False,
     as_json: opt.Json = False,
 ) -> None:
     """Turn a table of per-class accuracies back into whole numbers of rows, and show the cells that cannot be.
@@ -43,13 +46,15 @@ def check_table(
 
     table = read_table(file)
     known = table.supports if supports is None else _numbers(supports)
-    opt.only(ctx, search=known is None, table=not as_json)
-    found = None if known is not None else find_supports(table, limit=limit, n=total)
-    checked = check(table, found.supports if found is not None else known or (), found)
+    opt.only(ctx, search=known is None, table=not as_json, noted=format == "table")
+    with progress_bar() as step:
+        step("searching", 0, None, "supports that explain the table" if known is None else "")
+        found = None if known is not None else find_supports(table, limit=limit, n=total)
+        checked = check(table, found.supports if found is not None else known or (), found)
     if as_json:
         out_json(checked.to_dict())
     else:
-        show_table(check_report(checked), format)
+        show_table(check_report(checked), format, explain=explain)
     if not checked.consistent:
         say("[bold red]contradictions found[/]")
         raise typer.Exit(1)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ...fusion import Report
     from ...fusion.judging.zero_shot import ZeroShotColumns
 
+RESULT = Path("runs") / "compare"
+"""Stands for what is written unasked, whose name is known later."""
 TITLE = "zero-shot"
 """What `--set` calls the head: `--set zero-shot.C=0.1`."""
 
@@ -31,6 +33,10 @@ TITLE = "zero-shot"
             "missing", "memory", "soft_labels",
         ),
     ),
+    judging=opt.Form(
+        "a kept comparison is printed as it was judged: name its runs, or heads, to judge anew",
+        ("baseline", "metrics", "seed"),
+    ),
     alone=opt.Form(
         "is for the columns of single backbones, which --no-singles leaves out", ("single_head",), within="trained"
     ),
@@ -41,11 +47,12 @@ TITLE = "zero-shot"
         "says how --zero-shot DATASET answers: name the dataset", ("zero_shot_head", "rules"), within="trained"
     ),
     computing=replace(opt.COMPUTING, within="trained"),
+    noted=opt.NOTED,
     written=opt.WRITTEN,
 )  # fmt: skip
 def compare(
     ctx: typer.Context,
-    runs: opt.Runs = None,
+    runs: opt.RunsOrKept = None,
     heads: Heads = None,
     features: opt.Features = None,
     data: opt.StoredData = None,
@@ -89,6 +96,7 @@ def compare(
             show_default="product",
         ),
     ] = None,
+    metrics: opt.MoreMetrics = None,
     class_intervals: Annotated[
         bool, typer.Option("--class-intervals", help="Write the intervals of every class into the table.")
     ] = False,
@@ -97,8 +105,9 @@ def compare(
     missing: opt.Missing = "error",
     memory: opt.Memory = None,
     format: opt.TableFormat = "table",
+    explain: opt.Explain = False,
     figure: opt.FigurePath = None,
-    output: opt.ResultPath = None,
+    output: opt.KeptPath = None,
     overwrite: opt.Overwrite = False,
     device: opt.Device = "auto",
     seed: opt.Seed = 0,
@@ -109,26 +118,40 @@ def compare(
 
     Given run folders of cer-fuse train, it fits nothing: the same table from the predictions they keep.
 
+    Every comparison is kept, and printed again from its file: in another format, with notes in full, as a figure.
+
     Example: cer-fuse compare --heads mlp,linear,late --figure confusion.png
+
+    Example: cer-fuse compare runs/rafdb-compare.json --format latex
 
     Example: cer-fuse compare --heads linear,late --baseline linear --cv 5 --repeats 2
 
     Example: cer-fuse compare --data compound --heads linear --zero-shot basic --rules sum,product
     """
+    from ...fusion import Report
     from ...fusion.keeping.comparison import compare_runs
     from ...fusion.page.figures import draw_confusions
 
     chosen = named_heads(heads)
+    kept = runs[0] if runs and len(runs) == 1 and runs[0].suffix == ".json" else None
+    if kept is not None:
+        output, figure = output or opt.NOTHING, figure or opt.NOTHING
     opt.only(
-        ctx, trained=not runs, alone=singles, split=cv is None, seeded=cv is None, repeated=cv is not None,
-        elsewhere=zero_shot is not None,
+        ctx, trained=not runs, judging=kept is None, alone=singles, split=cv is None, seeded=cv is None,
+        repeated=cv is not None, elsewhere=zero_shot is not None,
         computing=not runs and compute([*chosen, *([zero_shot_head] if zero_shot and zero_shot_head else [])]),
-        written=output or figure != opt.NO_PICTURE,
+        noted=format == "table", written=output != opt.NOTHING or figure != opt.NOTHING,
     )  # fmt: skip
-    check_outputs({"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite)
-    if runs:
-        kept = read_runs(runs)
-        name, report = datasets_of(kept), compare_runs(kept, baseline=baseline, seed=seed)
+    asked = opt.metrics_of(metrics)
+    check_outputs(
+        {"--output": None if output == opt.NOTHING else output, "--figure": figure_output(figure)}, overwrite=overwrite,
+        apart_from=(kept,), unasked={"--output": RESULT} if None in (output, figure) else {},
+    )  # fmt: skip
+    if kept is not None:
+        name, report = kept.stem, Report.load(kept)
+    elif runs:
+        found = read_runs(runs)
+        name, report = datasets_of(found), compare_runs(found, baseline=baseline, seed=seed, metrics=asked)
     else:
         refuse_unused_votes(soft_labels, chosen)
         settings = settings_of(setting, chosen if zero_shot is None else [*chosen, TITLE])
@@ -140,6 +163,7 @@ def compare(
             task = load_folds_task(store, data, features, missing, train_split, budget, **more)
         built = {name: build_head(name, task, settings[name], device=device, seed=seed) for name in chosen}
         options: dict[str, Any] = {"singles": singles, "single_head": single_head, "baseline": baseline, "seed": seed}
+        options["metrics"] = asked
         if zero_shot is not None:
             head = build_head(zero_shot_head or "linear", task, settings[TITLE], device=device, seed=seed)
             options["zero_shot"] = _zero_shot(
@@ -148,11 +172,12 @@ def compare(
         name, report = task.dataset, _judged(built, task, cv, repeats, seeds, options)
     keep_and_show(
         report,
-        lambda: print_table(report, format, class_intervals=class_intervals),
+        lambda: print_table(report, format, class_intervals=class_intervals, explain=explain),
         lambda: draw_confusions([(c.name, c.scores) for c in report.columns]),
         output=output,
         figure=figure,
         default=Path("runs") / f"{name}-compare.png",
+        keep=Path("runs") / f"{name}-compare.json",
         overwrite=overwrite,
     )
 
@@ -161,17 +186,11 @@ def _judged(heads: dict[str, Any], task: Task, cv: int | None, repeats: int, see
     from ...fusion import compare as run_compare
     from ...fusion import cross_compare
 
-    if cv is None:
-        return run_compare(heads, task.train, task.test, seeds=seeds, **options)
     with progress_bar() as step:
-        return cross_compare(
-            heads,
-            task.train,
-            folds=cv,
-            repeats=repeats,
-            progress=lambda done, total: step("fits", done, total),
-            **options,
-        )
+        options |= {"progress": lambda done, total, title: step("fits", done, total, title)}
+        if cv is None:
+            return run_compare(heads, task.train, task.test, seeds=seeds, **options)
+        return cross_compare(heads, task.train, folds=cv, repeats=repeats, **options)
 
 
 def _zero_shot(

@@ -20,6 +20,7 @@ from ..outputs import check_outputs, figure_output, keep_and_show, print_tables
     unset=opt.UNSET,
     computing=replace(opt.COMPUTING, within="unset"),
     table=opt.TABLE,
+    noted=replace(opt.NOTED, within="table"),
     written=opt.WRITTEN,
 )
 def diagnose(
@@ -52,6 +53,7 @@ def diagnose(
     test_split: opt.TestSplit = None,
     missing: opt.Missing = "error",
     format: opt.TableFormat = "table",
+    explain: opt.Explain = False,
     figure: opt.FigurePath = None,
     output: opt.ResultPath = None,
     overwrite: opt.Overwrite = False,
@@ -72,9 +74,12 @@ def diagnose(
     settings = opt.key_values(setting, "--set")
     opt.only(
         ctx, split=cv is None, unset="device" not in settings, computing=compute([head]), table=not as_json,
-        written=output or figure != opt.NO_PICTURE,
+        noted=format == "table",        written=output or figure != opt.NO_PICTURE,
     )  # fmt: skip
-    check_outputs({"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite)
+    check_outputs(
+        {"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite,
+        unasked={} if figure else {"--figure": Path("runs") / "figure.png"},
+    )  # fmt: skip
     if cv is None:
         task = load_task(store, data, features, missing, train_split, test_split, near=near)
     else:
@@ -97,7 +102,7 @@ def diagnose(
         if as_json:
             out_json(found.to_dict())
         else:
-            print_tables(diagnosis_tables(found), format)
+            print_tables(diagnosis_tables(found), format, explain=explain)
 
     keep_and_show(
         found,

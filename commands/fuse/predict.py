@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import options as opt
-from ..console import FAILED, escape, out_data, out_json, say, show_logs
+from ..console import FAILED, escape, out_data, out_json, progress_bar, say, show_logs
 from ..data import tell_frames_from_zero
 from ..heads import head_folder, loaded_head, probabilities
 from ..outputs import check_outputs, prediction_rows
@@ -40,6 +40,7 @@ BATCH = 32
 """Pictures embedded together."""
 CHUNK = 256
 """Pictures that are answered together."""
+_LOOSE = 0.3  # a margin that leaves features which cut faces out themselves room to do so
 _SHOWN = "Of a picture, folder or video"
 _STORED = "Of stored samples"
 
@@ -52,7 +53,7 @@ _STORED = "Of stored samples"
     filmed=opt.Form("is for videos", ("every", "frames"), within="shown"),
     faces=opt.Form(
         "says how faces are found and cut out, and --no-faces leaves that out",
-        ("size", "margin", "min_face", "min_score"),
+        ("size", *opt.CROPPED, "min_face", "min_score"),
         within="shown",
     ),
     drawn=opt.Form("is for --annotate", ("top",), within="shown"),
@@ -98,9 +99,12 @@ def predict(
     ] = False,
     every: Annotated[int, typer.Option(min=1, help="Every Nth frame of a video.", rich_help_panel=_SHOWN)] = 1,
     size: opt.SizePx = opt.DEFAULT_SIZE,
-    margin: opt.Margin = opt.DEFAULT_MARGIN,
+    crop: opt.Crop = "face",
+    margin: opt.Margin = None,
+    detector: opt.DetectorName = "mtcnn",
+    points: opt.PointsOf = None,
     min_face: opt.MinFace = opt.DEFAULT_MIN_FACE,
-    min_score: opt.MinScore = opt.DEFAULT_MIN_SCORE,
+    min_score: opt.MinScore = None,
     frames: Annotated[
         Path | None,
         typer.Option(help="Keep a video's frames here, and go on with them.", rich_help_panel=_SHOWN),
@@ -144,9 +148,7 @@ def predict(
 
     show_logs()
     setting = None if smooth is None else Smoothing.parse(smooth)
-    settings = FrameSettings(
-        every=every, faces="none" if no_faces else "track", alignment=Alignment(size_px=size, margin=margin)
-    )
+    alignment = Alignment(size_px=size, convention=crop, margin=margin)
     with ExitStack() as keep:
         source = source_of(pictures, frames, keep)
         if isinstance(source, ShownPictures):
@@ -158,10 +160,16 @@ def predict(
         check_outputs(
             {"--output": output, "--annotate": drawn}, overwrite=overwrite, apart_from=(head, *source.files())
         )
-        detector = None if no_faces else detector_of(min_face, min_score)
-        shown = Shown(settings=settings, detector=detector, overwrite=overwrite)
-        line = _answering(head, store, weights or [], code or [], device)
-        found = _collected(line.answers(source.crops(shown), shown.unusable), line.classes)
+        line = _answering(head, store, weights or [], code or [], device, detector)
+        if line.cuts_faces and crop == "face" and margin is None and not no_faces:
+            alignment = Alignment(size_px=size, convention="box", margin=_LOOSE)
+            say(f"the head's features cut faces out themselves: they are given loose ones (box, margin {_LOOSE})")
+        settings = FrameSettings(every=every, faces="none" if no_faces else "track", alignment=alignment)
+        finder = None if no_faces else detector_of(detector, min_face, min_score, points, device)
+        shown = Shown(settings=settings, detector=finder, overwrite=overwrite)
+        with progress_bar() as step:
+            answers = line.answers(source.crops(shown), shown.unusable)
+            found = _collected(answers, line.classes, lambda done: step("answering", done, None))
         tell_left_out(shown)
         if not found.ids:
             say(f"[bold red]error:[/] nothing at {escape(pictures)} could be answered")
@@ -175,7 +183,7 @@ def predict(
     _answer(found, output, as_json, overwrite, shown)
 
 
-def _collected(answers: Any, classes: tuple[str, ...]) -> Predictions:
+def _collected(answers: Any, classes: tuple[str, ...], tell: Callable[[int], None]) -> Predictions:
     import numpy as np
 
     from ...fusion.keeping.answers import Predictions
@@ -185,6 +193,7 @@ def _collected(answers: Any, classes: tuple[str, ...]) -> Predictions:
     for names, proba in answers:
         ids += names
         parts.append(proba)
+        tell(len(ids))
     return Predictions(ids=tuple(ids), classes=classes, proba=np.concatenate(parts))
 
 
@@ -272,6 +281,11 @@ class Answering:
     features: tuple[Recreated, ...]
 
     @property
+    def cuts_faces(self) -> bool:
+        """Whether pictures are aligned on the way in."""
+        return any(one.backbone.faces is not None for one in self.features)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the columns."""
         return tuple(str(name) for name in (self.info.class_set or self.info.classes))
@@ -282,7 +296,7 @@ class Answering:
         """Yield ids and (b, k) probabilities chunk by chunk; pictures that are none are told in `unusable`."""
         import numpy as np
 
-        from ...featstore.extraction.reading import Decoder, Unusable
+        from ...featstore.extraction.reading import Decoder, Remarked, Unusable
         from ...fusion import JoinedRows
         from ...fusion.keeping.answers import aligned
 
@@ -297,7 +311,7 @@ class Answering:
                         unusable[name] = reason
                         continue
                     ids.append(name)
-                    decoded.append([found[i] for i in every])
+                    decoded.append([one.picture if isinstance(one, Remarked) else one for one in found.values()])
                 if not ids:
                     continue
                 blocks: dict[str, list[Any]] = {name: [] for name, _ in self.info.blocks}
@@ -311,7 +325,9 @@ class Answering:
                 yield ids, aligned(proba, self.head.classes_, len(self.classes), "the kept head")
 
 
-def _answering(run: Path, store: Path, weights: Sequence[str], code: Sequence[str], device: str) -> Answering:
+def _answering(
+    run: Path, store: Path, weights: Sequence[str], code: Sequence[str], device: str, detector: str
+) -> Answering:
     """Open a run, find what its features are in the store, and make their backbones again.
 
     Raises
@@ -320,6 +336,7 @@ def _answering(run: Path, store: Path, weights: Sequence[str], code: Sequence[st
         If a feature is not there any more, its weights are others, or the head is damaged.
     """
     from ...backbones.making import recreate
+    from ...frames import LooseCrops
     from ...fusion import load_head, read_head_info
 
     folder = head_folder(run)
@@ -332,8 +349,9 @@ def _answering(run: Path, store: Path, weights: Sequence[str], code: Sequence[st
     for name, fingerprint in info.fingerprints.items():
         spec = _spec_of(opened, name, fingerprint)
         backbone = recreate(
-            name, spec.identity, spec.described, weights=given.get(name), code=written.get(name), device=device
-        )
+            name, spec.identity, spec.described, weights=given.get(name), code=written.get(name), device=device,
+            faces=lambda way: LooseCrops.again(way, detector),
+        )  # fmt: skip
         _check_fingerprint(name, spec, backbone)
         features.append(Recreated(name=name, backbone=backbone, spec=spec))
     say(f"head: [bold]{escape(info.head)}[/] on {escape(', '.join(info.fingerprints))}")

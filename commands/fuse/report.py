@@ -57,6 +57,7 @@ def report(
     setting: opt.Setting = None,
     singles: opt.Singles = True,
     baseline: opt.Baseline = None,
+    metrics: opt.MoreMetrics = None,
     sweep: Annotated[bool, typer.Option(help="Sweep the weights of the decisions as well.")] = True,
     folds: Annotated[int, typer.Option(min=2, help="Inner folds that choose the weights.")] = 5,
     diagnose: Annotated[bool, typer.Option(help="Say why as well: a linear head on every subset of features.")] = True,
@@ -86,22 +87,23 @@ def report(
 
     chosen = named_heads(heads)
     opt.only(ctx, trained=not runs, swept=sweep, named=diagnose, computing=not runs and compute(chosen))
+    asked = opt.metrics_of(metrics)
     if output is not None:
         check_page_name(output)
     check_outputs({"--output": output, "--keep": keep}, overwrite=overwrite)
     if runs:
-        name, found, sections = _of_runs(runs, baseline, seed)
+        name, found, sections = _of_runs(runs, baseline, seed, asked)
     else:
         budget = opt.memory_budget(memory)
         task = load_task(store, data, features, missing, train_split, test_split, budget, near=near)
         name, options = task.dataset, {"device": device, "seed": seed}
-        found = _compared(task, chosen, setting, options, singles=singles, baseline=baseline)
+        found = _compared(task, chosen, setting, options, singles=singles, baseline=baseline, metrics=asked)
         mixing = _mixed(task, found, options, folds=folds if sweep else None)
         why = _why(task, seed, with_ids=with_ids) if diagnose and len(task.train.by_feature()) > 1 else []
         sections = _pieced(found, [*mixing, *why], digests={})
     title = title or f"{name}: {len(found.columns)} systems compared"
     level = f"{100 * found.level:g} %"
-    subtitle = f"{len(found.ids):,} test rows, {len(found.classes)} classes; percentages with {level} intervals"
+    subtitle = f"{found.rows}, {len(found.classes)} classes; percentages with {level} intervals"
     path = put(
         lambda path, over: write_page(path, title, sections, subtitle=subtitle, overwrite=over),
         output,
@@ -120,7 +122,11 @@ def _compared(
 
     settings = settings_of(setting, names)
     built = {name: build_head(name, task, settings[name], **options) for name in names}
-    return run_compare(built, task.train, task.test, seed=options["seed"], **compared)
+    with progress_bar() as step:
+        return run_compare(
+            built, task.train, task.test, seed=options["seed"],
+            progress=lambda done, total, title: step("fits", done, total, title), **compared,
+        )  # fmt: skip
 
 
 def _mixed(task: Task, found: Report, options: dict[str, Any], *, folds: int | None) -> list[Section]:
@@ -134,7 +140,9 @@ def _mixed(task: Task, found: Report, options: dict[str, Any], *, folds: int | N
         return []
     late = next((column.fitted for column in found.columns if hasattr(column.fitted, "member_proba")), None)
     if late is None:
-        late = fit_part(build_head("late", task, {}, **options), task.train.x(), task.train.y, task.train.clusters)
+        with progress_bar() as step:
+            step("members", 0, None, "late")
+            late = fit_part(build_head("late", task, {}, **options), task.train.x(), task.train.y, task.train.clusters)
     swept = None if folds is None else _swept(late, task, folds, options["seed"])
     explorer = explorer_section(members_of_head(late, task.test), mix=late.mix, sweep=swept)
     return [explorer, *([] if swept is None else [sweep_section(swept)])]
@@ -158,7 +166,7 @@ def _swept(late: Any, task: Task, folds: int, seed: int) -> Sweep:
             task.test,
             folds=folds,
             seed=seed,
-            progress=lambda done, total: step("fits", done, total),
+            progress=lambda done, total: step("sweep", done, total),
         )
 
 
@@ -173,13 +181,15 @@ def _why(task: Task, seed: int, *, with_ids: bool) -> list[Section]:
     return [diagnosis_section(found, with_ids=with_ids)]
 
 
-def _of_runs(folders: Sequence[Path], baseline: str | None, seed: int) -> tuple[str, Report, list[Section]]:
+def _of_runs(
+    folders: Sequence[Path], baseline: str | None, seed: int, metrics: tuple[str, ...]
+) -> tuple[str, Report, list[Section]]:
     from ...fusion.judging.comparison import members_of_report
     from ...fusion.keeping.comparison import compare_runs
     from ...fusion.page.sections import explorer_section
 
     runs = read_runs(folders)
-    found = compare_runs(runs, baseline=baseline, seed=seed)
+    found = compare_runs(runs, baseline=baseline, seed=seed, metrics=metrics)
     first = next(iter(runs.values()))  # the comparison has its rows in its order
     members = members_of_report(found, {name: run.config.features for name, run in runs.items()}, first.groups)
     if members is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import options as opt
-from ..console import escape, out_data, out_json, say
+from ..console import escape, out_data, out_json, progress_bar, say
 from ..outputs import check_outputs, prediction_rows, show_table
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     chains=opt.Form("is for hmm and viterbi", ("stickiness", "validation")),
     filling=opt.Form("is for smoothed predictions, and several settings are only scored without --output", ("fill",)),
     table=opt.TABLE,
+    noted=replace(opt.NOTED, within="table"),
     written=opt.WRITTEN,
 )
 def smooth(
@@ -58,6 +59,7 @@ def smooth(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV to write.", show_default=False)] = None,
     overwrite: opt.Overwrite = False,
     format: opt.TableFormat = "table",
+    explain: opt.Explain = False,
     as_json: opt.Json = False,
     seed: opt.Seed = 0,
 ) -> None:
@@ -83,6 +85,7 @@ def smooth(
     chains = [one for one in methods if one in CHAINS]
     windowed = [one for one in methods if one not in (*CHAINS, "none")] or (chains and "window" in sources)
     meant = {"windows": windowed, "chains": chains, "table": not as_json, "written": output}
+    meant["noted"] = format == "table"
     opt.only(ctx, **meant, filling=True)
     check_outputs({"--output": output}, overwrite=overwrite)
     settings = settings_of(methods, parse_windows(window) if window else (), sources)
@@ -97,7 +100,9 @@ def smooth(
         say(f"class prior of the head, from {len(rows.y):,} labelled rows: {escape(shares)}; all rows are calibrated")
     chosen, sweep = settings[0], None
     if (source.y_true >= 0).any():
-        sweep = sweep_smoothing(source, settings, prior=prior, seed=seed)
+        with progress_bar() as step:
+            step("smoothing", 0, None, f"{len(settings):,} settings")
+            sweep = sweep_smoothing(source, settings, prior=prior, seed=seed)
         chosen = sweep.chosen_setting if len(settings) > 1 else chosen
     elif choose_on is not None or len(settings) > 1:
         raise typer.BadParameter(
@@ -114,7 +119,7 @@ def smooth(
         "output": output,
     }
     if sweep is not None and not as_json:
-        show_table(smoothing_table(sweep), format)
+        show_table(smoothing_table(sweep), format, explain=explain)
     if asked:
         learns = choose_on is not None and chosen.stickiness == "labels"
         moves = learned_transitions(source, chosen.stickiness) if learns else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from .. import options as opt
-from ..console import FAILED, escape, out, out_json, say
+from ..console import FAILED, escape, out, out_json, progress_bar, say
 from ..outputs import check_outputs, show_table
 
 if TYPE_CHECKING:
@@ -132,14 +132,11 @@ def _corrected(
     from ...fusion.keeping.answers import read_predictions
 
     challenge = abaw_ce()
-    found = correct(
-        kind,
-        given.proba,
-        challenge.classes,
-        validation=None if validation is None else Validation.of(challenge.in_order(read_predictions(validation))),
-        source=np.ones(len(challenge.classes)) if uniform else None,
-        known=challenge.prior,
-    )
+    judged = None if validation is None else Validation.of(challenge.in_order(read_predictions(validation)))
+    source = np.ones(len(challenge.classes)) if uniform else None
+    with progress_bar() as step:
+        step("correcting", 0, None, kind)
+        found = correct(kind, given.proba, challenge.classes, validation=judged, source=source, known=challenge.prior)
     say(f"[yellow]Correcting the class prior ({kind}) assumes[/] that {escape(found.assumes)}")
     for note in found.notes:
         loud = note.startswith("WARNING")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +11,7 @@ import typer
 
 from ...fusion.heads import head_names  # light: no head is imported before it is asked for
 from .. import options as opt
-from ..console import escape, out_json, say
+from ..console import escape, out_json, progress_bar, say
 from ..data import Task, load_task
 from ..heads import build_head, compute, refuse_unused_votes
 from ..outputs import print_table, put
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from ...fusion.keeping.runs import Run, RunConfig
 
 
-@opt.forms(unset=opt.UNSET, computing=replace(opt.COMPUTING, within="unset"))
+@opt.forms(
+    unset=opt.UNSET,
+    computing=replace(opt.COMPUTING, within="unset"),
+    noted=opt.Form("is for the table, and --json prints none", ("explain",)),
+)
 def train(
     ctx: typer.Context,
     head: Annotated[
@@ -50,10 +54,12 @@ def train(
     near: opt.Near = None,
     soft_labels: opt.SoftLabels = None,
     memory: opt.Memory = None,
+    metrics: opt.MoreMetrics = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run's folder.", show_default="runs/DATASET-HEAD")
     ] = None,
     overwrite: opt.Overwrite = False,
+    explain: opt.Explain = False,
     device: opt.Device = "auto",
     seed: opt.Seed = 0,
     as_json: opt.Json = False,
@@ -66,8 +72,9 @@ def train(
     from ...fusion.keeping.runs import refuse_what_is_there
 
     settings = opt.key_values(setting, "--set")
-    opt.only(ctx, unset="device" not in settings, computing=compute([head]))
+    opt.only(ctx, unset="device" not in settings, computing=compute([head]), noted=not as_json)
     refuse_unused_votes(soft_labels, [head])
+    asked = opt.metrics_of(metrics)
     if output is not None:
         _check_folder(output, overwrite)
     task = load_task(
@@ -78,7 +85,11 @@ def train(
     default = Path("runs") / f"{task.dataset}-{head.rpartition('.')[2]}"  # of sklearn:MODULE.CLASS the class
     if output is None and overwrite:
         refuse_what_is_there(default, overwrite=True)
-    report = run_compare({head: built}, task.train, task.test, singles=False, seed=seed)
+    with progress_bar() as step:
+        report = run_compare(
+            {head: built}, task.train, task.test, singles=False, seed=seed, metrics=asked,
+            progress=lambda done, total, title: step("fits", done, total, title),
+        )  # fmt: skip
     config = _config(task, report, head=head, store=store, preset=preset, missing=missing)
     folder, run = put(
         lambda folder, over: (folder, _keep(folder, task, report, config, over)), output, default, overwrite=overwrite
@@ -92,11 +103,12 @@ def train(
                 "params": column.params,
                 "accuracy": column.scores.accuracy,
                 "macro_f1": column.scores.macro_f1,
+                "metrics": [asdict(one) for one in column.figures],
                 "fit_s": column.fit_s,
             }
         )
     else:
-        print_table(report, "table")
+        print_table(report, "table", explain=explain)
     fitted = column.fitted
     if getattr(fitted, "weights", None) == "learned":
         say(f"learned weights: {', '.join(f'{escape(name)}={one:.3g}' for name, one in fitted.weights_.items())}")

@@ -49,6 +49,8 @@ class ExtractReport:
     """sample_id to reason, for every sample of the part that has no row because its picture cannot be used."""
     unread: list[str] = field(default_factory=list)
     """Those of `quarantined` whose picture could not be read, which may pass: the next run tries them again."""
+    remarks: dict[str, str] = field(default_factory=dict)
+    """sample_id to what the embedder remarks of the picture whose row this run made, such as that no face was found."""
     repeated_across_splits: int = 0
     """Pictures (by content) that stand in more than one split of the manifest, as far as they were read so far."""
     elapsed_s: float = 0.0
@@ -71,6 +73,7 @@ class ExtractReport:
             shared=sum(part.shared for part in parts),
             quarantined={key: reason for part in parts for key, reason in part.quarantined.items()},
             unread=sorted(sample_id for part in parts for sample_id in part.unread),
+            remarks={key: remark for part in parts for key, remark in part.remarks.items()},
             repeated_across_splits=max(part.repeated_across_splits for part in parts),  # the last one saw all
             elapsed_s=longest.elapsed_s,
             compute_s=longest.compute_s,
@@ -131,7 +134,7 @@ def extract(
     *,
     dataset: str,
     name: str | Sequence[str | None] | None = None,
-    batch_size: BatchSize = 32,
+    batch_size: BatchSize = "auto",
     shard_rows: int = 2048,
     dtype: Dtype = "float32",
     max_errors: float = 0.01,
@@ -250,7 +253,9 @@ def extract(
             met_others = any(writer.by_others for writer in writers)
             number, positions = todo.pop(secrets.randbelow(len(todo)) if met_others else 0)
             shards = [writer.begin(positions) for writer in writers]
-            with contextlib.closing(reading.read(_wanted(manifest, positions, shards), ahead=ahead)) as in_order:
+            then = _expected(manifest, todo[0][1], writers) if todo and not met_others else ()
+            wanted = _wanted(manifest, positions, shards)
+            with contextlib.closing(reading.read(wanted, ahead=ahead, then=then)) as in_order:
                 _fill(number, shards, meter.waiting_for(in_order), committer)
         committer.wait()
         reports = [_report(writer, meter) for writer in writers]
@@ -275,6 +280,14 @@ def _wanted(manifest: Manifest, positions: range, shards: Sequence[ShardInMaking
         numbers = [k for k, digest_of in enumerate(lacking) if i in digest_of]
         if numbers:
             yield Wanted(i, manifest.samples[i].path, lacking[numbers[0]][i], numbers)
+
+
+def _expected(manifest: Manifest, positions: range, writers: Sequence[FeatureWriter]) -> Iterator[Wanted]:
+    """The pictures that `_wanted` will name if nobody else settles them: those of which no row can be taken over."""
+    for i in positions:
+        numbers = [k for k, writer in enumerate(writers) if writer.plan.is_alone(i)]
+        if numbers:
+            yield Wanted(i, manifest.samples[i].path, writers[numbers[0]].plan.digests[i], numbers)
 
 
 def _fill(
@@ -315,6 +328,7 @@ def _report(writer: FeatureWriter, meter: Meter) -> ExtractReport:
         shared=writer.shared,
         quarantined=dict(sorted(writer.failed.items())),
         unread=sorted(writer.unread),
+        remarks=dict(sorted(writer.remarks.items())),
         repeated_across_splits=len(pictures.across_splits(manifest, pictures.repeats(manifest, digests))),
         elapsed_s=meter.elapsed_s,
         compute_s=writer.model.compute_s,

@@ -68,6 +68,8 @@ class Rows:
     """Feature (backbone) names; None takes what stands before the first dot of each block's name."""
     fingerprints: Mapping[str, str] | None = None
     """Feature -> fingerprint, kept in reports."""
+    split: str = ""
+    """The split that they are of, for what is said of them; empty where it is not known, or there are several."""
 
     def __post_init__(self) -> None:
         """Refuse rows that do not belong together."""
@@ -108,6 +110,8 @@ class Rows:
         """
         chosen = positions_of(slice(None) if where is None else where, len(view.y))
         blocks = dict(view.blocks) if where is None else taken(view.blocks, chosen)
+        splits = getattr(view, "splits", ())
+        there = {splits[i] for i in chosen} if len(splits) else set()
         return cls(
             blocks={name: np.asarray(block) for name, block in blocks.items()} if load else blocks,
             y=view.y[chosen],
@@ -116,6 +120,7 @@ class Rows:
             groups=tuple(view.groups[i] for i in chosen),
             features=tuple(view.fingerprints),
             fingerprints=dict(view.fingerprints),
+            split=there.pop() if len(there) == 1 else "",
         )
 
     @property

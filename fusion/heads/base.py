@@ -6,6 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Self, TypeAlias
 
@@ -73,6 +74,8 @@ class RowInfo:
 
 
 NOTHING: Final = RowInfo()
+EPOCHS: ContextVar[Callable[[int, int], None] | None] = ContextVar("epochs", default=None)
+"""What networks tell their epochs to: called as (epoch from 1, epochs at most) in the thread that fits."""
 
 SHARES_OFF: Final = 1e-3
 """How far a row's shares may be from one together: float16 and three printed digits pass, counts do not."""

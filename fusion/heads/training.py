@@ -20,7 +20,7 @@ from torch.optim.adamw import adamw
 from ..data.blocks import FloatArray
 from ..data.joined import CHUNK, JoinedRows, Matrix, each_piece, rows_at
 from ..errors import HeadConfigError
-from .base import NOTHING, Codes, RowInfo
+from .base import EPOCHS, NOTHING, Codes, RowInfo
 from .layers import Dropout, Network
 from .weights import stratified_folds
 
@@ -149,6 +149,8 @@ def train(
                 f"training diverged: the loss of epoch {len(losses)} is not finite\n"
                 f"  with {with_}; lower lr or standardise the blocks"
             )
+        if (tell := EPOCHS.get()) is not None:
+            tell(epoch + 1, settings.epochs)
         if watch is not None and watch.stops(network, epoch, settings.patience):
             break
     if watch is not None:

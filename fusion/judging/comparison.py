@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -14,11 +15,40 @@ from ..data.rows import Rows, folds_of
 from ..errors import ReportError
 from ..keeping.answers import Classifier, aligned
 from .entries import Answer, Entry, answered, beside, entries_of
+from .metrics import Metrics, check_metrics
 from .report import Judgeable, Report, judged, singles_note
 from .resampling import LEVEL, RESAMPLES
 from .zero_shot import ZeroShotColumns, check_columns
 
 log = logging.getLogger(__name__)
+
+Progress: TypeAlias = Callable[[int, int, str], None]
+"""Called as (done, all, title) before each fit, and when all are done; networks tell their epochs so as well."""
+_LAST = "intervals and tests"
+
+
+class _Fits:
+    """Tells whoever watches which head is fitted next."""
+
+    def __init__(self, watch: Progress | None, total: int) -> None:
+        self._watch, self._total, self._done = watch, total, 0
+
+    def tell(self, what: str) -> None:
+        if self._watch is not None:
+            self._watch(self._done, self._total, what)
+
+    @contextmanager
+    def fit(self, title: str) -> Iterator[None]:
+        """One fit; networks tell their epochs as well."""
+        from ..heads.base import EPOCHS
+
+        self.tell(title)
+        token = EPOCHS.set(lambda epoch, epochs: self.tell(f"{title}, epoch {epoch} of {epochs}"))
+        try:
+            yield
+        finally:
+            EPOCHS.reset(token)
+        self._done += 1
 
 
 def compare(
@@ -34,6 +64,8 @@ def compare(
     level: float = LEVEL,
     seed: int = 0,
     zero_shot: ZeroShotColumns | None = None,
+    metrics: Metrics = (),
+    progress: Progress | None = None,
 ) -> Report:
     """Fit each head on all blocks, and one head on each single backbone; score all of them on the test rows.
 
@@ -62,6 +94,11 @@ def compare(
         Of the bootstrap.
     zero_shot : ZeroShotColumns, optional
         Columns that learned basic expressions only, from rows of their own.
+    metrics : sequence of str or function
+        Further metrics with intervals: ``uar`` (mean per-class recall), ``weighted_f1``, ``f1`` (of each class), or
+        functions of your own of true and predicted class positions, such as ``sklearn.metrics.cohen_kappa_score``.
+    progress : callable (done, all, title), optional
+        Called before each fit, and once all are done.
 
     Raises
     ------
@@ -69,17 +106,23 @@ def compare(
         If the rows do not belong together, share samples, or a head's answer is no probability table.
     """
     check_same_task(train, test)
+    check_metrics(metrics)
     entries = entries_of(heads, train, singles=singles, single_head=single_head, baseline=baseline, seed=seed)
     check_columns(entries, zero_shot, test, baseline)
     if seeds < 1:
         raise ReportError(f"a head needs at least one seed, however: {seeds}")
-    answers: dict[Judgeable, list[Answer]] = {entry: _runs(entry, seeds, train, test) for entry in entries}
+    fits = _Fits(progress, sum(_fits_of(entry, seeds) for entry in entries) + (zero_shot is not None))
+    answers: dict[Judgeable, list[Answer]] = {entry: _runs(entry, seeds, train, test, fits) for entry in entries}
     if zero_shot is not None:
-        answers |= zero_shot.answers(test, runs=seeds, seed=seed)
+        with fits.fit("zero-shot"):
+            answers |= zero_shot.answers(test, runs=seeds, seed=seed)
+    fits.tell(_LAST)
     return judged(
         answers,
         test,
         train_supports=tuple(train.supports.tolist()),
+        train_split=train.split,
+        metrics=metrics,
         fingerprints=dict(test.fingerprints or {}),
         baseline=baseline,
         resamples=resamples,
@@ -120,11 +163,17 @@ def check_same_task(train: Rows, test: Rows) -> None:
         )
 
 
-def _runs(entry: Entry, seeds: int, train: Rows, test: Rows) -> list[Answer]:
-    """Fit an entry once a seed; once at all where no seed could change its answers."""
-    if not entry.seeded:
-        return [answered(entry, 0, train, test)] * seeds
-    return [answered(entry, run, train, test) for run in range(seeds)]
+def _fits_of(entry: Entry, seeds: int) -> int:
+    """One a seed; one at all where no seed could change its answers."""
+    return seeds if entry.seeded else 1
+
+
+def _runs(entry: Entry, seeds: int, train: Rows, test: Rows, fits: _Fits) -> list[Answer]:
+    found = []
+    for run in range(_fits_of(entry, seeds)):
+        with fits.fit(entry.title):
+            found.append(answered(entry, run, train, test))
+    return found if len(found) == seeds else found * seeds
 
 
 def _seeds_note(entries: list[Entry], seeds: int) -> tuple[str, ...]:
@@ -152,10 +201,6 @@ def _soft_note(entries: list[Entry], rows: Rows) -> tuple[str, ...]:
     )
 
 
-Progress: TypeAlias = Callable[[int, int], None]
-"""Called as (done, all) after each fit."""
-
-
 def cross_compare(
     heads: Mapping[str, Classifier],
     rows: Rows,
@@ -170,6 +215,7 @@ def cross_compare(
     seed: int = 0,
     progress: Progress | None = None,
     zero_shot: ZeroShotColumns | None = None,
+    metrics: Metrics = (),
 ) -> Report:
     """Compare heads as `compare` does, on out-of-fold answers for every row.
 
@@ -190,10 +236,12 @@ def cross_compare(
         Folds, at least 2; and how often all rows are cut into folds anew.
     singles, single_head, baseline, resamples, level, seed
         As for `compare`.
-    progress : callable, optional
-        Called after each fit.
+    progress : callable (done, all, title), optional
+        Called before each fit, and once all are done.
     zero_shot : ZeroShotColumns, optional
         Columns that learned basic expressions only, from rows of their own: fitted once a repeat, not once a fold.
+    metrics : sequence of str or function
+        As for `compare`.
 
     Raises
     ------
@@ -204,9 +252,10 @@ def cross_compare(
     """
     if repeats < 1:
         raise ReportError(f"cross-validation needs at least one repeat, however: {repeats}")
+    check_metrics(metrics)
     entries = entries_of(heads, rows, singles=singles, single_head=single_head, baseline=baseline, seed=seed)
     check_columns(entries, zero_shot, rows, baseline)
-    done, total = 0, repeats * folds * len(entries)
+    fits = _Fits(progress, repeats * folds * len(entries) + (zero_shot is not None))
     answers: dict[Judgeable, list[Answer]] = {entry: [] for entry in entries}
     for repeat in range(repeats):
         parts: dict[Entry, list[Answer]] = {entry: [] for entry in entries}
@@ -215,18 +264,20 @@ def cross_compare(
             learning, asking = rows.take(learn), rows.take(held)
             held_out.append(held)
             for entry in entries:
-                parts[entry].append(answered(entry, repeat, learning, asking))
-                done += 1
-                if progress is not None:
-                    progress(done, total)
+                with fits.fit(entry.title):
+                    parts[entry].append(answered(entry, repeat, learning, asking))
         for entry in entries:
             answers[entry].append(_whole(parts[entry], held_out))
     if zero_shot is not None:
-        answers |= zero_shot.answers(rows, runs=repeats, seed=seed)
+        with fits.fit("zero-shot"):
+            answers |= zero_shot.answers(rows, runs=repeats, seed=seed)
+    fits.tell(_LAST)
     return judged(
         answers,
         rows,
         train_supports=tuple(rows.supports.tolist()),
+        train_split=rows.split,
+        metrics=metrics,
         fingerprints=dict(rows.fingerprints or {}),
         baseline=baseline,
         resamples=resamples,
@@ -257,7 +308,7 @@ def _notes(rows: Rows, folds: int, repeats: int) -> tuple[str, ...]:
     units = "rows" if rows.clusters is None else f"rows in {len(set(rows.clusters)):,} groups, none of them cut"
     again = f", cut {repeats} times" if repeats > 1 else ""
     notes = [
-        f"Cross-validation: {rows.n:,} {units}, {folds} folds stratified by class{again}; each row is answered by a "
+        f"Cross-validation: {rows.n:,} {units}, {folds} folds stratified by class{again}. Each row is answered by a "
         f"head that learned from the other {folds - 1} folds. Heads of different folds share most of their rows, so "
         "intervals and p-values are somewhat optimistic (Dietterich 1998; Bengio and Grandvalet 2004)."
     ]
@@ -286,6 +337,8 @@ class Members:
     """(n,) true class positions."""
     groups: tuple[str, ...] | None = None
     """The group of each row, where rows share groups."""
+    split: str = "test"
+    """What the rows are called: their split."""
 
     def __post_init__(self) -> None:
         """Refuse members that do not fit together."""
@@ -299,7 +352,10 @@ class Members:
 def members_of_head(head: Any, test: Rows) -> Members:
     """Take the members of a fitted `late` head: one a block."""
     proba = aligned(head.member_proba(test.only(tuple(head.blocks_)).x()), head.classes_, len(test.classes), "a member")
-    return Members(names=tuple(head.blocks_), classes=test.classes, proba=proba, y=test.y, groups=test.clusters)
+    return Members(
+        names=tuple(head.blocks_), classes=test.classes, proba=proba, y=test.y, groups=test.clusters,
+        split=test.split or "test",
+    )  # fmt: skip
 
 
 def members_of_report(
@@ -320,7 +376,10 @@ def members_of_report(
     if len(single) < 2 or len(set(single.values())) < len(single):
         return None
     proba = np.stack([report.column(name).proba for name in single])
-    return Members(names=tuple(single), classes=report.classes, proba=proba, y=report.y_true, groups=groups)
+    return Members(
+        names=tuple(single), classes=report.classes, proba=proba, y=report.y_true, groups=groups,
+        split=report.split or "test",
+    )  # fmt: skip
 
 
 __all__ = ["Report", "Rows", "check_same_task", "compare"]

@@ -125,6 +125,7 @@ def diagnose(
         seed=seed,
         fingerprints=dict(judged.fingerprints or {}),
         notes=_notes(whole, clean, judged, test is None, folds),
+        split=judged.split,
     )
 
 
@@ -275,6 +276,8 @@ class Diagnosis:
     """Feature -> fingerprint, where known."""
     notes: tuple[str, ...]
     """What a reader must know, one sentence each."""
+    split: str = ""
+    """The split that was judged; empty where it is not known."""
 
     @property
     def whole(self) -> SubsetValue:
@@ -289,7 +292,7 @@ class Diagnosis:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Diagnosis:
         """Rebuild a diagnosis; unknown keys and values of the wrong kind are refused."""
-        return from_plain(cls, plain, "the diagnosis", error=ReportError)
+        return from_plain(cls, {"split": ""} | plain, "the diagnosis", error=ReportError)
 
     def save(self, path: Path, *, overwrite: bool = True) -> Path:
         """Write the diagnosis as JSON that carries its own digest, whole or not at all; see `write_whole`."""

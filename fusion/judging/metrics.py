@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ...kit.errors import nearest
 from ..errors import ReportError
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+OwnMetric: TypeAlias = Callable[[IntArray, IntArray], float]
+"""A metric of the user's own: true and predicted class positions, (n,) each, to a number; scikit-learn's are such."""
+Metrics: TypeAlias = Sequence[str | OwnMetric]
+"""Further metrics: names of `METRICS`, and functions, whose names their rows bear."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,6 +88,11 @@ class Scores:
         return float(np.nanmean(self.recall))
 
     @property
+    def weighted_f1(self) -> float:
+        """Mean of the per-class F1 weighted by the classes' rows, 0-1."""
+        return float(weighted_f1(self.confusion))
+
+    @property
     def unsupported(self) -> tuple[str, ...]:
         """Classes without a row in the truth: they have no per-class accuracy and pull macro F1 down."""
         return _named(self.classes, self.supports == 0)
@@ -108,6 +118,48 @@ class Scores:
             "unsupported": list(self.unsupported),
             "absent": list(self.absent),
         }
+
+
+def uar(confusion: NDArray[Any]) -> FloatArray:
+    """Unweighted average recall of (..., k, k) counts, over the classes that have rows: (...), 0-1."""
+    right, rows = np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1)
+    found: FloatArray = (right / np.maximum(rows, 1)).sum(axis=-1) / np.maximum((rows > 0).sum(axis=-1), 1)
+    return found
+
+
+def weighted_f1(confusion: NDArray[Any]) -> FloatArray:
+    """Mean of the per-class F1 of (..., k, k) counts, weighted by the rows of the classes: (...), 0-1."""
+    rows = confusion.sum(axis=-1)
+    found: FloatArray = (class_f1(confusion) * rows).sum(axis=-1) / np.maximum(rows.sum(axis=-1), 1)
+    return found
+
+
+def class_f1(confusion: NDArray[Any]) -> FloatArray:
+    """F1 of each class from (..., k, k) counts: (..., k), 0-1; 0 for a class in neither truth nor prediction."""
+    right = np.diagonal(confusion, axis1=-2, axis2=-1)
+    found: FloatArray = 2 * right / np.maximum(confusion.sum(axis=-1) + confusion.sum(axis=-2), 1)
+    return found
+
+
+METRICS: dict[str, Callable[[NDArray[Any]], FloatArray]] = {"uar": uar, "weighted_f1": weighted_f1, "f1": class_f1}
+"""Metrics beside accuracy, per-class accuracy and macro F1: of (..., k, k) counts; `f1` is a figure a class."""
+
+
+def check_metrics(metrics: Metrics) -> None:
+    """Refuse metrics that are not known, have no name of their own, or are there twice."""
+    for one in metrics:
+        if isinstance(one, str) and one not in METRICS:
+            raise ReportError(f"there is no metric {one!r}; {nearest(one, METRICS)}")
+        if not isinstance(one, str) and not metric_name(one).isidentifier():
+            raise ReportError("a metric of your own is told by its function's name: give it one with def, not lambda")
+    names = [metric_name(one) for one in metrics]
+    if len(set(names)) < len(names):
+        raise ReportError(f"a metric is there twice: {', '.join(names)}")
+
+
+def metric_name(metric: str | OwnMetric) -> str:
+    """Return what a metric is called."""
+    return metric if isinstance(metric, str) else getattr(metric, "__name__", "")
 
 
 def scores(y_true: ArrayLike, y_pred: ArrayLike, classes: Sequence[str]) -> Scores:

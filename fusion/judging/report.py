@@ -16,8 +16,17 @@ from ...kit.plain import NOT_KEPT, from_plain, to_plain
 from ..errors import ReportError
 from ..keeping.answers import Truth
 from .entries import Answer, Entry
-from .metrics import Scores, scores
-from .resampling import Bootstrap, Interval, Metric, accuracy_interval, bootstrap, thin
+from .metrics import METRICS, Metrics, Scores, metric_name, scores
+from .resampling import (
+    Bootstrap,
+    Interval,
+    Metric,
+    accuracy_interval,
+    bootstrap,
+    figure_interval,
+    figures_on,
+    thin,
+)
 from .significance import (
     POWER,
     Exchange,
@@ -78,6 +87,20 @@ class Run:
     """What the predictions are worth."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A further metric of one column."""
+
+    metric: str
+    """A name of `METRICS`, or of the user's own function."""
+    of_class: str | None
+    """The class it is about; None for all."""
+    value: float
+    """The figure (its mean over the runs): 0-1 for a metric of `METRICS`."""
+    interval: Interval
+    """Its interval: percentiles, or the jackknife's where rows share groups."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Column:
     """One head (or single backbone) of a comparison."""
@@ -112,6 +135,8 @@ class Column:
     """What it answered in other runs: with other seeds, or other folds."""
     letters: str = ""
     """Columns that share a letter cannot be told apart by macro F1; empty where nobody asked."""
+    figures: tuple[Figure, ...] = ()
+    """Further metrics, where asked for."""
     fitted: Any = field(default=None, metadata=NOT_KEPT)
     """The fitted head itself; not kept in a report's file, so None when read back or fitted fold by fold."""
 
@@ -165,6 +190,16 @@ class Report:
     folds: int = 0
     """0: heads learned from the training rows and were judged on others. Else the folds of a cross-validation: every
     row was answered by a head that had not learned from it, and the training rows are the test rows."""
+    split: str = ""
+    """The split that was judged; empty where it is not known."""
+    train_split: str = ""
+    """The split that the heads learned from; empty where it is not known."""
+
+    @property
+    def rows(self) -> str:
+        """The judged rows in words: ``355 valid rows``; those of an unknown split are called test rows."""
+        known = self.split or ("" if self.folds else "test")
+        return f"{len(self.ids):,} {known} rows" if known else f"{len(self.ids):,} rows"
 
     def column(self, name: str) -> Column:
         """Return the column of that name."""
@@ -181,6 +216,7 @@ class Report:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Report:
         """Rebuild a report; unknown keys, and figures that do not follow from the stored answers, are refused."""
+        plain = {"split": "", "train_split": ""} | plain  # files of before the splits were kept have neither
         bare = from_plain(cls, plain, "the report", error=ReportError, instead={"columns": ()})
         if len(bare.ids) != bare.y_true.size:
             raise ReportError(f"a report needs one id a row, however: {len(bare.ids)} ids, {bare.y_true.size} rows")
@@ -212,6 +248,7 @@ def _column_to_dict(column: Column) -> dict[str, Any]:
 
 
 def _column_from_dict(plain: Any, y_true: IntArray, classes: tuple[str, ...]) -> Column:
+    plain = {"figures": []} | plain if isinstance(plain, dict) else plain  # older files have none
     bare = from_plain(
         Column, plain, "a column of the report", error=ReportError, instead={"scores": None, "other_runs": ()}
     )
@@ -227,7 +264,17 @@ def _column_from_dict(plain: Any, y_true: IntArray, classes: tuple[str, ...]) ->
         raise ReportError(f"column {bare.name!r} holds answers of the wrong kind: {error}") from None
     if found.to_dict() != plain["scores"]:
         raise ReportError(f"the figures of column {bare.name!r} do not follow from its predictions")
+    for one in bare.figures:
+        if one.metric in METRICS and not np.isclose(
+            one.value, _again(one, classes, [found, *(r.scores for r in runs)])
+        ):
+            raise ReportError(f"the {one.metric} of column {bare.name!r} does not follow from its predictions")
     return replace(bare, scores=found, other_runs=runs)
+
+
+def _again(one: Figure, classes: tuple[str, ...], runs: Sequence[Scores]) -> float:
+    found = METRICS[one.metric](np.stack([run.confusion for run in runs])).mean(axis=0)
+    return float(found[classes.index(one.of_class)] if one.of_class in classes else found.mean())
 
 
 class Judgeable(Protocol):
@@ -269,6 +316,8 @@ def judged(
     seed: int,
     folds: int = 0,
     notes: Sequence[str] = (),
+    train_split: str = "",
+    metrics: Metrics = (),
 ) -> Report:
     """Judge what entries answered about the same test rows.
 
@@ -284,8 +333,10 @@ def judged(
         Of the features, where known.
     baseline, resamples, level, seed
         As for `compare`.
-    folds, notes
+    folds, notes, train_split
         As in the report.
+    metrics : sequence of str or function
+        Further metrics, see `compare`.
     """
     y_pred = np.stack([[run.proba.argmax(axis=1) for run in runs] for runs in answers.values()])  # (h, s, n)
     h, s, n = y_pred.shape
@@ -299,6 +350,7 @@ def judged(
     if base is not None:
         columns = _tested(columns, base, test, y_pred, draws, level, seed)
     columns, told = _lettered(columns, test, y_pred, min(resamples, _EXCHANGES), level, seed)
+    columns = _measured(columns, test, y_pred, metrics, resamples, level, seed)
     few = thin(test.y, test.clusters, test.classes)
     return Report(
         classes=test.classes,
@@ -320,6 +372,8 @@ def judged(
             *cautions(columns, base, test, draws, level),
         ),
         folds=folds,
+        split=test.split,
+        train_split=train_split,
     )
 
 
@@ -359,6 +413,37 @@ def _column(
         other_runs=tuple(run_of(test.y, other, test.classes) for other in y_pred[1:]),
         fitted=runs[0].head,
     )
+
+
+def _measured(
+    columns: list[Column], test: Truth, y_pred: IntArray, metrics: Metrics, resamples: int, level: float, seed: int
+) -> list[Column]:
+    """Give columns further metrics of their answers, (h, s, n): means over the runs, with intervals."""
+    h, s, n = y_pred.shape
+    found: list[tuple[Figure, ...]] = [()] * h
+    for metric in metrics:
+        whole, others = figures_on(
+            test.y, y_pred.reshape(h * s, n), METRICS[metric] if isinstance(metric, str) else None,
+            None if isinstance(metric, str) else metric, len(test.classes), groups=test.clusters,
+            resamples=min(resamples, _EXCHANGES), seed=seed,
+        )  # fmt: skip
+        if whole.ndim != 2 or others.ndim != 3 or not (np.isfinite(whole).all() and np.isfinite(others).all()):
+            raise ReportError(
+                f"the metric {metric_name(metric)!r} must give one finite number, also on part of the rows"
+            )
+        whole = whole.reshape(h, s, -1).mean(axis=1)  # (h s, m) -> (h, m)
+        others = others.reshape(len(others), h, s, -1).mean(axis=2)  # (r, h s, m) -> (r, h, m)
+        names = test.classes if whole.shape[1] > 1 or metric == "f1" else (None,)
+        for i in range(h):
+            found[i] += tuple(
+                Figure(
+                    metric=metric_name(metric), of_class=name, value=float(whole[i, m]),
+                    interval=figure_interval(float(whole[i, m]), others[:, i, m], level,
+                                             clustered=test.clusters is not None, share=isinstance(metric, str)),
+                )
+                for m, name in enumerate(names)
+            )  # fmt: skip
+    return [replace(column, figures=figures) for column, figures in zip(columns, found, strict=True)]
 
 
 def _tested(
@@ -423,7 +508,8 @@ def _missing_classes(test: Truth, train_supports: tuple[int, ...]) -> list[str]:
     untested = [name for name, count in zip(test.classes, supports, strict=True) if not count]
     if untested:
         notes.append(
-            f"No test row of {', '.join(untested)}: per-class accuracy undefined, F1 counted as 0 in macro F1."
+            f"No {test.split or 'test'} row of {', '.join(untested)}: per-class accuracy undefined, F1 counted as 0 in "
+            "macro F1."
         )
     return notes
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import sqrt
@@ -20,6 +20,8 @@ Metric = Literal["accuracy", "macro_f1"]
 
 LEVEL = 0.95
 RESAMPLES = 10_000
+OWN_RESAMPLES = 500
+"""Resamples of a metric of the user's own, which is asked about one set of rows at a time."""
 FEW_GROUPS = 5
 """A class whose rows come from fewer groups, in effect, has an F1 whose spread nobody can know from them."""
 
@@ -320,6 +322,71 @@ def members(groups: Sequence[str] | None) -> IntArray | None:
         return None
     number: dict[str, int] = {}
     return np.array([number.setdefault(group, len(number)) for group in groups], dtype=np.int64)
+
+
+def figures_on(
+    y_true: IntArray,
+    y_pred: NDArray[np.integer],
+    of_confusion: Callable[[NDArray[Any]], FloatArray] | None,
+    of_rows: Callable[[IntArray, IntArray], float] | None,
+    k: int,
+    *,
+    groups: Sequence[str] | None,
+    resamples: int,
+    seed: int,
+) -> tuple[FloatArray, FloatArray]:
+    """Return a metric of sets of predictions (h, n) on all rows, (h, m), and on other rows, (r, h, m).
+
+    The other rows are resamples, drawn within each class; where rows share groups, all but one group's each time.
+    One of the functions is given: of counts (..., k, k) to (..., m) or (...), or of true and predicted positions.
+    """
+    member = members(groups)
+    if of_rows is not None:
+        taken = _picks(y_true, k, member, min(resamples, OWN_RESAMPLES), seed)
+        whole = np.array([[of_rows(y_true, one.astype(np.int64))] for one in y_pred], np.float64)
+        rest = [[[of_rows(y_true[at], one[at].astype(np.int64))] for one in y_pred] for at in taken]
+        return whole, np.array(rest, np.float64)
+    assert of_confusion is not None
+    cells = y_true * k + y_pred  # (h, n)
+    if member is None:
+        counts = [_cells_of(cells[:, at], k) for at in _picks(y_true, k, None, resamples, seed)]
+    else:
+        each = [_cells_of(cells[:, member == g], k) for g in range(int(member.max()) + 1)]
+        counts = [sum(each) - one for one in each]
+    whole, rest_of = of_confusion(_cells_of(cells, k)), of_confusion(np.stack(counts))
+    return whole.reshape(len(y_pred), -1), rest_of.reshape(len(counts), len(y_pred), -1)
+
+
+def figure_interval(whole: float, others: FloatArray, level: float, *, clustered: bool, share: bool) -> Interval:
+    """Interval of a figure from its values on other rows, see `figures_on`: (r,).
+
+    Percentiles; where rows share groups the jackknife's, as for scores (`share`: 0-1) or with Student's t for others.
+    """
+    if not clustered:
+        return percentile(others, level)
+    left = Jackknife(np.array([whole]), others[:, None])
+    if share:
+        low, high = left.scores(level)
+        return Interval(float(low[0]), float(high[0]), level)
+    half = float(_student(np.float64(max(len(others) - 1, 1)), level) * left.deviation[0])
+    return Interval(whole - half, whole + half, level)
+
+
+def _picks(y_true: IntArray, k: int, member: IntArray | None, resamples: int, seed: int) -> Iterator[IntArray]:
+    """Yield positions of rows: resamples within each class, or all rows but those of each group."""
+    if member is not None:
+        yield from (np.flatnonzero(member != g) for g in range(int(member.max()) + 1))
+        return
+    rng, rows = np.random.default_rng(seed), [np.flatnonzero(y_true == c) for c in range(k)]
+    for _ in range(resamples):
+        yield np.concatenate([own[rng.integers(0, own.size, own.size)] for own in rows if own.size])
+
+
+def _cells_of(cells: NDArray[np.integer], k: int) -> NDArray[np.int64]:
+    """Count the cells of confusion matrices: (h, n) -> (h, k, k)."""
+    h = len(cells)
+    found = np.bincount((np.arange(h)[:, None] * k * k + cells).ravel(), minlength=h * k * k)
+    return found.reshape(h, k, k).astype(np.int64)
 
 
 Counts = NDArray[np.float32]

@@ -54,6 +54,10 @@ class Truth(Protocol):
     def clusters(self) -> tuple[str, ...] | None:
         """The group of each row when any two rows share one; else None."""
 
+    @property
+    def split(self) -> str:
+        """The split that they are of; empty where it is not known."""
+
 
 def aligned(proba: NDArray[Any], seen: NDArray[Any], k: int, where: str) -> NDArray[np.float64]:
     """Spread (…, n, seen) probabilities over all k declared classes: a class that was never seen gets 0."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import ReportError
 from ..judging.entries import Answer, Described
+from ..judging.metrics import Metrics, check_metrics
 from ..judging.report import Report, check_baseline, judged
 from ..judging.resampling import LEVEL, RESAMPLES
 from .runs import Run
@@ -22,6 +23,7 @@ def compare_runs(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
+    metrics: Metrics = (),
 ) -> Report:
     """Set runs that were judged on the same rows side by side.
 
@@ -29,7 +31,7 @@ def compare_runs(
     ----------
     runs : dict of column title to run
         Their rows may be in any order; the first run's is taken.
-    baseline, resamples, level, seed
+    baseline, resamples, level, seed, metrics
         As for `compare`.
 
     Raises
@@ -40,15 +42,18 @@ def compare_runs(
     if not runs:
         raise ReportError("there is no run to compare: give at least one")
     check_baseline(baseline, list(runs))
+    check_metrics(metrics)
     (first_name, first), *others = runs.items()
     for name, run in others:
         _check_same_test(first_name, first, name, run)
     at = {name: _positions(run.predictions.ids, first.predictions.ids) for name, run in runs.items()}
     return judged(
         {_described(name, run): [_answer(run, at[name])] for name, run in runs.items()},
-        _Kept(first.config.classes, first.y_true, first.predictions.ids, first.groups),
+        _Kept(first.config.classes, first.y_true, first.predictions.ids, first.groups, first.config.test_split),
         baseline=baseline,
         train_supports=first.config.train_supports,
+        train_split=first.config.train_split,
+        metrics=metrics,
         fingerprints=_fingerprints(runs),
         notes=_notes(runs),
         resamples=resamples,
@@ -65,6 +70,7 @@ class _Kept:
     y: NDArray[np.int64]
     names: tuple[str, ...]
     clusters: tuple[str, ...] | None
+    split: str
 
 
 def _described(title: str, run: Run) -> Described:

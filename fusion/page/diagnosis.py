@@ -52,7 +52,8 @@ def _contributions(found: Diagnosis) -> Table:
         )
 
     whole, none = found.whole, found.subsets[0]
-    where = f"{found.n:,} rows, {found.folds} folds" if found.folds else f"{found.n:,} test rows"
+    known = f"{found.split} " if found.split else "" if found.folds else "test "
+    where = f"{found.n:,} {known}rows" + (f", {found.folds} folds" if found.folds else "")
     return Table(
         title=f"What each block brings to {found.head} ({where})",
         header=(
@@ -65,7 +66,7 @@ def _contributions(found: Diagnosis) -> Table:
         rows=tuple(row(one) for one in found.contributions),
         notes=(
             f"All blocks: accuracy {_percent(whole.accuracy)}, macro F1 {_percent(whole.macro_f1)}, log-loss "
-            f"{whole.log_loss:.3f}; no block (the classes' shares): {_percent(none.accuracy)}, "
+            f"{whole.log_loss:.3f}. No block (the classes' shares): {_percent(none.accuracy)}, "
             f"{_percent(none.macro_f1)}, {none.log_loss:.3f}. Shapley values sum to the difference; positive helps.",
             f"In brackets: {100 * found.level:g} % intervals (percentiles of {found.resamples} resamples, seed "
             f"{found.seed}); they do not cover the variation from training.",
@@ -88,6 +89,7 @@ def _subsets(found: Diagnosis) -> Table:
             )
             for one in order[:_ROWS]
         ),
+        words=(0,),
         notes=(
             *([f"{_ROWS} of {len(order)} subsets; the result's file has all."] if len(order) > _ROWS else []),
             "The best of many subsets flatters: choose on folds of the training rows, judge once on others.",
@@ -112,6 +114,7 @@ def _agreement(found: Diagnosis, pairs: Agreement) -> Table:
             )
             for i, j in order
         ),
+        words=(0,),
         notes=(
             f"Accuracy alone: {alone}; together {_percent(found.whole.accuracy)}. At least one is right on "
             f"{_percent(pairs.oracle)} of the rows, which no choice among them exceeds; all are on "
@@ -130,6 +133,7 @@ def _similarity(found: Diagnosis) -> Table:
             for name, line in zip(similar.names, similar.cka, strict=True)
         ),
         notes=(f"Debiased, on {similar.n:,} training rows; 1: the same up to rotation and scale.",),
+        named="Block",
     )
 
 
@@ -150,7 +154,7 @@ def _calibration(found: Diagnosis) -> Table:
         ),
         notes=(
             f"ECE {_percent(c.ece)} (bins of equal width), {_percent(c.ece_equal_mass)} (of equally many rows); Brier "
-            f"{c.brier:.3f}, log-loss {c.nll:.3f}. On average {100 * abs(gap):.1f} points "
+            f"{c.brier:.3f}, log-loss {c.nll:.3f}; on average {100 * abs(gap):.1f} points "
             f"{'over' if gap > 0 else 'under'}confident.",
         ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -91,11 +92,13 @@ def draw_confusions(named: Sequence[tuple[str, Scores]], *, columns: int = 2) ->
     across = min(columns, len(named))
     down = -(-len(named) // across)
     k = len(named[0][1].classes)
-    side = 1.1 + 0.56 * max(k, 4)
+    side = 1.1 + 0.56 * max(k, 5)
+    titled = [(in_lines(title, int(LETTERS * side)), scores) for title, scores in named]
+    tall = side + 0.17 * max(title.count("\n") for title, _ in titled)
     with rc_context(STYLE):
-        figure = new_figure(across * side + 1.2, down * side + 0.6)
+        figure = new_figure(across * side + 1.2, down * tall + 1.0)
         panels: Any = figure.subplots(down, across, squeeze=False).ravel()
-        for i, (title, scores) in enumerate(named):
+        for i, (title, scores) in enumerate(titled):
             _draw(panels[i], title, scores, first=i % across == 0, last=i + across >= len(named))
         for panel in panels[len(named) :]:
             panel.set_visible(False)
@@ -110,6 +113,20 @@ def draw_confusions(named: Sequence[tuple[str, Scores]], *, columns: int = 2) ->
 def draw_confusion(scores: Scores, title: str) -> Figure:
     """Draw one confusion matrix."""
     return draw_confusions([(title, scores)])
+
+
+LETTERS = 11
+"""Letters of a title that an inch has room for."""
+
+
+def in_lines(text: str, most: int) -> str:
+    """Break a text into lines of at most so many letters, between words or after a dot, underscore or hyphen."""
+    lines = [""]
+    for part in re.findall(r".+?(?:[\s._/+@:=-]+|$)", text):
+        if lines[-1] and len(lines[-1] + part.rstrip()) > most:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _draw(panel: Any, title: str, scores: Scores, *, first: bool, last: bool) -> None:
@@ -135,7 +152,7 @@ def _draw(panel: Any, title: str, scores: Scores, *, first: bool, last: bool) ->
     if first:
         panel.set_ylabel("true class (number of rows)")
     if last:
-        panel.set_xlabel("predicted class; in the cells: share of the true class (%), rows")
+        panel.set_xlabel("predicted class\nin the cells: share of the true class (%), rows")
 
 
 def _write(panel: Any, row: int, column: int, share: float, count: int, shades: Any) -> None:

@@ -4,7 +4,7 @@
 
 const Noise = (() => {
   const RESAMPLES = 2000, DRAWS = 500; // of an interval; of the set
-  const ROWS = 1e7, FEWEST = 200; // rows drawn for an interval at most: beyond, fewer resamples, so that a slider moves
+  const ROWS = 3e6, FEWEST = 200; // rows drawn for an interval at most: beyond, fewer resamples, so that a slider moves
 
   // 32-bit numbers: SplitMix (Steele, Lea and Flood 2014), a step mixed as MurmurHash3 ends.
   function random(seed) {

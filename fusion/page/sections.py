@@ -101,13 +101,13 @@ def explorer_section(members: Members, *, mix: Mix = "geometric", sweep: Sweep |
     """Return an explorer; with a sweep over the same members it begins with the weights that the sweep chose."""
     presets = {}
     if sweep is not None and sweep.blocks == members.names:
-        where = "inner folds" if sweep.inner is not None else "the test rows"
+        where = "inner folds" if sweep.inner is not None else f"the {sweep.split} rows"
         presets[f"chosen on {where}"] = tuple(sweep.weights[sweep.chosen].tolist())
     return Section(
         title="Mix the members",
         prose=(
-            f"{', '.join(members.names)}: what each says about the {members.y.size} test rows is in this page. Move a "
-            "weight, and everything below is computed again. Only proportions matter.",
+            f"{', '.join(members.names)}: what each says about the {members.y.size} {members.split} rows is in this "
+            "page. Move a weight, and everything below is computed again. Only proportions matter.",
         ),
         explorer=Explorer(members=members, mix=mix, presets=presets),
     )
@@ -115,8 +115,10 @@ def explorer_section(members: Members, *, mix: Mix = "geometric", sweep: Sweep |
 
 def sweep_section(sweep: Sweep) -> Section:
     """Return a sweep: its figure and its table."""
-    where = "inner folds of the training rows" if sweep.inner is not None else "the test rows themselves"
-    caption = f"Test macro F1 over {len(sweep.weights)} weight vectors; the chosen one was chosen on {where}."
+    where = "inner folds of the training rows" if sweep.inner is not None else f"the {sweep.split} rows themselves"
+    caption = (
+        f"Macro F1 on {sweep.split} over {len(sweep.weights)} weight vectors; the chosen one was chosen on {where}."
+    )
     return Section(
         title="Weights swept",
         pictures=(Picture.of(draw_sweep(sweep), caption),),

@@ -14,6 +14,7 @@ import numpy as np
 
 from ...kit.errors import nearest
 from ..errors import ReportError
+from ..judging.metrics import METRICS
 from ..judging.report import Column, Report, Versus
 from ..judging.resampling import Interval, Metric, wilson
 
@@ -52,6 +53,24 @@ class Table:
     """Sentences that belong under the table: numbers of rows, class order, how the intervals were made."""
     rules: tuple[int, ...] = ()
     """Rows before which a line is drawn."""
+    labels: int = 1
+    """Columns from the left that together say what a row is."""
+    words: tuple[int, ...] = ()
+    """Columns of lists or words, which a narrow screen may break between two of them."""
+    named: str = ""
+    """What the columns beyond the first are, where they are named things: a narrow screen may turn the table then."""
+    brief: tuple[str, ...] | None = None
+    """What a screen shows of the notes; None for the first sentence of each."""
+
+    def in_brief(self, more: str = "") -> tuple[str, ...]:
+        """Return the notes in brief; where that leaves something out, with a last sentence that says where it is."""
+        short = tuple(map(first_sentence, self.notes)) if self.brief is None else self.brief
+        return short if short == self.notes or not more else (*short, more)
+
+
+def first_sentence(note: str) -> str:
+    """Return what a note begins with: all up to the first full stop that ends a sentence."""
+    return re.split(r"(?<=[^.A-Z].\.)\s(?=[A-Z'\"])", note, maxsplit=1)[0]
 
 
 def points(share: float, low: float, high: float) -> Cell:
@@ -199,13 +218,14 @@ def report_table(report: Report, *, class_intervals: bool = False) -> Table:
     rules = [len(rows)]
     rows.append((Cell("Accuracy (%)"), *_best([_percent(c.mean("accuracy"), c.accuracy) for c in columns])))
     rows.append((Cell("Macro F1 (%)"), *_best([_percent(c.mean("macro_f1"), c.macro_f1) for c in columns])))
+    rows += _figure_rows(columns)
     if columns[0].other_runs:
         rows += _spread_rows(columns)
     if report.baseline is not None:
         rules.append(len(rows))
         rows += _versus_rows(columns)
     if any(column.letters for column in columns):
-        rows.append((Cell("Groups (macro F1)"), *(Cell(column.letters) for column in columns)))
+        rows.append((Cell("Letters (macro F1)"), *(Cell(column.letters) for column in columns)))
     rules.append(len(rows))
     rows.append((Cell("Training (s)"), *(Cell(f"{column.fit_s:.2f}", column.fit_s) for column in columns)))
     return Table(
@@ -214,6 +234,8 @@ def report_table(report: Report, *, class_intervals: bool = False) -> Table:
         rows=tuple(rows),
         notes=_notes(report, columns, supports, class_intervals),
         rules=tuple(rules),
+        named="Head",
+        brief=_brief(report, columns, supports),
     )
 
 
@@ -227,8 +249,36 @@ def _of_class(report: Report, column: Column, c: int, written: bool) -> Cell:
 
 
 def _title(report: Report) -> str:
-    n = len(report.ids)
-    return f"Heads compared on {n} rows, {report.folds} folds" if report.folds else f"Heads compared on {n} test rows"
+    return f"Heads compared on {report.rows}" + (f", {report.folds} folds" if report.folds else "")
+
+
+_TITLES = {"uar": "UAR (%)", "weighted_f1": "Weighted F1 (%)"}
+
+
+def _figure_rows(columns: Sequence[Column]) -> list[tuple[Cell, ...]]:
+    """A row a further metric: in percent, those of classes without intervals in the text; own ones as they are."""
+    rows = []
+    for i, one in enumerate(columns[0].figures):
+        own = one.metric not in METRICS
+        cells = [column.figures[i] for column in columns]
+        if own:
+            found = [_own(figure.value, figure.interval) for figure in cells]
+        else:
+            found = _best([_percent(figure.value, figure.interval) for figure in cells])
+        if one.of_class is not None:
+            found = [replace(cell, text=cell.text.partition(" [")[0]) for cell in found]
+        title = _TITLES.get(one.metric, one.metric) if one.of_class is None else f"F1 {_words(one.of_class)} (%)"
+        rows.append((Cell(title), *found))
+    return rows
+
+
+def _own(value: float, interval: Interval) -> Cell:
+    low, high = interval.low, interval.high
+    return Cell(f"{value:.4g} [{low:.3g}, {high:.3g}]".replace("-", MINUS), value, low, high)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _spread_rows(columns: Sequence[Column]) -> list[tuple[Cell, ...]]:
@@ -318,13 +368,40 @@ def _notes(report: Report, columns: Sequence[Column], supports: list[int], class
             )
             + f" ({LE}: so many cannot show less); {test}."
         )
+    if columns[0].figures:
+        notes.append(_figures_note(report, columns))
     if any(column.letters for column in columns):
         notes.append(
-            "Groups: columns that share a letter cannot be told apart by macro F1 (answers exchanged "
+            "Letters: columns that share one cannot be told apart by macro F1 (answers exchanged "
             f"{'by group' if report.clustered else 'row by row'}, all pairs corrected together, "
             f"{100 * (1 - report.level):.2g} %)."
         )
     return (*notes, *report.notes)
+
+
+def _figures_note(report: Report, columns: Sequence[Column]) -> str:
+    names = list(dict.fromkeys(one.metric for one in columns[0].figures))
+    way = "jackknife over whole groups" if report.clustered else "percentiles of resamples within the classes"
+    known = {
+        "uar": "UAR: mean per-class accuracy (recall) of the classes that have rows",
+        "weighted_f1": "Weighted F1: mean of the per-class F1 weighted by the classes' rows",
+        "f1": "F1: of each class",
+    }
+    said = [known.get(name, f"{name}: as the function given says") for name in names]
+    return f"{'; '.join(said)}. Intervals: {way}."
+
+
+def _brief(report: Report, columns: Sequence[Column], supports: list[int]) -> tuple[str, ...]:
+    """The notes as a screen shows them: what the figures are of, what must not be overlooked, how to read the signs."""
+    paired = "" if report.baseline is None else f" \u0394: to '{report.baseline}', on the same rows."
+    letters = " Those that share a letter cannot be told apart." if any(c.letters for c in columns) else ""
+    lacking = columns[0].scores.unsupported
+    return (
+        f"R{_counts(report, supports)[1:]}.",
+        f"[ ]: {100 * report.level:g} % intervals, not over trainings.{paired}{letters}",
+        *([f"No row of {', '.join(lacking)} to judge on: each counts as 0 in macro F1."] if lacking else []),
+        *map(first_sentence, report.notes),
+    )
 
 
 def _counts(report: Report, supports: list[int]) -> str:
@@ -332,7 +409,8 @@ def _counts(report: Report, supports: list[int]) -> str:
     if report.folds:
         return f"rows: {', '.join(f'{name} {n}' for name, n in zip(names, supports, strict=True))}; n = {sum(supports)}"
     counts = zip(names, report.train_supports, supports, strict=True)
+    learned, judged = report.train_split or "train", report.split or "test"
     return (
-        f"rows train/test: {', '.join(f'{name} {train}/{test}' for name, train, test in counts)}; "
-        f"n = {sum(report.train_supports)} train, {sum(supports)} test"
+        f"rows {learned}/{judged}: {', '.join(f'{name} {train}/{test}' for name, train, test in counts)}; "
+        f"n = {sum(report.train_supports)} {learned}, {sum(supports)} {judged}"
     )

@@ -44,8 +44,8 @@ def _line(sweep: Sweep, free: list[int]) -> Figure:
     x = sweep.weights[:, axis]
     order = np.argsort(x, kind="stable")
     for band, color, label, style in (
-        (sweep.test.accuracy, BLUE, "accuracy, test", "-"),
-        (sweep.test.macro_f1, ORANGE, "macro F1, test", "-"),
+        (sweep.test.accuracy, BLUE, f"accuracy, {sweep.split}", "-"),
+        (sweep.test.macro_f1, ORANGE, f"macro F1, {sweep.split}", "-"),
     ):
         panel.fill_between(
             x[order], 100 * band.low[order], 100 * band.high[order], color=color, alpha=0.15, linewidth=0
@@ -122,11 +122,12 @@ def _triangle(sweep: Sweep, free: list[int]) -> Figure:
     names = [sweep.blocks[i] for i in free]
     edge_shares(panel, names, 0.02 + 1 / (steps * np.sqrt(3)))
     gap = 0.06 + 1 / (steps * np.sqrt(3))  # clear of a hexagon's corner and of the shares
-    panel.text(-gap / 2, -gap, f"{names[0]} only", ha="center", va="top")
-    panel.text(1 + gap / 2, -gap, f"{names[1]} only", ha="center", va="top")
+    below = 0.0 if max(map(len, names[:2])) < 16 else 0.07  # long names have lines of their own
+    panel.text(-gap, -gap - below, f"{names[0]} only", ha="left", va="top")
+    panel.text(1 + gap, -gap - 2 * below, f"{names[1]} only", ha="right", va="top")
     panel.text(0.5, SIDE + gap, f"{names[2]} only", ha="center", va="bottom")
     panel.set_xlim(-gap - 0.05, 1.05 + gap)
-    panel.set_ylim(-gap - 0.07, SIDE + gap + 0.05)
+    panel.set_ylim(-gap - 0.07 - 2 * below, SIDE + gap + 0.05)
     panel.set_aspect("equal")
     panel.set_axis_off()
     return figure
@@ -158,7 +159,7 @@ def _profiles(sweep: Sweep, free: list[int]) -> Figure:
         "weight of the block\ndiamonds: the chosen vector\n"
         "filled: some vector of that weight cannot be told from the best"
     )
-    panel.set_ylabel("best test macro F1 at that weight (%)")
+    panel.set_ylabel(f"best {sweep.split} macro F1 at that weight (%)")
     panel.grid(axis="y", color=LINE, linewidth=0.7)
     panel.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
@@ -170,7 +171,7 @@ def _finish(figure: Figure, panel: Any, sweep: Sweep, drawn: Any, points: FloatA
     low, high = colour_ends(sweep.test)
     drawn.set_clim(100 * low, 100 * high)
     bar: Any = figure.colorbar(drawn, ax=panel, shrink=0.8, pad=0.03)
-    bar.set_label("test macro F1 (%)\nalike there: a quarter of the colours at most")
+    bar.set_label(f"{sweep.split} macro F1 (%)\nalike there: a quarter of the colours at most")
     bar.outline.set_visible(False)
     if low < 0:
         bar.ax.set_ylim(0, 100 * high)
@@ -186,7 +187,11 @@ def _finish(figure: Figure, panel: Any, sweep: Sweep, drawn: Any, points: FloatA
     )
     for i, marker, label in (
         (sweep.chosen, "D", _chosen(sweep)),
-        (sweep.test.best, "o", f"best on test: {100 * sweep.test.macro_f1.value[sweep.test.best]:.1f} % (peeking)"),
+        (
+            sweep.test.best,
+            "o",
+            f"best on {sweep.split}: {100 * sweep.test.macro_f1.value[sweep.test.best]:.1f} % (peeking)",
+        ),
         (sweep.marked, "s", f"reference: {mark_text(sweep)}"),
     ):
         if i is not None:
@@ -231,13 +236,13 @@ def colour_ends(curve: Curve) -> tuple[float, float]:
 
 
 def _chosen(sweep: Sweep) -> str:
-    where = "inner folds" if sweep.inner is not None else "the test rows"
+    where = "inner folds" if sweep.inner is not None else f"the {sweep.split} rows"
     ends = f"{100 * sweep.chosen_macro_f1.low:.1f}{EN_DASH}{100 * sweep.chosen_macro_f1.high:.1f}"
     return f"chosen on {where}: {100 * sweep.test.macro_f1.value[sweep.chosen]:.1f} % ({ends})"
 
 
 def _alike(sweep: Sweep) -> str:
-    where = "inner folds" if sweep.inner is not None else "the test rows"
+    where = "inner folds" if sweep.inner is not None else f"the {sweep.split} rows"
     alike = deciding(sweep).alike
     return f"cannot be told from the best on {where}: {int(alike.sum())} of {alike.size}"
 
@@ -258,7 +263,7 @@ def _fixed(sweep: Sweep, axis: int, other: int) -> float:
 
 
 def _title(sweep: Sweep) -> str:
-    return f"{sweep.head}\n{len(sweep.weights)} weight vectors, {sweep.test.n} test rows"
+    return f"{sweep.head}\n{len(sweep.weights)} weight vectors, {sweep.test.n} {sweep.split} rows"
 
 
 SIDE: Final = float(np.sqrt(3) / 2)

@@ -103,6 +103,8 @@ class Sweep:
     """Wall clock of the whole sweep, seconds."""
     notes: tuple[str, ...]
     """What a reader must know, one sentence each."""
+    split: str = "test"
+    """The split that was judged, or what its rows are called where it is not known."""
 
     @property
     def optimism(self) -> float:
@@ -126,7 +128,7 @@ class Sweep:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Sweep:
         """Rebuild a sweep; unknown keys and values of the wrong kind are refused."""
-        own = {key: value for key, value in plain.items() if key != "optimism"}  # it follows from the scores
+        own = {"split": "test"} | {key: value for key, value in plain.items() if key != "optimism"}  # of the scores
         return from_plain(cls, own, "the sweep", error=ReportError)
 
     def save(self, path: Path, *, overwrite: bool = True) -> Path:
@@ -149,7 +151,7 @@ def sweep_table(sweep: Sweep, *, limit: int = 40) -> Table:
     header = [f"{name} (weight)" for name in sweep.blocks]
     header += ["C"] if sweep.penalty is not None else []
     header += ["inner macro F1 (%)"] if sweep.inner is not None else []
-    header += ["test accuracy (%)", "test macro F1 (%)", "note"]
+    header += [f"{sweep.split} accuracy (%)", f"{sweep.split} macro F1 (%)", "note"]
     rows = []
     for i in shown:
         cells = [Cell(f"{weight:.3g}", float(weight)) for weight in sweep.weights[i]]
@@ -161,10 +163,12 @@ def sweep_table(sweep: Sweep, *, limit: int = 40) -> Table:
         cells.append(_percent(sweep.test.macro_f1, i, best=i == sweep.test.best))
         rows.append((*cells, Cell(_marks(sweep, decisive, i))))
     return Table(
-        title=f"Weights swept: {sweep.head}, {len(sweep.weights)} vectors over {sweep.test.n} test rows",
+        title=f"Weights swept: {sweep.head}, {len(sweep.weights)} vectors over {sweep.test.n} {sweep.split} rows",
         header=tuple(header),
         rows=tuple(rows),
         notes=_notes(sweep, len(shown)),
+        labels=len(sweep.blocks) + (sweep.penalty is not None),
+        words=(len(header) - 1,),
     )
 
 
@@ -196,7 +200,7 @@ def _marks(sweep: Sweep, decisive: Curve, i: int) -> str:
     words = [
         *(["chosen"] if i == sweep.chosen else []),
         *(["reference"] if i == sweep.marked else []),
-        *(["best on test"] if i == sweep.test.best else []),
+        *([f"best on {sweep.split}"] if i == sweep.test.best else []),
         *(["alike"] if decisive.alike[i] and i != decisive.best else []),
     ]
     return ", ".join(words) or EN_DASH
@@ -211,13 +215,15 @@ def _notes(sweep: Sweep, shown: int) -> tuple[str, ...]:
         )
     if sweep.inner is not None:
         way = f"{sweep.folds} inner folds of" if sweep.folds < sweep.inner.n else "leaving out each of"
-        notes.append(f"Chosen by the macro F1 of {way} the {sweep.inner.n} training rows; the test rows had no say.")
         notes.append(
-            f"Choosing on the {sweep.test.n} test rows instead would have claimed "
+            f"Chosen by the macro F1 of {way} the {sweep.inner.n} training rows; the {sweep.split} rows had no say."
+        )
+        notes.append(
+            f"Choosing on the {sweep.test.n} {sweep.split} rows instead would have claimed "
             f"{100 * sweep.optimism:.2f} points more macro F1: that is the optimism."
         )
     notes.append(
-        f"Chosen vector on the test rows: accuracy {_interval(sweep, 'accuracy')}, "
+        f"Chosen vector on the {sweep.split} rows: accuracy {_interval(sweep, 'accuracy')}, "
         f"macro F1 {_interval(sweep, 'macro_f1')} ({percent} intervals, seed {sweep.seeds[0]})."
     )
     if sweep.penalty is not None:
@@ -225,7 +231,11 @@ def _notes(sweep: Sweep, shown: int) -> tuple[str, ...]:
         notes.append(f"C: of {tried}, the one that the deciding rows like best for this vector.")
     if len(sweep.seeds) > 1:
         spread = [100 * value for value in sweep.chosen_by_seed]
-        own = f": the chosen vector's test macro F1 was {min(spread):.2f} to {max(spread):.2f} %" if spread[1:] else ""
+        own = (
+            f": the chosen vector's macro F1 on {sweep.split} was {min(spread):.2f} to {max(spread):.2f} %"
+            if spread[1:]
+            else ""
+        )
         notes.append(f"Seeds {sweep.seeds[0]} to {sweep.seeds[-1]} pooled, each row once a seed{own}.")
     notes.append(f"In brackets: {percent} intervals ({sweep.resamples} resamples; jackknife where rows share groups).")
     if sweep.marked is not None:

@@ -136,6 +136,7 @@ def sweep(
         seeds=all_seeds,
         elapsed_s=round(perf_counter() - started, 3),
         notes=notes_of(head, decider, inner is None, outer if inner is None else inner.curve, folds, train, test),
+        split=test.split or "test",
     )
 
 
@@ -195,12 +196,14 @@ def notes_of(
     warning = caveat(head)
     notes = [] if warning is None else [warning]
     if on_test:
-        notes.append("Chosen on the test rows themselves: the chosen vector's scores are biased upward.")
+        notes.append(
+            f"Chosen on the {test.split or 'test'} rows themselves: the chosen vector's scores are biased upward."
+        )
     else:
         short = [name for name, n in zip(train.classes, train.supports.tolist(), strict=True) if 0 < n < folds]
         if short:
             notes.append(f"Fewer training rows than inner folds in {', '.join(short)}: the choice hardly sees them.")
-    for rows, what in ((train, "training"), (test, "test")):
+    for rows, what in ((train, "training"), (test, test.split or "test")):
         lacking = [name for name, n in zip(rows.classes, rows.supports.tolist(), strict=True) if not n]
         if lacking:
             notes.append(f"No {what} row of {', '.join(lacking)}: F1 counted as 0 in macro F1.")

@@ -200,3 +200,11 @@ def test_inspect_says_what_to_try_with_other_networks(tmp_path: Path) -> None:
     assert info.fits is None
     assert info.looks_like == "a ViT of width 64, depth 6, patch 16"
     assert "timm:<name>" in info.advice
+
+
+@pytest.mark.parametrize(("asked", "kept"), [({}, 1.0), ({"crop_pct": 0.9}, 0.9), ({"crop_pct": None}, 0.95)])
+def test_pictures_of_faces_are_kept_whole_unless_the_centre_is_asked_for(
+    asked: dict[str, float | None], kept: float
+) -> None:
+    backbone = backbones.create("timm:test_resnet", weights="random", **asked)
+    assert backbone.transform.crop_pct == kept

@@ -17,6 +17,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result
     """Run `cer-feat …` or `cer-fuse …` in an empty folder and check its exit status."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CER_STORE", raising=False)
+    monkeypatch.delenv("COLUMNS", raising=False)  # which would say how wide tables are
 
     def run(command: str, *, code: int = 0) -> Result:
         name, *args = command.split()

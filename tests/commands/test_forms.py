@@ -14,7 +14,7 @@ from cer_fusion.featstore.manifests.adapters import KINDS, takes
 from tests.commands.walk import commands, kinds, options
 
 ONE_FORM = {
-    "cer-feat backbones", "cer-feat demo", "cer-feat doctor", "cer-feat extract", "cer-feat gc", "cer-feat ls",
+    "cer-feat backbones", "cer-feat demo", "cer-feat doctor", "cer-feat gc", "cer-feat ls",
     "cer-feat manifest build", "cer-feat manifest check", "cer-feat manifest filter", "cer-feat manifest merge",
     "cer-feat manifest relabel", "cer-feat manifest split", "cer-feat manifest unity", "cer-feat use-manifest",
     "cer-feat show", "cer-feat verify",
@@ -22,27 +22,31 @@ ONE_FORM = {
 """Commands whose every option says something whatever the others are."""
 
 ALWAYS = {
-    "cer-feat frames": "output faces every format overwrite as_json",
+    "cer-feat frames": "output faces every format workers overwrite as_json",
+    "cer-feat extract":
+        "backbone data store weights option name dataset root batch_size readers reader_processes workers part parts "
+        "device precision views align compiled dtype shard_rows max_errors assume_unchanged retry_quarantined "
+        "replace_manifest seed as_json",
     "cer-feat inspect": "convert as_json",
     "cer-feat finetune":
-        "backbone data output weights option recipe changes class_set soft_labels root device precision "
-        "readers memory state_every max_errors tensorboard overwrite seed as_json",
+        "backbone data output weights option recipe changes sync_bn class_set soft_labels root device precision "
+        "readers reader_processes memory state_every state_minutes max_errors tensorboard overwrite seed as_json",
     "cer-feat import": "name data store dataset root share_repeats blank extra replace_manifest as_json",
     "cer-feat export": "output data store split form join missing overwrite as_json",
     "cer-feat diff": "as_json",
     "cer-feat compact": "data store shard_rows drop_unlisted dry_run as_json",
     "cer-fuse train":
         "head features data store preset setting weights train_split test_split missing near soft_labels memory output "
-        "overwrite seed as_json",
-    "cer-fuse compare": "baseline class_intervals format figure output seed",
+        "metrics overwrite seed as_json",
+    "cer-fuse compare": "class_intervals format figure output",
     "cer-fuse ablate":
         "head weights simplex setting features data store select C seeds train_split test_split missing near "
         "format figure output seed",
     "cer-fuse diagnose":
         "head features data store setting players cv near most train_split missing figure output seed as_json",
-    "cer-fuse evaluate": "head data split store missing near figure seed as_json",
+    "cer-fuse evaluate": "head data split store missing near metrics figure seed as_json",
     "cer-fuse predict": "head store output as_json",
-    "cer-fuse report": "output overwrite baseline title keep seed",
+    "cer-fuse report": "output overwrite baseline metrics title keep seed",
     "cer-fuse check-table": "supports as_json",
     "cer-fuse smooth": "method choose_on output as_json seed",
     "cer-fuse submit": "check diff as_json",
@@ -54,6 +58,10 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
     "cer-feat frames": [
         ("cer-feat frames videos -o out --faces none", {"jpg"}),
         ("cer-feat frames videos -o out --format png", {"found"}),
+    ],
+    "cer-feat extract": [
+        ("cer-feat extract -b vit -d faces.csv", set()),
+        ("cer-feat extract -b vit -d faces.csv --align", {"aligned"}),
     ],
     "cer-feat inspect": [("cer-feat inspect w.pth", set())],
     "cer-feat finetune": [
@@ -73,22 +81,23 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
     ],
     "cer-feat compact": [("cer-feat compact --dry-run", set())],
     "cer-fuse train": [
-        ("cer-fuse train --head linear", {"unset"}),
-        ("cer-fuse train --head mlp --set device=cpu", {"computing"}),
+        ("cer-fuse train --head linear", {"unset", "noted"}),
+        ("cer-fuse train --head mlp --set device=cpu --json", {"computing"}),
     ],
     "cer-fuse compare": [
-        ("cer-fuse compare runs/a", {"written"}),
-        ("cer-fuse compare runs/a --figure none", set()),
-        ("cer-fuse compare --heads linear", {"trained", "alone", "split", "seeded", "written"}),
-        ("cer-fuse compare --heads linear --cv 3", {"trained", "alone", "repeated", "written"}),
+        ("cer-fuse compare kept.json", {"noted"}),
+        ("cer-fuse compare runs/a", {"judging", "noted", "written"}),
+        ("cer-fuse compare runs/a --figure none --output none --format csv", {"judging"}),
+        ("cer-fuse compare --heads linear", {"trained", "judging", "alone", "split", "seeded", "noted", "written"}),
+        ("cer-fuse compare --heads linear --cv 3", {"trained", "judging", "alone", "repeated", "noted", "written"}),
         ("cer-fuse compare --heads mlp --no-singles --zero-shot basic",
-         {"trained", "split", "seeded", "elsewhere", "computing", "written"}),
+         {"trained", "judging", "split", "seeded", "elsewhere", "computing", "noted", "written"}),
     ],
-    "cer-fuse ablate": [("cer-fuse ablate --weights a=0:1:0.1 --select test", {"written"}),
-        ("cer-fuse ablate --weights a=0:1:0.1 --select inner --figure none", {"inner"})],
+    "cer-fuse ablate": [("cer-fuse ablate --weights a=0:1:0.1 --select test", {"noted", "written"}),
+        ("cer-fuse ablate --weights a=0:1:0.1 --select inner --figure none --format json", {"inner"})],
     "cer-fuse diagnose": [
-        ("cer-fuse diagnose --head linear --cv 3 --figure none", {"table", "unset"}),
-        ("cer-fuse diagnose --head linear --cv 3", {"table", "unset", "written"}),
+        ("cer-fuse diagnose --head linear --cv 3 --figure none", {"table", "noted", "unset"}),
+        ("cer-fuse diagnose --head linear --cv 3 --format csv", {"table", "unset", "written"}),
         ("cer-fuse diagnose --head mlp --json --set device=cpu", {"split", "computing", "written"}),
     ],
     "cer-fuse evaluate": [("cer-fuse evaluate --head h", set())],
@@ -103,14 +112,14 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-fuse report --heads linear --no-sweep --no-diagnose", {"trained"}),
     ],
     "cer-fuse check-table": [
-        ("cer-fuse check-table table.csv --supports 2,2", {"table"}),
+        ("cer-fuse check-table table.csv --supports 2,2", {"table", "noted"}),
         ("cer-fuse check-table table.csv --json", {"search"}),
     ],
     "cer-fuse smooth": [
-        ("cer-fuse smooth p.csv --method box", {"windows", "filling", "table"}),
+        ("cer-fuse smooth p.csv --method box", {"windows", "filling", "table", "noted"}),
         ("cer-fuse smooth p.csv --method hmm --stickiness em --json", {"chains", "filling"}),
-        ("cer-fuse smooth p.csv --method none", {"filling", "table"}),
-        ("cer-fuse smooth labelled.csv --method box --window 3,5", {"windows", "table"}),
+        ("cer-fuse smooth p.csv --method none --format csv", {"filling", "table"}),
+        ("cer-fuse smooth labelled.csv --method box --window 3,5", {"windows", "table", "noted"}),
         ("cer-fuse smooth p.csv --method box --json -o out.csv", {"windows", "filling", "written"}),
     ],
     "cer-fuse submit": [

@@ -155,3 +155,13 @@ def test_a_name_that_is_no_text_is_made_and_told_in_text(run, tmp_path):
     assert [(one["video"], one["file"]) for one in found["videos"]] == [("caf%E9", "caf%E9.mp4")]
     assert "b%E9.mp4 cannot be opened" in found["failed"]["b%E9"]
     assert (tmp_path / "f" / "caf%E9" / "00002.jpg").is_file()
+
+
+def test_several_processes_make_what_one_makes_and_a_broken_video_stops_none(run, videos, tmp_path):
+    (videos / "3.mp4").write_bytes(b"this is no video")
+    one = json.loads(run("cer-feat frames videos -o one --faces none --json", code=1).stdout)
+    two = json.loads(run("cer-feat frames videos -o two --faces none --workers 2 --json", code=1).stdout)
+    assert two["videos"] == one["videos"]
+    assert "cannot be opened as a video" in two["failed"]["03"]
+    for path in (tmp_path / "one").rglob("*.jpg"):
+        assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()

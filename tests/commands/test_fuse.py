@@ -211,11 +211,42 @@ def test_compare_prints_the_papers_table_in_every_format(run, filled, format):
 
 
 def test_compare_and_ablate_draw_without_being_asked_and_not_when_told_so(run, filled, tmp_path):
-    run("cer-fuse compare --heads linear --figure none")
+    run("cer-fuse compare --heads ncm --figure none --output none")
     assert not (tmp_path / "runs").exists()
-    run("cer-fuse compare --heads linear")
+    run("cer-fuse compare --heads ncm")
     run("cer-fuse ablate --simplex one,two:0.5 --folds 2")
-    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["faces-ablate.png", "faces-compare.png"]
+    there = ["faces-ablate.png", "faces-compare.json", "faces-compare.png"]
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == there
+
+
+def test_every_comparison_is_kept_and_printed_again_without_a_fit(run, filled, tmp_path, monkeypatch):
+    command = "cer-fuse compare --heads ncm,ridge --baseline ncm --metrics uar"
+    first = run(command)
+    assert "kept runs/faces-compare.json" in first.stderr
+    run(command.replace("ridge", "lda"))
+    files = {path.name: path.read_bytes() for path in (tmp_path / "runs").iterdir()}
+    assert sorted(files) == [f"faces-compare{number}{end}" for number in ("-2", "") for end in (".json", ".png")]
+
+    def fitted(*_: object, **__: object) -> None:
+        raise AssertionError("nothing is fitted")
+
+    monkeypatch.setattr("cer_fusion.fusion.compare", fitted)
+    assert run("cer-fuse compare runs/faces-compare.json").stdout == first.stdout
+    assert r"\toprule" in run("cer-fuse compare runs/faces-compare.json --format latex").stdout
+    assert {path.name: path.read_bytes() for path in (tmp_path / "runs").iterdir()} == files
+    run("cer-fuse compare runs/faces-compare.json --figure again.pdf")
+    assert (tmp_path / "again.pdf").exists()
+    refused = run("cer-fuse compare runs/faces-compare.json --baseline ridge", code=2).stderr
+    assert "as it was judged" in " ".join(refused.replace("│", " ").split())
+    assert "runs/none.json is missing" in run("cer-fuse compare runs/none.json", code=1).stderr
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_fitted(run, filled, tmp_path, monkeypatch):
+    (tmp_path / "runs").write_text("a file stands where results would be kept")
+    for command in ("compare --heads ncm", "ablate --simplex one,two:0.5", "diagnose"):
+        refused = run(f"cer-fuse {command}", code=2)
+        assert "is no folder" in " ".join(refused.stderr.replace("│", " ").split())
+        assert "learning from" not in refused.stderr
 
 
 def test_compare_keeps_the_report_and_draws_the_matrices(run, filled, tmp_path):
@@ -349,7 +380,7 @@ def test_a_size_that_is_none_is_refused(run, filled, size):
 def test_compare_cross_validates_the_training_split_and_says_so(run, filled, tmp_path):
     result = run("cer-fuse compare --heads linear --cv 3 --repeats 2 --figure none -o cv.json")
     assert "cross-validating on 28 rows of train, of 'train', 'test'" in result.stderr
-    assert "Heads compared on 28 rows, 3 folds" in result.stdout
+    assert "Heads compared on 28 train rows, 3 folds" in result.stdout
     report = Report.load(tmp_path / "cv.json")
     assert (report.folds, len(report.ids)) == (3, 28)
     assert [len(column.other_runs) for column in report.columns] == [1, 1, 1]
@@ -425,7 +456,9 @@ def test_near_ties_faces_into_groups_in_every_command_that_folds_or_judges(run, 
 
 
 def test_compare_tells_the_spread_over_seeds_and_writes_the_intervals_of_classes(run, filled):
-    text = run("cer-fuse compare --heads histgb --no-singles --seeds 2 --class-intervals --figure none").stdout
+    text = run(
+        "cer-fuse compare --heads histgb --no-singles --seeds 2 --class-intervals --explain --figure none"
+    ).stdout
     assert "Macro F1, ± (points)" in text
     assert "with Wilson's intervals" in text
 
@@ -448,13 +481,41 @@ def test_options_that_do_not_go_together_are_refused(run, filled, options, messa
     )
 
 
+def test_the_notes_are_short_unless_they_are_to_explain(run, filled):
+    command = "cer-fuse compare --heads ncm,ridge --no-singles --figure none"
+    brief, full = (run(f"{command}{more}").stdout for more in ("", " --explain"))
+    assert "--explain says how these figures are made." in brief
+    assert "Judge it on rows that had no part in the choice." not in brief
+    assert "Judge it on rows that had no part in the choice." in full
+    assert "--explain" not in full
+    assert "--explain" in run(f"{command} --format csv --explain", code=2).stderr
+
+
+def test_further_metrics_are_rows_of_every_table_of_heads(run, filled, tmp_path):
+    asked = "--metrics uar,weighted-f1,f1"
+    text = run(f"cer-fuse train --head ncm --features one -o kept {asked}").stdout
+    again = run(f"cer-fuse compare kept --figure none {asked}").stdout
+    for row in ("UAR (%)", "Weighted F1 (%)", "F1 Fearfully Surprised (%)"):
+        assert [line for line in text.splitlines() if row in line] == [
+            line for line in again.splitlines() if row in line
+        ]
+        assert row in text
+    judged = json.loads(run(f"cer-fuse evaluate --head kept {asked} --json").stdout)
+    assert f"{100 * judged['metrics']['uar']['value']:.2f} [" in text
+    shown = run(f"cer-fuse evaluate --head kept {asked}").stdout
+    assert "weighted F1" in shown
+    assert "UAR" in shown
+    refused = run("cer-fuse compare --heads ncm --metrics uars --figure none", code=2).stderr
+    assert "did you mean 'uar'" in " ".join(refused.replace("│", " ").split())
+
+
 def test_evaluate_names_the_classes_that_it_could_not_judge():
     from cer_fusion.commands.fuse.evaluate import _lacking
     from cer_fusion.fusion import scores
 
-    assert _lacking(scores([0, 1], [0, 1], ("a", "b"))) == ""
-    told = _lacking(scores([0, 1], [0, 1], ("a", "b", "c")))
-    assert told == " No row of c: each counts as 0 in macro F1; over the classes with rows it is 100.00 %."
+    assert _lacking(scores([0, 1], [0, 1], ("a", "b"))) == ()
+    [told] = _lacking(scores([0, 1], [0, 1], ("a", "b", "c")))
+    assert told == "No row of c: each counts as 0 in macro F1; over the classes with rows it is 100.00 %."
 
 
 @pytest.mark.parametrize(

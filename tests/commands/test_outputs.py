@@ -245,8 +245,8 @@ def test_a_second_comparison_and_a_second_page_keep_the_first(run, filled, tmp_p
         run("cer-fuse report runs/faces-linear")
     names = {path.name for path in (tmp_path / "runs").iterdir()}
     assert names == {
-        "faces-linear", "faces-linear-2", "faces-compare.png", "faces-compare-2.png", "faces-report.html",
-        "faces-report-2.html",
+        "faces-linear", "faces-linear-2", "faces-compare.png", "faces-compare-2.png", "faces-compare.json",
+        "faces-compare-2.json", "faces-report.html", "faces-report-2.html",
     }  # fmt: skip
 
 

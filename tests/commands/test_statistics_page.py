@@ -7,6 +7,9 @@ from tests.pages import Page
 
 
 def test_the_python_runs(capsys):
-    (block,) = Page("docs/statistics.md").python
-    exec(block, {"rows": rows(30, 0), "train": rows(30, 0), "test": rows(15, 1)})
+    metrics, diagnosis = Page("docs/statistics.md").python
+    given = {"rows": rows(30, 0), "train": rows(30, 0), "test": rows(15, 1)}
+    exec(metrics, dict(given))
+    assert "'cohen_kappa_score': " in capsys.readouterr().out
+    exec(diagnosis, given)
     assert "manet.local" in capsys.readouterr().out

@@ -23,7 +23,7 @@ def test_every_command_of_the_page_runs_from_video_to_checked_submission(run, de
     run("cer-fuse train --head linear --features r18")
     template_of(tmp_path, {"01": 11, "02": 3})
     Image.fromarray(canvas((0, 90, 30))[0]).save(tmp_path / "face.png")
-    assert len(PAGE.commands) == 10
+    assert len(PAGE.commands) == 11
     for line in PAGE.commands:
         run(line)
     assert len((tmp_path / "submission.txt").read_text().splitlines()) == 1 + 14  # frames without a face answered too

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from cer_fusion.frames import Face
+from cer_fusion.frames import Box, Face, overlap
 from tests.frames.drawn import canvas
 
 SIZE = (96, 160)
@@ -104,3 +104,20 @@ def shots(lengths_and_faces: Sequence[tuple[int, Sequence[tuple[int, int, int]]]
         for length, faces in lengths_and_faces
         for i in range(length)
     ]
+
+
+class FollowingDetector(SquareDetector):
+    """Finds squares near where they were, too, and notes in which way each frame was looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ways: list[str] = []
+
+    def detect(self, picture: np.ndarray) -> list[Face]:
+        self.ways.append("everywhere")
+        return super().detect(picture)
+
+    def follow(self, picture: np.ndarray, boxes: Sequence[Box]) -> list[Face]:
+        self.ways.append("near")
+        found = super().detect(picture)
+        return [face for face in found if any(overlap(face.box, box) > 0.3 for box in boxes)]

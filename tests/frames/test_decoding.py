@@ -290,3 +290,72 @@ def test_a_tag_that_tells_another_turn_than_the_matrix_is_told(tmp_path):
     (frame,) = reader.frames()
     assert frame.picture.shape == (*SIZE, 3)
     assert "says 90 degrees" in reader.facts()["faults"][0]
+
+
+def interlaced(path, n=6):
+    """A bright bar that moves by eight pixels a frame, and four from one half picture to the other."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"x264-params": "tff=1:interlaced=1"})
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = "yuv420p"
+        for i in range(n):
+            picture = grey(40)
+            picture[0::2, 20 + 8 * i : 60 + 8 * i] = 220
+            picture[1::2, 24 + 8 * i : 64 + 8 * i] = 220
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def combing(picture):
+    """How far a line is from both its neighbours, at most."""
+    lines = picture.astype(int)
+    return int(np.minimum(abs(lines[1:-1] - lines[:-2]), abs(lines[1:-1] - lines[2:])).max())
+
+
+@pytest.mark.parametrize("n", [1, 2, 6])
+def test_interlaced_frames_are_deinterlaced_one_for_one(tmp_path, n):
+    reader = VideoReader(interlaced(tmp_path / "i.mkv", n))
+    frames = list(reader.frames())
+    assert [frame.number for frame in frames] == list(range(1, n + 1))
+    assert np.allclose([frame.time_s for frame in frames], np.arange(n) / 25, atol=0.001)
+    assert reader.facts()["interlaced"] == n
+    assert n == 1 or max(combing(frame.picture) for frame in frames) < 40
+    left_edges = [int(np.argmax(frame.picture[48].mean(axis=1) > 128)) for frame in frames]
+    assert np.allclose(left_edges, 20 + 8 * np.arange(n), atol=4)  # in their order
+
+
+def test_what_is_not_interlaced_is_left_as_it_is(tmp_path):
+    path = write_clip(tmp_path / "a.mp4", busy(3))
+    assert max(combing(frame.picture) for frame in VideoReader(path).frames()) > 100
+
+
+@pytest.mark.parametrize(("transfer", "name", "white"), [(16, "PQ", 573), (18, "HLG", 721)])
+def test_high_dynamic_range_is_tone_mapped_and_told(tmp_path, transfer, name, white):
+    """BT.2408: white paper is at 58 % of PQ's signal and at 75 % of HLG's; 10 bits of limited range."""
+    import av
+
+    levels = [64, 300, 400, white, white + 80, 940]
+    with av.open(str(tmp_path / "h.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.pix_fmt, stream.width, stream.height = "yuv420p10le", 32, 32
+        coding = stream.codec_context
+        coding.color_trc, coding.color_primaries, coding.colorspace, coding.color_range = transfer, 9, 9, 1
+        for i, level in enumerate(levels):
+            frame = av.VideoFrame(32, 32, "yuv420p10le")
+            for number, plane in enumerate(frame.planes):
+                plane.update(np.full(plane.buffer_size // 2, 512 if number else level, np.uint16).tobytes())
+            frame.pts = i
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    reader = VideoReader(tmp_path / "h.mkv")
+    pictures = [frame.picture for frame in reader.frames()]
+    shown = [int(picture.mean()) for picture in pictures]
+    assert reader.facts()["high_dynamic_range"] == name
+    assert all(np.ptp(picture) <= 2 for picture in pictures)  # grey stays grey
+    assert shown == sorted(shown)
+    assert shown[0] == 0
+    assert shown[-1] >= 250
+    assert 215 < shown[3] < 250  # white paper: rolled off, not clipped

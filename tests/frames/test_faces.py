@@ -55,7 +55,7 @@ def picture_with_dots(points, size=400):
 @pytest.mark.parametrize("size_px", [112, 56])
 def test_eyes_nose_and_mouth_come_to_their_places_whatever_the_heads_turn(angle, size_px):
     eyes = moved(np.array(PLACES) - 56, angle, 2.0, 200, 190)
-    crop = Alignment(size_px=size_px).crop(picture_with_dots(eyes), face_at(eyes))
+    crop = Alignment(size_px=size_px, convention="arcface112").crop(picture_with_dots(eyes), face_at(eyes))
     assert crop.shape == (size_px, size_px, 3)
     for x, y in np.array(PLACES) * size_px / 112:
         assert crop[round(y), round(x)].min() > 200

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -14,13 +15,14 @@ from cer_fusion.frames import (
     FolderError,
     FrameSettings,
     MadeFrames,
+    OptionError,
     VideoError,
     index_path,
     make_frames,
     read_table,
     table_path,
 )
-from tests.frames.clips import SquareDetector, busy, counted, grey, squares, write_clip
+from tests.frames.clips import FollowingDetector, SquareDetector, busy, counted, grey, squares, write_clip
 
 SMALL = FrameSettings(alignment=Alignment(size_px=32))
 WHOLE = FrameSettings(faces="none")
@@ -269,3 +271,49 @@ def test_a_damaged_video_is_kept_as_far_as_it_goes(tmp_path):
     made = make_frames(tmp_path / "3.mp4", "03", tmp_path / "out", WHOLE, None)
     assert 0 < made.counts["pictures"] == len(list((tmp_path / "out" / "03").iterdir())) < 40
     assert "promises 40 frames" in made.facts["faults"][-1]
+
+
+def test_faces_are_followed_and_looked_for_everywhere_every_few_frames_at_cuts_and_where_one_is_lost(tmp_path):
+    frames = [squares((20 + i, 30)) for i in range(7)]  # of which the sixth is looked at everywhere
+    frames += [grey(200 if i else 199) for i in range(2)]  # lost at a cut; then nobody to follow
+    frames += [squares((20 + i, 30)) for i in range(3)]
+    frames += [squares((23 + i, 30), (100, 20)) for i in range(4)]  # somebody new, seen when all is looked at again
+    path = write_clip(tmp_path / "1.mp4", frames)
+    detector = FollowingDetector()
+    make_frames(path, "01", tmp_path / "out", replace(SMALL, faces="all"), detector)
+    near = [way == "near" for way in detector.ways]
+    assert near[:7] == [False, True, True, True, True, False, True]
+    found = [sum(row.face is not None for row in rows) for _, rows in groupby(
+        read_table(table_path(tmp_path / "out", "01")), key=lambda row: row.frame
+    )]  # fmt: skip
+    always = FollowingDetector()
+    make_frames(path, "01", tmp_path / "slow", replace(SMALL, faces="all", look_every=1), always)
+    assert "near" not in always.ways
+    wanted = [sum(row.face is not None for row in rows) for _, rows in groupby(
+        read_table(table_path(tmp_path / "slow", "01")), key=lambda row: row.frame
+    )]  # fmt: skip
+    late = [i for i, (a, b) in enumerate(zip(found, wanted, strict=True)) if a != b]
+    assert len(late) <= 4
+    assert all(i >= 12 for i in late)  # only the new face may be late
+
+
+def test_a_run_that_was_killed_goes_on_following_as_it_would_have(tmp_path, clip):
+    class Killed(FollowingDetector):
+        def follow(self, picture, boxes):
+            if len(self.ways) == 9:
+                raise KeyboardInterrupt
+            return super().follow(picture, boxes)
+
+    make_frames(clip, "07", tmp_path / "whole", SMALL, FollowingDetector())
+    with pytest.raises(KeyboardInterrupt):
+        make_frames(clip, "07", tmp_path / "again", SMALL, Killed())
+    make_frames(clip, "07", tmp_path / "again", SMALL, FollowingDetector())
+    assert content(tmp_path / "again") == content(tmp_path / "whole")
+
+
+def test_how_often_all_is_looked_at_fixes_the_pictures_where_the_detector_follows():
+    seldom = replace(SMALL, look_every=9)
+    assert seldom.identity(FollowingDetector()) != SMALL.identity(FollowingDetector())
+    assert seldom.identity(SquareDetector()) == SMALL.identity(SquareDetector())
+    with pytest.raises(OptionError, match="look_every"):
+        FrameSettings(look_every=0)

@@ -58,6 +58,9 @@ def test_a_view_becomes_rows():
         fingerprints={"vit": "12", "manet": "ab"},
     )
     found = Rows.of(view)
+    assert found.split == ""  # such a view knows none
+    view.splits = ("valid",) * 5 + ("train",)
+    assert (Rows.of(view).split, Rows.of(view, where=range(5)).split) == ("", "valid")
     assert found.ids == ("s0", "s1", "s2", "s3", "s4", "s5")
     assert found.fingerprints == {"vit": "12", "manet": "ab"}
     assert found.clusters is not None

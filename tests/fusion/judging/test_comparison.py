@@ -18,6 +18,7 @@ from cer_fusion.fusion.judging.metrics import scores
 from cer_fusion.fusion.judging.report import Report
 from cer_fusion.fusion.judging.resampling import wilson
 from cer_fusion.fusion.keeping.answers import aligned
+from cer_fusion.fusion.page.table import report_table
 from tests.fusion.lazy import LazyBlock
 
 CLASSES = ("Sadly_Angry", "Sadly_Fearful", "Sadly_Surprised")
@@ -336,3 +337,89 @@ def test_a_p_value_that_the_draws_cannot_make_smaller_is_a_bound():
         versus = found.column("poor").versus
         assert versus.p_is_bound
         assert versus.p_macro_f1 == pytest.approx(floor)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_further_metrics_are_scikit_learns_with_intervals(grouped, tmp_path):
+    from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score, f1_score
+
+    changes = {"groups": tuple(f"video {i // 5}" for i in range(60))} if grouped else {}
+    test = rows(60, 1, **changes)
+    asked = ("uar", "weighted_f1", "f1", cohen_kappa_score)
+    found = compare({"bayes": GaussianNB()}, rows(90, 0), test, singles=False, metrics=asked, resamples=300)
+    [column] = found.columns
+    answers = (test.y, column.y_pred)
+    values = [one.value for one in column.figures]
+    assert values[0] == pytest.approx(balanced_accuracy_score(*answers))
+    assert values[1] == pytest.approx(f1_score(*answers, average="weighted")) == column.scores.weighted_f1
+    assert values[2:5] == pytest.approx(f1_score(*answers, average=None))
+    assert values[5] == pytest.approx(cohen_kappa_score(*answers))
+    assert [one.of_class for one in column.figures] == [None, None, *CLASSES, None]
+    for one in column.figures:
+        assert one.interval.low < one.value < one.interval.high
+        assert one.interval.high - one.interval.low < 0.7
+    titles = [row[0].text for row in report_table(found).rows]
+    assert titles[5:11] == ["UAR (%)", "Weighted F1 (%)", *(f"F1 {name.replace('_', ' ')} (%)" for name in CLASSES),
+                            "cohen_kappa_score"]  # fmt: skip
+    again = Report.load(found.save(tmp_path / "kept.json"))
+    assert again.columns[0].figures == column.figures
+    forged = found.to_dict()
+    forged["columns"][0]["figures"][0]["value"] += 0.01
+    with pytest.raises(ReportError, match="the uar of column 'bayes' does not follow from its predictions"):
+        Report.from_dict(forged)
+
+
+def test_the_interval_of_a_further_metric_is_that_of_accuracy_where_it_is_accuracy():
+    def accuracy(y_true, y_pred):
+        return float((y_true == y_pred).mean())
+
+    test = rows(300, 1)
+    found = compare({"bayes": GaussianNB()}, rows(90, 0), test, singles=False, metrics=[accuracy], resamples=300)
+    [column] = found.columns
+    assert column.figures[0].value == pytest.approx(column.scores.accuracy)
+    assert column.figures[0].interval.low == pytest.approx(column.accuracy.low, abs=0.02)
+    assert column.figures[0].interval.high == pytest.approx(column.accuracy.high, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        (["uars"], "no metric 'uars'; did you mean 'uar'"),
+        (["uar", "uar"], "a metric is there twice"),
+        ([lambda y, p: 0.0], "give it one with def, not lambda"),
+    ],
+)
+def test_a_metric_that_cannot_be_told_is_refused_before_anything_is_fitted(metrics, message):
+    with pytest.raises(ReportError, match=message):
+        compare({"bayes": None}, rows(90, 0), rows(60, 1), metrics=metrics)
+
+
+def test_a_metric_that_gives_no_number_is_refused_by_name():
+    def each(y_true, y_pred):
+        return y_true == y_pred
+
+    with pytest.raises(ReportError, match="the metric 'each' must give one finite number"):
+        compare({"bayes": GaussianNB()}, rows(90, 0), rows(60, 1), singles=False, metrics=[each], resamples=20)
+
+
+def test_the_split_that_was_judged_is_the_one_that_is_named():
+    train, test = rows(90, 0, split="train"), rows(60, 1, split="valid")
+    found = compare({"bayes": GaussianNB()}, train, test, singles=False, resamples=20)
+    table = report_table(found)
+    assert table.title == "Heads compared on 60 valid rows"
+    assert "rows train/valid: " in table.notes[0]
+    assert "n = 90 train, 60 valid" in table.notes[0]
+    assert not any("test row" in note for note in (*table.notes, *(table.brief or ())))
+    assert Report.from_dict(found.to_dict()).rows == "60 valid rows"
+    untold = compare({"bayes": GaussianNB()}, rows(90, 0), rows(60, 1), singles=False, resamples=20)
+    assert report_table(untold).title == "Heads compared on 60 test rows"
+
+
+def test_the_progress_of_a_comparison_is_told_head_by_head():
+    told = []
+    compare(
+        {"bayes": GaussianNB(), "trees": ExtraTreeClassifier()}, rows(90, 0), rows(60, 1), singles=False, seeds=2,
+        resamples=20, progress=lambda *step: told.append(step),
+    )  # fmt: skip
+    assert [title for _, _, title in told] == ["bayes", "trees", "trees", "intervals and tests"]  # bayes has no seed
+    assert [(done, total) for done, total, _ in told] == [(i, 3) for i in range(4)]

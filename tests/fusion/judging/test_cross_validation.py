@@ -113,7 +113,8 @@ def test_single_backbones_have_columns_and_progress_is_told():
         {"bayes": GaussianNB()}, rows(45, 0), folds=3, resamples=20, progress=lambda *step: told.append(step)
     )
     assert [column.name for column in found.columns] == ["bayes", "vit", "manet"]
-    assert told == [(i + 1, 9) for i in range(9)]
+    titles = [*("bayes", "vit", "manet") * 3, "intervals and tests"]
+    assert told == [(i, 9, title) for i, title in enumerate(titles)]
 
 
 def test_a_cross_validated_report_survives_its_file_and_its_table_says_what_it_is(tmp_path):

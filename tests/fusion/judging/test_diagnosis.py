@@ -257,3 +257,9 @@ def test_a_page_names_no_sample_unless_asked(tmp_path, found):
     )
     assert not [name for name in named if f">{name}<" in plain]
     assert all(f">{one.sample_id}<" in full for one in found.hardest)
+
+
+def test_a_diagnosis_calls_the_judged_rows_by_their_split():
+    found = diagnose(rows(60, 0), rows(40, 1, split="valid"), head=GaussianNB(), players="features", resamples=20)
+    assert diagnosis_tables(found)[0].title.endswith("(40 valid rows)")
+    assert Diagnosis.from_dict(found.to_dict()).split == "valid"

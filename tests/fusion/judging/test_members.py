@@ -35,5 +35,19 @@ def test_members_that_do_not_fit_together_are_refused():
     y, proba = np.zeros(4, np.int64), np.full((2, 4, 3), 1 / 3)
     with pytest.raises(ReportError, match=r"shape \(2, 5, 3\), however: \(2, 4, 3\)"):
         Members(names=("a", "b"), classes=CLASSES, proba=proba, y=np.zeros(5, np.int64))
+    with pytest.raises(ReportError, match="a group a row, however: 3 for 4 rows"):
+        Members(names=("a", "b"), classes=CLASSES, proba=proba, y=y, groups=("v", "v", "w"))
     with pytest.raises(ReportError, match="must have probabilities"):
         Members(names=("a", "a"), classes=CLASSES, proba=proba, y=y)
+
+
+def test_members_know_which_rows_share_groups():
+    train, videos = rows(30, seed=0, split="train"), tuple(f"video {i // 3}" for i in range(21))
+    test = rows(21, seed=1, split="test", groups=videos)
+    head = make_head("late", blocks=train.widths).fit(train.x(), train.y)
+    assert members_of_head(head, test).groups == videos
+    report = compare({"all": make_head("linear")}, train, test, resamples=20)
+    features = {"all": ("vit", "manet"), "vit": ("vit",), "manet": ("manet",)}
+    members = members_of_report(report, features, test.clusters)
+    assert members is not None
+    assert members.groups == videos

@@ -50,8 +50,10 @@ def started(profile: str) -> Any:
 
 
 def seen_at(browser: Any, width: int, scheme: str = "light", height: int = 900) -> None:
-    """Look at pages from now on through a window of this size, with the reader's scheme."""
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    """Look at pages from now on through a window of this size, in the light or dark scheme, or as a dark one prints."""
+    printed = scheme == "printed"
+    features = [{"name": "prefers-color-scheme", "value": "dark" if printed else scheme}]
+    media = {"media": "print" if printed else "", "features": features}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)

@@ -116,7 +116,7 @@ def contrasts(browser: Any) -> list[tuple[str, float]]:
 @pytest.mark.parametrize(
     ("scheme", "state"),
     [(scheme, state) for scheme in ("light", "dark") for state in ("at rest", "pointed at")]
-    + [("dark", "nothing mixed")],
+    + [("dark", "nothing mixed"), ("printed", "at rest")],
 )
 def test_every_text_of_a_page_has_a_contrast_of_4_5_or_more(browser, page, scheme, state):
     seen_at(browser, 1000, scheme)

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 from PIL import Image
 
 from cer_fusion.fusion.data.blocks import PAPER_MARK, Grid, parse_grid, parse_simplex
@@ -13,7 +16,7 @@ from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.heads.weights import counted, decisions
 from cer_fusion.fusion.judging.metrics import Scores, scores
 from cer_fusion.fusion.judging.resampling import Interval
-from cer_fusion.fusion.page.figures import draw_confusion, draw_confusions, new_figure, save_figure
+from cer_fusion.fusion.page.figures import draw_confusion, draw_confusions, in_lines, new_figure, save_figure
 from cer_fusion.fusion.page.table import render
 from cer_fusion.fusion.sweeps.curve import decision_curve
 from cer_fusion.fusion.sweeps.figure import colour_ends, draw_sweep
@@ -214,3 +217,30 @@ def test_the_colours_of_a_sweep_are_scaled_by_its_noise_and_the_bar_says_so():
     assert tiles.get_clim() == pytest.approx([100 * end for end in colour_ends(sweep.test)])
     assert "a quarter of the colours at most" in bar.get_ylabel()
     assert bar.get_ylim()[0] >= 0
+
+
+LONG = ("vit_base_patch16_224.augreg_in21k", "manet.multi_scale_attention_features", "resnet50.global_average_pool")
+
+
+@pytest.mark.parametrize("kind", ["confusions", "triangle"])
+def test_long_names_of_heads_and_blocks_do_not_run_into_one_another(kind):
+    if kind == "confusions":
+        figure = draw_confusions([(f"{name}-and-more", some_scores()) for name in LONG])
+    else:
+        figure = draw_sweep(swept(parse_simplex(f"{','.join(LONG)}:0.1", {name: [name] for name in LONG})))
+    FigureCanvasAgg(figure).draw()
+    texts = [one for one in figure.findobj(Text) if one.get_text().strip() and one.get_rotation() == 0]
+    boxes = {one: one.get_window_extent() for one in texts if len(one.get_text()) > 10}
+    boxes = {one: box for one, box in boxes.items() if box.width > 2}  # the empty panel's have none
+    assert len(boxes) >= 7
+    for one, other in combinations(boxes, 2):
+        assert not boxes[one].padded(-1).overlaps(boxes[other].padded(-1)), (one, other)
+    width, height = figure.bbox.size
+    assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for box in boxes.values())
+
+
+def test_a_long_name_is_broken_after_a_dot_or_an_underscore():
+    assert in_lines("manet.multi_scale_attention", 18) == "manet.multi_scale_\nattention"
+    assert in_lines("mlp", 18) == "mlp"
+    assert in_lines("late, weighted by hand", 14) == "late, weighted\nby hand"
+    assert in_lines("unbroken", 3) == "unbroken"

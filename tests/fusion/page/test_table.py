@@ -254,8 +254,8 @@ def test_class_rows_hold_wilson_intervals_and_write_them_on_request():
 def test_columns_that_share_a_letter_stand_in_a_row_of_their_own():
     lettered = tuple(replace(one, letters=letters) for one, letters in zip(report().columns, ("a", "ab"), strict=True))
     table = report_table(report(columns=lettered))
-    assert [cell.text for cell in table.rows[-2]] == ["Groups (macro F1)", "a", "ab"]
-    assert any(note.startswith("Groups: columns that share a letter") for note in table.notes)
+    assert [cell.text for cell in table.rows[-2]] == ["Letters (macro F1)", "a", "ab"]
+    assert any(note.startswith("Letters: columns that share one") for note in table.notes)
 
 
 def test_rows_that_share_groups_are_said_to():

@@ -13,7 +13,7 @@ from cer_fusion.fusion.errors import HeadDataError, ReportError, SweepError
 from cer_fusion.fusion.judging.metrics import scores
 from cer_fusion.fusion.judging.resampling import jackknife, signs
 from cer_fusion.fusion.sweeps.curve import _noise_of_rows
-from cer_fusion.fusion.sweeps.result import Sweep
+from cer_fusion.fusion.sweeps.result import Sweep, sweep_table
 from cer_fusion.fusion.sweeps.sweeping import sweep
 from cer_fusion.kit.documents import write_sealed
 
@@ -317,3 +317,13 @@ def test_the_noise_of_independent_rows_is_that_of_leaving_each_out():
     lines = np.where(random.random((9, 200)) < 0.6, y, random.integers(0, 5, (9, 200)))  # a class without rows, too
     slow = jackknife(y, lines, 5, np.arange(200))["macro_f1"].parts
     np.testing.assert_allclose(_noise_of_rows(y, lines, 5, 30, 7), signs(30, 200, 7) @ slow, atol=1e-12)
+
+
+def test_a_sweep_calls_the_judged_rows_by_their_split():
+    found = sweep(make_head("weighted"), LINE, rows(60, 0), rows(45, 1, split="valid"), folds=2, resamples=20)
+    table = sweep_table(found)
+    assert table.title.endswith("vectors over 45 valid rows")
+    assert table.header[-3:] == ("valid accuracy (%)", "valid macro F1 (%)", "note")
+    assert any("best on valid" in row[-1].text for row in table.rows)
+    assert not any("test" in note for note in table.notes)
+    assert Sweep.from_dict(found.to_dict()).split == "valid"
