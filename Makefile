@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 QUIETLY := PYTHONWARNINGS='ignore:Editable installation'
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-pythons test-lowest lowest reliability lint check bench clean
+.PHONY: demo test test-pythons test-lowest lowest reliability lint check bench gpu clean
 
 demo: $(STAMP)  ## draw faces, embed them with the three backbones, train and compare all heads
 	$(BIN)/cer-feat demo --output demo-out
@@ -39,6 +39,9 @@ check: lint test  ## what CI runs
 bench: $(STAMP)  ## speed as ratios; see benchmarks/RESULTS.md
 	$(QUIETLY) $(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks.run
+
+gpu: $(STAMP)  ## what wants a CUDA device, step by step; DATA=ferplus.zip WEIGHTS="vit=FILE manet=FILE resnet50=FILE"
+	$(BIN)/python -m benchmarks.gpu --data $(DATA) $(addprefix --weights ,$(WEIGHTS)) --output $(or $(OUTPUT),gpu-out)
 
 clean:
 	rm -rf $(VENV) build *.egg-info demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -14,6 +14,7 @@ import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
@@ -27,14 +28,30 @@ Views = Literal["none", "flip", "five-crop", "five-crop+flip"]
 """What a row is the mean of: the picture alone; it and its mirror image; its four corners and its centre; these five
 and their mirror images."""
 
-PRECISIONS = ("float32", "bfloat16", "float16")
-"""float32, or the type that autocast computes in; rows are float32 always."""
+PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
+"""float32; float32 with products rounded to TF32, which CUDA devices alone have; or the type that autocast computes in.
+Rows are float32 always."""
 
 CPU_PIECE = 8
 """Pictures a forward pass on a CPU, unless the encoder says another number; see `Backbone.pieces`."""
 
 AUTO_BATCH_CPU, AUTO_BATCH_GPU = 32, 256
 """What an automatic batch size starts from: on a CPU at least so many, in whole pieces."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A batch that a device is at."""
+
+    ready: Callable[[], bool]
+    """Whether `rows` would not wait."""
+    rows: Callable[[], dict[str, NDArray[np.float32]]]
+    """Waits for what `Backbone.embed` returns, and raises what it raises."""
+
+    @classmethod
+    def done(cls, rows: dict[str, NDArray[np.float32]]) -> Begun:
+        """One whose rows are there."""
+        return cls(lambda: True, lambda: rows)
 
 
 class Backbone(ABC):
@@ -124,6 +141,11 @@ class Backbone(ABC):
         return 1
 
     @property
+    def ahead(self) -> int:
+        """How many batches may be begun before the rows of the first are asked for: none where nothing is gained."""
+        return 0
+
+    @property
     def open(self) -> Callable[[bytes], Any]:
         """The first half of `decode`, equal for backbones that look for faces in the same way, or do not: whoever uses
         several opens each picture, and looks for its face, once."""
@@ -167,6 +189,13 @@ class Backbone(ABC):
         DeviceMemoryError
             A MemoryError: so many pictures at once do not fit on the device.
         """
+        return self.start(pictures).rows()
+
+    def start(self, pictures: NDArray[np.uint8]) -> Begun:
+        """Begin to embed a batch, as `embed` does; a GPU is at it while the next one is prepared.
+
+        What does not fit on the device is an error here, or when the rows are asked for.
+        """
         side, crops = self.transform.size_px, crops_of(self.views)
         one = (side, side, 3) if crops == 1 else (crops, side, side, 3)
         if pictures.dtype != np.uint8 or pictures.ndim != len(one) + 1 or pictures.shape[1:] != one:
@@ -176,20 +205,31 @@ class Backbone(ABC):
                 f"  in backbone: {self.name}; decode() gives pictures of that shape"
             )
         if not len(pictures):
-            return {block: np.empty((0, width), np.float32) for block, width in self.blocks.items()}
-        found = [self.one_view(view) for view in each_view(pictures, self.views)]
-        if len(found) == 1:
-            return found[0]
-        return {block: np.mean([rows[block] for rows in found], axis=0) for block in self.blocks}
+            return Begun.done({block: np.empty((0, width), np.float32) for block, width in self.blocks.items()})
+        begun = [self.one_view(view) for view in each_view(pictures, self.views)]
 
-    def one_view(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """Embed pictures (b, h, w, 3) as they are, and check what comes out."""
-        rows = self.pieces(pictures) if self.piece else self.compute(pictures)
+        def rows() -> dict[str, NDArray[np.float32]]:
+            found = [self._checked(one.rows(), len(pictures)) for one in begun]
+            if len(found) == 1:
+                return found[0]
+            return {block: np.mean([rows[block] for rows in found], axis=0) for block in self.blocks}
+
+        return Begun(ready=lambda: all(one.ready() for one in begun), rows=rows)
+
+    def one_view(self, pictures: NDArray[np.uint8]) -> Begun:
+        """Begin to embed pictures (b, h, w, 3) as they are."""
+        return Begun.done(self.pieces(pictures)) if self.piece else self.begin(pictures)
+
+    def begin(self, pictures: NDArray[np.uint8]) -> Begun:
+        """Begin to embed a batch that has been checked; here it is done at once."""
+        return Begun.done(self.compute(pictures))
+
+    def _checked(self, rows: dict[str, NDArray[np.float32]], count: int) -> dict[str, NDArray[np.float32]]:
+        """Refuse rows that are not what the blocks say."""
         for block, width in self.blocks.items():
-            if rows[block].shape != (len(pictures), width):
+            if rows[block].shape != (count, width):
                 raise ShapeError(
-                    f"block {block!r} of {self.name} must have shape ({len(pictures)}, {width}), "
-                    f"however: {rows[block].shape}"
+                    f"block {block!r} of {self.name} must have shape ({count}, {width}), however: {rows[block].shape}"
                 )
         return rows
 
@@ -222,14 +262,30 @@ class Backbone(ABC):
     def weights_digest(self) -> str:
         """Return the sha256 of what was learned, as it is now."""
 
+    @property
+    def device_kind(self) -> str:
+        """The kind of device that it computes on: "cpu", "cuda", "rocm", "mps"."""
+        return self.device.partition(":")[0]
+
+    @property
+    def rounds(self) -> bool:
+        """Whether it computes in fewer bits than float32's."""
+        return self.precision != "float32"
+
     def spec(self) -> dict[str, Any]:
-        """Return everything that fixes this backbone's numbers, ready for JSON; equal specs give equal rows."""
+        """Return everything that fixes this backbone's numbers, ready for JSON; equal specs give equal rows.
+
+        Rows in float32 are the same feature wherever they are computed: they differ in their last bits. In fewer bits
+        each kind of device rounds at places of its own, so the kind is part of the identity.
+        """
+        rounded = {"device_kind": self.device_kind} if self.rounds else {}
         return {
             "architecture": self.architecture,
             "options": dict(sorted(self.options.items())),
             "weights": {"digest": self.weights_digest()},
             "transform": self.transform.identity(),
             "precision": self.precision,
+            **rounded,
             "code": self.code,
             **({} if self.faces is None else {"faces": self.faces.identity()}),
         }

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .backbone import Backbone, Faces
-from .errors import CheckpointError, OptionError, WeightsError, listed
-from .recipes import Encoder, check_options, options_of, recipe_of
+from .errors import CheckpointError, DeviceError, OptionError, UnknownBackboneError, WeightsError, listed
+from .recipes import Encoder, check_options, is_own, options_of, recipe_of
 from .weights.fit import Fault, choose_source, compare, fit, in_heads, under
 from .weights.inspection import looks_like
 
@@ -37,15 +37,16 @@ def create(
     Parameters
     ----------
     name : str
-        One of `names()`, ``timm:<name>`` or ``onnx:<file>``.
+        One of `names()`, ``timm:<name>``, ``onnx:<file>``, or a network of your own: ``<file.py>:<Class>`` or
+        ``<module>:<Class>``, whose code is run.
     weights : str or Path, optional
-        A pretrained tag, "pretrained" for the default one, a file (safetensors, .pth, .pth.tar), or "random".
-        Nothing stands in for what was asked.
+        A pretrained tag, "pretrained" for the default one, a file (safetensors, .pth, .pth.tar, a whole network that
+        was pickled), ``file#teacher`` for one of the weights in it, or "random". Nothing stands in for what was asked.
     seed : int
         What random weights are drawn from.
     device : str
         "cpu", "cuda", "cuda:1", "mps", or "auto", which logs its choice.
-    precision : "float32", "bfloat16" or "float16"
+    precision : "float32", "tf32", "bfloat16" or "float16"
         What the network computes in; rows are float32 always.
     **options
         The backbone's own: `options_of(name)` lists them with their defaults.
@@ -78,9 +79,9 @@ def create(
         encoder = recipe.build(tag=source.tag, pretrained=source.kind == "pretrained", **given, **options)
     assert isinstance(encoder, Encoder)
     if source.path is not None:
-        put(encoder, open_checkpoint(source.path))
+        put(encoder, open_checkpoint(source.path, entry=source.entry))
     logger.info("%s: weights %s", name, source.label)
-    return TorchBackbone(name, encoder, source, device=device, precision=precision)
+    return TorchBackbone(encoder.name or name, encoder, source, device=device, precision=precision)
 
 
 def put(encoder: Encoder, opened: Checkpoint) -> None:
@@ -137,8 +138,8 @@ def _settle_heads(
     encoder: Encoder, state: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: str
 ) -> dict[str, Tensor]:
     """Keep new heads where the file's are of another width, if that was asked for; explain it where it was not."""
-    widths = sorted({state[key].shape[0] for key in state if under(key, encoder.heads)})
-    wanted = sorted({tensor.shape[0] for key, tensor in expected.items() if under(key, encoder.heads)})
+    widths = sorted({state[key].shape[0] for key in state if under(key, encoder.heads) and state[key].ndim})
+    wanted = sorted({t.shape[0] for key, t in expected.items() if under(key, encoder.heads) and t.ndim})
     found = f"{'/'.join(map(str, widths))}-way heads" if widths else "no heads"
     if not encoder.replace_heads:
         keep = f"  keep the file's heads with num_classes={widths[0]}, or\n" if len(widths) == 1 else ""
@@ -157,6 +158,7 @@ def recreate(
     described: Mapping[str, Any],
     *,
     weights: str | Path | None = None,
+    code: str | Path | None = None,
     device: str = "cpu",
     faces: Callable[[Mapping[str, Any]], Faces] | None = None,
 ) -> Backbone:
@@ -171,6 +173,9 @@ def recreate(
     weights : str or Path, optional
         Where the weights are now. Needed where they came from a file, whose folder is not kept; seeds and pretrained
         tags are.
+    code : str or Path, optional
+        Where the code of a network of the user's own is now, where that was a file: its folder is not kept either, and
+        it is looked for in the working folder. Other code than the rows were made by is not run.
     device : str
         Where to compute; no part of the identity.
     faces : callable, optional
@@ -191,7 +196,11 @@ def recreate(
         )
     given, kind = _weights(name, kind, source, weights)
     stated = {**described, **identity["transform"], **identity["options"]}
-    options = {option: stated[option] for option in options_of(kind) if stated.get(option) is not None}
+    if is_own(kind):
+        kind = _code(name, kind, code, identity["options"])
+        options = {option: identity["options"].get(option) for option in options_of(kind)}
+    else:
+        options = {option: stated[option] for option in options_of(kind) if stated.get(option) is not None}
     if (again := recipe_of(kind)[0].again) is not None:
         options |= again(identity["options"])
     seed = re.fullmatch(r"random\(seed=(\d+)\)", source)
@@ -213,6 +222,32 @@ def recreate(
         _compile(name, made, identity["options"]["compile"])
     _check(name, identity, made.spec(), source, weights)
     return made
+
+
+def _code(name: str, kind: str, code: str | Path | None, options: Mapping[str, Any]) -> str:
+    """What `create` is to be asked for: the class in the file where it is now, if that is what made the rows."""
+    from .zoo.own_network import DIGEST, Code
+
+    place, _, attribute = kind.rpartition(":")
+    if code is not None:
+        kind = f"{code}:{attribute}"
+    try:
+        found = Code.named(kind).digest()
+    except UnknownBackboneError:
+        raise OptionError(
+            f"the code of {name!r} was {place}, and is not there: {code or place}\n"
+            f"  say where it is now: --code {name}=FILE.py"
+            if place.endswith(".py")
+            else f"the code of {name!r} was the module {place!r}, which Python does not find here\n  install it again"
+        ) from None
+    before = options.get(DIGEST)
+    if found != before:
+        raise OptionError(
+            f"the code of {name!r} is another: its rows were made with digest {str(before)[:12]}… ({kind}), it now has "
+            f"{found[:12]}…, and was not run\n  name the file that they were made with: --code {name}=FILE.py, or "
+            "extract the feature again and train a head on it"
+        )
+    return kind
 
 
 def _compile(name: str, made: Backbone, backend: str) -> None:
@@ -258,6 +293,12 @@ def _check(
         raise WeightsError(
             f"the weights of {name!r} are others: its rows were made with digest {before[:12]}… ({source}), "
             f"{weights or source} has {now[:12]}…\n  name the file that they were made with: --weights {name}=FILE"
+        )
+    there, here = wanted.get("device_kind"), found.get("device_kind")
+    if there is not None and there != here:
+        raise DeviceError(
+            f"the rows of {name!r} were computed in {wanted['precision']} on {there!r}, and {here!r} rounds at other "
+            f"places\n  say --device {there}, or extract the feature again in float32"
         )
     for field in wanted:
         if wanted[field] != found.get(field):

@@ -246,9 +246,13 @@ def upright(image: Image.Image, turn: int) -> Image.Image:
 
 ResizeRule = Literal["squash", "shorter"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
-Colour = Literal["RGB", "BGR"]
+Colour = Literal["RGB", "BGR", "L"]
 Scale = Literal["0-1", "0-255"]
-Triple = tuple[float, float, float]
+Triple = tuple[float, ...]
+"""One number a channel: three, or one where the network sees grey."""
+
+LUMA = (19595, 38470, 7471)
+"""ITU-R BT.601's weights of red, green and blue in 2^16ths, as Pillow's ``convert("L")`` has them; they sum to 2^16."""
 
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -290,7 +294,7 @@ class Transform:
     std: Triple = (1.0, 1.0, 1.0)
     """Divided by after that, in the network's channel order."""
     colour: Colour = "RGB"
-    """Channel order the network expects."""
+    """Channels the network expects: "RGB", "BGR", or "L", one of grey, made after resizing."""
     scale: Scale = "0-1"
     """Value range before mean and std."""
 
@@ -308,8 +312,17 @@ class Transform:
             raise OptionError(f"size_px must be within 1..4096, however: size_px={self.size_px}")
         if not 0 < self.crop_pct <= 1:
             raise OptionError(f"crop_pct must be within (0, 1], however: crop_pct={self.crop_pct}")
-        if len(self.mean) != 3 or len(self.std) != 3 or not all(self.std):
-            raise OptionError(f"mean and std need three values, std none of them 0: {self.mean}, {self.std}")
+        if self.colour == "L":  # three equal values are one
+            for name in ("mean", "std"):
+                object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
+        if (len(self.mean), len(self.std)) != (self.channels, self.channels) or not all(self.std):
+            need = "one value" if self.channels == 1 else "three values"
+            raise OptionError(f"mean and std need {need}, std none of them 0: {self.mean}, {self.std}")
+
+    @property
+    def channels(self) -> int:
+        """How many channels the network sees: 3, or 1 of grey."""
+        return 1 if self.colour == "L" else 3
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
         """Open one picture file and bring it to the input size.
@@ -363,32 +376,37 @@ class Transform:
         return int(target * width / height), target
 
     def to_tensor(self, pictures: torch.Tensor, *, channels_last: bool = False) -> torch.Tensor:
-        """Scale a batch: uint8 (b, h, w, 3) RGB -> float32 (b, 3, h, w) on the same device, bit-equal to torchvision.
+        """Scale a batch: uint8 (b, h, w, 3) RGB -> float32 (b, c, h, w) on the same device, bit-equal to torchvision.
 
-        `channels_last` keeps the pictures' own memory order under the (b, 3, h, w) shape; the values are the same.
+        `channels_last` keeps the pictures' own memory order under the (b, c, h, w) shape; the values are the same.
         """
         import torch
 
         if self.colour == "BGR":
             pictures = pictures.flip(-1)
-        pictures = pictures.permute(0, 3, 1, 2)  # (b, h, w, 3) -> (b, 3, h, w)
+        elif self.colour == "L":
+            red, green, blue = (pictures[..., i].to(torch.int32) * weight for i, weight in enumerate(LUMA))
+            pictures = ((red + green + blue + 0x8000) >> 16).unsqueeze(-1)
+        pictures = pictures.permute(0, 3, 1, 2)  # (b, h, w, c) -> (b, c, h, w)
         x = (pictures if channels_last else pictures.contiguous()).to(torch.float32)
         if self.scale == "0-1":
             x.div_(255)
-        if self.mean != (0.0, 0.0, 0.0):
-            x.sub_(torch.tensor(self.mean, dtype=torch.float32, device=x.device).view(1, 3, 1, 1))
-        if self.std != (1.0, 1.0, 1.0):
-            x.div_(torch.tensor(self.std, dtype=torch.float32, device=x.device).view(1, 3, 1, 1))
+        if any(self.mean):
+            x.sub_(torch.tensor(self.mean, dtype=torch.float32, device=x.device).view(1, -1, 1, 1))
+        if any(value != 1 for value in self.std):
+            x.div_(torch.tensor(self.std, dtype=torch.float32, device=x.device).view(1, -1, 1, 1))
         return x
 
     def to_array(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Scale a batch in NumPy: uint8 (b, h, w, 3) RGB -> float32 (b, 3, h, w); equal to `to_tensor`."""
-        ordered = pictures[..., ::-1] if self.colour == "BGR" else pictures
-        x = np.ascontiguousarray(ordered.transpose(0, 3, 1, 2)).astype(np.float32)  # (b, h, w, 3) -> (b, 3, h, w)
+        """Scale a batch in NumPy: uint8 (b, h, w, 3) RGB -> float32 (b, c, h, w); equal to `to_tensor`."""
+        ordered: NDArray[Any] = pictures[..., ::-1] if self.colour == "BGR" else pictures
+        if self.colour == "L":
+            ordered = ((pictures.astype(np.int32) @ np.array(LUMA, np.int32) + 0x8000) >> 16)[..., None]
+        x = np.ascontiguousarray(ordered.transpose(0, 3, 1, 2)).astype(np.float32)  # (b, h, w, c) -> (b, c, h, w)
         if self.scale == "0-1":
             x /= np.float32(255)
-        x -= np.asarray(self.mean, dtype=np.float32).reshape(1, 3, 1, 1)
-        x /= np.asarray(self.std, dtype=np.float32).reshape(1, 3, 1, 1)
+        x -= np.asarray(self.mean, dtype=np.float32).reshape(1, -1, 1, 1)
+        x /= np.asarray(self.std, dtype=np.float32).reshape(1, -1, 1, 1)
         return x
 
     def probe(self) -> str:

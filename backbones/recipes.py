@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -55,6 +56,9 @@ class Usage:
 @dataclass(kw_only=True)
 class Encoder:
     """What a recipe builds: everything a `Backbone` needs but the device."""
+
+    name: str | None = None
+    """What the backbone is called where that is not what `create` was asked for: a file of code without its folder."""
 
     architecture: str
     """Names the network's code: "manet", "timm:resnet50"."""
@@ -122,6 +126,8 @@ class Recipe:
     """Options that change which tensors are needed; `inspect_checkpoint` tries them, and uses the first that fits."""
     tags: Callable[[str], Sequence[str]] | None = field(default=None, repr=False)
     """The pretrained tags there are for what follows the colon in the name."""
+    options: Callable[[str], Mapping[str, Any]] | None = field(default=None, repr=False)
+    """``options(target)``: what there is and the defaults, where ``build`` takes any because the target decides."""
     usage: Callable[[Mapping[str, int], Mapping[str, Any] | None, Path], Usage] | None = field(default=None, repr=False)
     """``usage(heads, card, path)`` of a file that fits: its classifiers (layer -> classes), and the card beside it."""
     again: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = field(default=None, repr=False)
@@ -129,8 +135,12 @@ class Recipe:
     """
 
 
-CALLED = ("build", "tags", "usage", "again")
+CALLED = ("build", "tags", "options", "usage", "again")
 """What of a recipe is no plain value: known once its file is imported."""
+
+OWN = re.compile(r"(.+\.py|[^\W\d]\w*(\.[^\W\d]\w*)*):[^\W\d]\w*")
+OWN_NAME = "<file.py>:<Class>"
+"""Names of users' own networks: ``folder/file.py:Class``, ``package.module:Class``; and their row in the catalogue."""
 
 RESERVED = ("target", "tag", "pretrained", "device", "precision")
 """Arguments of ``build`` that `create` fills in, as far as a recipe takes them; ``target`` follows the name's colon."""
@@ -139,8 +149,8 @@ RESERVED = ("target", "tag", "pretrained", "device", "precision")
 def names() -> tuple[str, ...]:
     """List the backbones that have a name of their own.
 
-    Besides, ``timm:<name>`` makes any timm model (``timm:vit_small_patch14_dinov2.lvd142m``), and ``onnx:<file>`` any
-    ONNX model.
+    Besides, ``timm:<name>`` makes any timm model (``timm:vit_small_patch14_dinov2.lvd142m``), ``onnx:<file>`` any
+    ONNX model, and ``<file.py>:<Class>`` or ``<module>:<Class>`` a network of the user's own.
     """
     return tuple(sorted(name for name in _entries() if "<" not in name))
 
@@ -164,8 +174,12 @@ def catalogue() -> list[dict[str, Any]]:
 
 
 def options_of(name: str) -> dict[str, Any]:
-    """Return a backbone's own options with their defaults."""
-    return dict(_entry_of(name)[0].options)
+    """Return a backbone's own options with their defaults; of the user's own network, by running its code."""
+    if not is_own(name):
+        return dict(_entry_of(name)[0].options)
+    recipe, target = recipe_of(name)
+    assert recipe.options is not None
+    return dict(recipe.options(target))
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
@@ -173,7 +187,13 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     known = options_of(name)
     for option in options:
         if option not in known:
-            raise OptionError(f"{name!r} has no option {option!r}; it has {', '.join(known)}{nearest(option, known)}")
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise OptionError(f"{name!r} has no option {option!r}; {has}{nearest(option, known)}")
+
+
+def is_own(name: str) -> bool:
+    """Tell whether a name is that of a user's own network, so that making it runs code of theirs."""
+    return bool(OWN.fullmatch(name)) and not any(e.startswith(f"{name.partition(':')[0]}:") for e in _entries())
 
 
 def recipe_of(name: str) -> tuple[Recipe, str]:
@@ -200,9 +220,12 @@ def _entry_of(name: str) -> tuple[_Entry, str]:
             return entry, target
         if name == known:
             return entry, ""
+    if is_own(name):
+        return _entries()[OWN_NAME], name
     raise UnknownBackboneError(
         f"there is no backbone {name!r}{nearest(name, names())}\n"
-        f"  there are {', '.join(names())}, any timm model as timm:<name> and any ONNX model as onnx:<file>"
+        f"  there are {', '.join(names())}, any timm model as timm:<name>, any ONNX model as onnx:<file> and "
+        "your own network as <file.py>:<Class>"
     )
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import PIL
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from .backbone import PRECISIONS, Backbone, or_does_not_fit
+from .backbone import PRECISIONS, Backbone, Begun, or_does_not_fit
 from .errors import DeviceError, OptionError
 from .recipes import Encoder
 from .weights.fit import Source, digest
@@ -39,11 +39,14 @@ class TorchBackbone(Backbone):
         self.code = encoder.code
         self.precision = precision
         self.device = choose_device(device)
+        if precision == "tf32" and torch.device(self.device).type != "cuda":
+            raise OptionError(f"precision tf32 needs a CUDA device, however: {self.device}; say precision='float32'")
         self.piece = encoder.cpu_piece if self.device == "cpu" else 0
         order = torch.channels_last if encoder.channels_last else torch.contiguous_format
         self.module: nn.Module = encoder.module.to(self.device).to(memory_format=order).eval()
         self.network: Callable[[torch.Tensor], dict[str, torch.Tensor]] = self.module
         """What computes: the module itself, or what `compile_network` made of it."""
+        self._copies: _Copies | None = None
 
     def compile_network(self, *, backend: str = "inductor") -> None:
         """Have torch.compile translate the network, and try it at once; it becomes part of the identity.
@@ -72,6 +75,17 @@ class TorchBackbone(Backbone):
             ) from error
         self.options = {**self.options, "compile": backend}
 
+    @property
+    def device_kind(self) -> str:
+        """The kind of device that it computes on; torch calls AMD's "cuda" too."""
+        kind = torch.device(self.device).type
+        return "rocm" if kind == "cuda" and torch.version.hip else kind
+
+    @property
+    def ahead(self) -> int:
+        """One on a GPU: while it is at a batch, the next one is copied and queued."""
+        return int(torch.device(self.device).type == "cuda")
+
     def compute(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """Embed a batch that has been checked; in evaluation mode, without gradients.
 
@@ -80,11 +94,15 @@ class TorchBackbone(Backbone):
         DeviceMemoryError
             If it does not fit on the device.
         """
+        return self.begin(pictures).rows()
+
+    def begin(self, pictures: NDArray[np.uint8]) -> Begun:
+        """Begin to embed a batch that has been checked; on a GPU the rows come later."""
         if self.module.training:
             self.module.eval()
-        return or_does_not_fit(
-            lambda: self.forward(pictures), pictures=len(pictures), name=self.name, device=self.device
-        )
+        told: Any = {"pictures": len(pictures), "name": self.name, "device": self.device}
+        begun = or_does_not_fit(lambda: self.forward(pictures), **told)
+        return Begun(ready=begun.ready, rows=lambda: or_does_not_fit(begun.rows, **told))
 
     @property
     def at_once(self) -> int:
@@ -107,21 +125,23 @@ class TorchBackbone(Backbone):
             finally:
                 torch.set_num_threads(threads)  # what a thread sets for itself, threads to come begin with too
 
-    def forward(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """Copy to the device, scale, run the network, and copy the rows back."""
+    def forward(self, pictures: NDArray[np.uint8]) -> Begun:
+        """Copy to the device, scale, run the network, and have the rows copied back."""
         batch = torch.from_numpy(np.require(pictures, requirements=["C", "W"]))
         kind = torch.device(self.device).type
-        if kind == "cuda":  # from pinned memory the copy runs beside what the GPU is at
-            batch = batch.pin_memory().to(self.device, non_blocking=True)
-        else:
-            batch = batch.to(self.device)
-        with torch.inference_mode(), _no_tf32(), torch.autocast(kind, **self.autocast()):
-            rows = self.network(self.transform.to_tensor(batch, channels_last=self.encoder.channels_last))
-        return {block: rows[block].float().cpu().numpy() for block in self.blocks}
+        if kind == "cuda" and self._copies is None:
+            self._copies = _Copies(self.device)
+        batch = batch.to(self.device) if self._copies is None else self._copies.there(batch)
+        with torch.inference_mode(), float32_as(self.precision), torch.autocast(kind, **self.autocast()):
+            out = self.network(self.transform.to_tensor(batch, channels_last=self.encoder.channels_last))
+            rows = {block: out[block].float() for block in self.blocks}
+        if self._copies is None:
+            return Begun.done({block: tensor.cpu().numpy() for block, tensor in rows.items()})
+        return self._copies.back(rows)
 
     def autocast(self) -> dict[str, Any]:
         """Return autocast's arguments for this precision."""
-        if self.precision == "float32":
+        if self.precision in ("float32", "tf32"):
             return {"enabled": False}
         return {"dtype": getattr(torch, self.precision)}
 
@@ -156,63 +176,105 @@ class TorchBackbone(Backbone):
         }
 
 
-_strictness = threading.Lock()
-_computing = 0
-"""Computations under way that rely on the strict settings, which are the process's."""
+class _Copies:
+    """Copies to and from a CUDA device that run beside what it computes: from pinned memory, on a stream of their own.
+
+    Parameters
+    ----------
+    device : str
+    """
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def there(self, batch: torch.Tensor) -> torch.Tensor:
+        """Have a batch copied; what is computed with it from now on waits for it, and nothing else does."""
+        with torch.cuda.stream(self._stream):
+            copied = batch.pin_memory().to(self._device, non_blocking=True)
+        computing = torch.cuda.current_stream(self._device)
+        computing.wait_stream(self._stream)
+        copied.record_stream(computing)  # else its memory could be another's as soon as nobody here holds it
+        return copied
+
+    def back(self, rows: dict[str, torch.Tensor]) -> Begun:
+        """Have rows copied into pinned memory, behind what computes them."""
+        here = {block: tensor.to("cpu", non_blocking=True) for block, tensor in rows.items()}
+        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        copied.record(torch.cuda.current_stream(self._device))
+
+        def wait() -> dict[str, NDArray[np.float32]]:
+            copied.synchronize()
+            return {block: tensor.numpy() for block, tensor in here.items()}
+
+        return Begun(ready=copied.query, rows=wait)
+
+
+Float32 = Literal["ieee", "tf32"]
+"""What PyTorch may compute float32 in, in the words of its newer settings."""
+
+_settled = threading.Condition()
+_computing, _computing_in = 0, "ieee"
+"""Computations under way that rely on the settings, which are the process's; and what they compute float32 in."""
 _settings = ExitStack()
 """Puts the settings back as the first of them found them."""
 
 
 @contextmanager
-def _no_tf32() -> Iterator[None]:
-    """Keep float32 from being computed in TF32 or bfloat16, which PyTorch lets convolutions do, and users matrices.
+def float32_as(precision: str) -> Iterator[None]:
+    """Have float32 computed in TF32 where `precision` is "tf32", and else in float32 itself.
 
-    The settings are the process's: the first of several threads makes them strict, and the last puts them back.
+    PyTorch lets convolutions round to TF32 unless told not to, and users let matrices. The settings are the process's:
+    the first of several threads makes them, the last puts them back, and who wants the others waits for that.
     """
-    global _computing
-    with _strictness:
+    global _computing, _computing_in
+    wanted: Float32 = "tf32" if precision == "tf32" else "ieee"
+    with _settled:
+        _settled.wait_for(lambda: not _computing or _computing_in == wanted)
         if not _computing:
-            _settings.enter_context(_strict())
+            _settings.enter_context(_set_float32(wanted))
+            _computing_in = wanted
         _computing += 1
     try:
         yield
     finally:
-        with _strictness:
+        with _settled:
             _computing -= 1
             if not _computing:
                 _settings.close()
+                _settled.notify_all()
 
 
 @contextmanager
-def _strict() -> Iterator[None]:
-    """Make PyTorch's settings strict, and put them back.
+def _set_float32(wanted: Float32) -> Iterator[None]:
+    """Set what float32 is computed in, and put the settings back.
 
     PyTorch has an old set of settings for that and, from 2.9, a new one; read while the two disagree, the old one
-    raises an error. So the new one is made strict first, then the old one is read and made strict too, for whoever
-    reads it while the network runs. Afterwards both are as before, and so is what follows the setting above it.
+    raises an error. So the new one is set first, then the old one is read and set too, for whoever reads it while the
+    network runs. Afterwards both are as before, and so is what follows the setting above it.
     """
     cudnn, levels = torch.backends.cudnn, _precision_levels()
     shown = [level.fp32_precision for level, _ in levels]
     before = [(level, _stated(level, above)) for level, above in levels]
-    strict = [(level, "ieee") for level, _ in levels]
-    _state(strict)
+    ours = [(level, str(wanted)) for level, _ in levels]
+    _state([(level, "ieee") for level, _ in levels])
     matrices = torch.get_float32_matmul_precision()
     try:
         convolutions = cudnn.allow_tf32
     except RuntimeError:  # "a mix of the legacy and new APIs": the new one says no, so the old one says yes
         convolutions = True
     try:
-        torch.set_float32_matmul_precision("highest")
-        cudnn.allow_tf32 = False
-        _state(strict)
+        torch.set_float32_matmul_precision("high" if wanted == "tf32" else "highest")
+        cudnn.allow_tf32 = wanted == "tf32"
+        _state(ours)
         yield
     finally:
         torch.set_float32_matmul_precision(matrices)
         cudnn.allow_tf32 = convolutions
         _state(before)
-        for (level, _), wanted in zip(before, shown, strict=True):
-            if level.fp32_precision != wanted:  # cuDNN's are "tf32" until something is said
-                level.fp32_precision = wanted
+        for (level, _), value in zip(before, shown, strict=True):
+            if level.fp32_precision != value:  # cuDNN's are "tf32" until something is said
+                level.fp32_precision = value
 
 
 def _precision_levels() -> list[tuple[Any, Any]]:

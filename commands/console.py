@@ -17,8 +17,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol, TextIO
 
 import typer
@@ -254,7 +255,9 @@ def out_json(value: Any) -> None:
 
 @contextlib.contextmanager
 def progress_bar(
-    rate: Callable[[str, float | None], str] | None = None, more: Callable[[], list[float]] = list
+    rate: Callable[[str, float | None], str] | None = None,
+    more: Callable[[], list[float]] = list,
+    log: Path | None = None,
 ) -> Iterator[Progress]:
     """A bar with rate and time left on stderr; plain lines now and then where that is no terminal; see `_Lines`.
 
@@ -264,11 +267,17 @@ def progress_bar(
         What the bar says of the rate.
     more : callable
         Numbers that the lines carry besides that a process tells the one that it works for.
+    log : Path, optional
+        A file that a line a minute is appended to as well, whatever stderr is.
     """
     if _AT_WORK:  # a job within a job: a terminal has room for one bar
         yield _AT_WORK[-1]
         return
-    with _told_somewhere(rate, more) as step:
+    with contextlib.ExitStack() as stack:
+        step = stack.enter_context(_told_somewhere(rate, more))
+        if log is not None:
+            noted = stack.enter_context(_Lines(partial(_note, log), first_s=_NOTE_S, next_s=_NOTE_S))
+            step = partial(_told_to, (step, noted))
         _AT_WORK.append(step)
         try:
             yield step
@@ -277,6 +286,17 @@ def progress_bar(
 
 
 _AT_WORK: list[Progress] = []
+
+
+def _told_to(watchers: tuple[Progress, ...], stage: str, done: int, total: int | None, what: str = "") -> None:
+    for watcher in watchers:
+        watcher(stage, done, total, what)
+
+
+def _note(log: Path, text: str) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
 
 @contextlib.contextmanager
@@ -288,7 +308,7 @@ def _told_somewhere(
         return
     stderr = console(stderr=True)
     if not stderr.is_terminal:
-        with _Lines() as lines:
+        with _Lines(lambda text: say(escape(text)), first_s=_FIRST_LINE_S, next_s=_NEXT_LINE_S) as lines:
             yield lines
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -321,12 +341,13 @@ def _told_somewhere(
 
 
 class _Lines:
-    """Progress in plain lines on stderr: the first after two seconds, then at intervals that grow with the work.
+    """Progress in plain lines: the first after some seconds, then at intervals that grow with the work.
 
     A thread of its own says them, so that one step that takes long is told as well.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], None], *, first_s: float, next_s: float) -> None:
+        self._say, self._first_s, self._next_s = tell, first_s, next_s
         self._began = self._stage_began = time.monotonic()
         self._now: tuple[str, int, int | None, str] | None = None
         self._ended = threading.Event()
@@ -346,31 +367,28 @@ class _Lines:
         self._now = (stage, done, total, what)
 
     def _tell(self) -> None:
-        wait_s = _FIRST_LINE_S
+        wait_s = self._first_s
         while not self._ended.wait(wait_s):
             if self._now is not None:
-                say(escape(self._text(*self._now)))
-            wait_s = max(_NEXT_LINE_S, (time.monotonic() - self._began) / 10)
+                self._say(self._text(*self._now))
+            wait_s = max(self._next_s, (time.monotonic() - self._began) / 10)
 
     def _text(self, stage: str, done: int, total: int | None, what: str) -> str:
-        """`fits: 3 of 9 (late), 12 s, about 24 s left`."""
+        """`fits: 3 of 9 (late), 12 s, about 24 s left`; the rate too where it is one a second or more."""
+        from ..kit.errors import duration
+
         spent_s = time.monotonic() - self._stage_began
         count = f"{done:,} of {total:,}" if total else f"{done:,}" if done else ""
         doing = f"{count} ({what})" if count and what else count or what
-        text = ", ".join(filter(None, (doing, _time(spent_s))))
-        left = f", about {_time(spent_s * (total - done) / done)} left" if total and 0 < done < total else ""
+        rate = f"{done / spent_s:,.1f}/s" if done >= spent_s > 0 else ""
+        text = ", ".join(filter(None, (doing, rate, duration(spent_s))))
+        left = f", about {duration(spent_s * (total - done) / done)} left" if total and 0 < done < total else ""
         return f"{stage}: {text}{left}"
 
 
-_FIRST_LINE_S, _NEXT_LINE_S = 2.0, 10.0
+_FIRST_LINE_S, _NEXT_LINE_S, _NOTE_S = 2.0, 10.0, 60.0
 _REMEMBERED_S = 600.0
 """How far back a bar looks for its rate: one fit may take minutes."""
-
-
-def _time(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _progress_line(values: list[Any]) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -67,11 +68,23 @@ ReplaceManifest = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")]
 
 # what is made of pictures
-Readers = Annotated[int, typer.Option(min=1, help="Threads that read and decode.")]
+Readers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Threads that read and decode.", show_default="2"),
+]
+ReaderProcesses = Annotated[
+    int | None,
+    typer.Option(
+        "--reader-processes",
+        min=0,
+        help="Processes that decode instead; 0: threads do.",
+        show_default="0; for a GPU, all cores but two",
+    ),
+]
 MaxErrors = Annotated[
     float, typer.Option(help="Share of unusable pictures at which to stop; up to ten never stop a run, unless 0.")
 ]
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 
 # how faces are found and cut out of frames and pictures
 SizePx = Annotated[int, typer.Option("--size", help="Side of a face's crop in pixels.")]
@@ -192,6 +205,25 @@ KeptPath = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Keep the comparison here, .json; none for none.", show_default="in runs/"),
 ]
+
+
+def readers_for(devices: Iterable[str], readers: int | None, processes: int | None) -> tuple[int, int]:
+    """Threads and processes that read: as asked, or by device and cores.
+
+    A CPU that computes needs its cores itself. A GPU is fed by processes, which share no lock with what queues its
+    work; several ranks or workers on a machine share its cores.
+    """
+    from ..kit.machine import whole_cores
+
+    share = whole_cores() // max(1, int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
+    if processes is None:
+        on_gpu = any(not device.startswith("cpu") for device in devices)
+        processes = min(_MOST_READERS, share - 2) if on_gpu and readers is None and share >= 4 else 0
+    return readers or 2, processes
+
+
+_MOST_READERS = 16
+"""Readers beyond which pictures come faster than any one GPU takes them."""
 
 
 def split_list(text: str | None) -> list[str]:

@@ -289,4 +289,5 @@ def _progress_of(text: str) -> tuple[str, int, int, float] | None:
 def _environment(number: int, count: int) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if name != machine.NUMBER or name not in machine.chosen}
     share = {machine.NUMBER: str(max(1, whole_cores() // count))}
-    return {**share, **own, PROGRESS_VARIABLE: "lines", "PYTHONIOENCODING": "utf-8", "LOCAL_RANK": str(number)}
+    return {**share, **own, PROGRESS_VARIABLE: "lines", "PYTHONIOENCODING": "utf-8", "LOCAL_RANK": str(number),
+            "LOCAL_WORLD_SIZE": str(count)}  # fmt: skip

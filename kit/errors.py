@@ -57,6 +57,14 @@ class WriteError(CerError, OSError):
     """The file system refused a write; what was there is as it was before."""
 
 
+def duration(seconds: float) -> str:
+    """Say a length of time as people do: `48 s`, `12 min`, `3 h 05 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return the end of a message about an unknown name.
 

@@ -40,6 +40,8 @@ _HOLDERS: Mapping[str, Mapping[int, str]] = {
 }
 _DIMS, _TYPE, _NAME, _RAW, _EXTERNAL, _LOCATION = 1, 2, 8, 9, 13, 14  # fields of a tensor
 
+_HALF = {10, 16}  # TensorProto.DataType of float16 and bfloat16
+
 # TensorProto.DataType -> bits an element, as raw bytes hold it; text (8) has no raw bytes.
 _BITS = {
     **dict.fromkeys((21, 22, 23), 4), **dict.fromkeys((25, 26), 2), **dict.fromkeys((2, 3, 9, 17, 18, 19, 20, 24), 8),
@@ -66,6 +68,12 @@ class OnnxFile:
     data_files: tuple[str, ...]
     """The others, as the graph names them."""
 
+    @property
+    def has_half_floats(self) -> bool:
+        """Whether some of its weights are float16 or bfloat16."""
+        beside = any(array.dtype == np.float16 for array in self.beside.values())
+        return beside or bool(_types(memoryview(self.content), "Model") & _HALF)
+
 
 def read_onnx(path: Path) -> OnnxFile:
     """Read a model and the data files it names, all of them from the model's own folder.
@@ -90,6 +98,99 @@ def read_onnx(path: Path) -> OnnxFile:
         return _whole(path, content)
     except _DamagedError as error:
         raise OnnxFileError(f"the ONNX file cannot be opened ({error}): {path}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outline:
+    """What a graph takes, gives, and holds within, as far as the file says it."""
+
+    inputs: tuple[tuple[str, str], ...]
+    """Name and shape of each, ``(b, 3, 112, 112)``; initializers are none."""
+    outputs: tuple[tuple[str, str], ...]
+    inner: tuple[tuple[str, str], ...]
+    """Name of each tensor within, in the order of computation, and the operator that gives it."""
+    tensors: int
+    """How many weights it holds."""
+    numbers: int
+    """How many numbers those have."""
+
+
+def outline(content: bytes) -> Outline:
+    """Read the outermost graph of a model.
+
+    Raises
+    ------
+    OnnxFileError
+        If it has none.
+    """
+    inputs: dict[str, str] = {}
+    outputs: dict[str, str] = {}
+    inner: dict[str, str] = {}
+    held: dict[str, int] = {}
+    try:
+        graphs = [value for number, value in _messages(memoryview(content)) if number == _GRAPH]
+        for number, value in (field for graph in graphs for field in _messages(graph)):
+            if number == 1:
+                said = list(_messages(value))
+                inner |= {_text(name): _text(kind) for n, name in said if n == 2 for k, kind in said if k == 4}
+            elif number == 5:
+                dims = [
+                    d
+                    for n, v, _, _ in _fields(value)
+                    if n == _DIMS
+                    for d in ([v] if isinstance(v, int) else _varints(v))
+                ]
+                held[next((_text(v) for n, v in _messages(value) if n == _NAME), "")] = math.prod(dims)
+            elif number in (11, 12):
+                name, shape = _declared(value)
+                (inputs if number == 11 else outputs)[name] = shape
+    except _DamagedError as error:
+        raise OnnxFileError(f"the ONNX file cannot be opened ({error})") from None
+    if not graphs:
+        raise OnnxFileError("the ONNX file has no graph")
+    return Outline(
+        inputs=tuple((name, shape) for name, shape in inputs.items() if name not in held),
+        outputs=tuple(outputs.items()),
+        inner=tuple((name, kind) for name, kind in inner.items() if name and name not in outputs),
+        tensors=len(held),
+        numbers=sum(held.values()),
+    )
+
+
+def with_output(content: bytes, name: str) -> bytes:
+    """Have a model give out a tensor that stands within it, of whatever type and shape that is.
+
+    A field that holds a message may stand in a file twice, and both are one message then: the output is put at the end.
+    """
+    said = name.encode()
+    value = _header(1, len(said)) + said
+    output = _header(12, len(value)) + value
+    return content + _header(_GRAPH, len(output)) + output
+
+
+_GRAPH = 7
+
+
+def _declared(value: memoryview) -> tuple[str, str]:
+    """Name and shape of a value that a graph takes or gives."""
+    name, sizes = "", []
+    for number, field in _messages(value):
+        if number == 1:
+            name = _text(field)
+        elif number == 2:
+            for _, tensor in _messages(field):
+                for _, shape in ((n, v) for n, v in _messages(tensor) if n == 2):
+                    for _, size in _messages(shape):
+                        known = next((v for n, v, _, _ in _fields(size) if n in (1, 2)), "?")
+                        sizes.append(_text(known) if isinstance(known, memoryview) else str(known))
+    return name, f"({', '.join(sizes)})"
+
+
+def _messages(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Yield the fields of a message that hold bytes."""
+    for number, value, _, _ in _fields(message):
+        if isinstance(value, memoryview):
+            yield number, value
 
 
 class _DamagedError(ValueError):
@@ -190,6 +291,14 @@ def _rewritten(
             pieces += [message[unchanged_from:start], _header(number, sum(map(len, found))), *found]
             unchanged_from = end
     return [*pieces, message[unchanged_from:]] if changed else None
+
+
+def _types(message: memoryview, kind: str) -> set[int]:
+    """Element types of all tensors in a message that was read before."""
+    if kind == "Tensor":
+        return {value for number, value, _, _ in _fields(message) if number == _TYPE and isinstance(value, int)}
+    inner = ((_HOLDERS[kind].get(number), value) for number, value, _, _ in _fields(message))
+    return {each for name, part in inner if name and isinstance(part, memoryview) for each in _types(part, name)}
 
 
 def _external(tensor: memoryview, path: Path, top: bool) -> _External | None:

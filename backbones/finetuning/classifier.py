@@ -21,6 +21,7 @@ from ..torch_backbone import TorchBackbone
 from .examples import Examples
 from .process import drawn_from, numpy_drawn_from
 from .recipe import Recipe
+from .trainable import merged_state
 
 HEAD = "head"
 
@@ -82,7 +83,7 @@ def state_for_loader(backbone: TorchBackbone, classifier: Classifier) -> dict[st
     """
     at = {id(module): name for name, module in backbone.module.named_modules(remove_duplicate=False)}
     trunk = classifier.encoder.get_submodule(at[id(backbone.encoder.trunk)])
-    state: dict[str, Tensor] = dict(trunk.state_dict())
+    state: dict[str, Tensor] = merged_state(trunk)
     if classifier.head is not None and (named := backbone.encoder.foreign_heads):
         state |= {f"{named[0]}.{key}": tensor for key, tensor in classifier.head.state_dict().items()}
     return {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()}
@@ -102,7 +103,9 @@ def log_prior(y: NDArray[np.int64], k: int, recipe: Recipe) -> NDArray[np.float3
     return (recipe.logit_adjustment * np.log(share)).astype(np.float32)
 
 
-def loss_sum(logits: Mapping[str, Tensor], shares: Mapping[str, float], targets: Tensor, prior: Tensor) -> Tensor:
+def loss_sum(
+    logits: Mapping[str, Tensor], shares: Mapping[str, float], targets: Tensor, prior: Tensor, focal: float = 0.0
+) -> Tensor:
     """Sum the cross-entropies over a batch, branches mixed by their shares.
 
     Parameters
@@ -112,11 +115,18 @@ def loss_sum(logits: Mapping[str, Tensor], shares: Mapping[str, float], targets:
         Distributions.
     prior : Tensor of shape (k,)
         Added to the logits; see `log_prior`.
+    focal : float
+        Power of (1 - p) that a class's term counts by (Lin et al., ICCV 2017, eq. 4; here for distributions).
     """
-    each = [
-        share * F.cross_entropy(logits[branch].float() + prior, targets, reduction="sum")
-        for branch, share in shares.items()
-    ]
+    each = []
+    for branch, share in shares.items():
+        adjusted = logits[branch].float() + prior
+        if focal:
+            log_p = F.log_softmax(adjusted, dim=1)
+            loss = -(targets * (1 - log_p.exp()).clamp(min=1e-7) ** focal * log_p).sum()
+        else:
+            loss = F.cross_entropy(adjusted, targets, reduction="sum")
+        each.append(share * loss)
     return torch.stack(each).sum()
 
 

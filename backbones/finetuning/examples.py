@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,10 +73,14 @@ class Examples:
             self,
             ids=[self.ids[i] for i in chosen],
             y=self.y[positions],
-            read=lambda i: self.read(chosen[i]),
+            read=partial(_read_at, self.read, chosen),
             soft=None if self.soft is None else self.soft[positions],
             groups=None if self.groups is None else [self.groups[i] for i in chosen],
         )
+
+
+def _read_at(read: Callable[[int], bytes], positions: Sequence[int], i: int) -> bytes:
+    return read(positions[i])
 
 
 def check_parts(train: Examples, valid: Examples, classes: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +15,11 @@ from ..errors import MissingExtraError, OptionError
 from ..torch_backbone import TorchBackbone
 from ..weights.fit import Source
 from .examples import Examples
-from .folder import WEIGHTS_FILE, OutputFolder, finished_card, identity_of
-from .material import Material, Progress, gather
-from .process import accelerator_of, drawn_from, held_signals, trained_in
+from .folder import WEIGHTS_FILE, OutputFolder, Seen, finished_card, identity_of
+from .material import Feed, Material, Pictures, Progress, gather
+from .process import accelerator_of, drawn_from, held_signals, norms_of_whole_batches, trained_in
 from .recipe import Recipe
+from .trainable import only_what_learns
 from .training import EpochScores, Training
 
 logger = logging.getLogger(__name__)
@@ -57,9 +58,12 @@ def finetune(
     resume: bool = True,
     seed: int = 0,
     state_every: int = 0,
+    state_minutes: float = 10.0,
+    held_out: Mapping[str, str] | None = None,
     memory: float = 2e9,
     max_errors: float = 0.01,
     readers: int = 2,
+    reader_processes: int = 0,
     tensorboard: bool = False,
     progress: Progress | None = None,
 ) -> FinetuneReport:
@@ -83,9 +87,19 @@ def finetune(
     resume : bool
         Go on where an earlier run with the same arguments was; on a CPU the weights are then the same, bit for bit.
     state_every : int
-        Write the state after so many updates as well as after each epoch and at an interrupt; 0: not.
+        Write the state after so many updates as well; 0: not.
+    state_minutes : float
+        Write the state after an epoch where the last one is as old as this; 0: after every epoch. At an interrupt it is
+        written in any case. It holds the network, its average and the optimizer's moments.
+    held_out : dict of str, optional
+        Id -> sha256 of the file, of pictures that nothing is to be learnt from (the test split). Those that this
+        training has, or that the weights to start from were trained on, are told, and counted in the card.
     memory : float
-        Bytes that decoded pictures may take.
+        Bytes that decoded pictures may take, in all processes of this machine together.
+    readers : int
+        Threads that read and decode, keeping what they decoded as far as `memory` lets.
+    reader_processes : int
+        Processes of torch's `DataLoader` that do so instead, each time anew; 0: threads do. For a GPU.
     max_errors : float
         Share of unusable pictures at which to stop; up to ten never stop a run, unless 0.
     tensorboard : bool
@@ -105,20 +119,31 @@ def finetune(
     accelerator = accelerator_of(backbone, recipe)
     with ThreadPoolExecutor(max(1, readers)) as pool:
         material = gather(
-            backbone, train, valid, classes, pool=pool, memory=memory, max_errors=max_errors, progress=tell
-        )
+            backbone, train, valid, classes, accelerator=accelerator, pool=pool, processes=reader_processes,
+            memory=memory, max_errors=max_errors, progress=tell,
+        )  # fmt: skip
+        seen = Seen.by(material, backbone.source.path, held_out or {})
+        if accelerator.is_main_process:
+            seen.tell()
         identity = identity_of(backbone, material, recipe, seed=seed, processes=accelerator.num_processes)
         if resume and (done := finished_card(output, identity)) is not None:
             logger.info("%s is finished already", output)
             return _report(backbone, output, done, material, resumed=True)
+        parts = {"train": material.train, "valid": material.valid}
+        pictures = Pictures(backbone, parts, material.kept, recipe, seed=seed, pool=None if reader_processes else pool)
         with (
+            Feed(pictures, processes=reader_processes, pin=accelerator.device.type == "cuda") as feed,
             drawn_from(seed),
             trained_in(backbone),
+            only_what_learns(backbone, recipe),
+            norms_of_whole_batches(backbone.module, wanted=recipe.sync_bn),
             held_signals() as signalled,
             _curves(output, wanted=tensorboard) as add_to_curves,
         ):
-            training = Training(backbone, material, recipe, accelerator, seed=seed)
-            folder = OutputFolder(training, output, identity, state_every=state_every, signalled=signalled)
+            training = Training(backbone, material, feed, recipe, accelerator, seed=seed, signalled=signalled)
+            folder = OutputFolder(
+                training, output, identity, state_every=state_every, state_minutes=state_minutes, seen=seen
+            )
             resumed = folder.begin(resume=resume)
             position = training.position
             while position.epoch < recipe.epochs and not position.stopped:

@@ -5,22 +5,24 @@ The state is everything that the next step depends on, in one safetensors file w
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ...kit.errors import listing
 from ...kit.files import whole_file, write_whole
 from ...kit.plain import flat
-from ..errors import ResumeError
+from ..errors import CardError, ResumeError
 from ..torch_backbone import TorchBackbone
 from ..weights.fit import CARD_FILE, digest, read_card, write_card
 from .classifier import state_for_loader
@@ -31,7 +33,9 @@ from .training import EpochScores, Position, Training
 logger = logging.getLogger(__name__)
 
 STATE_FILE, WEIGHTS_FILE, LOG_FILE = "state.safetensors", "weights.safetensors", "log.jsonl"
-FILES = (STATE_FILE, WEIGHTS_FILE, CARD_FILE, LOG_FILE)
+PICTURES_FILE = "pictures.txt"
+"""sha256 of every picture file that the weights, and those they started from, were trained or chosen on; one a line."""
+FILES = (STATE_FILE, WEIGHTS_FILE, CARD_FILE, LOG_FILE, PICTURES_FILE)
 """What a training leaves, and one that starts anew removes first."""
 _FORMAT = "cer-fusion finetune state 1"
 _START_ANEW = "  start anew without resuming (--no-resume --overwrite)"
@@ -48,8 +52,10 @@ class OutputFolder:
         See `identity_of`.
     state_every : int
         Write the state after so many updates; 0: after epochs alone.
-    signalled : Event
-        Set when a signal came: the state is written, and the training ends.
+    state_minutes : float
+        Write it after an epoch where the last one is as old as this.
+    seen : Seen
+        What the weights know of pictures.
     """
 
     def __init__(
@@ -59,10 +65,13 @@ class OutputFolder:
         identity: dict[str, Any],
         *,
         state_every: int,
-        signalled: Event,
+        state_minutes: float,
+        seen: Seen,
     ) -> None:
         self.training, self.output, self.identity = training, output, identity
-        self.state_every, self.signalled = state_every, signalled
+        self.state_every, self.state_minutes, self.seen = state_every, state_minutes, seen
+        self._saved = time.monotonic()
+        self._overwritten = False
         self.writes = training.accelerator.is_main_process
 
     def begin(self, *, resume: bool) -> bool:
@@ -73,6 +82,7 @@ class OutputFolder:
             _restore(self.training, path, self.identity)
             position = self.training.position
             logger.info("going on after epoch %d, step %d", position.epoch, position.step)
+            self._overwritten = self._weights_are_newer()
         elif self.writes:
             self._clear(resume=resume)
             self.save()  # from here on the folder is known to be this training's
@@ -80,16 +90,17 @@ class OutputFolder:
         return resumed
 
     def after_step(self) -> None:
-        """Write the state if it is time to, and end here if a signal came."""
-        if self.signalled.is_set() or (self.state_every and self.training.position.step % self.state_every == 0):
+        """Write the state if it is time to, and end here if a signal came to any process."""
+        if self.training.interrupted or (self.state_every and self.training.position.step % self.state_every == 0):
             self.save()
-        if self.signalled.is_set():
-            raise KeyboardInterrupt
+        self._end_if_interrupted()
 
     def keep(self, scores: EpochScores) -> None:
         """Note an epoch's scores, and write its weights if they are the best so far."""
         training, position = self.training, self.training.position
         best = max((entry["valid_macro_f1"] for entry in position.history), default=-1.0)
+        if self._overwritten:  # the best weights that the state knew of are gone: this epoch's are the first to keep
+            best, self._overwritten = -1.0, False
         position.history.append(asdict(scores))
         if scores.valid_macro_f1 > best:
             state = state_for_loader(training.backbone, training.judged())
@@ -103,14 +114,23 @@ class OutputFolder:
         position.stopped = bool(patience) and scores.epoch - position.best >= patience
 
     def after_epoch(self) -> None:
-        """Write state, log and card of an epoch that is complete."""
-        self.training.position.begin_epoch()
-        self.save()
+        """Write log and card of an epoch that is complete, and the state if it is time to."""
+        position = self.training.position
+        position.begin_epoch()
+        goes_on = position.epoch < self.training.recipe.epochs and not position.stopped
+        is_time = time.monotonic() - self._saved >= 60 * self.state_minutes
+        if self.training.interrupted or (goes_on and is_time):
+            self.save()
         if self.writes:
             lines = "".join(json.dumps(entry) + "\n" for entry in self.training.position.history)
             write_whole(self.output / LOG_FILE, lines.encode())
             write_card(self.output / CARD_FILE, self._card(finished=False))
-        if self.signalled.is_set():
+        self._end_if_interrupted()
+
+    def _end_if_interrupted(self) -> None:
+        """End all processes together, once the first one has written: a launcher ends those that are left."""
+        if self.training.interrupted:
+            self.training.accelerator.wait_for_everyone()
             raise KeyboardInterrupt
 
     def save(self) -> None:
@@ -137,6 +157,18 @@ class OutputFolder:
         metadata = {"format": _FORMAT, "run": json.dumps(content, allow_nan=False)}
         with whole_file(self.output / STATE_FILE, overwrite=True) as temporary:
             save_file(tensors, temporary, metadata=metadata)
+        self._saved = time.monotonic()
+
+    def _weights_are_newer(self) -> bool:
+        """Tell whether an epoch after the state replaced the weights that the state knows as the best.
+
+        Where the same epochs come out the same again, as on a CPU, they are replaced again by the same.
+        """
+        path, position = self.output / WEIGHTS_FILE, self.training.position
+        if not position.best or (path.exists() and digest(load_file(path)) == position.best_digest):
+            return False
+        logger.info("the weights of epoch %d were replaced after that: choosing anew from here on", position.best)
+        return True
 
     def finish(self) -> dict[str, Any]:
         """Seal the card, and put away the state, which nothing needs any more."""
@@ -158,6 +190,7 @@ class OutputFolder:
         self.output.mkdir(parents=True, exist_ok=True)
         for name in FILES:
             (self.output / name).unlink(missing_ok=True)
+        write_whole(self.output / PICTURES_FILE, self.seen.text)
 
     def _card(self, *, finished: bool) -> dict[str, Any]:
         training, position = self.training, self.training.position
@@ -169,6 +202,7 @@ class OutputFolder:
             "transform": training.backbone.transform.identity(),
             "examples": {"train": len(training.material.train), "valid": len(training.material.valid)},
             "left_out": training.material.left_out,
+            "pictures": self.seen.to_json(),
             "started_from": described["weights_source"],
             "versions": described["versions"],
             "device": described["device"],
@@ -181,6 +215,86 @@ class OutputFolder:
             "best": position.history[position.best - 1],
             "epochs": position.history,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """Pictures that the weights were trained or chosen on, by content, and which of them were to be held out."""
+
+    digests: frozenset[str]
+    """sha256 of every one, of this training and of those before."""
+    held_out: int
+    """How many pictures nothing was to be learnt from."""
+    now: tuple[str, ...]
+    """Ids of those that this training has."""
+    before: tuple[str, ...]
+    """Ids of those that only the weights to start from were trained on."""
+    start: str
+    """The file with those weights; empty where they came from none that says."""
+
+    @classmethod
+    def by(cls, material: Material, start: Path | None, held_out: Mapping[str, str]) -> Seen:
+        """Compare the pictures of a training, and those behind the weights it starts from, with held-out ones.
+
+        Raises
+        ------
+        CardError
+            If the list beside the weights to start from is not the one that its card speaks of.
+        """
+        here = {digest for part in material.picture_digests.values() for digest in part}
+        earlier = _pictures_behind(start)
+        return cls(
+            digests=frozenset(here | (earlier or set())),
+            held_out=len(held_out),
+            now=tuple(name for name, found in held_out.items() if found in here),
+            before=tuple(name for name, found in held_out.items() if found in (earlier or ()) and found not in here),
+            start="" if earlier is None or start is None else start.name,
+        )
+
+    @property
+    def text(self) -> bytes:
+        """The list as it is kept."""
+        return "".join(f"{digest}\n" for digest in sorted(self.digests)).encode()
+
+    def to_json(self) -> dict[str, Any]:
+        """What the card says."""
+        return {
+            "file": PICTURES_FILE,
+            "count": len(self.digests),
+            "sha256": hashlib.sha256(self.text).hexdigest(),
+            "held_out": {"pictures": self.held_out, "seen_now": len(self.now), "seen_before": len(self.before)},
+        }
+
+    def tell(self) -> None:
+        """Say which held-out pictures were seen."""
+        if self.now:
+            logger.warning(
+                "%d of %d held-out pictures are in the training or validation part too: %s; scores on them flatter",
+                len(self.now), self.held_out, listing(self.now),
+            )  # fmt: skip
+        if self.before:
+            logger.warning(
+                "%d of %d held-out pictures were learnt from in an earlier stage, by the weights in %s: %s; "
+                "scores on them flatter",
+                len(self.before), self.held_out, self.start, listing(self.before),
+            )  # fmt: skip
+
+
+def _pictures_behind(start: Path | None) -> set[str] | None:
+    """Digests of the pictures that a weights file was trained on; None where nothing beside it says so."""
+    if start is None or not (start.parent / PICTURES_FILE).exists() or not (start.parent / CARD_FILE).exists():
+        return None
+    card = read_card(start.parent / CARD_FILE)
+    if card.get("weights", {}).get("file") != start.name:
+        return None
+    path = start.parent / PICTURES_FILE
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != card.get("pictures", {}).get("sha256"):
+        raise CardError(
+            f"the list of pictures is not the one that the card beside it speaks of: {path}\n"
+            f"  take the folder as fine-tuning left it, or remove the list, and nothing is compared"
+        )
+    return set(data.decode().split())
 
 
 def finished_card(output: Path, identity: dict[str, Any]) -> dict[str, Any] | None:

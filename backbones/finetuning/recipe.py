@@ -59,11 +59,24 @@ class Recipe:
     """timm's Mixup alpha; 0: off."""
     cutmix: Annotated[float, 0, 100] = 0.0
     """timm's CutMix alpha; 0: off."""
+    focal: Annotated[float, 0, 10] = 0.0
+    """Focal loss (Lin et al., ICCV 2017, eq. 4): each class's term counts (1 - p) to this power; 0: cross-entropy."""
+    freeze: Annotated[float, 0, 1] = 0.0
+    """Share of the network's layers, from the input on, that stay as they are, batch norms' statistics included; 1:
+    only the classifier learns. Layers are timm's groups, or the parts that a network is made of."""
+    lora_rank: Annotated[int, 0, 4096] = 0
+    """Rank of what is added to a transformer's matrices, or to convolutions, which stay as they are themselves (Hu et
+    al., LoRA, ICLR 2022); it is added for good in the weights that are kept. 0: off. Needs the extra [lora]."""
+    lora_alpha: Annotated[float | None, 0.001, 10_000] = None
+    """Scale of the additions, over the rank; None: the rank, so that the scale is 1."""
     ema: Annotated[float, 0, 0.999999] = 0.999
     """Decay of the averaged weights (timm's ModelEmaV3, warmed up); they are judged and kept. 0: off."""
     logit_adjustment: Annotated[float, 0, 10] = 0.0
     """For rare classes: this times log prior is added to the training logits (Menon et al., ICLR 2021, eq. 10; 1 aims
     at the balanced error). 0: off."""
+    sync_bn: bool = False
+    """Batch norms take their statistics over the parts of all processes, as if one computed the batch; without it over
+    a process's own part."""
     sampling: Sampling = "plain"
     """For rare classes: "balanced" draws every class equally often instead."""
     patience: Annotated[int, 0, 100_000] = 10
@@ -100,6 +113,11 @@ class Recipe:
                 raise RecipeError(f"{name} must be {_said(kind, *ends)}, however: {name}={value!r}")
             if kind is Range:  # JSON has lists and whole numbers
                 object.__setattr__(self, name, tuple(map(float, value)))
+        if self.freeze and self.lora_rank:
+            raise RecipeError(
+                f"freeze={self.freeze:g} and lora_rank={self.lora_rank}: low-rank additions leave every layer as it is "
+                f"already\n  choose one: freeze=0, or lora_rank=0"
+            )
         if self.sampling == "balanced" and self.logit_adjustment:
             raise RecipeError(
                 f"sampling='balanced' and logit_adjustment={self.logit_adjustment:g} both make up for rare classes: "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +21,9 @@ from timm.scheduler.scheduler_factory import create_scheduler_v2
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
 
-from ...kit.errors import listing
+from ...kit.errors import duration, listing
 from ..errors import DivergedError, RecipeError
-from ..torch_backbone import TorchBackbone
+from ..torch_backbone import TorchBackbone, float32_as
 from .classifier import (
     Classifier,
     classifier_of,
@@ -31,19 +32,11 @@ from .classifier import (
     mix,
     targets_of,
 )  # fmt: skip
-from .examples import (
-    DRAWS,
-    DRAWS_EACH,
-    augment,
-    batches,
-    draws,
-    epoch_order,
-    randaugment,
-    step_seed,
-)  # fmt: skip
-from .material import Material, Progress, loaded_ahead
-from .process import memory_errors
+from .examples import augment, batches, epoch_order, step_seed
+from .material import Feed, Item, Material, Place, Progress
+from .process import memory_errors, share_buffers, summed
 from .recipe import Recipe
+from .trainable import keep_still
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +63,8 @@ class EpochScores:
     """Class -> share found, for those classes."""
     seconds: float
     """Training and validation."""
+    seconds_left: float
+    """What the epochs that are left will take at most, at this pace; patience may end them before."""
     pictures_per_s: float
     """Training pictures over the seconds of training alone, on this process's device times processes."""
 
@@ -78,7 +73,7 @@ class EpochScores:
         return (
             f"epoch {self.epoch}/{epochs}: loss {self.loss:.4f}, train accuracy {self.train_accuracy:.4f}; valid: loss "
             f"{self.valid_loss:.4f}, accuracy {self.valid_accuracy:.4f}, macro F1 {self.valid_macro_f1:.4f}; "
-            f"lr {self.lr:.2e}, {self.pictures_per_s:,.1f} pictures/s"
+            f"lr {self.lr:.2e}, {self.pictures_per_s:,.1f} pictures/s, at most {duration(self.seconds_left)} left"
         )
 
 
@@ -115,18 +110,6 @@ class Position:
         self.step, self.loss, self.correct, self.seen, self.seconds = 0, 0.0, 0, 0, 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """What one forward and backward pass needs."""
-
-    examples: NDArray[np.intp]
-    """Which examples, shape (b,)."""
-    pictures: NDArray[np.uint8]
-    """Their pictures, shape (b, h, w, 3)."""
-    numbers: NDArray[np.float32]
-    """Their random numbers for `augment`, shape (b, 15)."""
-
-
 class Training:
     """The networks and their optimizer at one `Position`.
 
@@ -135,10 +118,19 @@ class Training:
     """
 
     def __init__(
-        self, backbone: TorchBackbone, material: Material, recipe: Recipe, accelerator: Accelerator, *, seed: int
+        self,
+        backbone: TorchBackbone,
+        material: Material,
+        feed: Feed,
+        recipe: Recipe,
+        accelerator: Accelerator,
+        *,
+        seed: int,
+        signalled: threading.Event,
     ) -> None:
         self.backbone, self.material, self.recipe, self.accelerator = backbone, material, recipe, accelerator
-        self.seed = seed
+        self.feed, self.seed = feed, seed
+        self._signalled, self._any_signalled = signalled, False
         self.position = Position()
         k = len(material.classes)
         self.updates_per_epoch = len(batches(np.arange(len(material.train)), recipe.batch_size))
@@ -150,23 +142,33 @@ class Training:
         self.schedule = _schedule_of(optimizer, recipe, updates_per_epoch=self.updates_per_epoch)
         self.model, self.optimizer = accelerator.prepare(self.classifier, optimizer)
         self.targets = torch.from_numpy(targets_of(material.train, k, recipe)).to(device)
+        self.y = torch.from_numpy(material.train.y).to(device)
         self.prior = torch.from_numpy(log_prior(material.train.y, k, recipe)).to(device)
 
     def judged(self) -> Classifier:
         """Return the weights that are judged and kept: the averaged ones, where there are any."""
         return self.classifier if self.average is None else self.average.module
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal came, to any process: as all of them know since the last step or evaluation."""
+        return self._signalled.is_set() if self.accelerator.num_processes == 1 else self._any_signalled
+
     def train_epoch(self, after_step: Callable[[], None], progress: Progress) -> None:
         """Train from the position to the end of its epoch."""
         recipe, position = self.recipe, self.position
         order = epoch_order(self.material.train.y, seed=self.seed, epoch=position.epoch, sampling=recipe.sampling)
         steps = batches(np.arange(len(order)), recipe.batch_size)[position.step :]
-        jobs = [(part, order[part]) for step in steps for part in self._own_parts(step)]
-        parts = loaded_ahead(jobs, lambda job: self._load(*job))
+        parts = self.feed(
+            [Place("train", int(order[at]), position.epoch, int(at)) for at in part]
+            for step in steps
+            for part in self._own_parts(step)
+        )
         self.model.train()
+        keep_still(self.classifier)
         start = time.perf_counter() - position.seconds
         for step in steps:
-            with memory_errors(recipe):
+            with memory_errors(recipe), float32_as(self.backbone.precision):
                 self._update(parts, len(step))
             position.seconds = time.perf_counter() - start
             progress(f"epoch {position.epoch + 1}", position.seen, len(order))
@@ -175,20 +177,27 @@ class Training:
     def evaluate(self, progress: Progress) -> EpochScores:
         """Score the epoch, of which all updates are done; every process has the answer."""
         started, position = time.perf_counter(), self.position
+        for module in (self.classifier, *((self.average.module,) if self.average is not None else ())):
+            share_buffers(module)
         judged = _judge(self._valid_logits(progress), self.material.valid.y, self.material.classes)
         # A run that was taken up after the epoch's last update has made none: ask for the rate of that one.
         self.schedule.step_update((position.epoch + 1) * self.updates_per_epoch - 1)
+        (came,) = summed(np.array([float(self._signalled.is_set())]), self.accelerator)
+        self._any_signalled = came > 0
+        seconds = position.seconds + time.perf_counter() - started
+        every = [seconds, *(entry["seconds"] for entry in position.history)]
         return EpochScores(
             epoch=position.epoch + 1,
             loss=position.loss / position.seen,
             lr=self._rate(),
             train_accuracy=position.correct / position.seen,
-            seconds=position.seconds + time.perf_counter() - started,
+            seconds=seconds,
+            seconds_left=(self.recipe.epochs - position.epoch - 1) * sum(every) / len(every),
             pictures_per_s=position.seen / position.seconds,
             **judged,
         )
 
-    def _update(self, parts: Iterator[Part], size: int) -> None:
+    def _update(self, parts: Iterator[Item], size: int) -> None:
         """Make one update from the next batch, computed in as many parts as the recipe says."""
         position = self.position
         updates = position.epoch * self.updates_per_epoch + position.step
@@ -196,43 +205,43 @@ class Training:
         process = self.accelerator.process_index
         seed = step_seed(seed=self.seed, epoch=position.epoch, step=position.step, process=process)
         torch.manual_seed(seed)
-        sums = np.zeros(2)
+        own: list[Item] = []
+        scores: list[Tensor] = []  # on the device: to read one is to wait for it
         for _ in range(self.recipe.accumulation):
             part = next(parts)
+            own.append(part)
             with self.accelerator.accumulate(self.model):
-                sums += self._backward(part, size, seed)
+                scores.append(self._backward(part, size, seed))
                 if self.accelerator.sync_gradients and self.recipe.clip_norm is not None:
                     self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
         if self.average is not None:
             self.average.update(self.classifier, step=updates + 1)
-        if self.accelerator.num_processes > 1:
-            both = torch.tensor(sums, dtype=torch.float32, device=self.accelerator.device)
-            sums = self.accelerator.reduce(both, "sum").cpu().numpy()
+        found = torch.stack(scores).double().cpu().numpy()  # (accumulation, 2)
+        sums = summed(np.array([*found.sum(0), float(self._signalled.is_set())]), self.accelerator)
+        if not math.isfinite(sums[0]):  # all processes know it, and none waits for one that has given up
+            lost = next((number for number, (loss, _) in enumerate(found) if not math.isfinite(loss)), None)
+            raise self._diverged(float(sums[0]), None if lost is None else own[lost])
+        self._any_signalled = sums[2] > 0
         position.loss += float(sums[0])
         position.correct += round(float(sums[1]))
         position.seen += size
         position.step += 1
 
-    def _backward(self, part: Part, size: int, seed: int) -> tuple[float, int]:
-        """Compute gradients of one part of a batch of `size`; return its sum of losses and how many were right."""
-        device = self.accelerator.device
-        pictures = augment(
-            torch.from_numpy(part.pictures).to(device), torch.from_numpy(part.numbers).to(device), self.recipe
-        )
-        targets = self.targets[torch.from_numpy(part.examples).to(device)]
+    def _backward(self, part: Item, size: int, seed: int) -> Tensor:
+        """Compute gradients of one part of a batch of `size`; return the sum of its losses and how many are right."""
+        own, pictures, numbers = (tensor.to(self.accelerator.device, non_blocking=True) for tensor in part)
+        pictures = augment(pictures, numbers, self.recipe)
+        targets = self.targets[own]
         x, targets = mix(self._to_input(pictures), targets, self.recipe, seed=seed)
         with self.accelerator.autocast():
             logits = self.model(x)
-        loss = loss_sum(logits, self.classifier.shares, targets, self.prior)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise self._diverged(value, part)
+        loss = loss_sum(logits, self.classifier.shares, targets, self.prior, self.recipe.focal)
         # Processes average their gradients and accelerate divides by the parts: this makes it the mean of the batch.
         self.accelerator.backward(loss * (self.accelerator.num_processes * self.recipe.accumulation / size))
-        y = torch.from_numpy(self.material.train.y[part.examples]).to(device)
-        return value, int((self.classifier.mixed(logits).argmax(1) == y).sum())
+        right = (self.classifier.mixed(logits).argmax(1) == self.y[own]).sum()
+        return torch.stack([loss.detach(), right.to(loss.dtype)])
 
     @torch.inference_mode()
     def _valid_logits(self, progress: Progress) -> NDArray[np.float32]:
@@ -243,12 +252,12 @@ class Training:
         own = np.arange(n)[accelerator.process_index :: accelerator.num_processes]
         jobs = np.array_split(own, max(1, -(-len(own) // self.recipe.batch_size)))
         done = 0
-        with memory_errors(self.recipe):
-            for part, pictures in loaded_ahead(jobs, lambda part: (part, self.material.valid_pictures(part))):
-                x = self._to_input(torch.from_numpy(pictures).to(accelerator.device))
+        with memory_errors(self.recipe), float32_as(self.backbone.precision):
+            for part in self.feed([Place("valid", int(at)) for at in job] for job in jobs if len(job)):
+                at, pictures, _ = (tensor.to(accelerator.device, non_blocking=True) for tensor in part)
                 with accelerator.autocast():
-                    logits[torch.from_numpy(part).to(accelerator.device)] = model.mixed(model(x)).float()
-                done += len(part)
+                    logits[at] = model.mixed(model(self._to_input(pictures))).float()
+                done += len(at)
                 progress("validation", done, len(own))
         found: Tensor = accelerator.reduce(logits, "sum") if accelerator.num_processes > 1 else logits
         return found.cpu().numpy()
@@ -258,15 +267,6 @@ class Training:
 
     def _rate(self) -> float:
         return max(float(group["lr"]) for group in self.optimizer.param_groups)
-
-    def _load(self, places: NDArray[np.intp], examples: NDArray[np.intp]) -> Part:
-        operations = self.recipe.randaugment
-        numbers = draws(places.tolist(), DRAWS + DRAWS_EACH * operations, seed=self.seed, epoch=self.position.epoch)
-        pictures = randaugment(
-            self.material.train_pictures(examples), numbers[:, DRAWS:],
-            operations=operations, magnitude=self.recipe.randaugment_magnitude,
-        )  # fmt: skip
-        return Part(examples=examples, pictures=pictures, numbers=numbers[:, :DRAWS])
 
     def _own_parts(self, step: NDArray[np.intp]) -> list[NDArray[np.intp]]:
         """Cut a batch's places in the epoch into parts, and return this process's."""
@@ -285,12 +285,13 @@ class Training:
                 f"accumulation={self.recipe.accumulation})\n  choose a larger batch_size, or fewer parts"
             )
 
-    def _diverged(self, value: float, part: Part) -> DivergedError:
+    def _diverged(self, value: float, part: Item | None) -> DivergedError:
         position = self.position
-        ids = [self.material.train.ids[i] for i in part.examples]
+        ids = [] if part is None else [self.material.train.ids[i] for i in part.example.tolist()]
+        samples = f"samples of the batch: {listing(ids, limit=len(ids))}" if ids else "in another process's part"
         return DivergedError(
             f"the loss is {value} in epoch {position.epoch + 1}, step {position.step + 1} of {self.updates_per_epoch}, "
-            f"at learning rate {self._rate():.3g}\n  samples of the batch: {listing(ids, limit=len(ids))}\n"
+            f"at learning rate {self._rate():.3g}\n  {samples}\n"
             f"  take a lower lr, a longer warmup_epochs or a smaller clip_norm, or precision float32"
         )
 
@@ -322,7 +323,7 @@ def _parameter_groups(classifier: Classifier, backbone: TorchBackbone, recipe: R
         )
         inside = {id(parameter) for parameter in trunk.parameters()}
         outside = [parameter for parameter in classifier.parameters() if id(parameter) not in inside]
-        return [*groups, *_by_decay(outside, set(), recipe)]
+        return [*(group for group in groups if group["params"]), *_by_decay(outside, set(), recipe)]
     if recipe.layer_decay is not None:
         logger.info("%s does not say which layers it has: all learn at one rate, without layer_decay", backbone.name)
     left = {id(parameter) for name, parameter in trunk.named_parameters() if name in spared}
@@ -330,6 +331,7 @@ def _parameter_groups(classifier: Classifier, backbone: TorchBackbone, recipe: R
 
 
 def _by_decay(parameters: Sequence[torch.nn.Parameter], spared: set[int], recipe: Recipe) -> list[dict[str, Any]]:
+    parameters = [p for p in parameters if p.requires_grad]
     free = [p for p in parameters if (p.ndim <= 1 or id(p) in spared) and not recipe.decay_norms]
     taken = {id(p) for p in free}
     pulled = [p for p in parameters if id(p) not in taken]

@@ -14,8 +14,8 @@ import mmap
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,10 @@ from .unpickle import (
     Dtype,
     NoArray,
     Storage,
+    Stub,
     TensorRecord,
     Unpickled,
+    module_state,
     opcodes,
     unpickle,
 )
@@ -41,9 +43,22 @@ logger = logging.getLogger(__name__)
 State = dict[str, Tensor]
 
 ENTRIES = (
-    "state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict", "module", "net", "network", "weights",
+    "state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "state_dict", "model", "model_state_dict",
+    "module", "net", "network", "weights",
 )  # fmt: skip
 """Where training scripts put the weights, in order of preference (averaged ones first, as timm does)."""
+
+DEEP = 3
+"""How many dictionaries may lie around the tensors."""
+
+NO_WEIGHTS = ("optim", "sched", "scaler", "scheduler", "amp", "rng", "loss", "criterion")
+"""How names of entries begin whose tensors are no network's."""
+
+MOST_ENTRIES = 4096
+"""Dictionaries that are looked into; of the rest no weights are taken."""
+
+SMALL = 1 / 3
+"""An entry with less than this share of the largest one's tensors is no choice beside it."""
 
 MAX_HEADER = 8 << 20
 """Bytes of a safetensors header; the largest models have some hundred thousand."""
@@ -75,6 +90,14 @@ class Checkpoint:
     """What lay beside the weights, as text: epoch, scores, ..."""
     stubs: tuple[str, ...]
     """Code that the file names; none of it was run."""
+    is_module: bool = False
+    """Whether the weights were those of a whole network that was pickled."""
+    asked: str | None = None
+    """The entry that was asked for, where one was."""
+    others: tuple[str, ...] = ()
+    """Entries that hold weights too, and could have been asked for."""
+    is_open: bool = False
+    """Whether nothing tells which of them is meant; only where that was allowed."""
 
 
 def load_state(path: str | Path) -> State:
@@ -88,8 +111,22 @@ def load_state(path: str | Path) -> State:
     return open_checkpoint(path).state
 
 
-def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Open a weights file without running any code from it; see `load_state`."""
+def open_checkpoint(path: str | Path, *, entry: str | None = None, may_be_open: bool = False) -> Checkpoint:
+    """Open a weights file without running any code from it; see `load_state`.
+
+    Parameters
+    ----------
+    entry : str, optional
+        Which of several dictionaries in it is meant ("teacher", "model.ema"), or what the names of those that are
+        meant begin with.
+    may_be_open : bool
+        Whether the first of several equally likely dictionaries will do, as for describing them.
+
+    Raises
+    ------
+    CheckpointError
+        Also if several dictionaries are equally likely, and none was asked for.
+    """
     path = Path(path)
     form = sniff(path)
     stubs: tuple[str, ...] = ()
@@ -101,19 +138,36 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         content, stubs, opened_by = unpickled.content, tuple(unpickled.stubs), "stub unpickler"
         if stubs:
             logger.info("%s names code, none of it was run: %s", path.name, listed(stubs))
-    if not isinstance(content, Mapping):
-        kind = f"a pickled object ({listed(stubs)})" if stubs else f"a {type(content).__name__}"
-        raise CheckpointError(f"the file holds {kind}, not a dictionary of tensors; save model.state_dict(): {path}")
     try:
-        tensors, entry, extras = pick(content, path)
+        if _inside(content) is None:
+            kind = f"a pickled object ({listed(stubs)})" if stubs else f"a {type(content).__name__}"
+            raise CheckpointError(f"the file holds {kind}, not a dictionary of tensors; save model.state_dict()")
+        picked = pick(content, entry, may_be_open=may_be_open)
     except CheckpointError as error:
-        raise CheckpointError(f"{str(error).removesuffix(f': {path}')}: {path}") from None
-    check_elements(tensors, path)
-    state, prefix = strip(tensors)
-    if entry or prefix:
-        logger.info("%s: took entry %r, stripped %r", path.name, entry or "", prefix)
+        text, _, advice = str(error).removesuffix(f": {path}").partition("\n")
+        raise CheckpointError(f"{text}: {path}" + (f"\n{advice.format(path=path.name)}" if advice else "")) from None
+    check_elements(picked.tensors, path)
+    state, prefix = strip(picked.tensors)
+    if picked.entry or prefix:
+        logger.info("%s: took entry %r, stripped %r", path.name, picked.entry or "", prefix)
+    if picked.others and entry is None and not picked.is_open:
+        logger.warning(
+            "%s holds other weights too, and those in %r were taken: %s", path.name, picked.entry or "the file itself",
+            listed([f"{path.name}#{other}" for other in picked.others]),
+        )  # fmt: skip
     return Checkpoint(
-        path=path, state=state, form=form, opened_by=opened_by, entry=entry, prefix=prefix, extras=extras, stubs=stubs
+        path=path,
+        state=state,
+        form=form,
+        opened_by=opened_by,
+        entry=picked.entry,
+        prefix=prefix,
+        extras=picked.extras,
+        stubs=stubs,
+        is_module=picked.is_module,
+        asked=entry,
+        others=picked.others,
+        is_open=picked.is_open,
     )
 
 
@@ -191,41 +245,147 @@ def read_torch(path: Path, form: str) -> Unpickled:
         raise CheckpointError(f"the file is damaged or cut short ({error}): {path}") from None
 
 
-def pick(content: Mapping[Any, Any], path: Path, *, deep: int = 2) -> tuple[State, str | None, dict[str, str]]:
-    """Find the dictionary of tensors: one of the well-known entries, the content itself, or an entry of such an entry.
+@dataclass(frozen=True, kw_only=True)
+class Picked:
+    """The weights in a file's content, and where they lay."""
 
-    `deep` says how many dictionaries may lie around it.
+    tensors: State
+    entry: str | None
+    extras: dict[str, str]
+    is_module: bool
+    others: tuple[str, ...]
+    is_open: bool = False
+
+
+def pick(content: Any, wanted: str | None = None, *, may_be_open: bool = False) -> Picked:
+    """Find the dictionary of tensors: what is asked for, a well-known entry, the content itself, or the only one.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none, or none of that name, or several of which none is likelier than the others.
     """
-    texts = {key: described(value) for key, value in content.items() if isinstance(key, str)}
-    for entry in ENTRIES:
-        if tensors := tensors_of(content.get(entry)):
-            texts.pop(entry)
-            return tensors, entry, texts | beside(content[entry], tensors, f"{entry}.")
-    if tensors := tensors_of(content):
-        return tensors, None, beside(content, tensors)
-    for entry in ENTRIES if deep else ():
-        inner = content.get(entry)
-        if isinstance(inner, Mapping) and any(isinstance(inner.get(deeper), Mapping) for deeper in ENTRIES):
-            tensors, deeper, rest = pick(inner, path, deep=deep - 1)
-            texts.pop(entry)
-            return tensors, f"{entry}.{deeper}", texts | {f"{entry}.{key}": text for key, text in rest.items()}
-    held = listed([repr(key) for key in texts], count=6)
-    raise CheckpointError(f"no dictionary of tensors in the file; it holds {held or 'nothing'}: {path}")
+    found = {".".join(place): tensors for place, tensors in _weights_in(content)}
+    most = max((len(tensors) for tensors in found.values()), default=0)
+    likely = {entry: tensors for entry, tensors in found.items() if len(tensors) >= SMALL * most}
+    if wanted is not None:
+        return _asked(content, found, wanted)
+    if not likely:
+        held = listed([repr(key) for key in _inside(content) or () if isinstance(key, str)], count=6)
+        raise CheckpointError(f"no dictionary of tensors in the file; it holds {held or 'nothing'}")
+    first = min(likely, key=_preference)
+    is_open = _preference(first) >= _UNKNOWN and len(likely) > 1
+    if is_open and not may_be_open:
+        raise CheckpointError(
+            f"the file holds {len(likely)} dictionaries of weights: {listed(likely, count=6)}\n"
+            f"  say which is meant: --weights {{path}}#{first}"
+        )
+    picked = _picked(content, first, found[first], tuple(entry for entry in likely if entry != first))
+    return replace(picked, is_open=is_open)
+
+
+def _asked(content: Any, found: Mapping[str, State], wanted: str) -> Picked:
+    """Take the entry that was asked for, or what names begin with in one that has such names."""
+    if wanted in found:
+        return _picked(content, wanted, found[wanted], tuple(entry for entry in found if entry != wanted))
+    ends = [entry for entry in found if f".{wanted}." in f".{entry}."]
+    if len(ends) == 1:
+        return _picked(content, ends[0], found[ends[0]], tuple(entry for entry in found if entry != ends[0]))
+    for entry in sorted(found, key=_preference):
+        stripped = strip(found[entry])[1]
+        for begin in (f"{wanted}.", stripped + f"{wanted}."):
+            part = {name.removeprefix(begin): t for name, t in found[entry].items() if name.startswith(begin)}
+            if part:
+                whole = _picked(content, entry, found[entry], ())
+                rest = len(found[entry]) - len(part)
+                more = {f"{rest} tensors": "under other names"} if rest else {}
+                return replace(
+                    whole, tensors=part, entry=f"{entry}.{begin[:-1]}".lstrip("."), extras=whole.extras | more
+                )
+    begins = dict.fromkeys(name.partition(".")[0] for tensors in found.values() for name in tensors)
+    has = listed([*(entry for entry in found if entry), *begins], count=8)
+    raise CheckpointError(f"the file has no entry {wanted!r}, and no names that begin so; it has {has or 'none'}")
+
+
+def _picked(content: Any, entry: str, tensors: State, others: tuple[str, ...]) -> Picked:
+    """Say what lies beside the tensors, at each level on the way to them."""
+    extras: dict[str, str] = {}
+    inner, where = content, ""
+    for step in _steps(content, entry):
+        around = _inside(inner) or {}
+        extras |= {f"{where}{key}": described(v) for key, v in around.items() if isinstance(key, str) and key != step}
+        inner, where = around[step], f"{where}{step}."
+    is_module = module_state(inner) is not None
+    if not is_module and isinstance(inner, Mapping):
+        extras |= beside(inner, tensors, where)
+    return Picked(tensors=tensors, entry=entry or None, extras=extras, is_module=is_module, others=others)
+
+
+def _steps(content: Any, entry: str) -> tuple[str, ...]:
+    return next(place for place, _ in _weights_in(content) if ".".join(place) == entry)
+
+
+def _weights_in(content: Any) -> Iterator[tuple[tuple[str, ...], State]]:
+    """Go through the dictionaries of tensors, the outermost first, each once however often it is named."""
+    seen: set[int] = set()
+    to_read: list[tuple[tuple[str, ...], Any]] = [((), content)]
+    while to_read:
+        place, value = to_read.pop(0)
+        if id(value) in seen or len(seen) > MOST_ENTRIES:
+            continue
+        seen.add(id(value))
+        if tensors := tensors_of(value):
+            yield place, tensors
+        inner = _inside(value)
+        if inner is None or len(place) >= DEEP or module_state(value) is not None:
+            continue
+        to_read += [
+            ((*place, key), each)
+            for key, each in inner.items()
+            if isinstance(key, str) and isinstance(each, Mapping | Stub | list | tuple)
+            if not key.lower().startswith(NO_WEIGHTS)
+        ]
+
+
+def _inside(value: Any) -> Mapping[Any, Any] | None:
+    """What a dictionary, a list or a pickled object holds, by name."""
+    if isinstance(value, Stub):
+        held = module_state(value)
+        return held if held is not None else getattr(value, "attributes", None)
+    if isinstance(value, list | tuple) and not isinstance(value, Mapping):
+        return dict(enumerate(value)) if value and all(isinstance(v, TensorRecord | Tensor) for v in value) else None
+    return value if isinstance(value, Mapping) else None
+
+
+_UNKNOWN = (3,)
+
+
+def _preference(entry: str) -> tuple[int, ...]:
+    """Order entries: well-known names, the content itself, well-known names within such, any others."""
+    if not entry:
+        return (1,)
+    ranks = [ENTRIES.index(step) if step in ENTRIES else -1 for step in entry.split(".")]
+    if min(ranks) < 0:
+        return _UNKNOWN
+    return (0 if len(ranks) == 1 else 2, *ranks)
 
 
 def tensors_of(candidate: Any) -> State:
-    """Keep what has a string name and is a tensor; nothing at all where most entries are something else."""
-    if not isinstance(candidate, Mapping):
+    """Keep what has a name, or all of it a number, and is a tensor; nothing where most entries are something else."""
+    held = _inside(candidate)
+    if held is None:
         return {}
     found: State = {}
-    for name, value in candidate.items():
+    if held and all(isinstance(name, int) for name in held):
+        held = {str(name): value for name, value in held.items()}
+    for name, value in held.items():
         if isinstance(name, str) and isinstance(value, NoArray):
             raise CheckpointError(
                 f"{name} is no plain tensor ({value.kind}); save it as model.float().cpu().state_dict()"
             )
         if isinstance(name, str) and isinstance(value, Tensor | TensorRecord | ArrayRecord):
             found[name] = value if isinstance(value, Tensor) else value.tensor(repeated=REPEATED)
-    return found if len(found) * 2 > len(candidate) else {}
+    return found if len(found) * 2 > len(held) else {}
 
 
 def beside(content: Mapping[Any, Any], tensors: State, where: str = "") -> dict[str, str]:

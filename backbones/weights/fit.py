@@ -143,6 +143,8 @@ class Source:
     """Pretrained tag; also set for a file, where it only fixes the preprocessing."""
     path: Path | None = None
     """The file."""
+    entry: str | None = None
+    """Which of the weights in it, where it holds several."""
     seed: int = 0
     """What random weights are drawn from."""
 
@@ -151,7 +153,18 @@ class Source:
         """Say it in a few words, without folders."""
         if self.kind == "random":
             return f"random(seed={self.seed})"
-        return self.path.name if self.path is not None else f"pretrained({self.tag})"
+        if self.path is None:
+            return f"pretrained({self.tag})"
+        return self.path.name + (f"#{self.entry}" if self.entry else "")
+
+
+def addressed(weights: str | Path) -> tuple[Path, str | None]:
+    """Part ``file.pth#teacher`` into the file and the entry that is meant; a file that is called so has none."""
+    path = Path(weights).expanduser()
+    name, mark, entry = path.name.rpartition("#")
+    if not mark or not name or not entry or path.exists():
+        return path, None
+    return path.with_name(name), entry
 
 
 def choose_source(recipe: Recipe, target: str, weights: str | Path | None, seed: int) -> Source:
@@ -164,7 +177,8 @@ def choose_source(recipe: Recipe, target: str, weights: str | Path | None, seed:
     target : str
         What follows the colon in the backbone's name; "" where there is none.
     weights : str, Path or None
-        "random", "pretrained", a pretrained tag, or a file. None means "pretrained", where the recipe has a tag.
+        "random", "pretrained", a pretrained tag, or a file, of whose weights ``file#entry`` names one. None means
+        "pretrained", where the recipe has a tag.
 
     Raises
     ------
@@ -179,13 +193,13 @@ def choose_source(recipe: Recipe, target: str, weights: str | Path | None, seed:
         if default is None:
             raise WeightsError(no_default(recipe, target))
         return Source(kind="pretrained", tag=default)
-    path = Path(weights).expanduser()
+    path, entry = addressed(weights)
     if isinstance(weights, str) and weights in tags:
         return Source(kind="pretrained", tag=weights)
     if isinstance(weights, Path) or path.exists() or path.suffix in SUFFIXES or len(path.parts) > 1:
         if not path.is_file():
             raise WeightsError(f"there is no weights file: {path}")
-        return Source(kind="file", tag=default, path=path)
+        return Source(kind="file", tag=default, path=path, entry=entry)
     known = f"the tags {listed(map(repr, tags), count=6)}" if tags else "no pretrained tags"
     raise WeightsError(
         f"there is no weights file and no pretrained tag {weights!r}{nearest(str(weights), tags)}\n"
@@ -280,7 +294,8 @@ def fit(encoder: Encoder, state: Mapping[str, Tensor]) -> Fit:
     if len(usable) > 1:
         raise CheckpointError(
             f"the file holds {len(usable)} networks that fit {encoder.architecture}: "
-            f"{listed([reading.prefix + '*' for reading in usable], count=6)}\n  save the one you mean by itself"
+            f"{listed([reading.prefix + '*' for reading in usable], count=6)}\n"
+            f"  say which is meant: --weights FILE#{usable[0].prefix.removesuffix('.')}, or save it by itself"
         )
     return usable[0] if usable else min(found, key=lambda reading: len(reading.faults))
 
@@ -308,6 +323,28 @@ def by_name(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed if len(renamed) == len(state) else dict(state)
 
 
+def by_place(state: Mapping[str, Tensor], encoder: Encoder) -> dict[str, Tensor]:
+    """Give names to what is numbered: layers by their place among the network's children, tensors by their order.
+
+    ``nn.Sequential(*network.children())`` numbers layers; a list of a ``state_dict``'s values, or a dictionary made of
+    one, numbers tensors. Whether the names are right, their shapes say.
+    """
+    if not state or not all(key.partition(".")[0].isdecimal() for key in state):
+        return dict(state)
+    if all("." in key for key in state):
+        children = [name for name, _ in encoder.trunk.named_children()]
+        renamed = {}
+        for key, tensor in state.items():
+            place, dot, rest = key.partition(".")
+            renamed[(children[int(place)] if int(place) < len(children) else place) + dot + rest] = tensor
+        return renamed
+    expected, ordered = encoder.trunk.state_dict(), sorted(state, key=lambda key: (len(key), key))
+    if not all(key.isdecimal() for key in state) or len(state) < len(expected):
+        return dict(state)
+    beyond = [f"{(*encoder.foreign_heads, 'head')[0]}.{number}" for number in range(len(state) - len(expected))]
+    return {name: state[key] for name, key in zip([*expected, *beyond], ordered, strict=True)}
+
+
 def compare(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[Fault]:
     """List how `state` differs from `expected`; a batch norm's step counter may be missing, as in old files."""
     missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
@@ -333,7 +370,7 @@ def _fit_one(encoder: Encoder, state: Mapping[str, Tensor], prefix: str, beside:
     expected: dict[str, Tensor] = dict(encoder.trunk.state_dict())
     useless = tuple(layer for layer in PRETRAINING if not any(under(key, (layer,)) for key in expected))
     foreign = (*encoder.foreign_heads, *useless)
-    named = by_name(state)
+    named = by_place(by_name(state), encoder)
     taken, dropped = _without(named, foreign)
     faults, is_adapted, refusal = compare(taken, expected), named.keys() != state.keys(), None
     if faults and encoder.adapt is not None:

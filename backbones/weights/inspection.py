@@ -4,6 +4,7 @@ clean, as safetensors: the same tensors under their public names, and nothing el
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,10 +12,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...kit.onnx_file import OnnxFileError, outline, read_onnx
 from ..errors import CardError, CheckpointError, OptionError, listed
 from ..recipes import Encoder, Usage, names, options_of, recipe_of
 from .checkpoint import Checkpoint, State, open_checkpoint
-from .fit import Fit, by_name, card_beside, digest, fit, in_heads
+from .fit import Fit, addressed, by_name, card_beside, digest, fit, under
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,6 +66,8 @@ class CheckpointInfo:
     """How to use it on the command line; several where the file leaves a choice."""
     notes: tuple[str, ...]
     """What to know before choosing."""
+    is_module: bool = False
+    """Whether a whole network was pickled, of which the tensors were taken."""
     trained: dict[str, Any] | None = None
     """What the card of fine-tuning beside the file says: backbone, options, classes in order, recipe, best epoch."""
 
@@ -73,26 +77,89 @@ class CheckpointInfo:
 
 
 def inspect_checkpoint(path: str | Path) -> CheckpointInfo:
-    """Open a weights file safely and say what it is.
+    """Open a weights file safely and say what it is; ``file#entry`` is one of the weights in it.
 
     Raises
     ------
     CheckpointError
         If it holds no dictionary of tensors.
     """
-    return described(open_checkpoint(path))
+    file, entry = addressed(path)
+    if file.suffix.lower() == ".onnx" and (found := _described_onnx(file)) is not None:
+        return found
+    return described(open_checkpoint(file, entry=entry, may_be_open=True))
+
+
+TAPS = (
+    "GlobalAveragePool",
+    "ReduceMean",
+    "Flatten",
+    "Gemm",
+    "MatMul",
+    "LayerNormalization",
+    "Relu",
+    "PRelu",
+    "Add",
+    "Conv",
+)
+"""Operators of ONNX that often give what a feature is made of."""
+TAPS_SHOWN = 8
+
+
+def _described_onnx(file: Path) -> CheckpointInfo | None:
+    """Say what an ONNX model takes and gives; None for what is none, which `open_checkpoint` says."""
+    try:
+        model = read_onnx(file)
+        found = outline(model.content)
+    except OnnxFileError:
+        return None
+    taps = [f"{name} ({kind})" for name, kind in found.inner if kind in TAPS][::-1][:TAPS_SHOWN]
+    said = "; ".join(
+        f"{word} {', '.join(f'{name} {shape}' for name, shape in values)}"
+        for word, values in (("takes", found.inputs), ("gives", found.outputs))
+    )
+    grey = any(re.match(r"\([^,]+, 1, |.*, 1\)$", shape) for _, shape in found.inputs)
+    meaning = ("mean=M", "std=S", "colour=L") if grey else ("mean=R,G,B", "std=R,G,B", "colour=RGB")
+    options = [word for each in (*meaning, "scale=0-1") for word in ("-O", each)]
+    name = f"onnx:{file}"
+    return CheckpointInfo(
+        path=str(file),
+        form="onnx",
+        opened_by="a reader of the graph",
+        entry=None,
+        prefix="",
+        tensors=found.tensors,
+        parameters=found.numbers,
+        dtypes=(),
+        heads={},
+        fits=name,
+        candidates=(),
+        looks_like=f"an ONNX model that {said}",
+        digest=model.digest,
+        extras=dict.fromkeys(model.data_files, "data file"),
+        code=(),
+        advice=f"create({name!r}, mean=…, std=…, colour=…, scale=…)",
+        commands=(shlex.join(["cer-feat", "extract", "--backbone", name, "--data", "MANIFEST", *options]),),
+        notes=(
+            "a file does not say what its input means: mean, std, colour and scale are of who trained it",
+            "any tensor within is a feature too, the last ones first: -O output=NAME -O pool=mean, of "
+            + listed(taps, count=TAPS_SHOWN),
+        ),
+    )
 
 
 def described(opened: Checkpoint) -> CheckpointInfo:
     """Say what an opened file is; see `inspect_checkpoint`."""
     card, trained, about_card = _card_of(opened)
-    tuned = (trained["backbone"],) if trained and ":" in trained["backbone"] else ()
-    found = candidates(opened.state, also=(*tuned, *timm_names(opened.state)))
+    tuned = (trained["backbone"],) if trained and trained["backbone"].startswith("timm:") else ()  # no code of others
+    found = candidates(opened.state, also=(*tuned, *timm_names(opened.state, opened.stubs)))
     best = found[0] if found and found[0].fits else None
     prefix = best.prefix if best else ""
     state = public_names(opened.state, prefix)
     heads = head_widths(state)
     path = opened.path
+    entries = (opened.entry or "", *opened.others) if opened.is_open else (opened.asked or "",)
+    addresses = [f"{path}#{entry}" if entry else str(path) for entry in entries]
     usage = Usage()
     if best and (ask := recipe_of(best.backbone)[0].usage) is not None:
         try:
@@ -116,9 +183,10 @@ def described(opened: Checkpoint) -> CheckpointInfo:
         digest=digest(state),
         extras=opened.extras,
         code=opened.stubs,
-        advice=_advice(best, options, path.name),
-        commands=_commands(best, options, path, usage.choices),
-        notes=(*usage.notes, *_notes(best), *_alternatives(found), *about_card),
+        advice=_advice(best, options, Path(addresses[0]).name),
+        commands=tuple(c for address in addresses for c in _commands(best, options, address, usage.choices)),
+        notes=(*usage.notes, *_notes(best), *_alternatives(found), *_entries(opened), *_padding(best), *about_card),
+        is_module=opened.is_module,
         trained=trained,
     )
 
@@ -135,7 +203,8 @@ def head_widths(state: Mapping[str, Tensor]) -> dict[str, int]:
     known, found = {*HEAD_NAMES, *(head for heads in named for head in heads)}, {}
     for key, tensor in state.items():
         layer, _, kind = key.rpartition(".")
-        if kind == "weight" and layer in known and tensor.ndim == 2:
+        around, _, number = layer.rpartition(".")
+        if kind == "weight" and tensor.ndim == 2 and (layer in known or (number.isdecimal() and around in known)):
             found[layer] = int(tensor.shape[0])
     return found
 
@@ -183,12 +252,12 @@ def _advice(best: Candidate | None, options: Mapping[str, Any], name: str) -> st
 
 
 def _commands(
-    best: Candidate | None, options: Mapping[str, Any], path: Path, choices: Sequence[Mapping[str, Any]]
+    best: Candidate | None, options: Mapping[str, Any], address: str, choices: Sequence[Mapping[str, Any]]
 ) -> tuple[str, ...]:
     """Say how the file is used on the command line, once for each choice that it leaves."""
     if best is None:
         return ()
-    words = ["cer-feat", "extract", "--backbone", best.backbone, "--weights", str(path), "--data", "MANIFEST"]
+    words = ["cer-feat", "extract", "--backbone", best.backbone, "--weights", address, "--data", "MANIFEST"]
 
     def told(value: Any) -> str:
         return value if isinstance(value, str) else json.dumps(value)
@@ -203,12 +272,32 @@ def _notes(best: Candidate | None) -> tuple[str, ...]:
     """Say what loading the file does."""
     if best is None:
         return ()
-    notes = []
-    if best.is_adapted:
-        notes.append("names or position embeddings are changed while loading, as timm does")
-    if best.left_out:
-        notes.append(f"loading leaves out {len(best.left_out)} tensors that no block depends on")
-    return tuple(notes)
+    adapted = ("names or position embeddings are changed while loading, as timm does",) if best.is_adapted else ()
+    left = (f"loading leaves out {len(best.left_out)} tensors that no block depends on",) if best.left_out else ()
+    return (*adapted, *left)
+
+
+def _entries(opened: Checkpoint) -> list[str]:
+    """Say which other weights the file holds, and how one takes them."""
+    if not opened.others:
+        return []
+    which = listed([f"{opened.path.name}#{entry}" for entry in opened.others], count=6)
+    if opened.is_open:
+        return [
+            f"it holds several weights, and nothing tells which are meant: {opened.path.name}#{opened.entry}, {which}"
+        ]
+    return [f"it holds other weights too, which are taken as --weights {which}"]
+
+
+def _padding(best: Candidate | None) -> list[str]:
+    """Say of an EfficientNet that a file of plain tensors does not tell whose padding it was trained with."""
+    kind, _, name = best.backbone.partition(":") if best else ("", "", "")
+    if kind != "timm" or not name.startswith(("efficientnet_b", "tf_efficientnet_b")):
+        return []
+    other = name.removeprefix("tf_") if name.startswith("tf_") else f"tf_{name}"
+    return [
+        f"timm:{other} has the same names and shapes, and pads as {'PyTorch' if 'tf_' in name else 'TensorFlow'} does"
+    ]
 
 
 def _alternatives(found: Sequence[Candidate]) -> list[str]:
@@ -281,7 +370,9 @@ def candidates(state: Mapping[str, Tensor], also: tuple[str, ...] = ()) -> list[
         if encoder_of(name) is not None:
             found.append(candidate(state, name))
     worth = [each for each in found if each.fits or each.share >= RESEMBLES]
-    return sorted(worth, key=lambda each: (not each.fits, each.missing + each.unexpected + each.misshapen))
+    return sorted(  # of what fits, what takes the smaller part of the file's network comes last
+        worth, key=lambda c: (not c.fits, c.missing + c.unexpected + c.misshapen, len(c.left_out) > c.expected)
+    )
 
 
 def candidate(state: Mapping[str, Tensor], name: str, variant: int = 0) -> Candidate:
@@ -293,7 +384,7 @@ def candidate(state: Mapping[str, Tensor], name: str, variant: int = 0) -> Candi
         reading = fit(encoder, state)
     except CheckpointError as error:  # several parts fit
         reading, refusal = Fit(state={}, faults=()), str(error)
-    amiss = [fault for fault in reading.faults if fault not in in_heads(encoder, reading.faults)]
+    amiss = [fault for fault in reading.faults if not under(fault.tensor, encoder.heads)]
     missing = sum(fault.found is None for fault in amiss)
     unexpected = sum(fault.expected is None for fault in amiss)
     refusal = refusal or (reading.refusal if amiss else None)
@@ -348,8 +439,16 @@ CONVNEXTS = {40: "atto", 48: "femto", 64: "pico", 80: "nano", 96: "tiny", 128: "
 MOBILE = {
     16: ("mobilenetv3_small_100", "mobilenetv3_large_100"),
     24: ("tf_efficientnetv2_s",),
-    32: ("efficientnet_b0", "efficientnet_lite0", "efficientnet_b2", "mobilenetv2_100", "tf_efficientnetv2_b0"),
+    32: (
+        "efficientnet_b0",
+        "efficientnet_lite0",
+        "efficientnet_b1",
+        "efficientnet_b2",
+        "mobilenetv2_100",
+        "tf_efficientnetv2_b0",
+    ),
     40: ("efficientnet_b3",),
+    48: ("efficientnet_b4",),
 }
 """Channels of the stem -> networks that faces are often embedded with."""
 
@@ -382,8 +481,11 @@ def looks_like(state: Mapping[str, Tensor], found: Sequence[Candidate] | None = 
     return f"something unknown (first names: {listed(list(state)[:3])})"
 
 
-def timm_names(state: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """List what timm may call the network: ``timm:resnet18``; the likeliest first, none where nothing is known."""
+def timm_names(state: Mapping[str, Tensor], code: Sequence[str] = ()) -> tuple[str, ...]:
+    """List what timm may call the network: ``timm:resnet18``; the likeliest first, none where nothing is known.
+
+    `code` is what a whole network that was pickled names: of an EfficientNet, whose padding it has.
+    """
     state = by_name(state)
     if _is_vit(state):
         found = _vits(state)
@@ -391,6 +493,8 @@ def timm_names(state: Mapping[str, Tensor]) -> tuple[str, ...]:
         found = _resnets(state)
     elif "conv_stem.weight" in state:
         found = list(MOBILE.get(state["conv_stem.weight"].shape[:1].numel(), ()))
+        if any(name.endswith(".Conv2dSame") for name in code):
+            found = [*(f"tf_{name}" for name in found), *found]
     elif "stages.0.blocks.0.conv_dw.weight" in state and "stem.0.weight" in state and state["stem.0.weight"].ndim:
         size = CONVNEXTS.get(int(state["stem.0.weight"].shape[0]))
         found = [f"convnext_{size}", *(["convnext_small"] if size == "tiny" else [])] if size else []
@@ -467,7 +571,8 @@ def convert_checkpoint(path: str | Path) -> Conversion:
     CheckpointError
         If the file holds no dictionary of tensors, or one that safetensors cannot hold.
     """
-    opened = open_checkpoint(path)
+    file, entry = addressed(path)
+    opened = open_checkpoint(file, entry=entry)
     info = described(opened)
     state = public_names(opened.state, info.prefix.removeprefix(opened.prefix))
     data = _laid_out(state, opened.path)

@@ -15,7 +15,7 @@ import pickle
 import pickletools
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -64,6 +64,8 @@ HARMLESS = {("torch", "Size"), ("torch", "device"), ("torch.serialization", "_ge
 NUMPY = {"numpy.core.multiarray", "numpy._core.multiarray", "numpy"}
 """Where the parts of a pickled NumPy array have their homes, before and after version 2."""
 
+BUILTINS = ("builtins", "__builtin__")
+
 REFUSED_OPCODES = {"EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER", "BYTEARRAY8"}
 """The registry of other people's classes, and what no checkpoint needs but can claim memory with."""
 
@@ -91,21 +93,77 @@ class Unpickled:
 
 
 class Stub:
-    """What a call into foreign code becomes: takes any arguments, any state, any item, and does nothing."""
+    """What a call into foreign code becomes: takes any arguments, any state, any item, and does nothing.
 
-    __slots__ = ()
+    What it was given as its attributes it keeps, since a whole network that was pickled has its tensors there; see
+    `module_state`.
+    """
+
+    __slots__ = ("attributes",)
+
+    attributes: Mapping[Any, Any]
 
     def __new__(cls, *_: object, **__: object) -> Stub:
         return object.__new__(cls)
 
     def __init__(self, *_: object, **__: object) -> None: ...
-    def __setstate__(self, _: object) -> None: ...
+    def __setstate__(self, state: object) -> None:
+        if isinstance(state, tuple) and len(state) == 2:  # of a class with slots
+            state = state[0]
+        if isinstance(state, dict):
+            self.attributes = state
+
     def __setitem__(self, _: object, __: object) -> None: ...
     def append(self, _: object) -> None: ...
     def extend(self, _: object) -> None: ...
     def add(self, _: object) -> None: ...
     def __call__(self, *_: object, **__: object) -> Stub:
         return self
+
+
+MODULES_DEEP = 64
+"""Modules within modules, of which networks have a dozen."""
+
+
+def module_state(value: object) -> dict[str, object] | None:
+    """Name the tensors of a pickled ``torch.nn.Module`` as its ``state_dict`` would; None for anything else.
+
+    Read from what the pickle says of it (``_parameters``, ``_buffers``, ``_modules``), not by making one.
+    """
+    if not isinstance(value, Stub) or not _holds_parameters(value):
+        return None
+    found: dict[str, object] = {}
+    to_read: list[tuple[str, object, int]] = [("", value, 0)]
+    while to_read:
+        prefix, module, deep = to_read.pop()
+        if not isinstance(module, Stub) or not _holds_parameters(module):
+            continue
+        if deep > MODULES_DEEP:
+            raise CheckpointError(f"its modules are nested more than {MODULES_DEEP} deep")
+        said = module.attributes
+        passing = said.get("_non_persistent_buffers_set")
+        left_out = passing if isinstance(passing, set | list) else ()
+        for kind in ("_parameters", "_buffers"):
+            held = said.get(kind)
+            for name, tensor in held.items() if isinstance(held, Mapping) else ():
+                if tensor is not None and isinstance(name, str) and not (kind == "_buffers" and name in left_out):
+                    found[prefix + name] = tensor
+        inner = said.get("_modules")
+        if isinstance(inner, Mapping):
+            to_read += [(f"{prefix}{name}.", each, deep + 1) for name, each in reversed(list(inner.items()))]
+        if len(found) + len(to_read) > MOST_TENSORS:
+            raise CheckpointError(f"its modules hold more than {MOST_TENSORS:,} tensors")
+    return found
+
+
+MOST_TENSORS = 1 << 17
+
+
+def _holds_parameters(stub: Stub) -> bool:
+    said = getattr(stub, "attributes", None)
+    return (
+        isinstance(said, dict) and isinstance(said.get("_parameters"), dict) and isinstance(said.get("_modules"), dict)
+    )
 
 
 class Mapped(dict[Any, Any]):
@@ -308,7 +366,8 @@ FUNCTIONS: dict[tuple[str, str], Callable[..., object]] = {
     **{("torch._utils", name): (lambda *_, kind=kind: NoArray(kind)) for name, kind in NO_ARRAYS.items()},
     ("torch._tensor", "_rebuild_from_type_v2"): rebuilt_as,
     ("_codecs", "encode"): lambda text, _: Text(text) if isinstance(text, str) else Stub(),
-    **{(home, "bytes"): (lambda *given: Stub() if given else b"") for home in ("builtins", "__builtin__")},
+    **{(home, "set"): (lambda *given: given[0] if given and isinstance(given[0], list) else []) for home in BUILTINS},
+    **{(home, "bytes"): (lambda *given: Stub() if given else b"") for home in BUILTINS},
     **{(home, "_reconstruct"): lambda *_: ArrayRecord() for home in NUMPY},
     **{(home, "scalar"): scalar_of for home in NUMPY},
     ("numpy", "dtype"): lambda code, *_: ArrayDtype(code),
@@ -338,8 +397,10 @@ class TensorUnpickler(pickle.Unpickler):
             self.stubs.setdefault(f"{module}.{name}")
         return Stub
 
-    def persistent_load(self, pid: Any) -> Storage:
-        """Hand out a storage; the only persistent thing a checkpoint has."""
+    def persistent_load(self, pid: Any) -> Any:
+        """Hand out a storage; before 1.6 PyTorch also put a network's class and the text of its code there."""
+        if isinstance(pid, tuple) and len(pid) == 4 and pid[0] == "module":
+            return Stub
         return self.storage(pid)
 
 

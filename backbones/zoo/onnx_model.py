@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from ...kit.onnx_file import OnnxFile, OnnxFileError, read_onnx
+from ...kit.onnx_file import OnnxFile, OnnxFileError, outline, read_onnx, with_output
 from ..backbone import CPU_PIECE, Backbone, or_does_not_fit
 from ..errors import DeviceError, MissingExtraError, OptionError, WeightsError, listed, nearest
 from ..picture import Transform
@@ -29,8 +29,8 @@ def build(
     target: str,
     device: str,
     precision: str,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: Sequence[float] | float | None = None,
+    std: Sequence[float] | float | None = None,
     colour: str | None = None,
     scale: str | None = None,
     size_px: int | None = None,
@@ -38,6 +38,7 @@ def build(
     resize: str = "squash",
     layout: str | None = None,
     output: str | None = None,
+    pool: str = "none",
 ) -> OnnxBackbone:
     """Open the model.
 
@@ -46,11 +47,11 @@ def build(
     target : str
         The file; data files that it names are read from its own folder.
     device, precision : str
-        "cpu", "cuda", "cuda:1" or "auto"; "float32", which is what the model was saved in.
-    mean, std : three floats
+        "cpu", "cuda", "cuda:1" or "auto"; "float32", which is what the model was saved in, or "tf32" on CUDA.
+    mean, std : three floats, or one for grey
         In the model's channel order, on its value scale. Required: a file does not tell.
-    colour : "RGB" or "BGR"
-        Required.
+    colour : "RGB", "BGR" or "L"
+        Required; "L" for a model that takes one channel of grey.
     scale : "0-1" or "0-255"
         Required.
     size_px : int, optional
@@ -60,9 +61,12 @@ def build(
     layout : "NCHW" or "NHWC", optional
         Only needed where the file leaves it open.
     output : str, optional
-        Which output is the feature; the first when not given.
+        Which output is the feature, or which tensor within the model; the first output when not given.
+    pool : "none", "mean", "mean_last" or "first"
+        What becomes of one that has more than a row a picture; see `POOLS`.
     """
-    rest = {"size_px": size_px, "interpolation": interpolation, "resize": resize, "layout": layout, "output": output}
+    rest: dict[str, Any] = {"size_px": size_px, "interpolation": interpolation, "resize": resize, "layout": layout}
+    rest |= {"output": output, "pool": pool}
     recipe = OnnxRecipe.stated(mean=mean, std=std, colour=colour, scale=scale, **rest)
     return create_onnx(target, recipe, device=device, precision=precision)
 
@@ -79,6 +83,11 @@ INPUT_TYPES: dict[str, np.dtype[Any]] = {
 }
 """What a model may take; integers only where the recipe leaves pictures as they are."""
 
+POOLS = ("none", "mean", "mean_last", "first")
+"""How a tensor becomes one row a picture. "mean": of (b, d, …), over all that follows the channels, as a convolution's
+maps are pooled; "mean_last": of (b, …, d), over all that stands between, as tokens are; "first": of (b, t, d), the
+first token."""
+
 NUMBERS = re.compile(r"tensor\((float|float16|double|bool|u?int(8|16|32|64))\)")
 """Types of outputs that rows can be made of."""
 
@@ -90,12 +99,12 @@ SAME = 1e-4
 class OnnxRecipe:
     """What a model's input means."""
 
-    mean: tuple[float, float, float]
+    mean: tuple[float, ...]
     """Subtracted, in the model's channel order and on its value scale."""
-    std: tuple[float, float, float]
+    std: tuple[float, ...]
     """Divided by."""
     colour: str
-    """"RGB" or "BGR"."""
+    """"RGB", "BGR" or "L"."""
     scale: str
     """"0-1" or "0-255"."""
     size_px: int | None = None
@@ -107,14 +116,16 @@ class OnnxRecipe:
     layout: str | None = None
     """"NCHW" or "NHWC"; None takes it from the file."""
     output: str | None = None
-    """Name of the output that is the feature; None takes the first."""
+    """Name of the output, or of the tensor within, that is the feature; None takes the first output."""
+    pool: str = "none"
+    """One of `POOLS`."""
 
     @classmethod
     def stated(
         cls,
         *,
-        mean: Sequence[float] | None,
-        std: Sequence[float] | None,
+        mean: Sequence[float] | float | None,
+        std: Sequence[float] | float | None,
         colour: str | None,
         scale: str | None,
         **rest: Any,
@@ -127,16 +138,22 @@ class OnnxRecipe:
                 f"an ONNX file does not say what its input means; say {', '.join(missing)}\n"
                 f"  e.g. mean=0.485,0.456,0.406 std=0.229,0.224,0.225 colour=RGB scale=0-1, channels in that order"
             )
-        if len(mean) != 3 or len(std) != 3:
+        means, stds = (
+            tuple(map(float, each)) if isinstance(each, Sequence) else (float(each),) for each in (mean, std)
+        )
+        if colour != "L" and (len(means) != 3 or len(stds) != 3):
             raise OptionError(f"mean and std need three values each, such as 1,1,1, however: {mean=}, {std=}")
-        means, stds = (float(mean[0]), float(mean[1]), float(mean[2])), (float(std[0]), float(std[1]), float(std[2]))
+        if rest.get("pool", "none") not in POOLS:
+            raise OptionError(f"pool must be one of {', '.join(POOLS)}, however: pool={rest['pool']!r}")
         return cls(mean=means, std=stds, colour=colour, scale=scale, **rest)
 
 
 class OnnxBackbone(Backbone):
     """An ONNX model; one block, ``output``."""
 
-    def __init__(self, file: OnnxFile, session: Any, recipe: OnnxRecipe, device: str) -> None:
+    def __init__(
+        self, file: OnnxFile, session: Any, recipe: OnnxRecipe, device: str, precision: str = "float32"
+    ) -> None:
         self.path = file.path
         self.name = f"onnx:{self.path.stem}"
         self.file = file.digest
@@ -150,9 +167,12 @@ class OnnxBackbone(Backbone):
         self.output = choose_output(session, recipe.output)
         self.architecture = "onnx"
         self.options = {"layout": layout, "output": self.output}
+        if recipe.pool != "none":
+            self.options["pool"] = recipe.pool
         if self.input_type != np.float32:
             self.options["input"] = str(self.input_type)
-        self.precision = "float32"
+        self.precision = precision
+        self._half = file.has_half_floats
         self.device = device
         self.code = 1
         self.transform = Transform(
@@ -179,6 +199,11 @@ class OnnxBackbone(Backbone):
                 raise several from None
             self.piece = 1
             logger.info("%s: computes one picture at a time: %s", self.name, str(several).partition("\n")[0])
+
+    @property
+    def rounds(self) -> bool:
+        """Whether it computes in fewer bits than float32's, as a model does whose weights have them."""
+        return self.precision != "float32" or self._half
 
     def tried(self, count: int) -> int:
         """Run the model on `count` pictures and again with another first one: d, if it gives a row a picture.
@@ -216,11 +241,11 @@ class OnnxBackbone(Backbone):
         """
         x = self.transform.to_array(pictures)
         if self.layout == "NHWC":
-            x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))  # (b, 3, h, w) -> (b, h, w, 3)
+            x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))  # (b, c, h, w) -> (b, h, w, c)
         return {"output": self.run(x.astype(self.input_type, copy=False))}
 
     def run(self, x: NDArray[Any]) -> NDArray[np.float32]:
-        """Run the model: (b, 3, h, w) -> (b, d); an output of shape (b, d, 1, 1) loses its ones.
+        """Run the model: (b, c, h, w) -> (b, d); an output of shape (b, d, 1, 1) loses its ones.
 
         Raises
         ------
@@ -242,18 +267,20 @@ class OnnxBackbone(Backbone):
                 f"  its input is declared as {self.input.type} {self.input.shape}; a size that it was not made for, or "
                 "an export that fixed one inside, fails so: say its own size_px, or export it again"
             ) from None
-        rows = np.asarray(found, dtype=np.float32)
+        rows = pooled(np.asarray(found, dtype=np.float32), self.recipe.pool)
         if rows.ndim < 2 or any(size != 1 for size in rows.shape[2:]):
             raise OptionError(
                 f"output {self.output!r} of {self.path.name} must have shape (b, d), however: {rows.shape}\n"
-                f"  {self.other_outputs()}"
+                f"  make one row of it with pool=mean (maps), pool=mean_last or pool=first (tokens), or "
+                f"{self.other_outputs()}"
             )
         return np.ascontiguousarray(rows.reshape(rows.shape[0], rows.shape[1]))
 
     def fed(self, count: int) -> str:
         """Say what the model is given: name, type and shape."""
         side = self.transform.size_px
-        shape = (count, 3, side, side) if self.layout == "NCHW" else (count, side, side, 3)
+        channels = self.transform.channels
+        shape = (count, channels, side, side) if self.layout == "NCHW" else (count, side, side, channels)
         return f"input {self.input.name!r}, {self.input_type} {shape}"
 
     def other_outputs(self) -> str:
@@ -283,6 +310,16 @@ class OnnxBackbone(Backbone):
         }
 
 
+def pooled(rows: NDArray[np.float32], pool: str) -> NDArray[np.float32]:
+    """Make one row a picture; see `POOLS`. What has no more than that stays as it is."""
+    if pool == "none" or rows.ndim < 3:
+        return rows
+    if pool == "first":
+        return rows[:, 0]
+    axes = tuple(range(2, rows.ndim)) if pool == "mean" else tuple(range(1, rows.ndim - 1))
+    return np.asarray(rows.mean(axis=axes, dtype=np.float64), dtype=np.float32)
+
+
 def create_onnx(
     file: str | Path, recipe: OnnxRecipe, *, device: str = "cpu", precision: str = "float32"
 ) -> OnnxBackbone:
@@ -307,7 +344,7 @@ def create_onnx(
     OptionError
         If the recipe does not fit the file.
     """
-    if precision != "float32":
+    if precision not in ("float32", "tf32"):
         raise OptionError(f"an ONNX model computes in the precision it was saved in, not in {precision!r}")
     try:
         import onnxruntime
@@ -321,10 +358,12 @@ def create_onnx(
     number = device_number(device, onnxruntime.get_available_providers())
     try:
         model = read_onnx(path)
+        if recipe.output is not None:
+            model = replace(model, content=_with_output(model.content, recipe.output))
     except OnnxFileError as error:
         raise WeightsError(str(error)) from None
     try:
-        session = open_session(model, number)
+        session = open_session(model, number, tf32=precision == "tf32")
         if number is not None:
             check_device(session, device, number)
     except DeviceError as error:
@@ -335,7 +374,24 @@ def create_onnx(
     if device == "auto":
         device = "cpu" if number is None else "cuda"
         logger.info("device auto: onnxruntime computes on %s", device)
-    return OnnxBackbone(model, session, recipe, device)
+    if precision == "tf32" and number is None:
+        raise OptionError(f"precision tf32 needs a CUDA device, however: {device}; say precision='float32'")
+    return OnnxBackbone(model, session, recipe, device, precision)
+
+
+def _with_output(content: bytes, wanted: str) -> bytes:
+    """Have the graph give out the tensor that is wanted, where it stands within."""
+    found = outline(content)
+    if wanted in [name for name, _ in found.outputs]:
+        return content
+    inner = [name for name, _ in found.inner]
+    if wanted not in inner:
+        outputs = [name for name, _ in found.outputs]
+        raise OptionError(
+            f"the model has no output {wanted!r}; it has {listed(outputs)}, and within it {listed(inner[::-1])}"
+            f"{nearest(wanted, [*outputs, *inner])}\n  cer-feat inspect lists what can be taken"
+        )
+    return with_output(content, wanted)
 
 
 def input_type(declared: Any, recipe: OnnxRecipe) -> np.dtype[Any]:
@@ -360,15 +416,21 @@ def input_shape(session: Any, recipe: OnnxRecipe) -> tuple[str, int]:
         found = ", ".join(f"{i.name!r} {i.type} {i.shape}" for i in inputs) or "none"
         raise OptionError(f"the model must take one batch of pictures, however its inputs are: {found}")
     shape = inputs[0].shape
-    fits = [layout for layout, channels in zip(LAYOUTS, (shape[1], shape[3]), strict=True) if channels in (3, None)]
-    fixed = [layout for layout, channels in zip(LAYOUTS, (shape[1], shape[3]), strict=True) if channels == 3]
+    wanted = 1 if recipe.colour == "L" else 3
+    stated = dict(zip(LAYOUTS, (shape[1], shape[3]), strict=True))
+    fits = [layout for layout, channels in stated.items() if channels == wanted or not isinstance(channels, int)]
+    fixed = [layout for layout, channels in stated.items() if channels == wanted]
+    if wanted == 3 and not fixed and 1 in stated.values():
+        raise OptionError(
+            f"the model takes one channel of grey: say colour=L, and one mean and std; its input is {shape}"
+        )
     candidates = [recipe.layout] if recipe.layout else (fixed or fits)
     if len(candidates) != 1 or candidates[0] not in LAYOUTS:
         raise OptionError(f"say layout='NCHW' or layout='NHWC', which the model leaves open; its input is {shape}")
     layout = str(candidates[0])
     channels, sides = (shape[1], shape[2:4]) if layout == "NCHW" else (shape[3], shape[1:3])
-    if isinstance(channels, int) and channels != 3:
-        raise OptionError(f"the model takes {channels} channels as {layout}, expected 3; its input is {shape}")
+    if isinstance(channels, int) and channels != wanted:
+        raise OptionError(f"the model takes {channels} channels as {layout}, expected {wanted}; its input is {shape}")
     known = {side for side in sides if isinstance(side, int) and side > 0}
     if len(known) == 2:
         raise OptionError(
@@ -396,9 +458,6 @@ def choose_output(session: Any, wanted: str | None) -> str:
 
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-
-CUDA_OPTIONS = {"use_tf32": "0"}
-"""The provider computes float32 in TF32 unless told not to (onnxruntime 1.18 and newer can be told)."""
 
 
 def build_has_cuda() -> bool:
@@ -428,8 +487,10 @@ def device_number(device: str, available: Sequence[str]) -> int | None:
     )
 
 
-def open_session(model: OnnxFile, number: int | None, *, threads: int | None = None) -> Any:
+def open_session(model: OnnxFile, number: int | None, *, threads: int | None = None, tf32: bool = False) -> Any:
     """Open a session on the CPU, or on a CUDA device with the CPU for what that cannot do.
+
+    The CUDA provider computes float32 in TF32 unless told not to (onnxruntime 1.18 and newer can be told).
 
     Whoever asks for CUDA must ask the session whether it got it: see `check_device`.
 
@@ -449,7 +510,7 @@ def open_session(model: OnnxFile, number: int | None, *, threads: int | None = N
     if model.beside:
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in model.beside.values()]
         options.add_external_initializers(list(model.beside), values)
-    cuda = [] if number is None else [(CUDA, {"device_id": str(number), **CUDA_OPTIONS})]
+    cuda = [] if number is None else [(CUDA, {"device_id": str(number), "use_tf32": str(int(tf32))})]
     try:  # without its own fallback, which takes other devices, and other options, than it was asked for
         return onnxruntime.InferenceSession(model.content, options, providers=[*cuda, CPU], enable_fallback=0)
     except Exception as error:  # a boundary: onnxruntime raises its own C++ errors, and the text is kept

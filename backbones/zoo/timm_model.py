@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import timm
@@ -36,6 +37,9 @@ def build(
     img_size: int | None = None,
     crop_pct: float | None = 1.0,
     interpolation: str | None = None,
+    in_chans: int = 3,
+    mean: Sequence[float] | float | None = None,
+    std: Sequence[float] | float | None = None,
 ) -> Encoder:
     """Build the network.
 
@@ -54,21 +58,38 @@ def build(
         the model's own, which on photographs is less (0.875 to 0.95 for most).
     interpolation : str, optional
         Other than the model's own.
+    in_chans : 3 or 1
+        1 for a network that sees grey, such as those of FER2013's 48 x 48 pictures; mean and std must be said then.
+    mean, std : numbers, optional
+        Other than the model's own, one a channel, of values 0 to 1.
     """
     name, _, own = target.partition(".")
-    trunk = build_trunk(name, tag=tag or own or None, pretrained=pretrained, img_size=img_size)
+    if in_chans not in (1, 3):
+        raise OptionError(f"in_chans must be 3, or 1 for grey, however: {in_chans=}")
+    if in_chans == 1 and (mean is None or std is None):
+        raise OptionError("how a network that sees grey was trained, no model of timm tells: say mean=… and std=…")
+    chans = {"in_chans": in_chans} if in_chans == 1 else {}
+    trunk = build_trunk(name, tag=tag or own or None, pretrained=pretrained, img_size=img_size, **chans)
     module = encoder_of(trunk, pooling)
     transform = data_config(trunk, img_size=img_size, crop_pct=crop_pct, interpolation=interpolation)
+    own_scale: dict[str, Any] = {k: _numbers(v) for k, v in (("mean", mean), ("std", std)) if v is not None}
+    if own_scale or chans:
+        transform = replace(transform, colour="L" if chans else "RGB", **own_scale)
     return Encoder(
         architecture=f"timm:{name}",
         module=module,
         trunk=trunk,
         blocks={module.block: module.width()},
         transform=transform,
-        options={"img_size": transform.size_px, "pooling": pooling},
+        options={"img_size": transform.size_px, "pooling": pooling, **chans},
         foreign_heads=classifiers(trunk),
         adapt=adapter(trunk),
+        code=2 if pooling == "mean_norm" or (pooling != "default" and module.is_normed_late) else 1,
     )
+
+
+def _numbers(value: Sequence[float] | float) -> tuple[float, ...]:
+    return tuple(map(float, value)) if isinstance(value, Sequence) else (float(value),)
 
 
 def tags(target: str) -> list[str]:
@@ -87,9 +108,12 @@ RECIPE = Recipe(
 logger = logging.getLogger(__name__)
 
 Pooling = Literal["default", "token_mean", "mean_norm", "cls", "cls_mean"]
-"""What becomes of the output. "default": timm's own pooling for this model. For transformers: "token_mean": the mean of
-the patch tokens after the final norm; "mean_norm": the mean before it, normed afterwards (how MAE fine-tunes); "cls":
-the class token; "cls_mean": class token and token_mean, joined. Register tokens never count as patch tokens."""
+"""What becomes of the output. "default": timm's own pooling for this model. For transformers whose output is tokens:
+"token_mean": the mean of the patch tokens after the final norm, wherever the model itself has that norm (ViT and CLIP
+norm the tokens; BEiT and EVA-02 norm what was pooled; a RADIO norms neither); "mean_norm": the mean before it, normed
+afterwards (how MAE fine-tunes, and what BEiT and EVA-02 do by default); "cls": the class token; "cls_mean": class token
+and token_mean, joined. Register tokens never count as patch tokens. A model that pools by attention (SigLIP) has
+"default" alone: its tokens were trained to be read by that."""
 
 BLOCKS = {"default": "pooled"}
 """Block name where it is not the pooling's own."""
@@ -106,19 +130,33 @@ class TimmEncoder(nn.Module):
         self.pooling = pooling
         self.block = BLOCKS.get(pooling, pooling)
 
+    @property
+    def is_normed_late(self) -> bool:
+        """Whether the trunk norms what was pooled, and leaves its tokens as they are until then."""
+        return _is_norm(self.trunk, "fc_norm")
+
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(b, 3, h, w) -> {block: (b, d)}."""
         return {self.block: self.pooled(x)}
 
     def pooled(self, x: Tensor) -> Tensor:
         """Run the trunk and pool its output."""
-        if self.pooling in ("default", "mean_norm"):
+        if self.pooling == "default":
             out: Tensor = self.trunk(x)
             return out
-        tokens = self.trunk.forward_features(x)  # (b, 3, h, w) -> (b, t, d)
+        tokens, first = self.trunk.forward_features(x), int(self.trunk.num_prefix_tokens)  # (b, 3, h, w) -> (b, t, d)
+        if tokens.ndim != 3 or tokens.shape[1] <= first:
+            raise OptionError(
+                f"pooling={self.pooling!r} needs tokens (b, t, d), {first} of them before those of the patches; "
+                f"{type(self.trunk).__name__} gives {tuple(tokens.shape)}\n  take pooling='default'"
+            )
+        if self.pooling == "mean_norm":
+            return self.trunk.fc_norm(tokens[:, first:].mean(1))  # type: ignore[no-any-return]
+        if self.is_normed_late:
+            tokens = self.trunk.fc_norm(tokens)
         if self.pooling == "cls":
             return tokens[:, 0]  # type: ignore[no-any-return]
-        mean: Tensor = tokens[:, self.trunk.num_prefix_tokens :].mean(1)  # (b, t, d) -> (b, d)
+        mean: Tensor = tokens[:, first:].mean(1)  # (b, t, d) -> (b, d)
         return mean if self.pooling == "token_mean" else torch.cat([tokens[:, 0], mean], dim=1)
 
     def width(self) -> int:
@@ -130,23 +168,44 @@ class TimmEncoder(nn.Module):
 
 def encoder_of(trunk: nn.Module, pooling: str) -> TimmEncoder:
     """Wrap a trunk, checking that it has the tokens that `pooling` speaks of."""
-    known = get_args(Pooling)
+    known, kind = get_args(Pooling), type(trunk).__name__
     if pooling not in known:
         raise OptionError(f"pooling must be one of {', '.join(known)}, however: {pooling=}{nearest(pooling, known)}")
-    if pooling != "default" and not (hasattr(trunk, "num_prefix_tokens") and hasattr(trunk, "patch_embed")):
-        raise OptionError(f"pooling={pooling!r} needs a transformer with tokens; {type(trunk).__name__} has none")
+    if pooling == "default":
+        return TimmEncoder(trunk, "default")
+    if getattr(trunk, "attn_pool", None) is not None:
+        raise OptionError(
+            f"pooling={pooling!r} is not for a model that pools by attention, whose tokens were trained to be read by "
+            f"that; this {kind} has attn_pool\n  take pooling='default', which is that attention pool"
+        )
+    if not (hasattr(trunk, "num_prefix_tokens") and hasattr(trunk, "patch_embed")):
+        raise OptionError(f"pooling={pooling!r} needs a transformer with tokens; {kind} has none")
     if pooling in ("cls", "cls_mean") and getattr(trunk, "cls_token", None) is None:
-        raise OptionError(f"pooling={pooling!r} needs a class token; this {type(trunk).__name__} has none")
+        raise OptionError(f"pooling={pooling!r} needs a class token; this {kind} has none")
     if pooling == "mean_norm":
-        pool_before_norm(trunk)
+        norm_after_pooling(trunk)
     return TimmEncoder(trunk, pooling)  # type: ignore[arg-type]
 
 
-def pool_before_norm(trunk: Any) -> None:
-    """Make a ViT that norms and pools its class token pool its patch tokens and norm the mean, with the same norm."""
-    if not isinstance(trunk.norm, nn.Identity):
+def norm_after_pooling(trunk: Any) -> None:
+    """Make a trunk that norms its tokens leave them as they are; its norm is then `fc_norm`, as timm calls a late one.
+
+    Raises
+    ------
+    OptionError
+        If it has no final norm at all.
+    """
+    if not _is_norm(trunk, "fc_norm"):
+        if not _is_norm(trunk, "norm"):
+            raise OptionError(
+                f"pooling='mean_norm' needs a final norm, and this {type(trunk).__name__} has none\n"
+                "  take pooling='token_mean'"
+            )
         trunk.fc_norm, trunk.norm = trunk.norm, nn.Identity()
-    trunk.global_pool = "avg"
+
+
+def _is_norm(trunk: Any, name: str) -> bool:
+    return not isinstance(getattr(trunk, name, nn.Identity()), nn.Identity)
 
 
 def create_trunk(name: str, *, tag: str | None, pretrained: bool, **arguments: Any) -> nn.Module:

@@ -23,7 +23,7 @@ COMMANDS = {
     ),
     "finetune": (
         "cer_fusion.commands.feat.finetune:finetune",
-        "Train a backbone end to end, keep the best epoch. Run it again after a kill. The test split is not looked at.",
+        "Train a backbone end to end, keep the best epoch. Run it again after a kill. No test picture is learnt from.",
     ),
     "extract": (
         "cer_fusion.commands.feat.extract:extract",

@@ -48,7 +48,12 @@ def backbones(as_json: opt.Json = False) -> None:
 @opt.forms(converting=opt.Form("is for the file that --convert names", ("overwrite",)))
 def inspect(
     ctx: typer.Context,
-    checkpoint: Annotated[Path, typer.Argument(help="Weights: .safetensors, .pth, .pth.tar, .ckpt, .bin.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            help="Weights: .safetensors, .pth, .pth.tar, .ckpt, .bin, .pt, .onnx; FILE#teacher for one of several."
+        ),
+    ],
     convert: Annotated[
         Path | None,
         typer.Option("--convert", help="Write the weights to this .safetensors, under their public names."),
@@ -107,10 +112,11 @@ def _converted(checkpoint: Path, target: Path, overwrite: bool) -> tuple[Checkpo
 def _print_info(info: CheckpointInfo) -> None:
     reader = {"stub unpickler": "a reader that runs no code"}
     named = ", ".join(info.code[:_SHOWN]) + (f" and {len(info.code) - _SHOWN} more" if len(info.code) > _SHOWN else "")
+    where = f"entry {info.entry!r}" if info.entry else "the file itself"
     rows = [
         ("is", info.looks_like),
         ("form", f"{info.form}, opened by {reader.get(info.opened_by, info.opened_by)}"),
-        ("weights in", f"entry {info.entry!r}" if info.entry else "the file itself"),
+        ("weights in", where + (", a whole network that was pickled" if info.is_module else "")),
         ("names begin", f"{info.prefix!r}, stripped" if info.prefix else "as the network's"),
         ("holds", f"{info.tensors:,} tensors, {info.parameters:,} numbers, {', '.join(info.dtypes)}"),
         ("heads", ", ".join(f"{layer} {width}-way" for layer, width in info.heads.items()) or "none"),

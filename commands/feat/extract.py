@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -28,7 +29,8 @@ def extract(
         typer.Option(
             "--backbone",
             "-b",
-            help="vit, manet, resnet50, timm:<name> or onnx:<file>; see backbones. Several share one pass.",
+            help="vit, manet, resnet50, poster, …, timm:<name>, onnx:<file>, or your own as <file.py>:<Class>; see "
+            "backbones. Several share one pass.",
         ),
     ],
     data: opt.Data = None,
@@ -61,11 +63,9 @@ def extract(
     root: opt.Root = None,
     batch_size: Annotated[
         str, typer.Option(help="Pictures per forward pass; auto begins large and halves when memory does not suffice.")
-    ] = "32",
-    readers: opt.Readers = 2,
-    reader_processes: Annotated[
-        int, typer.Option("--reader-processes", min=0, help="Processes that decode instead; 0: threads do.")
-    ] = 0,
+    ] = "auto",
+    readers: opt.Readers = None,
+    reader_processes: opt.ReaderProcesses = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes on this machine, each with its share.")] = 1,
     part: Annotated[
         int | None, typer.Option("--part", min=0, help="Which part this is.", show_default="RANK or Slurm's")
@@ -75,7 +75,9 @@ def extract(
         typer.Option("--parts", min=1, help="Parts the work is divided into.", show_default="WORLD_SIZE or Slurm's"),
     ] = None,
     device: opt.Device = "auto",
-    precision: Annotated[opt.Precision, typer.Option(help="What the network computes in.")] = "float32",
+    precision: Annotated[
+        opt.Precision, typer.Option(help="What the network computes in; tf32 on CUDA alone.")
+    ] = "float32",
     views: Annotated[
         Literal["none", "flip", "five-crop", "five-crop+flip"], typer.Option(help="Each row is the mean over these.")
     ] = "none",
@@ -101,6 +103,9 @@ def extract(
         bool, typer.Option("--retry-quarantined", help="Try all pictures in quarantine again, changed or not.")
     ] = False,
     replace_manifest: opt.ReplaceManifest = False,
+    log: Annotated[
+        Path | None, typer.Option("--log", help="File that rate and time left are appended to, a line a minute.")
+    ] = None,
     seed: opt.Seed = 0,
     as_json: opt.Json = False,
 ) -> None:
@@ -130,7 +135,7 @@ def extract(
     opened = Store.create(store)
     tell_change(opened, dataset_name, manifest, replace_manifest=replace_manifest)
     if workers > 1:
-        tell_extracts(_extract_with(workers, share, ctx), opened, dataset_name, as_json=as_json)
+        tell_extracts(_extract_with(workers, share, ctx, log), opened, dataset_name, as_json=as_json)
         return
     embedders = [
         one.create(seed=seed, device=_device(device, one.backbone), precision=precision, views=views, compiled=compiled)
@@ -144,8 +149,9 @@ def extract(
                 f"note: on the CPU {escape(embedder.name)} computes {embedder.piece} pictures at a time and fills "
                 f"up what is missing; a batch size that is a multiple of {embedder.piece} wastes nothing"
             )
+    threads, processes = opt.readers_for([one.device for one in embedders], readers, reader_processes)
     meter = Meter()
-    with _bar(lambda: meter.busy) as step:
+    with _bar(lambda: meter.busy, log) as step:
         reports = run_extract(
             embedders,
             manifest,
@@ -156,8 +162,8 @@ def extract(
             shard_rows=shard_rows,
             dtype=dtype,
             max_errors=max_errors,
-            readers=readers,
-            reader_processes=reader_processes,
+            readers=threads,
+            reader_processes=processes,
             part=share,
             assume_unchanged=assume_unchanged,
             retry_quarantined=retry_quarantined,
@@ -168,13 +174,13 @@ def extract(
     tell_extracts(reports, opened, dataset_name, as_json=as_json)
 
 
-def _extract_with(workers: int, part: tuple[int, int], ctx: typer.Context) -> list[ExtractReport]:
+def _extract_with(workers: int, part: tuple[int, int], ctx: typer.Context, log: Path | None) -> list[ExtractReport]:
     """Have several processes run this very command, each with a share of this process's part."""
     from ...featstore import ExtractReport
 
     k, n = part
     busy: dict[int, float] = {}
-    with _bar(lambda: sum(busy.values()) / max(1, len(busy))) as step:
+    with _bar(lambda: sum(busy.values()) / max(1, len(busy)), log) as step:
         found = run_workers(
             lambda j: arguments_again(ctx, workers=1, part=k + n * j, parts=n * workers, as_json=True),
             workers,
@@ -307,8 +313,8 @@ def _dealt(entries: Sequence[str], backbones: Sequence[str], option: str) -> dic
 
 
 @contextlib.contextmanager
-def _bar(busy: Callable[[], float]) -> Iterator[Progress]:
-    """A bar on stderr, silent when that is no terminal; lines for the process that this one works for.
+def _bar(busy: Callable[[], float], log: Path | None) -> Iterator[Progress]:
+    """A bar on stderr, a line a minute when that is no terminal; lines for the process that this one works for.
 
     Parameters
     ----------
@@ -316,7 +322,7 @@ def _bar(busy: Callable[[], float]) -> Iterator[Progress]:
         Share of the time, 0 to 1, in which the model computed so far.
     """
     with progress_bar(
-        rate=lambda stage, speed: rate_text(stage, speed, busy()), more=lambda: [round(busy(), 3)]
+        rate=lambda stage, speed: rate_text(stage, speed, busy()), more=lambda: [round(busy(), 3)], log=log
     ) as step:
         yield step
 

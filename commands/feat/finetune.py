@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ...backbones import Backbone, Examples, FinetuneReport
     from ...featstore import ClassSet, Manifest, Sample
+    from ...featstore.pictures.pictures import PictureSource
 
 
 @opt.forms(
@@ -55,6 +56,9 @@ def finetune(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="Change the recipe, key=value: epochs=10, lr=1e-4, ema=0.")
     ] = None,
+    sync_bn: Annotated[
+        bool, typer.Option("--sync-bn", help="Batch norms see the parts of all processes: --set sync_bn=true.")
+    ] = False,
     class_set: Annotated[
         str | None,
         typer.Option("--class-set", help="Classes to learn, by name: basic8.", show_default="the manifest's"),
@@ -68,8 +72,11 @@ def finetune(
     store: opt.StorePath = opt.DEFAULT_STORE,
     root: opt.Root = None,
     device: opt.Device = "auto",
-    precision: Annotated[opt.Precision, typer.Option(help="bfloat16 and float16 are mixed with float32.")] = "float32",
-    readers: opt.Readers = 2,
+    precision: Annotated[
+        opt.Precision, typer.Option(help="bfloat16 and float16 are mixed with float32; tf32 on CUDA.")
+    ] = "float32",
+    readers: opt.Readers = None,
+    reader_processes: opt.ReaderProcesses = None,
     memory: Annotated[
         str | None,
         typer.Option(help="What decoded pictures may take: 2GB.", show_default="half of what is available"),
@@ -77,6 +84,9 @@ def finetune(
     state_every: Annotated[
         int, typer.Option(min=0, help="Keep the state every N updates too, not only after an epoch.")
     ] = 0,
+    state_minutes: Annotated[
+        float, typer.Option(min=0, help="Keep the state after an epoch where the last one is as old; 0: after each.")
+    ] = 10.0,
     max_errors: opt.MaxErrors = 0.01,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on where an earlier run was.")] = True,
     overwrite: Annotated[
@@ -86,7 +96,7 @@ def finetune(
     seed: opt.Seed = 0,
     as_json: opt.Json = False,
 ) -> None:
-    """Train a backbone end to end, keep the best epoch. Run it again after a kill. The test split is not looked at.
+    """Train a backbone end to end, keep the best epoch. Run it again after a kill. No test picture is learnt from.
 
     Example: cer-feat finetune --backbone vit --data rafdb.csv --output vit-rafdb --recipe paper
     """
@@ -101,6 +111,7 @@ def finetune(
     if first:
         _check_output(output, resume=resume, overwrite=overwrite)
     chosen = Recipe.named(recipe).changed(opt.key_values(changes, "--set"))
+    chosen = chosen.changed({"sync_bn": True}) if sync_bn else chosen
     found = _learning_data(
         data,
         store=store,
@@ -116,7 +127,8 @@ def finetune(
     made = create(backbone, weights=weights, seed=seed, device=_device(device), precision=precision, **options)
     if first:
         _tell_start(made, chosen.layer_decay, weights)
-    with progress_bar() as step:
+    threads, processes = opt.readers_for([made.device], readers, reader_processes)
+    with progress_bar(log=output / "progress.log") as step:
         report = run_finetune(
             made,
             found.train,
@@ -127,9 +139,12 @@ def finetune(
             resume=resume and not overwrite,
             seed=seed,
             state_every=state_every,
+            state_minutes=state_minutes,
+            held_out=found.test,
             memory=opt.memory_budget(memory),
             max_errors=max_errors,
-            readers=readers,
+            readers=threads,
+            reader_processes=processes,
             tensorboard=tensorboard,
             progress=step if first else None,
         )
@@ -206,6 +221,8 @@ class _LearningData:
     train: Examples
     valid: Examples
     classes: ClassSet
+    test: dict[str, str]
+    """Id -> sha256, of the test splits' pictures, which are compared and never shown to the network."""
     held_out: bool
     """Whether a manifest had no validation part, so that a share of its training groups became it."""
 
@@ -224,7 +241,8 @@ def _learning_data(
     """Read the manifests, map their labels by name, and choose what to learn from and what to choose the epoch on.
 
     The validation part of a manifest is its `valid` split, else a share of its `train` split: whole groups, and all
-    occurrences of a picture, stand on one side. Its `test` split is not read. Sample ids are made unique by the
+    occurrences of a picture, stand on one side. Of its `test` split only digests are
+    taken, for whether its pictures are learnt from. Sample ids are made unique by the
     manifest's name where there are several.
     """
     if not 0 < valid_share < 1:
@@ -238,12 +256,14 @@ def _learning_data(
     classes = _classes([manifest for manifest, _ in found], class_set)
     parts: dict[str, list[tuple[str, Sample, Path]]] = {"train": [], "valid": []}
     held_out = False
+    test: dict[str, str] = {}
     for manifest, name in found:
         usable = _mapped(manifest, classes, name, tell)
         held_out |= "valid" not in usable.splits
         for split, samples in _split(usable, name, valid_share, seed, tell).items():
             prefix = f"{name}/" if len(found) > 1 else ""
             parts[split] += [(prefix, sample, manifest.root) for sample in samples]
+        test |= _test_digests(manifest, f"{name}/" if len(found) > 1 else "", name, tell)
     votes = _votes(soft_labels, classes)
     tell(
         f"learning {len(classes.labels)} classes ({escape(classes.name)}) from {len(parts['train']):,} samples, "
@@ -251,8 +271,25 @@ def _learning_data(
     )
     train = _examples(parts["train"], classes, votes, tell)
     return _LearningData(
-        train=train, valid=_examples(parts["valid"], classes, None, tell), classes=classes, held_out=held_out
+        train=train,
+        valid=_examples(parts["valid"], classes, None, tell),
+        classes=classes,
+        test=test,
+        held_out=held_out,
     )
+
+
+def _test_digests(manifest: Manifest, prefix: str, name: str, tell: Tell) -> dict[str, str]:
+    """Id -> sha256 of the test split's pictures, as far as they can be read."""
+    from ...featstore.pictures import pictures
+
+    part = manifest.keep([sample.split == "test" for sample in manifest.samples])
+    if not len(part):
+        return {}
+    digests, unread = pictures.digests(part)
+    if unread:
+        tell(f"{len(unread):,} test pictures of {escape(name)} cannot be read: whether they are learnt from is open")
+    return {prefix + sample_id: digest for sample_id, digest in zip(part.ids, digests, strict=True) if digest}
 
 
 def _classes(manifests: Sequence[Manifest], wanted: str | None) -> ClassSet:
@@ -329,9 +366,7 @@ def _examples(
     import numpy as np
 
     from ...backbones import Examples
-    from ...featstore.pictures.pictures import PictureSource
 
-    sources = {root: PictureSource(root) for _, _, root in rows}
     position = {label: i for i, label in enumerate(classes.labels)}
     ids = [prefix + sample.sample_id for prefix, sample, _ in rows]
     y = np.array([position[sample.label] for _, sample, _ in rows], dtype=np.int64)
@@ -344,7 +379,26 @@ def _examples(
     return Examples(
         ids=ids,
         y=y,
-        read=lambda i: sources[rows[i][2]].read(rows[i][1].path),
+        read=_Reading([(root, sample.path) for _, sample, root in rows]),
         soft=soft,
         groups=[prefix + (sample.group or sample.sample_id) for prefix, sample, _ in rows],
     )
+
+
+class _Reading:
+    """Position to the bytes of its picture; can be sent to reader processes, which open archives of their own."""
+
+    def __init__(self, places: Sequence[tuple[Path, str]]) -> None:
+        self._places = places
+        self._sources: dict[Path, PictureSource] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_places": self._places, "_sources": {}}
+
+    def __call__(self, i: int) -> bytes:
+        from ...featstore.pictures.pictures import PictureSource
+
+        root, path = self._places[i]
+        if root not in self._sources:
+            self._sources[root] = PictureSource(root)
+        return self._sources[root].read(path)

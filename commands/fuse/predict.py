@@ -47,7 +47,9 @@ _STORED = "Of stored samples"
 
 @opt.forms(
     stored=opt.Form("is for samples of the store, and a path is no dataset of the store", ("data", "split", "missing")),
-    shown=opt.Form("is for a picture, folder or video", ("weights", "no_faces", "smooth", "annotate", "device")),
+    shown=opt.Form(
+        "is for a picture, folder or video", ("weights", "code", "no_faces", "smooth", "annotate", "device")
+    ),
     filmed=opt.Form("is for videos", ("every", "frames"), within="shown"),
     faces=opt.Form(
         "says how faces are found and cut out, and --no-faces leaves that out",
@@ -78,6 +80,15 @@ def predict(
             "--weights",
             "-w",
             help="FEATURE=FILE, where weights that came from a file are now; others are refused.",
+            show_default=False,
+            rich_help_panel=_SHOWN,
+        ),
+    ] = None,
+    code: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--code",
+            help="FEATURE=FILE.py, where the code of your own network is now; other code is refused.",
             show_default=False,
             rich_help_panel=_SHOWN,
         ),
@@ -149,7 +160,7 @@ def predict(
         check_outputs(
             {"--output": output, "--annotate": drawn}, overwrite=overwrite, apart_from=(head, *source.files())
         )
-        line = _answering(head, store, weights or [], device, detector)
+        line = _answering(head, store, weights or [], code or [], device, detector)
         if line.cuts_faces and crop == "face" and margin is None and not no_faces:
             alignment = Alignment(size_px=size, convention="box", margin=_LOOSE)
             say(f"the head's features cut faces out themselves: they are given loose ones (box, margin {_LOOSE})")
@@ -314,7 +325,9 @@ class Answering:
                 yield ids, aligned(proba, self.head.classes_, len(self.classes), "the kept head")
 
 
-def _answering(run: Path, store: Path, weights: Sequence[str], device: str, detector: str) -> Answering:
+def _answering(
+    run: Path, store: Path, weights: Sequence[str], code: Sequence[str], device: str, detector: str
+) -> Answering:
     """Open a run, find what its features are in the store, and make their backbones again.
 
     Raises
@@ -330,12 +343,13 @@ def _answering(run: Path, store: Path, weights: Sequence[str], device: str, dete
     info = read_head_info(folder)
     head = load_head(folder, fingerprints=info.fingerprints)
     opened = _store_of(info, store)
-    given = _named_weights(weights, list(info.fingerprints))
+    given = _named_files(weights, list(info.fingerprints), "--weights")
+    written = _named_files(code, list(info.fingerprints), "--code")
     features = []
     for name, fingerprint in info.fingerprints.items():
         spec = _spec_of(opened, name, fingerprint)
         backbone = recreate(
-            name, spec.identity, spec.described, weights=given.get(name), device=device,
+            name, spec.identity, spec.described, weights=given.get(name), code=written.get(name), device=device,
             faces=lambda way: LooseCrops.again(way, detector),
         )  # fmt: skip
         _check_fingerprint(name, spec, backbone)
@@ -373,7 +387,7 @@ def _spec_of(store: Store, name: str, fingerprint: str) -> FeatureSpec:
     )
 
 
-def _named_weights(entries: Sequence[str], names: list[str]) -> dict[str, str]:
+def _named_files(entries: Sequence[str], names: list[str], option: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for entry in entries:
         name, equals, file = entry.partition("=")
@@ -381,7 +395,7 @@ def _named_weights(entries: Sequence[str], names: list[str]) -> dict[str, str]:
             name, file = names[0], entry
         if name not in names or not file:
             raise typer.BadParameter(
-                f"expected FEATURE=FILE with one of {', '.join(names)}, however: {entry!r}", param_hint="--weights"
+                f"expected FEATURE=FILE with one of {', '.join(names)}, however: {entry!r}", param_hint=option
             )
         found[name] = file
     return found

@@ -112,6 +112,11 @@ class FeaturePlan:
     stored: dict[str, str] = field(repr=False)
     """Digest of a pending picture to a sample whose stored row was made from that very picture."""
 
+    def is_alone(self, position: int) -> bool:
+        """Whether a sample is to be settled whose picture no other has, and no row in the store is made from."""
+        digest = self.digests[position]
+        return self.pending[position] and bool(digest) and digest not in self.repeated and digest not in self.stored
+
 
 def plan_features(
     manifest: Manifest,

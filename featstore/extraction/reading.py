@@ -95,6 +95,30 @@ class OpensPictures(Protocol):
         """Turns an opened picture into what is stacked."""
 
 
+class Begun(Protocol):
+    """A batch that an embedder is at."""
+
+    @property
+    def ready(self) -> Callable[[], bool]:
+        """Tells whether `rows` would not wait."""
+
+    @property
+    def rows(self) -> Callable[[], Mapping[str, npt.NDArray[Any]]]:
+        """Waits for what `Embedder.embed` returns, and raises what it raises."""
+
+
+@runtime_checkable
+class WorksAhead(Protocol):
+    """An embedder whose device is at one batch while the next one is read, copied and begun."""
+
+    @property
+    def ahead(self) -> int:
+        """How many batches may be begun before the rows of the first are asked for; 0 where nothing is gained."""
+
+    def start(self, pictures: npt.NDArray[Any]) -> Begun:
+        """Begin `embed`."""
+
+
 @runtime_checkable
 class SizesBatches(Protocol):
     """An embedder that knows how many pictures it likes at once."""
@@ -102,6 +126,22 @@ class SizesBatches(Protocol):
     @property
     def auto_batch(self) -> int:
         """What an automatic batch size starts from."""
+
+
+@dataclass(eq=False)
+class Batch:
+    """Pictures that a model has been given."""
+
+    ids: Sequence[str]
+    stack: npt.NDArray[Any]
+    parts: list[Begun | dict[str, npt.NDArray[Any]]]
+    """What was begun of it, in order, or is there already."""
+    started: float
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its rows are there."""
+        return all(isinstance(part, dict) or part.ready() for part in self.parts)
 
 
 class Model:
@@ -123,11 +163,25 @@ class Model:
         self._is_auto = batch_size == "auto"
         likes = embedder.auto_batch if isinstance(embedder, SizesBatches) else _USUAL_BATCH
         self.batch_size = max(1, likes) if batch_size == "auto" else batch_size
+        self._ahead = embedder if isinstance(embedder, WorksAhead) and embedder.ahead else None
+        self.ahead = self._ahead.ahead if self._ahead is not None else 0
+        """How many batches may be begun before the rows of the first are asked for."""
         self.compute_s = 0.0
-        """Seconds within `embed`."""
+        """Seconds in which it was at some batch."""
+        self._counted_until = 0.0
 
-    def rows(self, ids: Sequence[str], pictures: Sequence[npt.NDArray[Any]]) -> list[Row]:
-        """Embed the decoded pictures of these samples, at once unless memory does not suffice.
+    def start(self, ids: Sequence[str], pictures: Sequence[npt.NDArray[Any]]) -> Batch:
+        """Begin to embed the decoded pictures of these samples, at once unless memory does not suffice."""
+        batch = Batch(ids, np.stack(pictures), [], time.monotonic())
+        try:
+            batch.parts = self._begun(batch.stack)
+        finally:
+            if not self.ahead:
+                self._count(batch.started)
+        return batch
+
+    def rows(self, batch: Batch) -> list[Row]:
+        """Wait for the rows of a batch.
 
         Raises
         ------
@@ -136,33 +190,50 @@ class Model:
         MemoryError
             If memory does not suffice where the batch size was stated, or for one picture.
         """
-        blocks = self._as_stored(ids, self._embed(np.stack(pictures)))
-        return [{name: array[i] for name, array in blocks.items()} for i in range(len(ids))]
-
-    def _embed(self, stack: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
-        parts: list[dict[str, npt.NDArray[Any]]] = []
-        done, began = 0, time.monotonic()
+        found: list[dict[str, npt.NDArray[Any]]] | None = None
         try:
-            while done < len(stack):
-                part = stack[done : done + self.batch_size]
+            while found is None:
                 try:
-                    out = self._embedder.embed(part)
-                except MemoryError:
-                    if not self._is_auto or self.batch_size == 1:
-                        raise
-                    self.batch_size //= 2
-                    log.warning(
-                        "%s: memory does not suffice; going on with a batch size of %d",
-                        self._embedder.name, self.batch_size,
-                    )  # fmt: skip
-                    continue
-                parts.append({name: np.asarray(array) for name, array in out.items()})
-                done += len(part)
+                    found = [part if isinstance(part, dict) else _arrays(part.rows()) for part in batch.parts]
+                except MemoryError as error:  # a device may say so only now: the whole batch again, in smaller parts
+                    self._shrink(error)
+                    batch.parts = self._begun(batch.stack)
         finally:
-            spent = time.monotonic() - began
-            self.compute_s += spent
-            self._meter.compute_s += spent
-        return parts[0] if len(parts) == 1 else {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+            if self.ahead:
+                self._count(batch.started)
+        whole = found[0] if len(found) == 1 else {name: np.concatenate([p[name] for p in found]) for name in found[0]}
+        blocks = self._as_stored(batch.ids, whole)
+        return [{name: array[i] for name, array in blocks.items()} for i in range(len(batch.ids))]
+
+    def _begun(self, stack: npt.NDArray[Any]) -> list[Begun | dict[str, npt.NDArray[Any]]]:
+        parts: list[Begun | dict[str, npt.NDArray[Any]]] = []
+        done = 0
+        while done < len(stack):
+            part = stack[done : done + self.batch_size]
+            try:
+                parts.append(_arrays(self._embedder.embed(part)) if self._ahead is None else self._ahead.start(part))
+            except MemoryError as error:
+                self._shrink(error)
+                continue
+            done += len(part)
+        return parts
+
+    def _shrink(self, error: MemoryError) -> None:
+        """Halve an automatic batch size, or let the error go on."""
+        if not self._is_auto or self.batch_size == 1:
+            raise error
+        self.batch_size //= 2
+        log.warning(
+            "%s: memory does not suffice; going on with a batch size of %d", self._embedder.name, self.batch_size
+        )
+
+    def _count(self, started: float) -> None:
+        """Count the time since then, of batches that overlap once."""
+        now = time.monotonic()
+        spent = now - max(started, self._counted_until)
+        self._counted_until = now
+        self.compute_s += spent
+        self._meter.compute_s += spent
 
     def _as_stored(self, ids: Sequence[str], out: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """The blocks in the feature's dtype, once their names, shapes and values are what they must be."""
@@ -189,13 +260,17 @@ class Model:
         return stored
 
 
+def _arrays(rows: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    return {name: np.asarray(array) for name, array in rows.items()}
+
+
 class Meter:
     """Seconds of one run of `extract`; may be looked at from outside while the run goes on."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()
         self.compute_s = 0.0
-        """Seconds within `embed`."""
+        """Seconds in which a model was at some batch."""
         self.waited_s = 0.0
         """Seconds in which the model had to wait for pictures: to be hashed, read, decoded."""
 
@@ -330,6 +405,8 @@ class Readers:
             self._end_processes()
             raise
         self._pool = ThreadPoolExecutor(processes or threads, thread_name_prefix="reader")
+        self._early: dict[int, tuple[Wanted, Future[Decoded]]] = {}
+        """Position to what is being read already for the next call of `read`."""
 
     def __enter__(self) -> Self:
         return self
@@ -340,20 +417,32 @@ class Readers:
         self._end_processes()  # first, so that no thread goes on waiting for one
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def read(self, wanted: Iterable[Wanted], *, ahead: int) -> Generator[tuple[int, Decoded], None, None]:
-        """Yield position and what is decoded in order; at most `ahead` pictures are decoded or wait to be."""
+    def read(
+        self, wanted: Iterable[Wanted], *, ahead: int, then: Iterable[Wanted] = ()
+    ) -> Generator[tuple[int, Decoded], None, None]:
+        """Yield position and what is decoded in order; at most `ahead` pictures are decoded or wait to be.
+
+        `then` is what the next call will probably want: it is begun as soon as there is room, so that no reader is idle
+        while a shard ends. What the next call does not want after all is forgotten.
+        """
         waiting: deque[tuple[int, Future[Decoded]]] = deque()
-        rest = iter(wanted)
+        rest, later = iter(wanted), iter(then)
+        early, self._early = self._early, {}
         try:
             while True:
                 while len(waiting) < ahead and (one := next(rest, None)) is not None:
-                    waiting.append((one.position, self._pool.submit(self._read_one, one)))
+                    known, future = early.pop(one.position, (None, None))
+                    if future is None or known != one:
+                        future = self._pool.submit(self._read_one, one)
+                    waiting.append((one.position, future))
                 if not waiting:
                     return
+                while len(waiting) + len(self._early) < ahead and (one := next(later, None)) is not None:
+                    self._early[one.position] = one, self._pool.submit(self._read_one, one)
                 position, future = waiting.popleft()
                 yield position, future.result()
         finally:
-            for _, future in waiting:
+            for future in (*(future for _, future in waiting), *(future for _, future in early.values())):
                 future.cancel()
 
     def _read_one(self, wanted: Wanted) -> Decoded:

@@ -134,7 +134,7 @@ def extract(
     *,
     dataset: str,
     name: str | Sequence[str | None] | None = None,
-    batch_size: BatchSize = 32,
+    batch_size: BatchSize = "auto",
     shard_rows: int = 2048,
     dtype: Dtype = "float32",
     max_errors: float = 0.01,
@@ -253,7 +253,9 @@ def extract(
             met_others = any(writer.by_others for writer in writers)
             number, positions = todo.pop(secrets.randbelow(len(todo)) if met_others else 0)
             shards = [writer.begin(positions) for writer in writers]
-            with contextlib.closing(reading.read(_wanted(manifest, positions, shards), ahead=ahead)) as in_order:
+            then = _expected(manifest, todo[0][1], writers) if todo and not met_others else ()
+            wanted = _wanted(manifest, positions, shards)
+            with contextlib.closing(reading.read(wanted, ahead=ahead, then=then)) as in_order:
                 _fill(number, shards, meter.waiting_for(in_order), committer)
         committer.wait()
         reports = [_report(writer, meter) for writer in writers]
@@ -278,6 +280,14 @@ def _wanted(manifest: Manifest, positions: range, shards: Sequence[ShardInMaking
         numbers = [k for k, digest_of in enumerate(lacking) if i in digest_of]
         if numbers:
             yield Wanted(i, manifest.samples[i].path, lacking[numbers[0]][i], numbers)
+
+
+def _expected(manifest: Manifest, positions: range, writers: Sequence[FeatureWriter]) -> Iterator[Wanted]:
+    """The pictures that `_wanted` will name if nobody else settles them: those of which no row can be taken over."""
+    for i in positions:
+        numbers = [k for k, writer in enumerate(writers) if writer.plan.is_alone(i)]
+        if numbers:
+            yield Wanted(i, manifest.samples[i].path, writers[numbers[0]].plan.digests[i], numbers)
 
 
 def _fill(

@@ -7,6 +7,7 @@ kill loses one unfinished shard and no more (`docs/reliability.md`, P1).
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from ..manifests.manifest import Manifest
 from ..rows.feature import Feature, RowIndex
 from ..rows.shard import Rows, ShardHeader, read_header, read_rows, read_strings
 from .plan import FeaturePlan
-from .reading import Model, Picture, Remarked, Row, Unusable
+from .reading import Batch, Model, Picture, Remarked, Row, Unusable
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +143,8 @@ class ShardInMaking:
         """Digest to the position at which its picture is embedded."""
         self._waiting: list[tuple[int, Picture]] = []
         """Decoded pictures of the next batch."""
+        self._begun: deque[tuple[Sequence[int], Batch]] = deque()
+        """Batches that the model is at, with the positions of their samples."""
         for i in todo:
             digest = writer.plan.digests[i]
             known = writer.known_row(digest)
@@ -167,6 +170,8 @@ class ShardInMaking:
             self._writer.remark(position, picture.remark)
             picture = picture.picture
         self._waiting.append((position, picture))
+        if self._begun and self._begun[0][1].is_ready:
+            self._settle()
         if len(self._waiting) >= self._writer.model.batch_size:
             self._embed()
 
@@ -174,6 +179,8 @@ class ShardInMaking:
         """Embed what is left, and give repeated pictures the row of their first."""
         if self._waiting:
             self._embed()
+        while self._begun:
+            self._settle()
         writer = self._writer
         for i in self._todo:
             first = self._first.get(writer.plan.digests[i], i)
@@ -211,13 +218,23 @@ class ShardInMaking:
         )
 
     def _embed(self) -> None:
-        """Make rows of the pictures that wait, once the shard before is on the disk: a kill loses one shard at most."""
-        self._writer.committer.wait()
+        """Have rows made of the pictures that wait, once the shard before is on the disk: a kill loses one at most.
+
+        A model that works ahead begins so many batches meanwhile: its device is not to wait for the disk.
+        """
+        model = self._writer.model
+        if len(self._begun) >= model.ahead:
+            self._writer.committer.wait()
         positions, decoded = zip(*self._waiting, strict=True)
         self._waiting = []
-        self.rows.update(
-            zip(positions, self._writer.model.rows([self._writer.id(i) for i in positions], decoded), strict=True)
-        )
+        self._begun.append((positions, model.start([self._writer.id(i) for i in positions], decoded)))
+        while len(self._begun) > model.ahead:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Take the rows of the batch that was begun first."""
+        positions, batch = self._begun.popleft()
+        self.rows.update(zip(positions, self._writer.model.rows(batch), strict=True))
         self._writer.embedded += len(positions)
         self._writer.advance(len(positions))
 

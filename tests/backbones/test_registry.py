@@ -32,13 +32,13 @@ def test_reading_the_catalogue_imports_neither_torch_nor_timm() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_papers_three_are_there_by_name() -> None:
-    assert backbones.names() == ("manet", "resnet50", "vit")
+def test_the_papers_three_are_there_by_name_and_four_networks_of_faces() -> None:
+    assert backbones.names() == ("dan", "ir50", "manet", "mobilefacenet", "poster", "resnet50", "vit")
 
 
-def test_the_catalogue_has_a_row_for_each_and_for_the_two_families() -> None:
+def test_the_catalogue_has_a_row_for_each_and_for_the_families() -> None:
     rows = {row["name"]: row for row in backbones.catalogue()}
-    assert list(rows) == [*backbones.names(), "onnx:<file>", "timm:<name>"]
+    assert list(rows) == [*backbones.names(), "<file.py>:<Class>", "onnx:<file>", "timm:<name>"]
     assert json.loads(json.dumps(rows)) == rows
     assert rows["manet"]["options"] == {
         "flow": "bidirectional",
@@ -76,7 +76,7 @@ def test_the_default_weights_are_tags_that_timm_has() -> None:
         ("timm:test_vit.r161_in1k", "nearest: 'r160_in1k'"),
         ("timm:", "timm:<name>"),
         ("torch:x", "onnx:<file>"),
-        ("", "there are manet"),
+        ("", "there are dan, ir50, manet"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest_ones(name: str, said: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cer_fusion import backbones
-from cer_fusion.backbones.torch_backbone import _no_tf32
+from cer_fusion.backbones.torch_backbone import float32_as
 
 NEW = pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="this torch has no newer precision settings")
 
@@ -40,7 +40,7 @@ NEWER = [
 
 CHECK = """
 import os, sys, torch
-from cer_fusion.backbones.torch_backbone import _no_tf32
+from cer_fusion.backbones.torch_backbone import float32_as
 B = torch.backends
 LEVELS = [B, B.cudnn, B.mkldnn, B.cuda.matmul, B.cudnn.conv, B.cudnn.rnn, B.mkldnn.matmul] if NEW else []
 
@@ -62,9 +62,11 @@ for setting in CASES:
     try:
         exec(setting)
         before = state()
-        for _ in range(2):
-            with _no_tf32():
-                assert state() == ["ieee"] * len(LEVELS) + [False, False, "highest"], state()
+        for precision in ("float32", "tf32", "bfloat16"):
+            wanted = (["tf32"] * len(LEVELS) + [True, True, "high"] if precision == "tf32"
+                      else ["ieee"] * len(LEVELS) + [False, False, "highest"])
+            with float32_as(precision):
+                assert state() == wanted, (precision, state())
             assert state() == before, (before, state())
         if NEW and setting.startswith("B.fp32_precision = 'tf32'"):
             B.fp32_precision = "ieee"  # what followed it before follows it still
@@ -78,7 +80,7 @@ for setting in CASES:
 
 
 @pytest.mark.parametrize("cases", [LEGACY, pytest.param(NEWER, marks=NEW)], ids=["legacy", "newer"])
-def test_float32_is_float32_whatever_was_set_before_and_that_is_put_back(cases: list[str]) -> None:
+def test_float32_is_computed_as_asked_whatever_was_set_before_and_that_is_put_back(cases: list[str]) -> None:
     code = f"NEW, CASES = {hasattr(torch.backends.cudnn, 'conv')}, {cases!r}\n{CHECK}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
@@ -103,7 +105,7 @@ def test_computations_at_once_share_the_strict_settings_and_the_last_puts_them_b
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision("high")
-        first, second = _no_tf32(), _no_tf32()
+        first, second = float32_as("float32"), float32_as("bfloat16")
         first.__enter__()
         second.__enter__()
         with contextlib.suppress(KeyError):

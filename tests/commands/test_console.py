@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from typer.testing import Result
 
 from cer_fusion.commands import console, feat, fuse, tables
 from cer_fusion.fusion import ReportError
+from cer_fusion.kit.errors import duration
 
 Run = Callable[..., Result]
 _TREE = Path(__file__).resolve().parents[2]
@@ -275,14 +277,14 @@ def test_no_text_is_read_or_written_in_the_machines_own_encoding() -> None:
 def test_progress_that_takes_long_is_told_in_plain_lines_where_there_is_no_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = console._Lines()
+    lines = console._Lines(print, first_s=2, next_s=10)
     moments = iter([30.0, 30.0, 330.0, 10_000.0])
     monkeypatch.setattr(console.time, "monotonic", lambda: next(moments))
     lines._stage_began = 0.0
     assert lines._text("fits", 3, 9, "late") == "fits: 3 of 9 (late), 30 s, about 60 s left"
     assert lines._text("fits", 0, 1, "mlp, epoch 3 of 60") == "fits: 0 of 1 (mlp, epoch 3 of 60), 30 s"
-    assert lines._text("reading", 1_000, 3_000, "") == "reading: 1,000 of 3,000, 6 min, about 11 min left"
-    assert lines._text("searching", 0, None, "supports") == "searching: supports, 2.8 h"
+    assert lines._text("reading", 1_000, 3_000, "") == "reading: 1,000 of 3,000, 3.0/s, 6 min, about 11 min left"
+    assert lines._text("searching", 0, None, "supports") == "searching: supports, 2 h 47 min"
 
 
 def test_one_step_that_takes_long_is_told_and_a_short_job_says_nothing(
@@ -299,3 +301,23 @@ def test_one_step_that_takes_long_is_told_and_a_short_job_says_nothing(
         assert said.wait(30)
     assert capsys.readouterr().err == "fits: 0 of 2 (mlp), 0 s\n"
     assert step is inner  # a terminal has room for one bar
+
+
+def test_a_long_job_tells_its_rate_and_time_left_in_a_file_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "_NOTE_S", 0.01)
+    log = tmp_path / "out" / "progress.log"
+    with console.progress_bar(log=log) as step:
+        for _ in range(3000):  # a busy machine may let the thread wait
+            step("embed", 1200, 40_000)
+            if log.exists() and log.read_text(encoding="utf-8").endswith("left\n"):
+                break
+            time.sleep(0.01)
+    first = log.read_text(encoding="utf-8").splitlines()[0]
+    assert re.fullmatch(r"[-\d]{10} [:\d]{8} embed: 1,200 of 40,000, [\d,.]+/s, \d+ s, about \d+ s left", first), first
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (89, "89 s"), (91, "2 min"), (5300, "88 min"), (11_100, "3 h 05 min")]
+)
+def test_lengths_of_time_are_said_as_people_say_them(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -18,6 +18,7 @@ def test_the_small_example_runs(run, drawn, tmp_path, monkeypatch):
     assert sorted(path.name for path in (tmp_path / "small").iterdir()) == [
         "card.json",
         "log.jsonl",
+        "pictures.txt",
         "weights.safetensors",
     ]
     assert "fine-tuned by recipe default; 7 classes" in said[2].stdout

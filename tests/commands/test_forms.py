@@ -25,12 +25,12 @@ ALWAYS = {
     "cer-feat frames": "output faces every format workers overwrite as_json",
     "cer-feat extract":
         "backbone data store weights option name dataset root batch_size readers reader_processes workers part parts "
-        "device precision views align compiled dtype shard_rows max_errors assume_unchanged retry_quarantined "
+        "device precision views align compiled dtype shard_rows max_errors assume_unchanged retry_quarantined log "
         "replace_manifest seed as_json",
     "cer-feat inspect": "convert as_json",
     "cer-feat finetune":
-        "backbone data output weights option recipe changes class_set soft_labels root device precision "
-        "readers memory state_every max_errors tensorboard overwrite seed as_json",
+        "backbone data output weights option recipe changes sync_bn class_set soft_labels root device precision "
+        "readers reader_processes memory state_every state_minutes max_errors tensorboard overwrite seed as_json",
     "cer-feat import": "name data store dataset root share_repeats blank extra replace_manifest as_json",
     "cer-feat export": "output data store split form join missing overwrite as_json",
     "cer-feat diff": "as_json",

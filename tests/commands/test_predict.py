@@ -13,6 +13,7 @@ from cer_fusion.frames import VideoReader
 from cer_fusion.fusion.keeping.answers import read_predictions
 from tests.commands.test_frames import detector, videos  # noqa: F401  # fixtures
 from tests.frames.drawn import canvas
+from tests.pages import Page
 
 EXTRACT = "cer-feat extract --backbone timm:resnet18 --option img_size=64 --as r18 --device cpu"
 
@@ -115,6 +116,21 @@ def test_weights_of_a_file_must_be_named_and_be_those(run, faces, tmp_path):
     assert "expected FEATURE=FILE with one of r18" in run(f"{line} --weights vit=w1.safetensors", code=2).stderr
     run(f"{line} --weights r18=w1.safetensors -o p.csv")
     assert read_predictions(tmp_path / "p.csv").ids == ("face.png",)
+
+
+def test_a_head_on_rows_of_a_network_of_ones_own_answers_where_its_code_is_the_same(run, faces, tmp_path):
+    page = Page("CONTRIBUTING.md").file("mine.py")
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets" / "mine.py").write_text(page)
+    run("cer-feat extract -b nets/mine.py:Mine -O width=8 --as own --weights random --device cpu --data faces.csv")
+    run("cer-fuse train --head linear --features own")
+    Image.fromarray(canvas((0, 90, 30))[0]).save(tmp_path / "face.png")
+    line = "cer-fuse predict face.png --head runs/faces-linear --no-faces --device cpu"
+    assert "--code own=FILE.py" in run(line, code=1).stderr
+    run(f"{line} --code own=nets/mine.py -o p.csv")
+    assert read_predictions(tmp_path / "p.csv").ids == ("face.png",)
+    (tmp_path / "nets" / "mine.py").write_text(page.replace("relu()", "sigmoid()"))
+    assert "the code of 'own' is another" in run(f"{line} --code own=nets/mine.py -o q.csv", code=1).stderr
 
 
 def test_a_head_on_rows_of_compiled_code_answers(run, faces, tmp_path, monkeypatch):

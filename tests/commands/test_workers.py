@@ -14,6 +14,7 @@ from cer_fusion.commands import parts
 from cer_fusion.commands.console import PROGRESS_LINE
 from cer_fusion.commands.parts import WorkerError, _Sum, run_workers
 from cer_fusion.featstore import Store
+from cer_fusion.kit import machine
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,3 +111,28 @@ def test_workers_make_what_one_process_makes_and_an_interrupt_reaches_them(faces
         assert one["feature"] == several["feature"]
         assert one["samples"] == several["samples"] == several["already"] + several["embedded"]
     assert names("shared") == names("alone")
+
+
+@pytest.mark.parametrize(
+    ("devices", "cores", "ranks", "asked", "found"),
+    [
+        (["cpu"], 16, "", (None, None), (2, 0)),
+        (["cuda"], 16, "", (None, None), (2, 14)),
+        (["cpu", "cuda:1"], 64, "", (None, None), (2, 16)),  # one of several is on a GPU; more than it takes
+        (["cuda:3"], 32, "4", (None, None), (2, 6)),  # four ranks share the cores
+        (["cuda"], 2, "", (None, None), (2, 0)),
+        (["cuda"], 16, "", (5, None), (5, 0)),
+        (["cuda"], 16, "", (None, 3), (2, 3)),
+        (["cpu"], 16, "", (None, 3), (2, 3)),
+    ],
+)
+def test_readers_follow_device_and_cores_unless_they_are_asked_for(monkeypatch, devices, cores, ranks, asked, found):
+    from cer_fusion.commands.options import readers_for
+
+    monkeypatch.setattr(machine, "whole_cores", lambda: cores)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+    assert readers_for(devices, *asked) == found
+
+
+def test_workers_know_how_many_share_the_machine():
+    assert {parts._environment(number, 4)["LOCAL_WORLD_SIZE"] for number in range(4)} == {"4"}

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -296,8 +298,8 @@ def test_an_embedder_that_cannot_be_sent_to_a_process_is_refused(store, make_man
 SCRIPT = """
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from cer_fusion.featstore import Manifest, Store, extract
 from tests.featstore.openers import OpeningEmbedder
 
@@ -403,3 +405,94 @@ def test_what_an_embedder_remarks_of_a_picture_is_told_of_every_sample_that_show
     assert report.embedded + report.shared == 9
     assert extract(RemarkingEmbedder(), manifest, store, dataset="d", shard_rows=4).remarks == {}
     assert ExtractReport.merged([report, replace(report, remarks={"x": "y"})]).remarks == {**report.remarks, "x": "y"}
+
+
+class OnADevice(ToyEmbedder):
+    """An embedder whose device is at a batch until its rows are asked for, or until it is told to be ready."""
+
+    ahead, auto_batch = 1, 8
+    late: Exception | None = None
+
+    def __init__(self, name: str = "toy") -> None:
+        super().__init__(name)
+        self.log: list[str] = []
+        self.is_ready = False
+
+    def start(self, pictures):
+        number = sum(entry.startswith("start") for entry in self.log)
+        self.log.append(f"start {number}")
+        fails = self.late if len(pictures) > 2 else None
+
+        def rows():
+            if fails is not None:
+                raise fails
+            self.log.append(f"rows {number}")
+            return ToyEmbedder.embed(self, pictures)
+
+        return Begun(lambda: self.is_ready, rows)
+
+
+@dataclass
+class Begun:
+    ready: Callable[[], bool]
+    rows: Callable[[], Any]
+
+
+@pytest.mark.parametrize("is_ready", [False, True])
+def test_a_device_begins_a_batch_while_it_is_at_the_one_before_and_the_rows_are_the_same(
+    is_ready, tmp_path, store, make_manifest
+):
+    embedder, manifest = OnADevice(), make_manifest(23, contents=ODD)
+    embedder.is_ready = is_ready
+    report = extract(embedder, manifest, store, dataset="d", shard_rows=10, batch_size=4)
+    other = Store.create(tmp_path / "other")
+    extract(ToyEmbedder(), manifest, other, dataset="d", shard_rows=10, batch_size=4)
+    assert names(store) == names(other)
+    assert report.embedded == 20
+    assert embedder.log[:4] == (
+        ["start 0", "rows 0", "start 1", "rows 1"] if is_ready else ["start 0", "start 1", "rows 0", "rows 1"]
+    )
+    starts = [int(entry[6:]) for entry in embedder.log if entry.startswith("start")]
+    assert [int(entry[5:]) for entry in embedder.log if entry.startswith("rows")] == starts
+
+
+def test_memory_that_is_short_only_when_the_rows_are_asked_for_halves_the_batch_too(store, make_manifest, tmp_path):
+    embedder = OnADevice()
+    embedder.late = MemoryError("8 pictures at once do not fit")
+    extract(embedder, make_manifest(23), store, dataset="d", batch_size="auto")
+    other = Store.create(tmp_path / "other")
+    extract(ToyEmbedder(), make_manifest(23), other, dataset="d")
+    assert names(store) == names(other)
+    with pytest.raises(MemoryError, match="8 pictures"):
+        extract(embedder, make_manifest(23), Store.create(tmp_path / "third"), dataset="d", batch_size=8)
+
+
+def test_the_time_of_batches_that_overlap_counts_once(store, make_manifest, monkeypatch):
+    class Slow(OnADevice):
+        def start(self, pictures):
+            begun = super().start(pictures)
+            return Begun(begun.ready, lambda: (time.sleep(0.02), begun.rows())[1])
+
+    meter = Meter()
+    report = extract(Slow(), make_manifest(23), store, dataset="d", batch_size=4, meter=meter)
+    assert 0 < report.compute_s == pytest.approx(meter.compute_s)
+    assert meter.compute_s <= meter.elapsed_s
+
+
+def test_readers_go_on_to_the_next_shard_while_one_ends_and_read_each_picture_once(store, make_manifest):
+    seen, held = [], threading.Event()
+
+    class Held(ToyEmbedder):
+        def decode(self, data):
+            seen.append(bytes(data))
+            if len(set(seen)) >= 7:
+                held.set()
+            return super().decode(data)
+
+        def embed(self, pictures):
+            assert held.wait(20), "the second shard is not read beside the first"
+            return super().embed(pictures)
+
+    report = extract(Held(), make_manifest(16, contents=ODD), store, dataset="d", shard_rows=4, batch_size=4)
+    assert report.embedded == 14
+    assert len(seen) == len(set(seen)) == 15

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -7,6 +8,7 @@ import safetensors.torch
 
 from cer_fusion.backbones import CardError, CheckpointError, create, inspect_checkpoint, load_state, read_card
 from cer_fusion.backbones.weights.fit import card_beside
+from tests.backbones.finetuning.conftest import examples, face
 
 
 def test_the_card_says_what_was_trained_from_what_and_how_well(tune):
@@ -62,3 +64,25 @@ def test_other_files_are_no_cards(tmp_path, text):
         read_card(tmp_path / "card.json")
     with pytest.raises(CardError, match=r"none\.json is missing"):
         read_card(tmp_path / "none.json")
+
+
+def test_held_out_pictures_that_are_learnt_from_now_or_were_in_an_earlier_stage_are_told(tune, caplog):
+    def sha(label, number):
+        return hashlib.sha256(face(label, number)).hexdigest()
+
+    first = tune(output="first", held_out={"kept": sha(0, 999)})
+    assert "held-out" not in caplog.text
+    started = create("timm:test_vit", weights=first.weights, img_size=48)
+    held_out = {"t1": sha(0, 0), "t2": sha(1, 301), "t3": sha(2, 502)}
+    second = tune(started, examples(25, first=300), examples(9, first=400), output="second", held_out=held_out)
+    assert "1 of 3 held-out pictures are in the training or validation part too: t2" in caplog.text
+    assert "1 of 3 held-out pictures were learnt from in an earlier stage" in caplog.text
+    assert "weights.safetensors: t1" in caplog.text
+    card = read_card(second.output / "card.json")
+    assert card["pictures"]["held_out"] == {"pictures": 3, "seen_now": 1, "seen_before": 1}
+    assert card["pictures"]["count"] == 68  # of both stages, so that a third one knows them all
+    assert len((second.output / "pictures.txt").read_text().split()) == 68
+    assert second.resumed is False
+    (first.output / "pictures.txt").write_text("0" * 64 + "\n")
+    with pytest.raises(CardError, match="not the one that the card beside it speaks of"):
+        tune(create("timm:test_vit", weights=first.weights, img_size=48), output="third", held_out=held_out)

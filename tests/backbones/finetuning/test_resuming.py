@@ -5,10 +5,12 @@ import os
 import signal
 
 import pytest
+import safetensors.torch
 import torch
 
-from cer_fusion.backbones import ResumeError, load_state
-from cer_fusion.backbones.finetuning.folder import STATE_FILE
+from cer_fusion.backbones import ResumeError, load_state, read_card
+from cer_fusion.backbones.finetuning.folder import STATE_FILE, OutputFolder
+from cer_fusion.backbones.weights.fit import digest
 from cer_fusion.kit.plain import flat
 from tests.backbones.finetuning.conftest import TINY, network
 
@@ -130,3 +132,38 @@ def test_a_run_killed_before_its_first_state_begins_again(tune):
 
 def test_nested_fields_are_named_with_dots():
     assert flat({"a": {"b": 1, "c": {"d": 2}}, "e": [3]}) == {"a.b": 1, "a.c.d": 2, "e": [3]}
+
+
+@pytest.mark.parametrize(("minutes", "written"), [(10.0, 1), (0.0, 3)])
+def test_the_state_is_written_as_often_as_asked_and_not_after_the_last_epoch(tune, monkeypatch, minutes, written):
+    saved = []
+    save = OutputFolder.save
+    monkeypatch.setattr(
+        OutputFolder, "save", lambda folder: (saved.append(folder.training.position.epoch), save(folder))
+    )
+    tune(recipe=TINY.changed({"epochs": 3}), state_minutes=minutes)
+    assert saved == [0, 1, 2][:written]
+
+
+def test_weights_of_a_later_epoch_than_the_states_are_come_to_again(tune, tmp_path, caplog):
+    recipe = TINY.changed({"epochs": 5, "lr": 5e-3})
+    whole = tune(network("timm:test_resnet"), recipe=recipe, output="whole")
+    assert whole.best.epoch > 1
+    with pytest.raises(Killed):  # with the state of epoch 0, and weights of whichever were the best by then
+        tune(network("timm:test_resnet"), recipe=recipe, progress=kill_at("epoch 5", 1))
+    assert tune(network("timm:test_resnet"), recipe=recipe).weights_digest == whole.weights_digest
+
+
+def test_best_weights_that_were_replaced_since_the_state_are_not_what_the_card_names(tune, tmp_path, caplog):
+    recipe = TINY.changed({"epochs": 3, "lr": 1e-9})  # the first epoch stays the best
+    with pytest.raises(Killed):
+        tune(recipe=recipe, state_minutes=0, progress=kill_at("epoch 3", 1))
+    weights = tmp_path / "out" / "weights.safetensors"
+    others = {name: tensor + 1 for name, tensor in load_state(weights).items()}
+    safetensors.torch.save_file(others, weights)
+    with caplog.at_level(logging.INFO):
+        report = tune(recipe=recipe)
+    assert "the weights of epoch 1 were replaced after that" in caplog.text
+    assert report.best.epoch == 3
+    card = read_card(tmp_path / "out" / "card.json")
+    assert card["weights"]["digest"] == digest(load_state(weights))
