@@ -210,10 +210,13 @@ def test_onnxruntime_running_out_of_memory_halves_the_batch(tiny_onnx: Path, tmp
 
 
 NETWORKS: list[tuple[str, dict[str, Any]]] = [
-    ("vit", {}), ("manet", {"num_classes": 3}), ("manet", {"num_classes": 3, "flow": "legacy", "extra": ["logits"]}),
-    ("resnet50", {}), ("resnet50", {"tap": "proj512"}), ("timm:test_vit", {"pooling": "cls_mean"}),
+    *((name, {"num_classes": 3} if "num_classes" in backbones.options_of(name) else {}) for name in backbones.names()),
+    ("manet", {"num_classes": 3, "flow": "legacy", "extra": ["logits"]}),
+    ("resnet50", {"tap": "proj512"}),
+    ("timm:test_vit", {"pooling": "cls_mean"}),
     ("timm:test_efficientnet", {}),
-]  # fmt: skip
+]
+"""Every network of the zoo, and what some have more."""
 
 
 def fakes_need_no_driver() -> bool:
@@ -350,3 +353,9 @@ def test_computations_in_tf32_and_float32_take_turns() -> None:
         order.append(torch.get_float32_matmul_precision())
     thread.join(10)
     assert order == ["high", "highest"]
+
+
+@FAKES
+def test_a_tensor_of_the_cpu_among_those_of_the_gpu_would_be_an_error() -> None:
+    with FakeTensorMode(), pytest.raises(RuntimeError, match="cuda"):
+        torch.empty(2, 3, device="cuda") + torch.empty(2, 3)
