@@ -247,6 +247,7 @@ def _code(name: str, kind: str, code: str | Path | None, options: Mapping[str, A
             f"{found[:12]}…, and was not run\n  name the file that they were made with: --code {name}=FILE.py, or "
             "extract the feature again and train a head on it"
         )
+    logger.info("%s: runs the code of %s, which made its rows", name, kind)
     return kind
 
 
