@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .backbone import Backbone, Faces
 from .errors import CheckpointError, DeviceError, OptionError, UnknownBackboneError, WeightsError, listed
 from .recipes import Encoder, check_options, is_own, options_of, recipe_of
-from .weights.fit import Fault, choose_source, compare, fit, in_heads, under
+from .weights.fit import Fault, addressed, choose_source, compare, fit, in_heads, under
 from .weights.inspection import looks_like
 
 if TYPE_CHECKING:
@@ -247,6 +247,7 @@ def _code(name: str, kind: str, code: str | Path | None, options: Mapping[str, A
             f"{found[:12]}…, and was not run\n  name the file that they were made with: --code {name}=FILE.py, or "
             "extract the feature again and train a head on it"
         )
+    logger.info("%s: runs the code of %s, which made its rows", name, kind)
     return kind
 
 
@@ -269,7 +270,8 @@ def _weights(name: str, kind: str, source: str, weights: str | Path | None) -> t
             raise _unnamed(name, f"{kind.removeprefix('onnx:')}.onnx")
         return None, f"onnx:{weights}"
     if weights is not None:
-        return weights, kind
+        entry, named = addressed(source)[1], addressed(weights)[1]  # which of several in the file, where it is not said
+        return (f"{weights}#{entry}" if entry and named is None else weights), kind
     if source.startswith("random("):
         return "random", kind
     if tag := re.fullmatch(r"pretrained\((.+)\)", source):

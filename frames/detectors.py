@@ -6,7 +6,7 @@ detection", ICLR 2022; files of insightface. Both say for every place of three g
 box ends, and five points. How SCRFD's numbers are meant was read in deepinsight/insightface@c42cc3e (scrfd/tools) and
 is written here anew; YuNet's are those of OpenCV's FaceDetectorYN since 4.8, checked on faces whose boxes are known.
 
-A picture is shown to them as small as the least face that is looked for allows, which is what makes them fast. Their
+A picture is shown to them as small as the least face that is looked for allows: larger faces are found faster. Their
 boxes are good; YuNet's points ignore how the head is rolled, so points are asked of MTCNN's last network
 (`MTCNN.points`) unless the file's own are wanted.
 """
@@ -38,7 +38,7 @@ CODE = 1
 """Version of what stands here; part of the identity."""
 _STRIDES = (8, 16, 32)  # pixels between the places of the three grids
 _MOST_OVERLAP = 0.3  # of a box with a surer one, as in OpenCV's FaceDetectorYN
-_SHOWN_PX = 20  # what the least face looked for is shown as; smaller loses heads that are rolled (benchmarks)
+_SHOWN_PX = 40  # what the least face looked for is shown as; half of it loses tight and rolled faces (benchmarks)
 _DOUBTFUL, _SURE = 0.5, 0.5  # a face of so much of the least score counts where MTCNN's last network is so sure
 _LEAST_FOR_CROPS, _THRESHOLDS_FOR_CROPS = 0.5, (0.5, 0.5, 0.3)
 _LEAST_SCORES = {"yunet": 0.6, "scrfd": 0.5}
@@ -98,6 +98,8 @@ class FileDetector:
         self._grids = _grids(self._session, kind, file)
         self._fixed = _fixed_size(self._session, file)
         self._points = MTCNN() if self.settings.points == "mtcnn" else None
+        if self._points is not None:
+            self.follow = self._points.follow  # see `Follows`; with its own points it follows nobody
 
     def __reduce__(self) -> tuple[Any, ...]:
         return functools.partial(FileDetector, device=self._device), self._made_of

@@ -265,11 +265,16 @@ def pick(content: Any, wanted: str | None = None, *, may_be_open: bool = False) 
     CheckpointError
         If there is none, or none of that name, or several of which none is likelier than the others.
     """
-    found = {".".join(place): tensors for place, tensors in _weights_in(content)}
+    read = {".".join(place): tensors for place, tensors in _weights_in(content)}
+    found = {entry: tensors for entry, tensors in read.items() if not isinstance(tensors, CheckpointError)}
+    faults = {entry: fault for entry, fault in read.items() if isinstance(fault, CheckpointError)}
     most = max((len(tensors) for tensors in found.values()), default=0)
     likely = {entry: tensors for entry, tensors in found.items() if len(tensors) >= SMALL * most}
     if wanted is not None:
         return _asked(content, found, wanted)
+    for entry in sorted(faults, key=_preference):  # nothing stands in for what cannot be read
+        if all(_preference(entry) < _preference(other) for other in likely):
+            raise faults[entry]
     if not likely:
         held = listed([repr(key) for key in _inside(content) or () if isinstance(key, str)], count=6)
         raise CheckpointError(f"no dictionary of tensors in the file; it holds {held or 'nothing'}")
@@ -325,17 +330,24 @@ def _steps(content: Any, entry: str) -> tuple[str, ...]:
     return next(place for place, _ in _weights_in(content) if ".".join(place) == entry)
 
 
-def _weights_in(content: Any) -> Iterator[tuple[tuple[str, ...], State]]:
-    """Go through the dictionaries of tensors, the outermost first, each once however often it is named."""
-    seen: set[int] = set()
+def _weights_in(content: Any) -> Iterator[tuple[tuple[str, ...], State | CheckpointError]]:
+    """Go through the dictionaries of tensors, the outermost first.
+
+    One whose tensors cannot be read comes as the reason why.
+    """
+    known: dict[int, State | CheckpointError] = {}
     to_read: list[tuple[tuple[str, ...], Any]] = [((), content)]
-    while to_read:
+    for _ in range(MOST_ENTRIES):
+        if not to_read:
+            break
         place, value = to_read.pop(0)
-        if id(value) in seen or len(seen) > MOST_ENTRIES:
-            continue
-        seen.add(id(value))
-        if tensors := tensors_of(value):
-            yield place, tensors
+        if id(value) not in known:
+            try:
+                known[id(value)] = tensors_of(value)
+            except CheckpointError as fault:
+                known[id(value)] = fault
+        if known[id(value)]:
+            yield place, known[id(value)]
         inner = _inside(value)
         if inner is None or len(place) >= DEEP or module_state(value) is not None:
             continue

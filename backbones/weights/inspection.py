@@ -17,6 +17,7 @@ from ..errors import CardError, CheckpointError, OptionError, listed
 from ..recipes import Encoder, Usage, names, options_of, recipe_of
 from .checkpoint import Checkpoint, State, open_checkpoint
 from .fit import Fit, addressed, by_name, card_beside, digest, fit, under
+from .timm_names import count_of, is_vit, sees_grey, timm_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -274,7 +275,8 @@ def _notes(best: Candidate | None) -> tuple[str, ...]:
         return ()
     adapted = ("names or position embeddings are changed while loading, as timm does",) if best.is_adapted else ()
     left = (f"loading leaves out {len(best.left_out)} tensors that no block depends on",) if best.left_out else ()
-    return (*adapted, *left)
+    grey = ("it sees grey: whose mean and std it was trained with, and at what img_size, the file does not tell",)
+    return (*adapted, *left, *(grey if "in_chans" in best.options else ()))
 
 
 def _entries(opened: Checkpoint) -> list[str]:
@@ -364,20 +366,21 @@ def candidates(state: Mapping[str, Tensor], also: tuple[str, ...] = ()) -> list[
     Backbones that the file hardly resembles are not listed.
     """
     found = [candidate(state, name, number) for name in names() for number in range(len(recipe_of(name)[0].variants))]
+    grey = sees_grey(state)
     for name in also:
         if any(each.fits for each in found):
             break
-        if encoder_of(name) is not None:
-            found.append(candidate(state, name))
+        if encoder_of(name, grey=grey) is not None:
+            found.append(candidate(state, name, grey=grey))
     worth = [each for each in found if each.fits or each.share >= RESEMBLES]
     return sorted(  # of what fits, what takes the smaller part of the file's network comes last
         worth, key=lambda c: (not c.fits, c.missing + c.unexpected + c.misshapen, len(c.left_out) > c.expected)
     )
 
 
-def candidate(state: Mapping[str, Tensor], name: str, variant: int = 0) -> Candidate:
-    """Try one backbone, under one of its recipe's variants."""
-    encoder = encoder_of(name, variant)
+def candidate(state: Mapping[str, Tensor], name: str, variant: int = 0, *, grey: bool = False) -> Candidate:
+    """Try one backbone, under one of its recipe's variants, or a network of timm as one that sees grey."""
+    encoder = encoder_of(name, variant, grey=grey)
     assert encoder is not None
     refusal = None
     try:
@@ -390,7 +393,7 @@ def candidate(state: Mapping[str, Tensor], name: str, variant: int = 0) -> Candi
     refusal = refusal or (reading.refusal if amiss else None)
     return Candidate(
         backbone=name,
-        options=dict(recipe_of(name)[0].variants[variant]),
+        options=dict(recipe_of(name)[0].variants[variant]) | (GREY if grey else {}),
         fits=not amiss and refusal is None,
         expected=len(encoder.trunk.state_dict()),
         missing=missing,
@@ -404,14 +407,19 @@ def candidate(state: Mapping[str, Tensor], name: str, variant: int = 0) -> Candi
     )
 
 
+GREY = {"in_chans": 1, "mean": 0.5, "std": 0.5}
+"""How a network of timm is built that sees grey; its mean and standard deviation are an example."""
+
+
 @lru_cache(maxsize=32)
-def encoder_of(name: str, variant: int = 0) -> Encoder | None:
+def encoder_of(name: str, variant: int = 0, *, grey: bool = False) -> Encoder | None:
     """Build a backbone's network on no device; None where the library cannot do that."""
     import timm  # noqa: F401  # out of the context below: importing it computes, which old PyTorch cannot in there
     import torch
 
     recipe, target = recipe_of(name)
-    given = {"target": target} if target else {}
+    given: dict[str, Any] = {"target": target} if target else {}
+    given |= GREY if grey else {}
     try:
         with torch.device("meta"):
             built = recipe.build(tag=None, pretrained=False, **given, **recipe.variants[variant])
@@ -420,49 +428,13 @@ def encoder_of(name: str, variant: int = 0) -> Encoder | None:
     return built if isinstance(built, Encoder) else None
 
 
-VIT_SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge", 1408: "giant"}
-"""Width of the tokens -> the word in timm's names."""
-
-RESNETS = {
-    ("2, 2, 2, 2", False): "resnet18",
-    ("3, 4, 6, 3", False): "resnet34",
-    ("2, 2, 2, 2", True): "resnet26",
-    ("3, 4, 6, 3", True): "resnet50",
-    ("3, 4, 23, 3", True): "resnet101",
-    ("3, 8, 36, 3", True): "resnet152",
-}
-"""Blocks in the four stages, and whether they are bottlenecks -> timm's name."""
-
-CONVNEXTS = {40: "atto", 48: "femto", 64: "pico", 80: "nano", 96: "tiny", 128: "base", 192: "large"}
-"""Channels of the stem -> the word in timm's names; "small" has tiny's stem and more blocks."""
-
-MOBILE = {
-    16: ("mobilenetv3_small_100", "mobilenetv3_large_100"),
-    24: ("tf_efficientnetv2_s",),
-    32: (
-        "efficientnet_b0",
-        "efficientnet_lite0",
-        "efficientnet_b1",
-        "efficientnet_b2",
-        "mobilenetv2_100",
-        "tf_efficientnetv2_b0",
-    ),
-    40: ("efficientnet_b3",),
-    48: ("efficientnet_b4",),
-}
-"""Channels of the stem -> networks that faces are often embedded with."""
-
-TRIED = 6
-"""How many ViTs of one size are worth trying."""
-
-
 def looks_like(state: Mapping[str, Tensor], found: Sequence[Candidate] | None = None) -> str:
     """Name the family of a network from its parameters' names, in a few words; `found` saves trying the backbones."""
     for each in candidates(state) if found is None else found:
         if each.fits and (title := recipe_of(each.backbone)[0].title):
             return title
     state = by_name(state)
-    if _is_vit(state):
+    if is_vit(state):
         width, _, _, patch = state["patch_embed.proj.weight"].shape
         return f"a ViT of width {width}, depth {count_of(state, 'blocks')}, patch {patch}"
     if "layer4.0.conv1.weight" in state:
@@ -478,71 +450,9 @@ def looks_like(state: Mapping[str, Tensor], found: Sequence[Candidate] | None = 
         return "an EfficientNet or MobileNet of timm"
     if any(key.startswith("stages.") for key in state):
         return "a ConvNeXt or another network in stages"
+    if state and all(key.partition(".")[0].isdecimal() for key in state):
+        return "layers or tensors that are numbered, which a backbone of the same network takes by their place"
     return f"something unknown (first names: {listed(list(state)[:3])})"
-
-
-def timm_names(state: Mapping[str, Tensor], code: Sequence[str] = ()) -> tuple[str, ...]:
-    """List what timm may call the network: ``timm:resnet18``; the likeliest first, none where nothing is known.
-
-    `code` is what a whole network that was pickled names: of an EfficientNet, whose padding it has.
-    """
-    state = by_name(state)
-    if _is_vit(state):
-        found = _vits(state)
-    elif "layer4.0.conv1.weight" in state:
-        found = _resnets(state)
-    elif "conv_stem.weight" in state:
-        found = list(MOBILE.get(state["conv_stem.weight"].shape[:1].numel(), ()))
-        if any(name.endswith(".Conv2dSame") for name in code):
-            found = [*(f"tf_{name}" for name in found), *found]
-    elif "stages.0.blocks.0.conv_dw.weight" in state and "stem.0.weight" in state and state["stem.0.weight"].ndim:
-        size = CONVNEXTS.get(int(state["stem.0.weight"].shape[0]))
-        found = [f"convnext_{size}", *(["convnext_small"] if size == "tiny" else [])] if size else []
-    else:
-        found = []
-    return tuple(f"timm:{name}" for name in found if _is_known(name))
-
-
-def count_of(state: Mapping[str, Tensor], layer: str) -> int:
-    """Count the numbered blocks of a layer."""
-    depth = layer.count(".") + 1
-    return len({key.split(".")[depth] for key in state if key.startswith(f"{layer}.")})
-
-
-def _is_vit(state: Mapping[str, Tensor]) -> bool:
-    return "pos_embed" in state and "patch_embed.proj.weight" in state and state["patch_embed.proj.weight"].ndim == 4
-
-
-def _vits(state: Mapping[str, Tensor]) -> list[str]:
-    """List the ViTs of the file's width and patch, those with its kind of layer scale and registers first."""
-    import timm
-
-    weight = state["patch_embed.proj.weight"]
-    size = VIT_SIZES.get(int(weight.shape[0]))
-    if size is None:
-        return []
-    has_scale, has_registers = "blocks.0.ls1.gamma" in state, "reg_token" in state or "register_tokens" in state
-    known = [name for kind in ("vit", "deit") for name in timm.list_models(f"{kind}_{size}_patch{weight.shape[-1]}_*")]
-
-    def unlike(name: str) -> tuple[bool, bool, int]:
-        return ("dino" in name) != has_scale, ("reg" in name) != has_registers, len(name)
-
-    return sorted(known, key=unlike)[:TRIED]
-
-
-def _resnets(state: Mapping[str, Tensor]) -> list[str]:
-    """Name the ResNet of these depths, with the plain stem or the deep one."""
-    depths = ", ".join(str(count_of(state, f"layer{stage}")) for stage in range(1, 5))
-    name = RESNETS.get((depths, "layer4.0.conv3.weight" in state))
-    if name is None:
-        return []
-    return [f"{name}d"] if "conv1.0.weight" in state else [name, f"{name}d"]
-
-
-def _is_known(name: str) -> bool:
-    import timm
-
-    return bool(timm.is_model(name))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ inert `Stub`, and the names are reported.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import mmap
 import pickle
@@ -134,7 +135,9 @@ def module_state(value: object) -> dict[str, object] | None:
         return None
     found: dict[str, object] = {}
     to_read: list[tuple[str, object, int]] = [("", value, 0)]
-    while to_read:
+    for count in itertools.count():
+        if not to_read:
+            break
         prefix, module, deep = to_read.pop()
         if not isinstance(module, Stub) or not _holds_parameters(module):
             continue
@@ -151,8 +154,8 @@ def module_state(value: object) -> dict[str, object] | None:
         inner = said.get("_modules")
         if isinstance(inner, Mapping):
             to_read += [(f"{prefix}{name}.", each, deep + 1) for name, each in reversed(list(inner.items()))]
-        if len(found) + len(to_read) > MOST_TENSORS:
-            raise CheckpointError(f"its modules hold more than {MOST_TENSORS:,} tensors")
+        if count + len(found) + len(to_read) > MOST_TENSORS:  # a module may hold itself, twice
+            raise CheckpointError(f"its modules hold more than {MOST_TENSORS:,} modules and tensors")
     return found
 
 

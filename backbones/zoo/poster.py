@@ -114,6 +114,9 @@ class Poster(nn.Module):
         self.embed_q = nn.Sequential(nn.Conv2d(64, D, 3, 2, 1), nn.Conv2d(D, D, 3, 2, 1))
         self.embed_k = nn.Sequential(nn.Conv2d(128, D, 3, 2, 1))
         self.embed_v: Any = _patches()
+        for name, parameter in self.named_parameters():  # the landmarks stay as they are, as in the public code
+            if name.startswith("face_landback.") or any(name.startswith(f"{layer}.") for layer in UNUSED):
+                parameter.requires_grad_(False)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(b, 3, 224, 224) -> {"fused": (b, 768)}."""

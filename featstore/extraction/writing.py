@@ -52,6 +52,8 @@ class FeatureWriter:
         """Those of `failed` that the next run tries again."""
         self.remarks: dict[str, str] = {}
         """What is to be told of samples whose rows this run made."""
+        self._remarked: dict[str, str] = {}
+        """The same by the digests of their pictures."""
 
     def begin(self, positions: range) -> ShardInMaking:
         """Start a shard of these samples: leave out what others have settled, take over the rows that are known."""
@@ -78,6 +80,16 @@ class FeatureWriter:
         """Note why a sample gets no row."""
         self.failed[sample_id] = reason
         (self.unread.add if unread else self.unread.discard)(sample_id)
+
+    def remark(self, position: int, text: str) -> None:
+        """Note what is to be told of a sample, and of others with its picture."""
+        self.remarks[self.id(position)] = self._remarked[self.plan.digests[position]] = text
+
+    def remark_again(self, position: int) -> None:
+        """Note for a sample that gets the row of its picture what was noted of that, if anything was."""
+        text = self._remarked.get(self.plan.digests[position])
+        if text is not None:
+            self.remarks[self.id(position)] = text
 
     def digest(self, position: int) -> str:
         """sha256 of the picture that a sample's entry is about; empty where it could not be read."""
@@ -138,6 +150,7 @@ class ShardInMaking:
             known = writer.known_row(digest)
             if known is not None:
                 self.rows[i] = known
+                writer.remark_again(i)
             elif digest:
                 self._first.setdefault(digest, i)
 
@@ -154,7 +167,7 @@ class ShardInMaking:
             self._writer.check_errors()
             return
         if isinstance(picture, Remarked):
-            self._writer.remarks[self._writer.id(position)] = picture.remark
+            self._writer.remark(position, picture.remark)
             picture = picture.picture
         self._waiting.append((position, picture))
         if self._begun and self._begun[0][1].is_ready:
@@ -176,8 +189,7 @@ class ShardInMaking:
             if first in self.rows:
                 self.rows[i] = self.rows[first]
                 writer.shared += 1
-                if (remark := writer.remarks.get(writer.id(first))) is not None:
-                    writer.remarks[writer.id(i)] = remark
+                writer.remark_again(i)
             else:
                 known = writer.id(first)
                 writer.fail(writer.id(i), writer.failed[known], unread=known in writer.unread)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from pathlib import Path
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 
 from cer_fusion import backbones
 from cer_fusion.backbones import CheckpointError
+from cer_fusion.backbones.making import recreate
 from cer_fusion.backbones.weights.checkpoint import load_state, open_checkpoint
-from cer_fusion.backbones.weights.inspection import timm_names
+from cer_fusion.backbones.weights.timm_names import timm_names
 from tests.backbones.checkpoint_files import thin, with_prefix
 
 
@@ -87,6 +89,14 @@ def test_the_tensors_are_those_that_torchs_own_restricted_reader_finds(tmp_path:
     same(dict(sorted(load_state(path).items())), dict(sorted(walk(read).items())))
 
 
+def test_a_network_that_holds_itself_is_refused_and_does_not_go_on_for_ever(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Identity(), nn.Identity())
+    module._modules["0"] = module._modules["1"] = module
+    torch.save(module, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=r"modules (are nested|hold) more than"):
+        load_state(tmp_path / "x.pt")
+
+
 @pytest.mark.parametrize("wrap", [lambda m: {"model": m, "epoch": 3}, nn.DataParallel, lambda m: {"a": {"net": m}}])
 def test_a_whole_network_is_found_where_scripts_put_it(wrap: Any, tmp_path: Path) -> None:
     module = network()
@@ -148,6 +158,8 @@ def test_of_a_student_and_its_teacher_the_one_that_is_asked_for_is_taken(form: s
         assert all(torch.equal(t, expected[name]) for name, t in made.state().items())  # type: ignore[attr-defined]
         assert made.describe()["weights_source"] == f"dino.pth#{entry}"
         backbones.inspect_checkpoint(f"{path}#{entry}")
+        again = recreate("f", *json.loads(json.dumps([made.spec(), made.describe()])), weights=path)  # by what was said
+        assert again.spec() == made.spec()
     with pytest.raises(CheckpointError, match=r"no entry 'techer'.*student"):
         backbones.create("timm:test_resnet", weights=f"{path}#techer")
 
@@ -179,6 +191,30 @@ def test_weights_are_found_deep_in_dictionaries_of_any_name(tmp_path: Path) -> N
     opened = open_checkpoint(tmp_path / "x.pth")
     assert opened.entry == "checkpoint.nets.generator"
     same(opened.state, state_of(1))
+
+
+def test_what_lies_beside_the_weights_and_cannot_be_read_is_no_hindrance(tmp_path: Path) -> None:
+    torch.save({"aux": {"adjacency": torch.ones(2).to_sparse()}, "state_dict": state_of(1)}, tmp_path / "x.pth")
+    same(load_state(tmp_path / "x.pth"), state_of(1))
+    torch.save({"aux": state_of(2), "state_dict": {"a": torch.ones(2).to_sparse()}}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match="a is no plain tensor"):
+        load_state(tmp_path / "x.pth")
+
+
+def test_one_dictionary_under_two_names_has_both(tmp_path: Path) -> None:
+    state = state_of(1)
+    torch.save({"student": state, "teacher": state}, tmp_path / "x.pth")
+    same(open_checkpoint(tmp_path / "x.pth", entry="teacher").state, state)
+
+
+def test_a_network_that_sees_grey_is_recognised(tmp_path: Path) -> None:
+    torch.save({"net": timm.create_model("resnet18", in_chans=1, num_classes=7).state_dict()}, tmp_path / "fer.pth")
+    info = backbones.inspect_checkpoint(tmp_path / "fer.pth")
+    assert info.fits == "timm:resnet18"
+    assert "-O in_chans=1" in info.commands[0]
+    assert any("sees grey" in note for note in info.notes)
+    made = backbones.create("timm:resnet18", weights=tmp_path / "fer.pth", in_chans=1, mean=0.5, std=0.5, img_size=48)
+    assert made.transform.channels == 1
 
 
 def test_a_file_whose_own_name_has_the_mark_is_that_file(tmp_path: Path) -> None:

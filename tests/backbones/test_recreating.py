@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from cer_fusion import backbones
 from cer_fusion.backbones import Backbone, OptionError, WeightsError
 from cer_fusion.backbones.making import recreate
+from cer_fusion.backbones.torch_backbone import TorchBackbone
 from tests.backbones.conftest import RECIPE, write_onnx
 
 PRECISIONS, VIEWS = ("float32", "bfloat16"), ("none", "five-crop+flip")
@@ -110,6 +111,34 @@ def test_manet_with_replaced_heads_is_made_again_and_with_what_was_described_bef
         again(made, weights=file)
     made = backbones.create("manet", weights=file, num_classes=9, extra="logits,quadrants")
     again(made, weights=file)
+
+
+NAMED: list[tuple[str, dict[str, Any]]] = [
+    ("manet", {"replace_heads": True, "flow": "legacy"}),
+    ("manet", {"num_classes": 9, "extra": "logits,quadrants"}),
+    ("dan", {"replace_heads": True}),
+    ("poster", {"replace_heads": True, "num_classes": 2}),
+    ("ir50", {"depth": 18, "se": True, "colour": "RGB"}),
+    ("mobilefacenet", {"width": 136, "colour": "BGR"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), NAMED)
+def test_the_identity_of_every_named_backbone_comes_back_with_views_precision_and_compiler(
+    kind: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda module, backend: lambda x: {b: x.new_zeros(1) for b in ()})
+    monkeypatch.setattr(TorchBackbone, "compute", lambda self, pictures: {})  # what is compiled is not run here
+    plain = {key: value for key, value in options.items() if key not in ("replace_heads", "extra", "flow")}
+    kept = backbones.create(
+        kind, weights="random", **(plain | ({"num_classes": 9} if "replace_heads" in options else {}))
+    )
+    save_file(kept.state(), tmp_path / "w.safetensors")  # type: ignore[attr-defined]
+    made = backbones.create(kind, weights=tmp_path / "w.safetensors", precision="bfloat16", **options)
+    made.take_views("five-crop+flip")
+    made.compile_network()  # type: ignore[attr-defined]
+    identity, described = json.loads(json.dumps([made.spec(), made.describe()]))
+    assert recreate("f", identity, described, weights=tmp_path / "w.safetensors").spec() == made.spec()
 
 
 ONNX: list[dict[str, Any]] = [

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ from PIL import Image
 
 pytest.importorskip("onnxruntime", reason="onnxruntime, of the extra `faces`, is not installed")
 
-from cer_fusion.featstore import Manifest, Store
+from cer_fusion.featstore import Manifest, Sample, Store, class_set
 from cer_fusion.frames import MTCNN, MissingExtraError
+from tests.backbones.conftest import SHARED
 
 LINE = "cer-feat extract --backbone timm:test_resnet --weights random --device cpu --data faces.csv"
 
@@ -87,3 +89,23 @@ def test_predict_aligns_as_the_features_were(run, few, tmp_path):
             k: v for k, v in wanted.items() if k not in ("sample_id", "label")
         }
     assert "given loose ones" in run("cer-fuse predict shown --head run --json").stderr
+
+
+@pytest.mark.skipif(not (SHARED / "features").is_dir(), reason="../shared is not here")
+def test_rows_of_aligned_ferplus_faces_are_those_of_another_tool_that_aligns_by_the_same_points(run, tmp_path):
+    names = (SHARED / "features" / "file_names.txt").read_text().split()[:24]
+    wanted = np.load(SHARED / "features" / "fer_mobilefacenet_512.npy")[:24].astype(np.float32)
+    with ZipFile(SHARED / "data" / "ferplus.zip") as archive:
+        for i, name in enumerate(names):
+            (tmp_path / f"{i:02d}.png").write_bytes(archive.read(name))
+    samples = tuple(Sample(f"{i:02d}", f"{i:02d}.png", "", "train", "") for i in range(len(names)))
+    Manifest(samples=samples, classes=class_set("abaw7"), root=tmp_path).write(tmp_path / "fer.csv")
+    weights = SHARED / "weights"
+    run(
+        f"cer-feat extract --backbone onnx:{weights / 'fer_mobilefacenet_rafdb_512.onnx'} -O mean=.5,.5,.5 "
+        f"-O std=.5,.5,.5 -O colour=RGB -O scale=0-1 -O output=embedding --device cpu --data fer.csv --as fer --align "
+        f"--detector yunet:{weights / 'face_detection_yunet_2026may.onnx'} --points own"
+    )
+    rows = next(iter(Store("features").view(["fer"], dataset="fer").blocks.values()))
+    cosines = (rows * wanted).sum(axis=1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(wanted, axis=1)
+    assert np.median(cosines) >= 0.98

@@ -145,15 +145,19 @@ def test_ferplus_votes_are_written_for_the_samples_of_the_manifest(run, tmp_path
     folder = tmp_path / "plus" / "FER2013Train"
     folder.mkdir(parents=True)
     lines = ["a.png,box,8,1,1,0,0,0,0,0,0,0", "b.png,box,3,3,2,2,0,0,0,0,0,0", "c.png,box,0,0,1,7,1,0,1,0,0,0"]
+    lines.append("d.png,box,0,0,4,0,0,0,5,1,0,0")
     (folder / "label.csv").write_text("\n".join(lines) + "\n")
-    for name in "abc":
+    for name in "abcd":
         (folder / f"{name}.png").write_bytes(name.encode())
     command = "cer-feat manifest ferplus plus -o m.csv --votes votes.csv"
     assert "the votes of 2 samples" in run(f"{command} --labels basic8").stderr
     rows = (tmp_path / "votes.csv").read_text().splitlines()
     assert rows[0].startswith("sample_id,Neutral,Happiness,Surprise,Sadness")
     assert rows[1:] == ["a,8,1,1,0,0,0,0,0", "c,0,0,1,7,1,0,1,0"]
-    assert "only ferplus with" in run(command, code=2).stderr
+    assert "the votes of 1 samples" in run(f"{command} --overwrite").stderr
+    header, *rows = (tmp_path / "votes.csv").read_text().splitlines()
+    assert header.startswith("sample_id,Fearfully Surprised,Happily Surprised")
+    assert rows == ["d,20,0,0,0,0,0,0"]
 
 
 @pytest.mark.parametrize(

@@ -221,9 +221,23 @@ def _doctor() -> None:
 
 
 def _backbones() -> None:
+    """Of a catalogue that stays as it is whatever the zoo takes in."""
+    import cer_fusion.backbones
     from cer_fusion.commands.feat.backbones import backbones
 
-    backbones()
+    note = "MA-Net; local-attention and multi-scale branch with a head each. Public checkpoints load; none is fetched."
+    rows = [
+        {"name": name, "blocks": blocks, "size_px": size, "parameters": parameters, "default_weights": weights,
+         "options": {"flow": "bidirectional", "num_classes": 7, "replace_heads": False, "extra": "none"}, "note": note}
+        for name, blocks, size, parameters, weights in (
+            ("manet", {"local": 512, "multi_scale": 512}, 224, 50_547_214, None),
+            ("resnet50", {"bottleneck512": 512}, 224, 23_508_032, "tv_in1k"),
+            ("a_backbone_with_a_name_of_forty_characters", {"x" * 30: 768, "y" * 30: 512}, 448, 1_085_798_656, "mae"),
+            ("timm:<name>", None, None, None, None),
+        )
+    ]  # fmt: skip
+    with patch.object(cer_fusion.backbones, "catalogue", lambda: rows):
+        backbones()
 
 
 def _candidates_of_weights() -> None:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -298,8 +298,6 @@ def test_an_embedder_that_cannot_be_sent_to_a_process_is_refused(store, make_man
 SCRIPT = """
 import signal
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from cer_fusion.featstore import Manifest, Store, extract
@@ -374,6 +372,39 @@ def test_merged_reports_keep_the_times_of_the_longest():
         [report(elapsed_s=10, compute_s=4, waited_s=3), report(elapsed_s=12, compute_s=2, waited_s=9)]
     )
     assert (merged.embedded, merged.elapsed_s, merged.compute_s, merged.waited_s) == (2, 12, 2, 9)
+
+
+class Seen(str):
+    """An opened picture of which something is to be told."""
+
+    @property
+    def remark(self) -> str:
+        return "it is odd" if self.encode()[-1:] in b"13579" else ""
+
+
+def open_seen(data: bytes) -> Seen:
+    return Seen(data.decode())
+
+
+def prepare_seen(picture: Seen) -> np.ndarray:
+    return openers.prepare(1, picture.encode())
+
+
+class RemarkingEmbedder(ToyEmbedder):
+    """Remarks on every picture whose name is odd."""
+
+    open, prepare = staticmethod(open_seen), staticmethod(prepare_seen)
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_what_an_embedder_remarks_of_a_picture_is_told_of_every_sample_that_shows_it(store, make_manifest, processes):
+    contents = {i: f"a face, {i}".encode() for i in range(9)} | {7: b"a face, 3"}
+    manifest = make_manifest(9, contents=contents)
+    report = extract(RemarkingEmbedder(), manifest, store, dataset="d", shard_rows=4, reader_processes=processes)
+    assert report.remarks == dict.fromkeys(("s0001", "s0003", "s0005", "s0007"), "it is odd")
+    assert report.embedded + report.shared == 9
+    assert extract(RemarkingEmbedder(), manifest, store, dataset="d", shard_rows=4).remarks == {}
+    assert ExtractReport.merged([report, replace(report, remarks={"x": "y"})]).remarks == {**report.remarks, "x": "y"}
 
 
 class OnADevice(ToyEmbedder):

@@ -184,3 +184,11 @@ def test_a_doubtful_face_counts_where_the_network_that_gives_the_points_is_sure(
     file = network(tmp_path / "d.onnx", "scrfd", score=0.4)
     detector = FileDetector("scrfd", file, FileSettings(min_score=0.5))
     assert len(detector.detect(np.zeros((64, 64, 3), np.uint8))) == found
+
+
+def test_what_has_mtcnns_points_follows_faces_by_it_and_what_has_its_own_does_not(tmp_path):
+    from cer_fusion.frames import Follows
+
+    file = network(tmp_path / "d.onnx", "yunet")
+    assert isinstance(detector_named(f"yunet:{file}"), Follows)
+    assert not isinstance(detector_named(f"yunet:{file}", points="own"), Follows)
