@@ -38,16 +38,11 @@ def _choose_threads() -> None:
 
 def _run(app: Callable[..., object], name: str) -> None:
     """Run an app; one that was interrupted ends at once, since taking PyTorch down in good order can take seconds."""
-    import os
-    import sys
-
-    from .commands.console import INTERRUPTED, PROCESS
+    from .commands.console import INTERRUPTED, PROCESS, end_now
 
     try:
         app(prog_name=name, obj=PROCESS)
     except SystemExit as end:
         if end.code != INTERRUPTED:
             raise
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(INTERRUPTED)
+        end_now(INTERRUPTED)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import errno
+import io
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol, TextIO
+from typing import Annotated, Any, ClassVar, NoReturn, Protocol, TextIO
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -28,8 +29,6 @@ from typer.core import TyperCommand, TyperGroup
 FAILED, TOO_MANY_ERRORS, INTERRUPTED = 1, 3, 130
 PROCESS = "process"
 """The context object of a command that is all that its process does."""
-PROGRESS_VARIABLE, PROGRESS_LINE = "CER_PROGRESS", "\x1eprogress "
-"""A process that works for another tells its progress as lines, not as a bar."""
 _OURS = {"CerError", "FeatstoreError", "BackbonesError", "FramesError", "FusionError", "DemoFacesError", "WorkerError"}
 
 _PLAIN = "cer-plain"
@@ -45,6 +44,8 @@ _CONTROLS = {n: f"\\x{n:02x}" for n in (*range(32), *range(127, 160)) if chr(n) 
 """What would steer a terminal, shown instead."""
 _ESCAPES = {**{n: shown.replace("\\", _BACKSLASH) for n, shown in _CONTROLS.items()},
             ord("["): _OPENING, ord("\\"): _BACKSLASH}  # fmt: skip
+
+_hushed: list[bool] = []
 
 
 class Progress(Protocol):
@@ -91,7 +92,7 @@ class Front(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, and turn what goes wrong into words and an exit status."""
-        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+        log_to_stderr()
         _interrupt_on_signals()
         try:
             answer = super().invoke(ctx)
@@ -107,10 +108,11 @@ class Front(TyperGroup):
             _hush(sys.stdout)
             raise typer.Exit(0) from None
         except Exception as error:  # the boundary: our own errors are told, all others are raised again
-            code = _told(error)
-            if code is None:
+            told = fault_of(error)
+            if told is None:
                 raise
-            raise typer.Exit(code) from None
+            say(f"[bold red]error:[/] {escape(told[0])}")
+            raise typer.Exit(told[1]) from None
 
 
 class Later(TyperCommand):
@@ -180,9 +182,21 @@ def say(markup: str) -> None:
     """Talk: progress, choices made, hints. Goes to stderr."""
     from rich.text import Text
 
+    if _hushed:
+        return
     text = Text.from_markup(markup, emoji=False)
     text.plain = text.plain.replace(_OPENING, "[").replace(_BACKSLASH, "\\")
     console(stderr=True).print(text, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Say nothing meanwhile: another process has said it already."""
+    _hushed.append(True)
+    try:
+        yield
+    finally:
+        _hushed.pop()
 
 
 def escape(text: object) -> str:
@@ -256,7 +270,6 @@ def out_json(value: Any) -> None:
 @contextlib.contextmanager
 def progress_bar(
     rate: Callable[[str, float | None], str] | None = None,
-    more: Callable[[], list[float]] = list,
     log: Path | None = None,
 ) -> Iterator[Progress]:
     """A bar with rate and time left on stderr; plain lines now and then where that is no terminal; see `_Lines`.
@@ -265,8 +278,6 @@ def progress_bar(
     ----------
     rate : callable (stage, steps a second or None), optional
         What the bar says of the rate.
-    more : callable
-        Numbers that the lines carry besides that a process tells the one that it works for.
     log : Path, optional
         A file that a line a minute is appended to as well, whatever stderr is.
     """
@@ -274,7 +285,7 @@ def progress_bar(
         yield _AT_WORK[-1]
         return
     with contextlib.ExitStack() as stack:
-        step = stack.enter_context(_told_somewhere(rate, more))
+        step = stack.enter_context(_told_somewhere(rate))
         if log is not None:
             noted = stack.enter_context(_Lines(partial(_note, log), first_s=_NOTE_S, next_s=_NOTE_S))
             step = partial(_told_to, (step, noted))
@@ -300,12 +311,7 @@ def _note(log: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def _told_somewhere(
-    rate: Callable[[str, float | None], str] | None, more: Callable[[], list[float]]
-) -> Iterator[Progress]:
-    if os.environ.get(PROGRESS_VARIABLE) == "lines":
-        yield lambda stage, done, total, what="": _progress_line([stage, done, total, *more()])
-        return
+def _told_somewhere(rate: Callable[[str, float | None], str] | None) -> Iterator[Progress]:
     stderr = console(stderr=True)
     if not stderr.is_terminal:
         with _Lines(lambda text: say(escape(text)), first_s=_FIRST_LINE_S, next_s=_NEXT_LINE_S) as lines:
@@ -338,6 +344,35 @@ def _told_somewhere(
             bar.update(tasks[stage], completed=done, total=total, rate=told(stage, task.speed), what=what)
 
         yield step
+
+
+def speak_into(fd: int) -> None:
+    """In a process that works for another: send both streams there, since what libraries print is no result."""
+    for number in (1, 2):
+        os.dup2(fd, number)
+    streams = [io.FileIO(number, "w", closefd=False) for number in (1, 2)]
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True)
+        for raw in streams
+    )
+    log_to_stderr()
+
+
+def end_now(code: int) -> NoReturn:
+    """End the process at once: taking PyTorch down in good order can take seconds."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def logs_shown() -> bool:
+    """Whether `show_logs` was called in this process."""
+    return logging.getLogger().isEnabledFor(logging.INFO)
+
+
+def log_to_stderr() -> None:
+    """Let what the packages log be seen, warnings alone unless `show_logs` is called."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
 
 
 class _Lines:
@@ -389,10 +424,6 @@ class _Lines:
 _FIRST_LINE_S, _NEXT_LINE_S, _NOTE_S = 2.0, 10.0, 60.0
 _REMEMBERED_S = 600.0
 """How far back a bar looks for its rate: one fit may take minutes."""
-
-
-def _progress_line(values: list[Any]) -> None:
-    print(PROGRESS_LINE + json.dumps(values), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def show_logs() -> None:
@@ -460,14 +491,11 @@ def _settled(ctx: Any) -> None:
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
-def _told(error: Exception) -> int | None:
-    """Say what went wrong if it is an error of ours or of the file system; None for anything else."""
+def fault_of(error: Exception) -> tuple[str, int] | None:
+    """What to say of an error of ours or of the file system, and the exit status; None for anything else."""
     kinds = {base.__name__ for base in type(error).__mro__}
     if kinds & _OURS:
-        say(f"[bold red]error:[/] {escape(error)}")
-        return TOO_MANY_ERRORS if "TooManyErrors" in kinds else getattr(error, "exit_code", FAILED)
+        return str(error), TOO_MANY_ERRORS if "TooManyErrors" in kinds else getattr(error, "exit_code", FAILED)
     if isinstance(error, OSError) and (error.filename or error.errno == errno.ENOSPC):
-        where = error.filename or "what stdout leads to"
-        say(f"[bold red]error:[/] {escape(error.strerror or error)}: {escape(where)}")
-        return FAILED
+        return f"{error.strerror or error}: {error.filename or 'what stdout leads to'}", FAILED
     return None

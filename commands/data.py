@@ -6,7 +6,6 @@ Whatever is chosen for the user is said.
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .console import PROGRESS_VARIABLE, escape, out_json, say, size_text
+from .console import escape, out_json, say, size_text
 from .options import Missing, names_a_file, split_list
 
 if TYPE_CHECKING:
@@ -49,8 +48,6 @@ def tell_change(store: Store, dataset: str, manifest: Manifest, *, replace_manif
     change = store.manifest_change(dataset, manifest)
     if not replace_manifest:
         change.check()
-    if os.environ.get(PROGRESS_VARIABLE) == "lines":  # a worker: the one that it works for has said it
-        return
     if change.text:
         say(
             f"dataset [bold]{escape(dataset)}[/]: {change.before:,} samples before, {change.after:,} now: "

@@ -86,6 +86,46 @@ MaxErrors = Annotated[
 ]
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 
+# who does the parts of a job
+RunnerName = Literal["local", "slurm", "ray"]
+Runner = Annotated[
+    RunnerName | None,
+    typer.Option("--runner", help="Who does the parts: processes here, Slurm, or Ray.", show_default="this process"),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="Processes on this machine, which do part after part.",
+        show_default="with --runner local a quarter of the parts, at most the GPUs or cores",
+    ),
+]
+Slurm = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--slurm",
+        help="What Slurm is asked for, key=value,…: partition=gpu,time=240,gpus_per_node=1,array_parallelism=16.",
+        show_default=False,
+    ),
+]
+RayAddress = Annotated[
+    str | None, typer.Option("--ray-address", help="HOST:PORT of a Ray cluster, or auto.", show_default="auto")
+]
+NumGpus = Annotated[
+    float | None,
+    typer.Option("--num-gpus", min=0, help="GPUs that a task of Ray takes.", show_default="1 where there are any"),
+]
+FitParts = Annotated[
+    int | None,
+    typer.Option(
+        "--parts",
+        min=1,
+        help="With --runner: parts that the fits are dealt into.",
+        show_default="with --runner local four a worker",
+    ),
+]
+
 # how faces are found and cut out of frames and pictures
 SizePx = Annotated[int, typer.Option("--size", help="Side of a face's crop in pixels.")]
 Crop = Annotated[
@@ -314,6 +354,11 @@ NOTED = Form("is for tables on the screen: other formats say it in any case", ("
 WRITTEN = Form("replaces outputs that are there, and this writes none", ("overwrite",))
 """`--overwrite` of a command that need not write anything."""
 COMPUTING = Form("says where a head computes, and none of these has a choice", ("device",))
+HERE = Form("is for processes on this machine, and --runner names others", ("workers",))
+ON_SLURM = Form("is for --runner slurm", ("slurm",))
+ON_RAY = Form("is for --runner ray", ("ray_address", "num_gpus"))
+DIVIDED = Form("is for --runner", ("parts",))
+"""`--parts` of a command that does all of them itself where no runner is named."""
 UNSET = Form("--set device=… says that too: leave one of them out", ())
 """What `COMPUTING` is within where there is one head, so that its settings are not written HEAD.key."""
 AS_KEPT = "runs are compared as they were kept, so this option says nothing: leave it out, or name no run"
@@ -358,6 +403,16 @@ def only(ctx: typer.Context, **meant: object) -> None:
             refused.setdefault(_reason(declared, where[0], meant) or "", []).append(parameter.opts[0])
     for reason, options in refused.items():
         raise typer.BadParameter(reason, param_hint=", ".join(options))
+
+
+def runs(runner: RunnerName | None, workers: int | None) -> dict[str, bool]:
+    """Which of `HERE`, `ON_SLURM`, `ON_RAY` and `DIVIDED` are meant, for `only`."""
+    return {
+        "here": runner in (None, "local"),
+        "slurm": runner == "slurm",
+        "ray": runner == "ray",
+        "divided": runner is not None or (workers or 1) > 1,
+    }
 
 
 def _given(ctx: typer.Context, name: str) -> bool:

@@ -29,6 +29,10 @@ COMMANDS = {
         "cer_fusion.commands.feat.extract:extract",
         "Embed every sample that has no row yet. Run it again after a kill, a new picture, a changed label.",
     ),
+    "parts": (
+        "cer_fusion.commands.feat.store:parts",
+        "Print the unfinished parts of an extraction as sbatch --array takes them: 3,7,12-15.",
+    ),
     "import": (
         "cer_fusion.commands.feat.import_:import_",
         "Import embeddings of another tool; they are marked foreign and identified by their content.",

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from .. import options as opt
-from ..console import PROGRESS_VARIABLE, Progress, escape, progress_bar, say, show_logs
-from ..data import manifest_and_dataset, tell_change, tell_extracts, tell_frames_from_zero
-from ..parts import arguments_again, part_of, run_workers
+from ..console import escape, out_json, progress_bar, say, show_logs
+from ..data import dataset_of, manifest_and_dataset, tell_change, tell_extracts, tell_frames_from_zero
+from ..runners import Engine, Outcome, PartProgress, WorkerError, gpus_here, tell_submitted
 
 if TYPE_CHECKING:
     from ...backbones import Backbone
-    from ...featstore import ExtractReport
+    from ...featstore import ExtractReport, Manifest
 
 
-@opt.forms(aligned=opt.Form("says how faces are cut out, and that is for --align", (*opt.CROPPED, "no_face")))
+@opt.forms(
+    here=opt.Form("is for processes on this machine, and --runner names others", ("workers", "part")),
+    slurm=opt.Form("is for --runner slurm", ("slurm", "wait")),
+    ray=opt.Form("is for --runner ray", ("ray_address", "num_gpus")),
+    aligned=opt.Form("says how faces are cut out, and that is for --align", (*opt.CROPPED, "no_face")),
+)
 def extract(
     ctx: typer.Context,
     backbone: Annotated[
@@ -66,14 +73,25 @@ def extract(
     ] = "auto",
     readers: opt.Readers = None,
     reader_processes: opt.ReaderProcesses = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine, each with its share.")] = 1,
-    part: Annotated[
-        int | None, typer.Option("--part", min=0, help="Which part this is.", show_default="RANK or Slurm's")
-    ] = None,
+    runner: opt.Runner = None,
     parts: Annotated[
         int | None,
-        typer.Option("--parts", min=1, help="Parts the work is divided into.", show_default="WORLD_SIZE or Slurm's"),
+        typer.Option(
+            "--parts",
+            min=1,
+            help="Parts the work is divided into, about four a worker.",
+            show_default="an array's or a launcher's; with --runner local four a worker",
+        ),
     ] = None,
+    part: Annotated[
+        int | None,
+        typer.Option("--part", min=0, help="Which part this is.", show_default="an array's index, or a launcher's"),
+    ] = None,
+    workers: opt.Workers = None,
+    slurm: opt.Slurm = None,
+    wait: Annotated[bool, typer.Option("--wait", help="With --runner slurm: wait until all parts are done.")] = False,
+    ray_address: opt.RayAddress = None,
+    num_gpus: opt.NumGpus = None,
     device: opt.Device = "auto",
     precision: Annotated[
         opt.Precision, typer.Option(help="What the network computes in; tf32 on CUDA alone.")
@@ -121,77 +139,165 @@ def extract(
     Example: cer-feat extract --backbone onnx:faces.onnx -O size_px=112 … --align --crop arcface112 --data ferplus.csv
     """
     from ...featstore import Store
-    from ...featstore import extract as run_extract
-    from ...featstore.extraction.reading import Meter
 
+    opt.only(ctx, here=runner in (None, "local"), slurm=runner == "slurm", ray=runner == "ray", aligned=align)
     show_logs()
-    opt.only(ctx, aligned=align)
     chosen = chosen_backbones(backbone, weights or [], option or [], name or [])
     size = _batch_size(batch_size)
+    if data is None:
+        data = dataset_of(store, None)[1]
     manifest, dataset_name = manifest_and_dataset(data, store, dataset=dataset, root=root)
-    if PROGRESS_VARIABLE not in os.environ:  # else the process that this one works for says it
-        tell_frames_from_zero(manifest.ids)
-    share = part_of(part, parts, os.environ)
+    tell_frames_from_zero(manifest.ids)
+    engine = Engine.of_options(
+        runner, parts=parts, part=part, workers=workers, slurm=slurm, ray_address=ray_address, num_gpus=num_gpus,
+        gpus_wanted=device != "cpu", gpus_here=lambda: 0 if device == "cpu" else gpus_here(),
+    )  # fmt: skip
     opened = Store.create(store)
     tell_change(opened, dataset_name, manifest, replace_manifest=replace_manifest)
-    if workers > 1:
-        tell_extracts(_extract_with(workers, share, ctx, log), opened, dataset_name, as_json=as_json)
+    job = ExtractJob(
+        chosen=tuple(chosen),
+        data=data,
+        store=store,
+        dataset=dataset_name,
+        root=root,
+        ids_digest=digest_of(manifest.ids),
+        faces=None if not align else (detector, points, crop, margin, no_face),
+        readers=(readers, reader_processes),
+        made={"seed": seed, "device": device, "precision": precision, "views": views, "compiled": compiled},
+        settings={
+            "batch_size": size,
+            "shard_rows": shard_rows,
+            "dtype": dtype,
+            "max_errors": max_errors,
+            "assume_unchanged": assume_unchanged,
+            "retry_quarantined": retry_quarantined,
+            "replace_manifest": replace_manifest,
+        },
+    )
+    if engine.runner == "slurm" and not wait:
+        opened.use_manifest(dataset_name, manifest, replace_manifest=replace_manifest)  # for who looks meanwhile
+        submitted = engine.submit(job, name=f"extract-{dataset_name}")
+        tell_submitted(submitted)
+        say(f"  cer-feat parts --store {escape(store)} --data {escape(dataset_name)} --parts {engine.n}")
+        if as_json:
+            out_json({"job": submitted.job_id, "parts": engine.n, "folder": str(submitted.folder)})
         return
-    embedders = [
-        one.create(seed=seed, device=_device(device, one.backbone), precision=precision, views=views, compiled=compiled)
-        for one in chosen
-    ]
-    if align:
-        _align(embedders, detector, points, crop, margin, no_face)
-    for embedder in embedders:
-        if size != "auto" and embedder.piece and size % embedder.piece:
-            say(
-                f"note: on the CPU {escape(embedder.name)} computes {embedder.piece} pictures at a time and fills "
-                f"up what is missing; a batch size that is a multiple of {embedder.piece} wastes nothing"
-            )
-    threads, processes = opt.readers_for([one.device for one in embedders], readers, reader_processes)
-    meter = Meter()
-    with _bar(lambda: meter.busy, log) as step:
-        reports = run_extract(
-            embedders,
-            manifest,
-            opened,
-            dataset=dataset_name,
-            name=[one.feature for one in chosen],
-            batch_size=size,
-            shard_rows=shard_rows,
-            dtype=dtype,
-            max_errors=max_errors,
-            readers=threads,
-            reader_processes=processes,
-            part=share,
-            assume_unchanged=assume_unchanged,
-            retry_quarantined=retry_quarantined,
-            replace_manifest=replace_manifest,
-            progress=step,
-            meter=meter,
-        )
-    tell_extracts(reports, opened, dataset_name, as_json=as_json)
+    busy: dict[int, float] = {}
+    _OPENED.clear()
+    if engine.runner is None:
+        _OPENED[job.key] = Opened(job, manifest)
+    rate = lambda stage, speed: rate_text(stage, speed, sum(busy.values()) / max(1, len(busy)))  # noqa: E731
+    with progress_bar(rate, log) as step:
+        outcomes = engine.run(job, step, name=f"extract-{dataset_name}", busy=busy)
+    tell_extracts(_reports(outcomes), opened, dataset_name, as_json=as_json)
 
 
-def _extract_with(workers: int, part: tuple[int, int], ctx: typer.Context, log: Path | None) -> list[ExtractReport]:
-    """Have several processes run this very command, each with a share of this process's part."""
+def _reports(outcomes: Sequence[Outcome]) -> list[ExtractReport]:
+    """A report of each feature, of what all parts made of it."""
     from ...featstore import ExtractReport
 
-    k, n = part
-    busy: dict[int, float] = {}
-    with _bar(lambda: sum(busy.values()) / max(1, len(busy)), log) as step:
-        found = run_workers(
-            lambda j: arguments_again(ctx, workers=1, part=k + n * j, parts=n * workers, as_json=True),
-            workers,
-            step,
-            busy=busy,
-        )
-    of_workers = [entries if isinstance(entries, list) else [entries] for entries in found]
+    workers = [outcome.worker for outcome in outcomes]
     return [
-        ExtractReport.merged([ExtractReport(**entry) for entry in of_feature])
-        for of_feature in zip(*of_workers, strict=True)
+        ExtractReport.merged([ExtractReport(**entry) for entry in of_feature], workers)
+        for of_feature in zip(*(outcome.value for outcome in outcomes), strict=True)
     ]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExtractJob:
+    """What `cer-feat extract` was asked for; each process that does parts of it opens manifest and backbones once."""
+
+    chosen: tuple[Chosen, ...]
+    data: str
+    store: Path
+    dataset: str
+    root: Path | None
+    ids_digest: str
+    """Of the samples' ids in order, by which they are dealt into parts."""
+    faces: tuple[str, str | None, Any, float | None, str] | None
+    """How faces are cut out, as `_align` takes it; None for not at all."""
+    readers: tuple[int | None, int | None]
+    """Threads and processes that read, as far as they were asked for."""
+    made: dict[str, Any]
+    """How backbones are made, see `Chosen.create`."""
+    settings: dict[str, Any]
+    """Of `featstore.extract`."""
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def run_part(self, k: int, n: int, progress: PartProgress) -> list[dict[str, Any]]:
+        """Embed what part k of n lacks; the report of each feature, as JSON values."""
+        from ...featstore import Store
+        from ...featstore import extract as run_extract
+        from ...featstore.extraction.reading import Meter
+
+        if self.key not in _OPENED:
+            _OPENED.clear()  # of another job: its encoders would stay in memory
+            _OPENED[self.key] = Opened(self)
+        opened, meter = _OPENED[self.key], Meter()
+        threads, processes = opt.readers_for([one.device for one in opened.embedders], *self.readers)
+        reports = run_extract(
+            opened.embedders,
+            opened.manifest,
+            Store(self.store),
+            dataset=self.dataset,
+            name=[one.feature for one in self.chosen],
+            part=(k, n),
+            readers=threads,
+            reader_processes=processes,
+            progress=lambda stage, done, total: progress(stage, done, total, meter.busy),
+            meter=meter,
+            **self.settings,
+        )
+        return [vars(report) for report in reports]
+
+
+class Opened:
+    """What a process loads once for all parts of a job that it does.
+
+    Parameters
+    ----------
+    job : ExtractJob
+    manifest : Manifest, optional
+        Where it has been read already.
+    """
+
+    def __init__(self, job: ExtractJob, manifest: Manifest | None = None) -> None:
+        self._job = job
+        if manifest is None:
+            manifest, _ = manifest_and_dataset(job.data, job.store, dataset=job.dataset, root=job.root)
+        if digest_of(manifest.ids) != job.ids_digest:
+            raise WorkerError(
+                f"{manifest.where} lists other samples than when this was started, so that its parts are others: "
+                "start it again"
+            )
+        self.manifest = manifest
+
+    @cached_property
+    def embedders(self) -> list[Backbone]:
+        """The backbones."""
+        made = [
+            one.create(**{**self._job.made, "device": _device(self._job.made["device"], one.backbone)})
+            for one in self._job.chosen
+        ]
+        if self._job.faces is not None:
+            _align(made, *self._job.faces)
+        size = self._job.settings["batch_size"]
+        for embedder in made:
+            if size != "auto" and embedder.piece and size % embedder.piece:
+                say(
+                    f"note: on the CPU {escape(embedder.name)} computes {embedder.piece} pictures at a time and fills "
+                    f"up what is missing; a batch size that is a multiple of {embedder.piece} wastes nothing"
+                )
+        return made
+
+
+_OPENED: dict[str, Opened] = {}
+"""Of the job that this process did a part of last."""
+
+
+def digest_of(ids: Sequence[str]) -> str:
+    """sha256 of ids in their order."""
+    return hashlib.sha256("\0".join(ids).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _align(
@@ -310,21 +416,6 @@ def _dealt(entries: Sequence[str], backbones: Sequence[str], option: str) -> dic
                 param_hint=option,
             )
     return found
-
-
-@contextlib.contextmanager
-def _bar(busy: Callable[[], float], log: Path | None) -> Iterator[Progress]:
-    """A bar on stderr, a line a minute when that is no terminal; lines for the process that this one works for.
-
-    Parameters
-    ----------
-    busy : callable
-        Share of the time, 0 to 1, in which the model computed so far.
-    """
-    with progress_bar(
-        rate=lambda stage, speed: rate_text(stage, speed, busy()), more=lambda: [round(busy(), 3)], log=log
-    ) as step:
-        yield step
 
 
 def rate_text(stage: str, speed: float | None, busy: float) -> str:

@@ -1,4 +1,4 @@
-"""`cer-feat ls`, `show`, `diff`, `use-manifest`: what a store holds, and by which manifest."""
+"""`cer-feat ls`, `parts`, `show`, `diff`, `use-manifest`: what a store holds and lacks, and by which manifest."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import typer
 
 from .. import options as opt
 from ..console import FAILED, escape, out, out_json, say, size_text
+from ..data import dataset_of
+from ..parts import array_text
 from ..tables import out_facts, out_table
 
 if TYPE_CHECKING:
@@ -52,6 +54,43 @@ def ls(store: opt.StorePath = opt.DEFAULT_STORE, as_json: opt.Json = False) -> N
     ]
     header = ["dataset", "feature", "blocks", "dtype", "rows", "quarantine", "size", "age"]
     out_table(header, rows, labels=2, left=4, words={2})
+
+
+def parts(
+    of: Annotated[int, typer.Option("--parts", min=1, help="Parts that the work is divided into, as for extract.")],
+    store: opt.StorePath = opt.DEFAULT_STORE,
+    data: opt.StoredData = None,
+    features: opt.Features = None,
+    shard_rows: Annotated[int, typer.Option(min=1, help="Samples a shard, as for extract.")] = 2048,
+    as_json: opt.Json = False,
+) -> None:
+    """Print the unfinished parts of an extraction as sbatch --array takes them: 3,7,12-15.
+
+    Part k is array index k. A part is finished when each of its samples has a row in every feature, or stands in
+    quarantine. Nothing is printed when all are. Without --features, all features that the dataset has are looked at.
+
+    Example: cer-feat parts --store features --data faces --parts 16
+    """
+    from ...featstore.extraction.plan import unfinished_parts
+
+    opened, dataset = dataset_of(store, data)
+    names = opt.split_list(features)
+    found = [opened.feature(name, dataset) for name in names] if names else opened.usable_features(dataset)
+    manifest = opened.manifest(dataset)
+    left = unfinished_parts(manifest, found, shard_rows=shard_rows, parts=of)
+    if not found:
+        say(f"dataset [bold]{escape(dataset)}[/] has no features yet: all parts are unfinished")
+    elif not left:
+        say(f"all parts are finished, of {escape(', '.join(feature.label for feature in found))}")
+    unread = {
+        sample_id for feature in found for sample_id, (digest, _) in feature.index().quarantined.items() if not digest
+    }.intersection(manifest.ids)
+    if unread:
+        say(f"[yellow]{len(unread):,} pictures could not be read[/], first: {escape(min(unread))}; extract tries again")
+    if as_json:
+        out_json({"dataset": dataset, "parts": of, "unfinished": left, "array": array_text(left)})
+    elif left:
+        out(array_text(left))
 
 
 def show(

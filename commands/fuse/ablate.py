@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,10 +13,18 @@ from ..console import progress_bar, say
 from ..data import load_task
 from ..heads import build_head
 from ..outputs import check_outputs, figure_output, keep_and_show, print_table
+from ..runners import fitted
+
+if TYPE_CHECKING:
+    from ...fusion.sweeps.sweeping import SweepPlan
 
 
 @opt.forms(
     inner=opt.Form("is for --select inner: the test rows choose without folds", ("folds",)),
+    divided=opt.DIVIDED,
+    here=opt.HERE,
+    slurm=opt.ON_SLURM,
+    ray=opt.ON_RAY,
     noted=opt.NOTED,
     written=opt.WRITTEN,
 )
@@ -59,6 +68,12 @@ def ablate(
     test_split: opt.TestSplit = None,
     missing: opt.Missing = "error",
     near: opt.Near = None,
+    runner: opt.Runner = None,
+    parts: opt.FitParts = None,
+    workers: opt.Workers = None,
+    slurm: opt.Slurm = None,
+    ray_address: opt.RayAddress = None,
+    num_gpus: opt.NumGpus = None,
     format: opt.TableFormat = "table",
     explain: opt.Explain = False,
     figure: opt.FigurePath = None,
@@ -72,44 +87,70 @@ def ablate(
 
     Example: cer-fuse ablate --weights manet.local=0:1:0.1,manet.multi_scale=1- --figure sweep.png
     """
-    from ...fusion import sweep as run_sweep
     from ...fusion.sweeps.figure import draw_sweep
-    from ...fusion.sweeps.sweeping import parse_grid, parse_simplex
 
-    opt.only(ctx, inner=select == "inner", noted=format == "table", written=output or figure != opt.NO_PICTURE)
+    opt.only(
+        ctx, inner=select == "inner", noted=format == "table", written=output or figure != opt.NO_PICTURE,
+        **opt.runs(runner, workers),
+    )  # fmt: skip
     check_outputs(
         {"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite,
         unasked={} if figure else {"--figure": Path("runs") / "figure.png"},
     )  # fmt: skip
-    specs = [spec for entry in weights or [] for spec in opt.split_list(entry)]
-    if bool(specs) == bool(simplex):
-        raise typer.BadParameter("give either --weights or --simplex", param_hint="--weights")
-    penalties = opt.numbers(C, "--C")
-    names = [spec.partition("=")[0].strip() for spec in specs] or opt.split_list((simplex or "").rpartition(":")[0])
-    named = features or ",".join(dict.fromkeys(names))
-    task = load_task(store, data, named, missing, train_split, test_split, near=near)
-    grid = parse_grid(specs, task.train.widths) if specs else parse_simplex(simplex or "", task.train.by_feature())
-    built = build_head(head, task, opt.key_values(setting, "--set"), seed=seed)
+    plan = SweepOptions(
+        head=head, weights=weights or [], simplex=simplex, setting=setting, features=features, data=data, store=store,
+        missing=missing, splits=(train_split, test_split), near=near, seed=seed,
+        options={"select": select, "folds": folds, "C": opt.numbers(C, "--C"), "seeds": seeds, "seed": seed},
+    )  # fmt: skip
     with progress_bar() as step:
-        found = run_sweep(
-            built,
-            grid,
-            task.train,
-            task.test,
-            select=select,
-            folds=folds,
-            C=penalties,
-            seeds=seeds,
-            seed=seed,
-            progress=lambda done, total: step("steps", done, total),
-        )
-    say(f"{len(grid):,} weight vectors in {found.elapsed_s:,.1f} s")
+        found = fitted(
+            plan, runner=runner, parts=parts, workers=workers, slurm=slurm, ray_address=ray_address,
+            num_gpus=num_gpus, progress=step, name="ablate",
+        )  # fmt: skip
+    say(f"{len(found.weights):,} weight vectors in {found.elapsed_s:,.1f} s")
     keep_and_show(
         found,
         lambda: print_table(found, format, explain=explain),
         lambda: draw_sweep(found),
         output=output,
         figure=figure,
-        default=Path("runs") / f"{task.dataset}-ablate.png",
+        default=Path("runs") / f"{plan.dataset}-ablate.png",
         overwrite=overwrite,
     )
+
+
+@dataclass(kw_only=True)
+class SweepOptions:
+    """What `cer-fuse ablate` was asked for; any process makes the same fits of it."""
+
+    head: str
+    weights: list[str]
+    simplex: str | None
+    setting: list[str] | None
+    features: str | None
+    data: str | None
+    store: Path
+    missing: opt.Missing
+    splits: tuple[str, str | None]
+    near: float | None
+    seed: int
+    options: dict[str, Any]
+    """Of `fusion.sweep`."""
+    dataset: str = field(default="", repr=False)
+    """The dataset's name, once it is known."""
+
+    def planned(self, pieces: int) -> SweepPlan:
+        """Open the rows and plan the fits."""
+        from ...fusion.sweeps.sweeping import parse_grid, parse_simplex, sweep_plan
+
+        specs = [spec for entry in self.weights for spec in opt.split_list(entry)]
+        if bool(specs) == bool(self.simplex):
+            raise typer.BadParameter("give either --weights or --simplex", param_hint="--weights")
+        simplex = self.simplex or ""
+        names = [spec.partition("=")[0].strip() for spec in specs] or opt.split_list(simplex.rpartition(":")[0])
+        named = self.features or ",".join(dict.fromkeys(names))
+        task = load_task(self.store, self.data, named, self.missing, *self.splits, near=self.near)
+        self.dataset = task.dataset
+        grid = parse_grid(specs, task.train.widths) if specs else parse_simplex(simplex, task.train.by_feature())
+        built = build_head(self.head, task, opt.key_values(self.setting, "--set"), seed=self.seed)
+        return sweep_plan(built, grid, task.train, task.test, pieces=pieces, **self.options)

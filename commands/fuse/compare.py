@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +13,11 @@ from ..console import escape, progress_bar, say
 from ..data import Task, as_rows, fits_in_memory, load_folds_task, load_task, splits_text
 from ..heads import Heads, build_head, compute, datasets_of, named_heads, read_runs, refuse_unused_votes, settings_of
 from ..outputs import check_outputs, figure_output, keep_and_show, print_table
+from ..runners import fitted
 
 if TYPE_CHECKING:
     from ...featstore import Store
-    from ...fusion import Report
+    from ...fusion.judging.comparison import Comparison
     from ...fusion.judging.zero_shot import ZeroShotColumns
 
 RESULT = Path("runs") / "compare"
@@ -30,9 +31,13 @@ TITLE = "zero-shot"
         opt.AS_KEPT,
         (
             "heads", "features", "data", "store", "setting", "singles", "cv", "near", "zero_shot", "train_split",
-            "missing", "memory", "soft_labels",
+            "missing", "memory", "soft_labels", "runner",
         ),
     ),
+    divided=replace(opt.DIVIDED, within="trained"),
+    here=replace(opt.HERE, within="trained"),
+    slurm=replace(opt.ON_SLURM, within="trained"),
+    ray=replace(opt.ON_RAY, within="trained"),
     judging=opt.Form(
         "a kept comparison is printed as it was judged: name its runs, or heads, to judge anew",
         ("baseline", "metrics", "seed"),
@@ -104,6 +109,12 @@ def compare(
     test_split: opt.TestSplit = None,
     missing: opt.Missing = "error",
     memory: opt.Memory = None,
+    runner: opt.Runner = None,
+    parts: opt.FitParts = None,
+    workers: opt.Workers = None,
+    slurm: opt.Slurm = None,
+    ray_address: opt.RayAddress = None,
+    num_gpus: opt.NumGpus = None,
     format: opt.TableFormat = "table",
     explain: opt.Explain = False,
     figure: opt.FigurePath = None,
@@ -140,7 +151,7 @@ def compare(
         ctx, trained=not runs, judging=kept is None, alone=singles, split=cv is None, seeded=cv is None,
         repeated=cv is not None, elsewhere=zero_shot is not None,
         computing=not runs and compute([*chosen, *([zero_shot_head] if zero_shot and zero_shot_head else [])]),
-        noted=format == "table", written=output != opt.NOTHING or figure != opt.NOTHING,
+        noted=format == "table", written=output != opt.NOTHING or figure != opt.NOTHING, **opt.runs(runner, workers),
     )  # fmt: skip
     asked = opt.metrics_of(metrics)
     check_outputs(
@@ -154,22 +165,21 @@ def compare(
         name, report = datasets_of(found), compare_runs(found, baseline=baseline, seed=seed, metrics=asked)
     else:
         refuse_unused_votes(soft_labels, chosen)
-        settings = settings_of(setting, chosen if zero_shot is None else [*chosen, TITLE])
-        budget = opt.memory_budget(memory)
-        more: Any = {"near": near, "soft_labels": soft_labels}
-        if cv is None:
-            task = load_task(store, data, features, missing, train_split, test_split, budget, **more)
-        else:
-            task = load_folds_task(store, data, features, missing, train_split, budget, **more)
-        built = {name: build_head(name, task, settings[name], device=device, seed=seed) for name in chosen}
-        options: dict[str, Any] = {"singles": singles, "single_head": single_head, "baseline": baseline, "seed": seed}
-        options["metrics"] = asked
-        if zero_shot is not None:
-            head = build_head(zero_shot_head or "linear", task, settings[TITLE], device=device, seed=seed)
-            options["zero_shot"] = _zero_shot(
-                store, zero_shot, head, rules, task=task, train_split=train_split, missing=missing, budget=budget
-            )
-        name, report = task.dataset, _judged(built, task, cv, repeats, seeds, options)
+        plan = CompareOptions(
+            heads=chosen, settings=settings_of(setting, chosen if zero_shot is None else [*chosen, TITLE]),
+            features=features, data=data, store=store, missing=missing, splits=(train_split, test_split), near=near,
+            soft_labels=soft_labels, budget=opt.memory_budget(memory), cv=cv, repeats=repeats, seeds=seeds,
+            device=device, seed=seed,
+            zero_shot=zero_shot, zero_shot_head=zero_shot_head or "linear", rules=rules,
+            options={"singles": singles, "single_head": single_head, "baseline": baseline, "seed": seed,
+                     "metrics": asked},
+        )  # fmt: skip
+        with progress_bar() as step:
+            report = fitted(
+                plan, runner=runner, parts=parts, workers=workers, slurm=slurm, ray_address=ray_address,
+                num_gpus=num_gpus, progress=step, name="compare",
+            )  # fmt: skip
+        name = plan.dataset
     keep_and_show(
         report,
         lambda: print_table(report, format, class_intervals=class_intervals, explain=explain),
@@ -182,15 +192,57 @@ def compare(
     )
 
 
-def _judged(heads: dict[str, Any], task: Task, cv: int | None, repeats: int, seeds: int, options: Any) -> Report:
-    from ...fusion import compare as run_compare
-    from ...fusion import cross_compare
+@dataclass(kw_only=True)
+class CompareOptions:
+    """What `cer-fuse compare` was asked for; any process makes the same fits of it."""
 
-    with progress_bar() as step:
-        options |= {"progress": lambda done, total, title: step("fits", done, total, title)}
-        if cv is None:
-            return run_compare(heads, task.train, task.test, seeds=seeds, **options)
-        return cross_compare(heads, task.train, folds=cv, repeats=repeats, **options)
+    heads: list[str]
+    settings: dict[str, dict[str, Any]]
+    features: str | None
+    data: str | None
+    store: Path
+    missing: opt.Missing
+    splits: tuple[str, str | None]
+    near: float | None
+    soft_labels: Path | None
+    budget: float
+    cv: int | None
+    repeats: int
+    seeds: int
+    device: str
+    seed: int
+    zero_shot: str | None
+    zero_shot_head: str
+    rules: str | None
+    options: dict[str, Any]
+    """Of `fusion.compare`."""
+    dataset: str = field(default="", repr=False)
+    """The dataset's name, once it is known."""
+
+    def planned(self, pieces: int) -> Comparison:
+        """Open the rows and plan the fits."""
+        from ...fusion.judging.comparison import comparison, cross_comparison
+
+        found = (self.store, self.data, self.features, self.missing)
+        more: Any = {"near": self.near, "soft_labels": self.soft_labels}
+        if self.cv is None:
+            task = load_task(*found, *self.splits, self.budget, **more)
+        else:
+            task = load_folds_task(*found, self.splits[0], self.budget, **more)
+        self.dataset = task.dataset
+        built = {
+            name: build_head(name, task, self.settings[name], device=self.device, seed=self.seed) for name in self.heads
+        }
+        options = dict(self.options)
+        if self.zero_shot is not None:
+            head = build_head(self.zero_shot_head, task, self.settings[TITLE], device=self.device, seed=self.seed)
+            options["zero_shot"] = _zero_shot(
+                self.store, self.zero_shot, head, self.rules, task=task, train_split=self.splits[0],
+                missing=self.missing, budget=self.budget,
+            )  # fmt: skip
+        if self.cv is None:
+            return comparison(built, task.train, task.test, seeds=self.seeds, **options)
+        return cross_comparison(built, task.train, folds=self.cv, repeats=self.repeats, **options)
 
 
 def _zero_shot(

@@ -25,6 +25,28 @@ def deal(n: int, shard_rows: int) -> Iterator[tuple[int, range]]:
         yield index, range(start, min(start + shard_rows, n))
 
 
+def unfinished_parts(manifest: Manifest, features: Sequence[Feature], *, shard_rows: int, parts: int) -> list[int]:
+    """The parts in which some sample has neither a row nor a place in quarantine, in some of the features.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    features : sequence of Feature
+        Those that are to be complete; without any, every part that has samples is unfinished.
+    shard_rows, parts : int
+        As for `extract`: what deals the samples into shards, and these into parts.
+    """
+    indexes = [feature.index() for feature in features]
+    found = set()
+    for number, positions in deal(len(manifest), shard_rows):
+        if number % parts not in found:
+            ids = [manifest.ids[i] for i in positions]
+            settled = [all(i in index.place or i in index.quarantined for i in ids) for index in indexes]
+            if not settled or not all(settled):
+                found.add(number % parts)
+    return sorted(found)
+
+
 class Counted:
     """Counts what is done of one stage, and tells it.
 

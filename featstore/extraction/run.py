@@ -61,9 +61,20 @@ class ExtractReport:
     """Of these, seconds in which no model computed because pictures were still hashed, read or decoded."""
 
     @classmethod
-    def merged(cls, parts: Sequence[ExtractReport]) -> ExtractReport:
-        """One report of runs that did the parts of one plan at the same time; its times are those of the longest."""
-        longest = max(parts, key=lambda part: part.elapsed_s)
+    def merged(cls, parts: Sequence[ExtractReport], workers: Sequence[str] | None = None) -> ExtractReport:
+        """One report of runs that did the parts of one plan.
+
+        Parameters
+        ----------
+        parts : sequence of ExtractReport
+        workers : sequence of str, optional
+            Who did each part: parts of one worker were done one after the other, and their times add up; those of the
+            slowest worker are the whole run's. None for a worker a part.
+        """
+        by_worker: dict[object, list[ExtractReport]] = {}
+        for worker, part in zip(range(len(parts)) if workers is None else workers, parts, strict=True):
+            by_worker.setdefault(worker, []).append(part)
+        longest = max(by_worker.values(), key=lambda mine: sum(part.elapsed_s for part in mine))
         return cls(
             feature=parts[0].feature,
             samples=sum(part.samples for part in parts),
@@ -75,9 +86,9 @@ class ExtractReport:
             unread=sorted(sample_id for part in parts for sample_id in part.unread),
             remarks={key: remark for part in parts for key, remark in part.remarks.items()},
             repeated_across_splits=max(part.repeated_across_splits for part in parts),  # the last one saw all
-            elapsed_s=longest.elapsed_s,
-            compute_s=longest.compute_s,
-            waited_s=longest.waited_s,
+            elapsed_s=sum(part.elapsed_s for part in longest),
+            compute_s=sum(part.compute_s for part in longest),
+            waited_s=sum(part.waited_s for part in longest),
         )
 
 

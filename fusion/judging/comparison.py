@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,11 +15,13 @@ from ..data.rows import Rows, folds_of
 from ..errors import ReportError
 from ..keeping.answers import Classifier, aligned
 from .entries import Answer, Entry, answered, beside, entries_of
+from .fits import Step, do_all, one_at_a_time
 from .metrics import Metrics, check_metrics
 from .report import Judgeable, Report, judged, singles_note
 from .resampling import LEVEL, RESAMPLES
 from .zero_shot import ZeroShotColumns, check_columns
 
+IntArray = NDArray[np.int64]
 log = logging.getLogger(__name__)
 
 Progress: TypeAlias = Callable[[int, int, str], None]
@@ -36,6 +38,11 @@ class _Fits:
     def tell(self, what: str) -> None:
         if self._watch is not None:
             self._watch(self._done, self._total, what)
+
+    def reach(self, done: int, total: int) -> None:
+        """So many are done, somewhere else."""
+        self._done = done
+        self.tell("")
 
     @contextmanager
     def fit(self, title: str) -> Iterator[None]:
@@ -64,6 +71,7 @@ def compare(
     level: float = LEVEL,
     seed: int = 0,
     zero_shot: ZeroShotColumns | None = None,
+    n_jobs: int | None = None,
     metrics: Metrics = (),
     progress: Progress | None = None,
 ) -> Report:
@@ -99,35 +107,166 @@ def compare(
         functions of your own of true and predicted class positions, such as ``sklearn.metrics.cohen_kappa_score``.
     progress : callable (done, all, title), optional
         Called before each fit, and once all are done.
+    n_jobs : int, optional
+        Fits at once, by joblib: None for one, unless `joblib.parallel_config` says otherwise.
 
     Raises
     ------
     ReportError
         If the rows do not belong together, share samples, or a head's answer is no probability table.
     """
+    planned = comparison(
+        heads, train, test, singles=singles, single_head=single_head, baseline=baseline, seeds=seeds,
+        resamples=resamples, level=level, seed=seed, zero_shot=zero_shot, metrics=metrics,
+    )  # fmt: skip
+    return planned.run(n_jobs=n_jobs, progress=progress)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fit:
+    """One fit of a comparison."""
+
+    entry: int
+    """Position of what is fitted."""
+    run: int
+    """Which seeds it gets."""
+    part: tuple[IntArray, IntArray] | None = None
+    """Positions of the rows to learn from and to answer; None for the training and the test rows."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison:
+    """A comparison before its fits, which can be done anywhere (`cer_fusion.fusion.judging.fits.Fits`)."""
+
+    entries: Sequence[Entry]
+    train: Rows
+    test: Rows
+    """The training rows themselves in a cross-validation."""
+    fits: Sequence[Fit]
+    runs: int
+    """Seeds, or repeats."""
+    folds: int
+    """0 if there is a test split."""
+    zero_shot: ZeroShotColumns | None
+    judging: Mapping[str, Any]
+    """Of `judged`: baseline, resamples, level, seed."""
+    notes: tuple[str, ...]
+    _taken: dict[int, tuple[Rows, Rows]] = field(default_factory=dict, repr=False)
+    """Rows of the fold that was asked for last, by the fold's identity."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is sent to another process."""
+        return {**self.__dict__, "_taken": {}}
+
+    def __len__(self) -> int:
+        return len(self.fits)
+
+    def steps(self, i: int) -> int:
+        """Return 1: a fit is a step."""
+        return 1
+
+    def do(self, i: int, step: Step) -> Answer:
+        """Fit and ask. Of a fold's head the answer alone is kept."""
+        fit = self.fits[i]
+        answer = answered(self.entries[fit.entry], fit.run, *self._rows(fit))
+        step()
+        return answer if fit.part is None else replace(answer, head=None)
+
+    def _rows(self, fit: Fit) -> tuple[Rows, Rows]:
+        """Rows to learn from and to answer; those of a fold are the same for all entries."""
+        if fit.part is None:
+            return self.train, self.test
+        rows = self._taken.get(id(fit.part))
+        if rows is None:
+            rows = (self.train.take(fit.part[0]), self.train.take(fit.part[1]))
+            self._taken.clear()
+            self._taken[id(fit.part)] = rows
+        return rows
+
+    def run(self, *, n_jobs: int | None = None, progress: Progress | None = None) -> Report:
+        """Do all fits here, or wherever joblib does them, and judge their answers."""
+        fits = _Fits(progress, len(self) + (self.zero_shot is not None))
+        if not one_at_a_time(self, n_jobs):
+            return self.report(do_all(self, n_jobs=n_jobs, progress=fits.reach), fits)
+        found = []
+        for i in range(len(self)):
+            with fits.fit(self.entries[self.fits[i].entry].title):
+                found.append(self.do(i, _no_step))
+        return self.report(found, fits)
+
+    def report(self, found: Sequence[Answer], fits: _Fits | None = None) -> Report:
+        """Judge the answers of all fits, in their order; zero-shot columns are fitted now."""
+        fits = fits or _Fits(None, 0)
+        answers: dict[Judgeable, list[Answer]] = {}
+        for number, entry in enumerate(self.entries):
+            of_entry = [(fit, one) for fit, one in zip(self.fits, found, strict=True) if fit.entry == number]
+            answers[entry] = self._by_run(of_entry)
+        if self.zero_shot is not None:
+            with fits.fit("zero-shot"):
+                answers |= self.zero_shot.answers(self.test, runs=self.runs, seed=self.judging["seed"])
+        fits.tell(_LAST)
+        return judged(
+            answers,
+            self.test,
+            train_supports=tuple(self.train.supports.tolist()),
+            train_split=self.train.split,
+            fingerprints=dict(self.test.fingerprints or {}),
+            folds=self.folds,
+            notes=self.notes,
+            **self.judging,
+        )
+
+    def _by_run(self, found: list[tuple[Fit, Answer]]) -> list[Answer]:
+        if not self.folds:  # what no seed changes is fitted once
+            return [answer for _, answer in found] * (self.runs // len(found))
+        return [
+            _whole(
+                [answer for fit, answer in found if fit.run == run],
+                [fit.part[1] for fit, _ in found if fit.run == run and fit.part is not None],
+            )
+            for run in range(self.runs)
+        ]
+
+
+def _no_step() -> None:
+    """Count for nobody."""
+
+
+def comparison(
+    heads: Mapping[str, Classifier],
+    train: Rows,
+    test: Rows,
+    *,
+    singles: bool = True,
+    single_head: str | None = None,
+    baseline: str | None = None,
+    seeds: int = 1,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+    zero_shot: ZeroShotColumns | None = None,
+    metrics: Metrics = (),
+) -> Comparison:
+    """Return what `compare` does, with its parameters, before any fit: a fit an entry and seed."""
     check_same_task(train, test)
     check_metrics(metrics)
     entries = entries_of(heads, train, singles=singles, single_head=single_head, baseline=baseline, seed=seed)
     check_columns(entries, zero_shot, test, baseline)
     if seeds < 1:
         raise ReportError(f"a head needs at least one seed, however: {seeds}")
-    fits = _Fits(progress, sum(_fits_of(entry, seeds) for entry in entries) + (zero_shot is not None))
-    answers: dict[Judgeable, list[Answer]] = {entry: _runs(entry, seeds, train, test, fits) for entry in entries}
-    if zero_shot is not None:
-        with fits.fit("zero-shot"):
-            answers |= zero_shot.answers(test, runs=seeds, seed=seed)
-    fits.tell(_LAST)
-    return judged(
-        answers,
-        test,
-        train_supports=tuple(train.supports.tolist()),
-        train_split=train.split,
-        metrics=metrics,
-        fingerprints=dict(test.fingerprints or {}),
-        baseline=baseline,
-        resamples=resamples,
-        level=level,
-        seed=seed,
+    return Comparison(
+        entries=entries,
+        train=train,
+        test=test,
+        fits=[
+            Fit(entry=number, run=run)
+            for number, entry in enumerate(entries)
+            for run in range(seeds if entry.seeded else 1)
+        ],
+        runs=seeds,
+        folds=0,
+        zero_shot=zero_shot,
+        judging={"baseline": baseline, "resamples": resamples, "level": level, "seed": seed, "metrics": metrics},
         notes=(
             *singles_note(entries, _single(heads, single_head, baseline)),
             *(() if zero_shot is None else (zero_shot.note,)),
@@ -161,19 +300,6 @@ def check_same_task(train: Rows, test: Rows) -> None:
             f"{len(crossing)} groups have rows in train and in test (first: {min(crossing)}): scores would lie\n"
             "  keep all rows of a video or subject in one split"
         )
-
-
-def _fits_of(entry: Entry, seeds: int) -> int:
-    """One a seed; one at all where no seed could change its answers."""
-    return seeds if entry.seeded else 1
-
-
-def _runs(entry: Entry, seeds: int, train: Rows, test: Rows, fits: _Fits) -> list[Answer]:
-    found = []
-    for run in range(_fits_of(entry, seeds)):
-        with fits.fit(entry.title):
-            found.append(answered(entry, run, train, test))
-    return found if len(found) == seeds else found * seeds
 
 
 def _seeds_note(entries: list[Entry], seeds: int) -> tuple[str, ...]:
@@ -215,6 +341,7 @@ def cross_compare(
     seed: int = 0,
     progress: Progress | None = None,
     zero_shot: ZeroShotColumns | None = None,
+    n_jobs: int | None = None,
     metrics: Metrics = (),
 ) -> Report:
     """Compare heads as `compare` does, on out-of-fold answers for every row.
@@ -242,6 +369,8 @@ def cross_compare(
         Columns that learned basic expressions only, from rows of their own: fitted once a repeat, not once a fold.
     metrics : sequence of str or function
         As for `compare`.
+    n_jobs : int, optional
+        Fits at once, as for `compare`.
 
     Raises
     ------
@@ -250,40 +379,48 @@ def cross_compare(
     ReportError
         As for `compare`, or if there is no repeat.
     """
+    planned = cross_comparison(
+        heads, rows, folds=folds, repeats=repeats, singles=singles, single_head=single_head, baseline=baseline,
+        resamples=resamples, level=level, seed=seed, zero_shot=zero_shot, metrics=metrics,
+    )  # fmt: skip
+    return planned.run(n_jobs=n_jobs, progress=progress)
+
+
+def cross_comparison(
+    heads: Mapping[str, Classifier],
+    rows: Rows,
+    *,
+    folds: int = 5,
+    repeats: int = 1,
+    singles: bool = True,
+    single_head: str | None = None,
+    baseline: str | None = None,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+    zero_shot: ZeroShotColumns | None = None,
+    metrics: Metrics = (),
+) -> Comparison:
+    """Return what `cross_compare` does, with its parameters, before any fit: a fit an entry, repeat and fold."""
     if repeats < 1:
         raise ReportError(f"cross-validation needs at least one repeat, however: {repeats}")
     check_metrics(metrics)
     entries = entries_of(heads, rows, singles=singles, single_head=single_head, baseline=baseline, seed=seed)
     check_columns(entries, zero_shot, rows, baseline)
-    fits = _Fits(progress, repeats * folds * len(entries) + (zero_shot is not None))
-    answers: dict[Judgeable, list[Answer]] = {entry: [] for entry in entries}
-    for repeat in range(repeats):
-        parts: dict[Entry, list[Answer]] = {entry: [] for entry in entries}
-        held_out = []
-        for learn, held in folds_of(rows, folds, seed + repeat):
-            learning, asking = rows.take(learn), rows.take(held)
-            held_out.append(held)
-            for entry in entries:
-                with fits.fit(entry.title):
-                    parts[entry].append(answered(entry, repeat, learning, asking))
-        for entry in entries:
-            answers[entry].append(_whole(parts[entry], held_out))
-    if zero_shot is not None:
-        with fits.fit("zero-shot"):
-            answers |= zero_shot.answers(rows, runs=repeats, seed=seed)
-    fits.tell(_LAST)
-    return judged(
-        answers,
-        rows,
-        train_supports=tuple(rows.supports.tolist()),
-        train_split=rows.split,
-        metrics=metrics,
-        fingerprints=dict(rows.fingerprints or {}),
-        baseline=baseline,
-        resamples=resamples,
-        level=level,
-        seed=seed,
+    return Comparison(
+        entries=entries,
+        train=rows,
+        test=rows,
+        fits=[
+            Fit(entry=number, run=repeat, part=part)
+            for repeat in range(repeats)
+            for part in folds_of(rows, folds, seed + repeat)
+            for number in range(len(entries))
+        ],
+        runs=repeats,
         folds=folds,
+        zero_shot=zero_shot,
+        judging={"baseline": baseline, "resamples": resamples, "level": level, "seed": seed, "metrics": metrics},
         notes=(
             *singles_note(entries, _single(heads, single_head, baseline)),
             *(() if zero_shot is None else (zero_shot.note,)),

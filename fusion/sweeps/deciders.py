@@ -32,6 +32,9 @@ class Decider(Protocol):
     notes: tuple[str, ...]
     """How the heads were trained, where a reader must know."""
 
+    by_vector: bool
+    """Whether each vector is fitted by itself, so that slices of the grid are as good as the whole."""
+
     def fits(self, n: int) -> int:
         """Return how many times `step` is called when `n` rows are learned from."""
 
@@ -100,6 +103,7 @@ class _Members:
     """Fits the members once a penalty and mixes their answers for every vector."""
 
     notes: tuple[str, ...] = ()
+    by_vector = False
 
     def __init__(self, head: Classifier, grid: Grid, penalties: Sequence[float | None], reseed: bool) -> None:
         self.head, self.grid, self.penalties, self.reseed = head, grid, penalties, reseed
@@ -129,6 +133,7 @@ class _Refits:
     """Fits the head for every penalty and vector, one after the other."""
 
     notes: tuple[str, ...] = ()
+    by_vector = True
 
     def __init__(self, head: Classifier, grid: Grid, penalties: Sequence[float | None], reseed: bool) -> None:
         self.head, self.grid, self.penalties, self.reseed = head, grid, penalties, reseed

@@ -45,6 +45,7 @@ class RidgeBatch:
     """
 
     seeded = False
+    by_vector = False
     notes: tuple[str, ...] = ("Ridge regression was solved exactly for every vector, from shared Gram matrices.",)
 
     def __init__(self, head: Classifier, grid: Grid, penalties: Sequence[float | None], train: Rows) -> None:
@@ -103,6 +104,7 @@ class BlockBatch:
     """
 
     seeded = False
+    by_vector = False
     notes: tuple[str, ...] = (
         f"All heads were trained together, each to a gradient norm of its mean loss under {TOLERANCE:g}.",
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from time import perf_counter
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from ..data.rows import Rows, folds_of
 from ..errors import SweepError
 from ..heads.weights import counted, totals
 from ..judging.comparison import check_same_task
+from ..judging.fits import Progress, Step, do_all
 from ..judging.resampling import LEVEL, accuracy_interval, thin
 from ..keeping.answers import Classifier
 from .block_axes import caveat, unidentifiable
@@ -26,10 +29,6 @@ from .ridge import RidgeBatch
 __all__ = ["Grid", "Rows", "Sweep", "parse_grid", "parse_simplex", "sweep"]
 
 log = logging.getLogger(__name__)
-
-Parted: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
-Progress: TypeAlias = Callable[[int, int], None]
-"""Called as (done, all) after each fit, or each batch of fits trained together."""
 
 
 def sweep(
@@ -47,6 +46,7 @@ def sweep(
     level: float = LEVEL,
     seed: int = 0,
     progress: Progress | None = None,
+    n_jobs: int | None = None,
 ) -> Sweep:
     """Score a head under every weight vector of a grid, and under every C of a list.
 
@@ -78,14 +78,173 @@ def sweep(
     mark : dict of float
         A reference point, kept if the grid holds it.
     resamples, level, seed, progress
-        Bootstrap of the bands; seed of folds, bootstrap and a head without one; a callback after each step.
+        Bootstrap of the bands; seed of folds, bootstrap and a head without one; a callback (done, all) after each fit,
+        or each batch of fits trained together.
+    n_jobs : int, optional
+        Folds, and slices of the grid where each vector is a fit, that are learned at once, by joblib: None for one,
+        unless `joblib.parallel_config` says otherwise.
 
     Raises
     ------
     SweepError
         If the weights could not matter for this head, or the grid names unknown blocks.
     """
-    started = perf_counter()
+    planned = sweep_plan(
+        head, grid, train, test, C=C, seeds=seeds, select=select, folds=folds, mark=mark, resamples=resamples,
+        level=level, seed=seed, pieces=_pieces(n_jobs),
+    )  # fmt: skip
+    return planned.run(n_jobs=n_jobs, progress=progress)
+
+
+def _pieces(n_jobs: int | None) -> int:
+    """Fits that keep so many jobs busy to the end."""
+    from joblib import effective_n_jobs
+
+    jobs = int(effective_n_jobs(n_jobs))
+    return 1 if jobs == 1 else 4 * jobs
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fit:
+    """Decisions of one learning about a slice of the grid."""
+
+    kind: Literal["fold", "test", "left out"]
+    seed: int
+    learn: NDArray[np.int64] | None = None
+    """Positions of the training rows that are learned from; None for all."""
+    held: NDArray[np.int64] | None = None
+    """Positions of those that are decided about."""
+    vectors: tuple[int, int] | None = None
+    """First vector of the slice, and the first one after it; None for all."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SweepPlan:
+    """A sweep before its fits, which can be done anywhere (`cer_fusion.fusion.judging.fits.Fits`)."""
+
+    head: Classifier
+    grid: Grid
+    train: Rows
+    test: Rows
+    C: tuple[float, ...]
+    select: Literal["inner", "test"]
+    folds: int
+    seeds: tuple[int, ...]
+    mark: Mapping[str, float]
+    resamples: int
+    level: float
+    decider: Decider
+    fits: Sequence[Fit]
+    started_s: float = field(default_factory=perf_counter)
+
+    def __len__(self) -> int:
+        return len(self.fits)
+
+    def steps(self, i: int) -> int:
+        """Return how many fits, or batches of fits trained together, there are in it."""
+        fit = self.fits[i]
+        every = self.decider.fits(self.train.n if fit.learn is None else fit.learn.size)
+        return every if fit.vectors is None else every * (fit.vectors[1] - fit.vectors[0]) // len(self.grid)
+
+    def do(self, i: int, step: Step) -> Decisions:
+        """Return decisions (c, w, n): a line for each penalty and vector of the slice."""
+        fit, decider = self.fits[i], self.decider
+        if fit.vectors is not None:
+            some = replace(self.grid, weights=self.grid.weights[slice(*fit.vectors)])
+            decider = decider_of(self.head, some, self.C, self.train, reseed=len(self.seeds) > 1)
+        if fit.kind == "left out" and isinstance(decider, RidgeBatch):
+            return decider.left_out(self.train, step)
+        if fit.learn is None or fit.held is None:
+            return decider.decide(self.train, self.test, fit.seed, step)
+        return decider.decide(self.train.take(fit.learn), self.train.take(fit.held), fit.seed, step)
+
+    def run(self, *, n_jobs: int | None = None, progress: Progress | None = None) -> Sweep:
+        """Do all fits here, or wherever joblib does them, and judge by their decisions."""
+        return self.report(do_all(self, n_jobs=n_jobs, progress=progress))
+
+    def report(self, found: Sequence[Decisions]) -> Sweep:
+        """Choose and judge by the decisions of all fits, in their order."""
+        head, grid, train, test, C = self.head, self.grid, self.train, self.test, self.C
+        scoring = Scoring(grid.weights, len(train.classes), self.resamples, self.level, self.seeds[0])
+        inner = None
+        plain = self._joined(found, "fold")
+        if alone := self._joined(found, "left out"):
+            inner = scoring.penalised(train, next(iter(alone.values()))[:, :, None])
+        elif plain:
+            inner = scoring.penalised(train, np.stack([plain[seed] for seed in self.seeds], axis=2))
+        tests = self._joined(found, "test")
+        answers = np.stack([tests[seed] for seed in self.seeds if seed in tests], axis=2)  # (c, w, s, n)
+        taken = scoring.penalised(test, answers) if inner is None else inner
+        y_pred = np.take_along_axis(answers, taken.penalty[None, :, None, None], axis=0)[0]  # (w, s, n)
+        outer = scoring.curve(test, y_pred)
+        chosen = outer.best if inner is None else inner.curve.best
+        draws, independent = scoring.draws(test, y_pred[[chosen]])
+        confusions = counted(test.y, y_pred[chosen], len(test.classes))  # (s, k, k)
+        right = int(np.trace(confusions[0]))
+        return Sweep(
+            head=_words(head),
+            kind="decision" if hasattr(head, "member_proba") else "block",
+            blocks=grid.blocks,
+            classes=test.classes,
+            weights=grid.weights,
+            C=C,
+            penalty=None if not C else np.asarray(C, np.float64)[taken.penalty],
+            penalty_macro_f1=None if not C else taken.macro_f1,
+            select=self.select,
+            folds=0 if inner is None else self.folds if plain else train.n,
+            inner=None if inner is None else inner.curve,
+            test=outer,
+            chosen=chosen,
+            chosen_confusion=confusions.sum(axis=0),
+            chosen_accuracy=accuracy_interval(right, test.n, draws, 0, independent=independent, level=self.level),
+            chosen_macro_f1=draws.interval("macro_f1", 0, self.level),
+            chosen_by_seed=tuple(totals(confusions)[1].tolist()),
+            marked=grid.find(self.mark),
+            mark=dict(self.mark),
+            level=self.level,
+            resamples=self.resamples,
+            seeds=self.seeds,
+            elapsed_s=round(perf_counter() - self.started_s, 3),
+            notes=notes_of(
+                head, self.decider, inner is None, outer if inner is None else inner.curve, self.folds, train, test
+            ),
+            split=test.split or "test",
+        )
+
+    def _joined(self, found: Sequence[Decisions], kind: str) -> dict[int, Decisions]:
+        """Decisions (c, w, n) of one kind by seed, each where its vectors and rows stand."""
+        joined: dict[int, Decisions] = {}
+        for fit, decided in zip(self.fits, found, strict=True):
+            if fit.kind == kind:
+                n = self.test.n if kind == "test" else self.train.n
+                shape = (decided.shape[0], len(self.grid), n)
+                into = joined.setdefault(fit.seed, np.empty(shape, dtype=np.int16))
+                rows = slice(None) if fit.held is None else fit.held
+                into[:, slice(*fit.vectors or (None,)), rows] = decided
+        return joined
+
+
+def sweep_plan(
+    head: Classifier,
+    grid: Grid,
+    train: Rows,
+    test: Rows,
+    *,
+    C: Sequence[float] = (),
+    seeds: int = 1,
+    select: Literal["inner", "test"] = "inner",
+    folds: int = 5,
+    mark: Mapping[str, float] = PAPER_MARK,
+    resamples: int = 500,
+    level: float = LEVEL,
+    seed: int = 0,
+    pieces: int = 1,
+) -> SweepPlan:
+    """Return what `sweep` does, with its parameters, before any fit.
+
+    There is a fit a fold and seed, and one a seed for the test rows; heads that are fitted for every vector have as
+    many slices of the grid each as make `pieces` fits together.
+    """
     _check(head, grid, select, C, seeds)
     check_same_task(train, test)
     train, test = train.only(grid.blocks), test.only(grid.blocks)
@@ -93,50 +252,34 @@ def sweep(
     all_seeds = tuple(range(seed, seed + seeds))
     asked = all_seeds if decider.seeded else all_seeds[:1]
     # A row cannot be left out alone where others share its group.
-    exact = decider if isinstance(decider, RidgeBatch) and train.clusters is None and select == "inner" else None
-    plan = [(one, list(folds_of(train, folds, one))) for one in all_seeds] if select == "inner" and not exact else []
-    learned = [learn.size for _, parts in plan for learn, _ in parts] + [train.n] * (len(asked) + bool(exact))
-    step = _Steps(progress, sum(decider.fits(n) for n in learned))
-    scoring = Scoring(grid.weights, len(train.classes), resamples, level, seed)
-    inner = None
-    if exact:
-        inner = scoring.penalised(train, exact.left_out(train, step)[:, :, None])
-    elif plan:
-        inner = scoring.penalised(train, _out_of_fold(decider, train, plan, step, len(grid), max(1, len(C))))
-    answers = np.stack([decider.decide(train, test, one, step) for one in asked], axis=2)  # (c, w, s, n)
-    taken = scoring.penalised(test, answers) if inner is None else inner
-    y_pred = np.take_along_axis(answers, taken.penalty[None, :, None, None], axis=0)[0]  # (w, s, n)
-    outer = scoring.curve(test, y_pred)
-    chosen = outer.best if inner is None else inner.curve.best
-    draws, independent = scoring.draws(test, y_pred[[chosen]])
-    confusions = counted(test.y, y_pred[chosen], len(test.classes))  # (s, k, k)
-    right = int(np.trace(confusions[0]))
-    return Sweep(
-        head=_words(head),
-        kind="decision" if hasattr(head, "member_proba") else "block",
-        blocks=grid.blocks,
-        classes=test.classes,
-        weights=grid.weights,
+    exact = isinstance(decider, RidgeBatch) and train.clusters is None and select == "inner"
+    fits = [Fit(kind="left out", seed=seed)] if exact else []
+    if select == "inner" and not exact:
+        fits += [
+            Fit(kind="fold", seed=one, learn=learn, held=held)
+            for one in all_seeds
+            for learn, held in folds_of(train, folds, one)
+        ]
+    fits += [Fit(kind="test", seed=one) for one in asked]
+    if decider.by_vector:
+        count = min(len(grid), -(-pieces // len(fits)))
+        ends = np.linspace(0, len(grid), count + 1).astype(int).tolist()
+        if count > 1:
+            fits = [replace(fit, vectors=vectors) for fit in fits for vectors in pairwise(ends)]
+    return SweepPlan(
+        head=head,
+        grid=grid,
+        train=train,
+        test=test,
         C=tuple(C),
-        penalty=None if not C else np.asarray(C, np.float64)[taken.penalty],
-        penalty_macro_f1=None if not C else taken.macro_f1,
         select=select,
-        folds=0 if inner is None else folds if plan else train.n,
-        inner=None if inner is None else inner.curve,
-        test=outer,
-        chosen=chosen,
-        chosen_confusion=confusions.sum(axis=0),
-        chosen_accuracy=accuracy_interval(right, test.n, draws, 0, independent=independent, level=level),
-        chosen_macro_f1=draws.interval("macro_f1", 0, level),
-        chosen_by_seed=tuple(totals(confusions)[1].tolist()),
-        marked=grid.find(mark),
-        mark=dict(mark),
-        level=level,
-        resamples=resamples,
+        folds=folds,
         seeds=all_seeds,
-        elapsed_s=round(perf_counter() - started, 3),
-        notes=notes_of(head, decider, inner is None, outer if inner is None else inner.curve, folds, train, test),
-        split=test.split or "test",
+        mark=mark,
+        resamples=resamples,
+        level=level,
+        decider=decider,
+        fits=fits,
     )
 
 
@@ -157,36 +300,12 @@ def _check(head: Classifier, grid: Grid, select: str, C: Sequence[float], seeds:
         raise SweepError(f"a sweep needs at least one seed, however: {seeds}")
 
 
-def _out_of_fold(
-    decider: Decider, train: Rows, plan: list[tuple[int, list[Parted]]], step: _Steps, w: int, c: int
-) -> Decisions:
-    """Decide about every training row by heads that did not learn from it: (c, w, s, n)."""
-    y_pred = np.empty((c, w, len(plan), train.n), dtype=np.int16)
-    for number, (seed, parts) in enumerate(plan):
-        for learn, held in parts:
-            y_pred[:, :, number, held] = decider.decide(train.take(learn), train.take(held), seed, step)
-    return y_pred
-
-
 def _words(head: Classifier) -> str:
     params = head.get_params(deep=False)
     known = [
         f"{name}={params[name]}" for name in ("mode", "mix", "member", "head") if isinstance(params.get(name), str)
     ]
     return f"{type(head).__name__}({', '.join(known)})"
-
-
-class _Steps:
-    """Counts for whoever watches."""
-
-    def __init__(self, watch: Progress | None, total: int) -> None:
-        self._watch, self._total, self._done = watch, total, 0
-
-    def __call__(self) -> None:
-        self._done += 1
-        log.debug("sweep: step %d of %d", self._done, self._total)
-        if self._watch is not None:
-            self._watch(self._done, self._total)
 
 
 def notes_of(

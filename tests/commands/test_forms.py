@@ -16,15 +16,15 @@ from tests.commands.walk import commands, kinds, options
 ONE_FORM = {
     "cer-feat backbones", "cer-feat demo", "cer-feat doctor", "cer-feat gc", "cer-feat ls",
     "cer-feat manifest build", "cer-feat manifest check", "cer-feat manifest filter", "cer-feat manifest merge",
-    "cer-feat manifest relabel", "cer-feat manifest split", "cer-feat manifest unity", "cer-feat use-manifest",
-    "cer-feat show", "cer-feat verify",
+    "cer-feat manifest relabel", "cer-feat manifest split", "cer-feat manifest unity", "cer-feat parts",
+    "cer-feat use-manifest", "cer-feat show", "cer-feat verify",
 }  # fmt: skip
 """Commands whose every option says something whatever the others are."""
 
 ALWAYS = {
     "cer-feat frames": "output faces every format workers overwrite as_json",
     "cer-feat extract":
-        "backbone data store weights option name dataset root batch_size readers reader_processes workers part parts "
+        "backbone data store weights option name dataset root batch_size readers reader_processes runner parts "
         "device precision views align compiled dtype shard_rows max_errors assume_unchanged retry_quarantined log "
         "replace_manifest seed as_json",
     "cer-feat inspect": "convert as_json",
@@ -40,7 +40,7 @@ ALWAYS = {
         "metrics overwrite seed as_json",
     "cer-fuse compare": "class_intervals format figure output",
     "cer-fuse ablate":
-        "head weights simplex setting features data store select C seeds train_split test_split missing near "
+        "head weights simplex setting features data store select C seeds train_split test_split missing near runner "
         "format figure output seed",
     "cer-fuse diagnose":
         "head features data store setting players cv near most train_split missing figure output seed as_json",
@@ -60,8 +60,10 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-feat frames videos -o out --format png", {"found"}),
     ],
     "cer-feat extract": [
-        ("cer-feat extract -b vit -d faces.csv", set()),
-        ("cer-feat extract -b vit -d faces.csv --align", {"aligned"}),
+        ("cer-feat extract -b vit -d faces.csv", {"here"}),
+        ("cer-feat extract -b vit -d faces.csv --align --runner local", {"aligned", "here"}),
+        ("cer-feat extract -b vit --runner slurm --parts 4", {"slurm"}),
+        ("cer-feat extract -b vit --runner ray --parts 4", {"ray"}),
     ],
     "cer-feat inspect": [("cer-feat inspect w.pth", set())],
     "cer-feat finetune": [
@@ -88,13 +90,21 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-fuse compare kept.json", {"noted"}),
         ("cer-fuse compare runs/a", {"judging", "noted", "written"}),
         ("cer-fuse compare runs/a --figure none --output none --format csv", {"judging"}),
-        ("cer-fuse compare --heads linear", {"trained", "judging", "alone", "split", "seeded", "noted", "written"}),
-        ("cer-fuse compare --heads linear --cv 3", {"trained", "judging", "alone", "repeated", "noted", "written"}),
+        ("cer-fuse compare --heads linear",
+         {"trained", "judging", "alone", "split", "seeded", "noted", "written", "here"}),
+        ("cer-fuse compare --heads linear --cv 3",
+         {"trained", "judging", "alone", "repeated", "noted", "written", "here"}),
+        ("cer-fuse compare --heads linear --runner ray --parts 3",
+         {"trained", "judging", "alone", "split", "seeded", "noted", "written", "divided", "ray"}),
+        ("cer-fuse compare --heads linear --runner slurm --parts 3",
+         {"trained", "judging", "alone", "split", "seeded", "noted", "written", "divided", "slurm"}),
         ("cer-fuse compare --heads mlp --no-singles --zero-shot basic",
-         {"trained", "judging", "split", "seeded", "elsewhere", "computing", "noted", "written"}),
+         {"trained", "judging", "split", "seeded", "elsewhere", "computing", "noted", "written", "here"}),
     ],
-    "cer-fuse ablate": [("cer-fuse ablate --weights a=0:1:0.1 --select test", {"noted", "written"}),
-        ("cer-fuse ablate --weights a=0:1:0.1 --select inner --figure none --format json", {"inner"})],
+    "cer-fuse ablate": [("cer-fuse ablate --weights a=0:1:0.1 --select test", {"noted", "written", "here"}),
+        ("cer-fuse ablate --weights a=0:1:0.1 --workers 2", {"inner", "noted", "written", "here", "divided"}),
+        ("cer-fuse ablate --weights a=0:1:0.1 --runner ray --parts 2", {"inner", "noted", "written", "divided", "ray"}),
+        ("cer-fuse ablate --weights a=0:1:0.1 --select inner --figure none --format json", {"inner", "here"})],
     "cer-fuse diagnose": [
         ("cer-fuse diagnose --head linear --cv 3 --figure none", {"table", "noted", "unset"}),
         ("cer-fuse diagnose --head linear --cv 3 --format csv", {"table", "unset", "written"}),

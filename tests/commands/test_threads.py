@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cer_fusion.commands import parts
 from cer_fusion.commands.doctor import device
+from cer_fusion.commands.runners import processes
 from cer_fusion.kit import machine
 
 ROOT = Path(__file__).parents[2]
@@ -119,7 +119,7 @@ def test_a_worker_waits_as_its_command_does_and_has_its_share_of_the_threads(uns
     monkeypatch.setattr("cer_fusion.kit.machine.cpu_quota", lambda: 8)
     monkeypatch.setattr("cer_fusion.kit.machine.bound_cores", lambda: 64)
     machine.choose()
-    given = parts._environment(1, 4)
+    given = {**os.environ, **processes._environment(1, 4)}
     assert {name: given[name] for name in machine.WAITING} == machine.WAITING
     assert given["OMP_NUM_THREADS"] == "2"  # not the 8 that the command chose for itself
     for name in machine.chosen:
@@ -128,7 +128,7 @@ def test_a_worker_waits_as_its_command_does_and_has_its_share_of_the_threads(uns
 
 def test_a_workers_number_of_threads_is_the_users_where_the_user_has_said_one(unsaid, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert parts._environment(0, 2)["OMP_NUM_THREADS"] == "3"
+    assert processes._environment(0, 2)["OMP_NUM_THREADS"] == "3"
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -190,3 +190,10 @@ def test_doctor_tells_a_users_own_setting_from_ours_and_warns_of_a_long_one(name
     monkeypatch.setenv(name, value)
     found = device._waiting()
     assert (found.status, f"{name}={value} (yours)" in found.found) == (status, True)
+
+
+@pytest.mark.parametrize("command", ["feat.extract", "fuse.compare", "fuse.ablate"])
+def test_what_a_worker_opens_its_job_with_loads_no_library_that_counts_threads(command):
+    """Else its share of the threads, which it is told as it starts, would come too late."""
+    code = f"import sys, cer_fusion.commands.{command}; print({{'numpy', 'torch', 'sklearn'}} & set(sys.modules))"
+    assert python(code).stdout.strip() == "set()"
