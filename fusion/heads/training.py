@@ -109,7 +109,8 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     network.draw_all(generator)
     network.to(device)
-    shares, kept = info.shares(codes, len(class_weights)), np.zeros(len(codes), np.bool_)
+    kept = np.zeros(len(codes), np.bool_)
+    lines, line = (np.eye(len(class_weights)), codes) if info.soft is None else (info.soft, np.arange(len(codes)))
     if settings.early_stop:
         kept = held_out(codes, settings.early_stop, seed=seed, groups=info.groups)
         if not kept.any():
@@ -122,8 +123,8 @@ def train(
     rows = batches_of(part(X, ~kept), ready, device=device, dtype=dtype)
     watch = None
     if kept.any():
-        watch = Watch(batches_of(part(X, kept), ready, device=device, dtype=dtype), shares[kept], device)
-    loss = CrossEntropy(shares[~kept], class_weights, settings.label_smoothing, settings.logit_adjust, device)
+        watch = Watch(batches_of(part(X, kept), ready, device=device, dtype=dtype), lines[line[kept]], device)
+    loss = CrossEntropy(lines, line[~kept], class_weights, settings.label_smoothing, settings.logit_adjust, device)
     counts = None
     if left_out is not None or info.weights is not None:
         counted = np.ones((1, len(codes))) if left_out is None else (~left_out).astype(np.float64)
@@ -162,25 +163,30 @@ def train(
 class CrossEntropy:
     """Weighted cross-entropy with smoothed targets and adjusted logits, and its gradient.
 
-    `MLPConfig` explains smoothing and adjustment. `shares` (n, k) of unit sum say of which classes each training row
-    is; `class_weights` (k,) multiply the loss of each share, and are brought to a mean of one over the rows.
+    `MLPConfig` explains smoothing and adjustment. Row i is of the classes that `lines[line[i]]` says, (k,) of unit sum:
+    there is one line a class or, of soft labels, one a row. `class_weights` (k,) multiply the loss of each share, and
+    are brought to a mean of one over the rows.
     """
 
     def __init__(
         self,
-        shares: NDArray[np.float64],
+        lines: NDArray[np.float64],
+        line: Codes,
         class_weights: NDArray[np.float64],
         label_smoothing: float,
         logit_adjust: float,
         device: torch.device,
     ) -> None:
-        counted, counts = shares * class_weights, shares.sum(axis=0)
+        times = np.bincount(line, minlength=len(lines))
+        counted, counts = lines * class_weights, times @ lines
         weights = counted.sum(axis=1, keepdims=True)
         own = counted / np.where(weights > 0, weights, 1)
-        targets = label_smoothing * counts / len(shares) + (1 - label_smoothing) * own
-        prior = np.log(np.maximum(counts, 0.5) / len(shares))
+        targets = label_smoothing * counts / len(line) + (1 - label_smoothing) * own
+        weights = weights / np.average(weights[:, 0], weights=times)
+        prior = np.log(np.maximum(counts, 0.5) / len(line))
+        self.line = torch.from_numpy(line).to(device)
         self.targets = torch.tensor(targets, dtype=torch.float32, device=device)
-        self.weights = torch.tensor(weights / weights.mean(), dtype=torch.float32, device=device)
+        self.weights = torch.tensor(weights, dtype=torch.float32, device=device)
         self.shift = torch.tensor(logit_adjust * prior, dtype=torch.float32, device=device)
 
     def __call__(self, logits: Tensor, index: Tensor, counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -188,7 +194,8 @@ class CrossEntropy:
 
         `counts` (m, n) says how much every row counts for every member; None is one each.
         """
-        targets, weights = self.targets[index], self.weights[index]
+        at = self.line[index]
+        targets, weights = self.targets[at], self.weights[at]
         if counts is not None:
             weights = weights * counts[:, index, None]
         logs = torch.log_softmax(logits + self.shift, dim=-1)

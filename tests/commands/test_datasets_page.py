@@ -66,3 +66,4 @@ def test_the_pages_commands_run_in_its_order_and_write_what_they_name(run, disk)
         assert written is None or (disk / written[1]).exists(), command
     assert (disk / "fer.pictures.zip").exists()
     assert (disk / "votes.csv").read_text().count("\n") == 2
+    assert (disk / "compounds.csv").read_text().startswith("sample_id,Fearfully Surprised,")

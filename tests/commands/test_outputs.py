@@ -20,6 +20,8 @@ READ = {
 """Path options that name what is read; `--store` is added to and never replaced."""
 WRITTEN = {"output", "to", "figure", "keep", "votes", "convert", "annotate", "frames"}
 """Path options that name what is written."""
+APPENDED = {"log"}
+"""Path options that name what lines are added to: nothing there is lost."""
 GONE_ON_WITH = {"cer-feat frames", "cer-feat finetune", "cer-feat demo", "cer-fuse train"}
 """Commands whose output is a folder with rules of its own, tried below or beside their other tests."""
 
@@ -58,7 +60,7 @@ TRIED = [
 def test_every_path_option_says_whether_it_reads_or_writes_and_every_writer_has_overwrite():
     for name, command in commands().items():
         paths = {key for key in options(command) if Path in kinds(command)[key]}
-        assert paths <= READ | WRITTEN, name
+        assert paths <= READ | WRITTEN | APPENDED, name
         writes = paths & WRITTEN
         assert bool(writes) is ("overwrite" in options(command)), name
         if writes:

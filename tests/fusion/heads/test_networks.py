@@ -148,13 +148,13 @@ def test_divergence_is_named_with_what_to_do():
 @pytest.mark.parametrize("counted", [False, True])
 def test_the_gradient_of_the_loss_is_that_of_automatic_differentiation(counted):
     codes, weights = np.arange(12) % 3, np.array([1.0, 2.0, 0.5])
-    loss = CrossEntropy(np.eye(3)[codes], weights, 0.1, 0.7, torch.device("cpu"))
+    loss = CrossEntropy(np.eye(3), codes, weights, 0.1, 0.7, torch.device("cpu"))
     random = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 5, 3, generator=random, requires_grad=True)
     counts = torch.rand(2, 12, generator=random) if counted else None
     value, gradient = loss(logits.detach(), index := torch.tensor([7, 1, 2, 11, 0]), counts)
     smoothed = 0.9 * torch.eye(3)[torch.from_numpy(codes)[index]] + 0.1 / 3
-    of_rows = -((logits + loss.shift).log_softmax(-1) * smoothed).sum(-1) * loss.weights[index, 0]
+    of_rows = -((logits + loss.shift).log_softmax(-1) * smoothed).sum(-1) * loss.weights[codes[index], 0]
     of_rows = of_rows * (counts[:, index] if counted else 1)
     torch.testing.assert_close(value, of_rows.sum() / 2)
     torch.testing.assert_close(gradient, torch.autograd.grad(of_rows.sum() / 5, logits)[0])
