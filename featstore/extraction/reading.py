@@ -417,6 +417,10 @@ class Readers:
         self._end_processes()  # first, so that no thread goes on waiting for one
         self._pool.shutdown(wait=True, cancel_futures=True)
 
+    def forget(self) -> None:
+        """Have what was read already for the next call of `read` read again."""
+        self._early = {}
+
     def read(
         self, wanted: Iterable[Wanted], *, ahead: int, then: Iterable[Wanted] = ()
     ) -> Generator[tuple[int, Decoded], None, None]:

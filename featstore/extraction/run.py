@@ -264,6 +264,8 @@ def extract(
             met_others = any(writer.by_others for writer in writers)
             number, positions = todo.pop(secrets.randbelow(len(todo)) if met_others else 0)
             shards = [writer.begin(positions) for writer in writers]
+            if not met_others and any(writer.by_others for writer in writers):
+                reading.forget()  # read before the other run was looked at: pictures may have changed since
             then = _expected(manifest, todo[0][1], writers) if todo and not met_others else ()
             wanted = _wanted(manifest, positions, shards)
             with contextlib.closing(reading.read(wanted, ahead=ahead, then=then)) as in_order:
