@@ -448,8 +448,11 @@ def opened(path: Path) -> Iterator[InputContainer]:
             ) from None
         except OSError as error:
             raise VideoError(f"{path} cannot be read: {error.strerror}") from None
-        with container:
-            yield container
+        try:
+            with container:
+                yield container
+        finally:
+            require_av()  # what was imported meanwhile may have turned its log on
 
 
 def moving_pictures(container: InputContainer, path: Path) -> tuple[VideoStream, str | None]:
@@ -500,6 +503,9 @@ def require_av() -> Any:
         raise MissingExtraError(
             f"reading videos needs PyAV: {error}\n  install it with: pip install 'cer-fusion[video]'"
         ) from None
+    # Its log's callback waits for Python's lock, which who closes a decoder holds while the decoder's threads, which
+    # may log, come to their end: neither goes on. It is off unless told otherwise, as old torchvisions do when imported.
+    av.logging.set_level(None)
     return av
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
+av = pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
 from cer_fusion.frames import (
     Alignment,
@@ -125,6 +125,20 @@ def test_a_second_run_does_nothing(tmp_path, clip):
     before, detector = content(tmp_path / "out"), SquareDetector()
     assert make_frames(clip, "07", tmp_path / "out", SMALL, detector).skipped
     assert (content(tmp_path / "out"), detector.asked) == (before, 0)
+
+
+def test_the_log_of_the_decoder_is_off_whoever_turned_it_on(tmp_path, clip):
+    """Its callback waits for the lock that a closing decoder holds: torchvision turned it on, and videos hung."""
+
+    class Imports(SquareDetector):
+        def detect(self, picture):
+            assert self.asked or av.logging.get_level() is None
+            av.logging.set_level(av.logging.ERROR)
+            return super().detect(picture)
+
+    av.logging.set_level(av.logging.ERROR)
+    make_frames(clip, "07", tmp_path / "out", SMALL, Imports())
+    assert av.logging.get_level() is None
 
 
 class Killed(BaseException):
