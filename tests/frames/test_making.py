@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-av = pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
+pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 
 from cer_fusion.frames import (
     Alignment,
@@ -129,6 +129,7 @@ def test_a_second_run_does_nothing(tmp_path, clip):
 
 def test_the_log_of_the_decoder_is_off_whoever_turned_it_on(tmp_path, clip):
     """Its callback waits for the lock that a closing decoder holds: torchvision turned it on, and videos hung."""
+    import av
 
     class Imports(SquareDetector):
         def detect(self, picture):
