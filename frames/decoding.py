@@ -503,8 +503,8 @@ def require_av() -> Any:
         raise MissingExtraError(
             f"reading videos needs PyAV: {error}\n  install it with: pip install 'cer-fusion[video]'"
         ) from None
-    # Its log's callback waits for Python's lock, which who closes a decoder holds while the decoder's threads, which may
-    # log, come to their end: neither goes on. It is off unless somebody turns it on; old torchvisions do when imported.
+    # Its log's callback waits for Python's lock, which who closes a decoder holds while the decoder's threads come to
+    # their end, and these may log: neither goes on. It is off unless turned on, as some torchvisions do when imported.
     av.logging.set_level(None)
     return av
 
