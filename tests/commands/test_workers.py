@@ -165,7 +165,8 @@ def test_a_killed_worker_costs_no_row_and_leaves_the_shards_of_an_unbroken_run(t
     outcomes = run_here(job, range(4), 4, workers=2, progress=quiet)
     killer.join()
     assert len(begun(notes)) == 5  # one part was begun again
-    assert sorted(loads(notes).values()) == [1, 1, 1]  # the encoder of two workers, and of the one anew
+    assert set(loads(notes).values()) == {1}  # the encoder, once a worker
+    assert len(loads(notes)) in (2, 3)  # the one begun anew may find all parts taken
     assert sum(one.value[0]["samples"] for one in outcomes) == 48
     assert toy.wrong(toy.rows(tmp_path / "store"), toy.rows(tmp_path / "whole")) == []
     assert len(toy.rows(tmp_path / "store")) == 48
