@@ -157,10 +157,10 @@ def array_and_srun_on_slurm(folder: Path) -> dict[str, Any]:
     """Which part `part_of` finds in the tasks of arrays, in those of srun, and in a batch script of several tasks."""
     script = folder / "part"
     script.write_text(
-        f"#!{sys.executable}\nimport os, sys\nfrom cer_fusion.commands.parts import part_of\n"
+        f"#!{sys.executable}\nimport os, sys\nimport typer\nfrom cer_fusion.commands.parts import part_of\n"
         "parts = int(sys.argv[1]) if sys.argv[1:] else None\n"
         "try:\n    print(*part_of(None, parts, os.environ))\n"
-        "except Exception as error:\n    print('refused', str(error).split(':')[0])\n"
+        "except typer.BadParameter as error:\n    print('refused', str(error).split(':')[0])\n"
     )
     script.chmod(0o700)
     cases = {
