@@ -106,7 +106,7 @@ def tell_extracts(reports: list[ExtractReport], store: Store, dataset: str, *, a
         elapsed, bound = max(report.elapsed_s for report in reports), bottleneck(reports)
         say(f"{len(reports)} features in one pass: {elapsed:,.1f} s" + (f", bound by {bound}" if bound else ""))
     if as_json:
-        out_json([vars(report) for report in reports] if len(reports) > 1 else vars(reports[0]))
+        out_json({"features": [vars(r) for r in reports]} if len(reports) > 1 else vars(reports[0]))
 
 
 def tell_extract(report: ExtractReport, store: Store, dataset: str, *, bound: bool = True) -> None:
