@@ -15,7 +15,8 @@ from ...kit.errors import listing
 from ..errors import IncompleteError
 from ..manifests.class_sets import ClassSet
 from ..manifests.manifest import Manifest
-from .feature import Feature, RowIndex
+from .feature import Feature
+from .index import RowIndex
 from .mapped import MappedBlock, MappedDataset, MappedFiles
 from .shard import ShardHeader, read_into, read_segment
 
@@ -183,9 +184,14 @@ def load_rows(
     """
     out = np.empty((len(row), headers[0].segments[dataset].shape[1]), dtype=np.float32)
 
-    def load_shard(number: np.int64) -> None:
-        header = headers[int(number)]
-        at = np.flatnonzero(shard == number)
+    order = np.argsort(shard, kind="stable")
+    ends = np.searchsorted(shard[order], np.arange(1, len(headers) + 1))
+
+    def load_shard(number: int) -> None:
+        header = headers[number]
+        at = order[ends[number - 1] if number else 0 : ends[number]]
+        if not len(at):
+            return
         rows = row[at]
         in_order = at[-1] - at[0] == len(at) - 1 and bool((np.diff(rows) == 1).all())
         whole = in_order and len(at) == header.rows
@@ -196,5 +202,5 @@ def load_rows(
             out[at] = stored[rows]
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        list(pool.map(load_shard, np.unique(shard)))
+        list(pool.map(load_shard, range(len(headers))))
     return out

@@ -88,15 +88,15 @@ def test_a_shard_that_still_holds_one_row_that_counts_stays(filled, make_manifes
 
 def test_of_two_shards_with_the_same_rows_the_later_name_is_garbage(filled):
     feature = filled.feature("toy")
-    first = feature.indexed_shards()[0]
+    first = feature.headers()[0]
     rows = {"left": [[1.0] * 4] * 4, "right": [[1.0] * 3] * 4}
     blocks = {name: np.array(values, dtype="float32") for name, values in rows.items()}
     other = feature.commit(
-        Rows(ids=first.ids, image_digests=read_strings(first.header, "image_digest"), blocks=blocks),
+        Rows(ids=read_strings(first, "ids"), image_digests=read_strings(first, "image_digest"), blocks=blocks),
         index=0,
-        generation=first.header.generation,
+        generation=first.generation,
     )
-    expected = max(first.header.path, other)
+    expected = max(first.path, other)
     assert expected in [item.path for item in find_garbage(filled, now=True)]
 
 

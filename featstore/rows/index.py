@@ -1,0 +1,628 @@
+"""Which shard and row holds each sample: hashes of ids in arrays, so that ten million rows take what a few pictures do.
+
+A sample id becomes two independent 64-bit hashes, and two ids are one when both agree: of ten million ids the odds that
+any two are confused are below 1e-24. A row costs 16 bytes, and 16 more once samples are looked up in another order than
+the rows lie in. Python objects are made only of what is rare: quarantine entries and disputes.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .shard import ShardHeader, read_strings, read_texts
+
+Keys = npt.NDArray[np.uint64]
+"""(2, n): the hash that is sorted by, and the one that confirms."""
+IntArray = npt.NDArray[np.int64]
+Mark = tuple[int, int]
+"""Both hashes of one text."""
+_BLOCK_BYTES = 1 << 22
+"""Ids are hashed in pieces of about this size, which stay in the processor's cache."""
+_DIGEST_BYTES = 32
+
+
+def keys_of(ids: Sequence[str]) -> Keys:
+    """Hash sample ids.
+
+    Parameters
+    ----------
+    ids : sequence of n str
+
+    Returns
+    -------
+    uint64 array of shape (2, n)
+    """
+    n = len(ids)
+    out = np.zeros((2, n), dtype=np.uint64)
+    for start in range(0, n, 1 << 17):
+        part = ids[start : start + (1 << 17)]
+        data = np.frombuffer("\0".join(part).encode("utf-8", "surrogatepass") + b"\0", dtype=np.uint8)
+        ends = np.flatnonzero(data == 0)
+        if len(ends) != len(part):  # an id that holds a NUL is none of the store's, and is hashed to nothing
+            data = np.frombuffer(
+                ("\0".join("" if "\0" in one else one for one in part) + "\0").encode("utf-8", "surrogatepass"),
+                np.uint8,
+            )
+            ends = np.flatnonzero(data == 0)
+        _hash_texts(data, ends, out[:, start : start + len(part)])
+    return out
+
+
+def keys_of_texts(texts: npt.NDArray[np.bytes_]) -> Keys:
+    """Hash ids as a shard holds them: (n,) fixed-length UTF-8 texts, padded with NUL; gives what `keys_of` gives."""
+    out = np.zeros((2, len(texts)), dtype=np.uint64)
+    width = texts.dtype.itemsize
+    padded = -(-width // 8) * 8
+    step = max(1, _BLOCK_BYTES // padded)
+    for start in range(0, len(texts), step):
+        part = texts[start : start + step]
+        words = np.zeros((len(part), padded), dtype=np.uint8)
+        words[:, :width] = part.view(np.uint8).reshape(len(part), width)
+        _hash_words(words.view("<u8"), out[:, start : start + len(part)])
+    return out
+
+
+def _hash_texts(data: npt.NDArray[np.uint8], ends: IntArray, out: Keys) -> None:
+    """Hash texts that end with a NUL each, at `ends`."""
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts
+    first = 0
+    while first < len(ends):
+        longest = int(lengths[first : first + 4096].max())
+        padded = max(8, -(-longest // 8) * 8)
+        last = min(len(ends), first + max(1, min(4096, _BLOCK_BYTES // padded)))
+        size = lengths[first:last]
+        words = np.zeros((last - first, padded), dtype=np.uint8)
+        inside = np.arange(padded) < size[:, None]
+        piece = data[starts[first] : ends[last - 1] + 1]
+        words[inside] = piece[piece != 0]
+        _hash_words(words.view("<u8"), out[:, first:last])
+        first = last
+
+
+def _hash_words(words: npt.NDArray[np.uint64], out: Keys) -> None:
+    """Add up a mix of each word and its place; a word of padding adds nothing, so that padding does not count.
+
+    The mix is the finalizer of MurmurHash3 (A. Appleby), a bijection that maps 0 to 0.
+    """
+    for place in range(words.shape[1]):
+        word = words[:, place]
+        for keys, odd in zip(out, _odd_numbers(place), strict=True):
+            mixed = word * odd
+            mixed ^= mixed >> np.uint64(33)
+            mixed *= np.uint64(0xFF51AFD7ED558CCD)
+            mixed ^= mixed >> np.uint64(33)
+            mixed *= np.uint64(0xC4CEB9FE1A85EC53)
+            mixed ^= mixed >> np.uint64(33)
+            keys += mixed
+
+
+@functools.cache
+def _odd_numbers(place: int) -> tuple[np.uint64, np.uint64]:
+    """Two factors of a word at this place, from the sequence of SplitMix64 (Steele et al., 2014, fig. 17)."""
+    found = []
+    for step in (2 * place + 1, 2 * place + 2):
+        z = step * 0x9E3779B97F4A7C15 % 2**64
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+        found.append(np.uint64((z ^ z >> 31) | 1))
+    return found[0], found[1]
+
+
+class _Wanted:
+    """A set of keys that is asked about arrays: one look at a table of bits answers nearly all."""
+
+    def __init__(self, keys: Keys) -> None:
+        order = np.lexsort((keys[1], keys[0]))
+        self._keys = keys[:, order]
+        self._mask = np.uint64((1 << max(10, int(8 * keys.shape[1]).bit_length())) - 1)
+        self._table = np.zeros(int(self._mask) + 1, dtype=bool)
+        self._table[keys[0] & self._mask] = True
+
+    def positions(self, keys: Keys) -> IntArray:
+        """Positions in `keys` of those that are in the set."""
+        maybe = np.flatnonzero(self._table[keys[0] & self._mask])
+        return maybe[_positions(self._keys, keys[:, maybe]) >= 0]
+
+
+def _positions(ordered: Keys, keys: Keys) -> IntArray:
+    """Position of each key in `ordered`, whose first row ascends; -1 where it is not there."""
+    if not ordered.shape[1]:
+        return np.full(keys.shape[1], -1, dtype=np.int64)
+    at_order = np.argsort(keys[0])  # in order, neighbours are found where the one before was
+    at = np.empty(keys.shape[1], dtype=np.int64)
+    at[at_order] = np.searchsorted(ordered[0], keys[0][at_order])
+    last = ordered.shape[1] - 1
+    while True:
+        here = np.minimum(at, last)
+        same = (at <= last) & (ordered[0][here] == keys[0])
+        right = same & (ordered[1][here] == keys[1])
+        if np.array_equal(right, same):
+            return np.where(right, at, -1)
+        at[same & ~right] += 1  # another id with the same first hash
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowIndex:
+    """Which shard and row holds each sample, and which samples could not be embedded.
+
+    An index that was made for some samples (`Feature.index(only=…)`) knows of those alone.
+    """
+
+    headers: tuple[ShardHeader, ...]
+    """Of all shards: what counts comes first, the highest generation, of one generation the lexically first name."""
+    starts: IntArray = field(repr=False)
+    """First row of each header's shard, counting through all shards."""
+    keys: Keys = field(repr=False)
+    """(2, m) hashes of the ids of the rows that count, by row."""
+    rows: npt.NDArray[np.integer] | None = field(repr=False)
+    """The row of each key, counting through all shards; None where key number i is that of row i."""
+    quarantined: dict[str, tuple[str, str]] = field(repr=False)
+    """sample_id to (sha256 of the picture or empty, reason)."""
+    quarantined_by: dict[str, int] = field(repr=False)
+    """sample_id to the position in `headers` of the shard whose quarantine entry counts."""
+    disputed: dict[str, tuple[int, int]] = field(repr=False)
+    """sample_id to two positions in `headers`, of shards of one generation that hold rows made from different pictures.
+    No run writes such shards; one was copied here. The sample has no row until an `extract` settles it."""
+    whole: bool = True
+    """Whether it knows of all samples."""
+
+    def __len__(self) -> int:
+        """Number of samples that have a row."""
+        return len(self.keys[0])
+
+    def __contains__(self, sample_id: object) -> bool:
+        """Whether a sample has a row. Of many samples ask `rows_of`."""
+        return isinstance(sample_id, str) and bool(self.rows_of([sample_id])[0] >= 0)
+
+    @functools.cached_property
+    def _sorted(self) -> tuple[Keys, IntArray]:
+        """The keys in the order of their first hash, and the position in `keys` of each."""
+        order = np.argsort(self.keys[0])
+        return self.keys[:, order], order.astype(np.int64 if len(order) > 2**31 else np.int32)
+
+    def rows_of(self, ids: Sequence[str]) -> IntArray:
+        """Row of each sample, counting through all shards; -1 where it has none."""
+        return self.rows_of_keys(keys_of(ids))
+
+    def rows_of_keys(self, keys: Keys) -> IntArray:
+        """Row of each sample whose id has these hashes (`keys_of`); -1 where it has none."""
+        n = keys.shape[1]
+        if n <= len(self) and np.array_equal(keys, self.keys[:, :n]):  # as one run wrote them
+            return self._row_at(np.arange(n, dtype=np.int64))
+        ordered, order = self._sorted
+        at = _positions(ordered, keys)
+        found = np.full(n, -1, dtype=np.int64)
+        there = at >= 0
+        found[there] = self._row_at(order[at[there]])
+        return found
+
+    def _row_at(self, positions: npt.NDArray[np.integer]) -> IntArray:
+        rows = positions if self.rows is None else self.rows[positions]
+        return rows.astype(np.int64, copy=False)
+
+    def positions_of(self, ids: Sequence[str]) -> IntArray:
+        """Position of each sample in `keys`; -1 where it has no row."""
+        rows = self.rows_of(ids)
+        if self.rows is None:
+            return rows
+        return np.where(rows >= 0, np.searchsorted(self.rows, rows), -1)
+
+    def locate(self, rows: IntArray) -> tuple[IntArray, IntArray]:
+        """Position in `headers`, and row in that shard, of rows counted through all shards."""
+        shard = np.searchsorted(self.starts, rows, side="right").astype(np.int64) - 1
+        return shard, rows - self.starts[shard]
+
+    def counting_rows(self) -> IntArray:
+        """The rows that count, ascending, counting through all shards."""
+        return self._row_at(np.arange(len(self), dtype=np.int64))
+
+    def owners_of(self, ids: Sequence[str]) -> IntArray:
+        """Position in `headers` of the shard whose entry, row or quarantine, counts for each sample; -1 for none."""
+        rows = self.rows_of(ids)
+        found = np.where(rows >= 0, self.locate(np.maximum(rows, 0))[0], -1) if len(self.starts) else rows
+        for at, sample_id in enumerate(ids) if self.quarantined_by else ():
+            if sample_id in self.quarantined_by:
+                found[at] = self.quarantined_by[sample_id]
+        return found
+
+    def ids(self) -> Iterator[str]:
+        """The samples that have a row, by row; read from the shards."""
+        for number, rows in self._by_shard(self.counting_rows()):
+            texts = read_strings(self.headers[number], "ids")
+            yield from (texts[row] for row in rows.tolist())
+
+    def image_digests(self) -> PictureDigests:
+        """What picture each row was made from, 32 bytes a row; empty for imported rows."""
+        digests = np.zeros((len(self), _DIGEST_BYTES), dtype=np.uint8)
+        strange: dict[int, str] = {}
+        done = 0
+        for number, rows in self._by_shard(self.counting_rows()):
+            texts = read_texts(self.headers[number], "image_digest")
+            _parse_digests(texts if len(texts) == len(rows) else texts[rows], digests, done, strange)
+            done += len(rows)
+        return PictureDigests(self, digests, strange)
+
+    def pictures_of(self, ids: Sequence[str]) -> Keys:
+        """Hashes of the digest of the picture that each sample's row was made from; 0 where none is known.
+
+        (2, n), equal where the pictures are: for comparing millions (`same_pictures`), where `image_digests` is for
+        knowing each.
+        """
+        pictures = np.zeros((2, len(self) + 1), dtype=np.uint64)  # the last one is that of samples without a row
+        done = 0
+        for number, rows in self._by_shard(self.counting_rows()):
+            header = self.headers[number]
+            if _knows_pictures(header):
+                texts = read_texts(header, "image_digest")
+                part = texts if len(texts) == len(rows) else texts[rows]
+                pictures[:, done : done + len(rows)] = keys_of_texts(part)
+            done += len(rows)
+        return pictures[:, self.positions_of(ids)]
+
+    def rows_made_from(self, digests: Collection[str]) -> dict[str, int]:
+        """Digest of a picture to a row that was made from it and counts, counting through all shards, if there is one.
+
+        The rows of all samples are looked at, also by an index for some.
+        """
+        wanted = list(digests)
+        if not wanted:
+            return {}
+        asked, names = _Wanted(keys_of(wanted)), frozenset(wanted)
+        found: list[tuple[str, str, int]] = []
+        for header, start in zip(self.headers, self.starts.tolist(), strict=True):
+            if not _knows_pictures(header):
+                continue
+            texts = read_texts(header, "image_digest")
+            at = asked.positions(keys_of_texts(texts)).tolist()
+            ids = read_strings(header, "ids") if at else []
+            known = [(texts[row].decode(errors="replace"), ids[row], start + row) for row in at]
+            found += [entry for entry in known if entry[0] in names]
+        ids = [sample_id for _, sample_id, _ in found]
+        of_these = self if self.whole else make_index(self.headers, only=ids)
+        counting: dict[str, int] = {}
+        for (digest, _, row), counts in zip(found, of_these.rows_of(ids).tolist(), strict=True):
+            if row == counts:
+                counting.setdefault(digest, row)
+        return counting
+
+    def generation_after(self, ids: Sequence[str]) -> int:
+        """Generation of a new shard that holds `ids`: above every shard whose entries it replaces."""
+        rows = self.rows_of(ids)
+        placed = np.unique(self.locate(rows[rows >= 0])[0]).tolist()
+        newest = max((self.headers[shard].generation for shard in placed), default=-1)
+        disputed = [self.headers[shard].generation for i in ids for shard in self.disputed.get(i, ())]
+        refused = (self._quarantine_generations.get(sample_id, -1) for sample_id in ids)
+        return max(newest, *disputed, *(refused if self._quarantine_generations else ()), -1) + 1
+
+    @functools.cached_property
+    def _quarantine_generations(self) -> dict[str, int]:
+        """The highest generation of any quarantine entry of a sample, also of one that counts no more."""
+        found: dict[str, int] = {}
+        for header in self.headers:
+            for sample_id, _, _ in header.quarantined:
+                found[sample_id] = max(found.get(sample_id, -1), header.generation)
+        return found
+
+    def _by_shard(self, rows: IntArray) -> Iterator[tuple[int, IntArray]]:
+        """Position in `headers` and rows in that shard, of ascending rows counted through all shards."""
+        ends = np.searchsorted(rows, [*self.starts[1:].tolist(), np.iinfo(np.int64).max])
+        for number, (first, last) in enumerate(itertools.pairwise([0, *ends.tolist()])):
+            if last > first:
+                yield number, rows[first:last] - self.starts[number]
+
+
+class PictureDigests(Mapping[str, str]):
+    """sample_id to the sha256, in hex, of the picture its row was made from; empty for imported rows.
+
+    Parameters
+    ----------
+    index : RowIndex
+    digests : uint8 array of shape (m, 32)
+        Of each row that counts; zeros where no picture is known.
+    strange : dict of int to str
+        Position to what a shard says that is no sha256 in hex.
+    """
+
+    def __init__(self, index: RowIndex, digests: npt.NDArray[np.uint8], strange: Mapping[int, str]) -> None:
+        self._index, self._digests, self._strange = index, digests, strange
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def __iter__(self) -> Iterator[str]:
+        return self._index.ids()
+
+    def __getitem__(self, sample_id: str) -> str:
+        at = int(self._index.positions_of([sample_id])[0])
+        if at < 0:
+            raise KeyError(sample_id)
+        return self._text(at)
+
+    def of(self, ids: Sequence[str]) -> list[str | None]:
+        """What `get` gives of each sample, in one go."""
+        return [None if at < 0 else self._text(at) for at in self._index.positions_of(ids).tolist()]
+
+    def items(self) -> Iterator[tuple[str, str]]:  # type: ignore[override]
+        """Each sample with its digest, by row."""
+        return zip(self, map(self._text, range(len(self))), strict=True)
+
+    def values(self) -> Iterator[str]:  # type: ignore[override]
+        """The digests, by row."""
+        return map(self._text, range(len(self)))
+
+    def _text(self, at: int) -> str:
+        if self._strange and at in self._strange:
+            return self._strange[at]
+        digest = self._digests[at].tobytes()
+        return digest.hex() if any(digest) else ""
+
+
+def same_pictures(first: Keys, second: Keys | None = None) -> tuple[list[tuple[int, Mark]], list[tuple[int, Mark]]]:
+    """What may stand on both sides: of each side, positions and hashes of the pictures that the other has too.
+
+    Parameters
+    ----------
+    first, second : uint64 arrays of shape (2, n) and (2, m)
+        As `RowIndex.pictures_of` gives them. None for the second compares the first with itself: then those are found
+        that stand there more than once.
+    """
+    if second is None:
+        known, counts = np.unique(first[0], return_counts=True)
+        shared, second = known[counts > 1], first
+    else:
+        shared = np.intersect1d(first[0], second[0])
+    shared = shared[shared != 0]
+    sides = []
+    for pictures in (first, second):
+        at = np.flatnonzero(np.isin(pictures[0], shared)) if len(shared) else np.empty(0, dtype=np.int64)
+        sides.append([(i, (int(pictures[0, i]), int(pictures[1, i]))) for i in at.tolist()])
+    return sides[0], sides[1]
+
+
+def _knows_pictures(header: ShardHeader) -> bool:
+    """Whether some row of a shard says what picture it was made from; those of an import may say none."""
+    return bool(header.rows) and np.dtype(header.segments["image_digest"].dtype).itemsize > 1
+
+
+def _parse_digests(
+    texts: npt.NDArray[np.bytes_], out: npt.NDArray[np.uint8], first: int, strange: dict[int, str]
+) -> None:
+    """Put digests in hex into rows of `out` as bytes, from row `first` on, and what is none into `strange`."""
+    n, width = len(texts), 2 * _DIGEST_BYTES
+    if texts.dtype.itemsize == width:
+        letters = texts.view(np.uint8).reshape(n, width)
+        empty = np.flatnonzero(letters[:, 0] == 0)
+        if len(empty):
+            letters = letters.copy()
+            letters[empty] = ord("0")
+        data = letters.tobytes()
+        try:
+            parsed = bytes.fromhex(data.decode("ascii"))
+        except ValueError:
+            parsed = b""
+        if parsed.hex().encode() == data:
+            out[first : first + n] = np.frombuffer(parsed, dtype=np.uint8).reshape(n, _DIGEST_BYTES)
+            return
+    for at, text in enumerate(texts.tolist(), first):
+        if text:
+            strange[at] = text.decode(errors="replace")
+
+
+class _Claim(NamedTuple):
+    """What one shard says of one sample."""
+
+    shard: int
+    row: int | None
+    """Counting through all shards."""
+    entry: tuple[str, str] | None
+    """Digest and reason of a quarantine entry."""
+
+
+def make_index(headers: Iterable[ShardHeader], *, only: Sequence[str] | None = None) -> RowIndex:
+    """Find every sample's row; of two shards that hold it, the higher generation counts, then the lower name.
+
+    Parameters
+    ----------
+    headers : iterable of ShardHeader
+        Of all shards of a feature, in any order.
+    only : sequence of str, optional
+        The samples that are of interest: memory is needed for these alone.
+
+    Raises
+    ------
+    DamagedShardError
+        If the ids of a shard are not what was written.
+    FileNotFoundError
+        If a shard went away since its header was read.
+    """
+    shards = tuple(sorted(headers, key=lambda header: (-header.generation, header.path.name)))
+    starts = np.cumsum([0, *(header.rows for header in shards)])[:-1].astype(np.int64)
+    asked = None if only is None else _Wanted(keys_of(only))
+    keys, rows = _read_keys(shards, starts, asked)
+    entries: dict[str, list[_Claim]] = {}
+    wanted = None if only is None else frozenset(only)
+    for number, header in enumerate(shards):
+        for sample_id, digest, reason in header.quarantined:
+            if wanted is None or sample_id in wanted:
+                entries.setdefault(sample_id, []).append(_Claim(number, None, (digest, reason)))
+    index = RowIndex(
+        headers=shards,
+        starts=starts,
+        keys=keys,
+        rows=rows,
+        quarantined={},
+        quarantined_by={},
+        disputed={},
+        whole=only is None,
+    )
+    return _settled(index, entries)
+
+
+def _read_keys(
+    headers: Sequence[ShardHeader], starts: IntArray, asked: _Wanted | None
+) -> tuple[Keys, npt.NDArray[np.integer] | None]:
+    """Hashes of the ids of all rows, or of those that are asked for and their rows."""
+    if asked is None:
+        keys = np.empty((2, sum(header.rows for header in headers)), dtype=np.uint64)
+        for header, start in zip(headers, starts.tolist(), strict=True):
+            keys[:, start : start + header.rows] = keys_of_texts(read_texts(header, "ids"))
+        return keys, None
+    parts, rows = [np.empty((2, 0), dtype=np.uint64)], [np.empty(0, dtype=np.int64)]
+    for header, start in zip(headers, starts.tolist(), strict=True):
+        of_shard = keys_of_texts(read_texts(header, "ids"))
+        at = asked.positions(of_shard)
+        if len(at):
+            parts.append(of_shard[:, at])
+            rows.append(start + at)
+    return np.concatenate(parts, axis=1), np.concatenate(rows)
+
+
+def _settled(index: RowIndex, entries: Mapping[str, list[_Claim]]) -> RowIndex:
+    """The index without rows that count no more, and with the quarantine entries that do, and what is disputed."""
+    ordered = np.sort(index.keys[0])
+    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    del ordered
+    refused = keys_of(list(entries))
+    if not len(twice) and not entries:
+        return index
+    at = _with_first_hash(index.keys[0], np.concatenate([twice, refused[0]]))
+    all_rows = index._row_at(at)
+    order = np.lexsort((all_rows, index.keys[1, at], index.keys[0, at]))
+    at, rows = at[order], all_rows[order]
+    keys = index.keys[:, at]
+    new = np.ones(len(at), dtype=bool)  # begins the rows of another sample
+    new[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
+    shard, _ = index.locate(rows)
+    run = np.cumsum(new) - 1
+    begins = np.flatnonzero(new)
+    counts = new.copy()  # the first row of a sample is that of the highest generation and the lowest name
+    strange = _runs_in_doubt(index, rows, shard, run)
+    runs_of_refused = _positions(keys[:, begins], refused) if len(begins) else np.full(len(entries), -1)
+    known = dict(zip(runs_of_refused.tolist(), entries, strict=True))
+    quarantined: dict[str, tuple[str, str]] = {}
+    quarantined_by: dict[str, int] = {}
+    disputed: dict[str, tuple[int, int]] = {}
+    digest_of = _Texts(index, "image_digest")
+    ids = _Texts(index, "ids")
+    ends = np.append(begins[1:], len(at))
+    for number in sorted({*strange, *(run for run in known if run >= 0)}):
+        members = range(int(begins[number]), int(ends[number]))
+        sample_id = known.get(number) or ids[int(rows[members[0]])]
+        claims = [_Claim(int(shard[i]), int(rows[i]), None) for i in members]
+        outcome = _outcome(index, [*claims, *entries.get(sample_id, ())], digest_of)
+        counts[members.start : members.stop] = [int(rows[i]) == outcome.row for i in members]
+        _note(sample_id, outcome, quarantined, quarantined_by, disputed)
+    for number, (sample_id, claims) in zip(runs_of_refused.tolist(), entries.items(), strict=True):
+        if number < 0:
+            _note(sample_id, _outcome(index, claims, digest_of), quarantined, quarantined_by, disputed)
+    keep = np.ones(len(index), dtype=bool)
+    keep[at[~counts]] = False
+    changed = not keep.all()
+    left = index.counting_rows()[keep] if changed else index.rows
+    if changed and left is not None and (not len(left) or left[-1] < 2**32):
+        left = left.astype(np.uint32)
+    return RowIndex(
+        headers=index.headers,
+        starts=index.starts,
+        keys=index.keys[:, keep] if changed else index.keys,
+        rows=left,
+        quarantined=quarantined,
+        quarantined_by=quarantined_by,
+        disputed=disputed,
+        whole=index.whole,
+    )
+
+
+def _with_first_hash(hashes: npt.NDArray[np.uint64], wanted: npt.NDArray[np.uint64]) -> IntArray:
+    """Positions in `hashes` of those that are in `wanted`."""
+    ordered = np.unique(wanted)
+    mask = np.uint64((1 << max(10, (8 * len(ordered)).bit_length())) - 1)
+    table = np.zeros(int(mask) + 1, dtype=bool)
+    table[ordered & mask] = True
+    maybe = np.flatnonzero(table[hashes & mask])
+    at = np.minimum(np.searchsorted(ordered, hashes[maybe]), len(ordered) - 1)
+    found: IntArray = maybe[ordered[at] == hashes[maybe]]
+    return found
+
+
+def _runs_in_doubt(index: RowIndex, rows: IntArray, shard: IntArray, run: IntArray) -> set[int]:
+    """Samples of which one shard has two rows, or two shards of one generation have rows from different pictures."""
+    generation = np.array([header.generation for header in index.headers], dtype=object)
+    pairs = np.flatnonzero((run[1:] == run[:-1]) & (generation[shard[1:]] == generation[shard[:-1]]))
+    digest_of = _Texts(index, "image_digest")
+    found = set()
+    for i in pairs.tolist():
+        a, b = digest_of[int(rows[i])], digest_of[int(rows[i + 1])]
+        if shard[i] == shard[i + 1] or (a != b and a and b):
+            found.add(int(run[i]))
+    return found
+
+
+class _Texts:
+    """The ids, or the digests, of rows counted through all shards, a shard's at a time."""
+
+    def __init__(self, index: RowIndex, name: str) -> None:
+        self._index, self._name = index, name
+        self._read: dict[int, list[str]] = {}
+
+    def __getitem__(self, row: int) -> str:
+        shard = int(np.searchsorted(self._index.starts, row, side="right")) - 1
+        if shard not in self._read:
+            self._read[shard] = read_strings(self._index.headers[shard], self._name)
+        return self._read[shard][row - int(self._index.starts[shard])]
+
+
+class _Outcome(NamedTuple):
+    """What counts of a sample: a row, a quarantine entry with its shard, or neither where two shards dispute it."""
+
+    row: int | None
+    entry: tuple[str, str] | None
+    shard: int
+    dispute: tuple[int, int] | None
+
+
+def _outcome(index: RowIndex, claims: Sequence[_Claim], digest_of: _Texts) -> _Outcome:
+    """Go through what the shards say of one sample, from the oldest to the newest."""
+    row: int | None = None
+    row_shard = entry_shard = -1
+    entry: tuple[str, str] | None = None
+    dispute: tuple[int, int] | None = None
+    # in a shard a later row counts, and an entry before any row
+    for claim in sorted(claims, key=lambda c: (-c.shard, c.row is None, c.row or 0)):
+        generation = index.headers[claim.shard].generation
+        if claim.row is None:
+            entry, entry_shard, row, dispute = claim.entry, claim.shard, None, None
+            continue
+        in_dispute = None
+        if row is not None and row_shard != claim.shard and index.headers[row_shard].generation == generation:
+            mine, theirs = digest_of[claim.row], digest_of[row]
+            if mine != theirs and mine and theirs:
+                in_dispute = (row_shard, claim.shard)
+        row, row_shard, entry = claim.row, claim.shard, None
+        if dispute is not None and index.headers[dispute[0]].generation < generation:
+            dispute = None  # a newer row settles it
+        dispute = in_dispute or dispute
+        if dispute is not None:
+            row = None
+    return _Outcome(row, entry, entry_shard, dispute)
+
+
+def _note(
+    sample_id: str,
+    outcome: _Outcome,
+    quarantined: dict[str, tuple[str, str]],
+    quarantined_by: dict[str, int],
+    disputed: dict[str, tuple[int, int]],
+) -> None:
+    if outcome.entry is not None:
+        quarantined[sample_id], quarantined_by[sample_id] = outcome.entry, outcome.shard
+    if outcome.dispute is not None:
+        disputed[sample_id] = outcome.dispute
