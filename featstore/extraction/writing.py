@@ -23,6 +23,7 @@ import numpy as np
 from ..errors import TooManyErrors
 from ..manifests.manifest import Manifest
 from ..rows.feature import Feature, shard_names
+from ..rows.files import going_away
 from ..rows.index import RowIndex
 from ..rows.shard import RowReader, Rows, ShardHeader, read_header, read_strings
 from .plan import FeaturePlan
@@ -321,7 +322,8 @@ class StoredRows:
         new = self._listing.names_if_changed() - self._seen
         for header in self.feature.headers_of(new):
             try:
-                ids, digests = read_strings(header, "ids"), read_strings(header, "image_digest")
+                with going_away(header.path):
+                    ids, digests = read_strings(header, "ids"), read_strings(header, "image_digest")
             except FileNotFoundError:  # compacted away already, and what took its place is new as well
                 continue
             self._seen.add(header.path.name)

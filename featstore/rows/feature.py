@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import logging
@@ -220,7 +221,7 @@ class Feature:
         """Verified headers of the shards of these names, by name; one that went away is left out."""
         found = []
         for name in sorted(names):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError), files.going_away(self.folder / name):
                 found.append(self._header(name, files.state(self.folder / name)))
         return found
 
@@ -310,6 +311,9 @@ def is_feature_folder(path: Path) -> bool:
 def while_shards_change(read: Callable[[], T]) -> T:
     """Call `read`, and again if a shard that it knew of was compacted away in the meantime."""
     for _ in range(_ATTEMPTS - 1):
-        with contextlib.suppress(FileNotFoundError):
+        try:
             return read()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESTALE):  # ESTALE: another machine did, of a file open here
+                raise
     return read()

@@ -8,6 +8,7 @@ open the same file and find `/ids`, `/image_digest` and `/blocks/<name>`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -15,7 +16,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ import xxhash
 from ...kit.documents import check_version, parse_json
 from ...kit.errors import listing
 from ..errors import DamagedShardError, FormatError, NewerFormatError, RowsError
+from .files import going_away
 
 FORMAT, FORMAT_VERSION = "cer-shard", 1
 CHUNK_ROWS = 256
@@ -178,7 +180,6 @@ def _chunk_digests(array: npt.NDArray[Any]) -> list[str]:
     ]
 
 
-_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 _MAX_HEADER = 64 * 1024 * 1024
 _MAX_CHUNK_ROWS = 2**24
 
@@ -222,8 +223,7 @@ def read_header(path: Path) -> ShardHeader:
     FormatError
         If it is of a newer version.
     """
-    fd = os.open(path, _READ | getattr(os, "O_NONBLOCK", 0))  # a named pipe must not be waited for
-    try:
+    with _opened(path, getattr(os, "O_NONBLOCK", 0)) as fd:  # a named pipe must not be waited for
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise damaged(path, "it is not a file")
@@ -237,8 +237,6 @@ def read_header(path: Path) -> ShardHeader:
             raise damaged(path, "its header claims an impossible size")
         if end > len(start):
             start += _read(fd, end - len(start))
-    finally:
-        os.close(fd)
     text = start[match.end() : end]
     if hashlib.sha256(text).hexdigest() != match[2].decode():
         raise damaged(path, "its header does not match its digest")
@@ -248,6 +246,15 @@ def read_header(path: Path) -> ShardHeader:
     header = _parse_header(path, text)
     _check_places(header, end, size)
     return header
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | flags)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _read(fd: int, size: int) -> bytes:
@@ -311,21 +318,22 @@ class RowReader:
         wanted = np.asarray(rows, dtype=np.int64)
         chunk_of = wanted // header.chunk_rows
         row_bytes = segment.nbytes // max(1, segment.shape[0])
-        with header.path.open("rb", buffering=0) as file:
-            for number in np.unique(chunk_of).tolist():
-                at = np.flatnonzero(chunk_of == number)
-                if intact[number]:
-                    for i in at.tolist():
-                        file.seek(segment.offset + int(wanted[i]) * row_bytes)
-                        _fill(file, out[i : i + 1].view(np.uint8).reshape(-1).data, header, name)
-                    continue
+        with going_away(header.path), header.path.open("rb", buffering=0) as file:
+            for number in np.unique(chunk_of[~intact[chunk_of]]).tolist():
                 first = number * header.chunk_rows
                 chunk = np.empty((min(header.chunk_rows, header.rows - first), *segment.shape[1:]), dtype=segment.dtype)
                 file.seek(segment.offset + first * row_bytes)
                 _fill(file, chunk.view(np.uint8).reshape(-1).data, header, name)
                 _check_chunk(header, name, number, chunk)
+                at = np.flatnonzero(chunk_of == number)
                 out[at] = chunk[wanted[at] - first]
+                chunk_of[at] = -1
                 intact[number] = True
+            known = np.flatnonzero(chunk_of >= 0)
+            ends = np.flatnonzero((np.diff(known) != 1) | (np.diff(wanted[known]) != 1)) + 1
+            for run in np.split(known, ends) if len(known) else ():  # rows that lie side by side, and are wanted so
+                file.seek(segment.offset + int(wanted[run[0]]) * row_bytes)
+                _fill(file, out[run[0] : run[-1] + 1].view(np.uint8).reshape(-1).data, header, name)
         return out
 
 

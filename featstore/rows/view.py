@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +17,16 @@ from ...kit.errors import listing
 from ..errors import IncompleteError
 from ..manifests.class_sets import ClassSet
 from ..manifests.manifest import Manifest
+from . import files
 from .feature import Feature
 from .index import RowIndex
-from .mapped import MappedBlock, MappedDataset, MappedFiles
+from .mapped import MappedBlock, MappedDataset, MappedFiles, ReadDataset
 from .shard import ShardHeader, read_into, read_segment
 
 FloatArray = npt.NDArray[np.float32]
 BlockRows = FloatArray | MappedBlock
+_told: set[Path] = set()
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,13 +117,14 @@ def build_view(
         shard, row = index.locate(found[keep])
         used, shard = np.unique(shard, return_inverse=True)
         headers = [index.headers[number] for number in used]  # superseded shards may be compacted away any time
-        files = MappedFiles(headers) if mapped else None
+        maps = MappedFiles(headers) if mapped and not _is_read(request.feature) else None
         names = [request.block] if request.block else list(request.feature.spec.blocks)
         for name in names:
             key = request.key if len(request.feature.spec.blocks) == 1 else f"{request.key}.{name}"
             dataset = f"blocks/{name}"
-            if files is not None:
-                blocks[key] = MappedBlock(MappedDataset(headers, dataset, files), shard, row)
+            if mapped:
+                there = ReadDataset(headers, dataset) if maps is None else MappedDataset(headers, dataset, maps)
+                blocks[key] = MappedBlock(there, shard, row)
             else:
                 blocks[key] = load_rows(headers, dataset, shard, row, verify=verify)
     return View(
@@ -130,6 +136,20 @@ def build_view(
         blocks=blocks,
         fingerprints={request.key: request.feature.spec.fingerprint for request in requests},
     )
+
+
+def _is_read(feature: Feature) -> bool:
+    """Whether rows are read instead of mapped, which is said once for each dataset."""
+    kind = files.network_kind(feature.folder)
+    if kind is not None and feature.folder.parent not in _told:
+        _told.add(feature.folder.parent)
+        log.warning(
+            "%s is on a network file system (%s): rows are read instead of mapped, since a shard that another machine "
+            "removes would end this process; a copy on a disk of this machine is faster",
+            feature.folder.parent,
+            kind,
+        )
+    return kind is not None
 
 
 def _incomplete(

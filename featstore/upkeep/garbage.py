@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -176,8 +177,9 @@ def remove_garbage(found: Sequence[Garbage], *, progress: Callable[[str, int, in
 class _Clock:
     """The clock of the file system that a folder is on, which stamps its files: that of this machine may be another.
 
-    It is asked only once there is something to judge, by a file that is made and removed. In a store that cannot be
-    written nothing can be removed either, and this machine's clock does for the list.
+    It is asked only once there is something to judge, by a file that is made and removed. In a store that may not be
+    written nothing can be removed either, and this machine's clock does for the list. Where the file cannot be made for
+    another reason, such as a full disk, it is there at least as late as when something last changed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -189,9 +191,17 @@ class _Clock:
         if self._now is None:
             try:
                 self._now = files.now_on(self._folder)
-            except OSError:
-                self._now = time.time()
+            except OSError as error:
+                forbidden = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+                self._now = time.time() if forbidden else max(_changes(self._folder))
         return mtime_s <= self._now - GRACE_S
+
+
+def _changes(folder: Path) -> Iterator[float]:
+    """When a folder, what is in it and what is in its folders last changed, by the clock of its file system."""
+    for path in (folder, *folder.glob("*"), *folder.glob("*/*")):
+        with contextlib.suppress(OSError):
+            yield path.lstat().st_mtime
 
 
 def _dataset_folders(root: Path) -> Iterator[Path]:

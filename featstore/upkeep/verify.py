@@ -306,7 +306,7 @@ def _disputes(feature: Feature) -> Iterator[Problem]:
 def _strangers(folder: Path) -> Iterator[Problem]:
     for path in sorted(folder.iterdir()):
         ours = path.name == "feature.json" or (path.name == "quarantine.csv" and path.is_file())
-        if ours or parse_name(path.name):
+        if ours or parse_name(path.name) or path.name.startswith(".nfs"):  # NFS: removed, and open on this machine
             continue
         what = (
             "what a killed run left; cer-feat gc --delete removes it, and so does the next extract, after an hour"
