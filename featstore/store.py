@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from ..kit.errors import nearest
 from .errors import (
     AmbiguousFeatureError,
@@ -290,16 +292,14 @@ class Store:
         """
         index = self.feature(feature.partition(".")[0], dataset).index()
         manifest = self.manifest(dataset)
-        first, second = (
-            [i for i, of in zip(manifest.ids, manifest.split_of_each, strict=True) if of == split] for split in splits
-        )
-        ours, theirs = same_pictures(
-            index.pictures_of(first), index.pictures_of(second) if splits[0] != splits[1] else None
-        )
+        ids, of_each = manifest.ids, np.array(manifest.split_of_each, dtype=object)
+        known = index.pictures_of(ids)
+        first, second = (np.flatnonzero(of_each == split) for split in splits)
+        ours, theirs = same_pictures(known[:, first], known[:, second] if splits[0] != splits[1] else None)
         named: dict[Mark, str] = {}
         for at, picture in ours:
-            named.setdefault(picture, first[at])
-        found = [(named[picture], second[at]) for at, picture in theirs if picture in named]
+            named.setdefault(picture, ids[first[at]])
+        found = [(named[picture], ids[second[at]]) for at, picture in theirs if picture in named]
         return [(one, other) for one, other in found if one != other]
 
     def common_pictures(self, feature: str, datasets: tuple[str, str]) -> list[tuple[str, str]] | None:

@@ -256,16 +256,19 @@ class RowIndex:
         (2, n), equal where the pictures are: for comparing millions (`same_pictures`), where `image_digests` is for
         knowing each.
         """
-        pictures = np.zeros((2, len(self) + 1), dtype=np.uint64)  # the last one is that of samples without a row
+        rows = self.rows_of(ids)
+        there = np.flatnonzero(rows >= 0)
+        there = there[np.argsort(rows[there], kind="stable")]
+        pictures = np.zeros((2, len(ids)), dtype=np.uint64)
         done = 0
-        for number, rows in self._by_shard(self.counting_rows()):
+        for number, wanted in self._by_shard(rows[there]):
             header = self.headers[number]
             if _knows_pictures(header):
                 texts = read_texts(header, "image_digest")
-                part = texts if len(texts) == len(rows) else texts[rows]
-                pictures[:, done : done + len(rows)] = keys_of_texts(part)
-            done += len(rows)
-        return pictures[:, self.positions_of(ids)]
+                part = texts if np.array_equal(wanted, np.arange(len(texts))) else texts[wanted]
+                pictures[:, there[done : done + len(wanted)]] = keys_of_texts(part)
+            done += len(wanted)
+        return pictures
 
     def rows_made_from(self, digests: Collection[str]) -> dict[str, int]:
         """Digest of a picture to a row that was made from it and counts, counting through all shards, if there is one.

@@ -297,6 +297,20 @@ def test_garbage_of_a_store_that_cannot_be_written_is_listed_all_the_same(filled
     assert [item.path for item in find_garbage(filled)] == [superseded(filled)]
 
 
+def test_on_a_full_disk_nothing_is_judged_by_this_machines_clock(filled, monkeypatch):
+    def refuse(folder):
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    now = time.time()
+    monkeypatch.setattr(files, "now_on", refuse)
+    monkeypatch.setattr(time, "time", lambda: now + 2 * HOUR_S)
+    assert find_garbage(filled) == []
+    make_older(filled.path)
+    assert find_garbage(filled) == [], "nothing says that it is any later there"
+    (filled.path / "d" / "sign-of-life").touch()
+    assert [item.path for item in find_garbage(filled)] == [superseded(filled)]
+
+
 def test_a_feature_with_a_damaged_shard_is_left_alone_and_garbage_of_the_others_is_found(filled, caplog):
     extract(ToyEmbedder(tap=2), filled.manifest("d"), filled, dataset="d")
     other = next(f for f in filled.features("d") if len(f.shard_paths()) == 1)
