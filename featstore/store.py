@@ -32,7 +32,7 @@ from .rows.feature import (
     valid_name,
     while_shards_change,
 )
-from .rows.index import Mark, same_pictures
+from .rows.keys import Mark, same_pictures
 from .rows.view import Request, View, build_view
 
 FORMAT, FORMAT_VERSION = "cer-store", 1

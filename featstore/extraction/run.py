@@ -21,7 +21,8 @@ from ..errors import FeatstoreError, ManifestError, TooManyErrors
 from ..manifests.manifest import Manifest
 from ..rows import files
 from ..rows.feature import Dtype
-from ..rows.index import Mark, RowIndex, keys_of, same_pictures
+from ..rows.index import RowIndex
+from ..rows.keys import Mark, keys_of, same_pictures
 from ..store import Store
 from .plan import Counted, Progress, deal, make_features, names_of, plan_features
 from .reading import BatchSize, Decoded, Decoder, Embedder, Meter, Model, Readers, Wanted

@@ -1,8 +1,7 @@
 """Which shard and row holds each sample: hashes of ids in arrays, so that ten million rows take what a few pictures do.
 
-A sample id becomes two independent 64-bit hashes, and two ids are one when both agree: of ten million ids the odds that
-any two are confused are below 1e-24. A row costs 16 bytes, and 16 more once samples are looked up in another order than
-the rows lie in. Python objects are made only of what is rare: quarantine entries and disputes.
+A row costs 16 bytes (`keys.py`), and 16 more once samples are looked up in another order than the rows lie in. Python
+objects are made only of what is rare: quarantine entries and disputes.
 """
 
 from __future__ import annotations
@@ -16,137 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .keys import IntArray, Keys, WantedKeys, keys_of, keys_of_texts, positions_in, with_first_hash
 from .shard import ShardHeader, read_strings, read_texts
 
-Keys = npt.NDArray[np.uint64]
-"""(2, n): the hash that is sorted by, and the one that confirms."""
-IntArray = npt.NDArray[np.int64]
-Mark = tuple[int, int]
-"""Both hashes of one text."""
-_BLOCK_BYTES = 1 << 22
-"""Ids are hashed in pieces of about this size, which stay in the processor's cache."""
 _DIGEST_BYTES = 32
-
-
-def keys_of(ids: Sequence[str]) -> Keys:
-    """Hash sample ids.
-
-    Parameters
-    ----------
-    ids : sequence of n str
-
-    Returns
-    -------
-    uint64 array of shape (2, n)
-    """
-    n = len(ids)
-    out = np.zeros((2, n), dtype=np.uint64)
-    for start in range(0, n, 1 << 17):
-        part = ids[start : start + (1 << 17)]
-        data = np.frombuffer("\0".join(part).encode("utf-8", "surrogatepass") + b"\0", dtype=np.uint8)
-        ends = np.flatnonzero(data == 0)
-        if len(ends) != len(part):  # an id that holds a NUL is none of the store's, and is hashed to nothing
-            data = np.frombuffer(
-                ("\0".join("" if "\0" in one else one for one in part) + "\0").encode("utf-8", "surrogatepass"),
-                np.uint8,
-            )
-            ends = np.flatnonzero(data == 0)
-        _hash_texts(data, ends, out[:, start : start + len(part)])
-    return out
-
-
-def keys_of_texts(texts: npt.NDArray[np.bytes_]) -> Keys:
-    """Hash ids as a shard holds them: (n,) fixed-length UTF-8 texts, padded with NUL; gives what `keys_of` gives."""
-    out = np.zeros((2, len(texts)), dtype=np.uint64)
-    width = texts.dtype.itemsize
-    padded = -(-width // 8) * 8
-    step = max(1, _BLOCK_BYTES // padded)
-    for start in range(0, len(texts), step):
-        part = texts[start : start + step]
-        words = np.zeros((len(part), padded), dtype=np.uint8)
-        words[:, :width] = part.view(np.uint8).reshape(len(part), width)
-        _hash_words(words.view("<u8"), out[:, start : start + len(part)])
-    return out
-
-
-def _hash_texts(data: npt.NDArray[np.uint8], ends: IntArray, out: Keys) -> None:
-    """Hash texts that end with a NUL each, at `ends`."""
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    lengths = ends - starts
-    first = 0
-    while first < len(ends):
-        longest = int(lengths[first : first + 4096].max())
-        padded = max(8, -(-longest // 8) * 8)
-        last = min(len(ends), first + max(1, min(4096, _BLOCK_BYTES // padded)))
-        size = lengths[first:last]
-        words = np.zeros((last - first, padded), dtype=np.uint8)
-        inside = np.arange(padded) < size[:, None]
-        piece = data[starts[first] : ends[last - 1] + 1]
-        words[inside] = piece[piece != 0]
-        _hash_words(words.view("<u8"), out[:, first:last])
-        first = last
-
-
-def _hash_words(words: npt.NDArray[np.uint64], out: Keys) -> None:
-    """Add up a mix of each word and its place; a word of padding adds nothing, so that padding does not count.
-
-    The mix is the finalizer of MurmurHash3 (A. Appleby), a bijection that maps 0 to 0.
-    """
-    for place in range(words.shape[1]):
-        word = words[:, place]
-        for keys, odd in zip(out, _odd_numbers(place), strict=True):
-            mixed = word * odd
-            mixed ^= mixed >> np.uint64(33)
-            mixed *= np.uint64(0xFF51AFD7ED558CCD)
-            mixed ^= mixed >> np.uint64(33)
-            mixed *= np.uint64(0xC4CEB9FE1A85EC53)
-            mixed ^= mixed >> np.uint64(33)
-            keys += mixed
-
-
-@functools.cache
-def _odd_numbers(place: int) -> tuple[np.uint64, np.uint64]:
-    """Two factors of a word at this place, from the sequence of SplitMix64 (Steele et al., 2014, fig. 17)."""
-    found = []
-    for step in (2 * place + 1, 2 * place + 2):
-        z = step * 0x9E3779B97F4A7C15 % 2**64
-        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
-        z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
-        found.append(np.uint64((z ^ z >> 31) | 1))
-    return found[0], found[1]
-
-
-class _Wanted:
-    """A set of keys that is asked about arrays: one look at a table of bits answers nearly all."""
-
-    def __init__(self, keys: Keys) -> None:
-        order = np.lexsort((keys[1], keys[0]))
-        self._keys = keys[:, order]
-        self._mask = np.uint64((1 << max(10, int(8 * keys.shape[1]).bit_length())) - 1)
-        self._table = np.zeros(int(self._mask) + 1, dtype=bool)
-        self._table[keys[0] & self._mask] = True
-
-    def positions(self, keys: Keys) -> IntArray:
-        """Positions in `keys` of those that are in the set."""
-        maybe = np.flatnonzero(self._table[keys[0] & self._mask])
-        return maybe[_positions(self._keys, keys[:, maybe]) >= 0]
-
-
-def _positions(ordered: Keys, keys: Keys) -> IntArray:
-    """Position of each key in `ordered`, whose first row ascends; -1 where it is not there."""
-    if not ordered.shape[1]:
-        return np.full(keys.shape[1], -1, dtype=np.int64)
-    at_order = np.argsort(keys[0])  # in order, neighbours are found where the one before was
-    at = np.empty(keys.shape[1], dtype=np.int64)
-    at[at_order] = np.searchsorted(ordered[0], keys[0][at_order])
-    last = ordered.shape[1] - 1
-    while True:
-        here = np.minimum(at, last)
-        same = (at <= last) & (ordered[0][here] == keys[0])
-        right = same & (ordered[1][here] == keys[1])
-        if np.array_equal(right, same):
-            return np.where(right, at, -1)
-        at[same & ~right] += 1  # another id with the same first hash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +70,7 @@ class RowIndex:
         if n <= len(self) and np.array_equal(keys, self.keys[:, :n]):  # as one run wrote them
             return self._row_at(np.arange(n, dtype=np.int64))
         ordered, order = self._sorted
-        at = _positions(ordered, keys)
+        at = positions_in(ordered, keys)
         found = np.full(n, -1, dtype=np.int64)
         there = at >= 0
         found[there] = self._row_at(order[at[there]])
@@ -278,7 +150,7 @@ class RowIndex:
         wanted = list(digests)
         if not wanted:
             return {}
-        asked, names = _Wanted(keys_of(wanted)), frozenset(wanted)
+        asked, names = WantedKeys(keys_of(wanted)), frozenset(wanted)
         found: list[tuple[str, str, int]] = []
         for header, start in zip(self.headers, self.starts.tolist(), strict=True):
             if not _knows_pictures(header):
@@ -368,28 +240,6 @@ class PictureDigests(Mapping[str, str]):
         return digest.hex() if any(digest) else ""
 
 
-def same_pictures(first: Keys, second: Keys | None = None) -> tuple[list[tuple[int, Mark]], list[tuple[int, Mark]]]:
-    """What may stand on both sides: of each side, positions and hashes of the pictures that the other has too.
-
-    Parameters
-    ----------
-    first, second : uint64 arrays of shape (2, n) and (2, m)
-        As `RowIndex.pictures_of` gives them. None for the second compares the first with itself: then those are found
-        that stand there more than once.
-    """
-    if second is None:
-        known, counts = np.unique(first[0], return_counts=True)
-        shared, second = known[counts > 1], first
-    else:
-        shared = np.intersect1d(first[0], second[0])
-    shared = shared[shared != 0]
-    sides = []
-    for pictures in (first, second):
-        at = np.flatnonzero(np.isin(pictures[0], shared)) if len(shared) else np.empty(0, dtype=np.int64)
-        sides.append([(i, (int(pictures[0, i]), int(pictures[1, i]))) for i in at.tolist()])
-    return sides[0], sides[1]
-
-
 def _knows_pictures(header: ShardHeader) -> bool:
     """Whether some row of a shard says what picture it was made from; those of an import may say none."""
     return bool(header.rows) and np.dtype(header.segments["image_digest"].dtype).itemsize > 1
@@ -448,7 +298,7 @@ def make_index(headers: Iterable[ShardHeader], *, only: Sequence[str] | None = N
     """
     shards = tuple(sorted(headers, key=lambda header: (-header.generation, header.path.name)))
     starts = np.cumsum([0, *(header.rows for header in shards)])[:-1].astype(np.int64)
-    asked = None if only is None else _Wanted(keys_of(only))
+    asked = None if only is None else WantedKeys(keys_of(only))
     keys, rows = _read_keys(shards, starts, asked)
     entries: dict[str, list[_Claim]] = {}
     wanted = None if only is None else frozenset(only)
@@ -470,7 +320,7 @@ def make_index(headers: Iterable[ShardHeader], *, only: Sequence[str] | None = N
 
 
 def _read_keys(
-    headers: Sequence[ShardHeader], starts: IntArray, asked: _Wanted | None
+    headers: Sequence[ShardHeader], starts: IntArray, asked: WantedKeys | None
 ) -> tuple[Keys, npt.NDArray[np.integer] | None]:
     """Hashes of the ids of all rows, or of those that are asked for and their rows."""
     if asked is None:
@@ -496,7 +346,7 @@ def _settled(index: RowIndex, entries: Mapping[str, list[_Claim]]) -> RowIndex:
     refused = keys_of(list(entries))
     if not len(twice) and not entries:
         return index
-    at = _with_first_hash(index.keys[0], np.concatenate([twice, refused[0]]))
+    at = with_first_hash(index.keys[0], np.concatenate([twice, refused[0]]))
     all_rows = index._row_at(at)
     order = np.lexsort((all_rows, index.keys[1, at], index.keys[0, at]))
     at, rows = at[order], all_rows[order]
@@ -508,7 +358,7 @@ def _settled(index: RowIndex, entries: Mapping[str, list[_Claim]]) -> RowIndex:
     begins = np.flatnonzero(new)
     counts = new.copy()  # the first row of a sample is that of the highest generation and the lowest name
     strange = _runs_in_doubt(index, rows, shard, run)
-    runs_of_refused = _positions(keys[:, begins], refused) if len(begins) else np.full(len(entries), -1)
+    runs_of_refused = positions_in(keys[:, begins], refused) if len(begins) else np.full(len(entries), -1)
     known = dict(zip(runs_of_refused.tolist(), entries, strict=True))
     quarantined: dict[str, tuple[str, str]] = {}
     quarantined_by: dict[str, int] = {}
@@ -542,18 +392,6 @@ def _settled(index: RowIndex, entries: Mapping[str, list[_Claim]]) -> RowIndex:
         disputed=disputed,
         whole=index.whole,
     )
-
-
-def _with_first_hash(hashes: npt.NDArray[np.uint64], wanted: npt.NDArray[np.uint64]) -> IntArray:
-    """Positions in `hashes` of those that are in `wanted`."""
-    ordered = np.unique(wanted)
-    mask = np.uint64((1 << max(10, (8 * len(ordered)).bit_length())) - 1)
-    table = np.zeros(int(mask) + 1, dtype=bool)
-    table[ordered & mask] = True
-    maybe = np.flatnonzero(table[hashes & mask])
-    at = np.minimum(np.searchsorted(ordered, hashes[maybe]), len(ordered) - 1)
-    found: IntArray = maybe[ordered[at] == hashes[maybe]]
-    return found
 
 
 def _runs_in_doubt(index: RowIndex, rows: IntArray, shard: IntArray, run: IntArray) -> set[int]:

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cer_fusion.featstore.rows import index as module
-from cer_fusion.featstore.rows.index import keys_of, keys_of_texts, make_index, same_pictures
+from cer_fusion.featstore.rows import keys, shard
+from cer_fusion.featstore.rows.index import make_index
+from cer_fusion.featstore.rows.keys import keys_of, keys_of_texts, same_pictures
 from cer_fusion.featstore.rows.shard import RowReader, Rows, encode, read_header, read_strings
 
 IDS = ["a", "b", "ab", "ä", "a" * 8, "a" * 9, "frame_00000001", "日本/0001.png"]
 PICTURES = ["1" * 64, "2" * 64, "", "no sha256"]
-shards = st.builds(
+written_shards = st.builds(
     dict,
     generation=st.integers(0, 2),
     ids=st.lists(st.sampled_from(IDS), unique=True, max_size=5),
@@ -22,15 +23,15 @@ shards = st.builds(
 )
 
 
-def write(folder, shard):
-    n = len(shard["ids"])
+def write(folder, content):
+    n = len(content["ids"])
     rows = Rows(
-        ids=shard["ids"],
-        image_digests=shard["pictures"][:n],
+        ids=content["ids"],
+        image_digests=content["pictures"][:n],
         blocks={"b": np.random.default_rng(0).random((n, 3), dtype=np.float32)},
-        quarantined=shard["quarantined"],
+        quarantined=content["quarantined"],
     )
-    name, data = encode(rows, fingerprint="f" * 64, index=0, generation=shard["generation"])
+    name, data = encode(rows, fingerprint="f" * 64, index=0, generation=content["generation"])
     (folder / name).write_bytes(data)
     return read_header(folder / name)
 
@@ -59,15 +60,15 @@ def plainly(headers):
 
 
 @settings(max_examples=100, deadline=None)
-@given(written=st.lists(shards, max_size=6), only=st.lists(st.sampled_from(IDS), unique=True))
+@given(written=st.lists(written_shards, max_size=6), only=st.lists(st.sampled_from(IDS), unique=True))
 def test_the_index_says_of_every_sample_what_a_walk_through_the_shards_says(tmp_path_factory, written, only):
     folder = tmp_path_factory.mktemp("shards")
-    headers = list({header.path: header for header in (write(folder, shard) for shard in written)}.values())
+    headers = list({header.path: header for header in (write(folder, content) for content in written)}.values())
     rows, refused, disputed = plainly(headers)
     for index, ids in ((make_index(headers), IDS), (make_index(headers, only=only), only)):
         placed = [i for i in ids if i in index]
-        shard, row = index.locate(index.rows_of(placed))
-        found = {i: (index.headers[s].path, r) for i, s, r in zip(placed, shard, row, strict=True)}
+        number, row = index.locate(index.rows_of(placed))
+        found = {i: (index.headers[s].path, r) for i, s, r in zip(placed, number, row, strict=True)}
         assert found == {i: (rows[i][0].path, rows[i][1]) for i in ids if i in rows}
         assert index.quarantined == {i: refused[i] for i in ids if i in refused}
         assert {i: [index.headers[n].path for n in pair] for i, pair in index.disputed.items()} == {
@@ -108,13 +109,13 @@ def test_ids_that_no_store_can_hold_are_no_fault_and_have_no_row(tmp_path):
 @pytest.mark.parametrize("only", [None, [f"s{i}" for i in range(0, 900, 7)]])
 def test_ids_of_one_first_hash_are_told_apart_by_the_second(tmp_path, monkeypatch, only):
     """As if the first hash were a bad one."""
-    real = module._hash_words
+    real = keys._hash_words
 
     def poor(words, out):
         real(words, out)
         out[0] %= np.uint64(5)
 
-    monkeypatch.setattr(module, "_hash_words", poor)
+    monkeypatch.setattr(keys, "_hash_words", poor)
     ids = [f"s{i}" for i in range(900)]
     parts = [{"ids": ids[k : k + 300], "pictures": [""] * 300, "quarantined": []} for k in (0, 300, 600)]
     parts[1]["quarantined"] = [("s10", "", "bad"), ("none", "", "bad")]
@@ -122,8 +123,8 @@ def test_ids_of_one_first_hash_are_told_apart_by_the_second(tmp_path, monkeypatc
     asked = [i for i in only or ids if i != "s10"]
     found = index.rows_of(asked)
     assert (found >= 0).all()
-    shard, row = index.locate(found)
-    assert [read_strings(index.headers[s], "ids")[r] for s, r in zip(shard, row, strict=True)] == asked
+    number, row = index.locate(found)
+    assert [read_strings(index.headers[s], "ids")[r] for s, r in zip(number, row, strict=True)] == asked
     assert index.rows_of(["s10", "none", "s900"]).tolist() == [-1, -1, -1]
 
 
@@ -140,10 +141,8 @@ def test_rows_that_are_picked_one_by_one_cost_each_chunk_once(tmp_path, monkeypa
     header = write(tmp_path, {"generation": 0, "ids": ids, "pictures": [""] * 1000, "quarantined": []})
     whole = read_strings(header, "ids")
     reader, read = RowReader(), []
-    real = module.read_strings.__globals__["_fill"]
-    monkeypatch.setitem(
-        module.read_strings.__globals__, "_fill", lambda f, out, *at: (read.append(len(out)), real(f, out, *at))
-    )
+    real = shard._fill
+    monkeypatch.setattr(shard, "_fill", lambda file, out, *where: (read.append(len(out)), real(file, out, *where)))
     for row in np.random.default_rng(0).permutation(1000).tolist():
         assert reader.read(header, "ids", [row]).tolist() == [whole[row].encode()]
     assert sum(read) <= 2 * header.segments["ids"].nbytes

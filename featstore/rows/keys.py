@@ -1,0 +1,176 @@
+"""Hashes of texts, sample ids above all: ten million in two arrays, compared and looked up without a Python object.
+
+A text becomes two independent 64-bit hashes, and two texts are one when both agree: of ten million ids the odds that
+any two are confused are below 1e-24.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Keys = npt.NDArray[np.uint64]
+"""(2, n): the hash that is sorted by, and the one that confirms."""
+Mark = tuple[int, int]
+"""Both hashes of one text."""
+IntArray = npt.NDArray[np.int64]
+_BLOCK_BYTES = 1 << 22
+"""Texts are hashed in pieces of about this size, which stay in the processor's cache."""
+
+
+def keys_of(ids: Sequence[str]) -> Keys:
+    """Hash sample ids.
+
+    Parameters
+    ----------
+    ids : sequence of n str
+
+    Returns
+    -------
+    uint64 array of shape (2, n)
+    """
+    n = len(ids)
+    out = np.zeros((2, n), dtype=np.uint64)
+    for start in range(0, n, 1 << 17):
+        part = ids[start : start + (1 << 17)]
+        data = np.frombuffer("\0".join(part).encode("utf-8", "surrogatepass") + b"\0", dtype=np.uint8)
+        ends = np.flatnonzero(data == 0)
+        if len(ends) != len(part):  # an id that holds a NUL is none of the store's, and is hashed to nothing
+            data = np.frombuffer(
+                ("\0".join("" if "\0" in one else one for one in part) + "\0").encode("utf-8", "surrogatepass"),
+                np.uint8,
+            )
+            ends = np.flatnonzero(data == 0)
+        _hash_texts(data, ends, out[:, start : start + len(part)])
+    return out
+
+
+def keys_of_texts(texts: npt.NDArray[np.bytes_]) -> Keys:
+    """Hash ids as a shard holds them: (n,) fixed-length UTF-8 texts, padded with NUL; gives what `keys_of` gives."""
+    out = np.zeros((2, len(texts)), dtype=np.uint64)
+    width = texts.dtype.itemsize
+    padded = -(-width // 8) * 8
+    step = max(1, _BLOCK_BYTES // padded)
+    for start in range(0, len(texts), step):
+        part = texts[start : start + step]
+        words = np.zeros((len(part), padded), dtype=np.uint8)
+        words[:, :width] = part.view(np.uint8).reshape(len(part), width)
+        _hash_words(words.view("<u8"), out[:, start : start + len(part)])
+    return out
+
+
+def _hash_texts(data: npt.NDArray[np.uint8], ends: IntArray, out: Keys) -> None:
+    """Hash texts that end with a NUL each, at `ends`."""
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts
+    first = 0
+    while first < len(ends):
+        longest = int(lengths[first : first + 4096].max())
+        padded = max(8, -(-longest // 8) * 8)
+        last = min(len(ends), first + max(1, min(4096, _BLOCK_BYTES // padded)))
+        size = lengths[first:last]
+        words = np.zeros((last - first, padded), dtype=np.uint8)
+        inside = np.arange(padded) < size[:, None]
+        piece = data[starts[first] : ends[last - 1] + 1]
+        words[inside] = piece[piece != 0]
+        _hash_words(words.view("<u8"), out[:, first:last])
+        first = last
+
+
+def _hash_words(words: npt.NDArray[np.uint64], out: Keys) -> None:
+    """Add up a mix of each word and its place; a word of padding adds nothing, so that padding does not count.
+
+    The mix is the finalizer of MurmurHash3 (A. Appleby), a bijection that maps 0 to 0.
+    """
+    for place in range(words.shape[1]):
+        word = words[:, place]
+        for keys, odd in zip(out, _odd_numbers(place), strict=True):
+            mixed = word * odd
+            mixed ^= mixed >> np.uint64(33)
+            mixed *= np.uint64(0xFF51AFD7ED558CCD)
+            mixed ^= mixed >> np.uint64(33)
+            mixed *= np.uint64(0xC4CEB9FE1A85EC53)
+            mixed ^= mixed >> np.uint64(33)
+            keys += mixed
+
+
+@functools.cache
+def _odd_numbers(place: int) -> tuple[np.uint64, np.uint64]:
+    """Two factors of a word at this place, from the sequence of SplitMix64 (Steele et al., 2014, fig. 17)."""
+    found = []
+    for step in (2 * place + 1, 2 * place + 2):
+        z = step * 0x9E3779B97F4A7C15 % 2**64
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+        found.append(np.uint64((z ^ z >> 31) | 1))
+    return found[0], found[1]
+
+
+class WantedKeys:
+    """A set of keys that is asked about arrays: one look at a table of bits answers nearly all."""
+
+    def __init__(self, keys: Keys) -> None:
+        order = np.lexsort((keys[1], keys[0]))
+        self._keys = keys[:, order]
+        self._mask = np.uint64((1 << max(10, int(8 * keys.shape[1]).bit_length())) - 1)
+        self._table = np.zeros(int(self._mask) + 1, dtype=bool)
+        self._table[keys[0] & self._mask] = True
+
+    def positions(self, keys: Keys) -> IntArray:
+        """Positions in `keys` of those that are in the set."""
+        maybe = np.flatnonzero(self._table[keys[0] & self._mask])
+        return maybe[positions_in(self._keys, keys[:, maybe]) >= 0]
+
+
+def positions_in(ordered: Keys, keys: Keys) -> IntArray:
+    """Position of each key in `ordered`, whose first row ascends; -1 where it is not there."""
+    if not ordered.shape[1]:
+        return np.full(keys.shape[1], -1, dtype=np.int64)
+    at_order = np.argsort(keys[0])  # in order, neighbours are found where the one before was
+    at = np.empty(keys.shape[1], dtype=np.int64)
+    at[at_order] = np.searchsorted(ordered[0], keys[0][at_order])
+    last = ordered.shape[1] - 1
+    while True:
+        here = np.minimum(at, last)
+        same = (at <= last) & (ordered[0][here] == keys[0])
+        right = same & (ordered[1][here] == keys[1])
+        if np.array_equal(right, same):
+            return np.where(right, at, -1)
+        at[same & ~right] += 1  # another id with the same first hash
+
+
+def with_first_hash(hashes: npt.NDArray[np.uint64], wanted: npt.NDArray[np.uint64]) -> IntArray:
+    """Positions in `hashes` of those that are in `wanted`."""
+    ordered = np.unique(wanted)
+    mask = np.uint64((1 << max(10, (8 * len(ordered)).bit_length())) - 1)
+    table = np.zeros(int(mask) + 1, dtype=bool)
+    table[ordered & mask] = True
+    maybe = np.flatnonzero(table[hashes & mask])
+    at = np.minimum(np.searchsorted(ordered, hashes[maybe]), len(ordered) - 1)
+    found: IntArray = maybe[ordered[at] == hashes[maybe]]
+    return found
+
+
+def same_pictures(first: Keys, second: Keys | None = None) -> tuple[list[tuple[int, Mark]], list[tuple[int, Mark]]]:
+    """What may stand on both sides: of each side, positions and hashes of the pictures that the other has too.
+
+    Parameters
+    ----------
+    first, second : uint64 arrays of shape (2, n) and (2, m)
+        Hashes of digests, 0 where no picture is known. None for the second compares the first with itself: then those
+        are found that stand there more than once.
+    """
+    if second is None:
+        known, counts = np.unique(first[0], return_counts=True)
+        shared, second = known[counts > 1], first
+    else:
+        shared = np.intersect1d(first[0], second[0])
+    shared = shared[shared != 0]
+    sides = []
+    for pictures in (first, second):
+        at = np.flatnonzero(np.isin(pictures[0], shared)) if len(shared) else np.empty(0, dtype=np.int64)
+        sides.append([(i, (int(pictures[0, i]), int(pictures[1, i]))) for i in at.tolist()])
+    return sides[0], sides[1]
