@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar, get_args
 import numpy as np
 
 from ...kit.documents import canonical
+from ...kit.text import many_objects
 from ..errors import FeatstoreError, FingerprintError, FormatError, NewerFormatError
 from . import files
 from .index import RowIndex, make_index
@@ -254,7 +255,8 @@ class Feature:
         return {name: files.state(self.folder / name) for name in shard_names(self.folder)}
 
     def _headers(self, states: Mapping[str, object]) -> list[ShardHeader]:
-        return [self._header(name, state) for name, state in states.items()]
+        with many_objects():
+            return [self._header(name, state) for name, state in states.items()]
 
     def _header(self, name: str, state: object) -> ShardHeader:
         known = self._read.get(name)

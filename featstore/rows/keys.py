@@ -17,8 +17,8 @@ Keys = npt.NDArray[np.uint64]
 Mark = tuple[int, int]
 """Both hashes of one text."""
 IntArray = npt.NDArray[np.int64]
-_BLOCK_BYTES = 1 << 22
-"""Texts are hashed in pieces of about this size, which stay in the processor's cache."""
+_AT_A_TIME, _BLOCK_BYTES = 1 << 14, 1 << 20
+"""Texts are hashed so many, and about so many bytes, at a time, which stay in the processor's cache."""
 
 
 def keys_of(ids: Sequence[str]) -> Keys:
@@ -32,19 +32,49 @@ def keys_of(ids: Sequence[str]) -> Keys:
     -------
     uint64 array of shape (2, n)
     """
-    n = len(ids)
-    out = np.zeros((2, n), dtype=np.uint64)
-    for start in range(0, n, 1 << 17):
-        part = ids[start : start + (1 << 17)]
-        data = np.frombuffer("\0".join(part).encode("utf-8", "surrogatepass") + b"\0", dtype=np.uint8)
+    out = np.zeros((2, len(ids)), dtype=np.uint64)
+    for first in range(0, len(ids), _AT_A_TIME):
+        part = ids[first : first + _AT_A_TIME]
+        text = "\0".join(part)
+        if text.count("\0") != len(part) - 1:  # an id that holds a NUL is none of the store's, and hashed to nothing
+            text = "\0".join("" if "\0" in one else one for one in part)
+        data = np.frombuffer(text.encode("utf-8", "surrogatepass") + b"\0", dtype=np.uint8)
         ends = np.flatnonzero(data == 0)
-        if len(ends) != len(part):  # an id that holds a NUL is none of the store's, and is hashed to nothing
-            data = np.frombuffer(
-                ("\0".join("" if "\0" in one else one for one in part) + "\0").encode("utf-8", "surrogatepass"),
-                np.uint8,
-            )
-            ends = np.flatnonzero(data == 0)
-        _hash_texts(data, ends, out[:, start : start + len(part)])
+        out[:, first : first + len(part)] = keys_of_utf8(data, np.append(0, ends[:-1] + 1), ends)
+    return out
+
+
+def keys_of_utf8(data: npt.NDArray[np.uint8], starts: IntArray, ends: IntArray) -> Keys:
+    """Hash texts that lie one behind the other in memory, as Arrow keeps a column of them; gives what `keys_of` gives.
+
+    Parameters
+    ----------
+    data : uint8 array
+        UTF-8 without NUL, but for one that may stand behind each text.
+    starts, ends : integer arrays of shape (n,)
+        Where in it each text begins, ascending, and ends.
+
+    Returns
+    -------
+    uint64 array of shape (2, n)
+    """
+    out = np.zeros((2, len(starts)), dtype=np.uint64)
+    lengths = ends - starts
+    first = 0
+    while first < len(starts):
+        padded = max(8, -(-int(lengths[first : first + _AT_A_TIME].max()) // 8) * 8)
+        last = min(len(starts), first + max(1, min(_AT_A_TIME, _BLOCK_BYTES // padded)))
+        size = lengths[first:last]
+        words = np.zeros((last - first, padded), dtype=np.uint8)
+        piece = data[starts[first] : ends[last - 1] + 1]
+        step = int(starts[min(first + 1, last - 1)] - starts[first]) or len(piece)
+        if size[0] and (size == size[0]).all() and len(piece) >= (last - first) * step:
+            words[:, : size[0]] = piece[: (last - first) * step].reshape(-1, step)[:, : size[0]]
+        else:
+            letters = data[starts[first] : ends[last - 1]]
+            words[np.arange(padded) < size[:, None]] = letters[letters != 0]
+        _hash_words(words.view("<u8"), out[:, first:last])
+        first = last
     return out
 
 
@@ -60,24 +90,6 @@ def keys_of_texts(texts: npt.NDArray[np.bytes_]) -> Keys:
         words[:, :width] = part.view(np.uint8).reshape(len(part), width)
         _hash_words(words.view("<u8"), out[:, start : start + len(part)])
     return out
-
-
-def _hash_texts(data: npt.NDArray[np.uint8], ends: IntArray, out: Keys) -> None:
-    """Hash texts that end with a NUL each, at `ends`."""
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    lengths = ends - starts
-    first = 0
-    while first < len(ends):
-        longest = int(lengths[first : first + 4096].max())
-        padded = max(8, -(-longest // 8) * 8)
-        last = min(len(ends), first + max(1, min(4096, _BLOCK_BYTES // padded)))
-        size = lengths[first:last]
-        words = np.zeros((last - first, padded), dtype=np.uint8)
-        inside = np.arange(padded) < size[:, None]
-        piece = data[starts[first] : ends[last - 1] + 1]
-        words[inside] = piece[piece != 0]
-        _hash_words(words.view("<u8"), out[:, first:last])
-        first = last
 
 
 def _hash_words(words: npt.NDArray[np.uint64], out: Keys) -> None:

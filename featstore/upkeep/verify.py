@@ -329,13 +329,12 @@ class _Pictures:
     def problems(self, feature: Feature) -> list[Problem]:
         """What is wrong with the pictures that a feature's rows were made from."""
         try:
-            stored = feature.index().image_digests()
+            stored = feature.index().image_digests().of(self.manifest.ids)
         except (FeatstoreError, OSError):
             what = "its pictures were not compared: its shards must be mended first (--repair)"
             return [Problem(where=str(feature.folder), what=what)]
         found = []
-        for sample, digest in zip(self.manifest.samples, self.digests, strict=True):
-            made_from = stored.get(sample.sample_id)
+        for sample, digest, made_from in zip(self.manifest.samples, self.digests, stored, strict=True):
             if made_from and sample.sample_id in self.failed:
                 what = f"{sample.sample_id}: picture {self.failed[sample.sample_id]}"
                 found.append(Problem(where=sample.path, what=what))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cer_fusion.featstore.rows import keys, shard
 from cer_fusion.featstore.rows.index import make_index
-from cer_fusion.featstore.rows.keys import keys_of, keys_of_texts, same_pictures
+from cer_fusion.featstore.rows.keys import keys_of, keys_of_texts, keys_of_utf8, same_pictures
 from cer_fusion.featstore.rows.shard import RowReader, Rows, encode, read_header, read_strings
 
 IDS = ["a", "b", "ab", "ä", "a" * 8, "a" * 9, "frame_00000001", "日本/0001.png"]
@@ -59,7 +59,7 @@ def plainly(headers):
     return rows, refused, disputed
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(written=st.lists(written_shards, max_size=6), only=st.lists(st.sampled_from(IDS), unique=True))
 def test_the_index_says_of_every_sample_what_a_walk_through_the_shards_says(tmp_path_factory, written, only):
     folder = tmp_path_factory.mktemp("shards")
@@ -95,7 +95,23 @@ def test_an_id_has_the_same_hashes_wherever_it_stands(texts):
     np.testing.assert_array_equal(keys_of_texts(encoded), expected)
     np.testing.assert_array_equal(keys_of_texts(wider), expected)
     np.testing.assert_array_equal(keys_of([*texts, "x" * 300])[:, :-1], expected)
+    lengths = [len(text.encode()) for text in texts]
+    ends = np.cumsum([3, *lengths])  # as a slice of an Arrow column: it begins somewhere in the column's bytes
+    data = np.frombuffer(("abc" + "".join(texts) + "more").encode(), dtype=np.uint8)
+    np.testing.assert_array_equal(keys_of_utf8(data, ends[:-1], ends[1:]), expected)
     assert len({tuple(key) for key in expected.T.tolist()}) == len(set(texts))
+    none = np.zeros(3, dtype=np.int64)
+    assert not keys_of_utf8(data[:0], none, none).any()
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 15])
+@pytest.mark.parametrize("n", [1, 2, 40_000])
+def test_ids_of_one_length_have_the_hashes_that_each_has_alone(length, n):
+    ids = [f"{i:x}".rjust(length, "x")[-length:] for i in range(n)]
+    found = keys_of(ids)
+    for i in {0, n // 2, n - 1}:
+        np.testing.assert_array_equal(found[:, [i]], keys_of([ids[i]]))
+    assert len({tuple(key) for key in found.T.tolist()}) == len(set(ids))
 
 
 def test_ids_that_no_store_can_hold_are_no_fault_and_have_no_row(tmp_path):
