@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .keys import IntArray, Keys, WantedKeys, keys_of, keys_of_texts, positions_in, with_first_hash
+from .keys import IntArray, Keys, WantedKeys, WantedTexts, keys_of, keys_of_texts, positions_in, with_first_hash
 from .shard import ShardHeader, read_strings, read_texts
 
 _DIGEST_BYTES = 32
@@ -143,30 +143,31 @@ class RowIndex:
         return pictures
 
     def rows_made_from(self, digests: Collection[str]) -> dict[str, int]:
-        """Digest of a picture to a row that was made from it and counts, counting through all shards, if there is one.
+        """Digest of a picture to a row that was made from it, counting through all shards, if there is one.
 
-        The rows of all samples are looked at, also by an index for some.
+        The rows of all samples are looked at, also by an index for some. Such an index does not know whether a row of
+        another sample counts: it takes any, for equal pictures have equal rows.
         """
-        wanted = list(digests)
-        if not wanted:
-            return {}
-        asked, names = WantedKeys(keys_of(wanted)), frozenset(wanted)
-        found: list[tuple[str, str, int]] = []
+        found: dict[str, int] = {}
+        if not digests:
+            return found
+        asked = WantedTexts(digests)
         for header, start in zip(self.headers, self.starts.tolist(), strict=True):
             if not _knows_pictures(header):
                 continue
             texts = read_texts(header, "image_digest")
-            at = asked.positions(keys_of_texts(texts)).tolist()
-            ids = read_strings(header, "ids") if at else []
-            known = [(texts[row].decode(errors="replace"), ids[row], start + row) for row in at]
-            found += [entry for entry in known if entry[0] in names]
-        ids = [sample_id for _, sample_id, _ in found]
-        of_these = self if self.whole else make_index(self.headers, only=ids)
-        counting: dict[str, int] = {}
-        for (digest, _, row), counts in zip(found, of_these.rows_of(ids).tolist(), strict=True):
-            if row == counts:
-                counting.setdefault(digest, row)
-        return counting
+            at = np.array(asked.positions(texts), dtype=np.int64)
+            for row in at[self._may_count(start + at)].tolist():
+                found.setdefault(texts[row].decode(), start + row)
+        return found
+
+    def _may_count(self, rows: IntArray) -> npt.NDArray[np.bool_]:
+        """Whether rows count, as far as the index knows."""
+        if not self.whole or self.rows is None:
+            return np.ones(len(rows), dtype=bool)
+        first, last = (np.searchsorted(self.rows, rows, side=side) for side in ("left", "right"))
+        counts: npt.NDArray[np.bool_] = last > first
+        return counts
 
     def generation_after(self, ids: Sequence[str]) -> int:
         """Generation of a new shard that holds `ids`: above every shard whose entries it replaces."""

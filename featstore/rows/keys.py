@@ -7,7 +7,7 @@ any two are confused are below 1e-24.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -135,6 +135,32 @@ class WantedKeys:
         """Positions in `keys` of those that are in the set."""
         maybe = np.flatnonzero(self._table[keys[0] & self._mask])
         return maybe[positions_in(self._keys, keys[:, maybe]) >= 0]
+
+
+class WantedTexts:
+    """A set of texts that is asked about arrays of them; a look at the first letters answers nearly all.
+
+    Meant for digests, whose first eight letters differ where the texts do.
+    """
+
+    def __init__(self, texts: Collection[str]) -> None:
+        self._texts = frozenset(text.encode("utf-8", "surrogatepass") for text in texts if "\0" not in text)
+        size = max(10, (8 * len(self._texts)).bit_length())
+        self._shift = np.uint64(64 - size)
+        self._table = np.zeros(1 << size, dtype=bool)
+        self._table[self._places(np.array([*self._texts, b""]))[:-1]] = True
+
+    def positions(self, texts: npt.NDArray[np.bytes_]) -> list[int]:
+        """Positions in an array of fixed-length texts of those that are in the set."""
+        maybe = np.flatnonzero(self._table[self._places(texts)])
+        return [at for at, text in zip(maybe.tolist(), texts[maybe].tolist(), strict=True) if text in self._texts]
+
+    def _places(self, texts: npt.NDArray[np.bytes_]) -> npt.NDArray[np.uint64]:
+        width = min(8, texts.dtype.itemsize)
+        letters = np.zeros((len(texts), 8), dtype=np.uint8)
+        letters[:, :width] = texts.view(np.uint8).reshape(len(texts), texts.dtype.itemsize)[:, :width]
+        places: npt.NDArray[np.uint64] = letters.view("<u8")[:, 0] * _odd_numbers(0)[0] >> self._shift
+        return places
 
 
 def positions_in(ordered: Keys, keys: Keys) -> IntArray:

@@ -81,7 +81,8 @@ def test_the_index_says_of_every_sample_what_a_walk_through_the_shards_says(tmp_
             i for i in ids if i in rows or i in refused
         ]
         made_from = index.rows_made_from(PICTURES[:2])
-        assert made_from.keys() == {picture for _, _, picture in rows.values()} & set(PICTURES[:2])
+        known = {picture for _, _, picture in rows.values()} & set(PICTURES[:2])
+        assert made_from.keys() == known if index.whole else made_from.keys() >= known
         for picture, at in made_from.items():
             [number], [place] = index.locate(np.array([at]))
             assert read_strings(index.headers[number], "image_digest")[place] == picture
