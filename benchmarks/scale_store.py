@@ -111,7 +111,7 @@ def leaks(args: argparse.Namespace) -> Figures:
 def view(args: argparse.Namespace) -> Figures:
     """Load rows."""
     feature, n = feature_of(args), min(args.samples[0], MOST_IN_VIEW)
-    manifest = manifest_of(n, args.folder)
+    manifest = manifest_of(args.samples[0], args.folder, n)
     request = Request(key="f", feature=feature)
 
     def load() -> Figures:
@@ -206,11 +206,11 @@ def feature_of(args: argparse.Namespace) -> Feature:
     return Store.create(args.folder / "store").create_feature("d", spec)
 
 
-def manifest_of(n: int, folder: Path) -> Manifest:
-    """The first n samples, in two splits."""
+def manifest_of(n: int, folder: Path, most: int | None = None) -> Manifest:
+    """n samples in two splits, or so many of them from all over."""
     samples = tuple(
-        Sample(sample_id=i, path=f"{i}.jpg", split="test" if number % 10 == 0 else "train")
-        for number, i in enumerate(ids_of(n))
+        Sample(sample_id=f"sample_{i:08d}", path=f"{i}.jpg", split="test" if i % 10 == 0 else "train")
+        for i in range(0, n, n // (most or n))
     )
     return Manifest(samples=samples, classes=CLASSES, root=folder)
 

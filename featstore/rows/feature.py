@@ -130,6 +130,8 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") ->
 
 
 _ATTEMPTS = 5
+_FEW = 4
+"""Samples are few where there are more than so many times as many rows."""
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*@[0-9a-f]{12}")
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -234,8 +236,8 @@ class Feature:
         Parameters
         ----------
         only : sequence of str, optional
-            The samples that are of interest; the index then knows of these alone, takes no memory for others, and is
-            made anew each time.
+            The samples that are of interest. Where they are few among the rows there are, the index knows of these
+            alone, takes no memory for others, and is made anew each time.
         """
         return while_shards_change(lambda: self._index(only))
 
@@ -245,7 +247,7 @@ class Feature:
         if known is not None and known[0] == states:
             return known[1]
         headers = self._headers(states)
-        if only is not None:
+        if only is not None and _FEW * len(only) < sum(header.rows for header in headers):
             return make_index(headers, only=only)
         known = self._indexed = (states, make_index(headers))
         return known[1]

@@ -101,7 +101,7 @@ def build_view(
     manifest: Manifest, requests: Sequence[Request], *, drop_missing: bool, mapped: bool, verify: bool, where: str
 ) -> View:
     """Join features on `sample_id`; see `Store.view`."""
-    indexes = [request.feature.index() for request in requests]
+    indexes = [request.feature.index(only=manifest.ids) for request in requests]
     rows = [index.rows_of(manifest.ids) for index in indexes]
     keep = np.ones(len(manifest), dtype=bool)
     for request, index, found in zip(requests, indexes, rows, strict=True):
