@@ -228,6 +228,17 @@ def test_a_file_where_a_dataset_is_named_is_refused_with_the_dataset_s_name(run,
     assert f"{file} is a file, and a dataset of the store is named here: --data list" in said
 
 
+@pytest.mark.parametrize(
+    "line", ["cer-feat extract -b timm:test_vit -w random", "cer-feat finetune -b timm:test_vit -w random -o out",
+             "cer-feat import rows.npz --as x", "cer-fuse train", "cer-feat gc"],
+)  # fmt: skip
+def test_a_folder_of_pictures_is_told_to_need_a_manifest(run, made, tmp_path, line):
+    folder = tmp_path / "pictures"
+    said = " ".join(run(f"{line} --data {folder}", code=2).stderr.replace("│", " ").split())
+    assert "is a folder: make a manifest of it first" in said
+    assert "cer-feat manifest folder" in said
+
+
 def test_every_command_that_names_a_dataset_refuses_a_file():
     """Only those that read a manifest take one."""
     read = {"cer-feat extract", "cer-feat import", "cer-feat finetune"}
