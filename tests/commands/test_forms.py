@@ -25,7 +25,8 @@ ALWAYS = {
     "cer-feat frames": "output faces every format workers overwrite as_json",
     "cer-feat extract":
         "backbone data store weights option name dataset root batch_size readers reader_processes runner parts "
-        "device precision views align compiled dtype shard_rows max_errors assume_unchanged retry_quarantined log "
+        "device precision views align compiled dtype shard_rows max_errors check_pictures assume_unchanged "
+        "retry_quarantined log "
         "replace_manifest seed as_json",
     "cer-feat inspect": "convert as_json",
     "cer-feat finetune":
