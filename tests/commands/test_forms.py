@@ -25,7 +25,8 @@ ALWAYS = {
     "cer-feat frames": "output faces every format workers overwrite as_json",
     "cer-feat extract":
         "backbone data store weights option name dataset root batch_size readers reader_processes runner parts "
-        "device precision views align compiled dtype shard_rows max_errors assume_unchanged retry_quarantined log "
+        "device precision views align compiled dtype shard_rows max_errors check_pictures assume_unchanged "
+        "retry_quarantined log "
         "replace_manifest seed as_json",
     "cer-feat inspect": "convert as_json",
     "cer-feat finetune":
@@ -226,6 +227,17 @@ def test_an_option_that_a_kind_of_manifest_ignores_is_refused(run, made, kind):
 def test_a_file_where_a_dataset_is_named_is_refused_with_the_dataset_s_name(run, line, file):
     said = " ".join(run(f"{line} --data {file}", code=2).stderr.replace("│", " ").split())
     assert f"{file} is a file, and a dataset of the store is named here: --data list" in said
+
+
+@pytest.mark.parametrize(
+    "line", ["cer-feat extract -b timm:test_vit -w random", "cer-feat finetune -b timm:test_vit -w random -o out",
+             "cer-feat import rows.npz --as x", "cer-fuse train", "cer-feat gc"],
+)  # fmt: skip
+def test_a_folder_of_pictures_is_told_to_need_a_manifest(run, made, tmp_path, line):
+    folder = tmp_path / "pictures"
+    said = " ".join(run(f"{line} --data {folder}", code=2).stderr.replace("│", " ").split())
+    assert "is a folder: make a manifest of it first" in said
+    assert "cer-feat manifest folder" in said
 
 
 def test_every_command_that_names_a_dataset_refuses_a_file():
