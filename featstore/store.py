@@ -292,14 +292,14 @@ class Store:
         """
         index = self.feature(feature.partition(".")[0], dataset).index()
         manifest = self.manifest(dataset)
-        ids, of_each = manifest.ids, np.array(manifest.split_of_each, dtype=object)
+        ids, of_each = manifest.table.ids, manifest.table.splits
         known = index.pictures_of(ids)
-        first, second = (np.flatnonzero(of_each == split) for split in splits)
+        first, second = (np.flatnonzero(of_each.numbered(split.__eq__)) for split in splits)
         ours, theirs = same_pictures(known[:, first], known[:, second] if splits[0] != splits[1] else None)
         named: dict[Mark, str] = {}
         for at, picture in ours:
-            named.setdefault(picture, ids[first[at]])
-        found = [(named[picture], ids[second[at]]) for at, picture in theirs if picture in named]
+            named.setdefault(picture, ids[int(first[at])])
+        found = [(named[picture], ids[int(second[at])]) for at, picture in theirs if picture in named]
         return [(one, other) for one, other in found if one != other]
 
     def common_pictures(self, feature: str, datasets: tuple[str, str]) -> list[tuple[str, str]] | None:

@@ -250,15 +250,15 @@ def _of_dataset(opened: Store, dataset: str) -> list[dict[str, Any]]:
 def _summary(feature: Feature, manifest: Manifest) -> dict[str, Any]:
     index = feature.index()
     stats = [path.stat() for path in feature.shard_paths()]
-    refused = index.quarantined.keys()
+    rows, quarantined = index.counts_of(manifest.table.ids)
     return {
         "feature": feature.label,
         "fingerprint": feature.spec.fingerprint,
         "blocks": dict(feature.spec.blocks),
         "dtype": feature.spec.dtype,
         "samples": len(manifest),
-        "rows": int((index.rows_of(manifest.ids) >= 0).sum()),
-        "quarantined": sum(map(refused.__contains__, manifest.ids)) if refused else 0,
+        "rows": rows,
+        "quarantined": quarantined,
         "shards": len(stats),
         "nbytes": sum(stat.st_size for stat in stats),
         "newest_s": max((stat.st_mtime for stat in stats), default=0.0),

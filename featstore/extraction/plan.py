@@ -42,7 +42,7 @@ def unfinished_parts(manifest: Manifest, features: Sequence[Feature], *, shard_r
     """
     settled = np.full(len(manifest), bool(features))
     for feature in features:
-        settled &= feature.index().owners_of(manifest.ids) >= 0
+        settled &= feature.index().owners_of(manifest.table.ids) >= 0
     shards = np.unique(np.flatnonzero(~settled) // shard_rows)
     return [int(part) for part in np.unique(shards % parts)]
 

@@ -359,7 +359,7 @@ def _repeated_across_splits(manifest: Manifest, index: RowIndex, digests: Sequen
     """Pictures in more than one split, by what rows were made from, or by what was read now where there is no row."""
     if len(manifest.splits) < 2:
         return 0
-    known = index.pictures_of(manifest.ids)
+    known = index.pictures_of(manifest.table.ids)
     at = [i for i in np.flatnonzero(known[0] == 0).tolist() if digests[i]]
     known[:, at] = keys_of([digests[i] for i in at])
     splits: dict[Mark, set[str]] = {}

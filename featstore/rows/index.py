@@ -98,12 +98,21 @@ class RowIndex:
 
     def owners_of(self, ids: Sequence[str]) -> IntArray:
         """Position in `headers` of the shard whose entry, row or quarantine, counts for each sample; -1 for none."""
-        rows = self.rows_of(ids)
+        keys = keys_of(ids)
+        rows = self.rows_of_keys(keys)
         found = np.where(rows >= 0, self.locate(np.maximum(rows, 0))[0], -1) if len(self.starts) else rows
-        for at, sample_id in enumerate(ids) if self.quarantined_by else ():
-            if sample_id in self.quarantined_by:
-                found[at] = self.quarantined_by[sample_id]
+        for at in self._refused(keys):
+            found[at] = self.quarantined_by[ids[at]]
         return found
+
+    def counts_of(self, ids: Sequence[str]) -> tuple[int, int]:
+        """How many of the samples have a row, and how many stand in quarantine."""
+        keys = keys_of(ids)
+        return int((self.rows_of_keys(keys) >= 0).sum()), len(self._refused(keys))
+
+    def _refused(self, keys: Keys) -> list[int]:
+        """Positions of the samples that stand in quarantine."""
+        return WantedKeys(keys_of(list(self.quarantined))).positions(keys).tolist() if self.quarantined else []
 
     def ids(self) -> Iterator[str]:
         """The samples that have a row, by row; read from the shards."""

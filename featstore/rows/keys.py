@@ -12,11 +12,13 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ..manifests.columns import Texts
+
 Keys = npt.NDArray[np.uint64]
 """(2, n): the hash that is sorted by, and the one that confirms."""
+IntArray = npt.NDArray[np.int64]
 Mark = tuple[int, int]
 """Both hashes of one text."""
-IntArray = npt.NDArray[np.int64]
 _AT_A_TIME, _BLOCK_BYTES = 1 << 14, 1 << 20
 """Texts are hashed so many, and about so many bytes, at a time, which stay in the processor's cache."""
 
@@ -27,11 +29,16 @@ def keys_of(ids: Sequence[str]) -> Keys:
     Parameters
     ----------
     ids : sequence of n str
+        Those of a manifest (`Texts`) are hashed as they lie in memory.
 
     Returns
     -------
     uint64 array of shape (2, n)
     """
+    if isinstance(ids, Texts):
+        data, starts, ends = ids.in_one_piece()
+        if data.all():  # no NUL among them
+            return keys_of_utf8(data, starts, ends)
     out = np.zeros((2, len(ids)), dtype=np.uint64)
     for first in range(0, len(ids), _AT_A_TIME):
         part = ids[first : first + _AT_A_TIME]

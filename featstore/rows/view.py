@@ -101,8 +101,8 @@ def build_view(
     manifest: Manifest, requests: Sequence[Request], *, drop_missing: bool, mapped: bool, verify: bool, where: str
 ) -> View:
     """Join features on `sample_id`; see `Store.view`."""
-    indexes = [request.feature.index(only=manifest.ids) for request in requests]
-    rows = [index.rows_of(manifest.ids) for index in indexes]
+    indexes = [request.feature.index(only=manifest.table.ids) for request in requests]
+    rows = [index.rows_of(manifest.table.ids) for index in indexes]
     keep = np.ones(len(manifest), dtype=bool)
     for request, index, found in zip(requests, indexes, rows, strict=True):
         present = found >= 0
@@ -155,7 +155,7 @@ def _is_read(feature: Feature) -> bool:
 def _incomplete(
     manifest: Manifest, present: npt.NDArray[np.bool_], request: Request, index: RowIndex, where: str
 ) -> IncompleteError:
-    absent = [manifest.ids[i] for i in np.flatnonzero(~present)]
+    absent = [manifest.ids[i] for i in np.flatnonzero(~present).tolist()]
     bad = [f"{sample_id} ({index.quarantined[sample_id][1]})" for sample_id in absent if sample_id in index.quarantined]
     lines = [
         f"{len(absent)} of {len(manifest)} samples have no row in {request.feature.label!r} (first: {listing(absent)})",

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cer_fusion.featstore.manifests.columns import Texts
 from cer_fusion.featstore.rows import keys, shard
 from cer_fusion.featstore.rows.index import make_index
 from cer_fusion.featstore.rows.keys import keys_of, keys_of_texts, keys_of_utf8, same_pictures
@@ -76,6 +77,7 @@ def test_the_index_says_of_every_sample_what_a_walk_through_the_shards_says(tmp_
         }
         assert index.image_digests() == {i: rows[i][2] for i in ids if i in rows}
         assert sorted(index.ids()) == sorted(i for i in ids if i in rows)
+        assert index.counts_of(ids) == (sum(i in rows for i in ids), sum(i in refused for i in ids))
         owners = index.owners_of(ids).tolist()
         assert [i for i, owner in zip(ids, owners, strict=True) if owner >= 0] == [
             i for i in ids if i in rows or i in refused
@@ -96,6 +98,8 @@ def test_an_id_has_the_same_hashes_wherever_it_stands(texts):
     np.testing.assert_array_equal(keys_of_texts(encoded), expected)
     np.testing.assert_array_equal(keys_of_texts(wider), expected)
     np.testing.assert_array_equal(keys_of([*texts, "x" * 300])[:, :-1], expected)
+    np.testing.assert_array_equal(keys_of(Texts.of(texts)), expected)
+    np.testing.assert_array_equal(keys_of(Texts.of([*texts, "a\0b"]))[:, :-1], expected)
     lengths = [len(text.encode()) for text in texts]
     ends = np.cumsum([3, *lengths])  # as a slice of an Arrow column: it begins somewhere in the column's bytes
     data = np.frombuffer(("abc" + "".join(texts) + "more").encode(), dtype=np.uint8)
