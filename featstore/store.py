@@ -18,6 +18,8 @@ from .errors import (
     UnknownDatasetError,
     UnknownFeatureError,
 )
+from .exchange.bucket import is_url
+from .exchange.cached import Cached
 from .manifests.checking import ManifestChange, change_of
 from .manifests.manifest import Manifest
 from .rows import files
@@ -71,6 +73,34 @@ class Store:
         self._manifests: dict[str, tuple[object, Manifest]] = {}
         self._features: dict[Path, tuple[object, Feature]] = {}
         self._told: set[str] = set()
+        self._cached: Cached | None = None
+
+    @classmethod
+    def open(cls, place: Path | str, *, cache: Path | str | None = None) -> Store:
+        """Open the store in a folder, or to read one that was pushed to a bucket, such as `s3://bucket/faces`.
+
+        Documents are fetched now, the shards of a feature when they are read, each checked against the digest in its
+        name; they stay in the cache, where `path` of the store is, and are verified there chunk by chunk as ever.
+
+        Parameters
+        ----------
+        place : Path or str
+        cache : Path or str, optional
+            Where shards are kept; without it the folder that `CER_CACHE` names, else one in the user's own cache.
+
+        Raises
+        ------
+        FormatError
+            As `Store(path)`; or if the store in the bucket is half pushed.
+        BucketError
+            If the bucket cannot be reached.
+        """
+        if not is_url(place):
+            return cls(place)
+        cached = Cached(str(place), cache, kind=FORMAT, version=FORMAT_VERSION)
+        store = cls(cached.folder)
+        store._cached = cached
+        return store
 
     @classmethod
     def create(cls, path: Path | str) -> Store:
@@ -326,10 +356,17 @@ class Store:
         state = files.state(folder / "feature.json")
         known = self._features.get(folder)
         if known is None or known[0] != state:
-            known = self._features[folder] = (state, Feature(folder))
+            feature = Feature(folder) if self._cached is None else self._cached.feature(folder)
+            known = self._features[folder] = (state, feature)
         return known[1]
 
     def _folder(self, dataset: str) -> Path:
+        """Of a dataset that is to be written to."""
+        if self._cached is not None:
+            raise FeatstoreError(
+                f"{self._cached.bucket.url} is read through a cache, and nothing is written to it\n"
+                f"  take it here with cer-feat pull, write to that store, and push it again"
+            )
         if not valid_name(dataset):
             raise FeatstoreError(
                 f"dataset name {dataset!r} must be letters, digits, '_' or '-'; name it with --dataset NAME"
@@ -378,7 +415,7 @@ def without_manifest_text(name: str) -> str:
     """What to do about such a folder."""
     return (
         "manifest.csv is missing, so its features belong to no dataset: bring it back by running "
-        f"cer-feat extract (or import) again with the manifest it was made from and --dataset {name}"
+        f"cer-feat extract (or import) again with the manifest it was made from and --dataset {name}, or the same pull"
     )
 
 
