@@ -8,6 +8,8 @@ import os
 import re
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -38,25 +40,40 @@ from cer_fusion.featstore.rows import files
 from tests.featstore.conftest import ToyEmbedder
 
 pytest.importorskip("obstore", reason="no bucket without obstore: pip install 'cer-fusion[cloud]'")
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # moto's own
-no_moto = "" if importlib.util.find_spec("moto") and importlib.util.find_spec("flask") else "moto[server]"
+MOTO = os.environ.get("CER_MOTO", "")
+"""A folder with moto's modules, where it is not installed beside the rest: it wants older versions of some."""
+no_moto = "" if MOTO or (importlib.util.find_spec("moto") and importlib.util.find_spec("flask")) else "moto[server]"
+_SERVE = """
+import os, sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print(*server.get_host_and_port(), flush=True)
+sys.stdin.read()
+os._exit(0)
+"""
+"""Serves until whoever started it is gone."""
 
 
 @pytest.fixture(scope="session")
 def endpoint() -> Iterator[str]:
     if no_moto:
         pytest.skip(f"no S3 on the loopback: not installed: {no_moto}")
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from moto.server import ThreadedMotoServer
-
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    environment = {**os.environ, "PYTHONPATH": MOTO}
+    command = [sys.executable, "-W", "ignore", "-c", _SERVE]
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        watch = threading.Timer(60, server.kill)
+        watch.start()
+        said = server.stdout.readline().split()
+        watch.cancel()
+        if len(said) != 2:
+            pytest.skip("no S3 on the loopback: moto did not start")
+        yield f"http://{said[0]}:{said[1]}"
+        server.stdin.close()
 
 
 @pytest.fixture
