@@ -35,7 +35,7 @@ def _no_file(data: str | None) -> str | None:
 
 def _no_bucket(store: Path) -> Path:
     """Refuse a URL where a folder is named; as a path it has lost one of its slashes."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/[^/]", str(store)):
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]", str(store)):
         raise typer.BadParameter(
             f"{store} is a bucket, and a folder is named here: take the store with cer-feat pull, or read it in Python "
             f"with Store.open"

@@ -55,7 +55,7 @@ class Store:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = _folder_of(path)
         if not (self.path / "store.json").exists():
             if was_here(self.path):
                 raise FormatError(_without_store_json(self.path))
@@ -105,7 +105,7 @@ class Store:
     @classmethod
     def create(cls, path: Path | str) -> Store:
         """Open the store at `path`, making it if there is none; refuses a folder that holds something else."""
-        path = Path(path)
+        path = _folder_of(path)
         if not (path / "store.json").exists():
             strange = path.is_dir() and not all(files.is_temporary(p.name) for p in path.iterdir())
             if strange and not (path / "store.json").exists():  # another process may have made it meanwhile
@@ -399,6 +399,13 @@ class Store:
             f"dataset {dataset!r} of {self.path} has no {plain}@{fingerprint[:12]}; it has {there}\n"
             f"  extract it with the same weights and options, or train on what is there"
         )
+
+
+def _folder_of(path: Path | str) -> Path:
+    """A store's folder; a bucket is none, and would become a folder called `s3:`."""
+    if is_url(path):
+        raise FormatError(f"{path} is a bucket, and no folder: read it with Store.open, or take it with cer-feat pull")
+    return Path(path)
 
 
 def lacks_manifest(folder: Path) -> bool:

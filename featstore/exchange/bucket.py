@@ -62,7 +62,7 @@ T = TypeVar("T")
 
 def is_url(place: object) -> bool:
     """True for what names a place by a scheme, such as `s3://bucket/faces`."""
-    return isinstance(place, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", place) is not None
+    return isinstance(place, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", place) is not None
 
 
 class Bucket:
@@ -199,6 +199,22 @@ class Bucket:
                 for folder in (self._folder / name).relative_to(self._folder).parents:
                     kit.sync_folder(self._folder / folder)
         return is_new
+
+    def check_creates(self, name: str, data: bytes) -> None:
+        """Put an object that may be there, and make sure that the place refuses to have it put there again.
+
+        Raises
+        ------
+        BucketError
+            If it does not: of two pushes at once, one's rows could get lost.
+        """
+        if self.put_new(name, data) and self.put_new(name, data):
+            raise BucketError(
+                f"{self.url} lets an object be replaced that is only to be made (it ignores If-None-Match): of several "
+                f"who push at once, the rows of one could be lost\n"
+                f"  shards and documents were sent, but not what makes them a store; AWS S3, GCS, Azure, R2 and newer "
+                f"MinIO keep to it"
+            )
 
     def _ask(self, what: str, request: Callable[[], T]) -> T:
         """Make a request, again where the line may have been cut; what is refused is told in words."""

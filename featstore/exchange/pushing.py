@@ -1,35 +1,30 @@
 """Stores put into a bucket and taken from one: shards first, documents last; nothing is replaced, nothing removed.
 
 A push can be interrupted and begun again: a name that is there holds the bytes whose digest it names. Pushes of several
-at once add up, for each writes the next document only over the one that it has read (`bucket.Pushed`), and looks again
-where another was faster. Who would say something else of a sample than the bucket does is refused before a byte leaves.
+at once add up, for the document that each writes follows the one that it has read (`bucket.Pushed`), and where another
+took that number first it looks again. Who would say something else of a sample than the bucket does is refused before a byte leaves.
 """
 
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from ...kit.errors import listing, nearest
 from ..errors import (
     AmbiguousFeatureError,
     BucketError,
-    FeatstoreError,
     FormatError,
-    ManifestError,
     UnknownDatasetError,
     UnknownFeatureError,
 )
-from ..manifests.checking import change_of
 from ..manifests.manifest import Manifest
-from ..rows import files
 from ..rows.feature import Feature
-from ..rows.shard import PAGE, damaged, parse_name, read_header
+from ..rows.shard import damaged, parse_name
 from ..store import FORMAT, FORMAT_VERSION, Store
+from .agreement import Shards, Standing, apart, check_pictures, manifest_files, standing_of
 from .bucket import (
     Bucket,
     Progress,
@@ -47,8 +42,6 @@ from .bucket import (
 _ATTEMPTS = 50
 """How often the next number may be taken by another before a push gives up."""
 _INSIDE = ("labels", "splits", "groups")
-Standing = Literal["same", "ahead", "behind", "apart"]
-Shards = Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +49,9 @@ class DatasetPush:
     """What a push makes of one dataset."""
 
     dataset: str
+    """Its name."""
     samples: int
+    """Of the manifest here."""
     features: Mapping[str, Shards]
     """`manet@3f9c1a2b77d0` to its shards here: file name to bytes and rows."""
     to_send: Mapping[str, tuple[str, ...]]
@@ -66,7 +61,9 @@ class DatasetPush:
     origin: bool
     """Whether the manifest says what its pictures were made from, videos by their names for instance."""
     manifest_files: Mapping[str, bytes] = field(repr=False)
+    """File name to bytes."""
     manifest_folder: str
+    """Where these go in the bucket; their digest names it."""
     standing: Standing
     """Of the manifest here to that in the bucket."""
     next: Pushed | None = field(repr=False)
@@ -91,6 +88,7 @@ class PushPlan:
     documents: tuple[str, ...]
     """Objects beside the shards that are to be put, by name."""
     document_bytes: int
+    """Of these documents."""
 
     @property
     def is_empty(self) -> bool:
@@ -190,7 +188,7 @@ def push(store: Store, plan: PushPlan, *, progress: Progress | None = None) -> T
             pushing.send_shards(one, label, progress)
     for one in plan.datasets:
         pushing.send_documents(one)
-    pushing.bucket.put_new("store.json", (store.path / "store.json").read_bytes())
+    pushing.bucket.check_creates("store.json", (store.path / "store.json").read_bytes())
     for one in plan.datasets:
         pushing.commit(one)
     return Transfer.of(plan)
@@ -240,7 +238,7 @@ class _Pushing:
 
     def _dataset(self, dataset: str, named: Sequence[str], there: Mapping[str, int]) -> DatasetPush:
         manifest = self.store.manifest(dataset)
-        files_here, folder = _manifest_files(manifest)
+        files_here, folder = manifest_files(manifest)
         chosen = [self.store.feature(name, dataset) for name in named] if named else self.store.features(dataset)
         features = {feature.label: _shards(feature) for feature in chosen}
         prefix = f"{dataset}/"
@@ -288,7 +286,7 @@ class _Pushing:
                 theirs = read_manifest(self.bucket, one.dataset, last, root=manifest.root)
                 standing, text = standing_of(one.dataset, manifest, theirs)
                 if standing == "apart" and not self.replace_manifest:
-                    raise _apart(one.dataset, f"here {len(manifest):,} samples", theirs, text)
+                    raise apart(one.dataset, f"here {len(manifest):,} samples", theirs, text)
             forward = standing == "ahead" or (standing == "apart" and self.replace_manifest)
             manifests = (*last.manifests, one.manifest_folder) if forward else last.manifests
             for label in one.features:
@@ -368,6 +366,7 @@ class DatasetPull:
     """What a pull makes of one dataset."""
 
     dataset: str
+    """Its name."""
     manifest: Manifest | None = field(repr=False)
     """What is to become the one here; None if that stays."""
     features: Mapping[str, Shards]
@@ -462,10 +461,10 @@ def _pull_of(
     manifest: Manifest | None = theirs
     if mine is not None:
         standing, text = standing_of(dataset, mine, theirs)
-        if standing == "apart" and _manifest_files(mine)[1] in pushed.manifests:
+        if standing == "apart" and manifest_files(mine)[1] in pushed.manifests:
             standing = "behind"
         if standing == "apart" and not replace_manifest:
-            raise _apart(dataset, f"in store {folder} {len(mine):,} samples", theirs, text)
+            raise apart(dataset, f"in store {folder} {len(mine):,} samples", theirs, text)
         if standing in ("same", "ahead"):
             manifest = None if root is None else replace(mine, root=at)
     chosen = {label: pushed.features[label] for label in _labels(pushed, features, dataset, bucket)}
@@ -535,107 +534,6 @@ def pull(store: Path, plan: PullPlan, *, progress: Progress | None = None) -> Tr
     return Transfer.of(plan)
 
 
-def standing_of(dataset: str, mine: Manifest, theirs: Manifest) -> tuple[Standing, str]:
-    """How a manifest here stands to that of a bucket, and in words what differs.
-
-    ``ahead``: it has all of the other's samples, said alike, and more; ``behind``: the other has; ``apart``: one says
-    something of a sample that the other does not. Where the pictures are on a machine does not count.
-    """
-    change = change_of(dataset, replace(theirs, root=mine.root), mine, made_from=dict)
-    counts = change.counts()
-    added, removed = counts.pop("added"), counts.pop("removed")
-    if any(counts.values()) or mine.classes.labels != theirs.classes.labels or (added and removed):
-        return "apart", change.text
-    return ("ahead" if added else "behind" if removed else "same"), change.text
-
-
-def _apart(dataset: str, mine: str, theirs: Manifest, text: str) -> ManifestError:
-    return ManifestError(
-        f"dataset {dataset!r} is said differently: {mine}, in the bucket {len(theirs):,} ({text})\n"
-        f"  in bucket: {theirs.where}\n"
-        f"  nothing was written; if it is another dataset, keep it under another name; to let this manifest take the "
-        f"other's place: --replace-manifest (rows stay)"
-    )
-
-
-def check_pictures(bucket: Bucket, dataset: str, feature: Feature, theirs: Shards) -> None:
-    """Refuse shards of two places, of one feature, that hold rows of a sample made from different pictures.
-
-    Only where both have shards that the other lacks is anything fetched: of each the header, ids and digests, which lie
-    at its beginning.
-
-    Raises
-    ------
-    FormatError
-    """
-    mine = {path.name: path for path in feature.shard_paths()}
-    if set(mine) <= set(theirs) or set(theirs) <= set(mine):
-        return
-    place = f"{dataset}/{feature.label}"
-    with tempfile.TemporaryDirectory(prefix="cer-outline-") as name:
-        folder = Path(name, feature.label)
-        files.make_folder(folder)
-        feature.spec.write(folder / "feature.json")
-        for shard, path in mine.items():
-            _outline(folder / shard, path.stat().st_size, lambda start, n, path=path: _bytes_of(path, start, n))  # type: ignore[misc]
-        for shard in set(theirs) - set(mine):
-            _outline(
-                folder / shard,
-                theirs[shard][0],
-                lambda start, n, shard=shard: bucket.read(f"{place}/{shard}", n, start=start),  # type: ignore[misc]
-            )
-        disputed = set(Feature(folder).index().disputed) - set(feature.index().disputed)
-    if disputed:
-        raise FormatError(
-            f"{len(disputed):,} samples have rows here and in {bucket.url}/{place} that were made from different "
-            f"pictures: {listing(sorted(disputed))}\n"
-            f"  nothing was written; two datasets bear one name: keep one of them under another"
-        )
-
-
-def _outline(path: Path, nbytes: int, ask: Callable[[int, int], bytes]) -> None:
-    """A file that begins as a shard does, up to the rows of its blocks, and has its size."""
-    start = ask(0, min(PAGE, nbytes))
-    _write_sparse(path, start, nbytes)
-    words = start[:120].split(b"\n")[0].split(b" ")
-    length = int(words[3]) if len(words) == 4 and words[3].isdigit() else 0
-    end = min(nbytes, len(start.split(b"\n")[0]) + 1 + length)
-    if end > len(start):
-        start += ask(len(start), end - len(start))
-        _write_sparse(path, start, nbytes)
-    segments = read_header(path).segments
-    end = max(segments[name].offset + segments[name].nbytes for name in ("ids", "image_digest"))
-    if end > len(start):
-        _write_sparse(path, start + ask(len(start), end - len(start)), nbytes)
-
-
-def _write_sparse(path: Path, start: bytes, nbytes: int) -> None:
-    with path.open("wb") as file:
-        file.write(start)
-        file.truncate(nbytes)
-
-
-def _bytes_of(path: Path, start: int, nbytes: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(start)
-        return file.read(nbytes)
-
-
 def _shards(feature: Feature) -> dict[str, tuple[int, int]]:
     """The shards of a feature here, their headers checked: file name to bytes and rows."""
     return {header.path.name: (header.path.stat().st_size, header.rows) for header in feature.headers()}
-
-
-def _manifest_files(manifest: Manifest) -> tuple[dict[str, bytes], str]:
-    """A manifest as it is put into a bucket, and the folder that it goes into, which its content names.
-
-    Where its pictures are on this machine is left out.
-    """
-    with tempfile.TemporaryDirectory(prefix="cer-manifest-") as name:
-        try:
-            replace(manifest, root=Path(name)).write(Path(name, "manifest.csv"), sealed=True)
-        except FeatstoreError as error:
-            raise type(error)(f"the manifest of {manifest.where} cannot be written: {error}") from None
-        found = {path.name: path.read_bytes() for path in sorted(Path(name).iterdir())}
-    digests = "".join(f"{file} {hashlib.sha256(data).hexdigest()}\n" for file, data in found.items())
-    return found, f"manifest-{hashlib.sha256(digests.encode()).hexdigest()[:32]}"

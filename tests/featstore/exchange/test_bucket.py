@@ -618,6 +618,26 @@ def test_a_push_to_a_folder_waits_for_the_disk(filled, in_folder, monkeypatch):
     assert {str(path.relative_to(in_folder.folder)) for path in synced} == set(in_folder.names())
 
 
+def test_a_place_that_replaces_what_is_only_to_be_made_is_no_place_for_a_store(
+    filled, in_folder, tmp_path, monkeypatch
+):
+    """As servers do that ignore the condition."""
+    real = module.importlib.import_module("obstore").put
+    monkeypatch.setattr("obstore.put", lambda *args, mode, **options: real(*args, **options))
+    with pytest.raises(BucketError, match="ignores If-None-Match"):
+        put(filled, in_folder.url)
+    with pytest.raises(FormatError, match="half pushed"):
+        plan_pull(tmp_path / "other", in_folder.url)
+
+
+def test_a_url_is_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for make in (Store, Store.create):
+        with pytest.raises(FormatError, match=r"is a bucket, and no folder: read it with Store.open"):
+            make("s3://bucket/faces")
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_obstore_it_is_said_what_to_install(monkeypatch):
     from cer_fusion.kit.errors import MissingExtraError
 
