@@ -2,7 +2,8 @@
 
 A push can be interrupted and begun again: a name that is there holds the bytes whose digest it names. Pushes of several
 at once add up, for the document that each writes follows the one that it has read (`bucket.Pushed`), and where another
-took that number first it looks again. Who would say something else of a sample than the bucket does is refused before a byte leaves.
+took that number first it looks again. Who would say something else of a sample than the bucket does is refused before
+a byte leaves.
 """
 
 from __future__ import annotations
