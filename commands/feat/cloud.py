@@ -122,7 +122,7 @@ def cache(
     for one in gone:
         shutil.rmtree(one.folder)
     if as_json:
-        out_json([{**vars(one), "removed": one in gone} for one in found])
+        out_json({"stores": [{**vars(one), "removed": one in gone} for one in found]})
         return
     say(f"cache: [bold]{escape(cache_folder(folder))}[/] (CER_CACHE)")
     rows = [[one.url, one.folder.name, f"{one.shards:,}", size_text(one.nbytes)] for one in gone or found]

@@ -98,7 +98,7 @@ def test_the_cache_is_listed_and_removed(run, filled, url, tmp_path, monkeypatch
     opened.view(["one"])
     assert opened.path.is_relative_to(tmp_path / "cache")
     listed = run("cer-feat cache --json")
-    [entry] = json.loads(listed.stdout)
+    [entry] = json.loads(listed.stdout)["stores"]
     assert (entry["url"], entry["shards"], entry["folder"]) == (url, 1, str(opened.path))
     assert str(tmp_path / "cache") in words(run("cer-feat cache")).replace(" ", "")
     assert "is not in" in words(run("cer-feat cache --delete s3://other", code=2))
