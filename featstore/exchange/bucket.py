@@ -108,6 +108,8 @@ class Bucket:
             raise MissingExtraError(f"{self.url} needs obstore: pip install 'cer-fusion[cloud]'") from None
         self._timeout_s = _REQUEST_S + max(largest, _PIECE) // _SLOWEST
         self._objects: Any = None
+        self._durable: set[Path] = set()
+        """Folders whose own names are on the disk, of `file://`."""
 
     def names(self) -> dict[str, int]:
         """Name and bytes of every object; a folder that is not there has none."""
@@ -196,8 +198,11 @@ class Bucket:
         if self._folder is not None:  # obstore does not wait for the disk
             with kit.reporting("sync", self._folder / name, error=BucketError):
                 kit.sync_file(self._folder / name)
-                for folder in (self._folder / name).relative_to(self._folder).parents:
-                    kit.sync_folder(self._folder / folder)
+                folder, *above = (self._folder / part for part in Path(name).parents)
+                kit.sync_folder(folder)
+                for one in above if folder not in self._durable else ():
+                    kit.sync_folder(one)
+                self._durable.add(folder)
         return is_new
 
     def check_creates(self, name: str, data: bytes) -> None:
