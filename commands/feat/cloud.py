@@ -149,9 +149,9 @@ def _leaving(plan: PushPlan) -> list[str]:
         if one.next is None:
             lines.append("    its documents are there")
             continue
-        if one.standing == "behind":
+        if one.standing == "behind" and not one.sends_manifest:
             lines.append("    the bucket has a newer manifest, or one of more samples, which stays")
-        elif one.standing != "same":
+        elif one.sends_manifest:
             words = [
                 "sample ids",
                 "paths",
@@ -164,7 +164,11 @@ def _leaving(plan: PushPlan) -> list[str]:
                 + (f"; no {', no '.join(without)}" if without else "")
             )
         lines.append("    each feature.json holds: how it was made, and the file names of its weights")
-    lines.append("  no picture, no weights and no path of this machine's folders are sent")
+    named = sorted({folder for one in plan.datasets for folder in one.tells_of})
+    where = (
+        f"[yellow]folders of this machine are named[/]: {escape(', '.join(named))}" if named else "nor where they lie"
+    )
+    lines.append(f"  no picture and no weights are sent{'; ' if named else ', '}{where}")
     return lines
 
 

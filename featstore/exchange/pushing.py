@@ -69,6 +69,13 @@ class DatasetPush:
     """Of the manifest here to that in the bucket."""
     next: Pushed | None = field(repr=False)
     """The document that is to be put; None if the one that is there says all this already."""
+    tells_of: tuple[str, ...]
+    """Folders of this machine that the manifest, a feature's document, or a shard's reasons name."""
+
+    @property
+    def sends_manifest(self) -> bool:
+        """Whether the manifest here becomes that in the bucket."""
+        return self.next is not None and self.next.manifests[-1] == self.manifest_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +154,8 @@ def plan_push(
     features : sequence of str
         Only these, as `Store.feature` takes them; all of each dataset if none is named.
     replace_manifest : bool
-        Let the manifest here take the place of one in the bucket that says something else of a sample, or has more.
+        Let the manifest here take the place of one in the bucket that says something else of a sample, or has more of
+        them; without, one that has more stays.
 
     Raises
     ------
@@ -216,7 +224,7 @@ class _Pushing:
                   for pair in (one.features[label][name] for name in names)]  # fmt: skip
         put: dict[str, int] = {}
         for one in found:
-            for file, data in one.manifest_files.items() if one.next is not None else ():
+            for file, data in one.manifest_files.items() if one.sends_manifest else ():
                 put[f"{one.dataset}/{one.manifest_folder}/{file}"] = len(data)
             for label in one.features:
                 place = f"{one.dataset}/{label}/feature.json"
@@ -270,8 +278,19 @@ class _Pushing:
             manifest_folder=folder,
             standing="same",
             next=None,
+            tells_of=self._folders_named(manifest, files_here, chosen),
         )
         return self._beside(one, manifest, last)
+
+    def _folders_named(
+        self, manifest: Manifest, files_here: Mapping[str, bytes], features: Sequence[Feature]
+    ) -> tuple[str, ...]:
+        """Which folders of this machine what is sent names: that of the pictures, the store's, the user's."""
+        folders = {str(path.absolute()) for path in (manifest.root, self.store.path, Path.home())} - {"/"}
+        texts = [*files_here.values(), *((feature.folder / "feature.json").read_bytes() for feature in features)]
+        reasons = "\n".join(entry[2] for feature in features for h in feature.headers() for entry in h.quarantined)
+        texts.append(reasons.encode("utf-8", "backslashreplace"))
+        return tuple(sorted(folder for folder in folders if any(folder.encode() in text for text in texts)))
 
     def _beside(self, one: DatasetPush, manifest: Manifest, last: Pushed | None) -> DatasetPush:
         """The dataset with the document that follows the last one in the bucket."""
@@ -288,7 +307,7 @@ class _Pushing:
                 standing, text = standing_of(one.dataset, manifest, theirs)
                 if standing == "apart" and not self.replace_manifest:
                     raise apart(one.dataset, f"here {len(manifest):,} samples", theirs, text)
-            forward = standing == "ahead" or (standing == "apart" and self.replace_manifest)
+            forward = standing == "ahead" or (standing != "same" and self.replace_manifest)
             manifests = (*last.manifests, one.manifest_folder) if forward else last.manifests
             for label in one.features:
                 known = last.features.get(label, {})
@@ -340,20 +359,20 @@ class _Pushing:
                 progress(label, done, len(one.to_send[label]))
 
     def send_documents(self, one: DatasetPush) -> None:
-        """Put what the last document will name: the features' documents, then the manifest."""
+        """Put what says what the features are."""
         for label in one.features:
             name = f"{one.dataset}/{label}/feature.json"
             if not self.bucket.put_new(name, (self.store.path / name).read_bytes()):
                 self._check_same_feature(one.dataset, label)  # another's may have come meanwhile
-        for file, data in one.manifest_files.items() if one.next is not None else ():
-            self.bucket.put_new(f"{one.dataset}/{one.manifest_folder}/{file}", data)
 
     def commit(self, one: DatasetPush) -> None:
-        """Put the document that says that all of it is there; after another's, if one was faster."""
+        """Put the manifest, and the document that says that all of it is there; after another's, if one was faster."""
         manifest = self.store.manifest(one.dataset)
         for _ in range(_ATTEMPTS):
             if one.next is None:
                 return
+            for file, data in one.manifest_files.items() if one.sends_manifest else ():
+                self.bucket.put_new(f"{one.dataset}/{one.manifest_folder}/{file}", data)
             name = f"{one.dataset}/{one.next.name}"
             if self.bucket.put_new(name, one.next.to_bytes(name)):
                 return
@@ -413,7 +432,8 @@ def plan_pull(
         Where the pictures are here, which are in no bucket; without it where they are for the dataset here, else the
         dataset's folder.
     replace_manifest : bool
-        Let the manifest in the bucket take the place of one here that says something else of a sample, or has more.
+        Let the manifest in the bucket take the place of one here that says something else of a sample, or has more of
+        them; without, one that has more stays.
 
     Raises
     ------
@@ -462,11 +482,12 @@ def _pull_of(
     manifest: Manifest | None = theirs
     if mine is not None:
         standing, text = standing_of(dataset, mine, theirs)
-        if standing == "apart" and manifest_files(mine)[1] in pushed.manifests:
-            standing = "behind"
+        name = manifest_files(mine)[1]
+        if name in pushed.manifests:  # one of the bucket's own
+            standing = "same" if name == pushed.manifests[-1] else "behind"
         if standing == "apart" and not replace_manifest:
             raise apart(dataset, f"in store {folder} {len(mine):,} samples", theirs, text)
-        if standing in ("same", "ahead"):
+        if standing == "same" or (standing == "ahead" and not replace_manifest):
             manifest = None if root is None else replace(mine, root=at)
     chosen = {label: pushed.features[label] for label in _labels(pushed, features, dataset, bucket)}
     for label, shards in chosen.items():

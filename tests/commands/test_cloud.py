@@ -32,7 +32,7 @@ def test_a_push_says_first_what_leaves_and_a_pull_brings_it_back(run, filled, ur
     assert "6 documents" in said
     assert "the manifest of 42 samples holds: sample ids, paths, labels, splits; no groups" in said
     assert "shards hold: rows, sample ids, digests of pictures" in said
-    assert "no picture, no weights" in said
+    assert "no picture and no weights are sent, nor where they lie" in said
     assert pushed.stdout.startswith("sent 2 shards, 84 rows, ")
     pulled = run(f"cer-feat pull {url} --store other --features two")
     assert "took 1 shards, 42 rows" in pulled.stdout

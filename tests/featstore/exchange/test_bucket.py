@@ -345,11 +345,15 @@ def test_of_two_datasets_of_one_name_pushed_at_once_one_is_refused(place, tmp_pa
 def half_pushed(filled: Store, url: str, monkeypatch) -> None:
     """Push until the last document, and die."""
 
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
+    real = Bucket.put_new
+
+    def killed(self: Bucket, name: str, data: bytes) -> bool:
+        if "/pushed-" in name:
+            raise KeyboardInterrupt
+        return real(self, name, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr("cer_fusion.featstore.exchange.pushing._Pushing.commit", killed)
+        patch.setattr(Bucket, "put_new", killed)
         with pytest.raises(KeyboardInterrupt):
             put(filled, url)
 
@@ -476,6 +480,28 @@ def test_nothing_of_this_machines_folders_is_in_the_documents(filled, in_folder,
     put(filled, in_folder.url)
     for name in in_folder.names():
         assert str(tmp_path).encode() not in in_folder.get(name), name
+
+
+def test_paths_from_the_root_on_are_told_before_they_leave(filled, in_folder, make_manifest):
+    manifest = make_manifest(30)
+    assert plan_push(filled, in_folder.url).datasets[0].tells_of == ()
+    samples = tuple(s._replace(path=str(manifest.root / s.path)) for s in manifest.samples)
+    filled.use_manifest("d", replace(manifest, samples=samples))
+    assert plan_push(filled, in_folder.url).datasets[0].tells_of == (str(manifest.root),)
+
+
+def test_a_manifest_of_fewer_samples_takes_the_others_place_only_if_that_is_said(filled, in_folder, make_manifest):
+    put(filled, in_folder.url)
+    names = set(in_folder.names())
+    filled.use_manifest("d", make_manifest(24))
+    plan = plan_push(filled, in_folder.url)
+    assert plan.is_empty
+    assert plan.datasets[0].standing == "behind"
+    put(filled, in_folder.url, replace_manifest=True)
+    assert {name.partition("-")[0] for name in set(in_folder.names()) - names} == {"d/manifest", "d/pushed"}
+    filled.use_manifest("d", make_manifest(30))
+    take(filled.path, in_folder.url)
+    assert len(filled.manifest("d")) == 24, "the bucket's history has the one of thirty: it was replaced on purpose"
 
 
 def test_a_pulled_dataset_keeps_the_place_of_its_pictures(filled, in_folder, tmp_path, make_manifest):
