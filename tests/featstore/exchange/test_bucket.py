@@ -42,7 +42,7 @@ from tests.featstore.conftest import ToyEmbedder
 pytest.importorskip("obstore", reason="no bucket without obstore: pip install 'cer-fusion[cloud]'")
 MOTO = os.environ.get("CER_MOTO", "")
 """A folder with moto's modules, where it is not installed beside the rest: it wants older versions of some."""
-no_moto = "" if MOTO or (importlib.util.find_spec("moto") and importlib.util.find_spec("flask")) else "moto[server]"
+no_moto = "" if MOTO or all(map(importlib.util.find_spec, ("moto", "flask", "flask_cors"))) else "moto[server]"
 _SERVE = """
 import os, sys
 from moto.server import ThreadedMotoServer
