@@ -111,6 +111,11 @@ class Bucket:
         self._durable: set[Path] = set()
         """Folders whose own names are on the disk, of `file://`."""
 
+    @property
+    def may_tear(self) -> bool:
+        """Whether an object may have its name and not its bytes, after a power cut: of `file://` alone."""
+        return self._folder is not None
+
     def names(self) -> dict[str, int]:
         """Name and bytes of every object; a folder that is not there has none."""
         if self._folder is not None and not self._folder.is_dir():

@@ -265,6 +265,10 @@ class _Pushing:
                         f"damaged\n  remove that object by hand (no command here removes any), then run this again"
                     )
             to_send[label] = tuple(name for name in shards if f"{dataset}/{label}/{name}" not in there)
+            known = {} if last is None else last.features.get(label, {})
+            for name in shards.keys() - set(to_send[label]) - set(known) if self.bucket.may_tear else ():
+                _, digest = parse_name(name) or (0, "")
+                self.bucket.read_verified(f"{dataset}/{label}/{name}", shards[name][0], digest)
             if f"{dataset}/{label}/feature.json" in there:
                 self._check_same_feature(dataset, label)
         one = DatasetPush(
@@ -272,7 +276,7 @@ class _Pushing:
             samples=len(manifest),
             features=features,
             to_send=to_send,
-            inside=tuple(word for word in _INSIDE if any(getattr(s, word[:-1]) for s in manifest.samples)),
+            inside=tuple(word for word in _INSIDE if any(getattr(manifest.table, word))),
             origin=bool(manifest.origin),
             manifest_files=files_here,
             manifest_folder=folder,

@@ -637,6 +637,16 @@ def test_the_cache_is_where_it_is_said_to_be(filled, in_folder, tmp_path, monkey
     assert Store.open(filled.path).path == filled.path
 
 
+def test_a_shard_that_a_power_cut_tore_is_not_named_by_a_document(filled, in_folder, monkeypatch):
+    half_pushed(filled, in_folder.url, monkeypatch)
+    name = in_folder.find("shard-")
+    in_folder.overwrite(name, bytes(len(in_folder.get(name))))
+    with pytest.raises(DamagedShardError, match=f"{name} is not what was pushed"):
+        plan_push(filled, in_folder.url)
+    in_folder.remove(name)
+    assert plan_push(filled, in_folder.url).shards == 1
+
+
 def test_a_push_to_a_folder_waits_for_the_disk(filled, in_folder, monkeypatch):
     synced: list[Path] = []
     monkeypatch.setattr("cer_fusion.kit.files.sync_file", lambda path: synced.append(path))
