@@ -127,9 +127,9 @@ class _CachedFeature(Feature):
         super().__init__(folder)
         self._bucket, self._shards = bucket, shards
 
-    def shard_paths(self) -> list[Path]:
-        """The shards, all of them here."""
-        there = {path.name: path.stat().st_size for path in super().shard_paths()}
+    def shard_names(self) -> list[str]:
+        """Names of the shards, all of them here."""
+        there = {name: (self.folder / name).stat().st_size for name in super().shard_names()}
         missing = {name: pair for name, pair in self._shards.items() if there.get(name) != pair[0]}
         if missing:
             nbytes = sum(size for size, _ in missing.values())
@@ -137,4 +137,4 @@ class _CachedFeature(Feature):
                         len(missing), self.label, f"{nbytes:,}", self.folder)  # fmt: skip
             place = f"{self.folder.parent.name}/{self.folder.name}"
             take_shards(self._bucket, place, missing, self.folder, mend=True)
-        return [self.folder / name for name in sorted(self._shards)]
+        return sorted(self._shards)
