@@ -35,6 +35,16 @@ def _no_file(data: str | None) -> str | None:
     return data
 
 
+def _no_bucket(store: Path) -> Path:
+    """Refuse a URL where a folder is named; as a path it has lost one of its slashes."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]", str(store)):
+        raise typer.BadParameter(
+            f"{store} is a bucket, and a folder is named here: take the store with cer-feat pull, or read it in Python "
+            f"with Store.open"
+        )
+    return store
+
+
 def no_manifest(folder: str) -> str:
     """What is said of a folder of pictures where their list is expected."""
     name = Path(folder).resolve().name
@@ -51,7 +61,10 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs th
 
 # what is read: the store, a dataset in it, a manifest
 StorePath = Annotated[
-    Path, typer.Option("--store", "-s", envvar="CER_STORE", help="The feature store's folder.", show_default=True)
+    Path,
+    typer.Option(
+        "--store", "-s", envvar="CER_STORE", help="The feature store's folder.", show_default=True, callback=_no_bucket
+    ),
 ]
 DEFAULT_STORE = Path("features")
 Data = Annotated[

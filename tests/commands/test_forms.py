@@ -18,6 +18,7 @@ ONE_FORM = {
     "cer-feat manifest build", "cer-feat manifest check", "cer-feat manifest filter", "cer-feat manifest merge",
     "cer-feat manifest relabel", "cer-feat manifest split", "cer-feat manifest unity", "cer-feat parts",
     "cer-feat quarantine", "cer-fuse heads", "cer-feat use-manifest", "cer-feat show", "cer-feat verify",
+    "cer-feat pull", "cer-feat cache",
 }  # fmt: skip
 """Commands whose every option says something whatever the others are."""
 
@@ -35,6 +36,7 @@ ALWAYS = {
     "cer-feat import": "name data store dataset root share_repeats blank extra replace_manifest as_json",
     "cer-feat export": "output data store split form join missing overwrite as_json",
     "cer-feat diff": "as_json",
+    "cer-feat push": "store data features replace_manifest dry_run as_json",
     "cer-feat compact": "data store shard_rows drop_unlisted dry_run as_json",
     "cer-fuse train":
         "head features data store preset setting weights train_split test_split missing near soft_labels memory output "
@@ -82,6 +84,7 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-feat diff ./a ./b", set()),
         ("cer-feat diff faces/a ./b", {"stored"}),
     ],
+    "cer-feat push": [("cer-feat push file:///x --dry-run", set())],
     "cer-feat compact": [("cer-feat compact --dry-run", set())],
     "cer-fuse train": [
         ("cer-fuse train --head linear", {"unset", "noted"}),
@@ -219,6 +222,7 @@ def test_an_option_that_a_kind_of_manifest_ignores_is_refused(run, made, kind):
     "line",
     [
         "cer-feat verify", "cer-feat gc", "cer-feat compact", "cer-feat show one", "cer-feat export --output x.npz",
+        "cer-feat push file:///x", "cer-feat pull file:///x",
         "cer-feat diff one two", "cer-fuse train", "cer-fuse compare", "cer-fuse ablate --simplex one,two:0.5",
         "cer-fuse diagnose", "cer-fuse report", "cer-fuse evaluate --head h", "cer-fuse predict --head h",
     ],
