@@ -44,6 +44,14 @@ def ablate(
         str | None,
         typer.Option(help="All weights that sum to 1: vit,manet,resnet50:0.1.", show_default=False),
     ] = None,
+    per_class: Annotated[
+        int,
+        typer.Option(
+            "--per-class",
+            min=0,
+            help="So many weights a block and class beside the grid, drawn from a Dirichlet distribution: of late.",
+        ),
+    ] = 0,
     setting: opt.Setting = None,
     features: opt.Features = None,
     data: opt.StoredData = None,
@@ -86,6 +94,8 @@ def ablate(
     Linear heads on weighed blocks (`--head weighted`) are trained together, whole simplex, penalties and all.
 
     Example: cer-fuse ablate --weights manet.local=0:1:0.1,manet.multi_scale=1- --figure sweep.png
+
+    Example: cer-fuse ablate --simplex vit,manet,resnet50:0.1 --per-class 1000
     """
     from ...fusion.sweeps.figure import draw_sweep
 
@@ -100,7 +110,8 @@ def ablate(
     plan = SweepOptions(
         head=head, weights=weights or [], simplex=simplex, setting=setting, features=features, data=data, store=store,
         missing=missing, splits=(train_split, test_split), near=near, seed=seed,
-        options={"select": select, "folds": folds, "C": opt.numbers(C, "--C"), "seeds": seeds, "seed": seed},
+        options={"select": select, "folds": folds, "C": opt.numbers(C, "--C"), "seeds": seeds, "seed": seed,
+                 "per_class": per_class},
     )  # fmt: skip
     with progress_bar() as step:
         found = fitted(

@@ -97,7 +97,8 @@ def compare(
         str | None,
         typer.Option(
             "--rules",
-            help="With --zero-shot: how two expressions make a compound, a column each: sum,product,harmonic,minimum.",
+            help="With --zero-shot: how two expressions make a compound, a column each: sum,likely_sum,product,"
+            "harmonic,minimum.",
             show_default="product",
         ),
     ] = None,

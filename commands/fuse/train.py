@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -45,7 +46,10 @@ def train(
     weights: Annotated[
         str | None,
         typer.Option(
-            "--weights", "-w", help="weighted, late: vit=1,manet.local=0.6,manet.multi_scale=0.4, or learned."
+            "--weights",
+            "-w",
+            help="weighted, late: vit=1,manet.local=0.6,manet.multi_scale=0.4, or learned; late: learned_per_class, "
+            "drawn_per_class as well.",
         ),
     ] = None,
     train_split: opt.TrainSplit = "train",
@@ -110,12 +114,23 @@ def train(
     else:
         print_table(report, "table", explain=explain)
     fitted = column.fitted
-    if getattr(fitted, "weights", None) == "learned":
-        say(f"learned weights: {', '.join(f'{escape(name)}={one:.3g}' for name, one in fitted.weights_.items())}")
+    if isinstance(getattr(fitted, "weights", None), str):
+        say(f"{fitted.weights.replace('_', ' ')} weights: {escape(_weights_text(fitted.weights_, task.train.classes))}")
     say(
         f"kept in [bold]{escape(folder)}[/]: head, configuration, predictions, metrics, environment, "
         f"confusion matrix; run {run.digest[:12]}"
     )
+
+
+def _weights_text(weights: Mapping[str, Any], classes: Sequence[str]) -> str:
+    """Weights in words; those a class in a line a class."""
+    if not any(isinstance(one, Mapping) for one in weights.values()):
+        return ", ".join(f"{name}={one:.3g}" for name, one in weights.items())
+    lines = (
+        f"\n  {classes[label]}: " + ", ".join(f"{name}={one[label]:.3g}" for name, one in weights.items())
+        for label in next(iter(weights.values()))
+    )
+    return "".join(lines)
 
 
 def _check_folder(output: Path, overwrite: bool) -> None:

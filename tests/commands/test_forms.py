@@ -40,8 +40,8 @@ ALWAYS = {
         "metrics overwrite seed as_json",
     "cer-fuse compare": "class_intervals format figure output",
     "cer-fuse ablate":
-        "head weights simplex setting features data store select C seeds train_split test_split missing near runner "
-        "format figure output seed",
+        "head weights simplex per_class setting features data store select C seeds train_split test_split missing near "
+        "runner format figure output seed",
     "cer-fuse diagnose":
         "head features data store setting players cv near most train_split missing figure output seed as_json",
     "cer-fuse evaluate": "head data split store missing near metrics figure seed as_json",
