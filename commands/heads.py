@@ -15,7 +15,6 @@ from ..fusion.heads import (
     head_settings,
     installed_heads,
 )  # light: it imports no head
-from ..kit.errors import nearest
 from .console import escape, say
 from .options import Missing, key_values, split_list
 
@@ -46,7 +45,7 @@ def build_head(
 ) -> Any:
     """An unfitted head for the task's blocks."""
     from ..fusion import make_head, parse_weights
-    from ..fusion.heads.late import CHOSEN
+    from ..fusion.heads.late import CHOSEN, by_position
 
     known, presets = head_settings(name), head_presets(name)
     given = dict(settings)
@@ -59,29 +58,13 @@ def build_head(
         words = {"late": CHOSEN, "weighted": ("learned",)}.get(name, ())
         given["weights"] = weights if weights in words else parse_weights(weights, task.train.widths)
     if name == "late" and isinstance(given.get("weights"), Mapping):
-        given["weights"] = _by_position(given["weights"], task.train.classes)
+        given["weights"] = by_position(given["weights"], task.train.classes)
     if device is not None and "device" in known and "device" not in given:
         given["device"] = device
     if preset is not None and preset not in presets:
         offered = f"its presets: {', '.join(presets)}" if presets else "it has none"
         raise typer.BadParameter(f"the head {name!r} has no preset {preset!r}; {offered}", param_hint="--preset")
     return make_head(name, blocks=task.train.widths, preset=preset, random_state=seed, **given)
-
-
-def _by_position(weights: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
-    """Weights a block and class by the classes' positions, which heads learn in commands; other weights as they are."""
-    place = {name: str(i) for i, name in enumerate(classes)}
-    for block, of_class in weights.items():
-        for name in of_class if isinstance(of_class, Mapping) else ():
-            if name not in place:
-                raise typer.BadParameter(
-                    f"block {block!r} has a weight for class {name!r}, which is none; {nearest(name, place)}",
-                    param_hint="--set",
-                )
-    return {
-        block: {place[name]: weight for name, weight in one.items()} if isinstance(one, Mapping) else one
-        for block, one in weights.items()
-    }
 
 
 def named_heads(text: str | None) -> list[str]:

@@ -13,6 +13,10 @@ COMMANDS = {
         "cer_fusion.commands.fuse.compare:compare",
         "Compare heads: a column a head and a single backbone, a row a class, accuracy and F1 with intervals, seconds.",
     ),
+    "recipes": (
+        "cer_fusion.commands.fuse.recipes:recipes",
+        "List the recipes: systems of others as TOML files of heads, rules and smoothing, for compare --recipes.",
+    ),
     "ablate": (
         "cer_fusion.commands.fuse.ablate:ablate",
         "Sweep block or decision weights in one job; choose on inner folds, judge once on the held-out split.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -351,6 +351,29 @@ def checked_class_weights(
             f"all weights of class {labels[int(nothing.argmin())]!r} are zero: nothing could answer it"
         )
     return found
+
+
+def by_position(weights: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """Return weights a block and class by the classes' positions, which heads learn where rows have names for them.
+
+    Weights that are no dict of classes stay as they are.
+
+    Raises
+    ------
+    HeadConfigError
+        If a name is no class.
+    """
+    place = {name: str(i) for i, name in enumerate(classes)}
+    for block, of_class in weights.items():
+        for name in of_class if isinstance(of_class, Mapping) else ():
+            if name not in place:
+                raise HeadConfigError(
+                    f"block {block!r} has a weight for class {name!r}, which is none; {nearest(str(name), place)}"
+                )
+    return {
+        block: {place[name]: weight for name, weight in one.items()} if isinstance(one, Mapping) else one
+        for block, one in weights.items()
+    }
 
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from ..data.rows import Rows
 from ..errors import ExpressionError, ReportError
 from ..heads.weights import SMALLEST, weighted_means
 from ..keeping.answers import Classifier
-from .entries import Answer, Described, Entry, entries_of, plain_params, refuse_to_load_quietly
+from .entries import After, Answer, Described, Entry, entries_of, plain_params, refuse_to_load_quietly
 from .report import Judgeable, check_baseline
 
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -303,6 +303,12 @@ class ZeroShotColumns:
     """How two components make a score, see `cer_fusion.fusion.judging.zero_shot.compound_proba`."""
     source: str = "basic"
     """What the report calls the rows: their dataset."""
+    title: str | None = None
+    """Title of the one rule's column; None for ``zero-shot`` and the rule."""
+    after: After | None = None
+    """What is done to the answers, such as smoothing over time."""
+    about: str = ""
+    """What a reader of the report must know beside where it learned; empty for nothing."""
 
     def __post_init__(self) -> None:
         for rule in self.rules:
@@ -310,11 +316,13 @@ class ZeroShotColumns:
                 raise ExpressionError(f"there is no rule {rule!r}; {nearest(str(rule), get_args(Rule))}")
         if not self.rules or len(set(self.rules)) < len(self.rules):
             raise ExpressionError(f"rules must be different and at least one, however: {', '.join(self.rules) or '-'}")
+        if self.title is not None and len(self.rules) > 1:
+            raise ExpressionError(f"one title is for one rule, however: {', '.join(self.rules)}")
 
     @property
     def titles(self) -> tuple[str, ...]:
         """Titles of the columns."""
-        return tuple(f"zero-shot {rule}" for rule in self.rules)
+        return tuple(f"zero-shot {rule}" if self.title is None else self.title for rule in self.rules)
 
     def check(self, test: Rows, titles: Sequence[str] = ()) -> None:
         """Refuse what could not be answered, before anything is fitted.
@@ -357,7 +365,7 @@ class ZeroShotColumns:
         x, asked = self.rows.x(), test.x()
         found: list[list[Answer]] = []  # one list of answers a run, in the order of the rules
         for run in range(runs if entry.seeded else 1):
-            found.append(self._answered(entry.fresh(run), x, asked, test.classes))
+            found.append(self._answered(entry.fresh(run), x, asked, test))
         found += found[-1:] * (runs - len(found))
         params = {"head": entry.head_name, **plain_params(entry.head.get_params(deep=False))}
         return {
@@ -382,7 +390,12 @@ class ZeroShotColumns:
             "a compound's score is made of its two components' probabilities by the rule."
         )
 
-    def _answered(self, head: Any, x: Any, asked: Any, compounds: tuple[str, ...]) -> list[Answer]:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """All that a reader of the report must know."""
+        return (self.note, *([self.about] if self.about else []))
+
+    def _answered(self, head: Any, x: Any, asked: Any, test: Rows) -> list[Answer]:
         from ..heads.base import fit_part
 
         refuse_to_load_quietly("zero-shot", head, x, asked)
@@ -396,18 +409,23 @@ class ZeroShotColumns:
         answers = []
         for rule in self.rules:
             started = perf_counter()
-            one = ZeroShot(head, rule=rule).answering(compounds=compounds, basic_classes=self.rows.classes)
+            one = ZeroShot(head, rule=rule).answering(compounds=test.classes, basic_classes=self.rows.classes)
             proba = one.predict_proba(asked)
+            proba = proba if self.after is None else self.after(proba, test)
             answers.append(Answer(proba=proba, head=one, fit_s=fit_s, predict_s=perf_counter() - started))
         return answers
 
 
 def check_columns(
-    entries: Sequence[Entry], zero_shot: ZeroShotColumns | None, test: Rows, baseline: str | None
+    entries: Sequence[Entry], zero_shot: Sequence[ZeroShotColumns], test: Rows, baseline: str | None
 ) -> None:
-    """Refuse zero-shot columns that nothing could answer, and a baseline that is no column, before any fit."""
-    titles = [entry.title for entry in entries]
-    if zero_shot is not None:
-        zero_shot.check(test, titles)
-        titles += zero_shot.titles
+    """Refuse zero-shot columns that nothing could answer, titles that stand twice, and a baseline that is no column."""
+    titles: list[str] = []
+    for entry in entries:
+        if entry.title in titles:
+            raise ReportError(f"{entry.title!r} is the title of two columns: rename one")
+        titles.append(entry.title)
+    for columns in zero_shot:
+        columns.check(test, titles)
+        titles += columns.titles
     check_baseline(baseline, titles)

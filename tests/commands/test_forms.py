@@ -17,7 +17,7 @@ ONE_FORM = {
     "cer-feat backbones", "cer-feat demo", "cer-feat doctor", "cer-feat gc", "cer-feat ls",
     "cer-feat manifest build", "cer-feat manifest check", "cer-feat manifest filter", "cer-feat manifest merge",
     "cer-feat manifest relabel", "cer-feat manifest split", "cer-feat manifest unity", "cer-feat parts",
-    "cer-feat use-manifest", "cer-feat show", "cer-feat verify",
+    "cer-feat use-manifest", "cer-feat show", "cer-feat verify", "cer-fuse recipes",
 }  # fmt: skip
 """Commands whose every option says something whatever the others are."""
 
@@ -98,6 +98,8 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
          {"trained", "judging", "alone", "split", "seeded", "noted", "written", "divided", "ray"}),
         ("cer-fuse compare --heads linear --runner slurm --parts 3",
          {"trained", "judging", "alone", "split", "seeded", "noted", "written", "divided", "slurm"}),
+        ("cer-fuse compare --recipes paper", {"trained", "judging", "split", "seeded", "named", "computing", "noted",
+         "written", "here"}),
         ("cer-fuse compare --heads mlp --no-singles --zero-shot basic",
          {"trained", "judging", "split", "seeded", "elsewhere", "computing", "noted", "written", "here"}),
     ],
