@@ -128,9 +128,16 @@ def head_folder(run: Path) -> Path:
 
 
 def loaded_head(
-    run: Path, store: Path, data: str | None, split: str | None, missing: Missing, *, default_split: bool = True
+    run: Path,
+    store: Path,
+    data: str | None,
+    split: str | None,
+    missing: Missing,
+    *,
+    default_split: bool = True,
+    own_classes: bool = False,
 ) -> tuple[HeadInfo, Any, View, str | None]:
-    """The kept head, and a view of exactly the features it learned from."""
+    """The kept head, and a view of exactly the features it learned from; of the same classes, unless it has its own."""
     from ..featstore import Store
     from ..fusion import load_head, read_head_info
 
@@ -151,13 +158,15 @@ def loaded_head(
         fingerprints=info.fingerprints,
         mapped=True,
     )
-    fitted = load_head(folder, blocks=view.widths, fingerprints=view.fingerprints, classes=view.classes)
+    classes = None if own_classes else view.classes
+    fitted = load_head(folder, blocks=view.widths, fingerprints=view.fingerprints, classes=classes)
     return info, fitted, view, split
 
 
-def probabilities(fitted: Any, view: View) -> Any:
-    """(n, k) in the order of the view's classes, whatever classes the head saw."""
+def probabilities(fitted: Any, view: View, classes: Sequence[str] | None = None) -> Any:
+    """(n, k) in the order of the view's classes, or the head's own ones, whatever classes the head saw."""
     from ..fusion import JoinedRows
     from ..fusion.keeping.answers import aligned
 
-    return aligned(fitted.predict_proba(JoinedRows(view.blocks)), fitted.classes_, len(view.classes), "the kept head")
+    k = len(view.classes if classes is None else classes)
+    return aligned(fitted.predict_proba(JoinedRows(view.blocks)), fitted.classes_, k, "the kept head")

@@ -45,7 +45,7 @@ ALWAYS = {
     "cer-fuse diagnose":
         "head features data store setting players cv near most train_split missing figure output seed as_json",
     "cer-fuse evaluate": "head data split store missing near metrics figure seed as_json",
-    "cer-fuse predict": "head store output as_json",
+    "cer-fuse predict": "head store compounds output as_json",
     "cer-fuse report": "output overwrite baseline metrics title keep seed",
     "cer-fuse check-table": "supports as_json",
     "cer-fuse smooth": "method choose_on output as_json seed",
@@ -115,6 +115,7 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
     "cer-fuse evaluate": [("cer-fuse evaluate --head h", set())],
     "cer-fuse predict": [
         ("cer-fuse predict --head h", {"stored"}),
+        ("cer-fuse predict --head h --compounds abaw7", {"stored", "compounded"}),
         ("cer-fuse predict picture.png --head h --no-faces", {"shown"}),
         ("cer-fuse predict picture.png --head h", {"shown", "faces"}),
         ("cer-fuse predict picture.png --head h --no-faces --annotate drawn.png", {"shown", "drawn", "written"}),

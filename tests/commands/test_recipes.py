@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cer_fusion.featstore import Manifest
-from cer_fusion.fusion import Report
+from cer_fusion.featstore import Manifest, class_set
+from cer_fusion.fusion import Report, compound_proba
+from cer_fusion.fusion.keeping.answers import read_predictions
 from tests.commands.test_zero_shot import BASIC, basic, keep, words
 
 QUICK = """
@@ -127,3 +128,37 @@ def test_weights_a_class_in_a_recipe_go_by_the_names_of_the_classes(run, filled,
     run('cer-fuse compare --heads late --set late.weights={"one":1,"two":1} --no-singles --figure none -o h.json')
     mine, plain = (Report.load(tmp_path / f"{name}.json").columns[0].proba for name in "rh")
     np.testing.assert_allclose(mine, plain, atol=1e-9)
+
+
+def test_a_head_of_basic_expressions_answers_the_compounds_of_another_dataset_in_one_command(run, both):
+    listed = basic(*BASIC * 8)
+    parted = Manifest(
+        samples=tuple(one._replace(split="test" if i % 4 == 3 else "train") for i, one in enumerate(listed.samples)),
+        classes=listed.classes, root=listed.root,
+    )  # fmt: skip
+    keep(parted, "parted", [f"part {i}" for i in range(48)])
+    run("cer-fuse train --head linear -d parted -o runs/basic")
+    run("cer-fuse predict --head runs/basic -d faces --compounds abaw7 --rule sum -o p.csv")
+    found = read_predictions(both / "p.csv")
+    assert found.classes == class_set("abaw7").labels
+    assert (found.y_pred == found.y_true).mean() > 0.4  # of seven, and no compound was learned
+    run("cer-fuse predict --head runs/basic -d parted -o basic.csv")
+    run("cer-fuse predict --head runs/basic -d parted --compounds abaw7 -o pairs.csv")
+    plain, pairs = read_predictions(both / "basic.csv"), read_predictions(both / "pairs.csv")
+    np.testing.assert_allclose(pairs.proba, compound_proba(plain.proba, plain.classes, pairs.classes), atol=1e-6)
+    assert pairs.labels is None or set(pairs.labels) == {None}
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        ("--compounds abaw9", 1, "abaw7"),
+        ("--compounds abaw7 --rule produkt", 1, "did you mean 'product'"),
+        ("--compounds abaw7", 1, "no basic class means that"),
+        ("--rule sum", 2, "name their class set"),
+    ],
+)
+def test_compounds_that_a_head_cannot_answer_are_refused(run, both, options, code, message):
+    run("cer-fuse train --head ncm -d faces -o runs/compound")
+    told = words(run(f"cer-fuse predict --head runs/compound -d faces {options}", code=code))
+    assert message in told

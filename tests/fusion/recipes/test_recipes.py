@@ -185,7 +185,7 @@ def test_what_the_rows_lack_is_an_error_that_says_how_it_is_made(name, options, 
 def test_votes_that_are_needed_and_smoothing_of_pictures_are_refused():
     basic, rows = faces(20, 0)
     voting = replace(shipped_recipes()["paper"], soft_labels="needed")
-    with pytest.raises(RecipeError, match="learns from votes, and there are none\n.*--soft-labels"):
+    with pytest.raises(RecipeError, match=r"learns from votes, and there are none\n.*--soft-labels"):
         recipe_columns([voting], rows)
     with pytest.raises(RecipeError, match="recipe 'hsemotion' smooths over time, and cannot: .*names no frame"):
         column("hsemotion", rows, basic=basic, smoother=over_time)
