@@ -9,7 +9,8 @@ folds; intervals, and paired tests against the recipe `paper`. Prints markdown.
 Recipes that answer compounds from basic expressions learn them from the annotators' basic votes on the very faces that
 are not in the judged fold (the votes as shares where the head can, else the expression with most votes, ties drawn):
 there are no rows of other faces in these three encoders. Compound labels are made of the same votes, so this flatters
-them: a zero-shot head of another dataset never sees faces that are chosen for two expressions at once.
+them: a zero-shot head of another dataset never sees faces that are chosen for two expressions at once. `…, labels`
+learns from the expression with most votes alone; `…, votes` from shares of the compounds instead of their labels.
 `per-class`: `late` with weights that all classes share and with weights a class, learned and drawn, fold by fold; and a
 sweep of both, chosen on inner folds and judged on a fold kept aside.
 """
@@ -35,6 +36,7 @@ from cer_fusion.featstore.manifests.adapters.ferplus import write_votes
 from cer_fusion.fusion import Report, Rows, cross_compare, make_head, recipe_columns, recipes_in, sweep
 from cer_fusion.fusion.data.blocks import Grid, simplex
 from cer_fusion.fusion.data.rows import folds_of
+from cer_fusion.fusion.heads import head_class
 from cer_fusion.fusion.judging.entries import Answer, Described, Entry, answered
 from cer_fusion.fusion.judging.report import judged
 from cer_fusion.fusion.page.table import render, report_table
@@ -61,8 +63,22 @@ def basic_rows(rows: Rows, shared: Path, seed: int) -> Rows:
     return replace(rows, y=y.astype(np.int64), classes=labels, soft=soft)
 
 
+def variants(recipes: list[Recipe], basic: Rows) -> list[tuple[Recipe, Rows]]:
+    """Return every recipe with the basic rows it learns from, and again with the other kind of labels if it can."""
+    found = []
+    for one in recipes:
+        found.append((one, basic))
+        if not head_class(one.head.name).learns_soft_labels or one.smooth is not None:
+            continue
+        if one.rule is not None:
+            found.append((replace(one, name=f"{one.name}, labels"), replace(basic, soft=None)))
+        elif one.soft_labels == "never":
+            found.append((replace(one, name=f"{one.name}, votes", soft_labels="if there"), basic))
+    return found
+
+
 def measured(
-    recipes: list[Recipe], rows: Rows, basic: Rows, *, folds: int, seed: int
+    recipes: list[tuple[Recipe, Rows]], rows: Rows, *, folds: int, seed: int
 ) -> tuple[Report | None, dict[str, str]]:
     """Fit and ask every recipe fold by fold; return the report, and why those that cannot run are not in it."""
     left: dict[str, str] = {}
@@ -74,10 +90,14 @@ def measured(
 
     for number, (learn, held) in enumerate(folds_of(rows, folds, seed)):
         train, test = rows.take(learn), replace(rows.take(held), soft=None)
-        columns = recipe_columns(
-            recipes, train, basic=basic.take(learn), source="faces outside the fold", smoother=over_time, seed=seed,
-            leave_out=leave,
-        )  # fmt: skip
+        columns = [
+            column
+            for recipe, basic in recipes
+            for column in recipe_columns(
+                [recipe], train, basic=basic.take(learn), source="faces outside the fold", smoother=over_time,
+                seed=seed, leave_out=leave,
+            )
+        ]  # fmt: skip
         for column in columns:
             if isinstance(column, Entry):
                 answers = {column: [answered(column, 0, train, test)]}
@@ -120,8 +140,9 @@ def systems_table(report: Report | None, recipes: Mapping[str, Recipe], left: Ma
         against = "–" if versus is None else _points(versus.macro_f1, versus.macro_f1_interval, sign="+")
         bound = "" if versus is None or not versus.p_is_bound else "< "
         p = "–" if versus is None else f"{bound}{versus.p_macro_f1_holm:.3f}"
+        system = recipes[column.name.partition(",")[0]].system
         lines.append(
-            f"| {column.name} | {recipes[column.name].system} | {_points(column.scores.accuracy, column.accuracy)} | "
+            f"| {column.name} | {system} | {_points(column.scores.accuracy, column.accuracy)} | "
             f"{_points(column.scores.macro_f1, column.macro_f1)} | {against} | {p} | {column.fit_s:.1f} |"
         )
     reasons = [(name, recipes[name].system, reason) for name, reason in left.items()]
@@ -176,8 +197,8 @@ def main() -> None:
         chosen = list(known.values()) if options.only is None else [known[one] for one in options.only.split(",")]
         left = {one.name: one.fault for one in chosen if one.fault}
         basic = basic_rows(rows, options.shared, options.seed)
-        able = [one for one in chosen if not one.fault]
-        report, lacking = measured(able, voted(rows, options.shared), basic, folds=options.folds, seed=options.seed)
+        able = variants([one for one in chosen if not one.fault], basic)
+        report, lacking = measured(able, voted(rows, options.shared), folds=options.folds, seed=options.seed)
         print(systems_table(report, known, left | lacking))
         for note in report.notes if report else ():
             print(f"\n{note}")

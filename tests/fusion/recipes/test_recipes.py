@@ -187,7 +187,7 @@ def test_votes_that_are_needed_and_smoothing_of_pictures_are_refused():
     voting = replace(shipped_recipes()["paper"], soft_labels="needed")
     with pytest.raises(RecipeError, match=r"learns from votes, and there are none\n.*--soft-labels"):
         recipe_columns([voting], rows)
-    with pytest.raises(RecipeError, match="recipe 'hsemotion' smooths over time, and cannot: .*names no frame"):
+    with pytest.raises(RecipeError, match=r"recipe 'hsemotion' smooths over time, and cannot: .*names no frame"):
         column("hsemotion", rows, basic=basic, smoother=over_time)
     with pytest.raises(RecipeError, match="give a smoother"):
         column("hsemotion", rows, basic=basic)
