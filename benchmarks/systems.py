@@ -151,7 +151,7 @@ def _joined(found: list[tuple[np.ndarray, Answer]]) -> Answer:
 def systems_table(report: Report | None, recipes: Mapping[str, Recipe], left: Mapping[str, str], baseline: str) -> str:
     """Return a markdown line a system: figures with intervals, or why there are none."""
     lines = [
-        f"| recipe | system | accuracy (%) | macro F1 (%) | macro F1 against `{baseline}` (points) | p, Holm | fit (s) |",
+        f"| recipe | system | accuracy (%) | macro F1 (%) | against `{baseline}` (points) | p, Holm | fit (s) |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
     for column in report.columns if report else ():
