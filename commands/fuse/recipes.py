@@ -34,7 +34,7 @@ def recipes(
         choose_recipes(known, [name])  # which says the nearest
     chosen = known if name is None else {name: known[name]}
     if as_json:
-        out_json([asdict(one) | {"fault": _fault(one)} for one in chosen.values()])
+        out_json({"recipes": [asdict(one) | {"fault": _fault(one)} for one in chosen.values()]})
     elif name is None:
         show_table(_table(chosen), "table")
     else:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ..errors import FeatstoreError, ManifestError
 from ..manifests.manifest import Manifest
 from ..pictures import pictures
+from ..pictures.seen import Seen
 from ..rows import files
 from ..rows.feature import Dtype, Feature, FeatureSpec, RowIndex, name_for
 from ..store import Store
@@ -146,11 +147,13 @@ def plan_features(
     mine: Sequence[bool],
     *,
     readers: int,
-    assume_unchanged: bool,
+    seen: Seen,
     retry_quarantined: bool = False,
     progress: Progress,
 ) -> list[FeaturePlan]:
-    """Hash the pictures of the samples that are `mine`, once, and compare with what each feature's rows were made from.
+    """Compare the pictures of the samples that are `mine` with what each feature's rows were made from.
+
+    Of these pictures, those are read that may have changed since they were.
 
     Raises
     ------
@@ -158,17 +161,12 @@ def plan_features(
         If not one picture can be read: the root is wrong, and nothing should be changed.
     """
     made_from = [index.image_digests() for index in indexes]
-    known = [made if assume_unchanged else {} for made in made_from]
-    to_hash = [
-        own and not all(of_feature.get(sample_id) for of_feature in known)
-        for sample_id, own in zip(manifest.ids, mine, strict=True)
-    ]
     found: dict[str, str] = {}
     missing: dict[str, str] = {}
-    if any(to_hash):
-        hashed = manifest.keep(to_hash)
+    if any(mine):
+        hashed = manifest.keep(mine)
         step = Counted(progress, "hash", len(hashed))
-        digests, missing = pictures.digests(hashed, workers=readers, progress=step)
+        digests, missing = pictures.digests(hashed, workers=readers, progress=step, seen=seen)
         found = dict(zip(hashed.ids, digests, strict=True))
         if len(missing) == sum(mine):
             first = hashed.samples[0]
@@ -179,8 +177,8 @@ def plan_features(
                 f"  say where the pictures are with --root"
             )
     return [
-        _plan(manifest, mine, index, made, of_feature, found, missing, retry_quarantined=retry_quarantined)
-        for index, made, of_feature in zip(indexes, made_from, known, strict=True)
+        _plan(manifest, mine, index, made, found, missing, retry_quarantined=retry_quarantined)
+        for index, made in zip(indexes, made_from, strict=True)
     ]
 
 
@@ -189,17 +187,13 @@ def _plan(
     mine: Sequence[bool],
     index: RowIndex,
     made_from: dict[str, str],
-    known: dict[str, str],
     found: dict[str, str],
     missing: dict[str, str],
     *,
     retry_quarantined: bool,
 ) -> FeaturePlan:
-    """State of one feature, whose rows' own digests (`known`) count before those that were read for others."""
-    digests = [
-        known.get(sample_id) or found.get(sample_id, "") if own else ""
-        for sample_id, own in zip(manifest.ids, mine, strict=True)
-    ]
+    """State of one feature."""
+    digests = [found.get(sample_id, "") for sample_id in manifest.ids]
     pending: list[bool] = []
     failed: dict[str, str] = {}
     for sample_id, digest, own in zip(manifest.ids, digests, mine, strict=True):

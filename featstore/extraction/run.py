@@ -18,6 +18,7 @@ from typing import overload
 from ..errors import FeatstoreError, ManifestError, TooManyErrors
 from ..manifests.manifest import Manifest
 from ..pictures import pictures
+from ..pictures.seen import Seen
 from ..rows import files
 from ..rows.feature import Dtype
 from ..store import Store
@@ -107,7 +108,7 @@ def extract(
     readers: int = ...,
     reader_processes: int = ...,
     part: tuple[int, int] = ...,
-    assume_unchanged: bool = ...,
+    check_pictures: bool = ...,
     retry_quarantined: bool = ...,
     replace_manifest: bool = ...,
     progress: Progress | None = ...,
@@ -130,7 +131,7 @@ def extract(
     readers: int = ...,
     reader_processes: int = ...,
     part: tuple[int, int] = ...,
-    assume_unchanged: bool = ...,
+    check_pictures: bool = ...,
     retry_quarantined: bool = ...,
     replace_manifest: bool = ...,
     progress: Progress | None = ...,
@@ -152,7 +153,7 @@ def extract(
     readers: int = 2,
     reader_processes: int = 0,
     part: tuple[int, int] = (0, 1),
-    assume_unchanged: bool = False,
+    check_pictures: bool = False,
     retry_quarantined: bool = False,
     replace_manifest: bool = True,
     progress: Progress | None = None,
@@ -188,8 +189,9 @@ def extract(
         (k, n): do only the shards whose index leaves k when divided by n. n runs, k = 0 … n - 1, on any machines that
         share the store, do all of it. They must be given equal manifests and `shard_rows`. A picture that several
         samples have is embedded once a run.
-    assume_unchanged : bool
-        Do not read the pictures of samples that have a row to see whether their bytes changed.
+    check_pictures : bool
+        Read every picture to see whether its bytes changed. Without it those are not read again whose file has the size
+        and the times of change that it had when it was read (`cer_fusion.featstore.pictures.seen`).
     retry_quarantined : bool
         Try every picture in quarantine again. Without it only those whose bytes changed, or that could not be read.
     replace_manifest : bool
@@ -226,16 +228,18 @@ def extract(
     models = [Model(one, feature, batch_size, meter) for one, feature in zip(embedders, features, strict=True)]
     stored = [StoredRows(feature) for feature in features]
     mine = [i // shard_rows % part[1] == part[0] for i in range(len(manifest))]
+    seen = Seen(store.path / dataset, manifest.root, part, trusted=not check_pictures)
     with meter.waiting():
         plans = plan_features(
             manifest,
             [one.before for one in stored],
             mine,
             readers=readers,
-            assume_unchanged=assume_unchanged,
+            seen=seen,
             retry_quarantined=retry_quarantined,
             progress=say,
         )
+    seen.write()
     advance = Counted(say, "embed", sum(sum(plan.pending) for plan in plans))
     todo = [(number, positions) for number, positions in deal(len(manifest), shard_rows) if number % part[1] == part[0]]
     processes = reader_processes if advance.total else 0

@@ -50,7 +50,7 @@ def both(run, faces, tmp_path) -> Path:
 def test_the_list_names_every_system_and_those_of_the_working_folder(run, both):
     told = run("cer-fuse recipes").stdout
     assert all(name in told for name in ("paper", "hsemotion", "avcer", "quick"))
-    found = {one["name"]: one for one in json.loads(run("cer-fuse recipes --json").stdout)}
+    found = {one["name"]: one for one in json.loads(run("cer-fuse recipes --json").stdout)["recipes"]}
     assert found["quick"]["fault"] is None
     assert found["avcer"]["rule"] == "likely_sum"
 
