@@ -186,8 +186,6 @@ def compare(
         found = read_runs(runs)
         name, report = datasets_of(found), compare_runs(found, baseline=baseline, seed=seed, metrics=asked)
     else:
-        if not named:
-            refuse_unused_votes(soft_labels, chosen)
         plan = CompareOptions(
             heads=chosen, settings=settings_of(setting, chosen if zero_shot is None else [*chosen, TITLE]),
             features=features, data=data, store=store, missing=missing, splits=(train_split, test_split), near=near,
@@ -255,6 +253,7 @@ class CompareOptions:
         from ...fusion.judging.zero_shot import ZeroShotColumns
 
         recipes = self._recipes()  # before rows are read: a name may be wrong
+        self._refuse_unused_votes(recipes)
         found = (self.store, self.data, self.features, self.missing)
         more: Any = {"near": self.near, "soft_labels": self.soft_labels}
         if self.cv is None:
@@ -299,6 +298,17 @@ class CompareOptions:
                 say(f"[yellow]recipe {escape(one.name)} is left out:[/] {escape(one.fault)}")
         return [one for one in known.values() if not one.fault]
 
+    def _refuse_unused_votes(self, recipes: list[Recipe]) -> None:
+        if any(one.soft_labels != "never" for one in recipes):
+            return
+        if self.heads:
+            refuse_unused_votes(self.soft_labels, self.heads)
+        elif self.soft_labels is not None:
+            raise typer.BadParameter(
+                f"{', '.join(one.name for one in recipes)} learn from labels: no recipe uses the votes",
+                param_hint="--soft-labels",
+            )
+
     def _columns(self, recipes: list[Recipe], task: Task, basic: tuple[Rows, str] | None) -> list[Any]:
         """The columns of the recipes; of all of them those that can run, and it is said which cannot."""
         from ...challenge import over_time
@@ -308,16 +318,10 @@ class CompareOptions:
             say(f"[yellow]recipe {escape(recipe.name)} is left out:[/] it {escape(reason)}")
 
         rows, source = basic or (None, "")
-        made = recipe_columns(
-            recipes, task.train, basic=rows, source=source, smoother=over_time, device=self.device, seed=self.seed,
-            leave_out=tell if self.recipes == ["all"] else None,
+        return recipe_columns(
+            recipes, task.train, test=task.test, basic=rows, source=source, smoother=over_time, device=self.device,
+            seed=self.seed, leave_out=tell if self.recipes == ["all"] else None,
         )  # fmt: skip
-        if task.train.soft is not None and not self.heads and all(one.soft_labels == "never" for one in recipes):
-            raise typer.BadParameter(
-                f"{', '.join(one.name for one in recipes)} learn from labels: no recipe uses the votes",
-                param_hint="--soft-labels",
-            )
-        return made
 
 
 def _basic_rows(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 from ...kit.errors import CerError, nearest
-from ...kit.plain import from_plain
+from ...kit.plain import from_plain, to_plain
 from ..data.rows import Rows
 from ..errors import FusionError, RecipeError
 from ..heads import head_class, head_settings, make_head
@@ -214,6 +214,7 @@ def recipe_columns(
     recipes: Sequence[Recipe],
     rows: Rows,
     *,
+    test: Rows | None = None,
     basic: Rows | None = None,
     source: str = "basic",
     smoother: Smoother | None = None,
@@ -228,6 +229,8 @@ def recipe_columns(
     recipes : sequence of Recipe
     rows : Rows
         What is learned from.
+    test : Rows, optional
+        What is answered, if that is not the same.
     basic : Rows, optional
         Rows of the same features with basic expressions, none of which is judged, for recipes with a rule.
     source : str
@@ -247,6 +250,7 @@ def recipe_columns(
         If a recipe cannot run on these rows; says what it needs and how that is made.
     """
     found: list[Entry | ZeroShotColumns] = []
+    asked = rows if test is None else test
     for recipe in recipes:
         reason = recipe.lacks(rows, basic)
         after = None
@@ -255,16 +259,30 @@ def recipe_columns(
                 raise RecipeError(f"recipe {recipe.name!r} smooths over time: give a smoother")
             try:
                 after = smoother(recipe.smooth)
-                after.check(rows)
+                after.check(asked)
             except CerError as error:
                 reason = f"smooths over time, and cannot: {error}"
-        if reason is not None:
-            if leave_out is None:
-                raise RecipeError(f"recipe {recipe.name!r} {reason}")
+        if reason is None:
+            column = _column(recipe, rows, basic, source, after, device, seed)
+            reason = _unanswerable(column, asked)
+        if reason is None:
+            found.append(column)
+        elif leave_out is None:
+            raise RecipeError(f"recipe {recipe.name!r} {reason}")
+        else:
             leave_out(recipe, reason)
-            continue
-        found.append(_column(recipe, rows, basic, source, after, device, seed))
     return found
+
+
+def _unanswerable(column: Entry | ZeroShotColumns, asked: Rows) -> str | None:
+    """Return why the expressions that were learned make none of the compounds that are asked for; None if they do."""
+    if isinstance(column, Entry):
+        return None
+    try:
+        column.check(asked)
+    except CerError as error:
+        return f"cannot answer these rows: {error}"
+    return None
 
 
 def _column(
@@ -293,11 +311,14 @@ def _column(
 
 def _parsed(data: bytes, name: str, where: str) -> Recipe:
     try:
-        plain = tomllib.loads(data.decode("utf-8"))
+        plain = tomllib.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise RecipeError(f"{where} is not UTF-8 (byte {error.start})") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise RecipeError(f"{where} is no TOML: {error}") from None
+    if name == "all" or "," in name:
+        raise RecipeError(f"{where} cannot be named by --recipes: rename the file")
+    to_plain(plain, where=where, error=RecipeError)  # dates and times are no settings
     if "name" in plain:
         raise RecipeError(f"{where} says its name, which is that of the file: leave the key out")
     if "rule" in plain and plain["rule"] not in get_args(Rule):

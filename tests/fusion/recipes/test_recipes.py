@@ -100,6 +100,7 @@ def test_recipes_of_ones_own_stand_beside_the_shipped_ones(tmp_path):
         ('name = "other"' + OWN, "leave the key out"),
         (OWN.replace("about =", "about"), r"mine.toml is no TOML: .*line 2"),
         ("[head\n", "is no TOML"),
+        (OWN + "settings = { C = 2026-11-28 }", "mine.toml.head.settings.C cannot be kept as JSON"),
         ("\xff", "is not UTF-8"),
         ("#" * 200_000, "no recipe is that long"),
     ],
@@ -108,6 +109,18 @@ def test_a_file_that_is_no_recipe_is_refused_and_says_where(text, message, tmp_p
     (tmp_path / "mine.toml").write_bytes(text.encode("latin-1"))
     with pytest.raises(RecipeError, match=message):
         recipes_in(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["all", "a,b"])
+def test_a_name_that_no_option_could_mean_is_refused(name, tmp_path):
+    (tmp_path / f"{name}.toml").write_text(OWN)
+    with pytest.raises(RecipeError, match="rename the file"):
+        recipes_in(tmp_path)
+
+
+def test_files_of_windows_editors_are_read(tmp_path):
+    (tmp_path / "mine.toml").write_bytes(b"\xef\xbb\xbf" + OWN.replace("\n", "\r\n").encode())
+    assert recipes_in(tmp_path)["mine"].about == "Mine"
 
 
 def test_neither_of_two_recipes_of_one_name_replaces_the_other(tmp_path):
@@ -193,8 +206,29 @@ def test_votes_that_are_needed_and_smoothing_of_pictures_are_refused():
         column("hsemotion", rows, basic=basic)
 
 
+def test_what_is_smoothed_are_the_rows_that_are_answered_whatever_was_learned_from():
+    basic, pictures = faces(40, 0)
+    frames = videos(4, 5, 1, noise=0.5)
+    made = column("hsemotion", pictures, test=frames, basic=basic, smoother=over_time)
+    assert accuracy(judged(pictures, frames, made), "hsemotion") > 0.5
+    with pytest.raises(RecipeError, match="names no frame"):
+        column("hsemotion", frames, test=pictures, basic=basic, smoother=over_time)
+
+
+def test_basic_rows_without_a_component_are_refused_or_left_out_by_name():
+    basic, rows = faces(60, 0)
+    calm = basic.take(np.flatnonzero(basic.y != 5))
+    with pytest.raises(RecipeError, match=r"recipe 'avcer' cannot answer these rows: .*needs surprise"):
+        column("avcer", rows, basic=calm)
+    told: list[str] = []
+    recipes = choose_recipes(recipes_in(None), ["avcer", "paper"])
+    made = recipe_columns(recipes, rows, basic=calm, leave_out=lambda recipe, reason: told.append(recipe.name))
+    assert [one.title for one in made] == ["paper"]
+    assert told == ["avcer"]
+
+
 def test_what_cannot_run_is_left_out_aloud_where_that_is_asked_for():
-    basic, rows = faces(20, 0)
+    basic, rows = faces(60, 0)
     told: dict[str, str] = {}
     made = recipe_columns(
         list(shipped_recipes().values()), rows, basic=basic, smoother=over_time,
