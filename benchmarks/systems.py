@@ -47,10 +47,6 @@ from cer_fusion.fusion.page.table import render, report_table
 from cer_fusion.fusion.recipes import Recipe
 from cer_fusion.fusion.sweeps.result import sweep_table
 
-ELSEWHERE = {
-    "USTC-AC": "prompts need an image-text encoder's rows of these faces, which the cached features are not",
-}
-"""Systems without a recipe, and why."""
 BASELINES = {"systems": "paper", "videos": "hsemotion-pictures"}
 Part = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Rows to learn from, and rows that are held out."""
@@ -74,7 +70,7 @@ def variants(recipes: list[Recipe], basic: Rows) -> list[tuple[Recipe, Rows]]:
     found = []
     for one in recipes:
         found.append((one, basic))
-        if not head_class(one.head.name).learns_soft_labels or one.smooth is not None:
+        if one.head is None or not head_class(one.head.name).learns_soft_labels or one.smooth is not None:
             continue
         if one.rule is not None:
             found.append((replace(one, name=f"{one.name}, labels"), replace(basic, soft=None)))
@@ -164,9 +160,7 @@ def systems_table(report: Report | None, recipes: Mapping[str, Recipe], left: Ma
             f"| {column.name} | {system} | {_points(column.scores.accuracy, column.accuracy)} | "
             f"{_points(column.scores.macro_f1, column.macro_f1)} | {against} | {p} | {column.fit_s:.1f} |"
         )
-    reasons = [(name, recipes[name].system, reason) for name, reason in left.items()]
-    reasons += [("–", name, reason) for name, reason in ELSEWHERE.items()]
-    lines += [f"| {name} | {system} | not measured: {why} | | | | |" for name, system, why in reasons]
+    lines += [f"| {name} | {recipes[name].system} | not measured: {why} | | | | |" for name, why in left.items()]
     return "\n".join(lines)
 
 
@@ -216,7 +210,7 @@ def main() -> None:
         chosen = list(known.values()) if options.only is None else [known[one] for one in options.only.split(",")]
         left = {one.name: one.fault for one in chosen if one.fault}
         basic = basic_rows(rows, options.shared, options.seed)
-        able = variants([one for one in chosen if not one.fault], basic)
+        able = variants([one for one in chosen if one.name not in left], basic)
         parts, asked = list(folds_of(rows, options.folds, options.seed)), voted(rows, options.shared)
         asked = filmed(asked, parts, options.seed) if options.set == "videos" else asked
         report, lacking = measured(able, asked, parts, baseline=BASELINES[options.set], seed=options.seed)

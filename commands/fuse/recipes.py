@@ -74,10 +74,10 @@ def _tell(recipe: Recipe) -> None:
     for title, lines in (("source", recipe.source), ("theirs", recipe.theirs), ("chosen here", recipe.ours)):
         for line in lines:
             out(f"{title}: {line}")
-    head = recipe.head
-    settings = "".join(f", {key}={value}" for key, value in head.settings.items())
-    preset = "" if head.preset is None else f", preset {head.preset}"
-    out(f"head: {head.name}{preset}{settings}")
+    if (head := recipe.head) is not None:
+        settings = "".join(f", {key}={value}" for key, value in head.settings.items())
+        preset = "" if head.preset is None else f", preset {head.preset}"
+        out(f"head: {head.name}{preset}{settings}")
     if recipe.blocks:
         out(f"blocks: {', '.join(recipe.blocks)}, and no others")
     if recipe.soft_labels != "never":
@@ -87,4 +87,5 @@ def _tell(recipe: Recipe) -> None:
     if recipe.smooth is not None:
         out(f"smoothing over time: {recipe.smooth}")
     out("runs here: " + ("yes" if fault is None else f"no, {fault}"))
-    out(f"its head by hand: {recipe.command}")
+    if head is not None:
+        out(f"its head by hand: {recipe.command}")

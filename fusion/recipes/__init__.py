@@ -66,8 +66,10 @@ class Recipe:
     """Blocks or features that it needs, and the only ones that it sees; none: it sees all."""
     soft_labels: Literal["never", "if there", "needed"] = "never"
     """Whether its head learns from votes instead of labels."""
-    head: RecipeHead
-    """What learns: compounds, or basic expressions where there is a rule."""
+    head: RecipeHead | None = None
+    """What learns: compounds, or basic expressions where there is a rule. None only where `waits_for` says why."""
+    waits_for: str | None = None
+    """What this version lacks for it; such a recipe is listed with its source, and never run."""
     rule: Rule | None = None
     """How two basic expressions make a compound, which it then never learns."""
     smooth: str | None = None
@@ -76,6 +78,8 @@ class Recipe:
     @property
     def fault(self) -> str | None:
         """Why nothing can run it here, whatever the rows; None if it can."""
+        if self.head is None:
+            return f"it waits for {self.waits_for}"
         if self.rule is not None and self.blocks:
             return "a recipe with a rule sees the blocks of two datasets, and cannot name blocks"
         try:
@@ -113,9 +117,10 @@ class Recipe:
 
     def note(self, rows: Rows) -> str:
         """Say in a report what the column is, and on which backbones where the source has others."""
-        steps = [f"head {self.head.name!r}"]
-        steps += [] if self.head.preset is None else [f"preset {self.head.preset!r}"]
-        steps += [f"{key}={value}" for key, value in self.head.settings.items()]
+        head = _head_of(self)
+        steps = [f"head {head.name!r}"]
+        steps += [] if head.preset is None else [f"preset {head.preset!r}"]
+        steps += [f"{key}={value}" for key, value in head.settings.items()]
         steps += [] if self.rule is None else [f"of basic expressions, rule {self.rule!r}"]
         steps += [] if self.smooth is None else [f"smoothed by {self.smooth}"]
         here = tuple(rows.by_feature())
@@ -129,9 +134,10 @@ class Recipe:
     @property
     def command(self) -> str:
         """Return how its head is trained by hand."""
-        words = [f"cer-fuse train --head {self.head.name}"]
-        words += [] if self.head.preset is None else [f"--preset {self.head.preset}"]
-        words += [f"--set '{key}={_json(value)}'" for key, value in self.head.settings.items()]
+        head = _head_of(self)
+        words = [f"cer-fuse train --head {head.name}"]
+        words += [] if head.preset is None else [f"--preset {head.preset}"]
+        words += [f"--set '{key}={_json(value)}'" for key, value in head.settings.items()]
         words += [f"--features {','.join(self.blocks)}"] if self.blocks else []
         words += [] if self.soft_labels == "never" else ["--soft-labels votes.csv"]
         words += [] if self.rule is None else ["--data basic"]
@@ -292,12 +298,13 @@ def _column(
     if recipe.blocks:
         owned = {**{name: (name,) for name in rows.blocks}, **rows.by_feature()}
         learned = learned.only(list(dict.fromkeys(block for name in recipe.blocks for block in owned[name])))
-    settings = dict(recipe.head.settings)
+    wanted = _head_of(recipe)
+    settings = dict(wanted.settings)
     if isinstance(settings.get("weights"), Mapping):
         settings["weights"] = by_position(settings["weights"], learned.classes)
-    if device is not None and "device" in head_settings(recipe.head.name) and "device" not in settings:
+    if device is not None and "device" in head_settings(wanted.name) and "device" not in settings:
         settings["device"] = device
-    head = make_head(recipe.head.name, blocks=learned.widths, preset=recipe.head.preset, **settings)
+    head = make_head(wanted.name, blocks=learned.widths, preset=wanted.preset, **settings)
     if "random_state" not in settings:
         head.set_params(random_state=seed)
     if recipe.rule is not None:
@@ -324,9 +331,18 @@ def _parsed(data: bytes, name: str, where: str) -> Recipe:
     if "rule" in plain and plain["rule"] not in get_args(Rule):
         raise RecipeError(f"{where}: there is no rule {plain['rule']!r}; {nearest(str(plain['rule']), get_args(Rule))}")
     recipe = from_plain(Recipe, plain | {"name": name}, where, error=RecipeError, defaults=True)
+    if (recipe.head is None) == (recipe.waits_for is None):
+        raise RecipeError(f"{where} needs a [head], or waits_for that says what is lacking, and not both")
     if not recipe.source:
         raise RecipeError(f"{where} has no source: say where the system is described, or that it is yours")
     return recipe
+
+
+def _head_of(recipe: Recipe) -> RecipeHead:
+    """Return the head of a recipe that can run."""
+    if recipe.head is None:
+        raise RecipeError(f"recipe {recipe.name!r} cannot run here: {recipe.fault}")
+    return recipe.head
 
 
 def _name(file: Any) -> str:
