@@ -67,6 +67,18 @@ def build_head(
     return make_head(name, blocks=task.train.widths, preset=preset, random_state=seed, **given)
 
 
+def weights_text(weights: Mapping[str, Any], classes: Sequence[str] = ()) -> str:
+    """Weights in words; those a class in a line a class, which `classes` names where they go by its position."""
+    if not any(isinstance(one, Mapping) for one in weights.values()):
+        return ", ".join(f"{name}={one:.3g}" for name, one in weights.items())
+    lines = (
+        f"\n  {classes[label] if classes else label}: "
+        + ", ".join(f"{name}={one[label]:.3g}" for name, one in weights.items())
+        for label in next(iter(weights.values()))
+    )
+    return "".join(lines)
+
+
 def named_heads(text: str | None) -> list[str]:
     """The heads that `--heads` names: the usual ones when it is not given, every one that is installed for `all`."""
     return list(installed_heads()) if text == "all" else split_list(text) or list(USUAL)

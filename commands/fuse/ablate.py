@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .. import options as opt
-from ..console import out_json, progress_bar, say
+from ..console import escape, out_json, progress_bar, say
 from ..data import load_task
-from ..heads import build_head
+from ..heads import build_head, weights_text
 from ..outputs import check_outputs, figure_output, keep_and_show, print_table
 from ..runners import fitted
 
@@ -121,6 +121,8 @@ def ablate(
             num_gpus=num_gpus, progress=step, name="ablate",
         )  # fmt: skip
     say(f"{len(found.weights):,} weight vectors in {found.elapsed_s:,.1f} s")
+    if found.chosen >= found.shared:
+        say(f"chosen weights: {escape(weights_text(found.vector(found.chosen)))}")
     keep_and_show(
         found,
         lambda: out_json(found.to_dict()) if as_json else print_table(found, format, explain=explain),

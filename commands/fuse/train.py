@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +13,7 @@ from ...fusion.heads import head_names  # light: no head is imported before it i
 from .. import options as opt
 from ..console import escape, out_json, progress_bar, say
 from ..data import Task, load_task
-from ..heads import build_head, compute, refuse_unused_votes
+from ..heads import build_head, compute, refuse_unused_votes, weights_text
 from ..outputs import print_table, put
 
 if TYPE_CHECKING:
@@ -115,22 +114,11 @@ def train(
         print_table(report, "table", explain=explain)
     fitted = column.fitted
     if isinstance(getattr(fitted, "weights", None), str):
-        say(f"{fitted.weights.replace('_', ' ')} weights: {escape(_weights_text(fitted.weights_, task.train.classes))}")
+        say(f"{fitted.weights.replace('_', ' ')} weights: {escape(weights_text(fitted.weights_, task.train.classes))}")
     say(
         f"kept in [bold]{escape(folder)}[/]: head, configuration, predictions, metrics, environment, "
         f"confusion matrix; run {run.digest[:12]}"
     )
-
-
-def _weights_text(weights: Mapping[str, Any], classes: Sequence[str]) -> str:
-    """Weights in words; those a class in a line a class."""
-    if not any(isinstance(one, Mapping) for one in weights.values()):
-        return ", ".join(f"{name}={one:.3g}" for name, one in weights.items())
-    lines = (
-        f"\n  {classes[label]}: " + ", ".join(f"{name}={one[label]:.3g}" for name, one in weights.items())
-        for label in next(iter(weights.values()))
-    )
-    return "".join(lines)
 
 
 def _check_folder(output: Path, overwrite: bool) -> None:

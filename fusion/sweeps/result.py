@@ -133,14 +133,13 @@ class Sweep:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         plain: dict[str, Any] = to_plain(self)
-        return plain | {"optimism": self.optimism}
+        return plain | {"optimism": self.optimism, "chosen_weights": self.vector(self.chosen)}
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Sweep:
         """Rebuild a sweep; unknown keys and values of the wrong kind are refused."""
-        own = {"split": "test", "per_class": None} | {
-            key: value for key, value in plain.items() if key != "optimism"
-        }  # of the scores
+        told = ("optimism", "chosen_weights")  # which follow from the others
+        own = {"split": "test", "per_class": None} | {key: one for key, one in plain.items() if key not in told}
         return from_plain(cls, own, "the sweep", error=ReportError)
 
     def save(self, path: Path, *, overwrite: bool = True) -> Path:

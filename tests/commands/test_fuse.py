@@ -266,11 +266,15 @@ def test_ablate_sweeps_decision_weights_and_draws_them(run, filled, tmp_path):
 
 
 def test_ablate_draws_weights_a_class_beside_the_grid_and_judges_the_choice_by_the_held_out_rows(run, filled, tmp_path):
-    result = run("cer-fuse ablate --simplex one,two:0.5 --per-class 20 --figure s.png -o s.json --folds 2 --explain")
+    result = run("cer-fuse ablate --simplex one,two:1 --per-class 40 --figure s.png -o s.json --folds 2 --explain")
     talk = " ".join(result.stdout.split())
-    assert "a weight a block and class, 20 drawn" in talk
+    assert "a weight a block and class, 40 drawn" in talk
     assert "against the best vector that all classes share" in talk
-    assert "23 weight vectors" in result.stderr
+    assert "42 weight vectors" in result.stderr
+    found = Sweep.load(tmp_path / "s.json")
+    assert found.chosen >= found.shared == 2
+    first = found.vector(found.chosen)["one"][found.classes[0]]
+    assert f"{found.classes[0]}: one={first:.3g}" in result.stderr
     assert (tmp_path / "s.png").stat().st_size > 1000
 
 

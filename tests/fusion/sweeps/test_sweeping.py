@@ -354,6 +354,7 @@ def test_a_choice_among_weights_a_class_is_judged_beside_the_best_shared_weights
     again = Sweep.load(found.save(tmp_path / "sweep.json"))
     assert (again.per_class == found.per_class).all()
     assert again.vector(10) == found.vector(10)
+    assert found.to_dict()["chosen_weights"] == found.vector(found.chosen)
 
 
 def test_weights_a_class_are_drawn_by_the_seed_alone():
