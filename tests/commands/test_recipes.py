@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cer_fusion.featstore import Manifest, class_set
+from cer_fusion.featstore import Manifest, Sample, class_set
 from cer_fusion.fusion import Report, compound_proba
 from cer_fusion.fusion.keeping.answers import read_predictions
 from tests.commands.test_zero_shot import BASIC, basic, keep, words
@@ -84,6 +84,28 @@ def test_recipes_stand_beside_heads_and_plain_rules_where_these_are_named(run, b
     )
     names = [column.name for column in Report.load(both / "r.json").columns]
     assert names == ["linear", "zero-shot sum", "hsemotion-pictures"]
+
+
+@pytest.mark.parametrize("way", ["", "--cv 2"])
+def test_answers_about_frames_of_videos_are_smoothed_within_them(run, both, way):
+    labels = class_set("abaw7").labels
+    samples = tuple(
+        Sample(sample_id=f"{video:02}/{frame:05}.jpg", path=f"{video:02}/{frame:05}.jpg", label=labels[video % 7],
+               split="test" if video >= 7 else "train", group=f"{video:02}")
+        for video in range(14) for frame in range(1, 7)
+    )  # fmt: skip
+    if way:
+        samples = tuple(one._replace(split="train") for one in samples)
+    keep(Manifest(samples=samples, classes=class_set("abaw7"), root=Path()), "videos", [f"v{i}" for i in range(84)])
+    names = "hsemotion,hsemotion-pictures"
+    run(f"cer-fuse compare -d videos --recipes {names} --zero-shot basic --figure none -o r.json {way}")
+    report = Report.load(both / "r.json")
+    smooth, plain = (report.column(name).proba for name in names.split(","))
+    of_video = [one.partition("/")[0] for one in report.ids]
+    for video in dict.fromkeys(of_video):
+        rows = [i for i, one in enumerate(of_video) if one == video]
+        # a box of 25 frames spans all six of a video; twelve before and after stand for none
+        np.testing.assert_allclose(smooth[rows], plain[rows].mean(axis=0)[None].repeat(6, axis=0), atol=1e-6)
 
 
 def test_of_all_recipes_those_that_cannot_run_are_left_out_aloud(run, both):
