@@ -361,8 +361,10 @@ def by_position(weights: Mapping[str, Any], classes: Sequence[str]) -> dict[str,
     Raises
     ------
     HeadConfigError
-        If a name is no class.
+        If a name is no class, or as `checked_class_weights` does.
     """
+    if not any(isinstance(one, Mapping) for one in weights.values()):
+        return dict(weights)
     place = {name: str(i) for i, name in enumerate(classes)}
     for block, of_class in weights.items():
         for name in of_class if isinstance(of_class, Mapping) else ():
@@ -370,10 +372,8 @@ def by_position(weights: Mapping[str, Any], classes: Sequence[str]) -> dict[str,
                 raise HeadConfigError(
                     f"block {block!r} has a weight for class {name!r}, which is none; {nearest(str(name), place)}"
                 )
-    return {
-        block: {place[name]: weight for name, weight in one.items()} if isinstance(one, Mapping) else one
-        for block, one in weights.items()
-    }
+    checked_class_weights(weights, weights, classes)
+    return {block: {place[name]: weight for name, weight in one.items()} for block, one in weights.items()}
 
 
 logger = logging.getLogger(__name__)

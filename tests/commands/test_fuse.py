@@ -290,6 +290,9 @@ def test_weights_a_class_are_given_by_the_names_of_the_classes_or_chosen_and_sai
     assert all(f"{label}: one=" in talk for label in labels)
     refused = CliRunner().invoke(fuse.app, [*train, f"weights={given.replace(labels[0], 'Fearfuly Surprised', 1)}"])
     assert refused.exit_code == 1
+    few = given.replace(f', "{labels[-1]}": 1', "", 1)
+    short = CliRunner().invoke(fuse.app, [*train, f"weights={few}"])
+    assert f"block 'one' has no weight for class '{labels[-1]}'" in " ".join(short.stderr.split())
     assert "did you mean 'Fearfully Surprised'" in " ".join(refused.stderr.replace("│", " ").split())
 
 
