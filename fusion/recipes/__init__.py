@@ -7,6 +7,7 @@ this package lie beside this module; users keep theirs in a folder of their own.
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -87,6 +88,10 @@ class Recipe:
             lacking = [library for library in kind.needs if not find_spec(library)]
             if lacking:
                 return f"head {self.head.name!r} needs {', '.join(lacking)}, which is not installed"
+            known = head_settings(self.head.name)
+            for setting in self.head.settings:  # `blocks` and `preset` are none, though `make_head` takes them
+                if setting not in known:
+                    return f"head {self.head.name!r} has no setting {setting!r}; {nearest(setting, known)}"
             check_kinds(make_head(self.head.name, preset=self.head.preset, **self.head.settings))
         except FusionError as error:
             return str(error)
@@ -111,7 +116,8 @@ class Recipe:
         if self.rule is not None and basic is None:
             return (
                 "learns basic expressions, and there are no rows of those\n"
-                "  give a dataset of the same features: --zero-shot DATASET (cer-feat extract --data basic.csv)"
+                "  give a dataset of the same features: --zero-shot DATASET\n  make one: cer-feat extract "
+                "--backbone … --data basic.csv"
             )
         return None
 
@@ -350,6 +356,4 @@ def _name(file: Any) -> str:
 
 
 def _json(value: Any) -> str:
-    import json
-
     return value if isinstance(value, str) else json.dumps(value)

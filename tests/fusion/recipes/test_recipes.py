@@ -151,6 +151,9 @@ def test_neither_of_two_recipes_of_one_name_replaces_the_other(tmp_path):
         ('name = "ridge"\npreset = "paper"', "preset"),
         ('name = "ridge"\nsettings = { penalti = 1 }', "did you mean 'penalty'"),
         ('name = "linear"\nsettings = { C = "much" }', "C must be a number"),
+        ('name = "mlp"\nsettings = { preset = "paper" }', "no setting 'preset'"),
+        ('name = "linear"\nsettings = { blocks = { vit = 768 } }', "no setting 'blocks'"),
+        ('name = "sklearn:sklearn.svm.SVD"', "sklearn.svm"),
     ],
 )
 def test_what_cannot_run_here_says_why_when_it_is_asked_for_and_stands_in_the_list(head, message, tmp_path):
