@@ -196,7 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--set", choices=("systems", "videos", "per-class"), default="systems")
-    parser.add_argument("--only", help="recipes, comma-separated")
+    parser.add_argument("--only", help="recipes, comma-separated, with the labels they are made for alone")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -210,7 +210,8 @@ def main() -> None:
         chosen = list(known.values()) if options.only is None else [known[one] for one in options.only.split(",")]
         left = {one.name: one.fault for one in chosen if one.fault}
         basic = basic_rows(rows, options.shared, options.seed)
-        able = variants([one for one in chosen if one.name not in left], basic)
+        able = [(one, basic) for one in chosen if one.name not in left]
+        able = variants([one for one, _ in able], basic) if options.only is None else able
         parts, asked = list(folds_of(rows, options.folds, options.seed)), voted(rows, options.shared)
         asked = filmed(asked, parts, options.seed) if options.set == "videos" else asked
         report, lacking = measured(able, asked, parts, baseline=BASELINES[options.set], seed=options.seed)

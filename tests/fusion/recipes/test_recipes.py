@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -403,3 +404,32 @@ def test_weights_a_model_and_expression_help_where_models_know_others_and_cannot
             np.testing.assert_allclose(found.column("avcer").proba, found.column("even").proba, atol=1e-9)
         else:
             assert accuracy(found, "avcer") > accuracy(found, "even") + 0.03
+
+
+def spread(head: Any, rows: Rows) -> float:
+    """Variance of the hidden units within classes over that between them."""
+    import torch
+
+    network = head.networks_[0]
+    units = network.network.units(torch.from_numpy(network.scaler.transform(rows.x())), lambda z: z)[0].detach().numpy()
+    of_class = [units[rows.y == k] for k in np.unique(rows.y)]
+    within = np.mean([one.var(axis=0).sum() for one in of_class])
+    return float(within / np.stack([one.mean(axis=0) for one in of_class]).var(axis=0).sum())
+
+
+@pytest.mark.parametrize("name", ["dlp-cnn", "dbm-cnn"])
+def test_rows_of_a_class_lie_closer_by_locality_which_cannot_matter_where_a_row_has_no_neighbour(name):
+    paper, known = quick_paper(), shipped_recipes()[name]
+    longer = {**paper.head.settings, "epochs": 60}
+    plain = replace(paper, soft_labels=known.soft_labels, head=replace(paper.head, settings=longer))
+    mine = replace(known, head=replace(known.head, settings={**longer, **known.head.settings, "locality": 1.0}))
+    _, train = faces(240, 0, noise=0.7)
+    _, test = faces(240, 1, noise=0.7)
+    train = replace(train, soft=0.9 * np.eye(7)[train.y] + 0.1 / 7)
+    found = judged(train, test, *recipe_columns([plain, mine], train))
+    assert spread(found.column(name).fitted, test) < 0.85 * spread(found.column("paper").fitted, test)
+    assert accuracy(found, name) > accuracy(found, "paper") - 0.05
+    alone = train.take(np.unique(train.y, return_index=True)[1])
+    if name == "dlp-cnn":
+        found = judged(alone, test, *recipe_columns([plain, mine], alone))
+        np.testing.assert_allclose(found.column(name).proba, found.column("paper").proba, atol=1e-6)
