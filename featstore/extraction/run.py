@@ -15,12 +15,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
+import numpy as np
+
 from ..errors import FeatstoreError, ManifestError, TooManyErrors
 from ..manifests.manifest import Manifest
-from ..pictures import pictures
 from ..pictures.seen import Seen
 from ..rows import files
 from ..rows.feature import Dtype
+from ..rows.index import RowIndex
+from ..rows.keys import Mark, keys_of, same_pictures
 from ..store import Store
 from .plan import Counted, Progress, deal, make_features, names_of, plan_features
 from .reading import BatchSize, Decoded, Decoder, Embedder, Meter, Model, Readers, Wanted
@@ -226,8 +229,9 @@ def extract(
     embedders: Sequence[Embedder] = embedder if isinstance(embedder, Sequence) else [embedder]
     features = make_features(embedders, names_of(name, embedders, several=several), store, dataset, dtype)
     models = [Model(one, feature, batch_size, meter) for one, feature in zip(embedders, features, strict=True)]
-    stored = [StoredRows(feature) for feature in features]
     mine = [i // shard_rows % part[1] == part[0] for i in range(len(manifest))]
+    only = None if part[1] == 1 else [sample_id for sample_id, own in zip(manifest.ids, mine, strict=True) if own]
+    stored = [StoredRows(feature, only=only) for feature in features]
     seen = Seen(store.path / dataset, manifest.root, part, trusted=not check_pictures)
     with meter.waiting():
         plans = plan_features(
@@ -334,8 +338,6 @@ def _report(writer: FeatureWriter, meter: Meter) -> ExtractReport:
     index = feature.index()
     if index.quarantined or (feature.folder / "quarantine.csv").exists():
         feature.write_quarantine(index.quarantined)
-    made_from = index.image_digests()
-    digests = [own or made_from.get(i, "") for own, i in zip(plan.digests, manifest.ids, strict=True)]
     return ExtractReport(
         feature=feature.label,
         samples=writer.samples,
@@ -346,11 +348,24 @@ def _report(writer: FeatureWriter, meter: Meter) -> ExtractReport:
         quarantined=dict(sorted(writer.failed.items())),
         unread=sorted(writer.unread),
         remarks=dict(sorted(writer.remarks.items())),
-        repeated_across_splits=len(pictures.across_splits(manifest, pictures.repeats(manifest, digests))),
+        repeated_across_splits=_repeated_across_splits(manifest, index, plan.digests),
         elapsed_s=meter.elapsed_s,
         compute_s=writer.model.compute_s,
         waited_s=meter.waited_s,
     )
+
+
+def _repeated_across_splits(manifest: Manifest, index: RowIndex, digests: Sequence[str]) -> int:
+    """Pictures in more than one split, by what rows were made from, or by what was read now where there is no row."""
+    if len(manifest.splits) < 2:
+        return 0
+    known = index.pictures_of(manifest.table.ids)
+    at = [i for i in np.flatnonzero(known[0] == 0).tolist() if digests[i]]
+    known[:, at] = keys_of([digests[i] for i in at])
+    splits: dict[Mark, set[str]] = {}
+    for i, picture in same_pictures(known)[0]:
+        splits.setdefault(picture, set()).add(manifest.split_of_each[i])
+    return sum(len(found) > 1 for found in splits.values())
 
 
 def _check(
