@@ -247,6 +247,12 @@ Baseline = Annotated[str | None, typer.Option(help="Column the others are tested
 # what is written
 Format = Literal["table", "markdown", "latex", "csv", "json"]
 Explain = Annotated[bool, typer.Option("--explain", help="Say below the table how its figures are made, in full.")]
+RecipeFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipe-folder", help="Where recipes of your own are, .toml.", show_default="recipes/, where it is there"
+    ),
+]
 MoreMetrics = Annotated[
     str | None,
     typer.Option(
@@ -301,6 +307,12 @@ def numbers(text: str | None, option: str) -> list[float]:
         return [float(part) for part in split_list(text)]
     except ValueError:
         raise typer.BadParameter(f"expected numbers such as 0.1,1,10, however: {text!r}", param_hint=option) from None
+
+
+def recipe_folder(given: Path | None) -> Path | None:
+    """The folder of recipes that was asked for; else that of the working folder, where it has some."""
+    usual = Path("recipes")
+    return usual if given is None and any(usual.glob("*.toml")) else given
 
 
 def metrics_of(text: str | None) -> tuple[str, ...]:

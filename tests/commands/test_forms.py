@@ -19,6 +19,7 @@ ONE_FORM = {
     "cer-feat manifest relabel", "cer-feat manifest split", "cer-feat manifest unity", "cer-feat parts",
     "cer-feat quarantine", "cer-fuse heads", "cer-feat use-manifest", "cer-feat show", "cer-feat verify",
     "cer-feat pull", "cer-feat cache",
+    "cer-fuse recipes",
 }  # fmt: skip
 """Commands whose every option says something whatever the others are."""
 
@@ -43,12 +44,12 @@ ALWAYS = {
         "metrics overwrite seed as_json",
     "cer-fuse compare": "class_intervals figure output as_json",
     "cer-fuse ablate":
-        "head weights simplex setting features data store select C seeds train_split test_split missing near runner "
-        "figure output seed as_json",
+        "head weights simplex per_class setting features data store select C seeds train_split test_split missing near "
+        "runner figure output seed as_json",
     "cer-fuse diagnose":
         "head features data store setting players cv near most train_split missing figure output seed as_json",
     "cer-fuse evaluate": "head data split store missing near metrics figure seed as_json",
-    "cer-fuse predict": "head store output as_json",
+    "cer-fuse predict": "head store compounds output as_json",
     "cer-fuse report": "output overwrite baseline metrics title keep seed as_json",
     "cer-fuse check-table": "supports as_json",
     "cer-fuse smooth": "method choose_on output as_json seed",
@@ -103,6 +104,8 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
          {"trained", "judging", "alone", "split", "seeded", "noted", "table", "written", "divided", "ray"}),
         ("cer-fuse compare --heads linear --runner slurm --parts 3",
          {"trained", "judging", "alone", "split", "seeded", "noted", "table", "written", "divided", "slurm"}),
+        ("cer-fuse compare --recipes paper",
+         {"trained", "judging", "split", "seeded", "named", "computing", "noted", "table", "written", "here"}),
         ("cer-fuse compare --heads mlp --no-singles --zero-shot basic",
          {"trained", "judging", "split", "seeded", "elsewhere", "computing", "noted", "table", "written", "here"}),
     ],
@@ -120,6 +123,7 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
     "cer-fuse evaluate": [("cer-fuse evaluate --head h", set())],
     "cer-fuse predict": [
         ("cer-fuse predict --head h", {"stored"}),
+        ("cer-fuse predict --head h --compounds abaw7", {"stored", "compounded"}),
         ("cer-fuse predict picture.png --head h --no-faces", {"shown"}),
         ("cer-fuse predict picture.png --head h", {"shown", "faces"}),
         ("cer-fuse predict picture.png --head h --no-faces --annotate drawn.png", {"shown", "drawn", "written"}),
