@@ -10,6 +10,7 @@ that a batch did not fit into a device's memory.
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import sys
 from abc import ABC, abstractmethod
@@ -169,6 +170,11 @@ class Backbone(ABC):
         PictureError
             A ValueError whose text says why the bytes are not a usable picture.
         """
+        if isinstance(data, str | os.PathLike):
+            raise OptionError(
+                f"decode takes the bytes of a picture file, however: {str(data)!r}\n"
+                f"  read it first: pathlib.Path({str(data)!r}).read_bytes()"
+            )
         return self.prepare(self.open(data))
 
     def embed(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:

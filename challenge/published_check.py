@@ -17,7 +17,7 @@ from math import ceil, floor
 from typing import Any, Literal, TypeAlias
 
 from ..fusion.errors import ReportError
-from ..fusion.page.table import CROSS, Cell, Table
+from ..kit.table import CROSS, Cell, Table
 from .published_table import PublishedTable
 
 Counts: TypeAlias = range

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ...kit.table import Cell, Table, facts_html, shortened
 from ...kit.text import many_objects
 from ..errors import ClassSetError, ManifestError, nearest
 from ..pictures.archives import inside_archive
@@ -39,6 +40,8 @@ from .sidecar import (
 )
 
 COLUMNS = ("sample_id", "path", "label", "split", "group")
+SHOWN = 5
+"""Samples that a notebook shows of a manifest."""
 _CONTROLS = ("Cc", "Cf", "Cs", "Zl", "Zp")
 log = logging.getLogger(__name__)
 
@@ -79,10 +82,32 @@ class Manifest:
     """Line of each sample in the file it was read from."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root))
         _check_samples(self)
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def _facts(self) -> dict[str, str]:
+        named = sum(bool(sample.group) for sample in self.samples)
+        groups = len({sample.group for sample in self.samples} - {""})
+        return {
+            "classes": shortened(f"{name} {count:,}" for name, count in self.counts().items()),
+            "splits": shortened(f"{name or 'none'} {n:,}" for name, n in Counter(self.split_of_each).items()),
+            "groups": f"{groups:,} of {named:,} samples" if groups else "none",
+            "pictures": str(self.root),
+        }
+
+    def __repr__(self) -> str:
+        """Return one line; the samples are left to whoever asks for them."""
+        splits = self._facts()["splits"]
+        return f"<Manifest: {len(self):,} samples, {len(self.classes.labels)} classes; {splits}; {self.where}>"
+
+    def _repr_html_(self) -> str:
+        first = [tuple(Cell(text) for text in sample) for sample in self.samples[:SHOWN]]
+        notes = () if len(self) <= SHOWN else (f"The first {SHOWN} of {len(self):,} samples.",)
+        table = Table(title="Samples", header=COLUMNS, rows=tuple(first), notes=notes)
+        return facts_html(f"Manifest: {len(self):,} samples", self._facts(), table)
 
     @functools.cached_property
     def ids(self) -> tuple[str, ...]:
