@@ -78,6 +78,8 @@ class Backbone(ABC):
     """How many pictures are computed at once: on a CPU always the same number; 0, all that are given, on a GPU."""
     views: Views = "none"
     """What a row is the mean of; set by `take_views`."""
+    plugin: Mapping[str, str] | None = None
+    """Distribution and version, where its code is another distribution's; then part of the identity."""
     faces: TakenFaces | None = None
     """How the face is cut out of each picture; set by `take_faces`. None: the picture is the face already."""
 
@@ -285,6 +287,7 @@ class Backbone(ABC):
         each kind of device rounds at places of its own, so the kind is part of the identity.
         """
         rounded = {"device_kind": self.device_kind} if self.rounds else {}
+        plugged = {} if self.plugin is None else {"plugin": dict(self.plugin)}
         return {
             "architecture": self.architecture,
             "options": dict(sorted(self.options.items())),
@@ -293,6 +296,7 @@ class Backbone(ABC):
             "precision": self.precision,
             **rounded,
             "code": self.code,
+            **plugged,
             **({} if self.faces is None else {"faces": self.faces.identity()}),
         }
 

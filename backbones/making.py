@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .backbone import Backbone, Faces
 from .errors import CheckpointError, DeviceError, OptionError, UnknownBackboneError, WeightsError, listed
-from .recipes import Encoder, check_options, is_own, options_of, recipe_of
+from .recipes import Encoder, check_options, is_own, options_of, plugin_of, recipe_of
 from .weights.fit import Fault, addressed, choose_source, compare, fit, in_heads, under
 from .weights.inspection import looks_like
 
@@ -65,7 +65,7 @@ def create(
             raise WeightsError(f"{name!r} is network and weights in one file; weights={str(weights)!r} is not for it")
         finished = recipe.build(**given, **options)
         assert isinstance(finished, Backbone)
-        return finished
+        return _marked(finished, name)
 
     import torch
 
@@ -81,7 +81,15 @@ def create(
     if source.path is not None:
         put(encoder, open_checkpoint(source.path, entry=source.entry))
     logger.info("%s: weights %s", name, source.label)
-    return TorchBackbone(encoder.name or name, encoder, source, device=device, precision=precision)
+    return _marked(TorchBackbone(encoder.name or name, encoder, source, device=device, precision=precision), name)
+
+
+def _marked(made: Backbone, name: str) -> Backbone:
+    """Let a plugin's backbone say whose code it is: part of its identity."""
+    plugin = plugin_of(name)
+    if plugin is not None:
+        made.plugin = plugin.origin
+    return made
 
 
 def put(encoder: Encoder, opened: Checkpoint) -> None:
