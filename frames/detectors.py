@@ -231,6 +231,19 @@ def _plugged(plugin: Plugin, file: str, **settings: Any) -> Detector:
     return (_PluggedFollowing if isinstance(made, Follows) else _Plugged)(made, plugin)
 
 
+def _plugin_again(identity: Mapping[str, Any], text: str, *, device: str) -> Detector:
+    """The plugin's detector of that identity, made as for crops and as for frames."""
+    made = [detector_for_crops(text, device=device), detector_named(text, device=device)]
+    for one in made:
+        if one.identity() == identity:
+            return one
+    raise OptionError(
+        f"faces cannot be found as they were: it was {dict(identity)}, {text} here would be {made[0].identity()}\n"
+        f"  name the detector and its file: --detector NAME:FILE, of {identity['plugin']['distribution']} "
+        f"{identity['plugin']['version']}"
+    )
+
+
 @dataclass(frozen=True)
 class _Plugged:
     """A detector of a plugin, which says whose it is."""
@@ -289,6 +302,8 @@ def detector_again(identity: Mapping[str, Any], text: str, *, device: str = "cpu
         If another one is named, or its file is another; with both digests.
     """
     name, _, file = text.partition(":")
+    if "plugin" in identity:
+        return _plugin_again(identity, text, device=device)
     kind, settings = identity["detector"], dict(identity["settings"])
     if kind == "mtcnn":
         made: Detector = MTCNN(MTCNNSettings(**{**settings, "thresholds": tuple(settings["thresholds"])}))

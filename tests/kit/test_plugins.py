@@ -16,6 +16,7 @@ from cer_fusion import backbones
 from cer_fusion.featstore.errors import ManifestError
 from cer_fusion.featstore.manifests import adapters
 from cer_fusion.frames import OptionError, detector_named
+from cer_fusion.frames.detectors import detector_again
 from cer_fusion.fusion import (
     SavedHeadError,
     head_names,
@@ -159,6 +160,10 @@ def test_a_detector_of_a_plugin_finds_and_says_whose_it_is(install):
     picture = np.full((40, 60, 3), 90, np.uint8)
     picture[10:30, 20:45] = (250, 0, 0)
     check_detector(detector, picture, (20, 10, 45, 30))
+    assert detector_again(detector.identity(), "reds").identity() == detector.identity()
+    older = {**detector.identity(), "plugin": {"distribution": "reds", "version": "1.1"}}
+    with pytest.raises(OptionError, match="--detector NAME:FILE, of reds 1.1"):
+        detector_again(older, "reds")
     with pytest.raises(OptionError, match="a detector is mtcnn"):
         detector_named("blues")
 
