@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 # setuptools tells of every editable installation that its folder should not be shadowed; this one's name is nobody's folder.
 QUIETLY := PYTHONWARNINGS='ignore:Editable installation'
 STAMP := $(VENV)/.installed
+# make test CONSTRAINTS=constraints/exact.txt installs the versions that were tested together, on Python 3.11 and Linux.
+CONSTRAINED := $(addprefix --constraint ,$(CONSTRAINTS))
 
-.PHONY: demo test test-pythons test-lowest lowest reliability lint check bench gpu clean
+.PHONY: demo test test-pythons test-lowest lowest exact sbom wheel reliability lint check docs bench gpu clean
 
 demo: $(STAMP)  ## draw faces, embed them with the three backbones, train and compare all heads
 	$(BIN)/cer-feat demo --output demo-out
@@ -25,6 +27,16 @@ lowest: $(STAMP)  ## resolve those versions anew, after a floor in pyproject.tom
 	$(BIN)/uv pip compile --quiet --resolution lowest-direct --python-version 3.11 --extra test --no-annotate \
 	  --no-emit-index-url --custom-compile-command 'make lowest' --output-file constraints/lowest.txt pyproject.toml
 
+exact: $(STAMP)  ## resolve anew which versions CONSTRAINTS=constraints/exact.txt installs: the newest that go together
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --extra dev --extra docs --no-annotate \
+	  --no-emit-index-url --custom-compile-command 'make exact' --output-file constraints/exact.txt pyproject.toml
+
+sbom: $(STAMP)  ## what is installed, with versions and licences, as CycloneDX: build/sbom.cdx.json
+	$(BIN)/python -m pip install --quiet 'cyclonedx-bom>=7'
+	mkdir -p build && $(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+	  --output-file build/sbom.cdx.json $(BIN)/python
+
 reliability: $(STAMP)  ## the store's promises, each with its figure; CER_FUZZ_N=10000 for a full run
 	$(BIN)/python -m pytest tests/reliability
 
@@ -35,6 +47,13 @@ lint: $(STAMP)  ## style, types, import contracts
 	$(BIN)/lint-imports
 
 check: lint test  ## what CI runs
+
+docs: $(STAMP)  ## the site, into build/site: guide, commands, Python API; any warning ends it
+	$(QUIETLY) $(BIN)/python -m pip install --quiet $(CONSTRAINED) --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+wheel: $(STAMP)  ## the package as it is published: dist/*.whl and the sources
+	$(BIN)/python -m pip install --quiet 'build>=1.2' && $(BIN)/python -m build --outdir dist
 
 bench: $(STAMP)  ## speed as ratios; see benchmarks/RESULTS.md
 	$(QUIETLY) $(BIN)/python -m pip install --quiet --editable '.[bench]'
@@ -50,6 +69,6 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, however: " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(QUIETLY) $(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(QUIETLY) $(BIN)/python -m pip install --quiet $(CONSTRAINED) --editable '.[dev]'
 	mkdir -p $(VENV)/names && ln -sfn ../.. $(VENV)/names/cer_fusion
 	touch $(STAMP)

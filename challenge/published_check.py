@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from heapq import heappop, heappush
+from itertools import product
 from math import ceil, floor
 from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..fusion.errors import ReportError
 from ..kit.table import CROSS, Cell, Table
@@ -263,16 +267,25 @@ def find_supports(table: PublishedTable, *, limit: int = LIMIT, n: int | None = 
     clean = [[one for one in found if None not in one.ranges] for found in options]
     odd = [[one for one in found if one.ranges.count(None) == 1] for found in options]
     accuracies = list(table.accuracy.values())
+    whole = True
     for wrong, choices in ((0, [clean]), (1, [clean, *_one_odd(clean, odd)])):
-        found = sorted(
-            (sum(supports), supports) for choice in choices for supports in _fitting(choice, accuracies, wrong, n)
-        )
+        searches = [_Search(choice, accuracies, wrong, n) for choice in choices]
+        found = sorted((sum(supports), supports) for search in searches for supports in search.fitting())
+        whole &= not any(search.cut for search in searches)
         if found:
             later = [total for total, _ in found if total > found[0][0]]
             return FoundSupports(found[0][1], wrong, later[0] if later else None)
     poor = [name for name, few, more in zip(table.classes, clean, odd, strict=True) if not few and not more]
+    if not whole:
+        raise ReportError(
+            "whether any supports explain this table is not known: the search was cut short\n"
+            f"  {'the columns allow too many sums' if n else f'the {TRIED:,} smallest combinations do not'}: give what "
+            "is known, --supports 38,35,116" + ("" if n else " or --total 397") + ", or more columns of the same table"
+        )
     raise ReportError(
-        f"no supports of at most {limit} rows a class explain this table, even with one cell wrong"
+        f"no supports of at most {limit} rows a class explain this table"
+        + (f" with {n} rows in all" if n else "")
+        + ", even with one cell wrong"
         + (f"; nothing fits {', '.join(poor)}" if poor else "")
         + "\n  give what is known: --supports 38,35,116 or --total 397, or a larger --limit"
     )
@@ -291,20 +304,91 @@ def _one_odd(clean: list[list[_Option]], odd: list[list[_Option]]) -> list[list[
     return [[*clean[:c], odd[c], *clean[c + 1 :]] for c in range(len(clean))]
 
 
-def _fitting(
-    choice: list[list[_Option]], accuracies: Sequence[Decimal], wrong: int, n: int | None
-) -> Iterator[tuple[int, ...]]:
-    """Yield up to two fitting combinations, smallest total first."""
-    left = 2
-    for tried, combination in enumerate(_ascending(choice)):
-        total = sum(one.support for one in combination)
-        if not left or tried >= TRIED or (n is not None and total > n):
+class _Search:
+    """A search among one support a class; `cut` tells whether it ended before everything was looked at."""
+
+    def __init__(self, choice: list[list[_Option]], accuracies: Sequence[Decimal], wrong: int, n: int | None) -> None:
+        self._choice, self._accuracies, self._wrong, self._n = choice, accuracies, wrong, n
+        self.cut = False
+
+    def fitting(self) -> Iterator[tuple[int, ...]]:
+        """Yield combinations that fit: up to two, smallest total first; for a known total the first of each kind."""
+        if not all(self._choice):
             return
-        if n is not None and total != n:
-            continue
-        if sum(not _adds_up(combination, j, accuracy, total) for j, accuracy in enumerate(accuracies)) <= wrong:
-            left -= 1
-            yield tuple(one.support for one in combination)
+        if self._n is None:
+            yield from self._ascending()
+            return
+        for spared in (None,) if not self._wrong else range(len(self._accuracies)):
+            found = self._of_total(self._n, spared)
+            if found is not None:
+                yield found
+
+    def _ascending(self) -> Iterator[tuple[int, ...]]:
+        left = 2
+        for tried, combination in enumerate(_ascending(self._choice)):
+            if not left:
+                return
+            if tried >= TRIED:
+                self.cut = True
+                return
+            total = sum(one.support for one in combination)
+            wrong = (not _adds_up(combination, j, accuracy, total) for j, accuracy in enumerate(self._accuracies))
+            if sum(wrong) <= self._wrong:
+                left -= 1
+                yield tuple(one.support for one in combination)
+
+    def _of_total(self, n: int, spared: int | None) -> tuple[int, ...] | None:
+        """The first supports that sum to `n` and all columns but `spared` to their accuracies, if there are any.
+
+        The sums that the last classes can have are built up class by class, from the end; then the smallest support of
+        the first class is taken that leaves a sum which the others have, and so on.
+        """
+        columns = [j for j in range(len(self._accuracies)) if j != spared]
+        rights = [allowed(self._accuracies[j], n) for j in columns]
+        if not all(rights):
+            return None
+        steps = [_steps(options, columns, n) for options in self._choice]
+        if not all(len(one) for one in steps):
+            return None
+        most = np.array([n, *(right[-1] for right in rights)])
+        reached = [np.zeros((1, 1 + len(columns)), np.int64)]
+        for step in reversed(steps):
+            if len(reached[-1]) * len(step) > _MOST_SUMS:
+                self.cut = True
+                return None
+            sums = (reached[-1][:, None, :] + step[None, :, :]).reshape(-1, 1 + len(columns))
+            reached.append(np.unique(sums[(sums <= most).all(axis=1)], axis=0))
+        reached.reverse()
+        least = np.array([n, *(right[0] for right in rights)])
+        ends = reached[0][(reached[0] >= least).all(axis=1)]
+        if not len(ends):
+            return None
+        supports, left = [], {tuple(end) for end in ends.tolist()}
+        for step, after in zip(steps, reached[1:], strict=True):
+            behind = set(map(tuple, after.tolist()))
+            for support in np.unique(step[:, 0]):
+                taken = step[step[:, 0] == support].tolist()
+                rest = {tuple(a - b for a, b in zip(end, one, strict=True)) for end in left for one in taken} & behind
+                if rest:
+                    supports.append(int(support))
+                    left = rest
+                    break
+        return tuple(supports)
+
+
+_MOST_SUMS = 30_000_000
+"""Sums of a class and those after it that are looked at together."""
+
+
+def _steps(options: Sequence[_Option], columns: Sequence[int], n: int) -> NDArray[np.int64]:
+    """(m, 1 + columns) supports, and right rows in every column, that a class may add; odd cells only where spared."""
+    found = [
+        (one.support, *right)
+        for one in options
+        if one.support <= n and all(one.ranges[j] is not None for j in columns)
+        for right in product(*(range(low, high + 1) for low, high in (one.ranges[j] or (0, -1) for j in columns)))
+    ]
+    return np.array(found, np.int64).reshape(-1, 1 + len(columns))
 
 
 def _adds_up(combination: Sequence[_Option], column: int, accuracy: Decimal, n: int) -> bool:

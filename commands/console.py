@@ -46,6 +46,11 @@ _ESCAPES = {**{n: shown.replace("\\", _BACKSLASH) for n, shown in _CONTROLS.item
             ord("["): _OPENING, ord("\\"): _BACKSLASH}  # fmt: skip
 
 _hushed: list[bool] = []
+_quiet: list[bool] = []
+_WARNS = ("[yellow]", "[bold yellow]", "[red]", "[bold red]")
+"""How what is said begins to matter: a warning is yellow and an error red."""
+_MANNERS = {"-v": "-v", "--verbose": "-v", "-q": "-q", "--quiet": "-q"}
+"""Options of how much is said, which may stand anywhere in a command line."""
 
 
 class Progress(Protocol):
@@ -73,6 +78,12 @@ class Front(TyperGroup):
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.commands.update({name: Later(name, where, line) for name, (where, line) in self.later.items()})
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Take what says how much is said from wherever it stands."""
+        end = args.index("--") if "--" in args else len(args)
+        manners = [_MANNERS[word] for word in args[:end] if word in _MANNERS]
+        return super().parse_args(ctx, [*manners, *(word for word in args[:end] if word not in _MANNERS), *args[end:]])
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Parse the command line and run the command; whatever is said, every terminal can show."""
@@ -102,7 +113,7 @@ class Front(TyperGroup):
             return answer
         except KeyboardInterrupt:
             _settled(ctx)
-            say("[bold]interrupted.[/] Nothing is half-written; run the same command again to go on.")
+            say("[bold yellow]interrupted.[/] Nothing is half-written; run the same command again to go on.")
             raise typer.Exit(INTERRUPTED) from None
         except ReaderGone:  # `cer-feat ls | head`
             _hush(sys.stdout)
@@ -160,11 +171,22 @@ def app(help_text: str, commands: Mapping[str, tuple[str, str]] | None = None) -
 
     @made.callback()
     def front(
+        ctx: typer.Context,
         version: Annotated[
             bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
         ] = False,
+        verbose: Annotated[
+            bool, typer.Option("-v", "--verbose", help="Say what was chosen and replaced on the way, too.")
+        ] = False,
+        quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say results, warnings and errors only.")] = False,
     ) -> None:
-        pass
+        if verbose and quiet:
+            raise typer.BadParameter("says the opposite of -v", param_hint="-q")
+        if quiet:
+            _quiet.append(True)
+            ctx.call_on_close(_quiet.pop)
+        if verbose:
+            show_logs()
 
     return made
 
@@ -182,7 +204,7 @@ def say(markup: str) -> None:
     """Talk: progress, choices made, hints. Goes to stderr."""
     from rich.text import Text
 
-    if _hushed:
+    if _hushed or (_quiet and not any(mark in markup for mark in _WARNS)):
         return
     text = Text.from_markup(markup, emoji=False)
     text.plain = text.plain.replace(_OPENING, "[").replace(_BACKSLASH, "\\")
@@ -262,8 +284,8 @@ def out_data(text: str) -> None:
         buffer.flush()
 
 
-def out_json(value: Any) -> None:
-    """A result for machines, to stdout."""
+def out_json(value: Mapping[str, Any]) -> None:
+    """A result for machines, to stdout: always an object, so that it can be added to."""
     out_data(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str))
 
 
@@ -313,7 +335,7 @@ def _note(log: Path, text: str) -> None:
 @contextlib.contextmanager
 def _told_somewhere(rate: Callable[[str, float | None], str] | None) -> Iterator[Progress]:
     stderr = console(stderr=True)
-    if not stderr.is_terminal:
+    if _quiet or not stderr.is_terminal:
         with _Lines(lambda text: say(escape(text)), first_s=_FIRST_LINE_S, next_s=_NEXT_LINE_S) as lines:
             yield lines
         return
@@ -427,7 +449,9 @@ _REMEMBERED_S = 600.0
 
 
 def show_logs() -> None:
-    """Let the packages' notes (what was chosen, what was replaced) through to stderr."""
+    """Let the packages' notes (what was chosen, what was replaced) through to stderr, unless -q was given."""
+    if _quiet:
+        return
     logging.getLogger().setLevel(logging.INFO)
     for noisy in ("timm", "httpx", "huggingface_hub", "matplotlib", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from .console import escape, out_json, say, size_text
-from .options import Missing, names_a_file, split_list
+from .options import Missing, names_a_file, no_manifest, split_list
 
 if TYPE_CHECKING:
     from ..featstore import ExtractReport, Feature, Manifest, Store, View
@@ -29,6 +29,8 @@ def manifest_and_dataset(
     from ..featstore import Manifest
     from ..featstore.manifests.sidecar import in_store
 
+    if data is not None and Path(data).is_dir() and not (Path(data).name == data and (store / data).is_dir()):
+        raise typer.BadParameter(no_manifest(data), param_hint="--data")
     if data is not None and names_a_file(data):
         file = Path(data)
         name = file.absolute().parent.name if in_store(file) else file.stem.replace(".", "_")
@@ -106,7 +108,7 @@ def tell_extracts(reports: list[ExtractReport], store: Store, dataset: str, *, a
         elapsed, bound = max(report.elapsed_s for report in reports), bottleneck(reports)
         say(f"{len(reports)} features in one pass: {elapsed:,.1f} s" + (f", bound by {bound}" if bound else ""))
     if as_json:
-        out_json([vars(report) for report in reports] if len(reports) > 1 else vars(reports[0]))
+        out_json({"features": [vars(r) for r in reports]} if len(reports) > 1 else vars(reports[0]))
 
 
 def tell_extract(report: ExtractReport, store: Store, dataset: str, *, bound: bool = True) -> None:

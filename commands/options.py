@@ -23,7 +23,9 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 
 def _no_file(data: str | None) -> str | None:
-    """Refuse a file where a dataset of the store is named."""
+    """Refuse a file, or a folder elsewhere, where a dataset of the store is named."""
+    if data is not None and Path(data).name != data and Path(data).is_dir():
+        raise typer.BadParameter(no_manifest(data))
     if data is not None and (data.lower().endswith(".csv") or Path(data).name != data):
         name = Path(data).stem.replace(".", "_")
         raise typer.BadParameter(
@@ -31,6 +33,15 @@ def _no_file(data: str | None) -> str | None:
             "a file's samples become a dataset's with cer-feat extract, import or use-manifest"
         )
     return data
+
+
+def no_manifest(folder: str) -> str:
+    """What is said of a folder of pictures where their list is expected."""
+    name = Path(folder).resolve().name
+    return (
+        f"{folder} is a folder: make a manifest of it first, and name that\n"
+        f"  cer-feat manifest folder {folder} -o {name}.csv; other layouts: cer-feat manifest --help"
+    )
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

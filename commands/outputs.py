@@ -150,11 +150,11 @@ def show_table(table: Table, format: Format, *, explain: bool | None = True) -> 
 
 
 def print_tables(tables: Sequence[Table], format: Format, *, explain: bool | None = True) -> None:
-    """Print several tables, one below the other; as JSON they are one list."""
+    """Print several tables, one below the other; as JSON they are one object."""
     from ..kit.table import render
 
     if format == "json":
-        out_json([json.loads(render(table, "json")) for table in tables])
+        out_json({"tables": [json.loads(render(table, "json")) for table in tables]})
         return
     for number, table in enumerate(tables):
         if number:

@@ -12,11 +12,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import cer_fusion
 
 ROOT = Path(__file__).parents[1]
-APART = ("tests", "benchmarks")
+APART = ("tests", "benchmarks", "docs")
 """Folders of the repository that are not installed."""
 
 
@@ -47,6 +48,24 @@ def test_the_list_of_packages_is_what_the_tree_holds():
     stated = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
     found = {str(Path(name).parent).replace(os.sep, ".") for name in installed_files() if name.endswith(".py")} - {"."}
     assert stated == sorted(["cer_fusion", *(f"cer_fusion.{name}" for name in found)])
+
+
+def test_the_versions_that_go_together_fulfil_what_is_declared_and_name_no_index():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    text = (ROOT / "constraints" / "exact.txt").read_text(encoding="utf-8")
+    assert "://" not in text
+    exact = dict(line.split("==") for line in text.splitlines() if not line.startswith("#"))
+    extras = project["optional-dependencies"]
+    for line in (*project["dependencies"], *extras["test"], *extras["dev"], *extras["docs"]):
+        wanted = Requirement(line)
+        if wanted.name != "cer-fusion":
+            assert exact[wanted.name.lower()] in wanted.specifier, line
+
+
+def test_what_is_cited_is_this_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f"\nversion: {project['version']}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"version = {{{project['version']}}}" in (ROOT / "docs" / "references.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

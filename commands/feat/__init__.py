@@ -49,6 +49,10 @@ COMMANDS = {
         "cer_fusion.commands.feat.store:ls",
         "List the features of a store: rows, completeness, size, age.",
     ),
+    "quarantine": (
+        "cer_fusion.commands.feat.store:quarantine",
+        "List the samples that have no row and why: pictures that could not be read, faces that were not found.",
+    ),
     "show": (
         "cer_fusion.commands.feat.store:show",
         "Show what a feature is: everything that fixes its numbers, and where its weights came from.",

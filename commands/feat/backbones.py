@@ -29,7 +29,7 @@ def backbones(as_json: opt.Json = False) -> None:
 
     rows = catalogue()
     if as_json:
-        out_json(rows)
+        out_json({"backbones": rows})
         return
     table = []
     for row in rows:

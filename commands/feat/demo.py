@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .. import options as opt
-from ..console import escape, out, progress_bar, say
+from ..console import escape, out, out_json, progress_bar, say
 from ..data import tell_extract
 from ..outputs import check_outputs, print_table, save_picture
 
@@ -38,6 +38,7 @@ def demo(
         bool, typer.Option("--overwrite", help="Replace files that are there and are no earlier demo's.")
     ] = False,
     device: opt.Device = "auto",
+    as_json: opt.Json = False,
     seed: opt.Seed = 0,
 ) -> None:
     """Draw schematic compound-expression faces, embed them with the paper's three backbones, compare all heads.
@@ -60,10 +61,11 @@ def demo(
     for name in BACKBONES:
         _embed(name, given.get(name, "random"), manifest, store, batch_size, device, seed)
     train, test = _rows(store, "train"), _rows(store, "test")
-    _compare(train, test, output, seed)
-    _ablate(train, test, output, seed)
+    _compare(train, test, output, seed, shown=not as_json)
+    _ablate(train, test, output, seed, shown=not as_json)
     _write_made(output, {name: _digest(output / name) for name in RESULTS})
-    _close(output, [name for name in BACKBONES if given.get(name, "random") == "random"])
+    random = [name for name in BACKBONES if given.get(name, "random") == "random"]
+    _close(output, random, as_json=as_json)
 
 
 def _begin(output: Path, overwrite: bool) -> None:
@@ -131,7 +133,7 @@ def _rows(store: Store, split: str) -> Rows:
     return Rows.of(store.view(list(BACKBONES), dataset=DATASET, split=split))
 
 
-def _compare(train: Rows, test: Rows, output: Path, seed: int) -> None:
+def _compare(train: Rows, test: Rows, output: Path, seed: int, *, shown: bool) -> None:
     from ...fusion import compare, make_head
     from ...fusion.heads import USUAL
     from ...fusion.page.figures import draw_confusions
@@ -141,14 +143,15 @@ def _compare(train: Rows, test: Rows, output: Path, seed: int) -> None:
     with progress_bar() as step:
         progress = lambda done, total, title: step("fits", done, total, title)  # noqa: E731
         report = compare(heads, train, test, seed=seed, progress=progress)
-    print_table(report, "table", explain=None)
+    if shown:
+        print_table(report, "table", explain=None)
     report.save(output / "report.json")
     best = max(report.columns, key=lambda column: column.scores.macro_f1)
     confusions = [(best.name, best.scores)]
     save_picture(lambda: draw_confusions(confusions), None, output / "confusion.png", overwrite=True)
 
 
-def _ablate(train: Rows, test: Rows, output: Path, seed: int) -> None:
+def _ablate(train: Rows, test: Rows, output: Path, seed: int, *, shown: bool) -> None:
     from ...fusion import make_head, sweep
     from ...fusion.sweeps.figure import draw_sweep
     from ...fusion.sweeps.sweeping import parse_grid
@@ -161,12 +164,15 @@ def _ablate(train: Rows, test: Rows, output: Path, seed: int) -> None:
             make_head("late", random_state=seed), grid, train.only(blocks), test.only(blocks), seed=seed,
             progress=lambda done, total: step("steps", done, total),
         )  # fmt: skip
-    print_table(found, "table", explain=None)
+    if shown:
+        print_table(found, "table", explain=None)
     save_picture(lambda: draw_sweep(found), None, output / "ablation.png", overwrite=True)
 
 
-def _close(output: Path, random: list[str]) -> None:
-    if random:
+def _close(output: Path, random: list[str], *, as_json: bool) -> None:
+    if as_json:
+        out_json({"output": str(output), "files": list(RESULTS), "random_weights": random})
+    elif random:
         out(
             f"\nWeights of {', '.join(random)}: RANDOM, trained on nothing.\n"
             f"These figures show that the line works, not what the backbones can do."

@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from ...featstore import ExtractReport, Manifest
 
 
+def _gone(assumed: bool) -> bool:
+    if assumed:
+        raise typer.BadParameter(
+            "is no longer needed: pictures whose size and times of change are as they were are not read again; "
+            "--check-pictures reads all"
+        )
+    return assumed
+
+
 @opt.forms(
     here=opt.Form("is for processes on this machine, and --runner names others", ("workers", "part")),
     slurm=opt.Form("is for --runner slurm", ("slurm", "wait")),
@@ -114,9 +123,11 @@ def extract(
     dtype: Annotated[Literal["float32", "float16"], typer.Option(help="What rows are stored in.")] = "float32",
     shard_rows: Annotated[int, typer.Option(min=1, help="Samples a shard; a kill loses at most one.")] = 2048,
     max_errors: opt.MaxErrors = 0.01,
-    assume_unchanged: Annotated[
-        bool, typer.Option("--assume-unchanged", help="Do not re-read pictures to see whether they changed.")
+    check_pictures: Annotated[
+        bool,
+        typer.Option("--check-pictures", help="Read all pictures for changes, not only those of another size or date."),
     ] = False,
+    assume_unchanged: Annotated[bool, typer.Option("--assume-unchanged", hidden=True, callback=_gone)] = False,
     retry_quarantined: Annotated[
         bool, typer.Option("--retry-quarantined", help="Try all pictures in quarantine again, changed or not.")
     ] = False,
@@ -169,7 +180,7 @@ def extract(
             "shard_rows": shard_rows,
             "dtype": dtype,
             "max_errors": max_errors,
-            "assume_unchanged": assume_unchanged,
+            "check_pictures": check_pictures,
             "retry_quarantined": retry_quarantined,
             "replace_manifest": replace_manifest,
         },

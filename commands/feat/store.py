@@ -1,4 +1,4 @@
-"""`cer-feat ls`, `parts`, `show`, `diff`, `use-manifest`: what a store holds and lacks, and by which manifest."""
+"""`cer-feat ls`, `parts`, `quarantine`, `show`, `diff`, `use-manifest`: what a store has and lacks, by which list."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def ls(store: opt.StorePath = opt.DEFAULT_STORE, as_json: opt.Json = False) -> N
             label = "/".join(filter(None, (entry["dataset"], entry["feature"])))
             say(f"[bold red]{escape(label)} cannot be used:[/] {escape(entry['unusable'])}")
     if as_json:
-        out_json(entries)
+        out_json({"features": entries})
         return
     rows = [
         [
@@ -91,6 +91,46 @@ def parts(
         out_json({"dataset": dataset, "parts": of, "unfinished": left, "array": array_text(left)})
     elif left:
         out(array_text(left))
+
+
+def quarantine(
+    data: opt.StoredData = None,
+    store: opt.StorePath = opt.DEFAULT_STORE,
+    features: opt.Features = None,
+    as_json: opt.Json = False,
+) -> None:
+    """List the samples that have no row and why: pictures that could not be read, faces that were not found.
+
+    Each stands once a feature. What could not be read is tried again by the next extract, all else by
+    extract --retry-quarantined.
+
+    Example: cer-feat quarantine --data faces --features manet
+    """
+    opened, dataset = dataset_of(store, data)
+    names = opt.split_list(features)
+    found = [opened.feature(name, dataset) for name in names] if names else opened.usable_features(dataset)
+    manifest = opened.manifest(dataset)
+    path_of = {sample.sample_id: sample.path for sample in manifest.samples}
+    entries = [
+        {
+            "feature": feature.label,
+            "sample_id": sample_id,
+            "path": path_of[sample_id],
+            "reason": reason,
+            "tried_again": not digest,
+        }
+        for feature in found
+        for sample_id, (digest, reason) in sorted(feature.index().quarantined.items())
+        if sample_id in path_of
+    ]
+    if as_json:
+        out_json({"dataset": dataset, "samples": len(manifest), "quarantined": entries})
+        return
+    if not entries:
+        out(f"no sample of {dataset} is in quarantine" if found else f"dataset {dataset} has no features yet")
+        return
+    rows = [[str(e["feature"]), str(e["sample_id"]), str(e["path"]), str(e["reason"])] for e in entries]
+    out_table(["feature", "sample", "path", "reason"], rows, labels=2, left=4, words={3})
 
 
 def show(
@@ -209,19 +249,19 @@ def _of_dataset(opened: Store, dataset: str) -> list[dict[str, Any]]:
 
 def _summary(feature: Feature, manifest: Manifest) -> dict[str, Any]:
     index = feature.index()
-    ids = set(manifest.ids)
-    paths = feature.shard_paths()
+    stats = [path.stat() for path in feature.shard_paths()]
+    rows, quarantined = index.counts_of(manifest.table.ids)
     return {
         "feature": feature.label,
         "fingerprint": feature.spec.fingerprint,
         "blocks": dict(feature.spec.blocks),
         "dtype": feature.spec.dtype,
-        "samples": len(ids),
-        "rows": sum(sample_id in index.place for sample_id in ids),
-        "quarantined": sum(sample_id in index.quarantined for sample_id in ids),
-        "shards": len(paths),
-        "nbytes": sum(path.stat().st_size for path in paths),
-        "newest_s": max((path.stat().st_mtime for path in paths), default=0.0),
+        "samples": len(manifest),
+        "rows": rows,
+        "quarantined": quarantined,
+        "shards": len(stats),
+        "nbytes": sum(stat.st_size for stat in stats),
+        "newest_s": max((stat.st_mtime for stat in stats), default=0.0),
     }
 
 

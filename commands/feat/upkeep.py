@@ -158,7 +158,7 @@ def compact(
         if not as_json:
             _print_compact(report, freed, dry_run=dry_run, drop_unlisted=drop_unlisted)
     if as_json:
-        out_json([{**entry, "dry_run": dry_run} for entry in entries])
+        out_json({"features": [{**entry, "dry_run": dry_run} for entry in entries]})
     elif not entries and not left:
         out(f"dataset {dataset} has no features")
     if left:

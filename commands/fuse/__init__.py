@@ -13,6 +13,10 @@ COMMANDS = {
         "cer_fusion.commands.fuse.compare:compare",
         "Compare heads: a column a head and a single backbone, a row a class, accuracy and F1 with intervals, seconds.",
     ),
+    "heads": (
+        "cer_fusion.commands.fuse.heads:heads",
+        "List the heads, or the settings of one: what --set and --preset take.",
+    ),
     "ablate": (
         "cer_fusion.commands.fuse.ablate:ablate",
         "Sweep block or decision weights in one job; choose on inner folds, judge once on the held-out split.",

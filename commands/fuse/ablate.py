@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from .. import options as opt
-from ..console import progress_bar, say
+from ..console import out_json, progress_bar, say
 from ..data import load_task
 from ..heads import build_head
 from ..outputs import check_outputs, figure_output, keep_and_show, print_table
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     here=opt.HERE,
     slurm=opt.ON_SLURM,
     ray=opt.ON_RAY,
-    noted=opt.NOTED,
+    table=opt.TABLE,
+    noted=replace(opt.NOTED, within="table"),
     written=opt.WRITTEN,
 )
 def ablate(
@@ -76,6 +77,7 @@ def ablate(
     num_gpus: opt.NumGpus = None,
     format: opt.TableFormat = "table",
     explain: opt.Explain = False,
+    as_json: opt.Json = False,
     figure: opt.FigurePath = None,
     output: opt.ResultPath = None,
     overwrite: opt.Overwrite = False,
@@ -90,8 +92,8 @@ def ablate(
     from ...fusion.sweeps.figure import draw_sweep
 
     opt.only(
-        ctx, inner=select == "inner", noted=format == "table", written=output or figure != opt.NO_PICTURE,
-        **opt.runs(runner, workers),
+        ctx, inner=select == "inner", table=not as_json, noted=format == "table",
+        written=output or figure != opt.NO_PICTURE, **opt.runs(runner, workers),
     )  # fmt: skip
     check_outputs(
         {"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite,
@@ -110,7 +112,7 @@ def ablate(
     say(f"{len(found.weights):,} weight vectors in {found.elapsed_s:,.1f} s")
     keep_and_show(
         found,
-        lambda: print_table(found, format, explain=explain),
+        lambda: out_json(found.to_dict()) if as_json else print_table(found, format, explain=explain),
         lambda: draw_sweep(found),
         output=output,
         figure=figure,

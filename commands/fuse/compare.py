@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import options as opt
-from ..console import escape, progress_bar, say
+from ..console import escape, out_json, progress_bar, say
 from ..data import Task, as_rows, fits_in_memory, load_folds_task, load_task, splits_text
 from ..heads import Heads, build_head, compute, datasets_of, named_heads, read_runs, refuse_unused_votes, settings_of
 from ..outputs import check_outputs, figure_output, keep_and_show, print_table
@@ -52,7 +52,8 @@ TITLE = "zero-shot"
         "says how --zero-shot DATASET answers: name the dataset", ("zero_shot_head", "rules"), within="trained"
     ),
     computing=replace(opt.COMPUTING, within="trained"),
-    noted=opt.NOTED,
+    table=opt.TABLE,
+    noted=replace(opt.NOTED, within="table"),
     written=opt.WRITTEN,
 )  # fmt: skip
 def compare(
@@ -117,6 +118,7 @@ def compare(
     num_gpus: opt.NumGpus = None,
     format: opt.TableFormat = "table",
     explain: opt.Explain = False,
+    as_json: opt.Json = False,
     figure: opt.FigurePath = None,
     output: opt.KeptPath = None,
     overwrite: opt.Overwrite = False,
@@ -151,7 +153,8 @@ def compare(
         ctx, trained=not runs, judging=kept is None, alone=singles, split=cv is None, seeded=cv is None,
         repeated=cv is not None, elsewhere=zero_shot is not None,
         computing=not runs and compute([*chosen, *([zero_shot_head] if zero_shot and zero_shot_head else [])]),
-        noted=format == "table", written=output != opt.NOTHING or figure != opt.NOTHING, **opt.runs(runner, workers),
+        table=not as_json, noted=format == "table",
+        written=output != opt.NOTHING or figure != opt.NOTHING, **opt.runs(runner, workers),
     )  # fmt: skip
     asked = opt.metrics_of(metrics)
     check_outputs(
@@ -182,7 +185,11 @@ def compare(
         name = plan.dataset
     keep_and_show(
         report,
-        lambda: print_table(report, format, class_intervals=class_intervals, explain=explain),
+        lambda: (
+            out_json(report.to_dict())
+            if as_json
+            else print_table(report, format, class_intervals=class_intervals, explain=explain)
+        ),
         lambda: draw_confusions([(c.name, c.scores) for c in report.columns]),
         output=output,
         figure=figure,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import options as opt
-from ..console import escape, progress_bar, say
+from ..console import escape, out_json, progress_bar, say
 from ..data import Task, load_task
 from ..heads import (
     Heads,
@@ -73,6 +73,7 @@ def report(
     near: opt.Near = None,
     memory: opt.Memory = None,
     device: opt.Device = "auto",
+    as_json: opt.Json = False,
     seed: opt.Seed = 0,
 ) -> None:
     """Write one HTML page without server or network: tables, figures, configuration, and a weight explorer.
@@ -113,6 +114,8 @@ def report(
     if keep is not None:
         say(f"kept [bold]{escape(found.save(keep, overwrite=overwrite))}[/]")
     say(f"wrote [bold]{escape(path)}[/]: open it in a browser, or send it; it is one file")
+    if as_json:
+        out_json({"page": str(path), "kept": keep and str(keep), "comparison": found.to_dict()})
 
 
 def _compared(

@@ -18,12 +18,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, overload
 
+import numpy as np
+
 from ...kit.errors import needed
 from ..errors import FeatstoreError, ManifestError, TooManyErrors
 from ..manifests.manifest import Manifest
-from ..pictures import pictures
+from ..pictures.seen import Seen
 from ..rows import files
 from ..rows.feature import Dtype
+from ..rows.index import RowIndex
+from ..rows.keys import Mark, keys_of, same_pictures
 from ..store import Store
 from .plan import Counted, Progress, deal, make_features, names_of, plan_features
 from .reading import BatchSize, Decoded, Decoder, Embedder, Meter, Model, Readers, Wanted
@@ -111,7 +115,7 @@ def extract(
     readers: int = ...,
     reader_processes: int = ...,
     part: tuple[int, int] = ...,
-    assume_unchanged: bool = ...,
+    check_pictures: bool = ...,
     retry_quarantined: bool = ...,
     replace_manifest: bool = ...,
     progress: Progress | Literal["auto"] | None = ...,
@@ -134,7 +138,7 @@ def extract(
     readers: int = ...,
     reader_processes: int = ...,
     part: tuple[int, int] = ...,
-    assume_unchanged: bool = ...,
+    check_pictures: bool = ...,
     retry_quarantined: bool = ...,
     replace_manifest: bool = ...,
     progress: Progress | Literal["auto"] | None = ...,
@@ -156,7 +160,7 @@ def extract(
     readers: int = 2,
     reader_processes: int = 0,
     part: tuple[int, int] = (0, 1),
-    assume_unchanged: bool = False,
+    check_pictures: bool = False,
     retry_quarantined: bool = False,
     replace_manifest: bool = True,
     progress: Progress | Literal["auto"] | None = "auto",
@@ -192,8 +196,9 @@ def extract(
         (k, n): do only the shards whose index leaves k when divided by n. n runs, k = 0 … n - 1, on any machines that
         share the store, do all of it. They must be given equal manifests and `shard_rows`. A picture that several
         samples have is embedded once a run.
-    assume_unchanged : bool
-        Do not read the pictures of samples that have a row to see whether their bytes changed.
+    check_pictures : bool
+        Read every picture to see whether its bytes changed. Without it those are not read again whose file has the size
+        and the times of change that it had when it was read (`cer_fusion.featstore.pictures.seen`).
     retry_quarantined : bool
         Try every picture in quarantine again. Without it only those whose bytes changed, or that could not be read.
     replace_manifest : bool
@@ -231,18 +236,21 @@ def extract(
     embedders: Sequence[Embedder] = embedder if isinstance(embedder, Sequence) else [embedder]
     features = make_features(embedders, names_of(name, embedders, several=several), store, dataset, dtype)
     models = [Model(one, feature, batch_size, meter) for one, feature in zip(embedders, features, strict=True)]
-    stored = [StoredRows(feature) for feature in features]
     mine = [i // shard_rows % part[1] == part[0] for i in range(len(manifest))]
+    only = None if part[1] == 1 else [sample_id for sample_id, own in zip(manifest.ids, mine, strict=True) if own]
+    stored = [StoredRows(feature, only=only) for feature in features]
+    seen = Seen(store.path / dataset, manifest.root, part, trusted=not check_pictures)
     with meter.waiting():
         plans = plan_features(
             manifest,
             [one.before for one in stored],
             mine,
             readers=readers,
-            assume_unchanged=assume_unchanged,
+            seen=seen,
             retry_quarantined=retry_quarantined,
             progress=say,
         )
+    seen.write()
     advance = Counted(say, "embed", sum(sum(plan.pending) for plan in plans))
     todo = [(number, positions) for number, positions in deal(len(manifest), shard_rows) if number % part[1] == part[0]]
     processes = reader_processes if advance.total else 0
@@ -359,8 +367,6 @@ def _report(writer: FeatureWriter, meter: Meter) -> ExtractReport:
     index = feature.index()
     if index.quarantined or (feature.folder / "quarantine.csv").exists():
         feature.write_quarantine(index.quarantined)
-    made_from = index.image_digests()
-    digests = [own or made_from.get(i, "") for own, i in zip(plan.digests, manifest.ids, strict=True)]
     return ExtractReport(
         feature=feature.label,
         samples=writer.samples,
@@ -371,7 +377,7 @@ def _report(writer: FeatureWriter, meter: Meter) -> ExtractReport:
         quarantined=dict(sorted(writer.failed.items())),
         unread=sorted(writer.unread),
         remarks=dict(sorted(writer.remarks.items())),
-        repeated_across_splits=len(pictures.across_splits(manifest, pictures.repeats(manifest, digests))),
+        repeated_across_splits=_repeated_across_splits(manifest, index, plan.digests),
         elapsed_s=meter.elapsed_s,
         compute_s=writer.model.compute_s,
         waited_s=meter.waited_s,
@@ -400,6 +406,19 @@ def _check_kinds(embedder: object, manifest: object, store: object) -> None:
 def _told(one: object) -> str:
     """A value with its type, for messages."""
     return f"{type(one).__name__} {one!r}" if isinstance(one, str | os.PathLike) else type(one).__name__
+
+
+def _repeated_across_splits(manifest: Manifest, index: RowIndex, digests: Sequence[str]) -> int:
+    """Pictures in more than one split, by what rows were made from, or by what was read now where there is no row."""
+    if len(manifest.splits) < 2:
+        return 0
+    known = index.pictures_of(manifest.table.ids)
+    at = [i for i in np.flatnonzero(known[0] == 0).tolist() if digests[i]]
+    known[:, at] = keys_of([digests[i] for i in at])
+    splits: dict[Mark, set[str]] = {}
+    for i, picture in same_pictures(known)[0]:
+        splits.setdefault(picture, set()).add(manifest.split_of_each[i])
+    return sum(len(found) > 1 for found in splits.values())
 
 
 def _check(

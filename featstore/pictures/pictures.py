@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 from ..manifests.manifest import Manifest
 from ..manifests.places import Places
 from .archives import Archive, bounded, inside_archive, open_archive
+from .seen import Seen, State
 
 T = TypeVar("T")
 _AHEAD = 4096
@@ -33,6 +35,7 @@ class PictureSource:
         self._root = root
         self._places = Places(root)
         self._local = threading.local()
+        self._archives: dict[Path, Path | None] = {}
 
     def read(self, path: str) -> bytes:
         """Bytes of one picture; where none lies under its path, of the only one that the path may mean (see `Places`).
@@ -55,6 +58,29 @@ class PictureSource:
     def digest(self, path: str) -> str:
         """sha256 of the picture's bytes, in hex."""
         return hashlib.sha256(self.read(path)).hexdigest()
+
+    def state(self, path: str) -> State | None:
+        """What the file system says of the file that a picture is or is in; None where that cannot be told."""
+        full = self._root / path
+        try:
+            found = os.stat(full)
+        except (OSError, ValueError):  # of a path that holds a NUL character
+            archive = self._archive_of(full)
+            if archive is None:
+                return None
+            try:
+                found = os.stat(archive)
+            except OSError:
+                return None
+        return State.of(found) if stat.S_ISREG(found.st_mode) else None
+
+    def _archive_of(self, full: Path) -> Path | None:
+        """The archive that a path leads into; each is looked for once a folder."""
+        folder = full.parent
+        if folder not in self._archives:
+            inside = None if "\0" in str(full) else inside_archive(full)
+            self._archives[folder] = None if inside is None else inside[0]
+        return self._archives[folder]
 
     def _read(self, full: Path) -> bytes:
         by_process: dict[int, dict[Path, Archive[Any]]] = self._local.__dict__.setdefault("opened", {})
@@ -83,9 +109,13 @@ class PictureSource:
 
 
 def digests(
-    manifest: Manifest, *, workers: int = 4, progress: Callable[[int], None] | None = None
+    manifest: Manifest,
+    *,
+    workers: int = 4,
+    progress: Callable[[int], None] | None = None,
+    seen: Seen | None = None,
 ) -> tuple[list[str], dict[str, str]]:
-    """Hash every picture of a manifest.
+    """Hash every picture of a manifest; with `seen`, those alone that may have changed since they were read.
 
     Returns
     -------
@@ -94,7 +124,20 @@ def digests(
     dict
         sample_id to reason, for those that cannot be read.
     """
-    found, failed = each(manifest, lambda data: hashlib.sha256(data).hexdigest(), workers=workers, progress=progress)
+
+    def digest_of(source: PictureSource, path: str) -> str:
+        if seen is None:
+            return source.digest(path)
+        before = source.state(path)
+        known = None if before is None else seen.digest(path, before)
+        if known is not None:
+            return known
+        found = source.digest(path)
+        if before is not None and source.state(path) == before:
+            seen.note(path, before, found)
+        return found
+
+    found, failed = _each(manifest, digest_of, workers=workers, progress=progress)
     return [digest or "" for digest in found], failed
 
 
@@ -114,13 +157,23 @@ def each(
     dict
         sample_id to reason, for those that cannot be read.
     """
+    return _each(manifest, lambda source, path: use(source.read(path)), workers=workers, progress=progress)
+
+
+def _each(
+    manifest: Manifest,
+    use: Callable[[PictureSource, str], T],
+    *,
+    workers: int,
+    progress: Callable[[int], None] | None,
+) -> tuple[list[T | None], dict[str, str]]:
     source = PictureSource(manifest.root)
     failed: dict[str, str] = {}
 
     def one(i: int) -> T | None:
         sample = manifest.samples[i]
         try:
-            return use(source.read(sample.path))
+            return use(source, sample.path)
         except (OSError, MemoryError) as error:
             failed[sample.sample_id] = reason_of(error)
             return None

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cer_fusion.challenge import check_report, check_table
+from cer_fusion.challenge import check_report, check_table, published_check
 from cer_fusion.challenge.published_check import (
     allowed,
     check_column,
@@ -159,6 +159,54 @@ def test_a_known_total_chooses_among_multiples(tmp_path):
     halves = table(tmp_path, "class,a\nx,50.00\ny,25.00\naccuracy,37.50\n")
     assert find_supports(halves, limit=20).supports == (4, 4)
     assert find_supports(halves, limit=20, n=16).supports == (8, 8)
+
+
+def test_a_column_alone_is_explained_where_the_rows_are_known(tmp_path):
+    """One cell of it cannot be (87.48), and the sums of seven supports are too many to go through one by one."""
+    lines = [line.split(",") for line in PAPER.splitlines()]
+    alone = "\n".join(f"{line[0]},{line[4]}" for line in lines)
+    found = find_supports(table(tmp_path, alone), n=397)
+    assert (sum(found.supports), found.contradictions) == (397, 1)
+    mended = find_supports(table(tmp_path, alone.replace("87.48", "84.48")), n=397)
+    assert (mended.supports, mended.contradictions) == (SUPPORTS, 0)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_supports_of_a_known_total_are_found_exactly_where_there_are_any(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    limit, n, systems = 7, int(rng.integers(8, 20)), int(rng.integers(1, 3))
+    cells = [[Decimal(int(rng.integers(0, 101))) for _ in range(systems)] for _ in range(3)]
+    true = rng.integers(1, limit + 1, 3)
+    right = [rng.integers(0, true + 1) for _ in range(systems)]
+    if seed % 2:  # otherwise nothing explains the figures, but by chance
+        n = int(true.sum())
+        cells = [[Decimal(round(100 * int(right[j][c]) / int(true[c]))) for j in range(systems)] for c in range(3)]
+    accuracy = [Decimal(round(100 * int(one.sum()) / n)) if seed % 2 else Decimal(50) for one in right]
+    text = "class," + ",".join(f"s{j}" for j in range(systems)) + "\n"
+    text += "".join(f"{name}," + ",".join(map(str, row)) + "\n" for name, row in zip("abc", cells, strict=True))
+    published = table(tmp_path, text + "accuracy," + ",".join(map(str, accuracy)) + "\n")
+
+    def contradictions(supports):
+        columns = check_table(published, supports).columns
+        odd = sum(len(set(one.impossible) - {"accuracy"}) for one in columns)
+        return odd, sum(not one.sums_up for one in columns)
+
+    tried = [contradictions(s) for s in product(range(1, limit + 1), repeat=3) if sum(s) == n]
+    possible = [odd <= 1 and wrong <= 1 for odd, wrong in tried]
+    try:
+        found = find_supports(published, limit=limit, n=n)
+    except ReportError:
+        assert not any(possible)
+        return
+    assert contradictions(found.supports)[1] == found.contradictions
+    assert found.contradictions == min(wrong for (_, wrong), fits in zip(tried, possible, strict=True) if fits)
+
+
+@pytest.mark.parametrize(("limited", "n"), [("TRIED", None), ("_MOST_SUMS", 397)])
+def test_a_search_that_was_cut_short_proves_nothing(tmp_path, monkeypatch, limited, n):
+    monkeypatch.setattr(published_check, limited, 0)
+    with pytest.raises(ReportError, match=r"is not known: the search was cut short\n.*--supports"):
+        find_supports(table(tmp_path, PAPER), n=n)
 
 
 def test_what_no_supports_explain_is_told_with_what_to_do(tmp_path):

@@ -93,7 +93,7 @@ def test_extract_ls_show_and_verify_go_together(run, faces):
     assert json.loads(run(f"{TINY} --json").stdout)["embedded"] == 42
     again = json.loads(run(f"{TINY} --json").stdout)
     assert (again["already"], again["embedded"]) == (42, 0)
-    entry = json.loads(run("cer-feat ls --json").stdout)[0]
+    entry = json.loads(run("cer-feat ls --json").stdout)["features"][0]
     assert (entry["dataset"], entry["rows"], entry["samples"], entry["blocks"]) == ("faces", 42, 42, {"pooled": 64})
     shown = run("cer-feat show test_vit").stdout
     assert "identity.weights.digest" in shown
@@ -110,7 +110,7 @@ def test_verify_ends_with_status_1_on_damage_and_repair_brings_the_rows_back(run
     assert "do not match the sha256" in run("cer-feat verify", code=1).stdout
     run("cer-feat verify --repair", code=1)
     run("cer-feat import one.npy --names names.txt --as one --data faces.csv")
-    entry = next(e for e in json.loads(run("cer-feat ls --json").stdout) if e["feature"].startswith("one"))
+    entry = next(e for e in json.loads(run("cer-feat ls --json").stdout)["features"] if e["feature"].startswith("one"))
     assert entry["rows"] == 42
 
 
@@ -121,7 +121,7 @@ def test_another_option_makes_another_feature_and_says_what_differs(run, faces):
 
 
 def test_backbones_lists_the_papers_three(run):
-    names = {row["name"]: row for row in json.loads(run("cer-feat backbones --json").stdout)}
+    names = {row["name"]: row for row in json.loads(run("cer-feat backbones --json").stdout)["backbones"]}
     assert names["manet"]["blocks"] == {"local": 512, "multi_scale": 512}
     assert {"vit", "resnet50"} <= set(names)
     assert "manet" in run("cer-feat backbones").stdout
@@ -159,6 +159,14 @@ def test_odd_pictures_are_embedded_and_bad_ones_listed_with_their_reason(run, tm
     assert "damaged" in reasons["short"]
     assert "pixels" in reasons["huge"]
     assert json.loads(run(command).stdout)["already"] == 9
+    listed = json.loads(run("cer-feat quarantine --json").stdout)["quarantined"]
+    assert {entry["sample_id"].rpartition("/")[2]: entry["reason"] for entry in listed} == reasons
+    assert {entry["path"].rpartition("/")[2] for entry in listed} == {"empty.png", "short.png", "text.jpg", "huge.png"}
+    assert "short.png" in run("cer-feat quarantine --features test_vit").stdout
+
+
+def test_a_dataset_without_bad_pictures_says_so(run, filled):
+    assert "no sample of faces is in quarantine" in run("cer-feat quarantine").stdout
 
 
 def test_too_many_bad_pictures_have_an_exit_status_of_their_own(run, tmp_path):
@@ -211,12 +219,12 @@ def test_several_backbones_make_one_pass_and_each_its_own_feature(run, faces, tm
         "-w timm:test_vit=random -w timm:test_resnet=random --as timm:test_resnet=small -O timm:test_vit=pooling=cls"
     )
     result = run(f"{BOTH} {given}")
-    reports = json.loads(result.stdout)
+    reports = json.loads(result.stdout)["features"]
     assert [report["feature"].partition("@")[0] for report in reports] == ["test_vit", "small"]
     assert [report["embedded"] for report in reports] == [42, 42]
     assert "2 features in one pass" in result.stderr
     assert "bound by" in result.stderr
-    blocks = {entry["feature"]: entry["blocks"] for entry in json.loads(run("cer-feat ls --json").stdout)}
+    blocks = {entry["feature"]: entry["blocks"] for entry in json.loads(run("cer-feat ls --json").stdout)["features"]}
     assert {"cls": 64} in blocks.values()
     alone = "cer-feat extract -b timm:test_resnet -w random --as small --data faces.csv --json"
     assert json.loads(run(alone).stdout)["already"] == 42
@@ -307,7 +315,7 @@ def test_one_damaged_feature_json_is_named_by_ls_and_the_others_are_listed(run, 
     path = next(filled.glob("faces/one@*/feature.json"))
     path.write_bytes(path.read_bytes()[:-30])
     result = run("cer-feat ls --json")
-    one, two = json.loads(result.stdout)
+    one, two = json.loads(result.stdout)["features"]
     assert "unusable" in one
     assert (one["feature"], two["rows"]) == (path.parent.name, 42)
     assert "cannot be used" in result.stderr
@@ -320,14 +328,14 @@ def test_one_damaged_feature_json_is_named_by_ls_and_the_others_are_listed(run, 
     assert "nothing in the store says what it said" in run("cer-feat verify --repair", code=1).stdout
     again = run("cer-feat import one.npy --names names.txt --as one --data faces.csv")
     assert "42 matched" in again.stderr
-    assert json.loads(run("cer-feat ls --json").stdout)[0]["rows"] == 42
+    assert json.loads(run("cer-feat ls --json").stdout)["features"][0]["rows"] == 42
 
 
 def test_one_damaged_dataset_is_named_by_ls_and_the_others_are_listed(run, filled):
     run("cer-feat import one.npy --names names.txt --as one --data faces.csv --dataset more")
     path = filled / "more" / "manifest.csv"
     path.write_bytes(path.read_bytes()[:-5])
-    entries = json.loads(run("cer-feat ls --json").stdout)
+    entries = json.loads(run("cer-feat ls --json").stdout)["features"]
     assert [("unusable" in e, e["dataset"]) for e in entries] == [(False, "faces"), (False, "faces"), (True, "more")]
     assert "more" in run("cer-feat ls").stdout
 
@@ -335,10 +343,10 @@ def test_one_damaged_dataset_is_named_by_ls_and_the_others_are_listed(run, fille
 def test_a_dataset_without_its_list_is_named_by_ls(run, filled):
     (filled / "faces" / "manifest.csv").unlink()
     result = run("cer-feat ls --json")
-    assert [entry["dataset"] for entry in json.loads(result.stdout)] == ["faces"]
+    assert [entry["dataset"] for entry in json.loads(result.stdout)["features"]] == ["faces"]
     assert "manifest.csv is missing" in result.stderr
     run("cer-feat import one.npy --names names.txt --as one --data faces.csv --dataset faces")
-    assert [entry["rows"] for entry in json.loads(run("cer-feat ls --json").stdout)] == [42, 42]
+    assert [entry["rows"] for entry in json.loads(run("cer-feat ls --json").stdout)["features"]] == [42, 42]
 
 
 def test_one_damaged_shard_keeps_no_other_feature_from_gc_and_compact(run, filled, caplog):

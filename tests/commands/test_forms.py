@@ -17,7 +17,7 @@ ONE_FORM = {
     "cer-feat backbones", "cer-feat demo", "cer-feat doctor", "cer-feat gc", "cer-feat ls",
     "cer-feat manifest build", "cer-feat manifest check", "cer-feat manifest filter", "cer-feat manifest merge",
     "cer-feat manifest relabel", "cer-feat manifest split", "cer-feat manifest unity", "cer-feat parts",
-    "cer-feat use-manifest", "cer-feat show", "cer-feat verify",
+    "cer-feat quarantine", "cer-fuse heads", "cer-feat use-manifest", "cer-feat show", "cer-feat verify",
 }  # fmt: skip
 """Commands whose every option says something whatever the others are."""
 
@@ -25,7 +25,8 @@ ALWAYS = {
     "cer-feat frames": "output faces every format workers overwrite as_json",
     "cer-feat extract":
         "backbone data store weights option name dataset root batch_size readers reader_processes runner parts "
-        "device precision views align compiled dtype shard_rows max_errors assume_unchanged retry_quarantined log "
+        "device precision views align compiled dtype shard_rows max_errors check_pictures assume_unchanged "
+        "retry_quarantined log "
         "replace_manifest seed as_json",
     "cer-feat inspect": "convert as_json",
     "cer-feat finetune":
@@ -38,16 +39,16 @@ ALWAYS = {
     "cer-fuse train":
         "head features data store preset setting weights train_split test_split missing near soft_labels memory output "
         "metrics overwrite seed as_json",
-    "cer-fuse compare": "class_intervals format figure output",
+    "cer-fuse compare": "class_intervals figure output as_json",
     "cer-fuse ablate":
         "head weights simplex setting features data store select C seeds train_split test_split missing near runner "
-        "format figure output seed",
+        "figure output seed as_json",
     "cer-fuse diagnose":
         "head features data store setting players cv near most train_split missing figure output seed as_json",
     "cer-fuse evaluate": "head data split store missing near metrics figure seed as_json",
     "cer-fuse predict": "head store output as_json",
     "cer-fuse export": "output head_only check store data overwrite as_json",
-    "cer-fuse report": "output overwrite baseline metrics title keep seed",
+    "cer-fuse report": "output overwrite baseline metrics title keep seed as_json",
     "cer-fuse check-table": "supports as_json",
     "cer-fuse smooth": "method choose_on output as_json seed",
     "cer-fuse submit": "check diff as_json",
@@ -88,24 +89,27 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-fuse train --head mlp --set device=cpu --json", {"computing"}),
     ],
     "cer-fuse compare": [
-        ("cer-fuse compare kept.json", {"noted"}),
-        ("cer-fuse compare runs/a", {"judging", "noted", "written"}),
-        ("cer-fuse compare runs/a --figure none --output none --format csv", {"judging"}),
+        ("cer-fuse compare kept.json", {"noted", "table"}),
+        ("cer-fuse compare runs/a", {"judging", "noted", "table", "written"}),
+        ("cer-fuse compare runs/a --figure none --output none --format csv", {"judging", "table"}),
+        ("cer-fuse compare runs/a --json", {"judging", "written"}),
         ("cer-fuse compare --heads linear",
-         {"trained", "judging", "alone", "split", "seeded", "noted", "written", "here"}),
+         {"trained", "judging", "alone", "split", "seeded", "noted", "table", "written", "here"}),
         ("cer-fuse compare --heads linear --cv 3",
-         {"trained", "judging", "alone", "repeated", "noted", "written", "here"}),
+         {"trained", "judging", "alone", "repeated", "noted", "table", "written", "here"}),
         ("cer-fuse compare --heads linear --runner ray --parts 3",
-         {"trained", "judging", "alone", "split", "seeded", "noted", "written", "divided", "ray"}),
+         {"trained", "judging", "alone", "split", "seeded", "noted", "table", "written", "divided", "ray"}),
         ("cer-fuse compare --heads linear --runner slurm --parts 3",
-         {"trained", "judging", "alone", "split", "seeded", "noted", "written", "divided", "slurm"}),
+         {"trained", "judging", "alone", "split", "seeded", "noted", "table", "written", "divided", "slurm"}),
         ("cer-fuse compare --heads mlp --no-singles --zero-shot basic",
-         {"trained", "judging", "split", "seeded", "elsewhere", "computing", "noted", "written", "here"}),
+         {"trained", "judging", "split", "seeded", "elsewhere", "computing", "noted", "table", "written", "here"}),
     ],
-    "cer-fuse ablate": [("cer-fuse ablate --weights a=0:1:0.1 --select test", {"noted", "written", "here"}),
-        ("cer-fuse ablate --weights a=0:1:0.1 --workers 2", {"inner", "noted", "written", "here", "divided"}),
-        ("cer-fuse ablate --weights a=0:1:0.1 --runner ray --parts 2", {"inner", "noted", "written", "divided", "ray"}),
-        ("cer-fuse ablate --weights a=0:1:0.1 --select inner --figure none --format json", {"inner", "here"})],
+    "cer-fuse ablate": [("cer-fuse ablate --weights a=0:1:0.1 --select test", {"noted", "table", "written", "here"}),
+        ("cer-fuse ablate --weights a=0:1:0.1 --json --select test", {"written", "here"}),
+        ("cer-fuse ablate --weights a=0:1:0.1 --workers 2", {"inner", "noted", "table", "written", "here", "divided"}),
+        ("cer-fuse ablate --weights a=0:1:0.1 --runner ray --parts 2",
+         {"inner", "noted", "table", "written", "divided", "ray"}),
+        ("cer-fuse ablate --weights a=0:1:0.1 --select inner --figure none --format json", {"inner", "here", "table"})],
     "cer-fuse diagnose": [
         ("cer-fuse diagnose --head linear --cv 3 --figure none", {"table", "noted", "unset"}),
         ("cer-fuse diagnose --head linear --cv 3 --format csv", {"table", "unset", "written"}),
@@ -228,6 +232,17 @@ def test_an_option_that_a_kind_of_manifest_ignores_is_refused(run, made, kind):
 def test_a_file_where_a_dataset_is_named_is_refused_with_the_dataset_s_name(run, line, file):
     said = " ".join(run(f"{line} --data {file}", code=2).stderr.replace("│", " ").split())
     assert f"{file} is a file, and a dataset of the store is named here: --data list" in said
+
+
+@pytest.mark.parametrize(
+    "line", ["cer-feat extract -b timm:test_vit -w random", "cer-feat finetune -b timm:test_vit -w random -o out",
+             "cer-feat import rows.npz --as x", "cer-fuse train", "cer-feat gc"],
+)  # fmt: skip
+def test_a_folder_of_pictures_is_told_to_need_a_manifest(run, made, tmp_path, line):
+    folder = tmp_path / "pictures"
+    said = " ".join(run(f"{line} --data {folder}", code=2).stderr.replace("│", " ").split())
+    assert "is a folder: make a manifest of it first" in said
+    assert "cer-feat manifest folder" in said
 
 
 def test_every_command_that_names_a_dataset_refuses_a_file():

@@ -96,3 +96,40 @@ def test_the_contract_that_no_command_imports_another_is_about_every_command():
     found = {where.partition(":")[0] for module in FRONTS.values() for where, _ in module.COMMANDS.values()}
     apart = {one for one in found if not any(fnmatch(one, pattern) for pattern in listed)}
     assert apart == set(), "these commands could import others"
+
+
+def _has_json(command: typer.core.TyperCommand) -> bool:
+    return any("--json" in parameter.opts for parameter in command.params)
+
+
+@pytest.mark.parametrize(("front", "name"), EVERY)
+def test_every_command_has_its_result_as_json(front, name):
+    command = typer.main.get_command(FRONTS[front].app).commands[name].real
+    for one in getattr(command, "commands", {"": command}).values():
+        assert _has_json(getattr(one, "real", one))
+
+
+def test_quiet_and_verbose_stand_anywhere_in_the_line_and_exclude_each_other():
+    told = CliRunner().invoke(feat.app, ["backbones", "-q", "--json"])
+    assert told.exit_code == 0
+    assert CliRunner().invoke(feat.app, ["-v", "backbones", "--json"]).exit_code == 0
+    both = CliRunner().invoke(feat.app, ["backbones", "-q", "--verbose"])
+    assert (both.exit_code, "the opposite of -v" in both.output) == (2, True)
+
+
+def test_quiet_leaves_results_warnings_and_errors():
+    from cer_fusion.commands import console
+
+    for words, said in (([], ["a note", "a warning", "an error"]), (["-q"], ["a warning", "an error"])):
+        app = console.app("Test.")
+
+        @app.command()
+        def talk() -> None:
+            console.say("a note")
+            console.say("[yellow]a warning[/]")
+            console.out("a result")
+            raise console.ReaderGone if False else ValueError("an error")
+
+        told = CliRunner().invoke(app, ["talk", *words])
+        assert told.stdout == "a result\n"
+        assert [line for line in ("a note", "a warning") if line in told.stderr] == said[:-1]

@@ -28,10 +28,10 @@ def test_a_debug_list_of_the_same_name_is_refused_unless_it_is_meant(run, shorte
         assert "has 42 samples, and 22 of them are not among the 20" in said
         assert "--dataset NAME" in said
         assert "--replace-manifest" in said
-    assert json.loads(run("cer-feat ls --json").stdout)[0]["samples"] == 42
+    assert json.loads(run("cer-feat ls --json").stdout)["features"][0]["samples"] == 42
     run(f"{command} --dataset debug")
     assert "22 removed" in run(f"{command} --replace-manifest").stderr
-    assert {e["samples"] for e in json.loads(run("cer-feat ls --json").stdout)} == {20}
+    assert {e["samples"] for e in json.loads(run("cer-feat ls --json").stdout)["features"]} == {20}
 
 
 def test_import_says_in_numbers_what_a_grown_list_changes(run, filled, faces, shorter):
@@ -64,7 +64,7 @@ def test_the_class_order_is_never_guessed_from_a_datasets_csv(run, filled, faces
 
 def test_the_csv_inside_the_store_names_its_own_dataset(run, filled):
     run(f"{IMPORT} --data features/faces/manifest.csv")
-    assert {e["dataset"] for e in json.loads(run("cer-feat ls --json").stdout)} == {"faces"}
+    assert {e["dataset"] for e in json.loads(run("cer-feat ls --json").stdout)["features"]} == {"faces"}
 
 
 def test_a_root_that_is_not_there_or_holds_no_picture_is_refused(run, filled, tmp_path):

@@ -160,7 +160,7 @@ def test_compact_says_what_it_did_and_what_still_takes_room(run, toys):
 def test_compact_now_speaks_json_and_drops_what_is_not_listed(run, toys):
     manifest = toys.manifest()
     toys.use_manifest("d", manifest.keep(i < 4 for i in range(10)))
-    (entry,) = json.loads(run("cer-feat compact --drop-unlisted --now --json").stdout)
+    (entry,) = json.loads(run("cer-feat compact --drop-unlisted --now --json").stdout)["features"]
     assert (entry["rows"], entry["unlisted"], entry["shards_after"], entry["dry_run"]) == (4, 6, 1, False)
     assert entry["freed"] == entry["nbytes_before"]
     assert set(holdings(toys)) == {"s0", "s1", "s2", "s3"}

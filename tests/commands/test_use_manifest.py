@@ -4,7 +4,7 @@ import json
 
 
 def test_other_labels_and_splits_count_at_once_and_rows_stay(run, filled, faces):
-    before = json.loads(run("cer-feat ls --json").stdout)
+    before = json.loads(run("cer-feat ls --json").stdout)["features"]
     text = faces.read_text().splitlines()
     header = text[0].split(",")
     rows = [line.split(",") for line in text[1:]]
@@ -14,10 +14,10 @@ def test_other_labels_and_splits_count_at_once_and_rows_stay(run, filled, faces)
     faces.write_text("\n".join([text[0], *map(",".join, rows[:-1])]) + "\n")
     shown = run("cer-feat use-manifest faces.csv --dry-run").stdout
     assert "would become the manifest of faces, 41 samples: 1 removed, 1 other labels, 3 other splits" in shown
-    assert json.loads(run("cer-feat ls --json").stdout) == before
+    assert json.loads(run("cer-feat ls --json").stdout)["features"] == before
     found = json.loads(run("cer-feat use-manifest faces.csv --json").stdout)
     assert (found["added"], found["removed"], found["other_labels"], found["other_splits"]) == (0, 1, 1, 3)
-    after = json.loads(run("cer-feat ls --json").stdout)
+    after = json.loads(run("cer-feat ls --json").stdout)["features"]
     assert [entry["rows"] for entry in after] == [41, 41]
     run("cer-fuse train --head linear --test-split valid --train-split train")
     assert "nothing changed" in run("cer-feat use-manifest faces.csv").stdout

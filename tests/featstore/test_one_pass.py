@@ -93,21 +93,6 @@ def test_only_what_a_feature_lacks_is_decoded_for_it(store, make_manifest):
     assert (len(a.embedded), len(b.embedded)) == (7, 12)
 
 
-def test_assuming_pictures_unchanged_reads_only_what_some_feature_has_no_row_of(store, make_manifest):
-    manifest = make_manifest(12)
-    first = manifest.keep([i < 5 for i in range(12)])
-    extract([OpeningEmbedder("a", 1), OpeningEmbedder("b", 2)], first, store, dataset="d")
-    (manifest.root / "3.png").write_bytes(b"another picture")
-    seen = []
-    reports = extract(
-        [OpeningEmbedder("a", 1), OpeningEmbedder("b", 2)], manifest, store, dataset="d", assume_unchanged=True,
-        progress=lambda stage, done, total: seen.append((stage, done, total)),
-    )  # fmt: skip
-    assert [(r.already, r.embedded) for r in reports] == [(5, 7)] * 2
-    assert ("hash", 7, 7) in seen
-    assert seen[-1] == ("embed", 14, 14)
-
-
 def test_a_picture_may_be_unusable_for_one_feature_and_not_for_another(store, make_manifest):
     reports = extract([OpeningEmbedder("a", 1), OpeningEmbedder("b", 3)], make_manifest(8), store, dataset="d")
     assert reports[0].quarantined == {}

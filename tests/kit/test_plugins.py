@@ -162,7 +162,7 @@ def test_a_detector_of_a_plugin_finds_and_says_whose_it_is(install):
     check_detector(detector, picture, (20, 10, 45, 30))
     assert detector_again(detector.identity(), "reds").identity() == detector.identity()
     older = {**detector.identity(), "plugin": {"distribution": "reds", "version": "1.1"}}
-    with pytest.raises(OptionError, match="--detector NAME:FILE, of reds 1.1"):
+    with pytest.raises(OptionError, match=r"--detector NAME:FILE, of reds 1\.1"):
         detector_again(older, "reds")
     with pytest.raises(OptionError, match="a detector is mtcnn"):
         detector_named("blues")

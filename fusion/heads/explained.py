@@ -1,0 +1,90 @@
+"""What a head and each of its settings are, read from where they are written: the docstrings of their classes."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+from . import head_class, head_settings
+
+_SECTION = re.compile(r"^Parameters\b.*\n-+\n((?:.*\n?)*?)(?=^\S.*\n-+\n|\Z)", re.MULTILINE)
+_ENTRY = re.compile(r"^(?P<names>\w+(?:, \w+)*)(?: : .*)?\n(?P<text>(?:[ ]+.*\n?|\n)*)", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A setting of a head, as `make_head` and ``--set`` take it."""
+
+    name: str
+    default: Any
+    kind: str
+    """Its type, as it is annotated."""
+    text: str
+    """What it does."""
+
+
+def head_line(name: str) -> str:
+    """Return the first sentence about a head."""
+    text = " ".join((inspect.getdoc(head_class(name)) or "").split("\n\n")[0].split())
+    return text if len(text) <= 120 else text.partition(" (")[0] + "."
+
+
+def explained_settings(name: str) -> list[Setting]:
+    """Return the settings of a head in the order of its signature, with defaults and what they do."""
+    cls = head_class(name)
+    texts = _texts(cls)
+    parameters = inspect.signature(cls).parameters
+    return [
+        Setting(
+            name=setting,
+            default=parameters[setting].default,
+            kind=str(parameters[setting].annotation).strip("'"),
+            text=" ".join(texts.get(setting, "").split()),
+        )
+        for setting in head_settings(name)
+    ]
+
+
+@cache
+def _texts(cls: type) -> dict[str, str]:
+    """What stands about each setting: at the class itself before its bases, `MLPConfig` behind all of them."""
+    from .settings import MLPConfig
+
+    found: dict[str, str] = {}
+    for one in (*cls.__mro__, MLPConfig):
+        if one.__module__.startswith(__name__.partition(".")[0]):
+            for name, text in {**_from_docstring(one), **_from_fields(one)}.items():
+                found.setdefault(name, text)
+    return found
+
+
+def _from_docstring(cls: type) -> dict[str, str]:
+    """Entries of the sections ``Parameters…`` of a numpydoc docstring."""
+    text = inspect.cleandoc(cls.__dict__.get("__doc__") or "") + "\n"
+    return {
+        name: entry["text"]
+        for section in _SECTION.finditer(text)
+        for entry in _ENTRY.finditer(section[1])
+        for name in entry["names"].split(", ")
+    }
+
+
+def _from_fields(cls: type) -> dict[str, str]:
+    """Strings below the fields of a class, which Python does not keep."""
+    try:
+        [tree] = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    except (OSError, TypeError, SyntaxError, ValueError):  # an installation without sources
+        return {}
+    body = tree.body if isinstance(tree, ast.ClassDef) else []
+    return {
+        field.target.id: after.value.value
+        for field, after in pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str)
+    }

@@ -1,0 +1,43 @@
+"""`cer-fuse heads`, and what each setting is said to do."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cer_fusion.fusion.heads import head_names, installed_heads
+from cer_fusion.fusion.heads.explained import explained_settings, head_line
+
+
+@pytest.mark.parametrize("name", head_names())
+def test_every_head_and_every_setting_says_what_it_is(name):
+    if name not in installed_heads():
+        pytest.skip(f"{name} needs a library that is not installed")
+    assert 20 < len(head_line(name)) <= 121
+    for setting in explained_settings(name):
+        assert len(setting.text) > 10, setting.name
+
+
+def test_a_setting_is_explained_where_it_is_written_last():
+    threads = {name: next(s.text for s in explained_settings(name) if s.name == "threads") for name in ("mlp", "lda")}
+    assert "PyTorch" in threads["mlp"]
+    assert "PyTorch" not in threads["lda"]
+
+
+def test_the_heads_are_listed(run):
+    told = run("cer-fuse heads").stdout
+    assert all(name in told for name in head_names())
+    assert {entry["head"] for entry in json.loads(run("cer-fuse heads --json").stdout)["heads"]} == set(head_names())
+
+
+def test_one_head_tells_its_settings_with_defaults_and_presets(run):
+    found = json.loads(run("cer-fuse heads xgboost --json").stdout)
+    assert {"name": "depth", "default": 3, "type": "int", "text": "Levels a tree."} in found["settings"]
+    assert {"fast", "quality"} == set(found["presets"])
+    assert "--preset quality" in run("cer-fuse heads xgboost").stdout
+    assert "var_smoothing" in run("cer-fuse heads sklearn:sklearn.naive_bayes.GaussianNB").stdout
+
+
+def test_a_head_that_is_not_there_is_told_with_the_nearest(run):
+    assert "did you mean 'mlp'" in run("cer-fuse heads mpl", code=1).stderr
