@@ -42,10 +42,11 @@ from cer_fusion.fusion.data.blocks import Grid, simplex
 from cer_fusion.fusion.data.rows import folds_of
 from cer_fusion.fusion.heads import head_class
 from cer_fusion.fusion.judging.entries import Answer, Described, Entry, answered
-from cer_fusion.fusion.judging.report import judged
-from cer_fusion.fusion.page.table import render, report_table
+from cer_fusion.fusion.judging.report import report_table
+from cer_fusion.fusion.judging.verdicts import judged
 from cer_fusion.fusion.recipes import Recipe
 from cer_fusion.fusion.sweeps.result import sweep_table
+from cer_fusion.kit.table import render
 
 BASELINES = {"systems": "paper", "videos": "hsemotion-pictures"}
 Part = tuple[NDArray[np.int64], NDArray[np.int64]]

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from ..kit.errors import nearest
+from ..kit.table import Cell, Table, shortened, to_html
 from .errors import (
     AmbiguousFeatureError,
     FeatstoreError,
@@ -118,6 +119,26 @@ class Store:
             files.make_folder(path)
             files.write_document(path / "store.json", FORMAT, FORMAT_VERSION, {})
         return cls(path)
+
+    def __repr__(self) -> str:
+        """Return the place and the names of what is there; no rows are read, and nothing damaged is in the way."""
+        try:
+            found = shortened(self.datasets()) or "empty"
+        except OSError as error:  # a store that went away since
+            found = str(error.strerror)
+        return f"<Store {self.path}: {found}>"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for dataset in self.datasets():
+            try:
+                count, features = f"{len(self.manifest(dataset)):,}", self.opened_features(dataset)
+                labels = shortened([*(one.label for one in features[0]), *(f"{one} (damaged)" for one in features[1])])
+            except (FeatstoreError, OSError) as error:
+                count, labels = "?", str(error).partition("\n")[0]
+            rows.append((Cell(dataset), Cell(count), Cell(labels or "none yet")))
+        header = ("dataset", "samples", "features")
+        return to_html(Table(title=f"Store {self.path}", header=header, rows=tuple(rows), notes=()))
 
     def datasets(self) -> list[str]:
         """Names of the datasets, sorted."""

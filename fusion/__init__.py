@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .data.blocks import concat, parse_weights, slices, widths_of
     from .data.joined import JoinedRows
+    from .data.selecting import Blocks
     from .errors import (
         BlockError,
         ExpressionError,
@@ -49,6 +50,7 @@ _HOMES = {
     "judging.comparison": ("compare", "cross_compare"),
     "judging.report": ("Report",),
     "data.rows": ("Rows",),
+    "data.selecting": ("Blocks",),
     "judging.diagnosis": ("Diagnosis", "diagnose"),
     "errors": (
         "BlockError",
@@ -79,6 +81,7 @@ _HOMES = {
 
 __all__ = [
     "BlockError",
+    "Blocks",
     "Diagnosis",
     "ExpressionError",
     "FusionError",

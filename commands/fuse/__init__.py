@@ -37,6 +37,11 @@ COMMANDS = {
         "cer_fusion.commands.fuse.predict:predict",
         "Give every sample its probabilities: sample_id, label, predicted, one column a class.",
     ),
+    "export": (
+        "cer_fusion.commands.fuse.export:export",
+        "Write a run as one ONNX graph: uint8 RGB faces (b, h, w, 3) to probabilities and embeddings, checked as "
+        "written.",
+    ),
     "report": (
         "cer_fusion.commands.fuse.report:report",
         "Write one HTML page without server or network: tables, figures, configuration, and a weight explorer.",

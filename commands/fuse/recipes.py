@@ -13,7 +13,7 @@ from ..outputs import show_table
 
 if TYPE_CHECKING:
     from ...fusion import Recipe
-    from ...fusion.page.table import Table
+    from ...kit.table import Table
 
 
 def recipes(
@@ -55,7 +55,7 @@ def _fault(recipe: Recipe) -> str | None:
 
 
 def _table(recipes: dict[str, Recipe]) -> Table:
-    from ...fusion.page.table import Cell, Table
+    from ...kit.table import Cell, Table
 
     rows = tuple(
         (Cell(one.name), Cell(one.system), Cell(one.about), Cell(_fault(one) or "yes")) for one in recipes.values()

@@ -10,13 +10,17 @@ not at all, while pictures of the next one are read. Any number of runs may work
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
+import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import overload
+from typing import Any, Literal, overload
 
 import numpy as np
 
+from ...kit.errors import needed
 from ..errors import FeatstoreError, ManifestError, TooManyErrors
 from ..manifests.manifest import Manifest
 from ..pictures.seen import Seen
@@ -114,7 +118,7 @@ def extract(
     check_pictures: bool = ...,
     retry_quarantined: bool = ...,
     replace_manifest: bool = ...,
-    progress: Progress | None = ...,
+    progress: Progress | Literal["auto"] | None = ...,
     meter: Meter | None = ...,
 ) -> ExtractReport: ...
 
@@ -137,7 +141,7 @@ def extract(
     check_pictures: bool = ...,
     retry_quarantined: bool = ...,
     replace_manifest: bool = ...,
-    progress: Progress | None = ...,
+    progress: Progress | Literal["auto"] | None = ...,
     meter: Meter | None = ...,
 ) -> list[ExtractReport]: ...
 
@@ -159,7 +163,7 @@ def extract(
     check_pictures: bool = False,
     retry_quarantined: bool = False,
     replace_manifest: bool = True,
-    progress: Progress | None = None,
+    progress: Progress | Literal["auto"] | None = "auto",
     meter: Meter | None = None,
 ) -> ExtractReport | list[ExtractReport]:
     """Embed the samples that have no row yet, and commit them shard by shard.
@@ -200,8 +204,10 @@ def extract(
     replace_manifest : bool
         False refuses a manifest that removes samples of the dataset, or looks like another dataset's, before anything
         is done.
-    progress : callable (stage, done, total), optional
-        Called from the main thread; stage is `hash` or `embed`. Of several embedders the samples of all are counted.
+    progress : "auto", callable (stage, done, total), or None
+        "auto" draws bars with `tqdm.auto`: a widget in a notebook, a line on a terminal, nothing where stderr is none.
+        A callable is called from the main thread; stage is `hash` or `embed`. Of several embedders the samples of all
+        are counted.
     meter : Meter, optional
         Filled while the run goes on, for whoever wants to show it.
 
@@ -220,11 +226,12 @@ def extract(
     CommitError
         If the disk refuses; what was committed before stays.
     """
+    _check_kinds(embedder, manifest, store)
     _check(manifest, batch_size, shard_rows, readers, reader_processes, part, max_errors)
     if not replace_manifest:
         store.manifest_change(dataset, manifest).check()
     meter = meter or Meter()
-    say = progress or _quiet
+    say = _Bars() if progress == "auto" else progress or _quiet
     several = isinstance(embedder, Sequence)
     embedders: Sequence[Embedder] = embedder if isinstance(embedder, Sequence) else [embedder]
     features = make_features(embedders, names_of(name, embedders, several=several), store, dataset, dtype)
@@ -281,6 +288,28 @@ def extract(
         committer.wait()
         reports = [_report(writer, meter) for writer in writers]
     return reports if several else reports[0]
+
+
+class _Bars:
+    """Progress as `tqdm.auto` draws it, a bar a stage; none where nobody looks."""
+
+    def __init__(self) -> None:
+        notebook = type(sys.stderr).__module__.startswith("ipykernel")
+        self._watched = notebook or (sys.stderr is not None and sys.stderr.isatty())
+        self._bars: dict[str, Any] = {}
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Move the bar of a stage, which ends when all is done."""
+        if not self._watched or not total:
+            return
+        if stage not in self._bars:
+            with warnings.catch_warnings():  # without ipywidgets it warns and draws a line of text, which will do
+                warnings.simplefilter("ignore")
+                bar = needed("tqdm.auto", 'progress="auto"').tqdm
+            self._bars[stage] = bar(total=total, desc=stage, unit=" pictures")
+        self._bars[stage].update(done - self._bars[stage].n)
+        if done >= total:
+            self._bars[stage].close()
 
 
 def bottleneck(reports: Sequence[ExtractReport]) -> str:
@@ -353,6 +382,30 @@ def _report(writer: FeatureWriter, meter: Meter) -> ExtractReport:
         compute_s=writer.model.compute_s,
         waited_s=meter.waited_s,
     )
+
+
+def _check_kinds(embedder: object, manifest: object, store: object) -> None:
+    """Refuse paths and names where objects are meant, saying what makes the objects."""
+    for one in embedder if isinstance(embedder, Sequence) and not isinstance(embedder, str) else [embedder]:
+        if isinstance(one, type) or not all(callable(getattr(one, name, None)) for name in ("decode", "embed")):
+            raise FeatstoreError(
+                f"the first argument must be what embeds pictures, however: {_told(one)}\n"
+                "  make a backbone: cer_fusion.create('vit'), or give an object of your own that is an Embedder"
+            )
+    if not isinstance(manifest, Manifest):
+        raise FeatstoreError(
+            f"manifest must be a Manifest, however: {_told(manifest)}\n  read it: cer_fusion.Manifest.read('faces.csv')"
+        )
+    if not isinstance(store, Store):
+        raise FeatstoreError(
+            f"store must be a Store, however: {_told(store)}\n"
+            "  open it, or make it: cer_fusion.Store.create('features')"
+        )
+
+
+def _told(one: object) -> str:
+    """A value with its type, for messages."""
+    return f"{type(one).__name__} {one!r}" if isinstance(one, str | os.PathLike) else type(one).__name__
 
 
 def _repeated_across_splits(manifest: Manifest, index: RowIndex, digests: Sequence[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...kit.errors import listing
-from ..errors import IncompleteError
+from ...kit.errors import listing, needed
+from ...kit.table import facts_html, shortened
+from ..errors import FeatstoreError, IncompleteError
 from ..manifests.class_sets import ClassSet
 from ..manifests.manifest import Manifest
 from . import files
@@ -85,6 +87,95 @@ class View:
             },
             fingerprints=self.fingerprints,
         )
+
+    def to_pandas(self) -> Any:
+        """Return a pandas DataFrame, a row a sample, indexed by `sample_id`.
+
+        Its columns are ``label`` (a categorical in the order of the classes; missing where there is none), ``split``,
+        ``group``, and a float32 column ``<block>_<i>`` a number, named as `cer-feat export --format csv` names them.
+
+        Raises
+        ------
+        MissingExtraError
+            If pandas is not installed.
+        """
+        pandas = needed("pandas", "a DataFrame of a view", extra="frames")
+        self._refuse_names()
+        known = {
+            "label": pandas.Categorical.from_codes(self.y, categories=list(self.classes)),
+            "split": list(self.splits),
+            "group": list(self.groups),
+        }
+        index = pandas.Index(list(self.ids), name="sample_id")
+        names = [f"{block}_{i}" for block, width in self.widths.items() for i in range(width)]
+        numbers = pandas.DataFrame(self.join(), index=index, columns=names, copy=False)
+        return pandas.concat([pandas.DataFrame(known, index=index), numbers], axis=1)
+
+    def to_polars(self) -> Any:
+        """Return a polars DataFrame: ``sample_id``, ``label`` (null where there is none), ``split``, ``group``, and of
+        each block one column of float32 arrays of its width.
+
+        Raises
+        ------
+        MissingExtraError
+            If polars is not installed.
+        """
+        polars = needed("polars", "a polars DataFrame of a view", extra="frames")
+        self._refuse_names()
+        columns = {name: polars.Series(name, texts, dtype=polars.String) for name, texts in self._texts().items()}
+        for name, rows in self.blocks.items():
+            kind = polars.Array(polars.Float32, rows.shape[1])
+            columns[name] = polars.Series(name, np.ascontiguousarray(rows), dtype=kind)
+        return polars.DataFrame(columns)
+
+    def to_arrow(self) -> Any:
+        """Return a pyarrow Table of the columns that `cer-feat export --format parquet` writes: ``sample_id``,
+        ``label`` (null where there is none), ``split``, ``group``, and a fixed-size list of float32 a block.
+
+        Raises
+        ------
+        MissingExtraError
+            If pyarrow is not installed.
+        """
+        arrow = needed("pyarrow", "an Arrow table of a view", extra="parquet")
+        self._refuse_names()
+        columns = {name: arrow.array(texts, arrow.string()) for name, texts in self._texts().items()}
+        for name, rows in self.blocks.items():
+            flat = np.ascontiguousarray(rows, dtype=np.float32).reshape(-1)  # (n, d) -> (n * d)
+            columns[name] = arrow.FixedSizeListArray.from_arrays(arrow.array(flat), rows.shape[1])
+        return arrow.table(columns)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Hand the rows over by Arrow's C stream interface, as polars, DuckDB and pyarrow ask for them."""
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
+
+    def _texts(self) -> dict[str, list[str | None]]:
+        labels = [self.classes[y] if y >= 0 else None for y in self.y]
+        return {"sample_id": [*self.ids], "label": labels, "split": [*self.splits], "group": [*self.groups]}
+
+    def _refuse_names(self) -> None:
+        if taken := {"sample_id", "label", "split", "group"} & set(self.blocks):
+            raise FeatstoreError(
+                f"a block is called {min(taken)!r}, as a column of every table is\n  name the feature otherwise: "
+                "cer-feat rename"
+            )
+
+    def _facts(self) -> dict[str, str]:
+        found = {
+            "blocks": shortened(f"{name} {width:,}" for name, width in self.widths.items()),
+            "classes": shortened(self.classes),
+            "splits": shortened(f"{name or 'none'} {count:,}" for name, count in Counter(self.splits).items()),
+            "features": shortened(f"{name.partition('@')[0]}@{one[:12]}" for name, one in self.fingerprints.items()),
+        }
+        unlabelled = int((self.y < 0).sum())
+        return found | ({"without label": f"{unlabelled:,}"} if unlabelled else {})
+
+    def __repr__(self) -> str:
+        facts = self._facts()
+        return f"<View: {len(self):,} samples, {facts['blocks']}; {facts['splits']}; {len(self.classes)} classes>"
+
+    def _repr_html_(self) -> str:
+        return facts_html(f"View: {len(self):,} samples", self._facts())
 
 
 @dataclass(frozen=True, kw_only=True)

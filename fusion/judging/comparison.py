@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from ..data.rows import Rows, folds_of
 from ..errors import ReportError
 from ..keeping.answers import Classifier, aligned
-from .entries import Answer, Entry, answered, beside, entries_of
+from .entries import Answer, Entry, answered, beside, check_rows, entries_of
 from .fits import Step, do_all, one_at_a_time
 from .metrics import Metrics, check_metrics
-from .report import Judgeable, Report, judged, singles_note
+from .report import Report
 from .resampling import LEVEL, RESAMPLES
+from .verdicts import Judgeable, judged, singles_note
 from .zero_shot import ZeroShotColumns, check_columns
 
 IntArray = NDArray[np.int64]
@@ -252,6 +253,7 @@ def comparison(
     metrics: Metrics = (),
 ) -> Comparison:
     """Return what `compare` does, with its parameters, before any fit: a fit an entry and seed."""
+    check_rows(train=train, test=test)
     check_same_task(train, test)
     check_metrics(metrics)
     entries, without = _columns(heads, train, zero_shot, more, singles, single_head, baseline, seed)
@@ -434,6 +436,7 @@ def cross_comparison(
     metrics: Metrics = (),
 ) -> Comparison:
     """Return what `cross_compare` does, with its parameters, before any fit: a fit an entry, repeat and fold."""
+    check_rows(rows=rows)
     if repeats < 1:
         raise ReportError(f"cross-validation needs at least one repeat, however: {repeats}")
     check_metrics(metrics)

@@ -121,8 +121,7 @@ def entries_of(
 
     from ..heads import make_head
 
-    if not heads:
-        raise ReportError("there is no head to compare: give at least one")
+    check_heads(heads)
     entries = []
     for title, head in heads.items():
         mine: Any = _seeded(clone(head), seed)
@@ -141,6 +140,59 @@ def entries_of(
             part = make_head(single_head, blocks=widths, random_state=seed)
         entries.append(Entry(title=feature, kind="single", blocks=blocks, head=part))
     return entries
+
+
+def check_heads(heads: Any) -> None:
+    """Refuse what cannot be compared, saying what would do.
+
+    Raises
+    ------
+    ReportError
+        For anything but a dict of unfitted classifiers with probabilities.
+    """
+    if not isinstance(heads, Mapping):
+        raise ReportError(
+            f"heads must be a dict of title to classifier, however: {type(heads).__name__}\n"
+            "  for instance {'mlp': make_head('mlp'), 'logistic': LogisticRegression()}"
+        )
+    if not heads:
+        raise ReportError("there is no head to compare: give at least one")
+    for title, head in heads.items():
+        if isinstance(head, str):
+            raise ReportError(f"head {title!r} is a text\n  make it: cer_fusion.make_head({head!r})")
+        if isinstance(head, type):
+            raise ReportError(f"head {title!r} is a class\n  make an object of it: {head.__name__}()")
+        if not (hasattr(head, "fit") and hasattr(head, "get_params")):
+            raise ReportError(
+                f"head {title!r} is a {type(head).__name__}, which is no estimator of scikit-learn's kind (fit, "
+                "get_params)\n  derive it from sklearn.base.ClassifierMixin and BaseEstimator"
+            )
+        if not hasattr(head, "predict_proba"):
+            name = type(head).__name__
+            raise ReportError(
+                f"head {title!r} is a {name}, which gives no probabilities (predict_proba); figures, intervals and "
+                f"files need them\n  of a classifier: sklearn.calibration.CalibratedClassifierCV({name}(…))"
+            )
+
+
+def check_rows(**given: Any) -> None:
+    """Refuse what is not `Rows`, saying how they are made.
+
+    Raises
+    ------
+    ReportError
+    """
+    for what, rows in given.items():
+        if not isinstance(rows, Rows):
+            of_view = hasattr(rows, "blocks") and hasattr(rows, "class_set")
+            raise ReportError(
+                f"{what} must be Rows, however: {type(rows).__name__}\n  "
+                + (
+                    "take them of the view: cer_fusion.Rows.of(view)"
+                    if of_view
+                    else "make them: cer_fusion.Rows(blocks={'vit': X}, y=y, classes=names), or Rows.of(store.view(…))"
+                )
+            )
 
 
 def beside(heads: Mapping[str, Classifier], baseline: str | None) -> str:

@@ -19,7 +19,7 @@ from ..errors import ExpressionError, ReportError
 from ..heads.weights import SMALLEST, weighted_means
 from ..keeping.answers import Classifier
 from .entries import After, Answer, Described, Entry, entries_of, plain_params, refuse_to_load_quietly
-from .report import Judgeable, check_baseline
+from .verdicts import Judgeable, check_baseline
 
 FloatArray: TypeAlias = NDArray[np.float64]
 Rule: TypeAlias = Literal["sum", "likely_sum", "product", "harmonic", "minimum"]

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ...kit.table import EN_DASH
 from ..page.colours import BLUE, GREEN, GREY, INK, LINE, ORANGE, PAPER, PURPLE
 from ..page.figures import STYLE, new_figure
-from ..page.table import EN_DASH
 from .result import Curve, Sweep, deciding, mark_text
 
 if TYPE_CHECKING:

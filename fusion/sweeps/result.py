@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from ...kit.documents import read_sealed, write_sealed
 from ...kit.plain import from_plain, to_plain
+from ...kit.table import EN_DASH, Cell, Table, shortened, to_html
 from ..errors import ReportError
 from ..judging.metrics import Scores
 from ..judging.resampling import Interval
-from ..page.table import EN_DASH, Cell, Table
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -142,14 +142,26 @@ class Sweep:
         own = {"split": "test", "per_class": None} | {key: one for key, one in plain.items() if key not in told}
         return from_plain(cls, own, "the sweep", error=ReportError)
 
-    def save(self, path: Path, *, overwrite: bool = True) -> Path:
+    def save(self, path: Path | str, *, overwrite: bool = True) -> Path:
         """Write the sweep as JSON that carries its own digest, whole or not at all; see `write_whole`."""
         return write_sealed(path, self.to_dict(), kind=FORMAT, version=FORMAT_VERSION, overwrite=overwrite)
 
     @classmethod
-    def load(cls, path: Path) -> Sweep:
+    def load(cls, path: Path | str) -> Sweep:
         """Read a sweep written by `save`."""
         return cls.from_dict(read_sealed(path, kind=FORMAT, version=FORMAT_VERSION, error=ReportError))
+
+    def __repr__(self) -> str:
+        """Return what was swept and what was chosen; the figures are left to whoever asks for them."""
+        chosen = " / ".join(f"{name} {weight:.3g}" for name, weight in self.vector(self.chosen).items())
+        band = self.test.macro_f1
+        return (
+            f"<Sweep: {self.head}, {len(self.weights):,} vectors of {shortened(self.blocks)} over {self.test.n:,} "
+            f"{self.split} rows; chosen {chosen}: macro F1 {100 * band.value[self.chosen]:.2f} %>"
+        )
+
+    def _repr_html_(self) -> str:
+        return to_html(sweep_table(self))
 
 
 def sweep_table(sweep: Sweep, *, limit: int = 40) -> Table:

@@ -17,6 +17,7 @@ from ..data.rows import Rows, folds_of
 from ..errors import SweepError
 from ..heads.weights import counted, dirichlet_weights, totals
 from ..judging.comparison import check_same_task
+from ..judging.entries import check_rows
 from ..judging.fits import Progress, Step, do_all
 from ..judging.resampling import LEVEL, accuracy_interval, thin
 from ..keeping.answers import Classifier
@@ -252,6 +253,7 @@ def sweep_plan(
     There is a fit a fold and seed, and one a seed for the test rows; heads that are fitted for every vector have as
     many slices of the grid each as make `pieces` fits together.
     """
+    check_rows(train=train, test=test)
     _check(head, grid, select, C, seeds)
     check_same_task(train, test)
     if per_class:

@@ -50,6 +50,7 @@ ALWAYS = {
         "head features data store setting players cv near most train_split missing figure output seed as_json",
     "cer-fuse evaluate": "head data split store missing near metrics figure seed as_json",
     "cer-fuse predict": "head store compounds output as_json",
+    "cer-fuse export": "output head_only check store data overwrite as_json",
     "cer-fuse report": "output overwrite baseline metrics title keep seed as_json",
     "cer-fuse check-table": "supports as_json",
     "cer-fuse smooth": "method choose_on output as_json seed",
@@ -127,6 +128,10 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-fuse predict picture.png --head h --no-faces", {"shown"}),
         ("cer-fuse predict picture.png --head h", {"shown", "faces"}),
         ("cer-fuse predict picture.png --head h --no-faces --annotate drawn.png", {"shown", "drawn", "written"}),
+    ],
+    "cer-fuse export": [
+        ("cer-fuse export runs/a -o x.onnx", {"whole"}),
+        ("cer-fuse export runs/a -o x.onnx --head-only", set()),
     ],
     "cer-fuse report": [
         ("cer-fuse report runs/a", set()),

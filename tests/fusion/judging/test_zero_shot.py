@@ -22,9 +22,8 @@ from cer_fusion.fusion import (
     make_head,
 )
 from cer_fusion.fusion.data.rows import Rows
-from cer_fusion.fusion.judging.report import Report
+from cer_fusion.fusion.judging.report import Report, report_table
 from cer_fusion.fusion.judging.zero_shot import ZeroShotColumns, columns, components, compound_names, emotion
-from cer_fusion.fusion.page.table import report_table
 
 BASIC = ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral")
 SEVEN = (
