@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from typing import overload
 
 from ..errors import FeatstoreError, ManifestError, TooManyErrors
-from ..manifests.manifest import Manifest
+from ..manifests.manifest import Manifest, SealedManifest
 from ..pictures import pictures
 from ..pictures.seen import Seen
 from ..rows import files
 from ..rows.feature import Dtype
 from ..store import Store
-from .plan import Counted, Progress, deal, make_features, names_of, plan_features
+from .plan import Counted, Progress, deal_part, make_features, names_of, plan_features, positions_of
 from .reading import BatchSize, Decoded, Decoder, Embedder, Meter, Model, Readers, Wanted
 from .writing import Committer, FeatureWriter, ShardInMaking, StoredRows
 
@@ -53,7 +53,8 @@ class ExtractReport:
     remarks: dict[str, str] = field(default_factory=dict)
     """sample_id to what the embedder remarks of the picture whose row this run made, such as that no face was found."""
     repeated_across_splits: int = 0
-    """Pictures (by content) that stand in more than one split of the manifest, as far as they were read so far."""
+    """Pictures (by content) that stand in more than one split of the manifest, as far as they were read so far; of a
+    part of a `SealedManifest`, in more than one split of the part."""
     elapsed_s: float = 0.0
     """Seconds spent embedding, hashing and writing; of the whole run, if it made several features."""
     compute_s: float = 0.0
@@ -96,7 +97,7 @@ class ExtractReport:
 @overload
 def extract(
     embedder: Embedder,
-    manifest: Manifest,
+    manifest: Manifest | SealedManifest,
     store: Store,
     *,
     dataset: str,
@@ -119,7 +120,7 @@ def extract(
 @overload
 def extract(
     embedder: Sequence[Embedder],
-    manifest: Manifest,
+    manifest: Manifest | SealedManifest,
     store: Store,
     *,
     dataset: str,
@@ -141,7 +142,7 @@ def extract(
 
 def extract(
     embedder: Embedder | Sequence[Embedder],
-    manifest: Manifest,
+    manifest: Manifest | SealedManifest,
     store: Store,
     *,
     dataset: str,
@@ -166,8 +167,9 @@ def extract(
     embedder : Embedder, or a list of them
         For instance a `backbones.Backbone`. Of several, each makes its own feature, the same as if it ran alone; a
         picture that more than one of them lacks is hashed and decoded once.
-    manifest : Manifest
-        Becomes the dataset's manifest.
+    manifest : Manifest or SealedManifest
+        Becomes the dataset's manifest. A `SealedManifest` (`Store.sealed_manifest`) is that already, and only the
+        part's own samples are read of it.
     store : Store
     dataset : str
         Name of the dataset in the store.
@@ -218,7 +220,9 @@ def extract(
         If the disk refuses; what was committed before stays.
     """
     _check(manifest, batch_size, shard_rows, readers, reader_processes, part, max_errors)
-    if not replace_manifest:
+    if isinstance(manifest, SealedManifest):
+        store.check_sealed(dataset, manifest)
+    elif not replace_manifest:
         store.manifest_change(dataset, manifest).check()
     meter = meter or Meter()
     say = progress or _quiet
@@ -227,13 +231,15 @@ def extract(
     features = make_features(embedders, names_of(name, embedders, several=several), store, dataset, dtype)
     models = [Model(one, feature, batch_size, meter) for one, feature in zip(embedders, features, strict=True)]
     stored = [StoredRows(feature) for feature in features]
-    mine = [i // shard_rows % part[1] == part[0] for i in range(len(manifest))]
+    if isinstance(manifest, Manifest) and part == (0, 1):
+        own = manifest
+    else:
+        own = manifest.rows(positions_of(len(manifest), shard_rows, part))
     seen = Seen(store.path / dataset, manifest.root, part, trusted=not check_pictures)
     with meter.waiting():
         plans = plan_features(
-            manifest,
+            own,
             [one.before for one in stored],
-            mine,
             readers=readers,
             seen=seen,
             retry_quarantined=retry_quarantined,
@@ -241,7 +247,7 @@ def extract(
         )
     seen.write()
     advance = Counted(say, "embed", sum(sum(plan.pending) for plan in plans))
-    todo = [(number, positions) for number, positions in deal(len(manifest), shard_rows) if number % part[1] == part[0]]
+    todo = list(deal_part(len(own), shard_rows, part))
     processes = reader_processes if advance.total else 0
     with (
         Readers(manifest.root, Decoder(embedders), threads=readers, processes=processes) as reading,
@@ -249,12 +255,12 @@ def extract(
     ):
         writers = [
             FeatureWriter(
-                manifest=manifest,
+                manifest=own,
                 model=models[k],
                 stored=stored[k],
                 plan=plans[k],
-                samples=sum(mine),
-                allowed=0 if max_errors == 0 else max(FEW_ERRORS, int(max_errors * sum(mine))),
+                samples=len(own),
+                allowed=0 if max_errors == 0 else max(FEW_ERRORS, int(max_errors * len(own))),
                 committer=committer,
                 advance=advance,
             )
@@ -262,7 +268,8 @@ def extract(
         ]
         for writer in writers:
             writer.check_errors()
-        store.use_manifest(dataset, manifest, replace_manifest=replace_manifest)
+        if isinstance(manifest, Manifest):
+            store.use_manifest(dataset, manifest, replace_manifest=replace_manifest)
         ahead = 2 * max(model.batch_size for model in models) + max(readers, reader_processes)
         while todo:  # where another run does the same shards, go on at random, so that the two do not meet again
             met_others = any(writer.by_others for writer in writers)
@@ -270,12 +277,13 @@ def extract(
             shards = [writer.begin(positions) for writer in writers]
             if not met_others and any(writer.by_others for writer in writers):
                 reading.forget()  # read before the other run was looked at: pictures may have changed since
-            then = _expected(manifest, todo[0][1], writers) if todo and not met_others else ()
-            wanted = _wanted(manifest, positions, shards)
+            then = _expected(own, todo[0][1], writers) if todo and not met_others else ()
+            wanted = _wanted(own, positions, shards)
             with contextlib.closing(reading.read(wanted, ahead=ahead, then=then)) as in_order:
                 _fill(number, shards, meter.waiting_for(in_order), committer)
         committer.wait()
-        reports = [_report(writer, meter) for writer in writers]
+        listed = manifest if isinstance(manifest, Manifest) else own
+        reports = [_report(writer, listed, meter) for writer in writers]
     return reports if several else reports[0]
 
 
@@ -327,15 +335,16 @@ def _fill(
     committer.submit(finished)
 
 
-def _report(writer: FeatureWriter, meter: Meter) -> ExtractReport:
+def _report(writer: FeatureWriter, manifest: Manifest, meter: Meter) -> ExtractReport:
     """Sum one feature's run up, and write its quarantine list for people."""
-    feature, plan, manifest = writer.stored.feature, writer.plan, writer.manifest
+    feature, plan = writer.stored.feature, writer.plan
     files.sync_folder(feature.folder)  # a killed run may have left a shard that is there but not durable yet
     index = feature.index()
     if index.quarantined or (feature.folder / "quarantine.csv").exists():
         feature.write_quarantine(index.quarantined)
     made_from = index.image_digests()
-    digests = [own or made_from.get(i, "") for own, i in zip(plan.digests, manifest.ids, strict=True)]
+    just_read = dict(zip(writer.manifest.ids, plan.digests, strict=True))
+    digests = [just_read.get(i) or made_from.get(i, "") for i in manifest.ids]
     return ExtractReport(
         feature=feature.label,
         samples=writer.samples,
@@ -354,7 +363,7 @@ def _report(writer: FeatureWriter, meter: Meter) -> ExtractReport:
 
 
 def _check(
-    manifest: Manifest,
+    manifest: Manifest | SealedManifest,
     batch_size: BatchSize,
     shard_rows: int,
     readers: int,
