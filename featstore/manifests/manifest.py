@@ -34,6 +34,7 @@ from .csv_table import (
     read_labels,
     read_splits,
 )
+from .parquet_table import is_parquet, stream_parquet
 from .sidecar import (
     BLOCK_ROWS,
     Blocks,
@@ -160,12 +161,13 @@ class Manifest:
 
     @classmethod
     def read(cls, path: Path | str, *, root: Path | str | None = None, forget_splits: bool = False) -> Manifest:
-        """Read a manifest CSV and, if there is one, the JSON file beside it (classes in order, picture root).
+        """Read a manifest and, if there is one, the JSON file beside it (classes in order, picture root).
 
         Parameters
         ----------
         path : Path
-            CSV with a header; `sample_id` and `path` are required, `label`, `split` and `group` optional.
+            CSV with a header, or a Parquet file (which needs pyarrow); `sample_id` and `path` are required, `label`,
+            `split` and `group` optional.
         root : Path, optional
             Where the pictures' paths start; overrides the JSON file. Without either: the folder of the CSV.
         forget_splits : bool
@@ -228,6 +230,8 @@ class Manifest:
             Without `overwrite`, if either name is taken.
         """
         path = Path(path)
+        if path.suffix.lower() in (".parquet", ".pq"):
+            raise ManifestError(f"{path}: manifests are written as CSV: write it to {path.with_suffix('.csv')}")
         files.make_folder(path.parent)
         header, *blocks = self._csv_blocks()
         data = b"".join([header, *blocks])
@@ -392,6 +396,13 @@ def _existing(root: Path | str) -> Path:
 
 
 def _parse_rows(data: bytes, path: Path) -> tuple[Samples, Sequence[int]]:
+    if is_parquet(data):
+        parts = [
+            _of_columns(columns) for columns in stream_parquet(data, path, required=COLUMNS[:2], optional=COLUMNS[2:])
+        ]
+        if not parts:
+            raise ManifestError(f"{path} has columns but no samples: there is nothing to embed or to learn from")
+        return Samples.joined(parts), ()
     plain = _parse_plain(data)
     if plain is not None and len(plain):
         return plain, range(2, len(plain) + 2)
@@ -432,11 +443,15 @@ def _parse_plain(data: bytes) -> Samples | None:
             return None
         if not piece.isascii() and any(map(operator.ne, cells, map(str.strip, cells))):
             return None
-        columns = {name: cells[k :: len(names)] for k, name in enumerate(names)}
-        blank = [""] * len(columns["path"])
-        words = (Words.of(columns.get(name, blank)) for name in COLUMNS[2:])
-        parts.append(Samples(Texts.of(columns["sample_id"]), Texts.of(columns["path"]), *words))
+        parts.append(_of_columns({name: cells[k :: len(names)] for k, name in enumerate(names)}))
     return Samples.joined(parts)
+
+
+def _of_columns(columns: Mapping[str, Sequence[str]]) -> Samples:
+    """The samples that these columns hold; those that are not there are empty."""
+    blank = [""] * len(columns["path"])
+    words = (Words.of(columns.get(name, blank)) for name in COLUMNS[2:])
+    return Samples(Texts.of(columns["sample_id"]), Texts.of(columns["path"]), *words)
 
 
 def _is_plain(rows: bytes, width: int) -> bool:
