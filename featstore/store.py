@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from ..kit.errors import nearest
 from .errors import (
     AmbiguousFeatureError,
@@ -30,6 +32,7 @@ from .rows.feature import (
     valid_name,
     while_shards_change,
 )
+from .rows.keys import Mark, same_pictures
 from .rows.view import Request, View, build_view
 
 FORMAT, FORMAT_VERSION = "cer-store", 1
@@ -300,18 +303,17 @@ class Store:
 
         Two pictures are the same when their bytes are. Rows that were imported without pictures are not compared.
         """
-        made_from = self.feature(feature.partition(".")[0], dataset).index().image_digests()
+        index = self.feature(feature.partition(".")[0], dataset).index()
         manifest = self.manifest(dataset)
-        first: dict[str, str] = {}
-        for sample in manifest.samples:
-            digest = made_from.get(sample.sample_id)
-            if digest and sample.split == splits[0]:
-                first.setdefault(digest, sample.sample_id)
-        return [
-            (first[made_from[sample.sample_id]], sample.sample_id)
-            for sample in manifest.samples
-            if sample.split == splits[1] and made_from.get(sample.sample_id) in first
-        ]
+        ids, of_each = manifest.table.ids, manifest.table.splits
+        known = index.pictures_of(ids)
+        first, second = (np.flatnonzero(of_each.numbered(split.__eq__)) for split in splits)
+        ours, theirs = same_pictures(known[:, first], known[:, second] if splits[0] != splits[1] else None)
+        named: dict[Mark, str] = {}
+        for at, picture in ours:
+            named.setdefault(picture, ids[int(first[at])])
+        found = [(named[picture], ids[int(second[at])]) for at, picture in theirs if picture in named]
+        return [(one, other) for one, other in found if one != other]
 
     def common_pictures(self, feature: str, datasets: tuple[str, str]) -> list[tuple[str, str]] | None:
         """Pairs of samples, one from each dataset, whose rows of a feature were made from the same picture.
@@ -319,13 +321,16 @@ class Store:
         As `shared_pictures`, across datasets. None where all rows of either dataset were imported without pictures, so
         that nobody can tell.
         """
-        first, second = (self.feature(feature, dataset).index().image_digests() for dataset in datasets)
-        if not any(first.values()) or not any(second.values()):
+        indexes = [self.feature(feature, dataset).index() for dataset in datasets]
+        first, second = (list(index.ids()) for index in indexes)
+        pictures = indexes[0].pictures_of(first), indexes[1].pictures_of(second)
+        if not all(known.any() for known in pictures):
             return None
-        by_digest: dict[str, list[str]] = {}
-        for sample_id, digest in second.items():
-            by_digest.setdefault(digest, []).append(sample_id)
-        return [(one, other) for one, digest in first.items() if digest for other in by_digest.get(digest, ())]
+        ours, theirs = same_pictures(*pictures)
+        others: dict[Mark, list[str]] = {}
+        for at, picture in theirs:
+            others.setdefault(picture, []).append(second[at])
+        return [(first[at], other) for at, picture in ours for other in others.get(picture, ())]
 
     def _made_from(self, dataset: str) -> dict[str, str]:
         """sample_id to the digest of the picture that a row of some feature was made from."""

@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
+import numpy as np
+
 from ..errors import FeatstoreError, ManifestError, TooManyErrors
 from ..manifests.manifest import Manifest, SealedManifest
-from ..pictures import pictures
 from ..pictures.seen import Seen
 from ..rows import files
 from ..rows.feature import Dtype
+from ..rows.index import RowIndex
+from ..rows.keys import Mark, keys_of, same_pictures
 from ..store import Store
 from .plan import Counted, Progress, deal_part, make_features, names_of, plan_features, positions_of
 from .reading import BatchSize, Decoded, Decoder, Embedder, Meter, Model, Readers, Wanted
@@ -230,11 +233,12 @@ def extract(
     embedders: Sequence[Embedder] = embedder if isinstance(embedder, Sequence) else [embedder]
     features = make_features(embedders, names_of(name, embedders, several=several), store, dataset, dtype)
     models = [Model(one, feature, batch_size, meter) for one, feature in zip(embedders, features, strict=True)]
-    stored = [StoredRows(feature) for feature in features]
     if isinstance(manifest, Manifest) and part == (0, 1):
         own = manifest
     else:
         own = manifest.rows(positions_of(len(manifest), shard_rows, part))
+    only = None if part[1] == 1 else own.ids
+    stored = [StoredRows(feature, only=only) for feature in features]
     seen = Seen(store.path / dataset, manifest.root, part, trusted=not check_pictures)
     with meter.waiting():
         plans = plan_features(
@@ -342,9 +346,7 @@ def _report(writer: FeatureWriter, manifest: Manifest, meter: Meter) -> ExtractR
     index = feature.index()
     if index.quarantined or (feature.folder / "quarantine.csv").exists():
         feature.write_quarantine(index.quarantined)
-    made_from = index.image_digests()
     just_read = dict(zip(writer.manifest.ids, plan.digests, strict=True))
-    digests = [just_read.get(i) or made_from.get(i, "") for i in manifest.ids]
     return ExtractReport(
         feature=feature.label,
         samples=writer.samples,
@@ -355,11 +357,25 @@ def _report(writer: FeatureWriter, manifest: Manifest, meter: Meter) -> ExtractR
         quarantined=dict(sorted(writer.failed.items())),
         unread=sorted(writer.unread),
         remarks=dict(sorted(writer.remarks.items())),
-        repeated_across_splits=len(pictures.across_splits(manifest, pictures.repeats(manifest, digests))),
+        repeated_across_splits=_repeated_across_splits(manifest, index, just_read),
         elapsed_s=meter.elapsed_s,
         compute_s=writer.model.compute_s,
         waited_s=meter.waited_s,
     )
+
+
+def _repeated_across_splits(manifest: Manifest, index: RowIndex, just_read: Mapping[str, str]) -> int:
+    """Pictures in more than one split, by what rows were made from, or by what was read now where there is no row."""
+    if len(manifest.splits) < 2:
+        return 0
+    known = index.pictures_of(manifest.table.ids)
+    ids = manifest.table.ids
+    found_now = {i: digest for i in np.flatnonzero(known[0] == 0).tolist() if (digest := just_read.get(ids[i]))}
+    known[:, list(found_now)] = keys_of(list(found_now.values()))
+    splits: dict[Mark, set[str]] = {}
+    for i, picture in same_pictures(known)[0]:
+        splits.setdefault(picture, set()).add(manifest.split_of_each[i])
+    return sum(len(found) > 1 for found in splits.values())
 
 
 def _check(

@@ -78,7 +78,7 @@ def _check_titles(titles: Sequence[str], path: Path, required: Sequence[str], kn
         if name not in titles:
             raise ManifestError(
                 f"{path}: no column {name!r} among {', '.join(titles) or 'none'}\n"
-                f"  expected {', '.join(known)}: rename columns where the file is written"
+                f"  map other names with: cer-feat manifest parquet {path} --columns path=…,label=…"
             )
     for name in titles:
         if name not in known:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,16 @@ from ...kit.errors import listing
 from ..errors import IncompleteError
 from ..manifests.class_sets import ClassSet
 from ..manifests.manifest import Manifest
-from .feature import Feature, RowIndex
-from .mapped import MappedBlock, MappedDataset, MappedFiles
+from . import files
+from .feature import Feature
+from .index import RowIndex
+from .mapped import MappedBlock, MappedDataset, MappedFiles, ReadDataset
 from .shard import ShardHeader, read_into, read_segment
 
 FloatArray = npt.NDArray[np.float32]
 BlockRows = FloatArray | MappedBlock
+_told: set[Path] = set()
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,8 +101,8 @@ def build_view(
     manifest: Manifest, requests: Sequence[Request], *, drop_missing: bool, mapped: bool, verify: bool, where: str
 ) -> View:
     """Join features on `sample_id`; see `Store.view`."""
-    indexes = [request.feature.index() for request in requests]
-    rows = [index.rows_of(manifest.ids) for index in indexes]
+    indexes = [request.feature.index(only=manifest.table.ids) for request in requests]
+    rows = [index.rows_of(manifest.table.ids) for index in indexes]
     keep = np.ones(len(manifest), dtype=bool)
     for request, index, found in zip(requests, indexes, rows, strict=True):
         present = found >= 0
@@ -111,13 +117,14 @@ def build_view(
         shard, row = index.locate(found[keep])
         used, shard = np.unique(shard, return_inverse=True)
         headers = [index.headers[number] for number in used]  # superseded shards may be compacted away any time
-        files = MappedFiles(headers) if mapped else None
+        maps = MappedFiles(headers) if mapped and not _is_read(request.feature) else None
         names = [request.block] if request.block else list(request.feature.spec.blocks)
         for name in names:
             key = request.key if len(request.feature.spec.blocks) == 1 else f"{request.key}.{name}"
             dataset = f"blocks/{name}"
-            if files is not None:
-                blocks[key] = MappedBlock(MappedDataset(headers, dataset, files), shard, row)
+            if mapped:
+                there = ReadDataset(headers, dataset) if maps is None else MappedDataset(headers, dataset, maps)
+                blocks[key] = MappedBlock(there, shard, row)
             else:
                 blocks[key] = load_rows(headers, dataset, shard, row, verify=verify)
     return View(
@@ -131,10 +138,24 @@ def build_view(
     )
 
 
+def _is_read(feature: Feature) -> bool:
+    """Whether rows are read instead of mapped, which is said once for each dataset."""
+    kind = files.network_kind(feature.folder)
+    if kind is not None and feature.folder.parent not in _told:
+        _told.add(feature.folder.parent)
+        log.warning(
+            "%s is on a network file system (%s): rows are read instead of mapped, since a shard that another machine "
+            "removes would end this process; a copy on a disk of this machine is faster",
+            feature.folder.parent,
+            kind,
+        )
+    return kind is not None
+
+
 def _incomplete(
     manifest: Manifest, present: npt.NDArray[np.bool_], request: Request, index: RowIndex, where: str
 ) -> IncompleteError:
-    absent = [manifest.ids[i] for i in np.flatnonzero(~present)]
+    absent = [manifest.ids[i] for i in np.flatnonzero(~present).tolist()]
     bad = [f"{sample_id} ({index.quarantined[sample_id][1]})" for sample_id in absent if sample_id in index.quarantined]
     lines = [
         f"{len(absent)} of {len(manifest)} samples have no row in {request.feature.label!r} (first: {listing(absent)})",
@@ -183,9 +204,14 @@ def load_rows(
     """
     out = np.empty((len(row), headers[0].segments[dataset].shape[1]), dtype=np.float32)
 
-    def load_shard(number: np.int64) -> None:
-        header = headers[int(number)]
-        at = np.flatnonzero(shard == number)
+    order = np.argsort(shard, kind="stable")
+    ends = np.searchsorted(shard[order], np.arange(1, len(headers) + 1))
+
+    def load_shard(number: int) -> None:
+        header = headers[number]
+        at = order[ends[number - 1] if number else 0 : ends[number]]
+        if not len(at):
+            return
         rows = row[at]
         in_order = at[-1] - at[0] == len(at) - 1 and bool((np.diff(rows) == 1).all())
         whole = in_order and len(at) == header.rows
@@ -196,5 +222,5 @@ def load_rows(
             out[at] = stored[rows]
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        list(pool.map(load_shard, np.unique(shard)))
+        list(pool.map(load_shard, range(len(headers))))
     return out

@@ -36,6 +36,14 @@ class Network(Layer):
     def forward(self, rows: Tensor, drop: Drop) -> Tensor:
         """Return logits (m, b, k) of rows (b, D)."""
 
+    def units(self, rows: Tensor, drop: Drop) -> Tensor:
+        """Return the last hidden units (m, b, h) of rows (b, D), before their dropout, if the network has such."""
+        raise NotImplementedError
+
+    def answered(self, units: Tensor, drop: Drop) -> Tensor:
+        """Return logits (m, b, k) of what `units` gave."""
+        raise NotImplementedError
+
     def logits(self, rows: Tensor) -> Tensor:
         """Return logits (m, b, k) of rows (b, D), without dropout and without gradients."""
         with torch.no_grad():

@@ -107,6 +107,12 @@ class NetworkHead(Head):
         """Return the type in which rows enter the network while training."""
         return torch.float32
 
+    def _pull(
+        self, codes: Codes, info: RowInfo, device: torch.device
+    ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None:
+        """Return a further loss, of hidden units and the training rows that they are of; None for none."""
+        return None
+
     def _fit(self, X: Matrix, codes: Codes, info: RowInfo) -> None:
         self._check()
         self.networks_ = self._trained(X, codes, info)
@@ -133,6 +139,7 @@ class NetworkHead(Head):
             course = train(
                 network, columns, scaler.transform, codes, self, weights,
                 info=info, seed=_seed_of(self.seed_, number), device=device, dtype=dtype, left_out=left_out,
+                pull=self._pull(codes, info, device),
             )  # fmt: skip
             return TrainedNetwork(network, scaler, course)
 

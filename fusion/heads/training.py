@@ -77,6 +77,7 @@ def train(
     device: torch.device,
     dtype: torch.dtype,
     left_out: NDArray[np.bool_] | None = None,
+    pull: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Course:
     """Draw a network's first weights and train it; each member has the loss of its own answers, as if it were alone.
 
@@ -100,6 +101,8 @@ def train(
         Where to train, and the type in which rows enter the network; weights are float32.
     left_out : bool array of shape (members, n), optional
         Rows that a member does not learn from.
+    pull : callable (units, index), optional
+        A further loss, of the last hidden units (m, b, h) of the rows `index` (b,); for networks that have `units`.
 
     Raises
     ------
@@ -130,6 +133,7 @@ def train(
         counted = np.ones((1, len(codes))) if left_out is None else (~left_out).astype(np.float64)
         learned = torch.from_numpy(info.weighed(counted)[:, ~kept]).to(device=device, dtype=torch.float32)
         counts = learned / learned.mean(1, keepdim=True)
+    learned_rows = torch.from_numpy(np.flatnonzero(~kept)).to(device)
     drop = Dropout(settings.dropout, torch.Generator(device=device).manual_seed(seed))
     optimizer = AdamW(network, settings.weight_decay, device)
     batch = min(settings.batch_size, rows.count)
@@ -137,9 +141,15 @@ def train(
     for epoch in range(settings.epochs):
         total = torch.zeros((), device=device)
         for taken, index in rows.shuffled(batch, generator):
-            logits = network(taken, drop)
-            value, gradient = loss(logits.detach(), index, counts)
-            torch.autograd.backward(logits, gradient)
+            if pull is None:
+                logits = network(taken, drop)
+                value, gradient = loss(logits.detach(), index, counts)
+                torch.autograd.backward(logits, gradient)
+            else:
+                units = network.units(taken, drop)
+                logits = network.answered(units, drop)
+                value, gradient = loss(logits.detach(), index, counts)
+                torch.autograd.backward([logits, pull(units, learned_rows[index])], [gradient, None])
             optimizer.step(settings.lr * (_cosine(step, steps) if settings.schedule == "cosine" else 1))
             total += value
             step += 1
