@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from cer_fusion.featstore import Manifest, Store, extract
+from cer_fusion.featstore import Manifest, Sample, Store, class_set, extract
 from cer_fusion.featstore.errors import (
     CommitError,
     FeatstoreError,
@@ -506,3 +506,15 @@ def test_the_reports_of_several_runs_are_one_with_all_that_was_not_read():
         )  # fmt: skip
 
     assert ExtractReport.merged([part("b"), part("a"), part()]).unread == ["a", "b"]
+
+
+def test_a_part_counts_the_unusable_pictures_that_it_read_in_two_splits(tmp_path, store, embedder):
+    contents = [b"a", b"b", b"BAD", b"BAD", b"c"]
+    for i, data in enumerate(contents):
+        (tmp_path / f"{i}.png").write_bytes(data)
+    samples = [Sample(f"s{i}", f"{i}.png", split="train" if i % 2 else "test") for i in range(5)]
+    manifest = Manifest(samples=samples, classes=class_set("abaw7"), root=tmp_path)
+    report = extract(embedder, manifest, store, dataset="d", shard_rows=2, part=(1, 2))
+    assert (report.samples, len(report.quarantined), report.repeated_across_splits) == (2, 2, 1)
+    report = extract(embedder, manifest, store, dataset="d", shard_rows=2, part=(0, 2))
+    assert (report.samples, report.embedded) == (3, 3)
