@@ -239,7 +239,8 @@ def extract(
         own = manifest.rows(positions_of(len(manifest), shard_rows, part))
     only = None if part[1] == 1 else own.ids
     stored = [StoredRows(feature, only=only) for feature in features]
-    seen = Seen(store.path / dataset, manifest.root, part, trusted=not check_pictures)
+    paths = None if part[1] == 1 else own.table.paths
+    seen = Seen(store.path / dataset, manifest.root, part, paths=paths, trusted=not check_pictures)
     with meter.waiting():
         plans = plan_features(
             own,
