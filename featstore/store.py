@@ -20,6 +20,8 @@ from .errors import (
     UnknownDatasetError,
     UnknownFeatureError,
 )
+from .exchange.bucket import is_url
+from .exchange.cached import Cached
 from .manifests.checking import ManifestChange, change_of
 from .manifests.manifest import Manifest, SealedManifest
 from .rows import files
@@ -56,7 +58,7 @@ class Store:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = _folder_of(path)
         if not (self.path / "store.json").exists():
             if was_here(self.path):
                 raise FormatError(_without_store_json(self.path))
@@ -74,11 +76,39 @@ class Store:
         self._manifests: dict[str, tuple[object, Manifest]] = {}
         self._features: dict[Path, tuple[object, Feature]] = {}
         self._told: set[str] = set()
+        self._cached: Cached | None = None
+
+    @classmethod
+    def open(cls, place: Path | str, *, cache: Path | str | None = None) -> Store:
+        """Open the store in a folder, or to read one that was pushed to a bucket, such as `s3://bucket/faces`.
+
+        Documents are fetched now, the shards of a feature when they are read, each checked against the digest in its
+        name; they stay in the cache, where `path` of the store is, and are verified there chunk by chunk as ever.
+
+        Parameters
+        ----------
+        place : Path or str
+        cache : Path or str, optional
+            Where shards are kept; without it the folder that `CER_CACHE` names, else one in the user's own cache.
+
+        Raises
+        ------
+        FormatError
+            As `Store(path)`; or if the store in the bucket is half pushed.
+        BucketError
+            If the bucket cannot be reached.
+        """
+        if not is_url(place):
+            return cls(place)
+        cached = Cached(str(place), cache, kind=FORMAT, version=FORMAT_VERSION)
+        store = cls(cached.folder)
+        store._cached = cached
+        return store
 
     @classmethod
     def create(cls, path: Path | str) -> Store:
         """Open the store at `path`, making it if there is none; refuses a folder that holds something else."""
-        path = Path(path)
+        path = _folder_of(path)
         if not (path / "store.json").exists():
             strange = path.is_dir() and not all(files.is_temporary(p.name) for p in path.iterdir())
             if strange and not (path / "store.json").exists():  # another process may have made it meanwhile
@@ -344,10 +374,17 @@ class Store:
         state = files.state(folder / "feature.json")
         known = self._features.get(folder)
         if known is None or known[0] != state:
-            known = self._features[folder] = (state, Feature(folder))
+            feature = Feature(folder) if self._cached is None else self._cached.feature(folder)
+            known = self._features[folder] = (state, feature)
         return known[1]
 
     def _folder(self, dataset: str) -> Path:
+        """Of a dataset that is to be written to."""
+        if self._cached is not None:
+            raise FeatstoreError(
+                f"{self._cached.bucket.url} is read through a cache, and nothing is written to it\n"
+                f"  take it here with cer-feat pull, write to that store, and push it again"
+            )
         if not valid_name(dataset):
             raise FeatstoreError(
                 f"dataset name {dataset!r} must be letters, digits, '_' or '-'; name it with --dataset NAME"
@@ -382,6 +419,13 @@ class Store:
         )
 
 
+def _folder_of(path: Path | str) -> Path:
+    """A store's folder; a bucket is none, and would become a folder called `s3:`."""
+    if is_url(path):
+        raise FormatError(f"{path} is a bucket, and no folder: read it with Store.open, or take it with cer-feat pull")
+    return Path(path)
+
+
 def lacks_manifest(folder: Path) -> bool:
     """True for a folder with rows whose list of samples is gone."""
     return (
@@ -396,7 +440,7 @@ def without_manifest_text(name: str) -> str:
     """What to do about such a folder."""
     return (
         "manifest.csv is missing, so its features belong to no dataset: bring it back by running "
-        f"cer-feat extract (or import) again with the manifest it was made from and --dataset {name}"
+        f"cer-feat extract (or import) again with the manifest it was made from and --dataset {name}, or the same pull"
     )
 
 

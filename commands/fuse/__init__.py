@@ -17,6 +17,10 @@ COMMANDS = {
         "cer_fusion.commands.fuse.heads:heads",
         "List the heads, or the settings of one: what --set and --preset take.",
     ),
+    "recipes": (
+        "cer_fusion.commands.fuse.recipes:recipes",
+        "List the recipes: systems of others as TOML files of heads, rules and smoothing, for compare --recipes.",
+    ),
     "ablate": (
         "cer_fusion.commands.fuse.ablate:ablate",
         "Sweep block or decision weights in one job; choose on inner folds, judge once on the held-out split.",

@@ -56,6 +56,7 @@ _STORED = "Of stored samples"
         ("size", *opt.CROPPED, "min_face", "min_score"),
         within="shown",
     ),
+    compounded=opt.Form("says how --compounds are made: name their class set", ("rule",)),
     drawn=opt.Form("is for --annotate", ("top",), within="shown"),
     written=opt.WRITTEN,
 )
@@ -120,6 +121,20 @@ def predict(
         typer.Option(help="Write the picture or video with boxes and bars.", rich_help_panel=_SHOWN),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes shown by --annotate.", rich_help_panel=_SHOWN)] = 3,
+    compounds: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a head of basic expressions: answer the compounds of a class set that it never learned, abaw7.",
+            show_default=False,
+        ),
+    ] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(
+            help="How two expressions make a compound: sum, likely_sum, product, harmonic, minimum.",
+            show_default="product",
+        ),
+    ] = None,
     device: opt.Device = "auto",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV to write.", show_default="stdout")] = None,
     overwrite: opt.Overwrite = False,
@@ -133,13 +148,17 @@ def predict(
     Example: cer-fuse predict --head runs/rafdb-mlp --split test -o predictions.csv
 
     Example: cer-fuse predict talk.mp4 --head runs/rafdb-mlp --smooth box:25 --annotate talk-annotated.mp4
+
+    Example: cer-fuse predict videos --head runs/basic-linear --compounds abaw7 --smooth box:25 -o hsemotion.csv
     """
     meant = {"stored": pictures is None, "shown": pictures is not None, "faces": not no_faces, "drawn": annotate}
     meant["written"] = output or annotate or frames
+    meant["compounded"] = compounds is not None
     opt.only(ctx, **meant, filmed=True)
     check_outputs({"--output": output}, overwrite=overwrite)
+    pairs = None if compounds is None else _pairs(head, compounds, rule or "product")
     if pictures is None:
-        stored = _stored_predictions(head, store, data, split, missing)
+        stored = _stored_predictions(head, store, data, split, missing, pairs)
         tell_frames_from_zero(stored.ids)
         _answer(stored, output, as_json, overwrite)
         return
@@ -174,6 +193,7 @@ def predict(
         if not found.ids:
             say(f"[bold red]error:[/] nothing at {escape(pictures)} could be answered")
             raise typer.Exit(FAILED)
+        found = found if pairs is None else pairs(found)
         if setting is not None:
             say(f"smoothing: [bold]{escape(setting.text)}[/]. {escape(Timeline.of(found.ids).gaps_text())}")
             found = smoothed(found, setting)
@@ -212,15 +232,51 @@ def _answer(
         out_data(predictions_csv(found).rstrip("\n"))
 
 
+@dataclass(frozen=True)
+class _Pairs:
+    """Makes compounds of basic expressions."""
+
+    names: tuple[str, ...]
+    rule: Any
+
+    def __call__(self, found: Predictions, labels: tuple[str | None, ...] | None = None) -> Predictions:
+        """Return the compounds' probabilities; labels are told where they are compounds themselves."""
+        from ...fusion import compound_proba
+        from ...fusion.keeping.answers import Predictions
+
+        proba = compound_proba(found.proba, found.classes, self.names, rule=self.rule)
+        known = labels is not None and {one for one in labels if one is not None} <= set(self.names)
+        return Predictions(ids=found.ids, classes=self.names, proba=proba, labels=labels if known else None)
+
+
+def _pairs(head: Path, compounds: str, rule: str) -> _Pairs:
+    """What makes compounds of the head's answers; refuses here, before the work, what it cannot answer."""
+    import numpy as np
+
+    from ...featstore import class_set
+    from ...fusion import compound_proba, read_head_info
+
+    info = read_head_info(head_folder(head))
+    basic, names = tuple(str(name) for name in info.class_set or info.classes), class_set(compounds).labels
+    compound_proba(np.ones((1, len(basic))), basic, names, rule=rule)  # type: ignore[arg-type]
+    return _Pairs(names, rule)
+
+
 def _stored_predictions(
-    head: Path, store: Path, data: str | None, split: str | None, missing: opt.Missing
+    head: Path, store: Path, data: str | None, split: str | None, missing: opt.Missing, pairs: _Pairs | None
 ) -> Predictions:
     """Probabilities of samples that have rows in the store."""
     from ...fusion.keeping.answers import Predictions
 
-    _, fitted, view, _ = loaded_head(head, store, data, split, missing, default_split=False)
+    info, fitted, view, _ = loaded_head(
+        head, store, data, split, missing, default_split=False, own_classes=pairs is not None
+    )
     labels = tuple(view.classes[y] if y >= 0 else None for y in view.y)
-    return Predictions(ids=view.ids, classes=view.classes, proba=probabilities(fitted, view), labels=labels)
+    if pairs is None:
+        return Predictions(ids=view.ids, classes=view.classes, proba=probabilities(fitted, view), labels=labels)
+    basic = tuple(str(name) for name in info.class_set or info.classes)
+    answers = Predictions(ids=view.ids, classes=basic, proba=probabilities(fitted, view, basic))
+    return pairs(answers, labels)
 
 
 def _json(found: Predictions, shown: Shown | None) -> dict[str, Any]:

@@ -206,7 +206,11 @@ class Feature:
 
     def shard_paths(self) -> list[Path]:
         """The committed shards, by name."""
-        return shard_paths(self.folder)
+        return [self.folder / name for name in self.shard_names()]
+
+    def shard_names(self) -> list[str]:
+        """Names of the committed shards, in order; all that this class reads begins with these."""
+        return shard_names(self.folder)
 
     def headers(self) -> list[ShardHeader]:
         """Verified headers of all shards, by name; each is read once, since a shard never changes.
@@ -254,7 +258,7 @@ class Feature:
 
     def _states(self) -> dict[str, object]:
         """The shards that are there, by name, and what tells a file from another of its name."""
-        return {name: files.state(self.folder / name) for name in shard_names(self.folder)}
+        return {name: files.state(self.folder / name) for name in self.shard_names()}
 
     def _headers(self, states: Mapping[str, object]) -> list[ShardHeader]:
         with many_objects():

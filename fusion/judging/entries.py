@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,16 @@ from ..errors import HeadDataError, ReportError
 from ..keeping.answers import Classifier, aligned
 
 log = logging.getLogger(__name__)
+
+
+class After(Protocol):
+    """What is done to a head's answers, such as smoothing over time (`cer_fusion.challenge.over_time`)."""
+
+    def __call__(self, proba: NDArray[np.float64], rows: Rows) -> NDArray[np.float64]:
+        """Return probabilities (n, k) of rows in place of others (n, k)."""
+
+    def check(self, rows: Rows) -> None:
+        """Refuse rows about which it could not be asked, before anything is fitted."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,6 +41,12 @@ class Entry:
     """The blocks it sees, in order."""
     head: Any
     """The head, told its blocks and its seed; never fitted itself."""
+    votes: bool = True
+    """Whether it learns from soft labels, where it can and there are some."""
+    after: After | None = None
+    """What is done to its answers."""
+    about: str = ""
+    """What a reader of the report must know of it; empty for nothing."""
 
     @property
     def head_name(self) -> str:
@@ -164,16 +180,16 @@ def answered(entry: Entry, run: int, learn: Rows, ask: Rows) -> Answer:
     refuse_to_load_quietly(entry.title, head, x_learn, x_ask)
     try:
         started = perf_counter()
-        fit_part(head, x_learn, learn.y, learn.clusters, learn.soft)
+        fit_part(head, x_learn, learn.y, learn.clusters, learn.soft if entry.votes else None)
         fitted = perf_counter()
-        proba = head.predict_proba(x_ask)
+        proba = aligned(head.predict_proba(x_ask), head.classes_, len(ask.classes), f"head {entry.title!r}")
+        proba = proba if entry.after is None else entry.after(proba, ask)
         asked = perf_counter()
     except Exception as error:  # raised again, with the column it happened in
         error.add_note(f"in column: {entry.title}")
         raise
     log.info("%s: fitted %d rows in %.2f s", entry.title, learn.n, fitted - started)
-    full = aligned(proba, head.classes_, len(ask.classes), f"head {entry.title!r}")
-    return Answer(proba=full, head=head, fit_s=fitted - started, predict_s=asked - fitted)
+    return Answer(proba=proba, head=head, fit_s=fitted - started, predict_s=asked - fitted)
 
 
 def refuse_to_load_quietly(title: str, head: Any, *rows: Matrix) -> None:

@@ -220,3 +220,23 @@ def test_samples_of_new_names_get_their_rows_with_each_chunk_read_once(store, ma
 def store_rows(store, manifest):
     store.use_manifest("d", manifest)
     return store.view(["toy"], dataset="d").join()
+
+
+def test_a_small_part_of_a_filled_feature_knows_its_own_samples_and_every_picture(store, make_manifest):
+    manifest = make_manifest(80, contents={5: b"BAD", 70: b"BAD too"})
+    extract(ToyEmbedder(), manifest, store, dataset="d", shard_rows=2)
+    before, refused = store.view(["toy"], missing="drop"), dict(store.feature("toy").index().quarantined)
+    for part in (2, 15):
+        report = extract(ToyEmbedder(), manifest, Store(store.path), dataset="d", shard_rows=2, part=(part, 20))
+        assert (report.embedded, report.shared, report.already) == (0, 0, 4)
+    (manifest.root / "6.png").write_bytes(b"picture 0061")  # the picture of a sample of another part
+    (manifest.root / "7.png").write_bytes(b"a new one")
+    assert not writing.StoredRows(Store(store.path).feature("toy"), only=manifest.ids[6:8]).before.whole
+    report = extract(ToyEmbedder(), manifest, Store(store.path), dataset="d", shard_rows=2, part=(3, 20))
+    assert (report.embedded, report.shared, report.already) == (1, 1, 2)
+    after = store.view(["toy"], missing="drop")
+    rows = dict(zip(after.ids, after.join(), strict=True))
+    np.testing.assert_array_equal(rows["s0006"], rows["s0061"])
+    for sample_id, row in zip(before.ids, before.join(), strict=True):
+        assert sample_id in ("s0006", "s0007") or np.array_equal(rows[sample_id], row)
+    assert store.feature("toy").index().quarantined == refused
