@@ -19,6 +19,7 @@ from .options import Missing, names_a_file, no_manifest, split_list
 
 if TYPE_CHECKING:
     from ..featstore import ExtractReport, Feature, Manifest, Store, View
+    from ..featstore.manifests.manifest import SealedManifest
     from ..fusion import Rows
 
 
@@ -37,6 +38,27 @@ def manifest_and_dataset(
         return Manifest.read(file).at(root), dataset or name
     opened, name = dataset_of(store, data)
     return opened.manifest(name).at(root), dataset or name
+
+
+def manifest_by_parts(
+    data: str | None, store: Path, *, dataset: str | None, root: Path | None
+) -> tuple[Manifest | SealedManifest, str]:
+    """As `manifest_and_dataset`; a large manifest that the dataset has already is opened to be read by parts."""
+    from ..featstore import Store
+    from ..featstore.manifests.sidecar import in_store
+
+    if data is not None and (store / "store.json").is_file() and (root is None or root.exists()):
+        file = Path(data) if names_a_file(data) else None
+        if file is not None and in_store(file) and file.absolute().parent.parent.resolve() == store.resolve():
+            data, file = file.absolute().parent.name, None
+        name = dataset or (data if file is None else file.stem.replace(".", "_"))
+        opened = Store(store)
+        sealed = opened.sealed_manifest(name) if name in opened.datasets() else None
+        if sealed is not None and file is not None and sealed.is_made_from(file, root):
+            return sealed, name
+        if sealed is not None and file is None and name == data and root in (None, sealed.root):
+            return sealed, name
+    return manifest_and_dataset(data, store, dataset=dataset, root=root)
 
 
 def tell_change(store: Store, dataset: str, manifest: Manifest, *, replace_manifest: bool) -> None:

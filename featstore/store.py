@@ -24,7 +24,7 @@ from .errors import (
 from .exchange.bucket import is_url
 from .exchange.cached import Cached
 from .manifests.checking import ManifestChange, change_of
-from .manifests.manifest import Manifest
+from .manifests.manifest import Manifest, SealedManifest
 from .rows import files
 from .rows.feature import (
     Feature,
@@ -173,6 +173,19 @@ class Store:
         if known is None or known[0] != state:
             known = self._manifests[name] = (state, Manifest.read(path))
         return known[1]
+
+    def sealed_manifest(self, dataset: str) -> SealedManifest | None:
+        """The dataset's manifest, to read a part's own samples of; None of a small one, and where there is none yet."""
+        return SealedManifest.open(self._folder(dataset) / "manifest.csv")
+
+    def check_sealed(self, dataset: str, manifest: SealedManifest) -> None:
+        """Raise ManifestError if the dataset has another manifest by now."""
+        present = self.sealed_manifest(dataset)
+        if present is None or present.sidecar != manifest.sidecar:
+            raise ManifestError(
+                f"the manifest of dataset {dataset!r} of {self.path} was changed since it was opened: run the command "
+                "again"
+            )
 
     def manifest_change(self, dataset: str, manifest: Manifest) -> ManifestChange:
         """What it would change to make `manifest` the dataset's."""

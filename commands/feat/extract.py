@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import uuid
 from collections.abc import Sequence
@@ -15,12 +14,13 @@ import typer
 
 from .. import options as opt
 from ..console import escape, out_json, progress_bar, say, show_logs
-from ..data import dataset_of, manifest_and_dataset, tell_change, tell_extracts, tell_frames_from_zero
+from ..data import dataset_of, manifest_by_parts, tell_change, tell_extracts, tell_frames_from_zero
 from ..runners import Engine, Outcome, PartProgress, WorkerError, gpus_here, tell_submitted
 
 if TYPE_CHECKING:
     from ...backbones import Backbone
     from ...featstore import ExtractReport, Manifest
+    from ...featstore.manifests.manifest import SealedManifest
 
 
 def _gone(assumed: bool) -> bool:
@@ -150,6 +150,7 @@ def extract(
     Example: cer-feat extract --backbone onnx:faces.onnx -O size_px=112 … --align --crop arcface112 --data ferplus.csv
     """
     from ...featstore import Store
+    from ...featstore.manifests.manifest import SealedManifest as Sealed
 
     opt.only(ctx, here=runner in (None, "local"), slurm=runner == "slurm", ray=runner == "ray", aligned=align)
     show_logs()
@@ -157,21 +158,22 @@ def extract(
     size = _batch_size(batch_size)
     if data is None:
         data = dataset_of(store, None)[1]
-    manifest, dataset_name = manifest_and_dataset(data, store, dataset=dataset, root=root)
-    tell_frames_from_zero(manifest.ids)
+    manifest, dataset_name = manifest_by_parts(data, store, dataset=dataset, root=root)
     engine = Engine.of_options(
         runner, parts=parts, part=part, workers=workers, slurm=slurm, ray_address=ray_address, num_gpus=num_gpus,
         gpus_wanted=device != "cpu", gpus_here=lambda: 0 if device == "cpu" else gpus_here(),
     )  # fmt: skip
     opened = Store.create(store)
-    tell_change(opened, dataset_name, manifest, replace_manifest=replace_manifest)
+    if not isinstance(manifest, Sealed):  # else it is the dataset's manifest already
+        tell_frames_from_zero(manifest.ids)
+        tell_change(opened, dataset_name, manifest, replace_manifest=replace_manifest)
     job = ExtractJob(
         chosen=tuple(chosen),
         data=data,
         store=store,
         dataset=dataset_name,
         root=root,
-        ids_digest=digest_of(manifest.ids),
+        ids_digest=manifest.ids_digest,
         faces=None if not align else (detector, points, crop, margin, no_face),
         readers=(readers, reader_processes),
         made={"seed": seed, "device": device, "precision": precision, "views": views, "compiled": compiled},
@@ -186,7 +188,8 @@ def extract(
         },
     )
     if engine.runner == "slurm" and not wait:
-        opened.use_manifest(dataset_name, manifest, replace_manifest=replace_manifest)  # for who looks meanwhile
+        if not isinstance(manifest, Sealed):
+            opened.use_manifest(dataset_name, manifest, replace_manifest=replace_manifest)  # for who looks meanwhile
         submitted = engine.submit(job, name=f"extract-{dataset_name}")
         tell_submitted(submitted)
         say(f"  cer-feat parts --store {escape(store)} --data {escape(dataset_name)} --parts {engine.n}")
@@ -268,15 +271,15 @@ class Opened:
     Parameters
     ----------
     job : ExtractJob
-    manifest : Manifest, optional
+    manifest : Manifest or SealedManifest, optional
         Where it has been read already.
     """
 
-    def __init__(self, job: ExtractJob, manifest: Manifest | None = None) -> None:
+    def __init__(self, job: ExtractJob, manifest: Manifest | SealedManifest | None = None) -> None:
         self._job = job
         if manifest is None:
-            manifest, _ = manifest_and_dataset(job.data, job.store, dataset=job.dataset, root=job.root)
-        if digest_of(manifest.ids) != job.ids_digest:
+            manifest, _ = manifest_by_parts(job.data, job.store, dataset=job.dataset, root=job.root)
+        if manifest.ids_digest != job.ids_digest:
             raise WorkerError(
                 f"{manifest.where} lists other samples than when this was started, so that its parts are others: "
                 "start it again"
@@ -304,11 +307,6 @@ class Opened:
 
 _OPENED: dict[str, Opened] = {}
 """Of the job that this process did a part of last."""
-
-
-def digest_of(ids: Sequence[str]) -> str:
-    """sha256 of ids in their order."""
-    return hashlib.sha256("\0".join(ids).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _align(

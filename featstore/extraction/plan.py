@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import FeatstoreError, ManifestError
+from ..manifests.columns import IntArray
 from ..manifests.manifest import Manifest
 from ..pictures import pictures
 from ..pictures.seen import Seen
@@ -27,6 +28,19 @@ def deal(n: int, shard_rows: int) -> Iterator[tuple[int, range]]:
     """Deal n samples into shards by position alone: (shard index, positions)."""
     for index, start in enumerate(range(0, n, shard_rows)):
         yield index, range(start, min(start + shard_rows, n))
+
+
+def positions_of(n: int, shard_rows: int, part: tuple[int, int]) -> IntArray:
+    """Where the samples of part (k, n) stand: those of the shards whose index leaves k when divided by n, ascending."""
+    starts = range(part[0] * shard_rows, n, part[1] * shard_rows)
+    dealt = [np.arange(start, min(start + shard_rows, n)) for start in starts]
+    return np.concatenate(dealt) if dealt else np.empty(0, np.int64)
+
+
+def deal_part(n: int, shard_rows: int, part: tuple[int, int]) -> Iterator[tuple[int, range]]:
+    """Deal the n samples of a part as they are dealt among all: (shard index, positions in the part)."""
+    for at, positions in deal(n, shard_rows):
+        yield part[0] + at * part[1], positions
 
 
 def unfinished_parts(manifest: Manifest, features: Sequence[Feature], *, shard_rows: int, parts: int) -> list[int]:
@@ -122,9 +136,9 @@ class FeaturePlan:
     """What a run is to do for one feature: the state of the manifest against it, before the run."""
 
     digests: list[str] = field(repr=False)
-    """sha256 of each sample's picture; empty where it cannot be read, and for samples that are others' work."""
+    """sha256 of each sample's picture; empty where it cannot be read."""
     pending: list[bool] = field(repr=False)
-    """True for samples of this run that still need a row or a quarantine entry."""
+    """True for samples that still need a row or a quarantine entry."""
     failed: dict[str, str]
     """sample_id to reason, for samples known to have no usable picture."""
     unread: frozenset[str]
@@ -143,14 +157,13 @@ class FeaturePlan:
 def plan_features(
     manifest: Manifest,
     indexes: Sequence[RowIndex],
-    mine: Sequence[bool],
     *,
     readers: int,
     seen: Seen,
     retry_quarantined: bool = False,
     progress: Progress,
 ) -> list[FeaturePlan]:
-    """Compare the pictures of the samples that are `mine` with what each feature's rows were made from.
+    """Compare the pictures of a run's samples with what each feature's rows were made from.
 
     Of these pictures, those are read that may have changed since they were.
 
@@ -159,20 +172,18 @@ def plan_features(
     ManifestError
         If not one picture can be read: the root is wrong, and nothing should be changed.
     """
-    own_ids = [sample_id for sample_id, own in zip(manifest.ids, mine, strict=True) if own]
+    ids = manifest.ids
     made_from = [
-        {i: digest for i, digest in zip(own_ids, index.image_digests().of(own_ids), strict=True) if digest is not None}
+        {i: digest for i, digest in zip(ids, index.image_digests().of(ids), strict=True) if digest is not None}
         for index in indexes
     ]
-    found: dict[str, str] = {}
+    digests: list[str] = []
     missing: dict[str, str] = {}
-    if any(mine):
-        hashed = manifest.keep(mine)
-        step = Counted(progress, "hash", len(hashed))
-        digests, missing = pictures.digests(hashed, workers=readers, progress=step, seen=seen)
-        found = dict(zip(hashed.ids, digests, strict=True))
-        if len(missing) == sum(mine):
-            first = hashed.samples[0]
+    if len(manifest):
+        step = Counted(progress, "hash", len(manifest))
+        digests, missing = pictures.digests(manifest, workers=readers, progress=step, seen=seen)
+        if len(missing) == len(manifest):
+            first = manifest.samples[0]
             raise ManifestError(
                 f"none of the {len(missing)} pictures of {manifest.where} can be read "
                 f"(first: {first.path}: {missing[first.sample_id]})\n"
@@ -180,30 +191,28 @@ def plan_features(
                 f"  say where the pictures are with --root"
             )
     return [
-        _plan(manifest, mine, index, made, found, missing, retry_quarantined=retry_quarantined)
+        _plan(manifest, index, made, digests, missing, retry_quarantined=retry_quarantined)
         for index, made in zip(indexes, made_from, strict=True)
     ]
 
 
 def _plan(
     manifest: Manifest,
-    mine: Sequence[bool],
     index: RowIndex,
     made_from: dict[str, str],
-    found: dict[str, str],
+    digests: list[str],
     missing: dict[str, str],
     *,
     retry_quarantined: bool,
 ) -> FeaturePlan:
     """State of one feature."""
-    digests = [found.get(sample_id, "") for sample_id in manifest.ids]
     pending: list[bool] = []
     failed: dict[str, str] = {}
-    for sample_id, digest, own in zip(manifest.ids, digests, mine, strict=True):
+    for sample_id, digest in zip(manifest.ids, digests, strict=True):
         again = retry_quarantined and sample_id in index.quarantined and bool(digest)
-        settled = not own or (not again and _is_settled(sample_id, digest, index, made_from))
+        settled = not again and _is_settled(sample_id, digest, index, made_from)
         pending.append(not settled)
-        if own and settled and sample_id in index.quarantined:
+        if settled and sample_id in index.quarantined:
             failed[sample_id] = missing.get(sample_id) or index.quarantined[sample_id][1]
         elif not settled and sample_id in missing:
             failed[sample_id] = missing[sample_id]

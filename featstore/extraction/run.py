@@ -14,7 +14,7 @@ import os
 import secrets
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, overload
 
@@ -22,14 +22,14 @@ import numpy as np
 
 from ...kit.errors import needed
 from ..errors import FeatstoreError, ManifestError, TooManyErrors
-from ..manifests.manifest import Manifest
+from ..manifests.manifest import Manifest, SealedManifest
 from ..pictures.seen import Seen
 from ..rows import files
 from ..rows.feature import Dtype
 from ..rows.index import RowIndex
 from ..rows.keys import Mark, keys_of, same_pictures
 from ..store import Store
-from .plan import Counted, Progress, deal, make_features, names_of, plan_features
+from .plan import Counted, Progress, deal_part, make_features, names_of, plan_features, positions_of
 from .reading import BatchSize, Decoded, Decoder, Embedder, Meter, Model, Readers, Wanted
 from .writing import Committer, FeatureWriter, ShardInMaking, StoredRows
 
@@ -60,7 +60,8 @@ class ExtractReport:
     remarks: dict[str, str] = field(default_factory=dict)
     """sample_id to what the embedder remarks of the picture whose row this run made, such as that no face was found."""
     repeated_across_splits: int = 0
-    """Pictures (by content) that stand in more than one split of the manifest, as far as they were read so far."""
+    """Pictures (by content) that stand in more than one split of the manifest, as far as they were read so far; of a
+    part of a `SealedManifest`, in more than one split of the part."""
     elapsed_s: float = 0.0
     """Seconds spent embedding, hashing and writing; of the whole run, if it made several features."""
     compute_s: float = 0.0
@@ -103,7 +104,7 @@ class ExtractReport:
 @overload
 def extract(
     embedder: Embedder,
-    manifest: Manifest,
+    manifest: Manifest | SealedManifest,
     store: Store,
     *,
     dataset: str,
@@ -126,7 +127,7 @@ def extract(
 @overload
 def extract(
     embedder: Sequence[Embedder],
-    manifest: Manifest,
+    manifest: Manifest | SealedManifest,
     store: Store,
     *,
     dataset: str,
@@ -148,7 +149,7 @@ def extract(
 
 def extract(
     embedder: Embedder | Sequence[Embedder],
-    manifest: Manifest,
+    manifest: Manifest | SealedManifest,
     store: Store,
     *,
     dataset: str,
@@ -173,8 +174,9 @@ def extract(
     embedder : Embedder, or a list of them
         For instance a `backbones.Backbone`. Of several, each makes its own feature, the same as if it ran alone; a
         picture that more than one of them lacks is hashed and decoded once.
-    manifest : Manifest
-        Becomes the dataset's manifest.
+    manifest : Manifest or SealedManifest
+        Becomes the dataset's manifest. A `SealedManifest` (`Store.sealed_manifest`) is that already, and only the
+        part's own samples are read of it.
     store : Store
     dataset : str
         Name of the dataset in the store.
@@ -228,7 +230,9 @@ def extract(
     """
     _check_kinds(embedder, manifest, store)
     _check(manifest, batch_size, shard_rows, readers, reader_processes, part, max_errors)
-    if not replace_manifest:
+    if isinstance(manifest, SealedManifest):
+        store.check_sealed(dataset, manifest)
+    elif not replace_manifest:
         store.manifest_change(dataset, manifest).check()
     meter = meter or Meter()
     say = _Bars() if progress == "auto" else progress or _quiet
@@ -236,15 +240,18 @@ def extract(
     embedders: Sequence[Embedder] = embedder if isinstance(embedder, Sequence) else [embedder]
     features = make_features(embedders, names_of(name, embedders, several=several), store, dataset, dtype)
     models = [Model(one, feature, batch_size, meter) for one, feature in zip(embedders, features, strict=True)]
-    mine = [i // shard_rows % part[1] == part[0] for i in range(len(manifest))]
-    only = None if part[1] == 1 else [sample_id for sample_id, own in zip(manifest.ids, mine, strict=True) if own]
+    if isinstance(manifest, Manifest) and part == (0, 1):
+        own = manifest
+    else:
+        own = manifest.rows(positions_of(len(manifest), shard_rows, part))
+    only = None if part[1] == 1 else own.ids
     stored = [StoredRows(feature, only=only) for feature in features]
-    seen = Seen(store.path / dataset, manifest.root, part, trusted=not check_pictures)
+    paths = None if part[1] == 1 else own.table.paths
+    seen = Seen(store.path / dataset, manifest.root, part, paths=paths, trusted=not check_pictures)
     with meter.waiting():
         plans = plan_features(
-            manifest,
+            own,
             [one.before for one in stored],
-            mine,
             readers=readers,
             seen=seen,
             retry_quarantined=retry_quarantined,
@@ -252,7 +259,7 @@ def extract(
         )
     seen.write()
     advance = Counted(say, "embed", sum(sum(plan.pending) for plan in plans))
-    todo = [(number, positions) for number, positions in deal(len(manifest), shard_rows) if number % part[1] == part[0]]
+    todo = list(deal_part(len(own), shard_rows, part))
     processes = reader_processes if advance.total else 0
     with (
         Readers(manifest.root, Decoder(embedders), threads=readers, processes=processes) as reading,
@@ -260,12 +267,12 @@ def extract(
     ):
         writers = [
             FeatureWriter(
-                manifest=manifest,
+                manifest=own,
                 model=models[k],
                 stored=stored[k],
                 plan=plans[k],
-                samples=sum(mine),
-                allowed=0 if max_errors == 0 else max(FEW_ERRORS, int(max_errors * sum(mine))),
+                samples=len(own),
+                allowed=0 if max_errors == 0 else max(FEW_ERRORS, int(max_errors * len(own))),
                 committer=committer,
                 advance=advance,
             )
@@ -273,7 +280,8 @@ def extract(
         ]
         for writer in writers:
             writer.check_errors()
-        store.use_manifest(dataset, manifest, replace_manifest=replace_manifest)
+        if isinstance(manifest, Manifest):
+            store.use_manifest(dataset, manifest, replace_manifest=replace_manifest)
         ahead = 2 * max(model.batch_size for model in models) + max(readers, reader_processes)
         while todo:  # where another run does the same shards, go on at random, so that the two do not meet again
             met_others = any(writer.by_others for writer in writers)
@@ -281,12 +289,13 @@ def extract(
             shards = [writer.begin(positions) for writer in writers]
             if not met_others and any(writer.by_others for writer in writers):
                 reading.forget()  # read before the other run was looked at: pictures may have changed since
-            then = _expected(manifest, todo[0][1], writers) if todo and not met_others else ()
-            wanted = _wanted(manifest, positions, shards)
+            then = _expected(own, todo[0][1], writers) if todo and not met_others else ()
+            wanted = _wanted(own, positions, shards)
             with contextlib.closing(reading.read(wanted, ahead=ahead, then=then)) as in_order:
                 _fill(number, shards, meter.waiting_for(in_order), committer)
         committer.wait()
-        reports = [_report(writer, meter) for writer in writers]
+        listed = manifest if isinstance(manifest, Manifest) else own
+        reports = [_report(writer, listed, meter) for writer in writers]
     return reports if several else reports[0]
 
 
@@ -360,13 +369,14 @@ def _fill(
     committer.submit(finished)
 
 
-def _report(writer: FeatureWriter, meter: Meter) -> ExtractReport:
+def _report(writer: FeatureWriter, manifest: Manifest, meter: Meter) -> ExtractReport:
     """Sum one feature's run up, and write its quarantine list for people."""
-    feature, plan, manifest = writer.stored.feature, writer.plan, writer.manifest
+    feature, plan = writer.stored.feature, writer.plan
     files.sync_folder(feature.folder)  # a killed run may have left a shard that is there but not durable yet
     index = feature.index()
     if index.quarantined or (feature.folder / "quarantine.csv").exists():
         feature.write_quarantine(index.quarantined)
+    just_read = dict(zip(writer.manifest.ids, plan.digests, strict=True))
     return ExtractReport(
         feature=feature.label,
         samples=writer.samples,
@@ -377,7 +387,7 @@ def _report(writer: FeatureWriter, meter: Meter) -> ExtractReport:
         quarantined=dict(sorted(writer.failed.items())),
         unread=sorted(writer.unread),
         remarks=dict(sorted(writer.remarks.items())),
-        repeated_across_splits=_repeated_across_splits(manifest, index, plan.digests),
+        repeated_across_splits=_repeated_across_splits(manifest, index, just_read),
         elapsed_s=meter.elapsed_s,
         compute_s=writer.model.compute_s,
         waited_s=meter.waited_s,
@@ -392,7 +402,7 @@ def _check_kinds(embedder: object, manifest: object, store: object) -> None:
                 f"the first argument must be what embeds pictures, however: {_told(one)}\n"
                 "  make a backbone: cer_fusion.create('vit'), or give an object of your own that is an Embedder"
             )
-    if not isinstance(manifest, Manifest):
+    if not isinstance(manifest, Manifest | SealedManifest):
         raise FeatstoreError(
             f"manifest must be a Manifest, however: {_told(manifest)}\n  read it: cer_fusion.Manifest.read('faces.csv')"
         )
@@ -408,13 +418,14 @@ def _told(one: object) -> str:
     return f"{type(one).__name__} {one!r}" if isinstance(one, str | os.PathLike) else type(one).__name__
 
 
-def _repeated_across_splits(manifest: Manifest, index: RowIndex, digests: Sequence[str]) -> int:
+def _repeated_across_splits(manifest: Manifest, index: RowIndex, just_read: Mapping[str, str]) -> int:
     """Pictures in more than one split, by what rows were made from, or by what was read now where there is no row."""
     if len(manifest.splits) < 2:
         return 0
     known = index.pictures_of(manifest.table.ids)
-    at = [i for i in np.flatnonzero(known[0] == 0).tolist() if digests[i]]
-    known[:, at] = keys_of([digests[i] for i in at])
+    ids = manifest.table.ids
+    found_now = {i: digest for i in np.flatnonzero(known[0] == 0).tolist() if (digest := just_read.get(ids[i]))}
+    known[:, list(found_now)] = keys_of(list(found_now.values()))
     splits: dict[Mark, set[str]] = {}
     for i, picture in same_pictures(known)[0]:
         splits.setdefault(picture, set()).add(manifest.split_of_each[i])
@@ -422,7 +433,7 @@ def _repeated_across_splits(manifest: Manifest, index: RowIndex, digests: Sequen
 
 
 def _check(
-    manifest: Manifest,
+    manifest: Manifest | SealedManifest,
     batch_size: BatchSize,
     shard_rows: int,
     readers: int,

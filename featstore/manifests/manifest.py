@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import functools
+import hashlib
 import io
 import logging
 import operator
 import os
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,8 @@ from ..errors import ClassSetError, ManifestError, nearest
 from ..pictures.archives import inside_archive
 from ..rows import files
 from .class_sets import ClassSet, found_classes
+from .columns import IntArray, Samples, Texts, Words, is_utf8
 from .columns import Sample as Sample
-from .columns import Samples, Texts, Words, is_utf8
 from .csv_table import (
     id_notes,
     looks_rounded,
@@ -33,8 +35,13 @@ from .csv_table import (
     read_labels,
     read_splits,
 )
+from .parquet_table import is_parquet, stream_parquet
 from .sidecar import (
+    BLOCK_ROWS,
+    Blocks,
     Sidecar,
+    read_sealed_sidecar,
+    read_source,
     read_with_sidecar,
     write_new_with_sidecar,
     write_with_sidecar,
@@ -67,6 +74,8 @@ class Manifest:
     """What error messages call this manifest."""
     lines: Sequence[int] = field(default=(), compare=False, repr=False)
     """Line of each sample in the file it was read from; empty where there is no file."""
+    source: str = field(default="", init=False, compare=False, repr=False)
+    """Of a manifest as it was read, and no other: `Sidecar.source_of` its files."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))
@@ -113,6 +122,11 @@ class Manifest:
         return tuple(self.table.ids)
 
     @functools.cached_property
+    def ids_digest(self) -> str:
+        """sha256 in hex of the ids in their order, by which samples are dealt into shards and parts."""
+        return hashlib.sha256("\0".join(self.table.ids).encode("utf-8", "surrogatepass")).hexdigest()
+
+    @functools.cached_property
     def split_of_each(self) -> tuple[str, ...]:
         """Split of each sample."""
         return tuple(self.table.splits)
@@ -143,7 +157,11 @@ class Manifest:
         ManifestError
             If there is nothing at that place.
         """
-        return self if root is None else replace(self, root=_existing(root))
+        if root is None:
+            return self
+        moved = replace(self, root=_existing(root))
+        object.__setattr__(moved, "source", self.source)
+        return moved
 
     def counts(self, split: str | None = None) -> dict[str, int]:
         """Samples per class, in class order."""
@@ -163,18 +181,22 @@ class Manifest:
 
     def keep(self, mask: Iterable[bool]) -> Manifest:
         """The samples whose mask is true, in order."""
-        chosen = np.flatnonzero(mask if isinstance(mask, np.ndarray) else np.fromiter(mask, bool))
-        lines = tuple(map(self.lines.__getitem__, chosen.tolist())) if self.lines else ()
-        return replace(self, samples=self.table.take(chosen), lines=lines)
+        return self.rows(np.flatnonzero(mask if isinstance(mask, np.ndarray) else np.fromiter(mask, bool)))
+
+    def rows(self, at: IntArray) -> Manifest:
+        """The samples at these positions, in this order."""
+        lines = tuple(map(self.lines.__getitem__, at.tolist())) if self.lines else ()
+        return replace(self, samples=self.table.take(at), lines=lines)
 
     @classmethod
     def read(cls, path: Path | str, *, root: Path | str | None = None, forget_splits: bool = False) -> Manifest:
-        """Read a manifest CSV and, if there is one, the JSON file beside it (classes in order, picture root).
+        """Read a manifest and, if there is one, the JSON file beside it (classes in order, picture root).
 
         Parameters
         ----------
         path : Path
-            CSV with a header; `sample_id` and `path` are required, `label`, `split` and `group` optional.
+            CSV with a header, or a Parquet file (which needs pyarrow); `sample_id` and `path` are required, `label`,
+            `split` and `group` optional.
         root : Path, optional
             Where the pictures' paths start; overrides the JSON file. Without either: the folder of the CSV.
         forget_splits : bool
@@ -185,12 +207,15 @@ class Manifest:
         ManifestError
             With file and line.
         """
-        fields = _read_fields(Path(path), root)
+        fields, source = _read_fields(Path(path), root)
         if forget_splits:
             found = fields["samples"]
             blank = Words(("",), np.zeros(len(found), np.int32))
             fields["samples"] = Samples(found.ids, found.paths, found.labels, blank, found.groups)
-        return cls(**fields)
+        read = cls(**fields)
+        if not forget_splits:
+            object.__setattr__(read, "source", source)
+        return read
 
     @classmethod
     def read_with_crossing(
@@ -205,7 +230,7 @@ class Manifest:
         dict
             Each such group and the splits that it stands in.
         """
-        fields = _read_fields(Path(path), root)
+        fields, _ = _read_fields(Path(path), root)
         splits: dict[str, dict[str, None]] = {}
         for sample in fields["samples"]:
             if sample.group:
@@ -234,10 +259,16 @@ class Manifest:
             Without `overwrite`, if either name is taken.
         """
         path = Path(path)
+        if path.suffix.lower() in (".parquet", ".pq"):
+            raise ManifestError(f"{path}: manifests are written as CSV: write it to {path.with_suffix('.csv')}")
         files.make_folder(path.parent)
-        data = self.to_csv().encode()
+        header, *blocks = self._csv_blocks()
+        data = b"".join([header, *blocks])
         root = _portable(self.root, path.parent)
         beside = Sidecar(classes=self.classes, root=root, origin=self.origin)
+        if sealed and len(blocks) > 1:
+            beside = replace(beside, blocks=Blocks.of(header, blocks, len(self), self.ids_digest), source=self.source)
+        del blocks
         if overwrite:
             write_with_sidecar(path, data, beside, sealed=sealed)
         else:
@@ -245,11 +276,84 @@ class Manifest:
 
     def to_csv(self) -> str:
         """The CSV text, with `\\n` line ends."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(self.samples)
-        return out.getvalue()
+        return b"".join(self._csv_blocks()).decode()
+
+    def _csv_blocks(self) -> Iterator[bytes]:
+        """The CSV's header, and its samples, `BLOCK_ROWS` at a time."""
+        rows = iter(self.samples)
+        chunk: list[Any] = [COLUMNS]
+        while chunk:
+            out = io.StringIO()
+            csv.writer(out, lineterminator="\n").writerows(chunk)
+            yield out.getvalue().encode()
+            chunk = list(islice(rows, BLOCK_ROWS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SealedManifest:
+    """The large manifest of a dataset in a store, of which some samples can be read without the others."""
+
+    path: Path
+    sidecar: Sidecar
+
+    @classmethod
+    def open(cls, path: Path) -> SealedManifest | None:
+        """Open a store's CSV; None of one that is read whole: a small one, or one of an older release."""
+        sidecar = read_sealed_sidecar(path)
+        return None if sidecar is None else cls(path=path, sidecar=sidecar)
+
+    def is_made_from(self, file: Path, root: Path | str | None) -> bool:
+        """Whether reading this manifest's file, with pictures below `root`, would give the same."""
+        source = read_source(file) if self.sidecar.source else None
+        if source is None or source[0] != self.sidecar.source:
+            return False
+        return os.path.realpath(file.parent / source[1] if root is None else root) == os.path.realpath(self.root)
+
+    def __len__(self) -> int:
+        return self.blocks.samples
+
+    @property
+    def blocks(self) -> Blocks:
+        """Where its samples stand."""
+        assert self.sidecar.blocks is not None
+        return self.sidecar.blocks
+
+    @property
+    def ids_digest(self) -> str:
+        """As that of a `Manifest`."""
+        return self.blocks.ids_sha256
+
+    @property
+    def where(self) -> str:
+        """What error messages call it."""
+        return str(self.path)
+
+    @property
+    def root(self) -> Path:
+        """Where the paths of the pictures start."""
+        return self.path.parent / self.sidecar.root
+
+    def rows(self, at: IntArray) -> Manifest:
+        """The samples at these ascending positions; only the blocks that they stand in are read.
+
+        Raises
+        ------
+        FormatError
+            If these are not the bytes that were sealed.
+        """
+        header = (",".join(COLUMNS) + "\n").encode()
+        number_of = at // BLOCK_ROWS
+        found = []
+        for number in np.unique(number_of).tolist():
+            samples, _ = _parse_rows(header + self.blocks.read(self.path, number), self.path)
+            found.append(samples.take(at[number_of == number] - number * BLOCK_ROWS))
+        return Manifest(
+            samples=Samples.joined(found),
+            classes=self.sidecar.classes,
+            root=self.root,
+            origin=self.sidecar.origin,
+            where=self.where,
+        )
 
 
 def has_controls(text: str) -> bool:
@@ -265,8 +369,8 @@ def _portable(root: Path, folder: Path) -> str:
     return os.path.relpath(root, folder) if root.is_relative_to(folder) else str(root)
 
 
-def _read_fields(path: Path, root: Path | str | None) -> dict[str, Any]:
-    """What a manifest is made of, not yet checked."""
+def _read_fields(path: Path, root: Path | str | None) -> tuple[dict[str, Any], str]:
+    """What a manifest is made of, not yet checked, and what it was read from if it is a large one."""
     data, sidecar = read_with_sidecar(path)
     samples, lines = _parse_rows(data, path)
     if sidecar is None or not sidecar.csv_sha256:  # people may have written it
@@ -278,6 +382,12 @@ def _read_fields(path: Path, root: Path | str | None) -> dict[str, Any]:
         if classes.labels:
             log.info("%s has no class list beside it: classes are its labels in alphabetical order", path)
     stored_root = path.parent / sidecar.root if sidecar is not None else path.parent
+    source = ""
+    if len(samples) > BLOCK_ROWS:
+        if sidecar is not None and sidecar.csv_sha256:
+            source = sidecar.source
+        else:
+            source = Sidecar.source_of(hashlib.sha256(data).hexdigest(), sidecar)
     return {
         "samples": samples,
         "classes": classes,
@@ -285,7 +395,7 @@ def _read_fields(path: Path, root: Path | str | None) -> dict[str, Any]:
         "origin": {} if sidecar is None else sidecar.origin,
         "where": str(path),
         "lines": lines,
-    }
+    }, source
 
 
 def _as_meant(samples: Samples, lines: Sequence[int], path: Path, declared: ClassSet | None) -> Samples:
@@ -315,6 +425,13 @@ def _existing(root: Path | str) -> Path:
 
 
 def _parse_rows(data: bytes, path: Path) -> tuple[Samples, Sequence[int]]:
+    if is_parquet(data):
+        parts = [
+            _of_columns(columns) for columns in stream_parquet(data, path, required=COLUMNS[:2], optional=COLUMNS[2:])
+        ]
+        if not parts:
+            raise ManifestError(f"{path} has columns but no samples: there is nothing to embed or to learn from")
+        return Samples.joined(parts), ()
     plain = _parse_plain(data)
     if plain is not None and len(plain):
         return plain, range(2, len(plain) + 2)
@@ -355,11 +472,15 @@ def _parse_plain(data: bytes) -> Samples | None:
             return None
         if not piece.isascii() and any(map(operator.ne, cells, map(str.strip, cells))):
             return None
-        columns = {name: cells[k :: len(names)] for k, name in enumerate(names)}
-        blank = [""] * len(columns["path"])
-        words = (Words.of(columns.get(name, blank)) for name in COLUMNS[2:])
-        parts.append(Samples(Texts.of(columns["sample_id"]), Texts.of(columns["path"]), *words))
+        parts.append(_of_columns({name: cells[k :: len(names)] for k, name in enumerate(names)}))
     return Samples.joined(parts)
+
+
+def _of_columns(columns: Mapping[str, Sequence[str]]) -> Samples:
+    """The samples that these columns hold; those that are not there are empty."""
+    blank = [""] * len(columns["path"])
+    words = (Words.of(columns.get(name, blank)) for name in COLUMNS[2:])
+    return Samples(Texts.of(columns["sample_id"]), Texts.of(columns["path"]), *words)
 
 
 def _is_plain(rows: bytes, width: int) -> bool:

@@ -7,24 +7,94 @@ the two writes, or after a power cut there, the old CSV is still read with its o
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ...kit.documents import read_sealed
-from ..errors import FormatError, ManifestError, NewerFormatError
+from ...kit.documents import canonical, read_sealed
+from ..errors import CommitError, FormatError, ManifestError, NewerFormatError
 from ..rows import files
 from .class_sets import ClassSet, found_classes
 from .csv_table import table_bytes
 
+BLOCK_ROWS = 8192
+"""Samples of a large sealed manifest that are read together."""
 log = logging.getLogger(__name__)
 FORMAT, FORMAT_VERSION = "cer-manifest", 1
 FRAMES_ENDING, FRAMES_FORMAT, FRAMES_VERSION = ".frames.json", "cer-fusion frames index", 1
 """The indexes that `cer-feat frames` leaves beside the pictures it makes."""
 _ATTEMPTS = 5
+_READING = 1
+"""Of the rules by which cells are read: a file that was read by others is read again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocks:
+    """Where in a sealed CSV each `BLOCK_ROWS` samples stand, so that some can be read and trusted alone."""
+
+    samples: int
+    starts: tuple[int, ...]
+    """First byte of each block, and the file's size."""
+    sha256: tuple[str, ...]
+    """Of each block's bytes, in hex."""
+    ids_sha256: str
+    """`Manifest.ids_digest`."""
+
+    @classmethod
+    def of(cls, header: bytes, blocks: Sequence[bytes], samples: int, ids_sha256: str) -> Blocks:
+        """Take them from the parts that a CSV is made of."""
+        starts = itertools.accumulate(map(len, blocks), initial=len(header))
+        return cls(
+            samples=samples,
+            starts=tuple(starts),
+            sha256=tuple(hashlib.sha256(block).hexdigest() for block in blocks),
+            ids_sha256=ids_sha256,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "samples": self.samples,
+            "starts": list(self.starts),
+            "sha256": list(self.sha256),
+            "ids_sha256": self.ids_sha256,
+        }
+
+    @classmethod
+    def from_json(cls, body: dict[str, Any]) -> Blocks:
+        """Undo `to_json`; raises KeyError or TypeError for anything else."""
+        samples, starts, sha256, of_ids = (body[key] for key in ("samples", "starts", "sha256", "ids_sha256"))
+        numbers = [samples, *starts]
+        if any(type(number) is not int or number < 0 for number in numbers) or list(starts) != sorted(starts):
+            raise TypeError("blocks are counts of samples and ascending places in a file")
+        if not all(isinstance(text, str) for text in (*sha256, of_ids)) or len(starts) != len(sha256) + 1:
+            raise TypeError("blocks have a digest each")
+        if -(-samples // BLOCK_ROWS) != len(sha256):
+            raise TypeError(f"{samples} samples are not {len(sha256)} blocks")
+        return cls(samples=samples, starts=tuple(starts), sha256=tuple(sha256), ids_sha256=of_ids)
+
+    def read(self, path: Path, number: int) -> bytes:
+        """Bytes of one block.
+
+        Raises
+        ------
+        FormatError
+            If they are not those that were written.
+        """
+        with path.open("rb") as file:
+            file.seek(self.starts[number])
+            data = file.read(self.starts[number + 1] - self.starts[number])
+        if hashlib.sha256(data).hexdigest() != self.sha256[number]:
+            raise FormatError(
+                f"{path} was changed or damaged after it was written, or is being written: samples "
+                f"{number * BLOCK_ROWS:,} to {min(self.samples, (number + 1) * BLOCK_ROWS) - 1:,} have not the digest "
+                f"in {_beside(path).name}\n  run the command again, or {_advice(path)}"
+            )
+        return data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +111,10 @@ class Sidecar:
     """What made the pictures, where that is known; JSON values."""
     previous: Sidecar | None = None
     """The entry before it, without its own previous one."""
+    blocks: Blocks | None = field(default=None, compare=False)
+    """Of a large sealed CSV: what is needed to read some samples of it."""
+    source: str = field(default="", compare=False)
+    """What a large sealed CSV was made from, as `Sidecar.source_of` says it; empty where that is not known."""
     bare: bool = False
     """Stands for a CSV that had no JSON file beside it, and is read as such."""
 
@@ -50,6 +124,12 @@ class Sidecar:
             return self
         digest = hashlib.sha256(data).hexdigest()
         return next((s for s in (self, self.previous) if s is not None and s.csv_sha256 == digest), None)
+
+    @staticmethod
+    def source_of(csv_sha256: str, sidecar: Sidecar | None) -> str:
+        """Digest of what a manifest's rows and classes follow from: its file, and what its JSON file says."""
+        beside = None if sidecar is None else replace(sidecar, previous=None, blocks=None, source="").to_json()
+        return hashlib.sha256(canonical([_READING, csv_sha256, beside])).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
@@ -64,6 +144,10 @@ class Sidecar:
             body["origin"] = dict(self.origin)
         if self.bare:
             body["bare"] = True
+        if self.blocks is not None:
+            body["blocks"] = self.blocks.to_json()
+        if self.source:
+            body["source"] = self.source
         if self.previous is not None:
             body["previous"] = self.previous.to_json()
         return body
@@ -85,6 +169,8 @@ class Sidecar:
             origin=origin,
             previous=cls.from_json(body["previous"]) if "previous" in body else None,
             bare=body.get("bare") is True,
+            blocks=Blocks.from_json(body["blocks"]) if "blocks" in body else None,
+            source=str(body.get("source", "")),
         )
 
 
@@ -168,7 +254,10 @@ def write_with_sidecar(path: Path, data: bytes, sidecar: Sidecar, *, sealed: boo
         files.write_document(_beside(path), FORMAT, FORMAT_VERSION, sidecar.to_json())
         return
     new = replace(sidecar, csv_sha256=hashlib.sha256(data).hexdigest())
-    if _present(path) == new:  # nothing to do, which works in a read-only store too
+    present = _present(path)
+    if present == new:  # nothing to do, which works in a read-only store too
+        if (present.blocks, present.source) != (new.blocks, new.source):
+            _note(path, new)
         return
     for _ in range(_ATTEMPTS):  # again if another writer's JSON file came between our two
         files.write_document(_beside(path), FORMAT, FORMAT_VERSION, replace(new, previous=_present(path)).to_json())
@@ -222,6 +311,50 @@ def _present(path: Path) -> Sidecar | None:
     data = path.read_bytes()
     found = Sidecar(classes=found_classes(()), root=".", bare=True) if sidecar is None else sidecar.of(data)
     return None if found is None else replace(found, csv_sha256=hashlib.sha256(data).hexdigest(), previous=None)
+
+
+def _note(path: Path, new: Sidecar) -> None:
+    """Say beside a CSV that stays as it is where its samples stand, and what it was made from; no promise needs it."""
+    try:
+        files.write_document(_beside(path), FORMAT, FORMAT_VERSION, new.to_json())
+    except (CommitError, OSError) as error:
+        log.debug("not noted what %s was made from: %s", path, error)
+
+
+def read_sealed_sidecar(path: Path) -> Sidecar | None:
+    """What is said of a sealed CSV of which some samples can be read; None of any other, and of none.
+
+    Raises
+    ------
+    NewerFormatError
+        If a newer release wrote it.
+    """
+    try:
+        sidecar = _read(path)
+        size = path.stat().st_size
+    except NewerFormatError:
+        raise
+    except (FormatError, FileNotFoundError):
+        return None
+    if sidecar is None or sidecar.blocks is None or not sidecar.csv_sha256 or size != sidecar.blocks.starts[-1]:
+        return None
+    return sidecar
+
+
+def read_source(path: Path) -> tuple[str, str] | None:
+    """What a manifest's file and the JSON file beside it are, without reading them: source, and root from the folder.
+
+    None where that takes reading: a sealed pair, no file, a damaged one.
+    """
+    try:
+        sidecar = _read(path)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except (FormatError, OSError):
+        return None
+    if sidecar is not None and sidecar.csv_sha256:
+        return None
+    return Sidecar.source_of(digest, sidecar), "." if sidecar is None else sidecar.root
 
 
 def _read(path: Path) -> Sidecar | None:

@@ -19,7 +19,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +34,8 @@ RACY_S = 2.0
 ENDING = ".seen"
 _MAGIC = b"cer-seen\x01\0\0\0\0\0\0\0"
 _ENTRY = np.dtype([("key", "V16"), ("size", "<i8"), ("mtime_ns", "<i8"), ("ctime_ns", "<i8"), ("sha256", "V32")])
+_PIECE = 1 << 16
+"""Entries that are looked through at a time where few are wanted."""
 log = logging.getLogger(__name__)
 
 
@@ -65,12 +67,23 @@ class Seen:
         Where the pictures' paths start: the same path below another root is another picture.
     part : (int, int)
         The part k of n whose pictures this run looks at; each part keeps a file of its own.
+    paths : iterable of str, optional
+        The only pictures that will be asked for: what else the files know takes no memory. Default: any may be.
     trusted : bool
         False knows no picture, so that all are read, and keeps what is found.
     """
 
-    def __init__(self, folder: Path, root: Path, part: tuple[int, int] = (0, 1), *, trusted: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        root: Path,
+        part: tuple[int, int] = (0, 1),
+        *,
+        paths: Iterable[str] | None = None,
+        trusted: bool = True,
+    ) -> None:
         self._folder, self._root, self._part = folder, os.fsencode(os.path.realpath(root)), part
+        self._wanted = None if paths is None else _heads_of(b"".join(map(self._key, paths)))
         self._unread = self._tables() if trusted else iter(())
         self._tables_read: list[_Table] = []
         self._reading = threading.Lock()
@@ -127,7 +140,7 @@ class Seen:
         likely = [self._path(*self._part), self._path(0, 1)]
         others = [path for path in sorted(self._folder.glob(f"*{ENDING}")) if path not in likely]
         for path in dict.fromkeys([*likely, *others]):
-            table = _read(path)
+            table = _read(path, self._wanted)
             if table is not None:
                 yield table
 
@@ -141,8 +154,7 @@ class _Table:
 
     def __init__(self, entries: NDArray[np.void]) -> None:
         self._entries = entries
-        keys = np.ascontiguousarray(entries["key"]).view("u1").reshape(-1, 16)
-        self._heads = np.ascontiguousarray(keys[:, :8]).view(">u8")[:, 0].astype(np.uint64)
+        self._heads = _heads_of(entries["key"].tobytes())
 
     def find(self, key: bytes, state: State) -> bytes | None:
         """The digest of a picture whose file was in this state."""
@@ -157,15 +169,29 @@ class _Table:
         return None
 
 
-def _read(path: Path) -> _Table | None:
-    """The entries of a file, sorted by key; None where there is none, or it is damaged: then all is read anew."""
+def _heads_of(keys: bytes) -> NDArray[np.uint64]:
+    """The first eight bytes of each key, as numbers that are sorted as the keys are."""
+    return np.frombuffer(keys, ">u8").reshape(-1, 2)[:, 0].astype(np.uint64)
+
+
+def _read(path: Path, wanted: NDArray[np.uint64] | None) -> _Table | None:
+    """The entries of a file, sorted by key; None where there is none, or it is damaged: then all is read anew.
+
+    With `wanted` only entries whose keys begin so are kept, and the file is never in memory as a whole.
+    """
+    digest, kept = hashlib.sha256(), list[NDArray[np.void]]()
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            head = file.read(len(_MAGIC) + 32)
+            while piece := file.read(-1 if wanted is None else _PIECE * _ENTRY.itemsize):
+                digest.update(piece)
+                entries = np.frombuffer(piece, dtype=_ENTRY, count=len(piece) // _ENTRY.itemsize)
+                if wanted is not None:
+                    entries = entries[np.isin(_heads_of(entries["key"].tobytes()), wanted)]
+                kept.append(entries)
     except OSError:
         return None
-    head = len(_MAGIC) + 32
-    body = memoryview(data)[head:]
-    if data[: len(_MAGIC)] != _MAGIC or len(body) % _ENTRY.itemsize or hashlib.sha256(body).digest() != data[16:head]:
+    if head != _MAGIC + digest.digest():
         log.debug("%s is no list of pictures that were read, and is not used", path)
         return None
-    return _Table(np.frombuffer(body, dtype=_ENTRY))
+    return _Table(kept[0] if len(kept) == 1 else np.concatenate([np.empty(0, _ENTRY), *kept]))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cer_fusion.featstore import Manifest, Store, extract
+from cer_fusion.featstore import Manifest, Sample, Store, class_set, extract
 from cer_fusion.featstore.errors import (
     CommitError,
     FeatstoreError,
@@ -539,3 +539,15 @@ def test_progress_is_drawn_where_somebody_looks(
     assert drawn.out == ""
     assert ("embed: 100%" in drawn.err and "5/5" in drawn.err) == (terminal and progress == "auto")
     assert bool(drawn.err) == (terminal and progress == "auto")
+
+
+def test_a_part_counts_the_unusable_pictures_that_it_read_in_two_splits(tmp_path, store, embedder):
+    contents = [b"a", b"b", b"BAD", b"BAD", b"c"]
+    for i, data in enumerate(contents):
+        (tmp_path / f"{i}.png").write_bytes(data)
+    samples = [Sample(f"s{i}", f"{i}.png", split="train" if i % 2 else "test") for i in range(5)]
+    manifest = Manifest(samples=samples, classes=class_set("abaw7"), root=tmp_path)
+    report = extract(embedder, manifest, store, dataset="d", shard_rows=2, part=(1, 2))
+    assert (report.samples, len(report.quarantined), report.repeated_across_splits) == (2, 2, 1)
+    report = extract(embedder, manifest, store, dataset="d", shard_rows=2, part=(0, 2))
+    assert (report.samples, report.embedded) == (3, 3)

@@ -203,3 +203,21 @@ def test_of_many_pictures_each_is_found_by_its_own_state(tmp_path):
     assert again.digest("7.png", now._replace(size=2)) is None
     assert again.digest("7.png", now._replace(mtime_ns=10**18 + 1)) is None
     assert again.digest("7.png", now._replace(ctime_ns=10**18 + 1)) is None
+
+
+@pytest.mark.parametrize("piece", [3, 10_000])
+def test_a_part_keeps_only_what_is_known_of_its_own_pictures(tmp_path, monkeypatch, piece):
+    monkeypatch.setattr(seen, "_PIECE", piece)
+    now, digests = State(1, 10**18, 10**18), {f"{i}.png": f"{i:064x}" for i in range(100)}
+    for part in ((0, 1), (1, 2), (2, 1000)):  # files of other divisions of the same dataset
+        known = Seen(tmp_path, tmp_path, part)
+        for path in list(digests)[part[0] :: 3]:
+            known.note(path, now, digests[path])
+        known.write()
+    own = [*list(digests)[:20], "new.png"]
+    again = Seen(tmp_path, tmp_path, (7, 9), paths=own)
+    assert [again.digest(path, now) for path in own[:-1]] == [digests[path] for path in own[:-1]]
+    assert again.digest("new.png", now) is None
+    assert sum(len(table._entries) for table in again._tables_read) == 20
+    (tmp_path / "pictures.seen").write_bytes((tmp_path / "pictures.seen").read_bytes()[:-9])
+    assert Seen(tmp_path, tmp_path, (7, 9), paths=own).digest("3.png", now) is None
