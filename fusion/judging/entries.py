@@ -164,7 +164,7 @@ def answered(entry: Entry, run: int, learn: Rows, ask: Rows) -> Answer:
     refuse_to_load_quietly(entry.title, head, x_learn, x_ask)
     try:
         started = perf_counter()
-        fit_part(head, x_learn, learn.y, learn.clusters, learn.soft)
+        fit_part(head, x_learn, learn.y, learn.clusters, learn.soft, learn.targets)
         fitted = perf_counter()
         proba = head.predict_proba(x_ask)
         asked = perf_counter()
