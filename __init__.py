@@ -12,29 +12,39 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .backbones import create, inspect_checkpoint
     from .featstore import Manifest, Store, View, extract
-    from .fusion import compare, make_head, sweep
+    from .fusion import Blocks, Report, Rows, compare, load_head, make_head, save_head, sweep
 
 _HOMES = {
+    "Blocks": "fusion",
     "Manifest": "featstore",
+    "Report": "fusion",
+    "Rows": "fusion",
     "Store": "featstore",
     "View": "featstore",
     "compare": "fusion",
     "create": "backbones",
     "extract": "featstore",
     "inspect_checkpoint": "backbones",
+    "load_head": "fusion",
     "make_head": "fusion",
+    "save_head": "fusion",
     "sweep": "fusion",
 }
 
 __all__ = [
+    "Blocks",
     "Manifest",
+    "Report",
+    "Rows",
     "Store",
     "View",
     "compare",
     "create",
     "extract",
     "inspect_checkpoint",
+    "load_head",
     "make_head",
+    "save_head",
     "sweep",
 ]
 

@@ -10,6 +10,7 @@ that a batch did not fit into a device's memory.
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import sys
 from abc import ABC, abstractmethod
@@ -77,6 +78,8 @@ class Backbone(ABC):
     """How many pictures are computed at once: on a CPU always the same number; 0, all that are given, on a GPU."""
     views: Views = "none"
     """What a row is the mean of; set by `take_views`."""
+    plugin: Mapping[str, str] | None = None
+    """Distribution and version, where its code is another distribution's; then part of the identity."""
     faces: TakenFaces | None = None
     """How the face is cut out of each picture; set by `take_faces`. None: the picture is the face already."""
 
@@ -169,6 +172,11 @@ class Backbone(ABC):
         PictureError
             A ValueError whose text says why the bytes are not a usable picture.
         """
+        if isinstance(data, str | os.PathLike):
+            raise OptionError(
+                f"decode takes the bytes of a picture file, however: {str(data)!r}\n"
+                f"  read it first: pathlib.Path({str(data)!r}).read_bytes()"
+            )
         return self.prepare(self.open(data))
 
     def embed(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
@@ -279,6 +287,7 @@ class Backbone(ABC):
         each kind of device rounds at places of its own, so the kind is part of the identity.
         """
         rounded = {"device_kind": self.device_kind} if self.rounds else {}
+        plugged = {} if self.plugin is None else {"plugin": dict(self.plugin)}
         return {
             "architecture": self.architecture,
             "options": dict(sorted(self.options.items())),
@@ -287,6 +296,7 @@ class Backbone(ABC):
             "precision": self.precision,
             **rounded,
             "code": self.code,
+            **plugged,
             **({} if self.faces is None else {"faces": self.faces.identity()}),
         }
 

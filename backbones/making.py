@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .backbone import Backbone, Faces
 from .errors import CheckpointError, DeviceError, OptionError, UnknownBackboneError, WeightsError, listed
-from .recipes import Encoder, check_options, is_own, options_of, recipe_of
+from .recipes import Encoder, check_options, is_own, options_of, plugin_of, recipe_of
 from .weights.fit import Fault, addressed, choose_source, compare, fit, in_heads, under
 from .weights.inspection import looks_like
 
@@ -65,7 +65,7 @@ def create(
             raise WeightsError(f"{name!r} is network and weights in one file; weights={str(weights)!r} is not for it")
         finished = recipe.build(**given, **options)
         assert isinstance(finished, Backbone)
-        return finished
+        return _marked(finished, name)
 
     import torch
 
@@ -81,7 +81,15 @@ def create(
     if source.path is not None:
         put(encoder, open_checkpoint(source.path, entry=source.entry))
     logger.info("%s: weights %s", name, source.label)
-    return TorchBackbone(encoder.name or name, encoder, source, device=device, precision=precision)
+    return _marked(TorchBackbone(encoder.name or name, encoder, source, device=device, precision=precision), name)
+
+
+def _marked(made: Backbone, name: str) -> Backbone:
+    """Let a plugin's backbone say whose code it is: part of its identity."""
+    plugin = plugin_of(name)
+    if plugin is not None:
+        made.plugin = plugin.origin
+    return made
 
 
 def put(encoder: Encoder, opened: Checkpoint) -> None:
@@ -190,10 +198,7 @@ def recreate(
     """
     kind, source = described.get("name"), str(described.get("weights_source", ""))
     if not isinstance(kind, str) or "transform" not in identity:
-        raise OptionError(
-            f"{name!r} was not made by a backbone here ({identity.get('architecture')}): its rows were imported, and "
-            "nothing can make more of them\n  extract the feature with cer-feat extract and train a head on it"
-        )
+        raise OptionError(_not_ours(name, identity, kind))
     given, kind = _weights(name, kind, source, weights)
     stated = {**described, **identity["transform"], **identity["options"]}
     if is_own(kind):
@@ -222,6 +227,22 @@ def recreate(
         _compile(name, made, identity["options"]["compile"])
     _check(name, identity, made.spec(), source, weights)
     return made
+
+
+def _not_ours(name: str, identity: Mapping[str, Any], kind: object) -> str:
+    """Say of rows that no backbone here made whose they are, and what to do."""
+    if identity.get("architecture") == "foreign":  # as `featstore.import_rows` calls them
+        return (
+            f"{name!r} was not made by a backbone here: its rows were imported, and nothing can make more of them\n"
+            "  extract the feature with cer-feat extract and train a head on it"
+        )
+    called = next((str(one) for one in (kind, identity.get("architecture")) if isinstance(one, str)), "unnamed")
+    return (
+        f"{name!r} was made by an encoder of your own ({called}), which only your program can make again\n"
+        "  embed the pictures with it, cer_fusion.extract(encoder, manifest, store, …), and answer about samples of "
+        "the store: cer-fuse predict --head RUN --data NAME\n"
+        "  or have commands make it: write it as a class in a file, cer-feat extract --backbone FILE.py:CLASS"
+    )
 
 
 def _code(name: str, kind: str, code: str | Path | None, options: Mapping[str, Any]) -> str:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..kit.plugins import Plugin, PluginError, plugins
 from . import zoo
 from .backbone import CPU_PIECE, Backbone
 from .errors import OptionError, UnknownBackboneError, nearest
@@ -199,9 +201,19 @@ def is_own(name: str) -> bool:
 def recipe_of(name: str) -> tuple[Recipe, str]:
     """Find the recipe for a name, importing its file, and what follows the name's colon."""
     entry, target = _entry_of(name)
-    recipe = importlib.import_module(f"{zoo.__name__}.{entry.module}").RECIPE
-    assert isinstance(recipe, Recipe)
+    if entry.plugin is None:
+        recipe = importlib.import_module(f"{zoo.__name__}.{entry.module}").RECIPE
+        assert isinstance(recipe, Recipe)
+        return recipe, target
+    recipe = getattr(entry.plugin.load(), "RECIPE", None)
+    if not isinstance(recipe, Recipe):
+        raise PluginError(entry.plugin.told("its module sets no RECIPE = Recipe(…)"))
     return recipe, target
+
+
+def plugin_of(name: str) -> Plugin | None:
+    """Return the plugin that a backbone of this name is, where it is none of ours."""
+    return _entry_of(name)[0].plugin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +223,7 @@ class _Entry:
     module: str
     said: dict[str, Any]
     options: dict[str, Any]
+    plugin: Plugin | None = None
 
 
 def _entry_of(name: str) -> tuple[_Entry, str]:
@@ -231,7 +244,24 @@ def _entry_of(name: str) -> tuple[_Entry, str]:
 
 def _entries() -> dict[str, _Entry]:
     files = [file for folder in zoo.__path__ for file in sorted(Path(folder).glob("[!_]*.py"))]
-    return {entry.said["name"]: entry for entry in map(_read, files)}
+    own = {entry.said["name"]: entry for entry in map(_read, files)}
+    return own | {entry.said["name"]: entry for entry in _plugged(tuple(own)) if entry.said["name"] not in own}
+
+
+def _plugged(own: tuple[str, ...]) -> Iterator[_Entry]:
+    """What plugins add: modules like those of the zoo, parsed and not run either; broken ones are told and left out."""
+    for plugin in plugins("backbones", own).values():
+        try:
+            spec = importlib.util.find_spec(plugin.value.partition(":")[0])
+            if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+                raise OptionError(f"there is no module {plugin.value}")
+            entry = _read(Path(spec.origin))
+            if entry.said["name"] != plugin.name:
+                raise OptionError(f"its RECIPE is called {entry.said['name']!r}")
+        except (OptionError, ImportError, OSError) as error:
+            plugin.warn(plugin.told(str(error)))
+        else:
+            yield replace(entry, plugin=plugin)
 
 
 @lru_cache

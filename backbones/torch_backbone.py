@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -15,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from .backbone import PRECISIONS, Backbone, Begun, or_does_not_fit
+from .backbone import PRECISIONS, Backbone, Begun, crops_of, or_does_not_fit
 from .errors import DeviceError, OptionError
-from .recipes import Encoder
+from .picture import LUMA
+from .recipes import Encoder, is_own
 from .weights.fit import Source, digest
 
 logger = logging.getLogger(__name__)
@@ -174,6 +176,58 @@ class TorchBackbone(Backbone):
                 "numpy": str(np.__version__),
             },
         }
+
+
+class PictureGraph(nn.Module):
+    """What a backbone does to pictures of its size, in float32 and as one module that can be exported.
+
+    uint8 RGB (b, h, w, 3) -> {block: (b, d)} float32: scaling, the network, and its views' mean. It is made on the CPU,
+    of a copy of the network.
+
+    Raises
+    ------
+    OptionError
+        If the backbone's rows are not those of a float32 network of torch on whole pictures; naming it.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        if not isinstance(backbone, TorchBackbone) or is_own(backbone.name):
+            kind = "runs code of your own" if isinstance(backbone, TorchBackbone) else "is no network of torch"
+            raise OptionError(f"{backbone.name!r} cannot be written as a graph: it {kind}, which stays in its own file")
+        if backbone.rounds and backbone.precision != "tf32":
+            raise OptionError(
+                f"{backbone.name!r} cannot be written as a graph: its rows are computed in {backbone.precision}, and a "
+                "graph computes in float32\n  extract the feature in float32 and train a head on that"
+            )
+        if crops_of(backbone.views) != 1:
+            raise OptionError(
+                f"{backbone.name!r} cannot be written as a graph: its views are {backbone.views}, five crops of a "
+                "larger picture\n  extract the feature with --views none or flip"
+            )
+        transform = backbone.transform
+        self.network = copy.deepcopy(backbone.module).cpu().eval().requires_grad_(False)
+        self.blocks, self.colour = tuple(backbone.blocks), transform.colour
+        self.by, self.flipped = (255.0 if transform.scale == "0-1" else 1.0), backbone.views.endswith("flip")
+        self.register_buffer("mean", torch.tensor(transform.mean, dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(transform.std, dtype=torch.float32).view(1, -1, 1, 1))
+
+    def forward(self, faces: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the blocks; what is done before the network is `Transform.to_tensor`."""
+        if self.colour == "BGR":
+            faces = faces.flip(-1)
+        pixels = faces.permute(0, 3, 1, 2).to(torch.float32)  # (b, h, w, c) -> (b, c, h, w)
+        if self.colour == "L":
+            red, green, blue = (pixels[:, i : i + 1] * weight for i, weight in enumerate(LUMA))
+            pixels = ((red + green + blue + 0x8000) / 0x10000).floor()  # whole numbers below 2^24: exact
+        pixels = (pixels / self.by - self.mean) / self.std
+        found = [self.network(view) for view in ((pixels, pixels.flip(-1)) if self.flipped else (pixels,))]
+        if len(found) == 1:
+            return {block: found[0][block] for block in self.blocks}
+        return {block: (found[0][block] + found[1][block]) / 2 for block in self.blocks}
 
 
 class _Copies:

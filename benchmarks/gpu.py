@@ -48,7 +48,8 @@ from cer_fusion.featstore.pictures.pictures import PictureSource
 from cer_fusion.fusion import Rows, compare, make_head
 from cer_fusion.fusion.data.blocks import Grid, simplex
 from cer_fusion.fusion.data.rows import folds_of
-from cer_fusion.fusion.page.table import render, report_table
+from cer_fusion.fusion.judging.report import report_table
+from cer_fusion.kit.table import render
 
 GOAL = 0.90
 """Wanted of extraction ÷ bare forward."""

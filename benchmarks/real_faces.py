@@ -49,9 +49,10 @@ from cer_fusion.fusion.data.blocks import Grid, simplex
 from cer_fusion.fusion.data.rows import folds_of, tied
 from cer_fusion.fusion.heads.base import fit_part
 from cer_fusion.fusion.judging.measures import near_duplicates
+from cer_fusion.fusion.judging.report import report_table
 from cer_fusion.fusion.page.diagnosis import diagnosis_tables
-from cer_fusion.fusion.page.table import render, report_table
 from cer_fusion.fusion.sweeps.result import sweep_table
+from cer_fusion.kit.table import render
 
 FILES = {"hse": "hse_faceres_1024", "dinov2": "dinov2_vits14_768", "mobile": "fer_mobilefacenet_512"}
 ALIKE = 0.85

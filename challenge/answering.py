@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ..fusion.errors import SubmissionError
 from ..fusion.keeping.answers import Predictions
-from ..fusion.page.table import EN_DASH, Cell, Table
 from ..kit.errors import nearest
+from ..kit.table import EN_DASH, Cell, Table
 from .checking import Difference
 from .smoothing import Smoothing, check_probabilities, needed_transitions, smooth_tracks
 from .task import Challenge, Submission, Template

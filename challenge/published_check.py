@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..fusion.errors import ReportError
-from ..fusion.page.table import CROSS, Cell, Table
+from ..kit.table import CROSS, Cell, Table
 from .published_table import PublishedTable
 
 Counts: TypeAlias = range

@@ -21,6 +21,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from ..fusion.data.rows import Rows
 from ..fusion.errors import PredictionsError, TimelineError
 from ..fusion.heads.weights import SMALLEST
 from ..fusion.keeping.answers import Predictions
@@ -408,6 +409,29 @@ def smoothed(
     if fill:
         return _every_frame(predictions, timeline, tracks)
     return replace(predictions, proba=rows_of(tracks, timeline))
+
+
+@dataclass(frozen=True)
+class OverTime:
+    """Smooths a head's answers within the videos of its rows (`cer_fusion.fusion.judging.entries.After`)."""
+
+    setting: Smoothing
+
+    def __call__(self, proba: FloatArray, rows: Rows) -> FloatArray:
+        """Return the probabilities (n, k) smoothed."""
+        return smoothed(Predictions(ids=rows.names, classes=rows.classes, proba=proba), self.setting).proba
+
+    def check(self, rows: Rows) -> None:
+        """Refuse rows that are no frames of videos."""
+        Timeline.of(rows.names)
+
+
+def over_time(setting: str) -> OverTime:
+    """Return what smooths by a setting such as ``box:25``; nothing that would have to learn from labels."""
+    found = Smoothing.parse(setting)
+    if found.stickiness == "labels":
+        raise TimelineError(f"smoothing by {setting!r} learns from labelled videos, and here are none apart")
+    return OverTime(found)
 
 
 def smooth_tracks(

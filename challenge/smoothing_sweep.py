@@ -14,8 +14,8 @@ from ..fusion.heads.weights import counted, totals
 from ..fusion.judging.metrics import Scores
 from ..fusion.judging.resampling import LEVEL, Bootstrap, Interval, bootstrap, thin
 from ..fusion.keeping.answers import Predictions
-from ..fusion.page.table import EN_DASH, Cell, Table
 from ..fusion.sweeps.curve import choose
+from ..kit.table import EN_DASH, Cell, Table
 from .smoothing import (
     Smoothing,
     check_probabilities,

@@ -45,6 +45,7 @@ def build_head(
 ) -> Any:
     """An unfitted head for the task's blocks."""
     from ..fusion import make_head, parse_weights
+    from ..fusion.heads.late import CHOSEN, by_position
 
     known, presets = head_settings(name), head_presets(name)
     given = dict(settings)
@@ -54,14 +55,28 @@ def build_head(
     if weights is not None:
         if "weights" in given:
             raise typer.BadParameter("--set weights=… says that too: leave one of them out", param_hint="--weights")
-        learned = name in ("late", "weighted") and weights.strip() == "learned"
-        given["weights"] = "learned" if learned else parse_weights(weights, task.train.widths)
+        words = {"late": CHOSEN, "weighted": ("learned",)}.get(name, ())
+        given["weights"] = weights if weights in words else parse_weights(weights, task.train.widths)
+    if name == "late" and isinstance(given.get("weights"), Mapping):
+        given["weights"] = by_position(given["weights"], task.train.classes)
     if device is not None and "device" in known and "device" not in given:
         given["device"] = device
     if preset is not None and preset not in presets:
         offered = f"its presets: {', '.join(presets)}" if presets else "it has none"
         raise typer.BadParameter(f"the head {name!r} has no preset {preset!r}; {offered}", param_hint="--preset")
     return make_head(name, blocks=task.train.widths, preset=preset, random_state=seed, **given)
+
+
+def weights_text(weights: Mapping[str, Any], classes: Sequence[str] = ()) -> str:
+    """Weights in words; those a class in a line a class, which `classes` names where they go by its position."""
+    if not any(isinstance(one, Mapping) for one in weights.values()):
+        return ", ".join(f"{name}={one:.3g}" for name, one in weights.items())
+    lines = (
+        f"\n  {classes[label] if classes else label}: "
+        + ", ".join(f"{name}={one[label]:.3g}" for name, one in weights.items())
+        for label in next(iter(weights.values()))
+    )
+    return "".join(lines)
 
 
 def named_heads(text: str | None) -> list[str]:
@@ -135,9 +150,16 @@ def head_folder(run: Path) -> Path:
 
 
 def loaded_head(
-    run: Path, store: Path, data: str | None, split: str | None, missing: Missing, *, default_split: bool = True
+    run: Path,
+    store: Path,
+    data: str | None,
+    split: str | None,
+    missing: Missing,
+    *,
+    default_split: bool = True,
+    own_classes: bool = False,
 ) -> tuple[HeadInfo, Any, View, str | None]:
-    """The kept head, and a view of exactly the features it learned from."""
+    """The kept head, and a view of exactly the features it learned from; of the same classes, unless it has its own."""
     from ..featstore import Store
     from ..fusion import load_head, read_head_info
 
@@ -158,13 +180,15 @@ def loaded_head(
         fingerprints=info.fingerprints,
         mapped=True,
     )
-    fitted = load_head(folder, blocks=view.widths, fingerprints=view.fingerprints, classes=view.classes)
+    classes = None if own_classes else view.classes
+    fitted = load_head(folder, blocks=view.widths, fingerprints=view.fingerprints, classes=classes)
     return info, fitted, view, split
 
 
-def probabilities(fitted: Any, view: View) -> Any:
-    """(n, k) in the order of the view's classes, whatever classes the head saw."""
+def probabilities(fitted: Any, view: View, classes: Sequence[str] | None = None) -> Any:
+    """(n, k) in the order of the view's classes, or the head's own ones, whatever classes the head saw."""
     from ..fusion import JoinedRows
     from ..fusion.keeping.answers import aligned
 
-    return aligned(fitted.predict_proba(JoinedRows(view.blocks)), fitted.classes_, len(view.classes), "the kept head")
+    k = len(view.classes if classes is None else classes)
+    return aligned(fitted.predict_proba(JoinedRows(view.blocks)), fitted.classes_, k, "the kept head")

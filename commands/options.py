@@ -35,6 +35,16 @@ def _no_file(data: str | None) -> str | None:
     return data
 
 
+def _no_bucket(store: Path) -> Path:
+    """Refuse a URL where a folder is named; as a path it has lost one of its slashes."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]", str(store)):
+        raise typer.BadParameter(
+            f"{store} is a bucket, and a folder is named here: take the store with cer-feat pull, or read it in Python "
+            f"with Store.open"
+        )
+    return store
+
+
 def no_manifest(folder: str) -> str:
     """What is said of a folder of pictures where their list is expected."""
     name = Path(folder).resolve().name
@@ -51,7 +61,10 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs th
 
 # what is read: the store, a dataset in it, a manifest
 StorePath = Annotated[
-    Path, typer.Option("--store", "-s", envvar="CER_STORE", help="The feature store's folder.", show_default=True)
+    Path,
+    typer.Option(
+        "--store", "-s", envvar="CER_STORE", help="The feature store's folder.", show_default=True, callback=_no_bucket
+    ),
 ]
 DEFAULT_STORE = Path("features")
 Data = Annotated[
@@ -242,6 +255,12 @@ Baseline = Annotated[str | None, typer.Option(help="Column the others are tested
 # what is written
 Format = Literal["table", "markdown", "latex", "csv", "json"]
 Explain = Annotated[bool, typer.Option("--explain", help="Say below the table how its figures are made, in full.")]
+RecipeFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipe-folder", help="Where recipes of your own are, .toml.", show_default="recipes/, where it is there"
+    ),
+]
 MoreMetrics = Annotated[
     str | None,
     typer.Option(
@@ -296,6 +315,12 @@ def numbers(text: str | None, option: str) -> list[float]:
         return [float(part) for part in split_list(text)]
     except ValueError:
         raise typer.BadParameter(f"expected numbers such as 0.1,1,10, however: {text!r}", param_hint=option) from None
+
+
+def recipe_folder(given: Path | None) -> Path | None:
+    """The folder of recipes that was asked for; else that of the working folder, where it has some."""
+    usual = Path("recipes")
+    return usual if given is None and any(usual.glob("*.toml")) else given
 
 
 def metrics_of(text: str | None) -> tuple[str, ...]:

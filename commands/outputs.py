@@ -23,7 +23,7 @@ from .tables import out_table
 
 if TYPE_CHECKING:
     from ..fusion.keeping.answers import Predictions
-    from ..fusion.page.table import Table
+    from ..kit.table import Table
 
 
 EXPLAINED = "--explain says how these figures are made."
@@ -114,7 +114,7 @@ def numbered(first: Path) -> Iterable[Path]:
 def print_table(result: Any, format: Format, *, class_intervals: bool = False, explain: bool | None = True) -> None:
     """Print a report or a sweep; the intervals of the classes, which make a table wide, always in markdown."""
     from ..fusion import Report
-    from ..fusion.page.table import report_table
+    from ..fusion.judging.report import report_table
     from ..fusion.sweeps.result import sweep_table
 
     if isinstance(result, Report):
@@ -130,7 +130,7 @@ def show_table(table: Table, format: Format, *, explain: bool | None = True) -> 
     One for people has its notes in full only where they are to explain; else in brief, and where the command has
     `--explain` (False, not None) with a word of that.
     """
-    from ..fusion.page.table import render
+    from ..kit.table import render
 
     if format != "table":
         out_data(render(table, format).rstrip("\n"))
@@ -151,7 +151,7 @@ def show_table(table: Table, format: Format, *, explain: bool | None = True) -> 
 
 def print_tables(tables: Sequence[Table], format: Format, *, explain: bool | None = True) -> None:
     """Print several tables, one below the other; as JSON they are one object."""
-    from ..fusion.page.table import render
+    from ..kit.table import render
 
     if format == "json":
         out_json({"tables": [json.loads(render(table, "json")) for table in tables]})

@@ -7,6 +7,7 @@ shards of a `Store`. A `View` joins several features on `sample_id`. Every read 
 from .errors import FeatstoreError
 from .exchange.exporting import ExportReport, export
 from .exchange.importing import ImportReport, import_rows
+from .exchange.pushing import plan_pull, plan_push, pull, push
 from .extraction.reading import Embedder
 from .extraction.run import ExtractReport, extract
 from .manifests.class_sets import ClassSet, class_set
@@ -41,6 +42,10 @@ __all__ = [
     "extract",
     "find_garbage",
     "import_rows",
+    "plan_pull",
+    "plan_push",
+    "pull",
+    "push",
     "read_soft_labels",
     "remove_garbage",
     "verify",

@@ -14,6 +14,7 @@ FeatstoreError
 ├── IncompleteError (LookupError)       a view over features that lack rows
 ├── TooManyErrors (RuntimeError)        more unreadable pictures than `max_errors` allows
 ├── OutputExistsError (FileExistsError) the place of a result is taken, and nobody asked to replace it
+├── BucketError (OSError)               a bucket that cannot be reached, or refuses
 └── CommitError (OSError)               the file system refused a write
 """
 
@@ -78,6 +79,10 @@ class TooManyErrors(FeatstoreError, RuntimeError):
 
 class OutputExistsError(FeatstoreError, kit.OutputExistsError):
     """The place of a result is taken, and nobody asked to replace what is there."""
+
+
+class BucketError(FeatstoreError, OSError):
+    """A bucket that cannot be reached, or that refuses; what is there stays as it is."""
 
 
 class CommitError(FeatstoreError, kit.WriteError):

@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from ..kit.errors import nearest
+from ..kit.table import Cell, Table, shortened, to_html
 from .errors import (
     AmbiguousFeatureError,
     FeatstoreError,
@@ -18,6 +21,8 @@ from .errors import (
     UnknownDatasetError,
     UnknownFeatureError,
 )
+from .exchange.bucket import is_url
+from .exchange.cached import Cached
 from .manifests.checking import ManifestChange, change_of
 from .manifests.manifest import Manifest
 from .rows import files
@@ -30,6 +35,7 @@ from .rows.feature import (
     valid_name,
     while_shards_change,
 )
+from .rows.keys import Mark, same_pictures
 from .rows.view import Request, View, build_view
 
 FORMAT, FORMAT_VERSION = "cer-store", 1
@@ -53,7 +59,7 @@ class Store:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = _folder_of(path)
         if not (self.path / "store.json").exists():
             if was_here(self.path):
                 raise FormatError(_without_store_json(self.path))
@@ -71,11 +77,39 @@ class Store:
         self._manifests: dict[str, tuple[object, Manifest]] = {}
         self._features: dict[Path, tuple[object, Feature]] = {}
         self._told: set[str] = set()
+        self._cached: Cached | None = None
+
+    @classmethod
+    def open(cls, place: Path | str, *, cache: Path | str | None = None) -> Store:
+        """Open the store in a folder, or to read one that was pushed to a bucket, such as `s3://bucket/faces`.
+
+        Documents are fetched now, the shards of a feature when they are read, each checked against the digest in its
+        name; they stay in the cache, where `path` of the store is, and are verified there chunk by chunk as ever.
+
+        Parameters
+        ----------
+        place : Path or str
+        cache : Path or str, optional
+            Where shards are kept; without it the folder that `CER_CACHE` names, else one in the user's own cache.
+
+        Raises
+        ------
+        FormatError
+            As `Store(path)`; or if the store in the bucket is half pushed.
+        BucketError
+            If the bucket cannot be reached.
+        """
+        if not is_url(place):
+            return cls(place)
+        cached = Cached(str(place), cache, kind=FORMAT, version=FORMAT_VERSION)
+        store = cls(cached.folder)
+        store._cached = cached
+        return store
 
     @classmethod
     def create(cls, path: Path | str) -> Store:
         """Open the store at `path`, making it if there is none; refuses a folder that holds something else."""
-        path = Path(path)
+        path = _folder_of(path)
         if not (path / "store.json").exists():
             strange = path.is_dir() and not all(files.is_temporary(p.name) for p in path.iterdir())
             if strange and not (path / "store.json").exists():  # another process may have made it meanwhile
@@ -85,6 +119,26 @@ class Store:
             files.make_folder(path)
             files.write_document(path / "store.json", FORMAT, FORMAT_VERSION, {})
         return cls(path)
+
+    def __repr__(self) -> str:
+        """Return the place and the names of what is there; no rows are read, and nothing damaged is in the way."""
+        try:
+            found = shortened(self.datasets()) or "empty"
+        except OSError as error:  # a store that went away since
+            found = str(error.strerror)
+        return f"<Store {self.path}: {found}>"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for dataset in self.datasets():
+            try:
+                count, features = f"{len(self.manifest(dataset)):,}", self.opened_features(dataset)
+                labels = shortened([*(one.label for one in features[0]), *(f"{one} (damaged)" for one in features[1])])
+            except (FeatstoreError, OSError) as error:
+                count, labels = "?", str(error).partition("\n")[0]
+            rows.append((Cell(dataset), Cell(count), Cell(labels or "none yet")))
+        header = ("dataset", "samples", "features")
+        return to_html(Table(title=f"Store {self.path}", header=header, rows=tuple(rows), notes=()))
 
     def datasets(self) -> list[str]:
         """Names of the datasets, sorted."""
@@ -287,18 +341,17 @@ class Store:
 
         Two pictures are the same when their bytes are. Rows that were imported without pictures are not compared.
         """
-        made_from = self.feature(feature.partition(".")[0], dataset).index().image_digests()
+        index = self.feature(feature.partition(".")[0], dataset).index()
         manifest = self.manifest(dataset)
-        first: dict[str, str] = {}
-        for sample in manifest.samples:
-            digest = made_from.get(sample.sample_id)
-            if digest and sample.split == splits[0]:
-                first.setdefault(digest, sample.sample_id)
-        return [
-            (first[made_from[sample.sample_id]], sample.sample_id)
-            for sample in manifest.samples
-            if sample.split == splits[1] and made_from.get(sample.sample_id) in first
-        ]
+        ids, of_each = manifest.table.ids, manifest.table.splits
+        known = index.pictures_of(ids)
+        first, second = (np.flatnonzero(of_each.numbered(split.__eq__)) for split in splits)
+        ours, theirs = same_pictures(known[:, first], known[:, second] if splits[0] != splits[1] else None)
+        named: dict[Mark, str] = {}
+        for at, picture in ours:
+            named.setdefault(picture, ids[int(first[at])])
+        found = [(named[picture], ids[int(second[at])]) for at, picture in theirs if picture in named]
+        return [(one, other) for one, other in found if one != other]
 
     def common_pictures(self, feature: str, datasets: tuple[str, str]) -> list[tuple[str, str]] | None:
         """Pairs of samples, one from each dataset, whose rows of a feature were made from the same picture.
@@ -306,13 +359,16 @@ class Store:
         As `shared_pictures`, across datasets. None where all rows of either dataset were imported without pictures, so
         that nobody can tell.
         """
-        first, second = (self.feature(feature, dataset).index().image_digests() for dataset in datasets)
-        if not any(first.values()) or not any(second.values()):
+        indexes = [self.feature(feature, dataset).index() for dataset in datasets]
+        first, second = (list(index.ids()) for index in indexes)
+        pictures = indexes[0].pictures_of(first), indexes[1].pictures_of(second)
+        if not all(known.any() for known in pictures):
             return None
-        by_digest: dict[str, list[str]] = {}
-        for sample_id, digest in second.items():
-            by_digest.setdefault(digest, []).append(sample_id)
-        return [(one, other) for one, digest in first.items() if digest for other in by_digest.get(digest, ())]
+        ours, theirs = same_pictures(*pictures)
+        others: dict[Mark, list[str]] = {}
+        for at, picture in theirs:
+            others.setdefault(picture, []).append(second[at])
+        return [(first[at], other) for at, picture in ours for other in others.get(picture, ())]
 
     def _made_from(self, dataset: str) -> dict[str, str]:
         """sample_id to the digest of the picture that a row of some feature was made from."""
@@ -326,10 +382,17 @@ class Store:
         state = files.state(folder / "feature.json")
         known = self._features.get(folder)
         if known is None or known[0] != state:
-            known = self._features[folder] = (state, Feature(folder))
+            feature = Feature(folder) if self._cached is None else self._cached.feature(folder)
+            known = self._features[folder] = (state, feature)
         return known[1]
 
     def _folder(self, dataset: str) -> Path:
+        """Of a dataset that is to be written to."""
+        if self._cached is not None:
+            raise FeatstoreError(
+                f"{self._cached.bucket.url} is read through a cache, and nothing is written to it\n"
+                f"  take it here with cer-feat pull, write to that store, and push it again"
+            )
         if not valid_name(dataset):
             raise FeatstoreError(
                 f"dataset name {dataset!r} must be letters, digits, '_' or '-'; name it with --dataset NAME"
@@ -364,6 +427,13 @@ class Store:
         )
 
 
+def _folder_of(path: Path | str) -> Path:
+    """A store's folder; a bucket is none, and would become a folder called `s3:`."""
+    if is_url(path):
+        raise FormatError(f"{path} is a bucket, and no folder: read it with Store.open, or take it with cer-feat pull")
+    return Path(path)
+
+
 def lacks_manifest(folder: Path) -> bool:
     """True for a folder with rows whose list of samples is gone."""
     return (
@@ -378,7 +448,7 @@ def without_manifest_text(name: str) -> str:
     """What to do about such a folder."""
     return (
         "manifest.csv is missing, so its features belong to no dataset: bring it back by running "
-        f"cer-feat extract (or import) again with the manifest it was made from and --dataset {name}"
+        f"cer-feat extract (or import) again with the manifest it was made from and --dataset {name}, or the same pull"
     )
 
 

@@ -14,7 +14,7 @@ boxes are good; YuNet's points ignore how the head is rolled, so points are aske
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,8 +25,9 @@ from PIL import Image
 
 from ..kit.errors import MissingExtraError, nearest
 from ..kit.onnx_file import OnnxFile, OnnxFileError, read_onnx
+from ..kit.plugins import Plugin, PluginError, plugins
 from .errors import DetectorError, OptionError
-from .faces import Box, Detector, Face
+from .faces import Box, Detector, Face, Follows
 from .mtcnn import MTCNN, MTCNNSettings, checked, face, suppress
 
 FloatArray = NDArray[np.float32]
@@ -201,6 +202,8 @@ def detector_named(
     """
     name, colon, file = text.partition(":")
     known = ("mtcnn", *_LEAST_SCORES)
+    if (plugin := plugins("detectors", known).get(name)) is not None:
+        return _plugged(plugin, file, min_face_px=min_face_px, min_score=min_score, device=device)
     if name not in known:
         raise OptionError(f"a detector is mtcnn, yunet:FILE or scrfd:FILE, however: {text!r}{nearest(name, known)}")
     if name == "mtcnn":
@@ -218,6 +221,58 @@ def detector_named(
     least = _LEAST_SCORES[name] if min_score is None else min_score
     settings = FileSettings(min_face_px=min_face_px, min_score=least, points=points or "mtcnn")  # type: ignore[arg-type]
     return FileDetector(name, Path(file).expanduser(), settings, device=device)
+
+
+def _plugged(plugin: Plugin, file: str, **settings: Any) -> Detector:
+    """A detector of another distribution: what its entry point makes, its distribution and version in the identity."""
+    made: Detector = plugin.load()(file or None, **settings)
+    if not all(callable(getattr(made, method, None)) for method in ("detect", "identity")):
+        raise PluginError(plugin.told("what it makes is no Detector (detect, identity)"))
+    return (_PluggedFollowing if isinstance(made, Follows) else _Plugged)(made, plugin)
+
+
+def _plugin_again(identity: Mapping[str, Any], text: str, *, device: str) -> Detector:
+    """The plugin's detector of that identity, made as for crops and as for frames."""
+    made = [detector_for_crops(text, device=device), detector_named(text, device=device)]
+    for one in made:
+        if one.identity() == identity:
+            return one
+    raise OptionError(
+        f"faces cannot be found as they were: it was {dict(identity)}, {text} here would be {made[0].identity()}\n"
+        f"  name the detector and its file: --detector NAME:FILE, of {identity['plugin']['distribution']} "
+        f"{identity['plugin']['version']}"
+    )
+
+
+@dataclass(frozen=True)
+class _Plugged:
+    """A detector of a plugin, which says whose it is."""
+
+    made: Any
+    plugin: Plugin
+
+    def detect(self, picture: NDArray[np.uint8]) -> list[Face]:
+        """As the detector does."""
+        found: list[Face] = self.made.detect(picture)
+        return found
+
+    def identity(self) -> dict[str, object]:
+        """The detector's own, with distribution and version."""
+        return {**self.made.identity(), "plugin": self.plugin.origin}
+
+    def versions(self) -> dict[str, str]:
+        """The detector's own, with its distribution."""
+        own = self.made.versions() if hasattr(self.made, "versions") else {}
+        return {**own, self.plugin.distribution: self.plugin.version}
+
+
+class _PluggedFollowing(_Plugged):
+    """One that can look near where faces were."""
+
+    def follow(self, picture: NDArray[np.uint8], boxes: Sequence[Box]) -> list[Face]:
+        """As the detector does."""
+        found: list[Face] = self.made.follow(picture, boxes)
+        return found
 
 
 def detector_for_crops(text: str, *, points: str | None = None, device: str = "cpu") -> Detector:
@@ -247,6 +302,8 @@ def detector_again(identity: Mapping[str, Any], text: str, *, device: str = "cpu
         If another one is named, or its file is another; with both digests.
     """
     name, _, file = text.partition(":")
+    if "plugin" in identity:
+        return _plugin_again(identity, text, device=device)
     kind, settings = identity["detector"], dict(identity["settings"])
     if kind == "mtcnn":
         made: Detector = MTCNN(MTCNNSettings(**{**settings, "thresholds": tuple(settings["thresholds"])}))

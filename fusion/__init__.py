@@ -3,9 +3,9 @@
 `make_head` builds a scikit-learn classifier for the joined blocks of a view: `concat` joins them in memory,
 `JoinedRows` leaves them on the disk. `save_head` and `load_head` keep it as JSON and safetensors, bound to the features
 it learned from. `scores` judges predictions, `compare` sets heads and single backbones side by side with intervals,
-`cross_compare` does so fold by fold, `sweep` tries many block or decision weights at once, `diagnose` says which
-blocks carry a head and where it fails. Arrays only: no HDF5, no images. Nothing heavy is imported until a name below is
-used.
+`cross_compare` does so fold by fold, `recipe_columns` sets other people's systems beside them, `sweep` tries many block
+or decision weights at once, `diagnose` says which blocks carry a head and where it fails. Arrays only: no HDF5, no
+images. Nothing heavy is imported until a name below is used.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .data.blocks import concat, parse_weights, slices, widths_of
     from .data.joined import JoinedRows
+    from .data.selecting import Blocks
     from .errors import (
         BlockError,
         ExpressionError,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         HeadMismatchError,
         PredictionsError,
         PriorShiftError,
+        RecipeError,
         ReportError,
         SavedHeadError,
         SubmissionError,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from .judging.metrics import Scores, scores
     from .judging.zero_shot import ZeroShot, ZeroShotColumns, compound_proba
     from .keeping.head import HeadInfo, check_compatible, load_head, read_head_info, save_head
+    from .recipes import Recipe, choose_recipes, recipe_columns, recipes_in
     from .sweeps import Sweep, sweep
 
 # No module may bear the name of a public function: importing the module would put it in the function's place.
@@ -47,6 +50,7 @@ _HOMES = {
     "judging.comparison": ("compare", "cross_compare"),
     "judging.report": ("Report",),
     "data.rows": ("Rows",),
+    "data.selecting": ("Blocks",),
     "judging.diagnosis": ("Diagnosis", "diagnose"),
     "errors": (
         "BlockError",
@@ -57,6 +61,7 @@ _HOMES = {
         "HeadMismatchError",
         "PredictionsError",
         "PriorShiftError",
+        "RecipeError",
         "ReportError",
         "SavedHeadError",
         "SubmissionError",
@@ -69,12 +74,14 @@ _HOMES = {
     "data.joined": ("JoinedRows",),
     "judging.metrics": ("Scores", "scores"),
     "keeping.head": ("HeadInfo", "check_compatible", "load_head", "read_head_info", "save_head"),
+    "recipes": ("Recipe", "choose_recipes", "recipe_columns", "recipes_in"),
     "sweeps": ("Sweep", "sweep"),
     "judging.zero_shot": ("ZeroShot", "ZeroShotColumns", "compound_proba"),
 }
 
 __all__ = [
     "BlockError",
+    "Blocks",
     "Diagnosis",
     "ExpressionError",
     "FusionError",
@@ -86,6 +93,8 @@ __all__ = [
     "MLPConfig",
     "PredictionsError",
     "PriorShiftError",
+    "Recipe",
+    "RecipeError",
     "Report",
     "ReportError",
     "Rows",
@@ -99,6 +108,7 @@ __all__ = [
     "ZeroShot",
     "ZeroShotColumns",
     "check_compatible",
+    "choose_recipes",
     "compare",
     "compound_proba",
     "concat",
@@ -110,6 +120,8 @@ __all__ = [
     "make_head",
     "parse_weights",
     "read_head_info",
+    "recipe_columns",
+    "recipes_in",
     "save_head",
     "scores",
     "slices",

@@ -10,6 +10,7 @@
     ├── HeadMismatchError (ValueError)   a saved head met other blocks, other features or another class order
     ├── PredictionsError (ValueError)    a file of predictions that cannot be read or written
     ├── PriorShiftError (ValueError)     class priors that cannot be estimated or corrected
+    ├── RecipeError (ValueError)         a recipe that cannot be read, or cannot run on the rows that are given
     ├── ReportError (ValueError)         results that cannot be compared, drawn or read back
     ├── SavedHeadError (ValueError)      a head folder that is damaged, foreign, newer or in the way
     ├── SubmissionError (ValueError)     a template or submission that cannot be read, answered or compared
@@ -53,6 +54,10 @@ class PredictionsError(FusionError, ValueError):
 
 class PriorShiftError(FusionError, ValueError):
     """Class priors cannot be estimated or corrected from what was given."""
+
+
+class RecipeError(FusionError, ValueError):
+    """A recipe cannot be read, or cannot run on the rows that are given."""
 
 
 class ReportError(FusionError, ValueError):

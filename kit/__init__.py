@@ -29,6 +29,7 @@ from .errors import (
     WriteError,
     listing,
     nearest,
+    needed,
 )
 from .files import (
     check_room,
@@ -95,6 +96,7 @@ __all__ = [
     "meant_titles",
     "name_new",
     "nearest",
+    "needed",
     "parse_json",
     "plain_title",
     "read_cells",

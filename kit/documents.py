@@ -29,13 +29,15 @@ _READABLE = 2**20
 """Bytes beyond which a document is written a line a key, at the speed of C, instead of indented for people."""
 
 
-def write_sealed(path: Path, content: Mapping[str, Any], *, kind: str, version: int, overwrite: bool = True) -> Path:
+def write_sealed(
+    path: Path | str, content: Mapping[str, Any], *, kind: str, version: int, overwrite: bool = True
+) -> Path:
     """Write a sealed document, whole or not at all; see `seal` and `files.write_whole`."""
-    return write_whole(path, seal(content, kind=kind, version=version, where=str(path)), overwrite=overwrite)
+    return write_whole(Path(path), seal(content, kind=kind, version=version, where=str(path)), overwrite=overwrite)
 
 
 def read_sealed(
-    path: Path,
+    path: Path | str,
     *,
     kind: str,
     version: int,

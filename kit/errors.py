@@ -15,7 +15,9 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Iterable, Set
+from typing import Any
 
 _SHOWN = 12
 """Known names beyond which a message does not list them all."""
@@ -55,6 +57,32 @@ class TextError(CerError, ValueError):
 
 class WriteError(CerError, OSError):
     """The file system refused a write; what was there is as it was before."""
+
+
+def needed(library: str, purpose: str, *, extra: str | None = None) -> Any:
+    """Import an optional library, which is loaded by nothing else.
+
+    Parameters
+    ----------
+    library : str
+        Its name, which is that of its wheel too.
+    purpose : str
+        What it is needed for, in words: ``a DataFrame of a view``.
+    extra : str, optional
+        The extra of cer-fusion that brings it, where there is one.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed; the message says how to have it.
+    """
+    try:
+        return importlib.import_module(library)
+    except ModuleNotFoundError as error:
+        if error.name != library.partition(".")[0]:  # it is there, and lacks something itself
+            raise
+        wanted = library.partition(".")[0] if extra is None else f"'cer-fusion[{extra}]'"
+        raise MissingExtraError(f"{purpose} needs {library}, which is not installed\n  pip install {wanted}") from None
 
 
 def duration(seconds: float) -> str:

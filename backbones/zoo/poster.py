@@ -269,7 +269,7 @@ class Transformer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(b, 147, 768) -> (b, 768)."""
-        x = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1) + self.pos_embed
+        x = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1) + self.pos_embed
         x = self.norm(self.blocks(x)[:, 0])
         return x * self.se_block["linear2"](self.se_block["linear1"](x).relu()).sigmoid()  # type: ignore[no-any-return]
 

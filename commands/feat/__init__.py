@@ -41,6 +41,18 @@ COMMANDS = {
         "cer_fusion.commands.feat.export:export",
         "Write features for other tools: NumPy (npz, npy), Parquet, CSV, TensorBoard's embedding projector.",
     ),
+    "push": (
+        "cer_fusion.commands.feat.cloud:push",
+        "Put a store into a bucket: shards first, documents last; nothing there is replaced or removed.",
+    ),
+    "pull": (
+        "cer_fusion.commands.feat.cloud:pull",
+        "Take a store, or some features of it, from a bucket; every shard is checked against the digest in its name.",
+    ),
+    "cache": (
+        "cer_fusion.commands.feat.cloud:cache",
+        "List the shards of buckets that are kept on this machine for `Store.open`, or remove them.",
+    ),
     "use-manifest": (
         "cer_fusion.commands.feat.store:use_manifest",
         "Make a manifest the dataset's: its labels, splits and groups count from now on, and no row changes.",

@@ -249,19 +249,19 @@ def _of_dataset(opened: Store, dataset: str) -> list[dict[str, Any]]:
 
 def _summary(feature: Feature, manifest: Manifest) -> dict[str, Any]:
     index = feature.index()
-    ids = set(manifest.ids)
-    paths = feature.shard_paths()
+    stats = [path.stat() for path in feature.shard_paths()]
+    rows, quarantined = index.counts_of(manifest.table.ids)
     return {
         "feature": feature.label,
         "fingerprint": feature.spec.fingerprint,
         "blocks": dict(feature.spec.blocks),
         "dtype": feature.spec.dtype,
-        "samples": len(ids),
-        "rows": sum(sample_id in index.place for sample_id in ids),
-        "quarantined": sum(sample_id in index.quarantined for sample_id in ids),
-        "shards": len(paths),
-        "nbytes": sum(path.stat().st_size for path in paths),
-        "newest_s": max((path.stat().st_mtime for path in paths), default=0.0),
+        "samples": len(manifest),
+        "rows": rows,
+        "quarantined": quarantined,
+        "shards": len(stats),
+        "nbytes": sum(stat.st_size for stat in stats),
+        "newest_s": max((stat.st_mtime for stat in stats), default=0.0),
     }
 
 

@@ -17,6 +17,10 @@ COMMANDS = {
         "cer_fusion.commands.fuse.heads:heads",
         "List the heads, or the settings of one: what --set and --preset take.",
     ),
+    "recipes": (
+        "cer_fusion.commands.fuse.recipes:recipes",
+        "List the recipes: systems of others as TOML files of heads, rules and smoothing, for compare --recipes.",
+    ),
     "ablate": (
         "cer_fusion.commands.fuse.ablate:ablate",
         "Sweep block or decision weights in one job; choose on inner folds, judge once on the held-out split.",
@@ -32,6 +36,11 @@ COMMANDS = {
     "predict": (
         "cer_fusion.commands.fuse.predict:predict",
         "Give every sample its probabilities: sample_id, label, predicted, one column a class.",
+    ),
+    "export": (
+        "cer_fusion.commands.fuse.export:export",
+        "Write a run as one ONNX graph: uint8 RGB faces (b, h, w, 3) to probabilities and embeddings, checked as "
+        "written.",
     ),
     "report": (
         "cer_fusion.commands.fuse.report:report",

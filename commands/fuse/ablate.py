@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .. import options as opt
-from ..console import out_json, progress_bar, say
+from ..console import escape, out_json, progress_bar, say
 from ..data import load_task
-from ..heads import build_head
+from ..heads import build_head, weights_text
 from ..outputs import check_outputs, figure_output, keep_and_show, print_table
 from ..runners import fitted
 
@@ -45,6 +45,14 @@ def ablate(
         str | None,
         typer.Option(help="All weights that sum to 1: vit,manet,resnet50:0.1.", show_default=False),
     ] = None,
+    per_class: Annotated[
+        int,
+        typer.Option(
+            "--per-class",
+            min=0,
+            help="So many weights a block and class beside the grid, drawn from a Dirichlet distribution: of late.",
+        ),
+    ] = 0,
     setting: opt.Setting = None,
     features: opt.Features = None,
     data: opt.StoredData = None,
@@ -88,6 +96,8 @@ def ablate(
     Linear heads on weighed blocks (`--head weighted`) are trained together, whole simplex, penalties and all.
 
     Example: cer-fuse ablate --weights manet.local=0:1:0.1,manet.multi_scale=1- --figure sweep.png
+
+    Example: cer-fuse ablate --simplex vit,manet,resnet50:0.1 --per-class 1000
     """
     from ...fusion.sweeps.figure import draw_sweep
 
@@ -102,7 +112,8 @@ def ablate(
     plan = SweepOptions(
         head=head, weights=weights or [], simplex=simplex, setting=setting, features=features, data=data, store=store,
         missing=missing, splits=(train_split, test_split), near=near, seed=seed,
-        options={"select": select, "folds": folds, "C": opt.numbers(C, "--C"), "seeds": seeds, "seed": seed},
+        options={"select": select, "folds": folds, "C": opt.numbers(C, "--C"), "seeds": seeds, "seed": seed,
+                 "per_class": per_class},
     )  # fmt: skip
     with progress_bar() as step:
         found = fitted(
@@ -110,6 +121,8 @@ def ablate(
             num_gpus=num_gpus, progress=step, name="ablate",
         )  # fmt: skip
     say(f"{len(found.weights):,} weight vectors in {found.elapsed_s:,.1f} s")
+    if found.chosen >= found.shared:
+        say(f"chosen weights: {escape(weights_text(found.vector(found.chosen)))}")
     keep_and_show(
         found,
         lambda: out_json(found.to_dict()) if as_json else print_table(found, format, explain=explain),

@@ -17,8 +17,8 @@ from ..runners import fitted
 
 if TYPE_CHECKING:
     from ...featstore import Store
+    from ...fusion import Recipe, Rows
     from ...fusion.judging.comparison import Comparison
-    from ...fusion.judging.zero_shot import ZeroShotColumns
 
 RESULT = Path("runs") / "compare"
 """Stands for what is written unasked, whose name is known later."""
@@ -31,7 +31,7 @@ TITLE = "zero-shot"
         opt.AS_KEPT,
         (
             "heads", "features", "data", "store", "setting", "singles", "cv", "near", "zero_shot", "train_split",
-            "missing", "memory", "soft_labels", "runner",
+            "missing", "memory", "soft_labels", "runner", "recipes",
         ),
     ),
     divided=replace(opt.DIVIDED, within="trained"),
@@ -43,8 +43,11 @@ TITLE = "zero-shot"
         ("baseline", "metrics", "seed"),
     ),
     alone=opt.Form(
-        "is for the columns of single backbones, which --no-singles leaves out", ("single_head",), within="trained"
+        "is for the columns of single backbones, which --no-singles leaves out, and --recipes without --heads too",
+        ("single_head",),
+        within="trained",
     ),
+    named=opt.Form("says where recipes are: name some with --recipes", ("recipe_folder",), within="trained"),
     split=opt.Form("--cv judges on the rows it learns from, fold by fold", ("test_split",), within="trained"),
     seeded=opt.Form("with --cv every repeat has seeds of its own: use --repeats", ("seeds",), within="trained"),
     repeated=opt.Form("repeats are of a cross-validation: give --cv 5 as well", ("repeats",), within="trained"),
@@ -98,10 +101,21 @@ def compare(
         str | None,
         typer.Option(
             "--rules",
-            help="With --zero-shot: how two expressions make a compound, a column each: sum,product,harmonic,minimum.",
+            help="With --zero-shot: how two expressions make a compound, a column each: sum,likely_sum,product,"
+            "harmonic,minimum.",
             show_default="product",
         ),
     ] = None,
+    recipes: Annotated[
+        str | None,
+        typer.Option(
+            "--recipes",
+            help="Other systems as columns, comma-separated, of cer-fuse recipes; or all that can run. Without --heads "
+            "nothing else is compared.",
+            show_default=False,
+        ),
+    ] = None,
+    recipe_folder: opt.RecipeFolder = None,
     metrics: opt.MoreMetrics = None,
     class_intervals: Annotated[
         bool, typer.Option("--class-intervals", help="Write the intervals of every class into the table.")
@@ -140,19 +154,24 @@ def compare(
     Example: cer-fuse compare --heads linear,late --baseline linear --cv 5 --repeats 2
 
     Example: cer-fuse compare --data compound --heads linear --zero-shot basic --rules sum,product
+
+    Example: cer-fuse compare --recipes paper,hsemotion,avcer --zero-shot basic --baseline paper
     """
     from ...fusion import Report
     from ...fusion.keeping.comparison import compare_runs
     from ...fusion.page.figures import draw_confusions
 
-    chosen = named_heads(heads)
+    named = opt.split_list(recipes)
+    chosen = [] if named and heads is None else named_heads(heads)
+    singles = singles and bool(chosen)
     kept = runs[0] if runs and len(runs) == 1 and runs[0].suffix == ".json" else None
     if kept is not None:
         output, figure = output or opt.NOTHING, figure or opt.NOTHING
     opt.only(
         ctx, trained=not runs, judging=kept is None, alone=singles, split=cv is None, seeded=cv is None,
         repeated=cv is not None, elsewhere=zero_shot is not None,
-        computing=not runs and compute([*chosen, *([zero_shot_head] if zero_shot and zero_shot_head else [])]),
+        named=named, computing=not runs
+        and (bool(named) or compute([*chosen, *([zero_shot_head] if zero_shot and zero_shot_head else [])])),
         table=not as_json, noted=format == "table",
         written=output != opt.NOTHING or figure != opt.NOTHING, **opt.runs(runner, workers),
     )  # fmt: skip
@@ -167,13 +186,13 @@ def compare(
         found = read_runs(runs)
         name, report = datasets_of(found), compare_runs(found, baseline=baseline, seed=seed, metrics=asked)
     else:
-        refuse_unused_votes(soft_labels, chosen)
         plan = CompareOptions(
             heads=chosen, settings=settings_of(setting, chosen if zero_shot is None else [*chosen, TITLE]),
             features=features, data=data, store=store, missing=missing, splits=(train_split, test_split), near=near,
             soft_labels=soft_labels, budget=opt.memory_budget(memory), cv=cv, repeats=repeats, seeds=seeds,
             device=device, seed=seed,
-            zero_shot=zero_shot, zero_shot_head=zero_shot_head or "linear", rules=rules,
+            zero_shot=zero_shot, zero_shot_head=zero_shot_head, rules=rules, recipes=named,
+            recipe_folder=opt.recipe_folder(recipe_folder),
             options={"singles": singles, "single_head": single_head, "baseline": baseline, "seed": seed,
                      "metrics": asked},
         )  # fmt: skip
@@ -219,8 +238,10 @@ class CompareOptions:
     device: str
     seed: int
     zero_shot: str | None
-    zero_shot_head: str
+    zero_shot_head: str | None
     rules: str | None
+    recipes: list[str]
+    recipe_folder: Path | None
     options: dict[str, Any]
     """Of `fusion.compare`."""
     dataset: str = field(default="", repr=False)
@@ -229,7 +250,10 @@ class CompareOptions:
     def planned(self, pieces: int) -> Comparison:
         """Open the rows and plan the fits."""
         from ...fusion.judging.comparison import comparison, cross_comparison
+        from ...fusion.judging.zero_shot import ZeroShotColumns
 
+        recipes = self._recipes()  # before rows are read: a name may be wrong
+        self._refuse_unused_votes(recipes)
         found = (self.store, self.data, self.features, self.missing)
         more: Any = {"near": self.near, "soft_labels": self.soft_labels}
         if self.cv is None:
@@ -241,35 +265,75 @@ class CompareOptions:
             name: build_head(name, task, self.settings[name], device=self.device, seed=self.seed) for name in self.heads
         }
         options = dict(self.options)
+        basic = None
         if self.zero_shot is not None:
-            head = build_head(self.zero_shot_head, task, self.settings[TITLE], device=self.device, seed=self.seed)
-            options["zero_shot"] = _zero_shot(
-                self.store, self.zero_shot, head, self.rules, task=task, train_split=self.splits[0],
-                missing=self.missing, budget=self.budget,
+            basic = _basic_rows(
+                self.store, self.zero_shot, task=task, train_split=self.splits[0], missing=self.missing,
+                budget=self.budget,
             )  # fmt: skip
+            if self.rules or self.zero_shot_head or not any(one.rule for one in recipes):
+                name, rules = self.zero_shot_head or "linear", tuple(opt.split_list(self.rules)) or ("product",)
+                head = build_head(name, task, self.settings[TITLE], device=self.device, seed=self.seed)
+                options["zero_shot"] = ZeroShotColumns(head=head, rows=basic[0], rules=rules, source=basic[1])  # type: ignore[arg-type]
+            elif self.settings[TITLE]:
+                raise typer.BadParameter(
+                    "recipes have their own settings: name --zero-shot-head too for a column beside them",
+                    param_hint="--set",
+                )
+        options["more"] = self._columns(recipes, task, basic)
+        if not built and not options["more"] and "zero_shot" not in options:
+            raise typer.BadParameter("no recipe can run on these rows: see above", param_hint="--recipes")
         if self.cv is None:
             return comparison(built, task.train, task.test, seeds=self.seeds, **options)
         return cross_comparison(built, task.train, folds=self.cv, repeats=self.repeats, **options)
 
+    def _recipes(self) -> list[Recipe]:
+        from ...fusion import choose_recipes, recipes_in
 
-def _zero_shot(
-    store: Path,
-    data: str,
-    head: Any,
-    rules: str | None,
-    *,
-    task: Task,
-    train_split: str,
-    missing: opt.Missing,
-    budget: float,
-) -> ZeroShotColumns:
+        known = recipes_in(self.recipe_folder) if self.recipes else {}
+        if self.recipes != ["all"]:
+            return choose_recipes(known, self.recipes)
+        for one in known.values():
+            if one.fault:
+                say(f"[yellow]recipe {escape(one.name)} is left out:[/] {escape(one.fault)}")
+        return [one for one in known.values() if not one.fault]
+
+    def _refuse_unused_votes(self, recipes: list[Recipe]) -> None:
+        if any(one.soft_labels != "never" for one in recipes):
+            return
+        if self.heads:
+            refuse_unused_votes(self.soft_labels, self.heads)
+        elif self.soft_labels is not None:
+            raise typer.BadParameter(
+                f"{', '.join(one.name for one in recipes)} learn from labels: no recipe uses the votes",
+                param_hint="--soft-labels",
+            )
+
+    def _columns(self, recipes: list[Recipe], task: Task, basic: tuple[Rows, str] | None) -> list[Any]:
+        """The columns of the recipes; of all of them those that can run, and it is said which cannot."""
+        from ...challenge import over_time
+        from ...fusion import recipe_columns
+
+        def tell(recipe: Recipe, reason: str) -> None:
+            say(f"[yellow]recipe {escape(recipe.name)} is left out:[/] it {escape(reason)}")
+
+        rows, source = basic or (None, "")
+        return recipe_columns(
+            recipes, task.train, test=task.test, basic=rows, source=source, smoother=over_time, device=self.device,
+            seed=self.seed, leave_out=tell if self.recipes == ["all"] else None,
+        )  # fmt: skip
+
+
+def _basic_rows(
+    store: Path, data: str, *, task: Task, train_split: str, missing: opt.Missing, budget: float
+) -> tuple[Rows, str]:
     """Find the rows of basic expressions, leave out pictures that stand among the rows to be judged, and say so.
 
-    The rows are the labelled ones of the training split, or all where the dataset has one split only.
+    The rows are the labelled ones of the training split, or all where the dataset has one split only. Also the name of
+    their dataset.
     """
     from ...featstore import Store
     from ...fusion import Rows
-    from ...fusion.judging.zero_shot import ZeroShotColumns
 
     opened = Store(store)
     dataset = opened.dataset(data)
@@ -298,9 +362,7 @@ def _zero_shot(
         )
     said = f" of [bold]{escape(split)}[/]" if split else ""
     say(f"zero-shot: learning from {len(part):,} rows{said} of [bold]{escape(dataset)}[/]")
-    rows = Rows.of(as_rows(part), load=fits_in_memory(len(part), view, budget))
-    chosen: Any = tuple(opt.split_list(rules)) or ("product",)
-    return ZeroShotColumns(head=head, rows=rows, rules=chosen, source=dataset)
+    return Rows.of(as_rows(part), load=fits_in_memory(len(part), view, budget)), dataset
 
 
 def _judged_pictures(store: Store, dataset: str, task: Task) -> set[str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import options as opt
+from ..answering import answering_of
 from ..console import FAILED, escape, out_data, out_json, progress_bar, say, show_logs
 from ..data import tell_frames_from_zero
 from ..heads import head_folder, loaded_head, probabilities
@@ -26,20 +26,9 @@ from ..sources import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from ...backbones import Backbone
-    from ...featstore import FeatureSpec, Store
-    from ...fusion import HeadInfo
-    from ...fusion.heads.base import Head
     from ...fusion.keeping.answers import Predictions
 
 
-BATCH = 32
-"""Pictures embedded together."""
-CHUNK = 256
-"""Pictures that are answered together."""
 _LOOSE = 0.3  # a margin that leaves features which cut faces out themselves room to do so
 _SHOWN = "Of a picture, folder or video"
 _STORED = "Of stored samples"
@@ -56,6 +45,7 @@ _STORED = "Of stored samples"
         ("size", *opt.CROPPED, "min_face", "min_score"),
         within="shown",
     ),
+    compounded=opt.Form("says how --compounds are made: name their class set", ("rule",)),
     drawn=opt.Form("is for --annotate", ("top",), within="shown"),
     written=opt.WRITTEN,
 )
@@ -120,6 +110,20 @@ def predict(
         typer.Option(help="Write the picture or video with boxes and bars.", rich_help_panel=_SHOWN),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes shown by --annotate.", rich_help_panel=_SHOWN)] = 3,
+    compounds: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a head of basic expressions: answer the compounds of a class set that it never learned, abaw7.",
+            show_default=False,
+        ),
+    ] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(
+            help="How two expressions make a compound: sum, likely_sum, product, harmonic, minimum.",
+            show_default="product",
+        ),
+    ] = None,
     device: opt.Device = "auto",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV to write.", show_default="stdout")] = None,
     overwrite: opt.Overwrite = False,
@@ -133,13 +137,17 @@ def predict(
     Example: cer-fuse predict --head runs/rafdb-mlp --split test -o predictions.csv
 
     Example: cer-fuse predict talk.mp4 --head runs/rafdb-mlp --smooth box:25 --annotate talk-annotated.mp4
+
+    Example: cer-fuse predict videos --head runs/basic-linear --compounds abaw7 --smooth box:25 -o hsemotion.csv
     """
     meant = {"stored": pictures is None, "shown": pictures is not None, "faces": not no_faces, "drawn": annotate}
     meant["written"] = output or annotate or frames
+    meant["compounded"] = compounds is not None
     opt.only(ctx, **meant, filmed=True)
     check_outputs({"--output": output}, overwrite=overwrite)
+    pairs = None if compounds is None else _pairs(head, compounds, rule or "product")
     if pictures is None:
-        stored = _stored_predictions(head, store, data, split, missing)
+        stored = _stored_predictions(head, store, data, split, missing, pairs)
         tell_frames_from_zero(stored.ids)
         _answer(stored, output, as_json, overwrite)
         return
@@ -160,7 +168,7 @@ def predict(
         check_outputs(
             {"--output": output, "--annotate": drawn}, overwrite=overwrite, apart_from=(head, *source.files())
         )
-        line = _answering(head, store, weights or [], code or [], device, detector)
+        line = answering_of(head, store, weights or [], code or [], device, detector)
         if line.cuts_faces and crop == "face" and margin is None and not no_faces:
             alignment = Alignment(size_px=size, convention="box", margin=_LOOSE)
             say(f"the head's features cut faces out themselves: they are given loose ones (box, margin {_LOOSE})")
@@ -174,6 +182,7 @@ def predict(
         if not found.ids:
             say(f"[bold red]error:[/] nothing at {escape(pictures)} could be answered")
             raise typer.Exit(FAILED)
+        found = found if pairs is None else pairs(found)
         if setting is not None:
             say(f"smoothing: [bold]{escape(setting.text)}[/]. {escape(Timeline.of(found.ids).gaps_text())}")
             found = smoothed(found, setting)
@@ -212,15 +221,51 @@ def _answer(
         out_data(predictions_csv(found).rstrip("\n"))
 
 
+@dataclass(frozen=True)
+class _Pairs:
+    """Makes compounds of basic expressions."""
+
+    names: tuple[str, ...]
+    rule: Any
+
+    def __call__(self, found: Predictions, labels: tuple[str | None, ...] | None = None) -> Predictions:
+        """Return the compounds' probabilities; labels are told where they are compounds themselves."""
+        from ...fusion import compound_proba
+        from ...fusion.keeping.answers import Predictions
+
+        proba = compound_proba(found.proba, found.classes, self.names, rule=self.rule)
+        known = labels is not None and {one for one in labels if one is not None} <= set(self.names)
+        return Predictions(ids=found.ids, classes=self.names, proba=proba, labels=labels if known else None)
+
+
+def _pairs(head: Path, compounds: str, rule: str) -> _Pairs:
+    """What makes compounds of the head's answers; refuses here, before the work, what it cannot answer."""
+    import numpy as np
+
+    from ...featstore import class_set
+    from ...fusion import compound_proba, read_head_info
+
+    info = read_head_info(head_folder(head))
+    basic, names = tuple(str(name) for name in info.class_set or info.classes), class_set(compounds).labels
+    compound_proba(np.ones((1, len(basic))), basic, names, rule=rule)  # type: ignore[arg-type]
+    return _Pairs(names, rule)
+
+
 def _stored_predictions(
-    head: Path, store: Path, data: str | None, split: str | None, missing: opt.Missing
+    head: Path, store: Path, data: str | None, split: str | None, missing: opt.Missing, pairs: _Pairs | None
 ) -> Predictions:
     """Probabilities of samples that have rows in the store."""
     from ...fusion.keeping.answers import Predictions
 
-    _, fitted, view, _ = loaded_head(head, store, data, split, missing, default_split=False)
+    info, fitted, view, _ = loaded_head(
+        head, store, data, split, missing, default_split=False, own_classes=pairs is not None
+    )
     labels = tuple(view.classes[y] if y >= 0 else None for y in view.y)
-    return Predictions(ids=view.ids, classes=view.classes, proba=probabilities(fitted, view), labels=labels)
+    if pairs is None:
+        return Predictions(ids=view.ids, classes=view.classes, proba=probabilities(fitted, view), labels=labels)
+    basic = tuple(str(name) for name in info.class_set or info.classes)
+    answers = Predictions(ids=view.ids, classes=basic, proba=probabilities(fitted, view, basic))
+    return pairs(answers, labels)
 
 
 def _json(found: Predictions, shown: Shown | None) -> dict[str, Any]:
@@ -235,193 +280,3 @@ def _json(found: Predictions, shown: Shown | None) -> dict[str, Any]:
         "without_face": shown.without_face,
         "unusable": shown.unusable,
     }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recreated:
-    """One feature of the head."""
-
-    name: str
-    """As the head knows it."""
-    backbone: Backbone
-    spec: FeatureSpec
-    """Of the rows that the head learned from."""
-
-    def rows(self, pictures: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
-        """Blocks by the names that the head knows, as a view of the store would give them: (b, d) float32."""
-        import numpy as np
-
-        found = self._embedded(pictures)
-        single = len(self.spec.blocks) == 1
-        return {
-            self.name if single else f"{self.name}.{block}": rows.astype(self.spec.dtype).astype(np.float32)
-            for block, rows in found.items()
-        }
-
-    def _embedded(self, pictures: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
-        """Embed in halves where the device has no memory for all at once."""
-        import numpy as np
-
-        try:
-            return self.backbone.embed(pictures)
-        except MemoryError:
-            if len(pictures) == 1:
-                raise
-        middle = len(pictures) // 2
-        first, second = self._embedded(pictures[:middle]), self._embedded(pictures[middle:])
-        return {block: np.concatenate([first[block], second[block]]) for block in first}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answering:
-    """A kept head and all that comes before it: bytes of pictures in, probabilities out."""
-
-    info: HeadInfo
-    head: Head
-    features: tuple[Recreated, ...]
-
-    @property
-    def cuts_faces(self) -> bool:
-        """Whether pictures are aligned on the way in."""
-        return any(one.backbone.faces is not None for one in self.features)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the columns."""
-        return tuple(str(name) for name in (self.info.class_set or self.info.classes))
-
-    def answers(
-        self, pictures: Iterator[tuple[str, bytes]], unusable: dict[str, str]
-    ) -> Iterator[tuple[list[str], NDArray[np.float64]]]:
-        """Yield ids and (b, k) probabilities chunk by chunk; pictures that are none are told in `unusable`."""
-        import numpy as np
-
-        from ...featstore.extraction.reading import Decoder, Remarked, Unusable
-        from ...fusion import JoinedRows
-        from ...fusion.keeping.answers import aligned
-
-        decoder, every = Decoder([one.backbone for one in self.features]), range(len(self.features))
-        with ThreadPoolExecutor(2) as pool:
-            for chunk in _pieces(pictures, CHUNK):
-                ids: list[str] = []
-                decoded: list[list[Any]] = []
-                for (name, _), found in zip(chunk, pool.map(lambda one: decoder(one[1], every), chunk), strict=True):
-                    reason = next((one.reason for one in found.values() if isinstance(one, Unusable)), None)
-                    if reason is not None:
-                        unusable[name] = reason
-                        continue
-                    ids.append(name)
-                    decoded.append([one.picture if isinstance(one, Remarked) else one for one in found.values()])
-                if not ids:
-                    continue
-                blocks: dict[str, list[Any]] = {name: [] for name, _ in self.info.blocks}
-                for start in range(0, len(ids), BATCH):
-                    for i, feature in enumerate(self.features):
-                        rows = feature.rows(np.stack([one[i] for one in decoded[start : start + BATCH]]))
-                        for name in blocks.keys() & rows.keys():
-                            blocks[name].append(rows[name])
-                joined = JoinedRows({name: np.concatenate(parts) for name, parts in blocks.items()})
-                proba = self.head.predict_proba(joined)
-                yield ids, aligned(proba, self.head.classes_, len(self.classes), "the kept head")
-
-
-def _answering(
-    run: Path, store: Path, weights: Sequence[str], code: Sequence[str], device: str, detector: str
-) -> Answering:
-    """Open a run, find what its features are in the store, and make their backbones again.
-
-    Raises
-    ------
-    FeatstoreError, BackbonesError, FusionError
-        If a feature is not there any more, its weights are others, or the head is damaged.
-    """
-    from ...backbones.making import recreate
-    from ...frames import LooseCrops
-    from ...fusion import load_head, read_head_info
-
-    folder = head_folder(run)
-    info = read_head_info(folder)
-    head = load_head(folder, fingerprints=info.fingerprints)
-    opened = _store_of(info, store)
-    given = _named_files(weights, list(info.fingerprints), "--weights")
-    written = _named_files(code, list(info.fingerprints), "--code")
-    features = []
-    for name, fingerprint in info.fingerprints.items():
-        spec = _spec_of(opened, name, fingerprint)
-        backbone = recreate(
-            name, spec.identity, spec.described, weights=given.get(name), code=written.get(name), device=device,
-            faces=lambda way: LooseCrops.again(way, detector),
-        )  # fmt: skip
-        _check_fingerprint(name, spec, backbone)
-        features.append(Recreated(name=name, backbone=backbone, spec=spec))
-    say(f"head: [bold]{escape(info.head)}[/] on {escape(', '.join(info.fingerprints))}")
-    return Answering(info=info, head=head, features=tuple(features))
-
-
-def _store_of(info: HeadInfo, store: Path) -> Store:
-    """The store asked for; where there is none, the one that the run names."""
-    from ...featstore import Store
-
-    recorded = Path(str(info.extra.get("store", store)))
-    if not (store / "store.json").exists() and (recorded / "store.json").exists():
-        say(f"store: [bold]{escape(recorded)}[/], as the run's")
-        store = recorded
-    return Store(store)
-
-
-def _spec_of(store: Store, name: str, fingerprint: str) -> FeatureSpec:
-    from ...featstore import FeatstoreError
-
-    damaged = []
-    for dataset in store.datasets():
-        features, unopened = store.opened_features(dataset)
-        for feature in features:
-            if feature.spec.fingerprint == fingerprint:
-                return feature.spec
-        damaged += [error for label, error in unopened.items() if label.endswith(f"@{fingerprint[:12]}")]
-    if damaged:
-        raise damaged[0]
-    raise FeatstoreError(
-        f"{store.path} has no feature {name}@{fingerprint[:12]}, so nothing says how its rows were made\n"
-        "  name the store that the head learned from with --store"
-    )
-
-
-def _named_files(entries: Sequence[str], names: list[str], option: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for entry in entries:
-        name, equals, file = entry.partition("=")
-        if not equals and len(names) == 1:
-            name, file = names[0], entry
-        if name not in names or not file:
-            raise typer.BadParameter(
-                f"expected FEATURE=FILE with one of {', '.join(names)}, however: {entry!r}", param_hint=option
-            )
-        found[name] = file
-    return found
-
-
-def _check_fingerprint(name: str, spec: FeatureSpec, backbone: Backbone) -> None:
-    """Refuse a backbone whose rows would not be mixed with those in the store."""
-    from dataclasses import replace
-
-    from ...featstore import FeatstoreError
-    from ...featstore.rows.feature import differences
-
-    made = replace(spec, identity=backbone.spec(), blocks=dict(backbone.blocks))
-    if made.fingerprint != spec.fingerprint:
-        fields = "; ".join(f"{field}: {before!r}, now {now!r}" for field, before, now in differences(spec, made))
-        raise FeatstoreError(
-            f"{name!r} cannot be made as the head learned it: {fields}\n  extract it again and train a head on it"
-        )
-
-
-def _pieces(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    piece: list[Any] = []
-    for item in items:
-        piece.append(item)
-        if len(piece) == size:
-            yield piece
-            piece = []
-    if piece:
-        yield piece

@@ -158,7 +158,7 @@ def _swept(late: Any, task: Task, folds: int, seed: int) -> Sweep:
     from ...fusion.data.blocks import even_simplex
 
     members: Any = clone(late).set_params(
-        calibrate=late.calibrate or late.weights == "learned"
+        calibrate=late.calibrate or isinstance(late.weights, str)
     )  # as the explorer's are
     grid = even_simplex(tuple(task.train.blocks), MOST_VECTORS)
     with progress_bar() as step:

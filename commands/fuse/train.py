@@ -13,7 +13,7 @@ from ...fusion.heads import head_names  # light: no head is imported before it i
 from .. import options as opt
 from ..console import escape, out_json, progress_bar, say
 from ..data import Task, load_task, targeted
-from ..heads import build_head, compute, refuse_unused_targets, refuse_unused_votes
+from ..heads import build_head, compute, refuse_unused_targets, refuse_unused_votes, weights_text
 from ..outputs import print_table, put
 
 if TYPE_CHECKING:
@@ -45,7 +45,10 @@ def train(
     weights: Annotated[
         str | None,
         typer.Option(
-            "--weights", "-w", help="weighted, late: vit=1,manet.local=0.6,manet.multi_scale=0.4, or learned."
+            "--weights",
+            "-w",
+            help="weighted, late: vit=1,manet.local=0.6,manet.multi_scale=0.4, or learned; late: learned_per_class, "
+            "drawn_per_class as well.",
         ),
     ] = None,
     train_split: opt.TrainSplit = "train",
@@ -113,8 +116,8 @@ def train(
     else:
         print_table(report, "table", explain=explain)
     fitted = column.fitted
-    if getattr(fitted, "weights", None) == "learned":
-        say(f"learned weights: {', '.join(f'{escape(name)}={one:.3g}' for name, one in fitted.weights_.items())}")
+    if isinstance(getattr(fitted, "weights", None), str):
+        say(f"{fitted.weights.replace('_', ' ')} weights: {escape(weights_text(fitted.weights_, task.train.classes))}")
     say(
         f"kept in [bold]{escape(folder)}[/]: head, configuration, predictions, metrics, environment, "
         f"confusion matrix; run {run.digest[:12]}"

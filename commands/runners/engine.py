@@ -34,10 +34,15 @@ class Engine:
     n: int
     """Parts that the whole job has."""
     workers: int = 1
+    """Processes at once, of `local`."""
     slurm: Mapping[str, Any] = field(default_factory=dict)
+    """What Slurm is asked for, as `slurm_options` gives it."""
     ray_address: str = "auto"
+    """HOST:PORT of a Ray cluster, or `auto` for the one that this machine is in."""
     num_gpus: float | None = None
+    """GPUs that a task of Ray takes; None: one where there are any and `gpus_wanted`."""
     gpus_wanted: bool = False
+    """Whether the job computes on a GPU where it may choose."""
 
     @classmethod
     def of_options(

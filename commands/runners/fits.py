@@ -54,10 +54,13 @@ class FitsJob:
     """Every n-th fit is a part."""
 
     plan: Plan
+    """From which each process makes the fits anew."""
     pieces: int
+    """How many fits the plan is to make, if it can."""
     digest: str
     """Of the rows that the fits are about."""
     _opened: list[Planned] = field(default_factory=list)
+    """The fits of this process, once it has planned them; not sent."""
 
     def __getstate__(self) -> dict[str, Any]:
         """What is sent to another process."""

@@ -46,12 +46,15 @@ class Outcome:
     """What came of a part. A fault of the job's own is a value too: engines try again only what was lost."""
 
     part: int
+    """Its number, from 0."""
     worker: str
     """Which process did it: parts of one process were done one after the other."""
     value: Any = None
+    """What `run_part` gave."""
     fault: str = ""
     """What went wrong, in words; empty if nothing did."""
     exit_code: int = 0
+    """That a command ends with which failed so; 0 if nothing did."""
 
     def checked(self, n: int) -> Outcome:
         """This outcome, if it is none of a fault; else raises WorkerError with it."""
@@ -76,6 +79,7 @@ class AtHome:
     """A job as it is sent to another machine: with the folder that its paths start from, and who it is."""
 
     job: Job
+    """What is sent."""
     folder: Path
     """Where the command was started, which is to be on a file system that all share."""
     logs: bool = field(default_factory=logs_shown)

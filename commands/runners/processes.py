@@ -179,8 +179,11 @@ class _Start:
     """What a worker's process begins with."""
 
     job: Job
+    """Whose parts it does."""
     number: int
+    """Of the worker, from 0."""
     environment: dict[str, str]
+    """Variables that it sets for itself: threads, and which GPU."""
     logs: bool = field(default_factory=logs_shown)
     """Whether notes of the packages are let through, as here."""
 

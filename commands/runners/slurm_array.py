@@ -72,8 +72,11 @@ class Part:
     """What a task of the array does; told to stop in time, submitit queues it again as it is."""
 
     home: AtHome
+    """The job, and where its paths start from."""
     k: int
+    """Which part; the index in the array."""
     n: int
+    """Parts that the whole job has."""
 
     def __call__(self) -> Outcome:
         """Do the part; its own fault ends the task as failed, so that Slurm knows it too."""
@@ -96,8 +99,11 @@ class Submitted:
     executor: Any
     """submitit's."""
     home: AtHome
+    """The job, and where its paths start from."""
     n: int
+    """Parts that the whole job has."""
     folder: Path
+    """Of submitit's files and logs."""
     jobs: list[Any]
     """submitit's jobs, by part."""
 

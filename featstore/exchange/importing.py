@@ -178,9 +178,9 @@ def import_rows(
     if share_repeats:
         _share(row_of, manifest, digests)
     store.use_manifest(dataset, manifest, replace_manifest=replace_manifest)
-    done = feature.index().place
+    done = feature.index().rows_of(manifest.ids) >= 0
     for index, positions in deal(len(manifest), shard_rows):
-        chosen = [i for i in positions if manifest.ids[i] in row_of and manifest.ids[i] not in done]
+        chosen = [i for i in positions if manifest.ids[i] in row_of and not done[i]]
         if chosen:
             ids = [manifest.ids[i] for i in chosen]
             at = [row_of[sample_id] for sample_id in ids]

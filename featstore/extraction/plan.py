@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ..errors import FeatstoreError, ManifestError
 from ..manifests.manifest import Manifest
 from ..pictures import pictures
 from ..pictures.seen import Seen
 from ..rows import files
-from ..rows.feature import Dtype, Feature, FeatureSpec, RowIndex, name_for
+from ..rows.feature import Dtype, Feature, FeatureSpec, name_for
+from ..rows.index import RowIndex
 from ..store import Store
 from .reading import Embedder
 
@@ -37,15 +40,11 @@ def unfinished_parts(manifest: Manifest, features: Sequence[Feature], *, shard_r
     shard_rows, parts : int
         As for `extract`: what deals the samples into shards, and these into parts.
     """
-    indexes = [feature.index() for feature in features]
-    found = set()
-    for number, positions in deal(len(manifest), shard_rows):
-        if number % parts not in found:
-            ids = [manifest.ids[i] for i in positions]
-            settled = [all(i in index.place or i in index.quarantined for i in ids) for index in indexes]
-            if not settled or not all(settled):
-                found.add(number % parts)
-    return sorted(found)
+    settled = np.full(len(manifest), bool(features))
+    for feature in features:
+        settled &= feature.index().owners_of(manifest.table.ids) >= 0
+    shards = np.unique(np.flatnonzero(~settled) // shard_rows)
+    return [int(part) for part in np.unique(shards % parts)]
 
 
 class Counted:
@@ -132,8 +131,8 @@ class FeaturePlan:
     """Those of `failed` whose picture could not be read, which is tried again by every run."""
     repeated: frozenset[str] = field(repr=False)
     """Digests that more than one sample has."""
-    stored: dict[str, str] = field(repr=False)
-    """Digest of a pending picture to a sample whose stored row was made from that very picture."""
+    stored: dict[str, int] = field(repr=False)
+    """Digest of a pending picture to a stored row that was made from that very picture (`RowIndex.rows_made_from`)."""
 
     def is_alone(self, position: int) -> bool:
         """Whether a sample is to be settled whose picture no other has, and no row in the store is made from."""
@@ -160,7 +159,11 @@ def plan_features(
     ManifestError
         If not one picture can be read: the root is wrong, and nothing should be changed.
     """
-    made_from = [index.image_digests() for index in indexes]
+    own_ids = [sample_id for sample_id, own in zip(manifest.ids, mine, strict=True) if own]
+    made_from = [
+        {i: digest for i, digest in zip(own_ids, index.image_digests().of(own_ids), strict=True) if digest is not None}
+        for index in indexes
+    ]
     found: dict[str, str] = {}
     missing: dict[str, str] = {}
     if any(mine):
@@ -211,7 +214,7 @@ def _plan(
         failed=failed,
         unread=frozenset(failed.keys() & missing.keys()),
         repeated=frozenset(digest for digest, count in Counter(digests).items() if digest and count > 1),
-        stored={digest: sample_id for sample_id, digest in made_from.items() if digest in wanted},
+        stored=index.rows_made_from(wanted),
     )
 
 

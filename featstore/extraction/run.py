@@ -10,17 +10,24 @@ not at all, while pictures of the next one are read. Any number of runs may work
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
+import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import overload
+from typing import Any, Literal, overload
 
+import numpy as np
+
+from ...kit.errors import needed
 from ..errors import FeatstoreError, ManifestError, TooManyErrors
 from ..manifests.manifest import Manifest
-from ..pictures import pictures
 from ..pictures.seen import Seen
 from ..rows import files
 from ..rows.feature import Dtype
+from ..rows.index import RowIndex
+from ..rows.keys import Mark, keys_of, same_pictures
 from ..store import Store
 from .plan import Counted, Progress, deal, make_features, names_of, plan_features
 from .reading import BatchSize, Decoded, Decoder, Embedder, Meter, Model, Readers, Wanted
@@ -111,7 +118,7 @@ def extract(
     check_pictures: bool = ...,
     retry_quarantined: bool = ...,
     replace_manifest: bool = ...,
-    progress: Progress | None = ...,
+    progress: Progress | Literal["auto"] | None = ...,
     meter: Meter | None = ...,
 ) -> ExtractReport: ...
 
@@ -134,7 +141,7 @@ def extract(
     check_pictures: bool = ...,
     retry_quarantined: bool = ...,
     replace_manifest: bool = ...,
-    progress: Progress | None = ...,
+    progress: Progress | Literal["auto"] | None = ...,
     meter: Meter | None = ...,
 ) -> list[ExtractReport]: ...
 
@@ -156,7 +163,7 @@ def extract(
     check_pictures: bool = False,
     retry_quarantined: bool = False,
     replace_manifest: bool = True,
-    progress: Progress | None = None,
+    progress: Progress | Literal["auto"] | None = "auto",
     meter: Meter | None = None,
 ) -> ExtractReport | list[ExtractReport]:
     """Embed the samples that have no row yet, and commit them shard by shard.
@@ -197,8 +204,10 @@ def extract(
     replace_manifest : bool
         False refuses a manifest that removes samples of the dataset, or looks like another dataset's, before anything
         is done.
-    progress : callable (stage, done, total), optional
-        Called from the main thread; stage is `hash` or `embed`. Of several embedders the samples of all are counted.
+    progress : "auto", callable (stage, done, total), or None
+        "auto" draws bars with `tqdm.auto`: a widget in a notebook, a line on a terminal, nothing where stderr is none.
+        A callable is called from the main thread; stage is `hash` or `embed`. Of several embedders the samples of all
+        are counted.
     meter : Meter, optional
         Filled while the run goes on, for whoever wants to show it.
 
@@ -217,17 +226,19 @@ def extract(
     CommitError
         If the disk refuses; what was committed before stays.
     """
+    _check_kinds(embedder, manifest, store)
     _check(manifest, batch_size, shard_rows, readers, reader_processes, part, max_errors)
     if not replace_manifest:
         store.manifest_change(dataset, manifest).check()
     meter = meter or Meter()
-    say = progress or _quiet
+    say = _Bars() if progress == "auto" else progress or _quiet
     several = isinstance(embedder, Sequence)
     embedders: Sequence[Embedder] = embedder if isinstance(embedder, Sequence) else [embedder]
     features = make_features(embedders, names_of(name, embedders, several=several), store, dataset, dtype)
     models = [Model(one, feature, batch_size, meter) for one, feature in zip(embedders, features, strict=True)]
-    stored = [StoredRows(feature) for feature in features]
     mine = [i // shard_rows % part[1] == part[0] for i in range(len(manifest))]
+    only = None if part[1] == 1 else [sample_id for sample_id, own in zip(manifest.ids, mine, strict=True) if own]
+    stored = [StoredRows(feature, only=only) for feature in features]
     seen = Seen(store.path / dataset, manifest.root, part, trusted=not check_pictures)
     with meter.waiting():
         plans = plan_features(
@@ -277,6 +288,28 @@ def extract(
         committer.wait()
         reports = [_report(writer, meter) for writer in writers]
     return reports if several else reports[0]
+
+
+class _Bars:
+    """Progress as `tqdm.auto` draws it, a bar a stage; none where nobody looks."""
+
+    def __init__(self) -> None:
+        notebook = type(sys.stderr).__module__.startswith("ipykernel")
+        self._watched = notebook or (sys.stderr is not None and sys.stderr.isatty())
+        self._bars: dict[str, Any] = {}
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Move the bar of a stage, which ends when all is done."""
+        if not self._watched or not total:
+            return
+        if stage not in self._bars:
+            with warnings.catch_warnings():  # without ipywidgets it warns and draws a line of text, which will do
+                warnings.simplefilter("ignore")
+                bar = needed("tqdm.auto", 'progress="auto"').tqdm
+            self._bars[stage] = bar(total=total, desc=stage, unit=" pictures")
+        self._bars[stage].update(done - self._bars[stage].n)
+        if done >= total:
+            self._bars[stage].close()
 
 
 def bottleneck(reports: Sequence[ExtractReport]) -> str:
@@ -334,8 +367,6 @@ def _report(writer: FeatureWriter, meter: Meter) -> ExtractReport:
     index = feature.index()
     if index.quarantined or (feature.folder / "quarantine.csv").exists():
         feature.write_quarantine(index.quarantined)
-    made_from = index.image_digests()
-    digests = [own or made_from.get(i, "") for own, i in zip(plan.digests, manifest.ids, strict=True)]
     return ExtractReport(
         feature=feature.label,
         samples=writer.samples,
@@ -346,11 +377,48 @@ def _report(writer: FeatureWriter, meter: Meter) -> ExtractReport:
         quarantined=dict(sorted(writer.failed.items())),
         unread=sorted(writer.unread),
         remarks=dict(sorted(writer.remarks.items())),
-        repeated_across_splits=len(pictures.across_splits(manifest, pictures.repeats(manifest, digests))),
+        repeated_across_splits=_repeated_across_splits(manifest, index, plan.digests),
         elapsed_s=meter.elapsed_s,
         compute_s=writer.model.compute_s,
         waited_s=meter.waited_s,
     )
+
+
+def _check_kinds(embedder: object, manifest: object, store: object) -> None:
+    """Refuse paths and names where objects are meant, saying what makes the objects."""
+    for one in embedder if isinstance(embedder, Sequence) and not isinstance(embedder, str) else [embedder]:
+        if isinstance(one, type) or not all(callable(getattr(one, name, None)) for name in ("decode", "embed")):
+            raise FeatstoreError(
+                f"the first argument must be what embeds pictures, however: {_told(one)}\n"
+                "  make a backbone: cer_fusion.create('vit'), or give an object of your own that is an Embedder"
+            )
+    if not isinstance(manifest, Manifest):
+        raise FeatstoreError(
+            f"manifest must be a Manifest, however: {_told(manifest)}\n  read it: cer_fusion.Manifest.read('faces.csv')"
+        )
+    if not isinstance(store, Store):
+        raise FeatstoreError(
+            f"store must be a Store, however: {_told(store)}\n"
+            "  open it, or make it: cer_fusion.Store.create('features')"
+        )
+
+
+def _told(one: object) -> str:
+    """A value with its type, for messages."""
+    return f"{type(one).__name__} {one!r}" if isinstance(one, str | os.PathLike) else type(one).__name__
+
+
+def _repeated_across_splits(manifest: Manifest, index: RowIndex, digests: Sequence[str]) -> int:
+    """Pictures in more than one split, by what rows were made from, or by what was read now where there is no row."""
+    if len(manifest.splits) < 2:
+        return 0
+    known = index.pictures_of(manifest.table.ids)
+    at = [i for i in np.flatnonzero(known[0] == 0).tolist() if digests[i]]
+    known[:, at] = keys_of([digests[i] for i in at])
+    splits: dict[Mark, set[str]] = {}
+    for i, picture in same_pictures(known)[0]:
+        splits.setdefault(picture, set()).add(manifest.split_of_each[i])
+    return sum(len(found) > 1 for found in splits.values())
 
 
 def _check(

@@ -6,9 +6,12 @@ kill loses one unfinished shard and no more (`docs/reliability.md`, P1).
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +22,10 @@ import numpy as np
 
 from ..errors import TooManyErrors
 from ..manifests.manifest import Manifest
-from ..rows.feature import Feature, RowIndex
-from ..rows.shard import Rows, ShardHeader, read_header, read_rows, read_strings
+from ..rows.feature import Feature, shard_names
+from ..rows.files import going_away
+from ..rows.index import RowIndex
+from ..rows.shard import RowReader, Rows, ShardHeader, read_header, read_strings
 from .plan import FeaturePlan
 from .reading import Batch, Model, Picture, Remarked, Row, Unusable
 
@@ -99,11 +104,12 @@ class FeatureWriter:
         """The sample at a position of the manifest."""
         return self.manifest.samples[position].sample_id
 
-    def known_row(self, digest: str) -> Row | None:
-        """The row of this picture, if it is in the store."""
-        if digest in self.plan.repeated:
+    def known_rows(self, positions: Sequence[int]) -> dict[str, Row]:
+        """The rows of these samples' pictures that are in the store, by the digest of the picture."""
+        digests = {self.plan.digests[i] for i in positions}
+        if not digests.isdisjoint(self.plan.repeated):
             self.committer.wait()  # the shard that is being written may hold it
-        return self.stored.of_picture(digest, self.plan.stored.get(digest))
+        return self.stored.of_pictures(digests, self.plan.stored)
 
     def settled_by_others(self, pending: Sequence[int]) -> set[int]:
         """Those of the samples that another run has settled meanwhile; what it found is taken over."""
@@ -145,11 +151,11 @@ class ShardInMaking:
         """Decoded pictures of the next batch."""
         self._begun: deque[tuple[Sequence[int], Batch]] = deque()
         """Batches that the model is at, with the positions of their samples."""
+        known = writer.known_rows(todo)
         for i in todo:
             digest = writer.plan.digests[i]
-            known = writer.known_row(digest)
-            if known is not None:
-                self.rows[i] = known
+            if digest in known:
+                self.rows[i] = known[digest]
                 writer.remark_again(i)
             elif digest:
                 self._first.setdefault(digest, i)
@@ -241,7 +247,7 @@ class ShardInMaking:
     def _keeps_its_row(self, position: int) -> bool:
         """True for a sample whose picture could not be read just now, and that has a row of before: it stays."""
         sample_id = self._writer.id(position)
-        return sample_id in self._writer.unread and sample_id in self._writer.stored.before.place
+        return sample_id in self._writer.unread and sample_id in self._writer.stored.before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,27 +303,31 @@ class StoredRows:
     ----------
     feature : Feature
         What is there now counts as there before.
+    only : sequence of str, optional
+        The samples that this run is about, if those are not all; no others are remembered.
     """
 
-    def __init__(self, feature: Feature) -> None:
+    def __init__(self, feature: Feature, *, only: Sequence[str] | None = None) -> None:
         self.feature = feature
-        self._seen = {path.name for path in feature.shard_paths()}
-        self.before: RowIndex = feature.index()  # in this order: no shard may escape both
+        self._listing = _Listing(feature)
+        self._seen = set(self._listing.names())
+        self.before: RowIndex = feature.index(only=only)  # in this order: no shard may escape both
         self._settled: dict[str, Settled] = {}
         self._places: dict[str, tuple[ShardHeader, int]] = {}
         """Digest of a picture that several samples have, or had, to its row."""
+        self._reader = RowReader()
 
     def look(self) -> None:
         """Take note of the shards that others committed since the last time."""
-        if self._seen.issuperset(path.name for path in self.feature.shard_paths()):
-            return
-        for shard in self.feature.indexed_shards():
-            header = shard.header
-            if header.path.name in self._seen:
+        new = self._listing.names_if_changed() - self._seen
+        for header in self.feature.headers_of(new):
+            try:
+                with going_away(header.path):
+                    ids, digests = read_strings(header, "ids"), read_strings(header, "image_digest")
+            except FileNotFoundError:  # compacted away already, and what took its place is new as well
                 continue
             self._seen.add(header.path.name)
-            digests = read_strings(header, "image_digest")
-            for row, (sample_id, digest) in enumerate(zip(shard.ids, digests, strict=True)):
+            for row, (sample_id, digest) in enumerate(zip(ids, digests, strict=True)):
                 self._settled[sample_id] = Settled(digest=digest, header=header, row=row)
             for sample_id, digest, reason in header.quarantined:
                 self._settled[sample_id] = Settled(digest=digest, header=header, row=None, reason=reason)
@@ -341,21 +351,27 @@ class StoredRows:
         theirs = [entry.header.generation + 1 for i in ids if (entry := self._settled.get(i)) is not None]
         return max(self.before.generation_after(ids), *theirs, 0)
 
-    def of_picture(self, digest: str, sample_id: str | None) -> Row | None:
-        """The row of a picture that was noted, or that this sample's row was made from; None too if it went away.
+    def of_pictures(self, digests: Iterable[str], stored: Mapping[str, int]) -> dict[str, Row]:
+        """The rows of the pictures that were noted, or that a row of before (by its number in `stored`) was made from.
 
-        Its shard may have been compacted away since the start.
+        What went away meanwhile, since its shard was compacted, is left out.
         """
-        if digest not in self._places and sample_id is not None:
-            shard, row = self.before.locate(self.before.rows_of([sample_id]))
-            self.note(digest, self.before.headers[int(shard[0])], int(row[0]))
-        if digest not in self._places:
-            return None
-        header, at = self._places[digest]
-        try:
-            return {name: read_rows(header, f"blocks/{name}", [at])[0] for name in self.feature.spec.blocks}
-        except FileNotFoundError:
-            return None
+        wanted: dict[Path, list[tuple[str, ShardHeader, int]]] = {}
+        for digest in digests:
+            if digest not in self._places and digest in stored:
+                shard, row = self.before.locate(np.array([stored[digest]]))
+                self.note(digest, self.before.headers[int(shard[0])], int(row[0]))
+            if digest in self._places:
+                header, at = self._places[digest]
+                wanted.setdefault(header.path, []).append((digest, header, at))
+        found: dict[str, Row] = {}
+        for asked in wanted.values():
+            header, rows = asked[0][1], [at for _, _, at in asked]
+            with contextlib.suppress(FileNotFoundError):
+                blocks = {name: self._reader.read(header, f"blocks/{name}", rows) for name in self.feature.spec.blocks}
+                for i, (digest, _, _) in enumerate(asked):
+                    found[digest] = {name: block[i] for name, block in blocks.items()}
+        return found
 
     def note(self, digest: str, header: ShardHeader, row: int) -> None:
         """Remember where a picture's row is."""
@@ -363,9 +379,59 @@ class StoredRows:
 
     def commit(self, rows: Rows, *, number: int, generation: int) -> Path:
         """Commit a shard as ours."""
-        path = self.feature.commit(rows, index=number, generation=generation)
+        with self._listing.changing():
+            path = self.feature.commit(rows, index=number, generation=generation)
         self._seen.add(path.name)
         return path
+
+
+_LISTING_S, _LISTING_SHARE = 3e-4, 1e-3
+"""A listing that takes no longer is made whenever it is asked for; of a longer one, the rest may take this share of the
+time of a run in which the folder seems to be as it was."""
+
+
+class _Listing:
+    """The names of a feature's shards, listed again when the folder may have changed.
+
+    A folder's time tells of others' commits, but not of one within the same tick of the file system's clock, nor of one
+    beside our own, which change it too. So it is listed in any case where that costs next to nothing (up to a thousand
+    shards), else as often as the time since the last listing makes the cost small.
+    """
+
+    def __init__(self, feature: Feature) -> None:
+        self._feature = feature
+        self._names: frozenset[str] = frozenset()
+        self._changed_ns: int | None = None
+        """The folder's time when it was as we know it; None while we change it."""
+        self._again_at = 0.0
+
+    def names(self) -> frozenset[str]:
+        """The names of all shards, listed now."""
+        began = time.monotonic()
+        self._changed_ns = self._time_ns()
+        self._names = frozenset(shard_names(self._feature.folder))
+        ended = time.monotonic()
+        self._again_at = ended + max(0.0, ended - began - _LISTING_S) / _LISTING_SHARE
+        return self._names
+
+    def names_if_changed(self) -> frozenset[str]:
+        """The names of all shards, as far as they are known without listing a folder that seems to be as it was."""
+        known = self._changed_ns
+        if time.monotonic() >= self._again_at or (known is not None and known != self._time_ns()):
+            return self.names()
+        return self._names
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """While we commit; the folder's time afterwards is known to be ours."""
+        self._changed_ns = None
+        try:
+            yield
+        finally:
+            self._changed_ns = self._time_ns()
+
+    def _time_ns(self) -> int:
+        return os.stat(self._feature.folder).st_mtime_ns
 
 
 class Committer:

@@ -142,6 +142,11 @@ class Texts(Sequence[str]):
                 return i, before
         return None
 
+    def in_one_piece(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The bytes of all of them (UTF-8, lone surrogates as three bytes), and where each begins and ends."""
+        ends = self._ends.astype(np.int64)
+        return np.frombuffer(self._data, np.uint8), np.concatenate([np.zeros(1, np.int64), ends])[:-1], ends
+
     def whole(self) -> str:
         """All of them joined."""
         return self._data.decode("utf-8", "surrogatepass")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...kit.table import Cell, Table, facts_html, shortened
 from ...kit.text import many_objects
 from ..errors import ClassSetError, ManifestError, nearest
 from ..pictures.archives import inside_archive
@@ -40,6 +41,8 @@ from .sidecar import (
 )
 
 COLUMNS = ("sample_id", "path", "label", "split", "group")
+SHOWN = 5
+"""Samples that a notebook shows of a manifest."""
 _CONTROLS = ("Cc", "Cf", "Cs", "Zl", "Zp")
 log = logging.getLogger(__name__)
 
@@ -66,11 +69,37 @@ class Manifest:
     """Line of each sample in the file it was read from; empty where there is no file."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root))
         object.__setattr__(self, "samples", Samples.of(self.samples))
         _check_samples(self)
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def _facts(self) -> dict[str, str]:
+        groups = self.table.groups.counts()
+        named = sum(count for group, count in groups.items() if group)
+        return {
+            "classes": shortened(f"{name} {count:,}" for name, count in self.counts().items()),
+            "splits": self._split_counts,
+            "groups": f"{len(set(groups) - {''}):,} of {named:,} samples" if named else "none",
+            "pictures": str(self.root),
+        }
+
+    @property
+    def _split_counts(self) -> str:
+        return shortened(f"{name or 'none'} {n:,}" for name, n in self.table.splits.counts().items())
+
+    def __repr__(self) -> str:
+        """Return one line; the samples are left to whoever asks for them."""
+        known = f"{len(self):,} samples, {len(self.classes.labels)} classes"
+        return f"<Manifest: {known}; {self._split_counts}; {self.where}>"
+
+    def _repr_html_(self) -> str:
+        first = [tuple(Cell(text) for text in sample) for sample in self.samples[:SHOWN]]
+        notes = () if len(self) <= SHOWN else (f"The first {SHOWN} of {len(self):,} samples.",)
+        table = Table(title="Samples", header=COLUMNS, rows=tuple(first), notes=notes)
+        return facts_html(f"Manifest: {len(self):,} samples", self._facts(), table)
 
     @property
     def table(self) -> Samples:

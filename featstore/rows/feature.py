@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
-import itertools
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +16,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from ...kit.documents import canonical
+from ...kit.text import many_objects
 from ..errors import FeatstoreError, FingerprintError, FormatError, NewerFormatError
 from . import files
-from .shard import Rows, ShardHeader, encode, parse_name, read_header, read_strings
+from .index import RowIndex, make_index
+from .shard import Rows, ShardHeader, encode, parse_name, read_header
 
 FORMAT, FORMAT_VERSION = "cer-feature", 1
 Dtype = Literal["float32", "float16"]
@@ -128,57 +130,11 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") ->
 
 
 _ATTEMPTS = 5
+_FEW = 4
+"""Samples are few where there are more than so many times as many rows."""
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*@[0-9a-f]{12}")
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowIndex:
-    """Which shard and row holds each sample, and which samples could not be embedded."""
-
-    headers: tuple[ShardHeader, ...]
-    starts: npt.NDArray[np.int64] = field(repr=False)
-    """First row of each header's shard, counting through all shards."""
-    place: dict[str, int] = field(repr=False)
-    """sample_id to row, counting through all shards."""
-    quarantined: dict[str, tuple[str, str]] = field(repr=False)
-    """sample_id to (sha256 of the picture or empty, reason)."""
-    disputed: dict[str, tuple[int, int]] = field(repr=False)
-    """sample_id to two positions in `headers`, of shards of one generation that hold rows made from different pictures.
-    No run writes such shards; one was copied here. The sample has no row until an `extract` settles it."""
-
-    def rows_of(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Row of each sample, counting through all shards; -1 where it has none."""
-        return np.fromiter(map(self.place.get, ids, itertools.repeat(-1)), dtype=np.int64, count=len(ids))
-
-    def locate(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Position in `headers`, and row in that shard, of rows counted through all shards."""
-        shard = np.searchsorted(self.starts, rows, side="right").astype(np.int64) - 1
-        return shard, rows - self.starts[shard]
-
-    def image_digests(self) -> dict[str, str]:
-        """sample_id to the sha256 of the picture its row was made from; empty for imported rows."""
-        stored = [digest for header in self.headers for digest in read_strings(header, "image_digest")]
-        return {sample_id: stored[row] for sample_id, row in self.place.items()}
-
-    def generation_after(self, ids: Iterable[str]) -> int:
-        """Generation of a new shard that holds `ids`: above every shard whose entries it replaces."""
-        known = list(ids)
-        rows = self.rows_of(known)
-        placed, _ = self.locate(rows[rows >= 0])
-        newest = max((self.headers[shard].generation for shard in placed.tolist()), default=-1)
-        quarantine = {entry[0]: h.generation for h in self.headers for entry in h.quarantined}
-        disputed = [self.headers[shard].generation for i in known for shard in self.disputed.get(i, ())]
-        return max(newest, *disputed, *(quarantine.get(sample_id, -1) for sample_id in known), -1) + 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class IndexedShard:
-    """What the index needs to know of a shard."""
-
-    header: ShardHeader
-    ids: list[str] = field(repr=False)
 
 
 class Feature:
@@ -206,8 +162,8 @@ class Feature:
             raise FormatError(
                 f"{folder} holds the feature.json of {self.spec.fingerprint[:12]}: it was moved here by hand"
             )
-        self._indexed: tuple[object, RowIndex] | None = None
-        self._read: dict[str, tuple[object, IndexedShard]] = {}
+        self._indexed: tuple[Mapping[str, object], RowIndex] | None = None
+        self._read: dict[str, tuple[object, ShardHeader]] = {}
 
     @classmethod
     def create(cls, dataset: Path, spec: FeatureSpec) -> Feature:
@@ -250,10 +206,14 @@ class Feature:
 
     def shard_paths(self) -> list[Path]:
         """The committed shards, by name."""
-        return shard_paths(self.folder)
+        return [self.folder / name for name in self.shard_names()]
+
+    def shard_names(self) -> list[str]:
+        """Names of the committed shards, in order; all that this class reads begins with these."""
+        return shard_names(self.folder)
 
     def headers(self) -> list[ShardHeader]:
-        """Verified headers of all shards.
+        """Verified headers of all shards, by name; each is read once, since a shard never changes.
 
         Raises
         ------
@@ -262,34 +222,52 @@ class Feature:
         FingerprintError
             If one belongs to another feature.
         """
-        return [shard.header for shard in self.indexed_shards()]
+        return while_shards_change(lambda: self._headers(self._states()))
 
-    def indexed_shards(self) -> list[IndexedShard]:
-        """Header and sample ids of all shards, by name; each is read once, since a shard never changes.
+    def headers_of(self, names: Iterable[str]) -> list[ShardHeader]:
+        """Verified headers of the shards of these names, by name; one that went away is left out."""
+        found = []
+        for name in sorted(names):
+            with contextlib.suppress(FileNotFoundError), files.going_away(self.folder / name):
+                found.append(self._header(name, files.state(self.folder / name)))
+        return found
 
-        Raises
-        ------
-        DamagedShardError, FingerprintError
-        """
-        return while_shards_change(lambda: [self._indexed_shard(path) for path in self.shard_paths()])
-
-    def index(self) -> RowIndex:
+    def index(self, *, only: Sequence[str] | None = None) -> RowIndex:
         """Find every sample's row; of two shards that hold it, the higher generation counts, then the lower name.
 
         Read again only when the folder's shards changed since the last time.
+
+        Parameters
+        ----------
+        only : sequence of str, optional
+            The samples that are of interest. Where they are few among the rows there are, the index knows of these
+            alone, takes no memory for others, and is made anew each time.
         """
-        state = files.state(*self.shard_paths())
+        return while_shards_change(lambda: self._index(only))
+
+    def _index(self, only: Sequence[str] | None) -> RowIndex:
+        states = self._states()
         known = self._indexed  # looked at once: another thread may put a newer one there
-        if known is None or known[0] != state:
-            known = self._indexed = (state, _index(self.indexed_shards()))
+        if known is not None and known[0] == states:
+            return known[1]
+        headers = self._headers(states)
+        if only is not None and _FEW * len(only) < sum(header.rows for header in headers):
+            return make_index(headers, only=only)
+        known = self._indexed = (states, make_index(headers))
         return known[1]
 
-    def _indexed_shard(self, path: Path) -> IndexedShard:
-        state = files.state(path)
-        known = self._read.get(path.name)
+    def _states(self) -> dict[str, object]:
+        """The shards that are there, by name, and what tells a file from another of its name."""
+        return {name: files.state(self.folder / name) for name in self.shard_names()}
+
+    def _headers(self, states: Mapping[str, object]) -> list[ShardHeader]:
+        with many_objects():
+            return [self._header(name, state) for name, state in states.items()]
+
+    def _header(self, name: str, state: object) -> ShardHeader:
+        known = self._read.get(name)
         if known is None or known[0] != state:
-            header = self.own(read_header(path))
-            known = self._read[path.name] = (state, IndexedShard(header=header, ids=read_strings(header, "ids")))
+            known = self._read[name] = (state, self.own(read_header(self.folder / name)))
         return known[1]
 
     def commit(self, rows: Rows, *, index: int, generation: int) -> Path:
@@ -325,7 +303,12 @@ class Feature:
 
 def shard_paths(folder: Path) -> list[Path]:
     """The committed shards in a feature's folder, by name."""
-    return sorted(path for path in folder.iterdir() if parse_name(path.name))
+    return [folder / name for name in shard_names(folder)]
+
+
+def shard_names(folder: Path) -> list[str]:
+    """The names of the committed shards in a feature's folder, sorted."""
+    return sorted(name for name in os.listdir(folder) if parse_name(name))
 
 
 def is_feature_folder(path: Path) -> bool:
@@ -336,52 +319,9 @@ def is_feature_folder(path: Path) -> bool:
 def while_shards_change(read: Callable[[], T]) -> T:
     """Call `read`, and again if a shard that it knew of was compacted away in the meantime."""
     for _ in range(_ATTEMPTS - 1):
-        with contextlib.suppress(FileNotFoundError):
+        try:
             return read()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESTALE):  # ESTALE: another machine did, of a file open here
+                raise
     return read()
-
-
-def _index(found: Sequence[IndexedShard]) -> RowIndex:
-    newest_last = sorted(found, key=lambda shard: shard.header.path.name, reverse=True)
-    shards = sorted(newest_last, key=lambda shard: shard.header.generation)
-    headers = tuple(shard.header for shard in shards)
-    starts = np.cumsum([0, *(header.rows for header in headers)])[:-1]
-    place: dict[str, int] = {}
-    quarantined: dict[str, tuple[str, str]] = {}
-    disputed: dict[str, tuple[int, int]] = {}
-    index = RowIndex(headers=headers, starts=starts, place=place, quarantined=quarantined, disputed=disputed)
-    for number, (start, shard) in enumerate(zip(starts.tolist(), shards, strict=True)):
-        in_dispute = {} if place.keys().isdisjoint(shard.ids) else _disputes(index, number, shard.ids)
-        place.update(zip(shard.ids, range(start, start + shard.header.rows), strict=True))
-        for sample_id in quarantined.keys() & shard.ids if quarantined else ():
-            del quarantined[sample_id]
-        for sample_id in disputed.keys() & shard.ids if disputed else ():
-            if headers[disputed[sample_id][0]].generation < shard.header.generation:
-                del disputed[sample_id]  # a newer row settles it
-            else:
-                del place[sample_id]
-        for sample_id, digest, reason in shard.header.quarantined:
-            quarantined[sample_id] = (digest, reason)
-            place.pop(sample_id, None)
-            disputed.pop(sample_id, None)
-        for sample_id in in_dispute:
-            del place[sample_id]
-        disputed.update(in_dispute)
-    return index
-
-
-def _disputes(index: RowIndex, number: int, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Samples of a shard that an earlier one of its generation holds too, made from another picture."""
-    header = index.headers[number]
-    rows = index.rows_of(ids)
-    mine = read_strings(header, "image_digest")
-    theirs: dict[int, list[str]] = {}
-    found = {}
-    for at in np.flatnonzero(rows >= 0).tolist():
-        shard, row = (int(part) for part in index.locate(rows[at]))
-        if index.headers[shard].generation == header.generation:
-            if shard not in theirs:
-                theirs[shard] = read_strings(index.headers[shard], "image_digest")
-            if mine[at] != theirs[shard][row] and mine[at] and theirs[shard][row]:
-                found[ids[at]] = (shard, number)
-    return found

@@ -9,7 +9,9 @@ swapped in one step (`replace`).
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -240,10 +242,52 @@ def state(*paths: Path) -> tuple[object, ...]:
     return tuple(found)
 
 
+_NETWORK = re.compile(
+    r"nfs4?|cifs|smb2|smb3|smbfs|lustre|ceph|gpfs|beegfs|pvfs2|orangefs|afs|9p|"
+    r"fuse\.(ceph-fuse|glusterfs|sshfs|s3fs|goofys|rclone|gcsfuse|juicefs|cvmfs)"
+)
+_MOUNTS = Path("/proc/self/mountinfo")
+
+
+def network_kind(folder: Path) -> str | None:
+    """What kind of network file system a folder is on, `nfs4` for instance; None for a disk of this machine.
+
+    None as well where the system does not tell (it does on Linux, see proc_pid_mountinfo(5)).
+    """
+    try:
+        lines = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    place, nearest, found = os.path.realpath(folder) + "/", "", ""
+    for line in lines:
+        mount, _, system = line.partition(" - ")
+        point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), mount.split(" ")[4]).rstrip("/") + "/"
+        if place.startswith(point) and len(point) >= len(nearest):  # of two mounts on one place, the later one is seen
+            nearest, found = point, system.split(" ")[0]
+    return found if _NETWORK.fullmatch(found) else None
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable, whoever put them there; a killed writer may not have come to that."""
     with kit.reporting("sync", folder, error=CommitError):
         kit.sync_folder(folder)
+
+
+@contextlib.contextmanager
+def going_away(path: Path) -> Iterator[None]:
+    """Read a file that others may remove: one that another machine removed is gone as any other is.
+
+    Raises
+    ------
+    FileNotFoundError
+        Also where the system says that the handle is stale, as NFS does of a file that is open here.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        raise FileNotFoundError(errno.ENOENT, "another machine removed it", str(path)) from error
 
 
 def now_on(folder: Path) -> float:

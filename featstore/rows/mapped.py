@@ -1,4 +1,8 @@
-"""Rows of one block, mapped from the shards instead of loaded: opens at once, reads what is touched."""
+"""Rows of one block, mapped from the shards instead of loaded: opens at once, reads what is touched.
+
+On a network file system shards are read instead of mapped: one that another machine removes under a map would end the
+process (SIGBUS), and a read says so.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import FeatstoreError, IncompleteError
-from .shard import ShardHeader, damaged, verify_chunk
+from .shard import RowReader, ShardHeader, damaged, verify_chunk
 
 FloatArray = npt.NDArray[np.float32]
 _NO_FD = {"trackfd": False} if sys.version_info >= (3, 13) else {}  # before 3.13 every map keeps a file open
@@ -35,7 +39,7 @@ class MappedBlock:
 
     Parameters
     ----------
-    dataset : MappedDataset
+    dataset : MappedDataset or ReadDataset
         Where the rows are.
     shard, row : int64 arrays of shape (n,)
         Which shard, and which row of it, each row of this block is.
@@ -44,7 +48,9 @@ class MappedBlock:
     dtype = np.dtype(np.float32)
     ndim = 2
 
-    def __init__(self, dataset: MappedDataset, shard: npt.NDArray[np.int64], row: npt.NDArray[np.int64]) -> None:
+    def __init__(
+        self, dataset: MappedDataset | ReadDataset, shard: npt.NDArray[np.int64], row: npt.NDArray[np.int64]
+    ) -> None:
         self._dataset = dataset
         self._shard = shard
         self._row = row
@@ -176,6 +182,70 @@ class MappedDataset:
             self.intact[chunk] = True
 
 
+class ReadDataset:
+    """One dataset of a feature's shards, read when rows are asked for; to a `MappedBlock` the same as `MappedDataset`.
+
+    A chunk is read whole and verified the first time, later the rows asked for alone.
+
+    Parameters
+    ----------
+    headers : sequence of ShardHeader
+        Of all shards, verified; every one has rows.
+    name : str
+        `blocks/<name>`.
+    """
+
+    step = 1
+
+    def __init__(self, headers: Sequence[ShardHeader], name: str) -> None:
+        self.headers = headers
+        self.name = name
+        self._starts = np.cumsum([0, *(header.rows for header in headers)])
+        self._reader = RowReader()
+        self.intact = np.ones(1, dtype=bool)  # the reader sees to that
+        segment = headers[0].segments[name]
+        self.stored = np.dtype(segment.dtype)
+        self.width = segment.shape[1]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ReadDataset, (self.headers, self.name)
+
+    def places(
+        self, shard: npt.NDArray[np.int64], row: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Of rows of shards: their numbers counting through all shards, and zeros for their chunks."""
+        return self._starts[shard] + row, np.zeros(len(row), dtype=np.int64)
+
+    def rows_at(self, places: npt.NDArray[np.int64]) -> FloatArray:
+        """Rows of these numbers.
+
+        Raises
+        ------
+        DamagedShardError
+        IncompleteError
+            If a shard was compacted away since the view was opened.
+        """
+        wanted = np.atleast_1d(places)
+        out = np.empty((len(wanted), self.width), dtype=np.float32)
+        shard = np.searchsorted(self._starts, wanted, side="right") - 1
+        for number in np.unique(shard).tolist():
+            at = np.flatnonzero(shard == number)
+            try:
+                out[at] = self._reader.read(
+                    self.headers[number], self.name, (wanted[at] - self._starts[number]).tolist()
+                )
+            except FileNotFoundError:
+                raise _went_away(self.headers[number].path) from None
+        return out if np.ndim(places) else out[0]
+
+    def run(self, place: np.int64, n: int) -> FloatArray:
+        """n rows that lie side by side."""
+        return self.rows_at(np.arange(place, place + n))
+
+    def verify(self, chunks: npt.NDArray[np.int64]) -> None:
+        """Do nothing: no row is handed out unverified."""
+
+
 def _one_array(parts: Sequence[npt.NDArray[Any]], addresses: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     """All rows of all parts as rows of one read-only array, with a step that divides every distance."""
     row_bytes = parts[0].strides[0]
@@ -245,12 +315,15 @@ def _mapped_again(headers: Sequence[ShardHeader]) -> MappedFiles:
     try:
         return MappedFiles(headers)
     except FileNotFoundError as error:
-        path = Path(error.filename)
-        raise IncompleteError(
-            f"shard {path.name} went away since this view was opened: its rows were compacted\n"
-            f"  in folder: {path.parent}\n"
-            f"  open the view again"
-        ) from None
+        raise _went_away(Path(error.filename)) from None
+
+
+def _went_away(path: Path) -> IncompleteError:
+    return IncompleteError(
+        f"shard {path.name} went away since this view was opened: its rows were compacted\n"
+        f"  in folder: {path.parent}\n"
+        f"  open the view again"
+    )
 
 
 def map_file(path: Path) -> npt.NDArray[np.uint8]:

@@ -8,12 +8,15 @@ open the same file and find `/ids`, `/image_digest` and `/blocks/<name>`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import math
+import os
 import re
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ import xxhash
 from ...kit.documents import check_version, parse_json
 from ...kit.errors import listing
 from ..errors import DamagedShardError, FormatError, NewerFormatError, RowsError
+from .files import going_away
 
 FORMAT, FORMAT_VERSION = "cer-shard", 1
 CHUNK_ROWS = 256
@@ -219,10 +223,11 @@ def read_header(path: Path) -> ShardHeader:
     FormatError
         If it is of a newer version.
     """
-    if path.exists() and not path.is_file():  # opening a named pipe would wait for ever
-        raise damaged(path, "it is not a file")
-    with path.open("rb") as file:
-        start = file.read(PAGE)
+    with _opened(path, getattr(os, "O_NONBLOCK", 0)) as fd:  # a named pipe must not be waited for
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise damaged(path, "it is not a file")
+        start, size = _read(fd, PAGE), status.st_size
         match = _FIRST_LINE.match(start)
         if not match:
             raise damaged(path, "its first line is not a shard's")
@@ -231,8 +236,7 @@ def read_header(path: Path) -> ShardHeader:
         if length > _MAX_HEADER:
             raise damaged(path, "its header claims an impossible size")
         if end > len(start):
-            start += file.read(end - len(start))
-        size = path.stat().st_size
+            start += _read(fd, end - len(start))
     text = start[match.end() : end]
     if hashlib.sha256(text).hexdigest() != match[2].decode():
         raise damaged(path, "its header does not match its digest")
@@ -242,6 +246,23 @@ def read_header(path: Path) -> ShardHeader:
     header = _parse_header(path, text)
     _check_places(header, end, size)
     return header
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | flags)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _read(fd: int, size: int) -> bytes:
+    """The next bytes of a file, fewer only at its end."""
+    found = os.read(fd, size)
+    while len(found) < size and (more := os.read(fd, size - len(found))):
+        found += more
+    return found
 
 
 def read_segment(header: ShardHeader, name: str, *, verify: bool = True) -> npt.NDArray[Any]:
@@ -270,20 +291,50 @@ def read_into(header: ShardHeader, name: str, out: npt.NDArray[Any], *, verify: 
 
 def read_rows(header: ShardHeader, name: str, rows: Sequence[int]) -> npt.NDArray[Any]:
     """A few rows of one dataset, their chunks verified."""
-    segment = header.segments[name]
-    out = np.empty((len(rows), *segment.shape[1:]), dtype=segment.dtype)
-    step = _chunk_bytes(segment, header.chunk_rows)
-    with header.path.open("rb", buffering=0) as file:
-        for number in sorted({row // header.chunk_rows for row in rows}):
-            first = number * header.chunk_rows
-            chunk = np.empty((min(header.chunk_rows, header.rows - first), *segment.shape[1:]), dtype=segment.dtype)
-            file.seek(segment.offset + number * step)
-            _fill(file, chunk.view(np.uint8).reshape(-1).data, header, name)
-            _check_chunk(header, name, number, chunk)
-            for at, row in enumerate(rows):
-                if row // header.chunk_rows == number:
-                    out[at] = chunk[row - first]
-    return out
+    return RowReader().read(header, name, rows)
+
+
+class RowReader:
+    """Reads a few rows of shards at a time: a chunk whole the first time, and verified, later only the rows asked for.
+
+    However rows are picked, no more is read than all chunks once and all rows once.
+    """
+
+    def __init__(self) -> None:
+        self._intact: dict[tuple[Path, str], npt.NDArray[np.bool_]] = {}
+
+    def read(self, header: ShardHeader, name: str, rows: Sequence[int]) -> npt.NDArray[Any]:
+        """Rows of one dataset of a shard, in the order asked for.
+
+        Raises
+        ------
+        DamagedShardError
+        FileNotFoundError
+            If the shard went away since its header was read.
+        """
+        segment = header.segments[name]
+        out = np.empty((len(rows), *segment.shape[1:]), dtype=segment.dtype)
+        intact = self._intact.setdefault((header.path, name), np.zeros(len(segment.digests), dtype=bool))
+        wanted = np.asarray(rows, dtype=np.int64)
+        chunk_of = wanted // header.chunk_rows
+        row_bytes = segment.nbytes // max(1, segment.shape[0])
+        with going_away(header.path), header.path.open("rb", buffering=0) as file:
+            for number in np.unique(chunk_of[~intact[chunk_of]]).tolist():
+                first = number * header.chunk_rows
+                chunk = np.empty((min(header.chunk_rows, header.rows - first), *segment.shape[1:]), dtype=segment.dtype)
+                file.seek(segment.offset + first * row_bytes)
+                _fill(file, chunk.view(np.uint8).reshape(-1).data, header, name)
+                _check_chunk(header, name, number, chunk)
+                at = np.flatnonzero(chunk_of == number)
+                out[at] = chunk[wanted[at] - first]
+                chunk_of[at] = -1
+                intact[number] = True
+            known = np.flatnonzero(chunk_of >= 0)
+            ends = np.flatnonzero((np.diff(known) != 1) | (np.diff(wanted[known]) != 1)) + 1
+            for run in np.split(known, ends) if len(known) else ():  # rows that lie side by side, and are wanted so
+                file.seek(segment.offset + int(wanted[run[0]]) * row_bytes)
+                _fill(file, out[run[0] : run[-1] + 1].view(np.uint8).reshape(-1).data, header, name)
+        return out
 
 
 def verify_chunk(header: ShardHeader, name: str, number: int, mapped: npt.NDArray[Any]) -> None:
@@ -293,14 +344,22 @@ def verify_chunk(header: ShardHeader, name: str, number: int, mapped: npt.NDArra
 
 def read_strings(header: ShardHeader, name: str) -> list[str]:
     """A dataset of fixed-length UTF-8 strings."""
-    texts = read_segment(header, name).tolist()
-    try:
-        found = b"\0".join(texts).decode().split("\0") if texts else []  # no text holds a NUL: they are padded with it
-    except UnicodeDecodeError:
-        raise damaged(header.path, f"dataset /{name} is not UTF-8") from None
-    if len(found) != header.rows:
+    texts = read_texts(header, name).tolist()
+    return b"\0".join(texts).decode().split("\0") if texts else []  # no text holds a NUL: they are padded with it
+
+
+def read_texts(header: ShardHeader, name: str) -> npt.NDArray[np.bytes_]:
+    """A dataset of fixed-length UTF-8 strings as it is stored, (n,), each padded with NUL."""
+    texts = read_segment(header, name)
+    letters = texts.view(np.uint8).reshape(len(texts), texts.dtype.itemsize)
+    if ((letters[:, :-1] == 0) & (letters[:, 1:] != 0)).any():
         raise damaged(header.path, f"dataset /{name} holds texts with NUL in them")
-    return found
+    if letters.size and letters.max() >= 0x80:
+        try:
+            b"\0".join(texts.tolist()).decode()
+        except UnicodeDecodeError:
+            raise damaged(header.path, f"dataset /{name} is not UTF-8") from None
+    return texts
 
 
 def damaged(path: Path, why: str) -> DamagedShardError:

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...kit.errors import listing
-from ..errors import IncompleteError
+from ...kit.errors import listing, needed
+from ...kit.table import facts_html, shortened
+from ..errors import FeatstoreError, IncompleteError
 from ..manifests.class_sets import ClassSet
 from ..manifests.manifest import Manifest
-from .feature import Feature, RowIndex
-from .mapped import MappedBlock, MappedDataset, MappedFiles
+from . import files
+from .feature import Feature
+from .index import RowIndex
+from .mapped import MappedBlock, MappedDataset, MappedFiles, ReadDataset
 from .shard import ShardHeader, read_into, read_segment
 
 FloatArray = npt.NDArray[np.float32]
 BlockRows = FloatArray | MappedBlock
+_told: set[Path] = set()
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,6 +88,95 @@ class View:
             fingerprints=self.fingerprints,
         )
 
+    def to_pandas(self) -> Any:
+        """Return a pandas DataFrame, a row a sample, indexed by `sample_id`.
+
+        Its columns are ``label`` (a categorical in the order of the classes; missing where there is none), ``split``,
+        ``group``, and a float32 column ``<block>_<i>`` a number, named as `cer-feat export --format csv` names them.
+
+        Raises
+        ------
+        MissingExtraError
+            If pandas is not installed.
+        """
+        pandas = needed("pandas", "a DataFrame of a view", extra="frames")
+        self._refuse_names()
+        known = {
+            "label": pandas.Categorical.from_codes(self.y, categories=list(self.classes)),
+            "split": list(self.splits),
+            "group": list(self.groups),
+        }
+        index = pandas.Index(list(self.ids), name="sample_id")
+        names = [f"{block}_{i}" for block, width in self.widths.items() for i in range(width)]
+        numbers = pandas.DataFrame(self.join(), index=index, columns=names, copy=False)
+        return pandas.concat([pandas.DataFrame(known, index=index), numbers], axis=1)
+
+    def to_polars(self) -> Any:
+        """Return a polars DataFrame: ``sample_id``, ``label`` (null where there is none), ``split``, ``group``, and of
+        each block one column of float32 arrays of its width.
+
+        Raises
+        ------
+        MissingExtraError
+            If polars is not installed.
+        """
+        polars = needed("polars", "a polars DataFrame of a view", extra="frames")
+        self._refuse_names()
+        columns = {name: polars.Series(name, texts, dtype=polars.String) for name, texts in self._texts().items()}
+        for name, rows in self.blocks.items():
+            kind = polars.Array(polars.Float32, rows.shape[1])
+            columns[name] = polars.Series(name, np.ascontiguousarray(rows), dtype=kind)
+        return polars.DataFrame(columns)
+
+    def to_arrow(self) -> Any:
+        """Return a pyarrow Table of the columns that `cer-feat export --format parquet` writes: ``sample_id``,
+        ``label`` (null where there is none), ``split``, ``group``, and a fixed-size list of float32 a block.
+
+        Raises
+        ------
+        MissingExtraError
+            If pyarrow is not installed.
+        """
+        arrow = needed("pyarrow", "an Arrow table of a view", extra="parquet")
+        self._refuse_names()
+        columns = {name: arrow.array(texts, arrow.string()) for name, texts in self._texts().items()}
+        for name, rows in self.blocks.items():
+            flat = np.ascontiguousarray(rows, dtype=np.float32).reshape(-1)  # (n, d) -> (n * d)
+            columns[name] = arrow.FixedSizeListArray.from_arrays(arrow.array(flat), rows.shape[1])
+        return arrow.table(columns)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Hand the rows over by Arrow's C stream interface, as polars, DuckDB and pyarrow ask for them."""
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
+
+    def _texts(self) -> dict[str, list[str | None]]:
+        labels = [self.classes[y] if y >= 0 else None for y in self.y]
+        return {"sample_id": [*self.ids], "label": labels, "split": [*self.splits], "group": [*self.groups]}
+
+    def _refuse_names(self) -> None:
+        if taken := {"sample_id", "label", "split", "group"} & set(self.blocks):
+            raise FeatstoreError(
+                f"a block is called {min(taken)!r}, as a column of every table is\n  name the feature otherwise: "
+                "cer-feat rename"
+            )
+
+    def _facts(self) -> dict[str, str]:
+        found = {
+            "blocks": shortened(f"{name} {width:,}" for name, width in self.widths.items()),
+            "classes": shortened(self.classes),
+            "splits": shortened(f"{name or 'none'} {count:,}" for name, count in Counter(self.splits).items()),
+            "features": shortened(f"{name.partition('@')[0]}@{one[:12]}" for name, one in self.fingerprints.items()),
+        }
+        unlabelled = int((self.y < 0).sum())
+        return found | ({"without label": f"{unlabelled:,}"} if unlabelled else {})
+
+    def __repr__(self) -> str:
+        facts = self._facts()
+        return f"<View: {len(self):,} samples, {facts['blocks']}; {facts['splits']}; {len(self.classes)} classes>"
+
+    def _repr_html_(self) -> str:
+        return facts_html(f"View: {len(self):,} samples", self._facts())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -95,8 +192,8 @@ def build_view(
     manifest: Manifest, requests: Sequence[Request], *, drop_missing: bool, mapped: bool, verify: bool, where: str
 ) -> View:
     """Join features on `sample_id`; see `Store.view`."""
-    indexes = [request.feature.index() for request in requests]
-    rows = [index.rows_of(manifest.ids) for index in indexes]
+    indexes = [request.feature.index(only=manifest.table.ids) for request in requests]
+    rows = [index.rows_of(manifest.table.ids) for index in indexes]
     keep = np.ones(len(manifest), dtype=bool)
     for request, index, found in zip(requests, indexes, rows, strict=True):
         present = found >= 0
@@ -111,13 +208,14 @@ def build_view(
         shard, row = index.locate(found[keep])
         used, shard = np.unique(shard, return_inverse=True)
         headers = [index.headers[number] for number in used]  # superseded shards may be compacted away any time
-        files = MappedFiles(headers) if mapped else None
+        maps = MappedFiles(headers) if mapped and not _is_read(request.feature) else None
         names = [request.block] if request.block else list(request.feature.spec.blocks)
         for name in names:
             key = request.key if len(request.feature.spec.blocks) == 1 else f"{request.key}.{name}"
             dataset = f"blocks/{name}"
-            if files is not None:
-                blocks[key] = MappedBlock(MappedDataset(headers, dataset, files), shard, row)
+            if mapped:
+                there = ReadDataset(headers, dataset) if maps is None else MappedDataset(headers, dataset, maps)
+                blocks[key] = MappedBlock(there, shard, row)
             else:
                 blocks[key] = load_rows(headers, dataset, shard, row, verify=verify)
     return View(
@@ -131,10 +229,24 @@ def build_view(
     )
 
 
+def _is_read(feature: Feature) -> bool:
+    """Whether rows are read instead of mapped, which is said once for each dataset."""
+    kind = files.network_kind(feature.folder)
+    if kind is not None and feature.folder.parent not in _told:
+        _told.add(feature.folder.parent)
+        log.warning(
+            "%s is on a network file system (%s): rows are read instead of mapped, since a shard that another machine "
+            "removes would end this process; a copy on a disk of this machine is faster",
+            feature.folder.parent,
+            kind,
+        )
+    return kind is not None
+
+
 def _incomplete(
     manifest: Manifest, present: npt.NDArray[np.bool_], request: Request, index: RowIndex, where: str
 ) -> IncompleteError:
-    absent = [manifest.ids[i] for i in np.flatnonzero(~present)]
+    absent = [manifest.ids[i] for i in np.flatnonzero(~present).tolist()]
     bad = [f"{sample_id} ({index.quarantined[sample_id][1]})" for sample_id in absent if sample_id in index.quarantined]
     lines = [
         f"{len(absent)} of {len(manifest)} samples have no row in {request.feature.label!r} (first: {listing(absent)})",
@@ -183,9 +295,14 @@ def load_rows(
     """
     out = np.empty((len(row), headers[0].segments[dataset].shape[1]), dtype=np.float32)
 
-    def load_shard(number: np.int64) -> None:
-        header = headers[int(number)]
-        at = np.flatnonzero(shard == number)
+    order = np.argsort(shard, kind="stable")
+    ends = np.searchsorted(shard[order], np.arange(1, len(headers) + 1))
+
+    def load_shard(number: int) -> None:
+        header = headers[number]
+        at = order[ends[number - 1] if number else 0 : ends[number]]
+        if not len(at):
+            return
         rows = row[at]
         in_order = at[-1] - at[0] == len(at) - 1 and bool((np.diff(rows) == 1).all())
         whole = in_order and len(at) == header.rows
@@ -196,5 +313,5 @@ def load_rows(
             out[at] = stored[rows]
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        list(pool.map(load_shard, np.unique(shard)))
+        list(pool.map(load_shard, range(len(headers))))
     return out

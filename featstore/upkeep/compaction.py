@@ -7,7 +7,7 @@ quarantine entry is what it was before. Nothing is removed here; `cer_fusion.fea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,9 +17,9 @@ from ..errors import FeatstoreError
 from ..extraction.plan import deal
 from ..extraction.writing import StoredRows
 from ..manifests.manifest import Manifest
-from ..rows.feature import Feature, FeatureSpec, RowIndex
-from ..rows.shard import PAGE, Rows, read_rows, read_strings
-from .garbage import owners
+from ..rows.feature import Feature, FeatureSpec
+from ..rows.index import RowIndex
+from ..rows.shard import PAGE, RowReader, Rows, read_strings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,15 +85,14 @@ def compact(
         raise FeatstoreError(f"shard_rows must be at least 1, however: {shard_rows}")
     stored = StoredRows(feature)
     index = stored.before
-    owner = owners(index)
-    left = _unlisted(index, owner, manifest)
+    left = _unlisted(index, manifest)
     planned = list(_deal(index, manifest, [] if drop_unlisted else left, shard_rows))
-    there = {shard.index: path for shard in planned if (path := _existing(shard, index, owner))}
+    there = {shard.index: path for shard in planned if (path := _existing(shard, index))}
     missing = [shard for shard in planned if shard.index not in there]
     old = [header.path for header in index.headers]
     sizes = {path: path.stat().st_size for path in old}
     nbytes = sum(sizes[path] for path in there.values())
-    made_from = index.image_digests() if missing and not dry_run else {}
+    reader = RowReader()
     by_others = 0
     for done, shard in enumerate(missing, 1):
         if dry_run:
@@ -102,7 +101,7 @@ def compact(
         still = _without_those_of_others(shard, stored)
         by_others += len(shard.entries) - len(still.entries)
         if still.entries:
-            nbytes += _write(still, stored, made_from).stat().st_size
+            nbytes += _write(still, stored, reader).stat().st_size
         if progress is not None:
             progress("compact", done, len(missing))
     kept = set(there.values())
@@ -138,46 +137,45 @@ def _deal(index: RowIndex, manifest: Manifest, left: list[str], shard_rows: int)
     """The manifest's samples as `extract` deals them, then the others in shards of the same size."""
     following = -(-len(manifest) // shard_rows)
     for first, ids in ((0, manifest.ids), (following, left)):
+        placed = index.rows_of(ids) >= 0
         for number, positions in deal(len(ids), shard_rows):
-            shard = _planned(first + number, (ids[i] for i in positions), index)
+            refused = [ids[i] for i in positions if not placed[i] and ids[i] in index.quarantined]
+            shard = _Planned(
+                index=first + number,
+                ids=[ids[i] for i in positions if placed[i]],
+                quarantined=[(sample_id, *index.quarantined[sample_id]) for sample_id in refused],
+            )
             if shard.entries:
                 yield shard
 
 
-def _planned(number: int, ids: Iterable[str], index: RowIndex) -> _Planned:
-    rows: list[str] = []
-    quarantined: list[tuple[str, str, str]] = []
-    for sample_id in ids:
-        if sample_id in index.place:
-            rows.append(sample_id)
-        elif sample_id in index.quarantined:
-            quarantined.append((sample_id, *index.quarantined[sample_id]))
-    return _Planned(index=number, ids=rows, quarantined=quarantined)
-
-
-def _unlisted(index: RowIndex, owner: dict[str, int], manifest: Manifest) -> list[str]:
+def _unlisted(index: RowIndex, manifest: Manifest) -> list[str]:
     """Samples with an entry that are not in the manifest, by shard index and place, which compacting keeps."""
-    left = owner.keys() - set(manifest.ids)
+    rows = index.rows_of(manifest.ids)
+    others, row_of = index.locate(np.setdiff1d(index.counting_rows(), rows[rows >= 0], assume_unique=True))
+    refused = {sample_id: by for sample_id, by in index.quarantined_by.items() if by >= 0}
+    for sample_id in manifest.ids if refused else ():
+        refused.pop(sample_id, None)
+    concerned = {*others.tolist(), *refused.values()}
     found: list[str] = []
-    by_name = sorted(range(len(index.headers)), key=lambda n: (index.headers[n].index, index.headers[n].path.name))
-    for number in by_name if left else ():
+    for number in sorted(concerned, key=lambda n: (index.headers[n].index, index.headers[n].path.name)):
         header = index.headers[number]
-        ids = [*read_strings(header, "ids"), *(entry[0] for entry in header.quarantined)]
-        found += [sample_id for sample_id in ids if sample_id in left and owner[sample_id] == number]
+        ids = read_strings(header, "ids")
+        found += [ids[row] for row in row_of[others == number].tolist()]
+        found += [entry[0] for entry in header.quarantined if refused.get(entry[0]) == number]
     return found
 
 
-def _existing(shard: _Planned, index: RowIndex, owner: dict[str, int]) -> Path | None:
+def _existing(shard: _Planned, index: RowIndex) -> Path | None:
     """The shard on the disk that holds just these entries in this order, all of which count."""
-    number = owner[shard.entries[0]]
-    header = index.headers[number]
-    expected = index.starts[number] + np.arange(header.rows)
+    owners = index.owners_of(shard.entries)
+    header = index.headers[int(owners[0])]
     same = (
         header.index == shard.index
         and header.rows == len(shard.ids)
         and header.quarantined == tuple(shard.quarantined)
-        and np.array_equal(index.rows_of(shard.ids), expected)
-        and all(owner[entry[0]] == number for entry in shard.quarantined)
+        and bool((owners == owners[0]).all())
+        and np.array_equal(index.rows_of(shard.ids), index.starts[owners[0]] + np.arange(header.rows))
     )
     return header.path if same else None
 
@@ -193,18 +191,20 @@ def _without_those_of_others(shard: _Planned, stored: StoredRows) -> _Planned:
     )
 
 
-def _write(shard: _Planned, stored: StoredRows, made_from: dict[str, str]) -> Path:
+def _write(shard: _Planned, stored: StoredRows, reader: RowReader) -> Path:
     """Gather the rows, each verified, and commit them above everything that they replace."""
     index, spec = stored.before, stored.feature.spec
     headers, rows = index.locate(index.rows_of(shard.ids))
     blocks = {name: np.empty((len(shard.ids), width), dtype=spec.dtype) for name, width in spec.blocks.items()}
+    digests = np.empty(len(shard.ids), dtype=object)
     for number in np.unique(headers).tolist():
-        at = np.flatnonzero(headers == number)
+        at, header = np.flatnonzero(headers == number), index.headers[number]
         for name, block in blocks.items():
-            block[at] = read_rows(index.headers[number], f"blocks/{name}", rows[at].tolist())
+            block[at] = reader.read(header, f"blocks/{name}", rows[at].tolist())
+        digests[at] = [text.decode() for text in reader.read(header, "image_digest", rows[at].tolist()).tolist()]
     new = Rows(
         ids=shard.ids,
-        image_digests=[made_from[sample_id] for sample_id in shard.ids],
+        image_digests=digests.tolist(),
         blocks=blocks,
         quarantined=shard.quarantined,
     )

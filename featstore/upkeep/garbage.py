@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,8 @@ import numpy as np
 from ..errors import DamagedShardError, FeatstoreError, FormatError
 from ..manifests.manifest import Manifest
 from ..rows import files
-from ..rows.feature import Feature, RowIndex, is_feature_folder, valid_name
+from ..rows.feature import Feature, is_feature_folder, valid_name
+from ..rows.index import RowIndex
 from ..rows.shard import ShardHeader, damaged, is_as_named, parse_name, read_header, read_strings
 from ..store import Store
 
@@ -85,23 +87,19 @@ def feature_garbage(
 ) -> list[Garbage]:
     """Shards of one feature that can be removed, lowest generation first, and shards set aside whose rows are back."""
     index = feature.index()
-    owner = owners(index)
     listed = frozenset(manifest.ids)
-    needed = {number for sample_id, number in owner.items() if not unlisted or sample_id in listed}
+    needed = _needed(index, manifest.ids if unlisted else None)
     gone: dict[int, list[str]] = {}
     clock = _Clock(feature.folder.parent)
-    needed.update(number for claimants in index.disputed.values() for number in claimants)
-    for sample_id, (claimant, _) in index.disputed.items():
-        owner[sample_id] = claimant  # whichever of the two it is, both stay, and older shards have given way to them
     for number in set(range(len(index.headers))) - needed:
         ids = _ids(index.headers[number])
         if any(_claims(number, sample_id, index) for sample_id in ids):
             continue
-        if now or clock.is_stale(_superseded_since(number, ids, index, owner)):
+        if now or clock.is_stale(_superseded_since(number, ids, index)):
             gone[number] = ids
     if unlisted:
-        _spare_what_hides_older_rows(gone, index, owner)
-    found = [_superseded(number, gone[number], gone, index, owner) for number in sorted(gone)]
+        _spare_what_hides_older_rows(gone, index)
+    found = [_superseded(number, gone[number], gone, index) for number in sorted(gone, reverse=True)]
     for path in sorted(feature.folder.glob("damaged-*")):
         if parse_name(path.name.removeprefix("damaged-")):
             relies_on = _holders_of_lost_rows(path, feature, listed, unlisted)
@@ -120,13 +118,24 @@ def _claims(number: int, sample_id: str, index: RowIndex) -> bool:
     return claimants is not None and index.headers[number].generation >= index.headers[claimants[0]].generation
 
 
-def owners(index: RowIndex) -> dict[str, int]:
-    """sample_id to the position in `index.headers` of the shard whose entry, row or quarantine, counts."""
-    shards, _ = index.locate(np.fromiter(index.place.values(), dtype=np.int64, count=len(index.place)))
-    found = dict(zip(index.place, shards.tolist(), strict=True))
-    for number, header in enumerate(index.headers):  # the last one counts, as it did when the index was made
-        found.update((entry[0], number) for entry in header.quarantined if entry[0] in index.quarantined)
-    return found
+def _needed(index: RowIndex, listed: Sequence[str] | None) -> set[int]:
+    """Positions in `index.headers` of the shards that hold some entry that counts, of the samples listed or of all."""
+    rows = index.counting_rows() if listed is None else index.rows_of(listed)
+    refused = index.quarantined_by if listed is None else index.quarantined_by.keys() & set(listed)
+    return {
+        *np.unique(index.locate(rows[rows >= 0])[0]).tolist(),
+        *(index.quarantined_by[sample_id] for sample_id in refused),
+        *(number for claimants in index.disputed.values() for number in claimants),
+    }
+
+
+def _owners(ids: Sequence[str], index: RowIndex) -> list[int]:
+    """Position in `index.headers` of the shard whose entry counts for each sample, all of which have one.
+
+    Of two that dispute a sample it is one: both stay, and older shards have given way to them.
+    """
+    found = index.owners_of(ids).tolist()
+    return [index.disputed[i][0] if i in index.disputed else owner for i, owner in zip(ids, found, strict=True)]
 
 
 def remove_garbage(found: Sequence[Garbage], *, progress: Callable[[str, int, int], None] | None = None) -> int:
@@ -168,8 +177,9 @@ def remove_garbage(found: Sequence[Garbage], *, progress: Callable[[str, int, in
 class _Clock:
     """The clock of the file system that a folder is on, which stamps its files: that of this machine may be another.
 
-    It is asked only once there is something to judge, by a file that is made and removed. In a store that cannot be
-    written nothing can be removed either, and this machine's clock does for the list.
+    It is asked only once there is something to judge, by a file that is made and removed. In a store that may not be
+    written nothing can be removed either, and this machine's clock does for the list. Where the file cannot be made for
+    another reason, such as a full disk, it is there at least as late as when something last changed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -181,9 +191,17 @@ class _Clock:
         if self._now is None:
             try:
                 self._now = files.now_on(self._folder)
-            except OSError:
-                self._now = time.time()
+            except OSError as error:
+                forbidden = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+                self._now = time.time() if forbidden else max(_changes(self._folder))
         return mtime_s <= self._now - GRACE_S
+
+
+def _changes(folder: Path) -> Iterator[float]:
+    """When a folder, what is in it and what is in its folders last changed, by the clock of its file system."""
+    for path in (folder, *folder.glob("*"), *folder.glob("*/*")):
+        with contextlib.suppress(OSError):
+            yield path.lstat().st_mtime
 
 
 def _dataset_folders(root: Path) -> Iterator[Path]:
@@ -218,31 +236,34 @@ def _ids(header: ShardHeader) -> list[str]:
     return [*read_strings(header, "ids"), *(entry[0] for entry in header.quarantined)]
 
 
-def _superseded_since(number: int, ids: Sequence[str], index: RowIndex, owner: dict[str, int]) -> float:
+def _superseded_since(number: int, ids: Sequence[str], index: RowIndex) -> float:
     """When the last of the shards that supersede it was written; for unlisted samples, when the manifest was."""
     header = index.headers[number]
-    shards = {owner[sample_id] for sample_id in ids}
+    shards = set(_owners(ids, index))
     paths = [index.headers[shard].path for shard in shards | {number}]
     if number in shards:
         paths.append(header.path.parent.parent / "manifest.csv")
     return max(path.stat().st_mtime for path in paths)
 
 
-def _spare_what_hides_older_rows(gone: dict[int, list[str]], index: RowIndex, owner: dict[str, int]) -> None:
+def _spare_what_hides_older_rows(gone: dict[int, list[str]], index: RowIndex) -> None:
     """Keep shards of unlisted samples that have an older row in a shard that stays: it would count again."""
+    asked = {sample_id for ids in gone.values() for sample_id in ids}
     stay = {
-        sample_id for number, header in enumerate(index.headers) if number not in gone for sample_id in _ids(header)
+        sample_id
+        for number, header in enumerate(index.headers if asked else ())
+        if number not in gone
+        for sample_id in asked.intersection(_ids(header))
     }
-    while hiding := [n for n, ids in gone.items() if any(owner[i] == n and i in stay for i in ids)]:
+    own = {n: [i for i, owner in zip(ids, _owners(ids, index), strict=True) if owner == n] for n, ids in gone.items()}
+    while hiding := [n for n in gone if not stay.isdisjoint(own[n])]:
         for number in hiding:
             stay.update(gone.pop(number))
 
 
-def _superseded(
-    number: int, ids: Sequence[str], gone: dict[int, list[str]], index: RowIndex, owner: dict[str, int]
-) -> Garbage:
+def _superseded(number: int, ids: Sequence[str], gone: dict[int, list[str]], index: RowIndex) -> Garbage:
     path = index.headers[number].path
-    shards = {owner[sample_id] for sample_id in ids}
+    shards = set(_owners(ids, index))
     if not shards & gone.keys():
         why = f"superseded: newer shards hold all its {len(ids):,} samples"
     elif shards <= gone.keys():
@@ -260,26 +281,32 @@ def _holders_of_lost_rows(
 
     Where its header or its ids cannot be read, it could have held any sample: the whole manifest must be there.
     """
-    index, owner = feature.index(), owners(feature.index())
+    index = feature.index()
     try:
         lost = read_header(path)
         if lost.fingerprint != feature.spec.fingerprint:
             return None  # not damaged but misplaced: there may be no other copy
         digests = dict(zip(read_strings(lost, "ids"), read_strings(lost, "image_digest"), strict=True))
     except DamagedShardError:
-        held, newest, digests = listed, -1, {}
+        held, newest, digests = sorted(listed), -1, {}
     except FormatError:
         return None  # of a newer release, perhaps
     else:
         digests.update((sample_id, digest) for sample_id, digest, _ in lost.quarantined)
-        held, newest = frozenset(digests) & (listed if unlisted else digests.keys()), lost.generation
-    present = {**index.image_digests(), **{sample_id: entry[0] for sample_id, entry in index.quarantined.items()}}
-    for sample_id in held:
-        if sample_id not in owner:
-            return None
-        if index.headers[owner[sample_id]].generation < newest and present[sample_id] != digests[sample_id]:
+        held, newest = sorted(digests.keys() & listed if unlisted else digests), lost.generation
+    owners = [
+        -1 if sample_id in index.disputed else owner
+        for sample_id, owner in zip(held, index.owners_of(held).tolist(), strict=True)
+    ]
+    if -1 in owners:
+        return None
+    older = [i for i, owner in zip(held, owners, strict=True) if index.headers[owner].generation < newest]
+    present = index.image_digests() if older else {}
+    for sample_id in older:
+        made_from = index.quarantined[sample_id][0] if sample_id in index.quarantined else present[sample_id]
+        if made_from != digests[sample_id]:
             return None  # an older row, from another picture
-    return tuple(sorted({index.headers[owner[sample_id]].path for sample_id in held}))
+    return tuple(sorted({index.headers[owner].path for owner in owners}))
 
 
 def _check_bytes(path: Path) -> None:

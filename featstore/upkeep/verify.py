@@ -306,7 +306,7 @@ def _disputes(feature: Feature) -> Iterator[Problem]:
 def _strangers(folder: Path) -> Iterator[Problem]:
     for path in sorted(folder.iterdir()):
         ours = path.name == "feature.json" or (path.name == "quarantine.csv" and path.is_file())
-        if ours or parse_name(path.name):
+        if ours or parse_name(path.name) or path.name.startswith(".nfs"):  # NFS: removed, and open on this machine
             continue
         what = (
             "what a killed run left; cer-feat gc --delete removes it, and so does the next extract, after an hour"
@@ -329,13 +329,12 @@ class _Pictures:
     def problems(self, feature: Feature) -> list[Problem]:
         """What is wrong with the pictures that a feature's rows were made from."""
         try:
-            stored = feature.index().image_digests()
+            stored = feature.index().image_digests().of(self.manifest.ids)
         except (FeatstoreError, OSError):
             what = "its pictures were not compared: its shards must be mended first (--repair)"
             return [Problem(where=str(feature.folder), what=what)]
         found = []
-        for sample, digest in zip(self.manifest.samples, self.digests, strict=True):
-            made_from = stored.get(sample.sample_id)
+        for sample, digest, made_from in zip(self.manifest.samples, self.digests, stored, strict=True):
             if made_from and sample.sample_id in self.failed:
                 what = f"{sample.sample_id}: picture {self.failed[sample.sample_id]}"
                 found.append(Problem(where=sample.path, what=what))

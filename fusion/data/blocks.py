@@ -213,6 +213,8 @@ class Grid:
     """Block names, in the order of the columns of ``weights``."""
     weights: Float64Array
     """(w, m) non-negative weights, unitless; no line is all zero."""
+    per_class: Float64Array | None = None
+    """(p, m, k) what the last p vectors are a class, of unit sum over the blocks; there they are the classes' mean."""
 
     def __post_init__(self) -> None:
         """Refuse weights that cannot weigh anything."""
@@ -228,9 +230,27 @@ class Grid:
         """Return the number of weight vectors."""
         return len(self.weights)
 
+    @property
+    def shared(self) -> int:
+        """Number of the vectors that weigh all classes alike; they come first."""
+        return len(self) - (0 if self.per_class is None else len(self.per_class))
+
     def vector(self, i: int) -> dict[str, float]:
         """Return one weight vector by block name."""
         return dict(zip(self.blocks, self.weights[i].tolist(), strict=True))
+
+    def with_per_class(self, per_class: Float64Array) -> Grid:
+        """Return the grid with weights (p, m, k) a class beside its vectors.
+
+        Raises
+        ------
+        SweepError
+            If it has some already, they are of other blocks, or there are too many.
+        """
+        if self.per_class is not None or per_class.ndim != 3 or per_class.shape[1] != len(self.blocks):
+            raise SweepError(f"weights a class must have shape (p, {len(self.blocks)}, k), however: {per_class.shape}")
+        _bounded(len(self) + len(per_class))
+        return Grid(self.blocks, np.concatenate([self.weights, per_class.mean(axis=2)]), per_class)
 
     def find(self, mark: Mapping[str, float]) -> int | None:
         """Return the one vector in which the marked blocks stand in the mark's proportion, or None.
@@ -239,7 +259,7 @@ class Grid:
         """
         if not set(mark) <= set(self.blocks):
             return None
-        part = self.weights[:, [self.blocks.index(name) for name in mark]]
+        part = self.weights[: self.shared, [self.blocks.index(name) for name in mark]]
         share, wanted = part.sum(axis=1, keepdims=True), np.array(list(mark.values()))
         hits = np.flatnonzero((np.abs(part - share * wanted / wanted.sum()) < 1e-9).all(axis=1) & (share[:, 0] > 0))
         return int(hits[0]) if hits.size == 1 else None

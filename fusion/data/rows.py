@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kit.errors import nearest
+from ...kit.table import facts_html, shortened
 from ..errors import HeadDataError, ReportError
 from ..judging.metrics import indices
 from .blocks import concat, widths_of
@@ -125,6 +126,23 @@ class Rows:
             fingerprints=dict(view.fingerprints),
             split=there.pop() if len(there) == 1 else "",
         )
+
+    def _facts(self) -> dict[str, str]:
+        groups = None if self.clusters is None else len(set(self.clusters))
+        return {
+            "blocks": shortened(f"{name} {width:,}" for name, width in self.widths.items()),
+            "classes": shortened(f"{name} {n:,}" for name, n in zip(self.classes, self.supports, strict=True)),
+            "groups": "none share one" if groups is None else f"{groups:,}",
+            "split": self.split or "not known",
+        }
+
+    def __repr__(self) -> str:
+        """Return one line; the numbers are left to whoever asks for them."""
+        split = f"{self.split} " if self.split else ""
+        return f"<Rows: {self.n:,} {split}rows, {self._facts()['blocks']}; {len(self.classes)} classes>"
+
+    def _repr_html_(self) -> str:
+        return facts_html(f"Rows: {self.n:,}", self._facts())
 
     @property
     def n(self) -> int:

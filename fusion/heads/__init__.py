@@ -1,4 +1,4 @@
-"""The heads, one file each, found by name; none is imported before it is asked for."""
+"""The heads, one file each or a plugin (`kit/plugins.py`), found by name; none is imported before it is asked for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from ...kit.errors import nearest
+from ...kit.plugins import Plugin, PluginError, plugins
 from ..errors import HeadConfigError, UnknownHeadError
 
 if TYPE_CHECKING:
@@ -112,17 +113,33 @@ def head_presets(name: str) -> tuple[str, ...]:
 
 def head_names() -> tuple[str, ...]:
     """Return the names that `make_head` knows, the paper's head first; some need a library that is an extra."""
-    return tuple(_HEADS)
+    return (*_HEADS, *plugins("heads", _HEADS))
 
 
 def installed_heads() -> tuple[str, ...]:
     """Return the names of the heads that can be used here: those whose library is there."""
-    return tuple(name for name in _HEADS if all(find_spec(library) for library in head_class(name).needs))
+    return tuple(name for name in head_names() if (cls := _usable(name)) is not None and all(map(find_spec, cls.needs)))
 
 
 def heads_in_pieces() -> tuple[str, ...]:
     """Return the names of the heads that learn from rows that do not fit in memory (`JoinedRows`)."""
-    return tuple(name for name in _HEADS if head_class(name).learns_in_pieces)
+    return tuple(name for name in head_names() if (cls := _usable(name)) is not None and cls.learns_in_pieces)
+
+
+def plugin_of(name: str) -> Plugin | None:
+    """Return the plugin that a head of this name is, where it is none of ours."""
+    return plugins("heads", _HEADS).get(name)
+
+
+def _usable(name: str) -> type[Head] | None:
+    """Return the class behind a name; None for a plugin that is broken, of which there is one warning."""
+    try:
+        return head_class(name)
+    except PluginError as error:
+        plugin = plugin_of(name)
+        assert plugin is not None
+        plugin.warn(error)
+        return None
 
 
 def head_class(name: str) -> type[Head]:
@@ -131,10 +148,17 @@ def head_class(name: str) -> type[Head]:
         from .estimators import estimator_head
 
         return estimator_head(name)
+    if (plugin := plugin_of(name)) is not None:
+        from .base import Head
+
+        plugged = plugin.load()
+        if not (isinstance(plugged, type) and issubclass(plugged, Head)):
+            raise PluginError(plugin.told("it is no subclass of cer_fusion.fusion.heads.base.Head"))
+        return plugged
     if name not in _HEADS:
         raise UnknownHeadError(
-            f"there is no head {name!r}; {nearest(str(name), _HEADS)}, or sklearn:MODULE.CLASS: any classifier of "
-            "scikit-learn by its path"
+            f"there is no head {name!r}; {nearest(str(name), head_names())}, or sklearn:MODULE.CLASS: any classifier "
+            "of scikit-learn by its path"
         )
     module, _, attribute = _HEADS[name].partition(":")
     found: type[Head] = getattr(import_module(module), attribute)

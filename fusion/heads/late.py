@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -16,13 +17,15 @@ from ..data.blocks import FloatArray, checked_weights, slices
 from ..errors import HeadConfigError, HeadDataError
 from . import make_head
 from .base import Codes, Head, HeadState, Proba, RowInfo, expect_shape, softmax
-from .settings import check_folds, factors, positive
+from .settings import check_folds, factors, positive, whole
 from .weights import (
     MIXES,
     SMALLEST,
     WIDEST,
     Mix,
+    best_drawn,
     check_objective,
+    class_weights,
     fitted_temperature,
     learned_weights,
     mixed,
@@ -129,7 +132,9 @@ class HeadOfMembers(Head):
         }
 
 
-LEARNED = "learned"
+LEARNED, LEARNED_PER_CLASS, DRAWN_PER_CLASS = "learned", "learned_per_class", "drawn_per_class"
+CHOSEN: Final = (LEARNED, LEARNED_PER_CLASS, DRAWN_PER_CLASS)
+"""Ways to choose weights on rows that the members had not seen."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -144,37 +149,46 @@ class LateHead(HeadOfMembers):
 
     On real features learned weights raised macro F1 by 0.025 over equal ones (`benchmarks/heads.md`).
 
+    A member can also weigh by class (AVCER: Ryumina et al., 2024, arXiv 2403.12687): with weights W (m, k) a class's
+    score is the mean of the members' `terms` under its own column; columns that are alike are weights that all classes
+    share. There are k times as many numbers to choose on the same rows, so compare such a head
+    with one of shared weights on rows that neither chose by (`docs/sweeps.md`).
+
     Parameters
     ----------
-    weights : dict of block name to weight, "learned" or None
-        Every block named, none negative; only proportions matter. None weighs all alike. `learned` calibrates the
-        members and chooses the weights that do best on the rows of the same folds
-        (`cer_fusion.fusion.heads.weights`); a single block has nothing to learn.
+    weights : dict of block name to weight, or to a dict of class to weight; a word; or None
+        Every block named, none negative; only proportions matter, a class's own where there is a weight a class. None
+        weighs all alike. Words calibrate the members and choose weights by the rows of the same folds
+        (`cer_fusion.fusion.heads.weights`): `learned` one a member; `learned_per_class` one a member and class, held to
+        those by a prior; `drawn_per_class` the best of `draws` Dirichlet draws. A single block has nothing to learn.
     mix : {"arithmetic", "geometric", "harmonic", "rank"}
         Weighted mean of probabilities, of log probabilities (a product of experts), of reciprocals, or of ranks
         (Borda's count, for members whose order of classes is better than their probabilities).
     calibrate : bool
         Fit a temperature a member for given weights too; costs `folds` more fits of each, as learning does.
     folds : int
-        Folds for the calibration and for learned weights.
+        Folds for the calibration and for chosen weights.
     objective : {"log_loss", "macro_f1"}
-        What learned weights are best at.
+        What chosen weights are best at; `learned_per_class` knows the log loss alone.
+    draws : int
+        Draws of `drawn_per_class`.
     random_state : int, RandomState or None
-        Seed of members and folds.
+        Seed of members, folds and draws.
 
     Attributes
     ----------
     members_ : dict of block name to fitted head
     temperatures_ : ndarray of shape (number of blocks,)
-    weights_ : dict of block name to weight, of unit sum
+    weights_ : dict of block name to weight, of unit sum; or to a dict of class to weight, of unit sum a class
     """
 
     name: ClassVar[str] = "late"
 
-    weights: Mapping[str, float] | str | None = LEARNED
+    weights: Mapping[str, Any] | str | None = LEARNED
     mix: Mix = "geometric"
     calibrate: bool = False
     objective: str = "log_loss"
+    draws: int = 1000
 
     def member_proba(self, X: Any) -> NDArray[np.float64]:
         """Return each member's calibrated probabilities (members, n, k), members in the order of `blocks_`."""
@@ -183,7 +197,7 @@ class LateHead(HeadOfMembers):
     @property
     def by_chance(self) -> bool:
         """Where folds are drawn, for temperatures or weights, or members are not sure to draw nothing."""
-        return self.calibrate or self.weights == LEARNED or self.member not in ("linear", "ridge", "knn", "ncm")
+        return self.calibrate or self._chooses() or self.member not in ("linear", "ridge", "knn", "ncm")
 
     def _fit(self, X: FloatArray, codes: Codes, info: RowInfo) -> None:
         self._check()
@@ -194,22 +208,47 @@ class LateHead(HeadOfMembers):
             planes, asked = self._out_of_fold(X, codes, info)
             self._learn_on(planes, codes[asked], info.at(asked).weights)
 
+    def _chooses(self) -> bool:
+        return isinstance(self.weights, str)
+
     def _keeps_aside(self) -> bool:
-        return self.calibrate or (self.weights == LEARNED and len(self.blocks_) > 1)
+        return self.calibrate or (self._chooses() and len(self.blocks_) > 1)
 
     def _learn_on(self, planes: NDArray[np.float64], codes: Codes, weights: NDArray[np.float64] | None) -> None:
-        """Fit temperatures, and weights if they are to be learned; with no row to tell, ones and equal weights stay."""
+        """Fit temperatures, and weights if they are to be chosen; with no row to tell, ones and equal weights stay."""
         if not len(codes):
             return
         for number, plane in enumerate(planes):
             logits = np.log(np.maximum(plane, SMALLEST))
             self.temperatures_[number] = fitted_temperature(logits, codes, weights, widest=WIDEST)
-        if self.weights == LEARNED:
-            found = learned_weights(self._tempered(planes), codes, weights, mix=self.mix, objective=self.objective)
-            self.weights_ = dict(zip(self.blocks_, map(float, found), strict=True))
+        if not self._chooses():
+            return
+        told = self._tempered(planes)
+        if self.weights == DRAWN_PER_CLASS:
+            found = best_drawn(
+                told, codes, weights, mix=self.mix, objective=self.objective, draws=self.draws, seed=self.seed_
+            )
+        else:
+            found = learned_weights(told, codes, weights, mix=self.mix, objective=self.objective)
+            if self.weights == LEARNED_PER_CLASS and len(self.blocks_) > 1:
+                found = class_weights(told, codes, weights, mix=self.mix, about=found)
+        self.weights_ = self._named(found)
 
     def _proba(self, X: FloatArray) -> Proba:
-        return mixed(self._member_proba(X), np.array(list(self.weights_.values())), self.mix)
+        return mixed(self._member_proba(X), self._weight_array(), self.mix)
+
+    def _weight_array(self) -> NDArray[np.float64]:
+        """Return the weights (m,), or (m, k)."""
+        return np.array([list(w.values()) if isinstance(w, dict) else w for w in self.weights_.values()])
+
+    def _named(self, weights: NDArray[np.float64]) -> dict[str, Any]:
+        """Undo `_weight_array`."""
+        if weights.ndim == 1:
+            return dict(zip(self.blocks_, map(float, weights), strict=True))
+        labels = self.classes_.tolist()
+        return {
+            name: dict(zip(labels, map(float, w), strict=True)) for name, w in zip(self.blocks_, weights, strict=True)
+        }
 
     def _member_proba(self, X: FloatArray) -> NDArray[np.float64]:
         return self._tempered(self._raw_proba(X))
@@ -222,32 +261,119 @@ class LateHead(HeadOfMembers):
             raise HeadConfigError(f"mix must be a known word, got {self.mix!r}; {nearest(str(self.mix), MIXES)}")
         check_folds(self.folds)
         check_objective(self.objective)
-        if isinstance(self.weights, str) and self.weights != LEARNED:
-            raise HeadConfigError(f"weights must be a number a block, {LEARNED!r} or None, got {self.weights!r}")
+        whole("draws", self.draws, most=MOST_DRAWS)
+        if isinstance(self.weights, str) and self.weights not in CHOSEN:
+            raise HeadConfigError(
+                f"weights must be a number a block, or a number a block and class, None, or a known word, got "
+                f"{self.weights!r}; {nearest(self.weights, CHOSEN)}"
+            )
+        if self.weights == LEARNED_PER_CLASS and self.objective != "log_loss":
+            raise HeadConfigError(
+                f"weights={LEARNED_PER_CLASS!r} are learned by the log loss, got objective={self.objective!r}\n"
+                f"  choose them by another objective among draws: weights={DRAWN_PER_CLASS!r}"
+            )
 
-    def _given_weights(self) -> dict[str, float]:
+    def _given_weights(self) -> dict[str, Any]:
         given = self.weights if isinstance(self.weights, Mapping) else dict.fromkeys(self.blocks_, 1.0)
-        weights = checked_weights(given, self.blocks_)
-        total = sum(weights.values())
-        return {name: weight / total for name, weight in weights.items()}
+        if any(isinstance(one, Mapping) for one in given.values()):
+            array = checked_class_weights(given, self.blocks_, self.classes_.tolist())
+        else:
+            array = np.array(list(checked_weights(given, self.blocks_).values()))
+        return self._named(array / array.sum(axis=0))
 
     def _state(self) -> HeadState:
         arrays = {"temperatures": self.temperatures_}
-        if self.weights == LEARNED:
-            arrays["weights"] = np.array(list(self.weights_.values()))
+        if self._chooses():
+            arrays["weights"] = self._weight_array()
         return HeadState(arrays=arrays) | self._state_of_members()
 
     def _restore(self, state: HeadState) -> None:
         self._check()
         self.weights_ = self._given_weights()
-        if self.weights == LEARNED:
-            weights = expect_shape("weights", state.arrays["weights"], (len(self.blocks_),))
-            self.weights_ = checked_weights(dict(zip(self.blocks_, map(float, weights), strict=True)), self.blocks_)
+        if self._chooses():
+            weights, m = state.arrays["weights"], len(self.blocks_)
+            per_class = weights.ndim == 2 and self.weights != LEARNED
+            weights = expect_shape("weights", weights, (m, len(self.classes_)) if per_class else (m,))
+            if (weights < 0).any() or np.abs(weights.sum(axis=0) - 1).max() > 1e-6:
+                raise ValueError(f"weights must not be negative, and of unit sum over the blocks, got {weights!r}")
+            self.weights_ = self._named(weights)
         temperatures = state.arrays["temperatures"]
         if temperatures.shape != (len(self.blocks_),) or not ((temperatures > 0) & np.isfinite(temperatures)).all():
             raise ValueError(f"there must be a positive temperature a member, got {temperatures!r}")
         self.temperatures_ = temperatures
         self._restore_members(state)
+
+
+MOST_DRAWS: Final = 100_000
+
+
+def checked_class_weights(
+    weights: Mapping[str, Any], blocks: Iterable[str], classes: Iterable[Any]
+) -> NDArray[np.float64]:
+    """Return a weight a block and class (m, k), of blocks and classes in their order.
+
+    Parameters
+    ----------
+    weights : dict of block name to dict of class to weight
+        Classes as texts. Those that have no rows may be named: a fold need not have all.
+    blocks : iterable of str
+    classes : iterable of label
+
+    Raises
+    ------
+    HeadConfigError
+        If a block or class has no weight, a block is not known, a weight is negative or no number, or all of a class
+        are zero.
+    """
+    names, labels = list(blocks), [str(one) for one in classes]
+    for name in weights:
+        if name not in names:
+            raise HeadConfigError(f"there is no block {name!r} to weigh; {nearest(str(name), names)}")
+    found = np.empty((len(names), len(labels)))
+    for row, name in zip(found, names, strict=True):
+        given = weights.get(name)
+        if not isinstance(given, Mapping):
+            raise HeadConfigError(
+                f"where blocks have a weight a class, every block has, however: block {name!r} has {given!r}"
+            )
+        of_class = {str(label): weight for label, weight in given.items()}
+        for column, label in enumerate(labels):
+            if label not in of_class:
+                raise HeadConfigError(f"block {name!r} has no weight for class {label!r}; {nearest(label, of_class)}")
+            weight = of_class[label]
+            if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
+                raise HeadConfigError(
+                    f"the weight of block {name!r} for class {label!r} must be finite and not negative, got {weight!r}"
+                )
+            row[column] = weight
+    if not (nothing := found.any(axis=0)).all():
+        raise HeadConfigError(
+            f"all weights of class {labels[int(nothing.argmin())]!r} are zero: nothing could answer it"
+        )
+    return found
+
+
+def by_position(weights: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """Return weights a block and class by the classes' positions, which heads learn where rows have names for them.
+
+    Weights that are no dict of classes stay as they are.
+
+    Raises
+    ------
+    HeadConfigError
+        If a name is no class, or as `checked_class_weights` does.
+    """
+    if not any(isinstance(one, Mapping) for one in weights.values()):
+        return dict(weights)
+    place = {name: str(i) for i, name in enumerate(classes)}
+    for block, of_class in weights.items():
+        for name in of_class if isinstance(of_class, Mapping) else ():
+            if name not in place:
+                raise HeadConfigError(
+                    f"block {block!r} has a weight for class {name!r}, which is none; {nearest(str(name), place)}"
+                )
+    checked_class_weights(weights, weights, classes)
+    return {block: {place[name]: weight for name, weight in one.items()} for block, one in weights.items()}
 
 
 logger = logging.getLogger(__name__)

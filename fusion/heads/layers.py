@@ -97,7 +97,7 @@ class Joined(Layer):
     def forward(self, rows: Tensor) -> Tensor:
         """Return weight and bias applied to rows; bfloat16 rows are multiplied as such, all else is float32."""
         product = (rows @ self.weight.to(rows.dtype).t()).to(self.weight.dtype)
-        return product.view(len(rows), len(self.bias), -1).transpose(0, 1) + self.bias  # (b, m * h) -> (m, b, h)
+        return product.view(rows.shape[0], len(self.bias), -1).transpose(0, 1) + self.bias  # (b, m * h) -> (m, b, h)
 
 
 class Linear(Layer):
@@ -139,7 +139,7 @@ class Projections(Layer):
         members, _, blocks, width = self.bias.shape
         parts = zip(rows.split(self.widths, 1), self.weight.split(self.widths), strict=True)  # type: ignore[no-untyped-call]
         joined = torch.stack([part @ weight for part, weight in parts], 1)  # (b, blocks, m * width)
-        return joined.view(len(rows), blocks, members, width).permute(2, 0, 1, 3) + self.bias
+        return joined.view(rows.shape[0], blocks, members, width).permute(2, 0, 1, 3) + self.bias
 
 
 class Norm(Layer):

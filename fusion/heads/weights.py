@@ -81,6 +81,102 @@ def learned_weights(
     )
 
 
+def class_weights(
+    planes: NDArray[np.float64],
+    codes: Codes,
+    weights: NDArray[np.float64] | None = None,
+    *,
+    mix: Mix,
+    about: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return weights (m, k) a member and class, columns of unit sum, that make the true classes most likely.
+
+    They are the softmax over members of m * k free numbers. With every class a column more is fitted to the same rows,
+    so a normal prior of variance one, worth less than a row, holds the numbers to the logarithms of the weights that
+    all classes share (`about`): a class without rows keeps those.
+
+    Parameters
+    ----------
+    planes : ndarray of shape (m, n, k)
+        As for `learned_weights`.
+    codes, weights, mix
+        As there.
+    about : ndarray of shape (m,)
+        Weights that all classes share, of unit sum.
+    """
+    scores, (m, _, k) = terms(planes, mix), planes.shape
+    counts = np.ones(len(codes)) if weights is None else weights
+    centre = np.repeat(np.log(np.maximum(about, SMALL))[:, None], k, axis=1)
+    truth, unseen = np.eye(k)[codes], ~np.isin(np.arange(k), codes)
+
+    def loss(free: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        apart = free.reshape(m, k) - centre
+        shares = softmax(free.reshape(m, k).T).T
+        means = weighted_means(scores, shares)
+        proba = probabilities(means, mix)
+        slope = _slope(means, proba, truth, mix) * counts[:, None]
+        of_share = np.einsum("nk,mnk->mk", slope, scores)
+        of_free = shares * (of_share - (shares * of_share).sum(axis=0)) + apart
+        of_free[:, unseen] = 0
+        value = log_loss(proba, codes, counts) * counts.sum() + (apart**2).sum() / 2
+        return value / counts.sum(), of_free.ravel() / counts.sum()
+
+    with libraries_limited(1):
+        found = minimize(loss, centre.ravel(), jac=True, method="L-BFGS-B", bounds=[(-12, 12)] * (m * k))
+    alike = np.repeat(about[:, None], k, axis=1)  # with zeros, which a softmax does not reach
+    candidates = [alike, softmax(found.x.reshape(m, k).T).T]
+    return np.asarray(min(candidates, key=lambda one: log_loss(mixed(planes, one, mix), codes, weights)))
+
+
+def _slope(
+    means: NDArray[np.float64], proba: NDArray[np.float64], truth: NDArray[np.float64], mix: Mix
+) -> NDArray[np.float64]:
+    """Return the slope (n, k) of the log loss of each row in its weighted means of `terms` (n, k)."""
+    if mix == "geometric":
+        return np.asarray(proba - truth)
+    if mix == "harmonic":  # p = q / sum(q), where q = -1 / mean
+        return (proba - truth) / -means
+    return (proba - truth) / np.maximum(means, SMALLEST)
+
+
+def dirichlet_weights(m: int, k: int, draws: int, seed: int) -> NDArray[np.float64]:
+    """Return weights (draws, m, k) a member and class, each class's drawn by itself and evenly: of unit sum."""
+    drawn = np.random.default_rng(seed).dirichlet(np.ones(m), size=(draws, k))
+    return np.ascontiguousarray(drawn.transpose(0, 2, 1))  # (draws, k, m) -> (draws, m, k)
+
+
+def best_drawn(
+    planes: NDArray[np.float64],
+    codes: Codes,
+    weights: NDArray[np.float64] | None = None,
+    *,
+    mix: Mix,
+    objective: str,
+    draws: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Return the best of `draws` weights (m, k) a member and class, or equal ones where none is better.
+
+    So AVCER has its weights (Ryumina et al., 2024, arXiv 2403.12687; its code: ElenaRyumina/AVCER, e434cc0). Of equally
+    good draws that of the least log loss is taken. A class without rows keeps equal weights: nothing tells which draw
+    is good for it.
+
+    Parameters
+    ----------
+    planes, codes, weights, mix, objective
+        As for `learned_weights`.
+    draws, seed : int
+    """
+    check_objective(objective)
+    m, _, k = planes.shape
+    tried = np.concatenate([np.full((1, m, k), 1 / m), dirichlet_weights(m, k, draws, seed)])
+    tried[:, :, ~np.isin(np.arange(k), codes)] = 1 / m
+    if objective == "macro_f1":
+        _, macro_f1 = totals(counted(codes, decisions(planes, tried, mix), k))
+        tried = tried[macro_f1 >= macro_f1.max() - 1e-12]
+    return np.asarray(min(tried, key=lambda one: log_loss(mixed(planes, one, mix), codes, weights)))
+
+
 def check_objective(objective: str) -> None:
     """Refuse a word that is no objective."""
     if objective not in get_args(Objective):
@@ -153,8 +249,15 @@ TIE_BREAK: Final = 1e-6
 
 
 def mixed(proba: FloatArray, weights: FloatArray, mix: str) -> FloatArray:
-    """Mix members' probabilities (m, n, k) with weights (m,) of unit sum into (n, k)."""
-    return probabilities(np.tensordot(weights, terms(proba, mix), axes=1), mix)
+    """Mix members' probabilities (m, n, k) with weights (m,), or (m, k) a class, of unit sum over m into (n, k)."""
+    return probabilities(weighted_means(terms(proba, mix), weights), mix)
+
+
+def weighted_means(scores: FloatArray, weights: FloatArray) -> FloatArray:
+    """Return the weighted means (n, k) of `terms` (m, n, k), with weights (m,), or (m, k) a class."""
+    if weights.ndim == 1:
+        return np.asarray(np.tensordot(weights, scores, axes=1))
+    return np.asarray(np.einsum("mk,mnk->nk", weights, scores))
 
 
 def terms(proba: FloatArray, mix: str) -> FloatArray:
@@ -210,8 +313,8 @@ def decisions(member_proba: FloatArray, weights: FloatArray, mix: Mix = "arithme
     ----------
     member_proba : float64 array of shape (m, n, k)
         Each member's class probabilities.
-    weights : float64 array of shape (w, m)
-        Non-negative; their scale does not matter.
+    weights : float64 array of shape (w, m), or (w, m, k) for weights a class
+        Non-negative; their scale does not matter, a class's own scale neither.
     mix : {"arithmetic", "geometric", "harmonic", "rank"}
         What is averaged (`cer_fusion.fusion.heads.weights.terms`), as in the `late` head.
 
@@ -220,15 +323,18 @@ def decisions(member_proba: FloatArray, weights: FloatArray, mix: Mix = "arithme
     int16 array of shape (w, n)
         Class positions; the first of equal ones, as ``argmax`` has it.
     """
-    if member_proba.ndim != 3 or weights.ndim != 2 or weights.shape[1] != member_proba.shape[0]:
+    expected = (member_proba.shape[:1], (*member_proba.shape[:1], *member_proba.shape[2:]))
+    if member_proba.ndim != 3 or weights.shape[1:] not in expected:
         raise SweepError(
-            f"weights must have shape (w, m) for members of shape (m, n, k), however: {weights.shape} and "
+            f"weights must have shape (w, m) or (w, m, k) for members of shape (m, n, k), however: {weights.shape} and "
             f"{member_proba.shape}"
         )
     if mix not in MIXES:
         raise SweepError(f"there is no mix {mix!r}; {nearest(mix, MIXES)}")
     scores = terms(member_proba, mix)
     shares = weights / weights.sum(axis=1, keepdims=True)
+    if shares.ndim == 3:
+        return np.stack([weighted_means(scores, one).argmax(axis=1).astype(np.int16) for one in shares])
     out = np.empty((len(shares), scores.shape[1]), dtype=np.int16)
     contend = _contenders(scores)
     numbers = contend.sum(axis=1)

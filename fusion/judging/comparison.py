@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from ..data.rows import Rows, folds_of
 from ..errors import ReportError
 from ..keeping.answers import Classifier, aligned
-from .entries import Answer, Entry, answered, beside, entries_of
+from .entries import Answer, Entry, answered, beside, check_rows, entries_of
 from .fits import Step, do_all, one_at_a_time
 from .metrics import Metrics, check_metrics
-from .report import Judgeable, Report, judged, singles_note
+from .report import Report
 from .resampling import LEVEL, RESAMPLES
+from .verdicts import Judgeable, judged, singles_note
 from .zero_shot import ZeroShotColumns, check_columns
 
 IntArray = NDArray[np.int64]
@@ -71,6 +72,7 @@ def compare(
     level: float = LEVEL,
     seed: int = 0,
     zero_shot: ZeroShotColumns | None = None,
+    more: Sequence[Entry | ZeroShotColumns] = (),
     n_jobs: int | None = None,
     metrics: Metrics = (),
     progress: Progress | None = None,
@@ -102,6 +104,8 @@ def compare(
         Of the bootstrap.
     zero_shot : ZeroShotColumns, optional
         Columns that learned basic expressions only, from rows of their own.
+    more : sequence of Entry or ZeroShotColumns
+        Further columns, as `cer_fusion.fusion.recipes.recipe_columns` makes them; with them there need be no heads.
     metrics : sequence of str or function
         Further metrics with intervals: ``uar`` (mean per-class recall), ``weighted_f1``, ``f1`` (of each class), or
         functions of your own of true and predicted class positions, such as ``sklearn.metrics.cohen_kappa_score``.
@@ -117,7 +121,7 @@ def compare(
     """
     planned = comparison(
         heads, train, test, singles=singles, single_head=single_head, baseline=baseline, seeds=seeds,
-        resamples=resamples, level=level, seed=seed, zero_shot=zero_shot, metrics=metrics,
+        resamples=resamples, level=level, seed=seed, zero_shot=zero_shot, more=more, metrics=metrics,
     )  # fmt: skip
     return planned.run(n_jobs=n_jobs, progress=progress)
 
@@ -147,7 +151,7 @@ class Comparison:
     """Seeds, or repeats."""
     folds: int
     """0 if there is a test split."""
-    zero_shot: ZeroShotColumns | None
+    zero_shot: Sequence[ZeroShotColumns]
     judging: Mapping[str, Any]
     """Of `judged`: baseline, resamples, level, seed."""
     notes: tuple[str, ...]
@@ -185,7 +189,7 @@ class Comparison:
 
     def run(self, *, n_jobs: int | None = None, progress: Progress | None = None) -> Report:
         """Do all fits here, or wherever joblib does them, and judge their answers."""
-        fits = _Fits(progress, len(self) + (self.zero_shot is not None))
+        fits = _Fits(progress, len(self) + len(self.zero_shot))
         if not one_at_a_time(self, n_jobs):
             return self.report(do_all(self, n_jobs=n_jobs, progress=fits.reach), fits)
         found = []
@@ -201,9 +205,9 @@ class Comparison:
         for number, entry in enumerate(self.entries):
             of_entry = [(fit, one) for fit, one in zip(self.fits, found, strict=True) if fit.entry == number]
             answers[entry] = self._by_run(of_entry)
-        if self.zero_shot is not None:
-            with fits.fit("zero-shot"):
-                answers |= self.zero_shot.answers(self.test, runs=self.runs, seed=self.judging["seed"])
+        for columns in self.zero_shot:
+            with fits.fit(columns.title or "zero-shot"):
+                answers |= columns.answers(self.test, runs=self.runs, seed=self.judging["seed"])
         fits.tell(_LAST)
         return judged(
             answers,
@@ -245,13 +249,15 @@ def comparison(
     level: float = LEVEL,
     seed: int = 0,
     zero_shot: ZeroShotColumns | None = None,
+    more: Sequence[Entry | ZeroShotColumns] = (),
     metrics: Metrics = (),
 ) -> Comparison:
     """Return what `compare` does, with its parameters, before any fit: a fit an entry and seed."""
+    check_rows(train=train, test=test)
     check_same_task(train, test)
     check_metrics(metrics)
-    entries = entries_of(heads, train, singles=singles, single_head=single_head, baseline=baseline, seed=seed)
-    check_columns(entries, zero_shot, test, baseline)
+    entries, without = _columns(heads, train, zero_shot, more, singles, single_head, baseline, seed)
+    check_columns(entries, without, test, baseline)
     if seeds < 1:
         raise ReportError(f"a head needs at least one seed, however: {seeds}")
     return Comparison(
@@ -265,19 +271,43 @@ def comparison(
         ],
         runs=seeds,
         folds=0,
-        zero_shot=zero_shot,
+        zero_shot=without,
         judging={"baseline": baseline, "resamples": resamples, "level": level, "seed": seed, "metrics": metrics},
         notes=(
             *singles_note(entries, _single(heads, single_head, baseline)),
-            *(() if zero_shot is None else (zero_shot.note,)),
+            *(entry.about for entry in entries if entry.about),
+            *(note for columns in without for note in columns.notes),
             *_seeds_note(entries, seeds),
             *_soft_note(entries, train),
         ),
     )
 
 
+def _columns(
+    heads: Mapping[str, Classifier],
+    rows: Rows,
+    zero_shot: ZeroShotColumns | None,
+    more: Sequence[Entry | ZeroShotColumns],
+    singles: bool,
+    single_head: str | None,
+    baseline: str | None,
+    seed: int,
+) -> tuple[list[Entry], list[ZeroShotColumns]]:
+    """Return all that is fitted on the rows, and all that learned from others; singles stand beside heads."""
+    entries: list[Entry] = []
+    if heads or not more:
+        entries = entries_of(heads, rows, singles=singles, single_head=single_head, baseline=baseline, seed=seed)
+    entries[len(heads) : len(heads)] = [one for one in more if isinstance(one, Entry)]
+    return entries, [
+        *([] if zero_shot is None else [zero_shot]),
+        *(one for one in more if isinstance(one, ZeroShotColumns)),
+    ]
+
+
 def _single(heads: Mapping[str, Classifier], single_head: str | None, baseline: str | None) -> str:
-    """Say in words which head a single backbone gets."""
+    """Say in words which head a single backbone gets; nothing where there is none."""
+    if not heads:
+        return ""
     if single_head is not None:
         return f"head '{single_head}'"
     return f"the head of '{beside(heads, baseline)}', with its settings,"
@@ -316,7 +346,7 @@ def _seeds_note(entries: list[Entry], seeds: int) -> tuple[str, ...]:
 def _soft_note(entries: list[Entry], rows: Rows) -> tuple[str, ...]:
     if rows.soft is None:
         return ()
-    able = [entry.title for entry in entries if getattr(entry.head, "learns_soft_labels", False)]
+    able = [entry.title for entry in entries if entry.votes and getattr(entry.head, "learns_soft_labels", False)]
     others = [entry.title for entry in entries if entry.title not in able]
     split = (rows.soft.max(axis=1) < 1).sum()
     return (
@@ -341,6 +371,7 @@ def cross_compare(
     seed: int = 0,
     progress: Progress | None = None,
     zero_shot: ZeroShotColumns | None = None,
+    more: Sequence[Entry | ZeroShotColumns] = (),
     n_jobs: int | None = None,
     metrics: Metrics = (),
 ) -> Report:
@@ -367,6 +398,8 @@ def cross_compare(
         Called before each fit, and once all are done.
     zero_shot : ZeroShotColumns, optional
         Columns that learned basic expressions only, from rows of their own: fitted once a repeat, not once a fold.
+    more : sequence of Entry or ZeroShotColumns
+        As for `compare`.
     metrics : sequence of str or function
         As for `compare`.
     n_jobs : int, optional
@@ -381,7 +414,7 @@ def cross_compare(
     """
     planned = cross_comparison(
         heads, rows, folds=folds, repeats=repeats, singles=singles, single_head=single_head, baseline=baseline,
-        resamples=resamples, level=level, seed=seed, zero_shot=zero_shot, metrics=metrics,
+        resamples=resamples, level=level, seed=seed, zero_shot=zero_shot, more=more, metrics=metrics,
     )  # fmt: skip
     return planned.run(n_jobs=n_jobs, progress=progress)
 
@@ -399,14 +432,16 @@ def cross_comparison(
     level: float = LEVEL,
     seed: int = 0,
     zero_shot: ZeroShotColumns | None = None,
+    more: Sequence[Entry | ZeroShotColumns] = (),
     metrics: Metrics = (),
 ) -> Comparison:
     """Return what `cross_compare` does, with its parameters, before any fit: a fit an entry, repeat and fold."""
+    check_rows(rows=rows)
     if repeats < 1:
         raise ReportError(f"cross-validation needs at least one repeat, however: {repeats}")
     check_metrics(metrics)
-    entries = entries_of(heads, rows, singles=singles, single_head=single_head, baseline=baseline, seed=seed)
-    check_columns(entries, zero_shot, rows, baseline)
+    entries, without = _columns(heads, rows, zero_shot, more, singles, single_head, baseline, seed)
+    check_columns(entries, without, rows, baseline)
     return Comparison(
         entries=entries,
         train=rows,
@@ -419,11 +454,12 @@ def cross_comparison(
         ],
         runs=repeats,
         folds=folds,
-        zero_shot=zero_shot,
+        zero_shot=without,
         judging={"baseline": baseline, "resamples": resamples, "level": level, "seed": seed, "metrics": metrics},
         notes=(
             *singles_note(entries, _single(heads, single_head, baseline)),
-            *(() if zero_shot is None else (zero_shot.note,)),
+            *(entry.about for entry in entries if entry.about),
+            *(note for columns in without for note in columns.notes),
             *_notes(rows, folds, repeats),
             *_soft_note(entries, rows),
         ),

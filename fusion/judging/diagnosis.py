@@ -18,7 +18,7 @@ from ..data.rows import Rows, folds_of
 from ..errors import ReportError
 from ..keeping.answers import Classifier
 from .comparison import check_same_task
-from .entries import Entry, answered, entries_of, plain_params
+from .entries import Entry, answered, check_rows, entries_of, plain_params
 from .measures import (
     BINS,
     THRESHOLD,
@@ -88,6 +88,7 @@ def diagnose(
     """
     if players not in ("blocks", "features"):
         raise ReportError(f"players must be 'blocks' or 'features', however: {players!r}")
+    check_rows(train=train) if test is None else check_rows(train=train, test=test)
     if test is not None:
         check_same_task(train, test)
     judged, features = (train if test is None else test), train.by_feature()
@@ -294,12 +295,12 @@ class Diagnosis:
         """Rebuild a diagnosis; unknown keys and values of the wrong kind are refused."""
         return from_plain(cls, {"split": ""} | plain, "the diagnosis", error=ReportError)
 
-    def save(self, path: Path, *, overwrite: bool = True) -> Path:
+    def save(self, path: Path | str, *, overwrite: bool = True) -> Path:
         """Write the diagnosis as JSON that carries its own digest, whole or not at all; see `write_whole`."""
         return write_sealed(path, self.to_dict(), kind=FORMAT, version=FORMAT_VERSION, overwrite=overwrite)
 
     @classmethod
-    def load(cls, path: Path) -> Diagnosis:
+    def load(cls, path: Path | str) -> Diagnosis:
         """Read a diagnosis written by `save`."""
         return cls.from_dict(read_sealed(path, kind=FORMAT, version=FORMAT_VERSION, error=ReportError))
 

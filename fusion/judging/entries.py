@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,16 @@ from ..errors import HeadDataError, ReportError
 from ..keeping.answers import Classifier, aligned
 
 log = logging.getLogger(__name__)
+
+
+class After(Protocol):
+    """What is done to a head's answers, such as smoothing over time (`cer_fusion.challenge.over_time`)."""
+
+    def __call__(self, proba: NDArray[np.float64], rows: Rows) -> NDArray[np.float64]:
+        """Return probabilities (n, k) of rows in place of others (n, k)."""
+
+    def check(self, rows: Rows) -> None:
+        """Refuse rows about which it could not be asked, before anything is fitted."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,6 +41,12 @@ class Entry:
     """The blocks it sees, in order."""
     head: Any
     """The head, told its blocks and its seed; never fitted itself."""
+    votes: bool = True
+    """Whether it learns from soft labels, where it can and there are some."""
+    after: After | None = None
+    """What is done to its answers."""
+    about: str = ""
+    """What a reader of the report must know of it; empty for nothing."""
 
     @property
     def head_name(self) -> str:
@@ -105,8 +121,7 @@ def entries_of(
 
     from ..heads import make_head
 
-    if not heads:
-        raise ReportError("there is no head to compare: give at least one")
+    check_heads(heads)
     entries = []
     for title, head in heads.items():
         mine: Any = _seeded(clone(head), seed)
@@ -125,6 +140,59 @@ def entries_of(
             part = make_head(single_head, blocks=widths, random_state=seed)
         entries.append(Entry(title=feature, kind="single", blocks=blocks, head=part))
     return entries
+
+
+def check_heads(heads: Any) -> None:
+    """Refuse what cannot be compared, saying what would do.
+
+    Raises
+    ------
+    ReportError
+        For anything but a dict of unfitted classifiers with probabilities.
+    """
+    if not isinstance(heads, Mapping):
+        raise ReportError(
+            f"heads must be a dict of title to classifier, however: {type(heads).__name__}\n"
+            "  for instance {'mlp': make_head('mlp'), 'logistic': LogisticRegression()}"
+        )
+    if not heads:
+        raise ReportError("there is no head to compare: give at least one")
+    for title, head in heads.items():
+        if isinstance(head, str):
+            raise ReportError(f"head {title!r} is a text\n  make it: cer_fusion.make_head({head!r})")
+        if isinstance(head, type):
+            raise ReportError(f"head {title!r} is a class\n  make an object of it: {head.__name__}()")
+        if not (hasattr(head, "fit") and hasattr(head, "get_params")):
+            raise ReportError(
+                f"head {title!r} is a {type(head).__name__}, which is no estimator of scikit-learn's kind (fit, "
+                "get_params)\n  derive it from sklearn.base.ClassifierMixin and BaseEstimator"
+            )
+        if not hasattr(head, "predict_proba"):
+            name = type(head).__name__
+            raise ReportError(
+                f"head {title!r} is a {name}, which gives no probabilities (predict_proba); figures, intervals and "
+                f"files need them\n  of a classifier: sklearn.calibration.CalibratedClassifierCV({name}(…))"
+            )
+
+
+def check_rows(**given: Any) -> None:
+    """Refuse what is not `Rows`, saying how they are made.
+
+    Raises
+    ------
+    ReportError
+    """
+    for what, rows in given.items():
+        if not isinstance(rows, Rows):
+            of_view = hasattr(rows, "blocks") and hasattr(rows, "class_set")
+            raise ReportError(
+                f"{what} must be Rows, however: {type(rows).__name__}\n  "
+                + (
+                    "take them of the view: cer_fusion.Rows.of(view)"
+                    if of_view
+                    else "make them: cer_fusion.Rows(blocks={'vit': X}, y=y, classes=names), or Rows.of(store.view(…))"
+                )
+            )
 
 
 def beside(heads: Mapping[str, Classifier], baseline: str | None) -> str:
@@ -164,16 +232,17 @@ def answered(entry: Entry, run: int, learn: Rows, ask: Rows) -> Answer:
     refuse_to_load_quietly(entry.title, head, x_learn, x_ask)
     try:
         started = perf_counter()
-        fit_part(head, x_learn, learn.y, learn.clusters, learn.soft, learn.targets)
+        soft = learn.soft if entry.votes else None
+        fit_part(head, x_learn, learn.y, learn.clusters, soft, learn.targets)
         fitted = perf_counter()
-        proba = head.predict_proba(x_ask)
+        proba = aligned(head.predict_proba(x_ask), head.classes_, len(ask.classes), f"head {entry.title!r}")
+        proba = proba if entry.after is None else entry.after(proba, ask)
         asked = perf_counter()
     except Exception as error:  # raised again, with the column it happened in
         error.add_note(f"in column: {entry.title}")
         raise
     log.info("%s: fitted %d rows in %.2f s", entry.title, learn.n, fitted - started)
-    full = aligned(proba, head.classes_, len(ask.classes), f"head {entry.title!r}")
-    return Answer(proba=full, head=head, fit_s=fitted - started, predict_s=asked - fitted)
+    return Answer(proba=proba, head=head, fit_s=fitted - started, predict_s=asked - fitted)
 
 
 def refuse_to_load_quietly(title: str, head: Any, *rows: Matrix) -> None:

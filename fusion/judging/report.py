@@ -1,51 +1,30 @@
-"""The result of a comparison: every column's figures, intervals and verdicts, kept as sealed JSON."""
+"""The result of a comparison: every column's figures, intervals and verdicts, as sealed JSON and as a table."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...kit.documents import read_sealed, write_sealed
-from ...kit.errors import nearest
+from ...kit.errors import nearest, needed
 from ...kit.plain import NOT_KEPT, from_plain, to_plain
+from ...kit.table import EN_DASH, LE, MINUS, Cell, Table, first_sentence, points, render, shortened, to_html
 from ..errors import ReportError
-from ..keeping.answers import Truth
-from .entries import Answer, Entry
-from .metrics import METRICS, Metrics, Scores, metric_name, scores
-from .resampling import (
-    Bootstrap,
-    Interval,
-    Metric,
-    accuracy_interval,
-    bootstrap,
-    figure_interval,
-    figures_on,
-    thin,
-)
-from .significance import (
-    POWER,
-    Exchange,
-    bootstrap_p,
-    exchange,
-    holm,
-    letters_of,
-    mcnemar,
-    optimism,
-    smallest_difference,
-    smallest_shift,
-)
+from .metrics import METRICS, Scores, scores
+from .resampling import Interval, Metric, wilson
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
 FORMAT, FORMAT_VERSION = "cer-report", 2
 
-_EXCHANGES = 2000  # for letters: their correction has no need of more
+_SHOWN = 20
+"""Columns that a report's `repr` lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +133,14 @@ class Column:
         values = [getattr(run, metric) for run in self._all_scores]
         return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
+    def __repr__(self) -> str:
+        """Return one line; the answers are left to whoever asks for them."""
+        return f"<Column {self.name}: {self.head} on {shortened(self.blocks)}; {self._in_short}>"
+
+    @property
+    def _in_short(self) -> str:
+        return f"accuracy {100 * self.mean('accuracy'):.2f} %  macro F1 {100 * self.mean('macro_f1'):.2f} %"
+
     @property
     def _all_scores(self) -> list[Scores]:
         return [self.scores, *(run.scores for run in self.other_runs)]
@@ -226,14 +213,73 @@ class Report:
             bare, columns=tuple(_column_from_dict(one, bare.y_true, bare.classes) for one in plain["columns"])
         )
 
-    def save(self, path: Path, *, overwrite: bool = True) -> Path:
+    def save(self, path: Path | str, *, overwrite: bool = True) -> Path:
         """Write the report as JSON that carries its own digest, whole or not at all; see `write_whole`."""
         return write_sealed(path, self.to_dict(), kind=FORMAT, version=FORMAT_VERSION, overwrite=overwrite)
 
     @classmethod
-    def load(cls, path: Path) -> Report:
+    def load(cls, path: Path | str) -> Report:
         """Read a report written by `save`."""
         return cls.from_dict(read_sealed(path, kind=FORMAT, version=FORMAT_VERSION, error=ReportError))
+
+    def to_frame(self) -> Any:
+        """Return the figures as a pandas DataFrame: a row a column of the table, unrounded.
+
+        Its columns are ``kind``, ``accuracy`` and ``macro_f1`` (0-1) with ``_low`` and ``_high``, ``recall.<class>``
+        and ``f1.<class>`` (0-1, means over the runs; NaN for the recall of a class without rows), ``fit_s``,
+        ``predict_s``, and with a baseline ``delta_accuracy``, ``delta_macro_f1``, ``p`` and ``p_macro_f1``
+        (Holm-corrected). Further metrics are columns of their own.
+
+        Raises
+        ------
+        MissingExtraError
+            If pandas is not installed.
+        """
+        pandas = needed("pandas", "a DataFrame of a report", extra="frames")
+        rows = [_figures_of(column, self.classes) for column in self.columns]
+        return pandas.DataFrame(rows, index=pandas.Index([column.name for column in self.columns], name="column"))
+
+    def to_latex(self, *, class_intervals: bool = False) -> str:
+        r"""Return the table as LaTeX with booktabs rules, as ``cer-fuse compare --format latex`` prints it."""
+        return render(report_table(self, class_intervals=class_intervals), "latex")
+
+    def __repr__(self) -> str:
+        """Return one line a column; every array is left to whoever asks for it."""
+        lines = [f"<Report: {len(self.columns)} columns on {self.rows}, {len(self.classes)} classes>"]
+        width = max((len(column.name) for column in self.columns), default=0)
+        lines += [f"  {column.name:<{width}}  {column._in_short}" for column in self.columns[:_SHOWN]]
+        lines += [f"  … and {len(self.columns) - _SHOWN} more"] if len(self.columns) > _SHOWN else []
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return to_html(report_table(self))
+
+
+def _figures_of(column: Column, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Return a column's figures by name, shares 0-1."""
+    found: dict[str, Any] = {"kind": column.kind}
+    for metric in ("accuracy", "macro_f1"):
+        interval: Interval = getattr(column, metric)
+        found |= {metric: column.mean(metric), f"{metric}_low": interval.low, f"{metric}_high": interval.high}
+    f1 = np.mean([run.f1 for run in column._all_scores], axis=0)
+    found |= {f"recall.{name}": float(value) for name, value in zip(classes, column.recall, strict=True)}
+    found |= {f"f1.{name}": float(value) for name, value in zip(classes, f1, strict=True)}
+    for one in column.figures:
+        if one.metric != "f1":  # of each class, it stands there already
+            found |= {
+                one.metric: one.value,
+                f"{one.metric}_low": one.interval.low,
+                f"{one.metric}_high": one.interval.high,
+            }
+    found |= {"fit_s": column.fit_s, "predict_s": column.predict_s}
+    if (versus := column.versus) is not None:
+        found |= {
+            "delta_accuracy": versus.accuracy,
+            "delta_macro_f1": versus.macro_f1,
+            "p": versus.p_holm,
+            "p_macro_f1": versus.p_macro_f1_holm,
+        }
+    return found
 
 
 def run_of(y_true: IntArray, y_pred: IntArray, classes: tuple[str, ...]) -> Run:
@@ -277,293 +323,218 @@ def _again(one: Figure, classes: tuple[str, ...], runs: Sequence[Scores]) -> flo
     return float(found[classes.index(one.of_class)] if one.of_class in classes else found.mean())
 
 
-class Judgeable(Protocol):
-    """What a column is about: an `Entry`, or a run that was kept."""
+def report_table(report: Report, *, class_intervals: bool = False) -> Table:
+    """Lay a report out as the paper does: per-class accuracy in percent, then the totals with their intervals.
 
-    @property
-    def title(self) -> str:
-        """Column title, unique."""
-
-    @property
-    def kind(self) -> Literal["head", "single"]:
-        """A head on all blocks, or a head on the blocks of one backbone."""
-
-    @property
-    def blocks(self) -> tuple[str, ...]:
-        """The blocks it saw, in order."""
-
-    @property
-    def head_name(self) -> str:
-        """The estimator's class name."""
-
-    @property
-    def params(self) -> Mapping[str, Any]:
-        """Its parameters, as JSON values."""
-
-
-Judged = TypeVar("Judged", bound=Judgeable)
-
-
-def judged(
-    answers: Mapping[Judged, Sequence[Answer]],
-    test: Truth,
-    *,
-    train_supports: tuple[int, ...],
-    fingerprints: Mapping[str, str],
-    baseline: str | None,
-    resamples: int,
-    level: float,
-    seed: int,
-    folds: int = 0,
-    notes: Sequence[str] = (),
-    train_split: str = "",
-    metrics: Metrics = (),
-) -> Report:
-    """Judge what entries answered about the same test rows.
-
-    Parameters
-    ----------
-    answers : dict of entry to answers
-        An answer a run, as many for every entry.
-    test : Truth
-        The rows that the answers are about.
-    train_supports : tuple of int
-        Rows a class that the heads learned from.
-    fingerprints : dict of feature to fingerprint
-        Of the features, where known.
-    baseline, resamples, level, seed
-        As for `compare`.
-    folds, notes, train_split
-        As in the report.
-    metrics : sequence of str or function
-        Further metrics, see `compare`.
+    The best figure of a row is marked where larger is better: several when they tie, none when all are equal. Where
+    rows are independent the cells of the classes hold Wilson intervals, as CSV and JSON write them; `class_intervals`
+    puts them into the text too.
     """
-    y_pred = np.stack([[run.proba.argmax(axis=1) for run in runs] for runs in answers.values()])  # (h, s, n)
-    h, s, n = y_pred.shape
-    draws = bootstrap(
-        test.y, y_pred.reshape(h * s, n), len(test.classes), groups=test.clusters, resamples=resamples, seed=seed
-    ).averaged(s)
-    columns = [
-        _column(test, entry, runs, y_pred[i], draws, i, level) for i, (entry, runs) in enumerate(answers.items())
+    columns = report.columns
+    supports = columns[0].scores.supports.tolist()
+    rows = [
+        (
+            Cell(f"{name.replace('_', ' ')} (%)"),
+            *_best([_of_class(report, column, c, class_intervals) for column in columns]),
+        )
+        for c, name in enumerate(report.classes)
     ]
-    base = None if baseline is None else [column.name for column in columns].index(baseline)
-    if base is not None:
-        columns = _tested(columns, base, test, y_pred, draws, level, seed)
-    columns, told = _lettered(columns, test, y_pred, min(resamples, _EXCHANGES), level, seed)
-    columns = _measured(columns, test, y_pred, metrics, resamples, level, seed)
-    few = thin(test.y, test.clusters, test.classes)
-    return Report(
-        classes=test.classes,
-        ids=test.names,
-        y_true=test.y,
-        columns=tuple(columns),
-        baseline=baseline,
-        train_supports=train_supports,
-        clustered=test.clusters is not None,
-        level=level,
-        resamples=resamples,
-        seed=seed,
-        fingerprints=dict(fingerprints),
-        notes=(
-            *_missing_classes(test, train_supports),
-            *([] if few is None else [few]),
-            *notes,
-            *told,
-            *cautions(columns, base, test, draws, level),
-        ),
-        folds=folds,
-        split=test.split,
-        train_split=train_split,
+    rules = [len(rows)]
+    rows.append((Cell("Accuracy (%)"), *_best([_percent(c.mean("accuracy"), c.accuracy) for c in columns])))
+    rows.append((Cell("Macro F1 (%)"), *_best([_percent(c.mean("macro_f1"), c.macro_f1) for c in columns])))
+    rows += _figure_rows(columns)
+    if columns[0].other_runs:
+        rows += _spread_rows(columns)
+    if report.baseline is not None:
+        rules.append(len(rows))
+        rows += _versus_rows(columns)
+    if any(column.letters for column in columns):
+        rows.append((Cell("Letters (macro F1)"), *(Cell(column.letters) for column in columns)))
+    rules.append(len(rows))
+    rows.append((Cell("Training (s)"), *(Cell(f"{column.fit_s:.2f}", column.fit_s) for column in columns)))
+    return Table(
+        title=_title(report),
+        header=("Class", *(column.name for column in columns)),
+        rows=tuple(rows),
+        notes=_notes(report, columns, supports, class_intervals),
+        rules=tuple(rules),
+        named="Head",
+        brief=_brief(report, columns, supports),
     )
 
 
-def check_baseline(baseline: str | None, titles: Sequence[str]) -> None:
-    """Refuse a baseline that is no column, before anything is fitted."""
-    if baseline is not None and baseline not in titles:
-        raise ReportError(f"there is no column {baseline!r} to test against; {nearest(baseline, titles)}")
+def _of_class(report: Report, column: Column, c: int, written: bool) -> Cell:
+    """The per-class accuracy of one class; Wilson at the mean count where there are several runs."""
+    share, support = float(column.recall[c]), int(column.scores.supports[c])
+    if report.clustered or not support:
+        return _percent(share)
+    cell = _percent(share, wilson(share * support, support, report.level))
+    return cell if written else replace(cell, text=f"{100 * share:.2f}")
 
 
-def singles_note(entries: Sequence[Entry], head: str) -> tuple[str, ...]:
-    """Say what the columns of single backbones are, where there are any: ``head '...'`` in words."""
-    names = ", ".join(entry.title for entry in entries if entry.kind == "single")
-    return (f"Single backbones ({names}): {head} on that backbone's blocks alone.",) if names else ()
+def _title(report: Report) -> str:
+    return f"Heads compared on {report.rows}" + (f", {report.folds} folds" if report.folds else "")
 
 
-def _column(
-    test: Truth, entry: Judgeable, runs: Sequence[Answer], y_pred: IntArray, draws: Bootstrap, i: int, level: float
-) -> Column:
-    found = scores(test.y, y_pred[0], test.classes)
-    alone = accuracy_interval(
-        int(found.correct.sum()), found.n, draws, i, independent=test.clusters is None, level=level
-    )
-    return Column(
-        name=entry.title,
-        kind=entry.kind,
-        head=entry.head_name,
-        blocks=entry.blocks,
-        params=entry.params,
-        fit_s=round(float(np.mean([run.fit_s for run in runs])), 4),
-        predict_s=round(float(np.mean([run.predict_s for run in runs])), 4),
-        y_pred=y_pred[0],
-        proba=runs[0].proba,
-        scores=found,
-        accuracy=alone if len(runs) == 1 else draws.interval("accuracy", i, level),
-        macro_f1=draws.interval("macro_f1", i, level),
-        versus=None,
-        other_runs=tuple(run_of(test.y, other, test.classes) for other in y_pred[1:]),
-        fitted=runs[0].head,
-    )
+_TITLES = {"uar": "UAR (%)", "weighted_f1": "Weighted F1 (%)"}
 
 
-def _measured(
-    columns: list[Column], test: Truth, y_pred: IntArray, metrics: Metrics, resamples: int, level: float, seed: int
-) -> list[Column]:
-    """Give columns further metrics of their answers, (h, s, n): means over the runs, with intervals."""
-    h, s, n = y_pred.shape
-    found: list[tuple[Figure, ...]] = [()] * h
-    for metric in metrics:
-        whole, others = figures_on(
-            test.y, y_pred.reshape(h * s, n), METRICS[metric] if isinstance(metric, str) else None,
-            None if isinstance(metric, str) else metric, len(test.classes), groups=test.clusters,
-            resamples=min(resamples, _EXCHANGES), seed=seed,
-        )  # fmt: skip
-        if whole.ndim != 2 or others.ndim != 3 or not (np.isfinite(whole).all() and np.isfinite(others).all()):
-            raise ReportError(
-                f"the metric {metric_name(metric)!r} must give one finite number, also on part of the rows"
-            )
-        whole = whole.reshape(h, s, -1).mean(axis=1)  # (h s, m) -> (h, m)
-        others = others.reshape(len(others), h, s, -1).mean(axis=2)  # (r, h s, m) -> (r, h, m)
-        names = test.classes if whole.shape[1] > 1 or metric == "f1" else (None,)
-        for i in range(h):
-            found[i] += tuple(
-                Figure(
-                    metric=metric_name(metric), of_class=name, value=float(whole[i, m]),
-                    interval=figure_interval(float(whole[i, m]), others[:, i, m], level,
-                                             clustered=test.clusters is not None, share=isinstance(metric, str)),
-                )
-                for m, name in enumerate(names)
-            )  # fmt: skip
-    return [replace(column, figures=figures) for column, figures in zip(columns, found, strict=True)]
+def _figure_rows(columns: Sequence[Column]) -> list[tuple[Cell, ...]]:
+    """A row a further metric: in percent, those of classes without intervals in the text; own ones as they are."""
+    rows = []
+    for i, one in enumerate(columns[0].figures):
+        own = one.metric not in METRICS
+        cells = [column.figures[i] for column in columns]
+        if own:
+            found = [_own(figure.value, figure.interval) for figure in cells]
+        else:
+            found = _best([_percent(figure.value, figure.interval) for figure in cells])
+        if one.of_class is not None:
+            found = [replace(cell, text=cell.text.partition(" [")[0]) for cell in found]
+        title = _TITLES.get(one.metric, one.metric) if one.of_class is None else f"F1 {_words(one.of_class)} (%)"
+        rows.append((Cell(title), *found))
+    return rows
 
 
-def _tested(
-    columns: Sequence[Column], base: int, test: Truth, y_pred: IntArray, draws: Bootstrap, level: float, seed: int
-) -> list[Column]:
-    """Test every column but the baseline against it; answers of shape (h, s, n)."""
-    others = [i for i in range(len(columns)) if i != base]
-    exact = [mcnemar(test.y, columns[i].y_pred, columns[base].y_pred) for i in others]
-    independent, r = test.clusters is None, len(draws.macro_f1)
-    if independent:
-        floor, p_f1 = 2 / (r + 1), [bootstrap_p(draws.macro_f1[:, i] - draws.macro_f1[:, base]) for i in others]
-    else:
-        found = _exchanged(test, y_pred, [(i, base) for i in others], r, seed)
-        floor, p_f1 = found.floor, found.p().tolist()
-    tested = list(columns)
-    for i, mc, p, adjusted, adjusted_f1 in zip(
-        others, exact, p_f1, holm([one.p for one in exact]), holm(p_f1), strict=True
-    ):
-        versus = Versus(
-            accuracy=columns[i].mean("accuracy") - columns[base].mean("accuracy"),
-            accuracy_interval=draws.difference("accuracy", i, base, level),
-            macro_f1=columns[i].mean("macro_f1") - columns[base].mean("macro_f1"),
-            macro_f1_interval=draws.difference("macro_f1", i, base, level),
-            only_head=mc.only_first,
-            only_baseline=mc.only_second,
-            p=mc.p if independent else None,
-            p_holm=adjusted if independent else None,
-            p_macro_f1=p,
-            p_macro_f1_holm=adjusted_f1,
-            p_is_bound=p <= floor * (1 + 1e-9),
-        )
-        tested[i] = replace(columns[i], versus=versus)
-    return tested
+def _own(value: float, interval: Interval) -> Cell:
+    low, high = interval.low, interval.high
+    return Cell(f"{value:.4g} [{low:.3g}, {high:.3g}]".replace("-", MINUS), value, low, high)
 
 
-def _exchanged(test: Truth, y_pred: IntArray, pairs: Sequence[tuple[int, int]], draws: int, seed: int) -> Exchange:
-    return exchange(test.y, y_pred, len(test.classes), pairs, groups=test.clusters, draws=draws, seed=seed)
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
-def _lettered(
-    columns: list[Column], test: Truth, y_pred: IntArray, draws: int, level: float, seed: int
-) -> tuple[list[Column], list[str]]:
-    """Give letters to columns by macro F1, where there are several and the draws are enough to tell any apart."""
-    if len(columns) < 2:
-        return columns, []
-    if 1 / (draws + 1) > 1 - level:
-        return columns, [f"No letters: {draws} draws cannot show any difference at {100 * (1 - level):.2g} %."]
-    pairs = [(i, j) for i in range(len(columns)) for j in range(i + 1, len(columns))]
-    adjusted = _exchanged(test, y_pred, pairs, draws, seed).adjusted().tolist()
-    letters = letters_of(
-        dict(zip(pairs, adjusted, strict=True)), [column.mean("macro_f1") for column in columns], 1 - level
-    )
-    return [replace(column, letters=text) for column, text in zip(columns, letters, strict=True)], []
+def _spread_rows(columns: Sequence[Column]) -> list[tuple[Cell, ...]]:
+    def row(label: str, metric: Metric) -> tuple[Cell, ...]:
+        spreads = [100 * (column.spread(metric) or 0.0) for column in columns]
+        return (Cell(label), *(Cell(f"{spread:.2f}", spread) for spread in spreads))
+
+    return [row("Accuracy, ± (points)", "accuracy"), row("Macro F1, ± (points)", "macro_f1")]
 
 
-def _missing_classes(test: Truth, train_supports: tuple[int, ...]) -> list[str]:
-    notes = []
-    unseen = [name for name, count in zip(test.classes, train_supports, strict=True) if not count]
-    if unseen:
-        notes.append(f"No training row of {', '.join(unseen)}: no head can answer it.")
-    supports = np.bincount(test.y, minlength=len(test.classes)).tolist()
-    untested = [name for name, count in zip(test.classes, supports, strict=True) if not count]
-    if untested:
-        notes.append(
-            f"No {test.split or 'test'} row of {', '.join(untested)}: per-class accuracy undefined, F1 counted as 0 in "
-            "macro F1."
-        )
-    return notes
+def _versus_rows(columns: Sequence[Column]) -> list[tuple[Cell, ...]]:
+    def row(label: str, cell: Callable[[Versus], Cell]) -> tuple[Cell, ...]:
+        return (Cell(label), *(Cell(EN_DASH) if c.versus is None else cell(c.versus) for c in columns))
 
-
-def cautions(columns: Sequence[Column], base: int | None, test: Truth, draws: Bootstrap, level: float) -> list[str]:
-    """Return sentences for the report's notes; none where there is nothing to compare.
-
-    Parameters
-    ----------
-    columns : sequence of Column
-        In the order of the draws' columns.
-    base : int or None
-        The column that the others are tested against; None takes that of the best macro F1.
-    test, draws, level
-        The rows, their bootstrap (r, h), and the level of the intervals.
-    """
-    if len(columns) < 2:
-        return []
-    macro_f1 = [column.mean("macro_f1") for column in columns]
-    best = int(np.argmax(macro_f1))
-    flattery = optimism(draws.noise("macro_f1"), macro_f1)
     return [
-        _power(columns, best if base is None else base, test, draws, 1 - level),
-        f"The best of {len(columns)} columns is chosen on the rows it is judged on: its macro F1 is expected to "
-        f"flatter by about {100 * flattery:.1f} points (bootstrap of the choice). "
-        "Judge it on rows that had no part in the choice.",
+        row("Δ accuracy (points)", lambda v: points(v.accuracy, v.accuracy_interval.low, v.accuracy_interval.high)),
+        row("Δ macro F1 (points)", lambda v: points(v.macro_f1, v.macro_f1_interval.low, v.macro_f1_interval.high)),
+        row("p (McNemar, Holm)", lambda v: _p(v.p_holm)),
+        row("p (macro F1, Holm)", lambda v: _p(v.p_macro_f1_holm, bound=v.p_is_bound)),
     ]
 
 
-def _power(columns: Sequence[Column], base: int, test: Truth, draws: Bootstrap, alpha: float) -> str:
-    others = [i for i in range(len(columns)) if i != base]
-    f1 = [smallest_difference(draws.deviation("macro_f1", i, base), alpha=alpha) for i in others]
-    accuracy = [_of_accuracy(columns[i], columns[base], test, draws, (i, base), alpha) for i in others]
+def _p(p: float | None, *, bound: bool = False) -> Cell:
+    return Cell(EN_DASH) if p is None else Cell(p_text(p, bound=bound), p)
+
+
+def p_text(p: float, *, bound: bool = False) -> str:
+    """Write a p-value: three decimals, ``<0.001`` below; an upper bound is rounded up and says what it is."""
+    if p < 0.001:
+        return "<0.001"
+    return f"{LE}{np.ceil(1000 * p - 1e-9) / 1000:.3f}" if bound else f"{p:.3f}"
+
+
+def _percent(share: float, interval: Interval | None = None) -> Cell:
+    if np.isnan(share):
+        return Cell(EN_DASH)
+    text = f"{100 * share:.2f}"
+    if interval is None:
+        return Cell(text, 100 * float(share))
+    low, high = 100 * interval.low, 100 * interval.high
+    return Cell(f"{text} [{low:.1f}, {high:.1f}]", 100 * float(share), low, high)
+
+
+def _best(cells: list[Cell]) -> list[Cell]:
+    values = [cell.value for cell in cells if cell.value is not None]
+    if len(values) < 2 or max(values) - min(values) < 1e-9:
+        return cells
+    top = max(values)
+    return [Cell(c.text, c.value, c.low, c.high, best=c.value is not None and abs(c.value - top) < 1e-9) for c in cells]
+
+
+def _notes(report: Report, columns: Sequence[Column], supports: list[int], class_intervals: bool) -> tuple[str, ...]:
+    percent = f"{100 * report.level:g} %"
+    of_class = ", with Wilson's intervals" if class_intervals and not report.clustered else ""
+    several = len(columns[0].other_runs) > 0
+    for_accuracy = "" if report.clustered or several else "Wilson for accuracy, "
+    of_f1 = " for macro F1" if for_accuracy else ""
+    way = (
+        "jackknife over whole groups, Student's t"
+        if report.clustered
+        else f"{for_accuracy}percentiles of {report.resamples} stratified resamples{of_f1}, seed {report.seed}"
+    )
+    notes = [
+        f"Classes in their declared order, {_counts(report, supports)}.",
+        f"Class rows: per-class accuracy (recall){of_class}. Macro F1: mean of the F1 of all declared classes.",
+        f"In brackets: {percent} intervals ({way}); they do not cover the variation from training.",
+    ]
+    lacking = columns[0].scores.unsupported
+    if lacking:
+        shown = ", ".join(f"{column.name} {100 * column.scores.macro_f1_supported:.2f}" for column in columns)
+        notes.append(
+            f"No row of {', '.join(lacking)} to judge on: each counts as 0 in macro F1. Over the "
+            f"{len(report.classes) - len(lacking)} classes with rows it is {shown} (%)."
+        )
+    if report.baseline is not None:
+        test = (
+            "no McNemar test, because rows share groups"
+            if report.clustered
+            else "p: exact McNemar on accuracy, Holm-corrected over the columns"
+        )
+        notes.append(
+            f"Δ: difference to '{report.baseline}' on the same rows, paired; p of macro F1 from "
+            + (
+                f"{report.resamples} exchanges of the answers to whole groups"
+                if report.clustered
+                else f"{report.resamples} paired resamples"
+            )
+            + f" ({LE}: so many cannot show less); {test}."
+        )
+    if columns[0].figures:
+        notes.append(_figures_note(report, columns))
+    if any(column.letters for column in columns):
+        notes.append(
+            "Letters: columns that share one cannot be told apart by macro F1 (answers exchanged "
+            f"{'by group' if report.clustered else 'row by row'}, all pairs corrected together, "
+            f"{100 * (1 - report.level):.2g} %)."
+        )
+    return (*notes, *report.notes)
+
+
+def _figures_note(report: Report, columns: Sequence[Column]) -> str:
+    names = list(dict.fromkeys(one.metric for one in columns[0].figures))
+    way = "jackknife over whole groups" if report.clustered else "percentiles of resamples within the classes"
+    known = {
+        "uar": "UAR: mean per-class accuracy (recall) of the classes that have rows",
+        "weighted_f1": "Weighted F1: mean of the per-class F1 weighted by the classes' rows",
+        "f1": "F1: of each class",
+    }
+    said = [known.get(name, f"{name}: as the function given says") for name in names]
+    return f"{'; '.join(said)}. Intervals: {way}."
+
+
+def _brief(report: Report, columns: Sequence[Column], supports: list[int]) -> tuple[str, ...]:
+    """The notes as a screen shows them: what the figures are of, what must not be overlooked, how to read the signs."""
+    paired = "" if report.baseline is None else f" \u0394: to '{report.baseline}', on the same rows."
+    letters = " Those that share a letter cannot be told apart." if any(c.letters for c in columns) else ""
+    lacking = columns[0].scores.unsupported
     return (
-        f"Smallest true differences to '{columns[base].name}' that {len(test.y)} such rows show in {100 * POWER:g} of "
-        f"100 cases (two-sided {100 * alpha:.2g} %, one test): accuracy {_range(accuracy)}, macro F1 {_range(f1)}. "
-        "Smaller ones are often missed: no difference found is not the same as none there."
+        f"R{_counts(report, supports)[1:]}.",
+        f"[ ]: {100 * report.level:g} % intervals, not over trainings.{paired}{letters}",
+        *([f"No row of {', '.join(lacking)} to judge on: each counts as 0 in macro F1."] if lacking else []),
+        *map(first_sentence, report.notes),
     )
 
 
-def _of_accuracy(
-    one: Column, other: Column, test: Truth, draws: Bootstrap, pair: tuple[int, int], alpha: float
-) -> float | None:
-    """By McNemar's test where rows are independent and each head answered once; else by the bootstrap."""
-    if test.clusters is None and not one.other_runs:
-        apart = float(np.mean((one.y_pred == test.y) != (other.y_pred == test.y)))
-        return smallest_shift(len(test.y), apart, alpha=alpha)
-    return smallest_difference(draws.deviation("accuracy", *pair), alpha=alpha)
-
-
-def _range(shares: Sequence[float | None]) -> str:
-    """Write the smallest and largest in points; a pair that nothing could tell apart says so."""
-    known = sorted(100 * share for share in shares if share is not None)
-    if not known:
-        return "none (the answers are too alike)"
-    low, high = f"{known[0]:.1f}", f"{known[-1]:.1f}"
-    return f"{low} points" if low == high else f"{low} to {high} points"
+def _counts(report: Report, supports: list[int]) -> str:
+    names = [name.replace("_", " ") for name in report.classes]
+    if report.folds:
+        return f"rows: {', '.join(f'{name} {n}' for name, n in zip(names, supports, strict=True))}; n = {sum(supports)}"
+    counts = zip(names, report.train_supports, supports, strict=True)
+    learned, judged = report.train_split or "train", report.split or "test"
+    return (
+        f"rows {learned}/{judged}: {', '.join(f'{name} {train}/{test}' for name, train, test in counts)}; "
+        f"n = {sum(report.train_supports)} {learned}, {sum(supports)} {judged}"
+    )

@@ -16,13 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 from ...kit.errors import nearest
 from ..data.rows import Rows
 from ..errors import ExpressionError, ReportError
-from ..heads.weights import SMALLEST
+from ..heads.weights import SMALLEST, weighted_means
 from ..keeping.answers import Classifier
-from .entries import Answer, Described, Entry, entries_of, plain_params, refuse_to_load_quietly
-from .report import Judgeable, check_baseline
+from .entries import After, Answer, Described, Entry, entries_of, plain_params, refuse_to_load_quietly
+from .verdicts import Judgeable, check_baseline
 
 FloatArray: TypeAlias = NDArray[np.float64]
-Rule: TypeAlias = Literal["sum", "product", "harmonic", "minimum"]
+Rule: TypeAlias = Literal["sum", "likely_sum", "product", "harmonic", "minimum"]
 
 
 class ZeroShot:
@@ -37,7 +37,7 @@ class ZeroShot:
     ----------
     head : classifier
         Learns the basic expressions; any head. It is fitted in place.
-    rule : {"sum", "product", "harmonic", "minimum"}
+    rule : {"sum", "likely_sum", "product", "harmonic", "minimum"}
         How two components make a score (`compound_proba`).
 
     Attributes
@@ -113,23 +113,36 @@ class ZeroShot:
 
 
 def compound_proba(
-    basic: ArrayLike, basic_classes: Sequence[str], compounds: Sequence[str], *, rule: Rule = "product"
+    basic: ArrayLike,
+    basic_classes: Sequence[str],
+    compounds: Sequence[str],
+    *,
+    rule: Rule = "product",
+    weights: ArrayLike | None = None,
 ) -> FloatArray:
     """Return probabilities of compound expressions from those of basic ones.
 
     With a and b the probabilities of a compound's two components, its score is a + b, a·b, 2ab / (a + b) or the smaller
-    one; scores are divided by their sum over the compounds asked for. Probabilities below 1e-12 count as that, so that
-    a row without any evidence is shared out evenly. Classes that are no component, as `neutral`, take no part.
+    one; scores are divided by their sum over the compounds asked for. `likely_sum` is a + b where probabilities of no
+    more than 1 / k_basic count nothing (AVCER's rule 1; its k_basic is 7). Probabilities below 1e-12 count as that, so
+    that a row without any evidence is shared out evenly. Classes that are no component, as `neutral`, take no part.
+
+    The answers of several models are first added up with the weight of each model, or of each model and class. With
+    `sum` or `likely_sum` that is AVCER, the system of SUN_CE (Ryumina et al., 2024, arXiv 2403.12687, §3; the mask is
+    that of its code, ElenaRyumina/AVCER at e434cc0).
 
     Parameters
     ----------
-    basic : array of shape (n, k_basic)
+    basic : array of shape (n, k_basic), or (m, n, k_basic) of m models
         Finite, none negative.
+    weights : array of shape (m,) or (m, k_basic), optional
+        Of several models: not negative, no class without any. Each class's are divided by their sum, as the models'
+        answers are probabilities and their mixture is to be one. Such as ``list(late.weights_.values())``.
     basic_classes : sequence of str
         Names of its columns; `happy`, `Happiness` and `happily` mean the same.
     compounds : sequence of str
         Names of the columns to return, as `cer_fusion.fusion.judging.zero_shot.components` knows them.
-    rule : {"sum", "product", "harmonic", "minimum"}
+    rule : {"sum", "likely_sum", "product", "harmonic", "minimum"}
 
     Returns
     -------
@@ -138,10 +151,11 @@ def compound_proba(
     Raises
     ------
     ExpressionError
-        If a name is not known, stands twice, or a component has no column; if `basic` holds no probabilities.
+        If a name is not known, stands twice, or a component has no column; if `basic` holds no probabilities; if
+        several models have no weights, or such as cannot be.
     """
     _refuse_unknown_rule(rule)
-    table = np.asarray(basic, np.float64)
+    table = _weighed(np.asarray(basic, np.float64), weights)
     if table.ndim != 2 or table.shape[1] != len(basic_classes):
         raise ExpressionError(
             f"basic probabilities must have shape (n, {len(basic_classes)}) for {len(basic_classes)} class names, "
@@ -151,9 +165,26 @@ def compound_proba(
         row = int(np.flatnonzero(~(np.isfinite(table) & (table >= 0)).all(axis=1))[0])
         raise ExpressionError(f"basic probabilities must be finite and not negative, however: row {row} {table[row]}")
     first, second = _columns_of([components(one) for one in compounds], compounds, basic_classes)
+    if rule == "likely_sum":
+        table = np.where(table > table.sum(axis=1, keepdims=True) / table.shape[1], table, 0)
     believed = np.maximum(table, SMALLEST)
     scores = _RULES[rule](believed[:, first], believed[:, second])
     return np.asarray(scores / scores.sum(axis=1, keepdims=True))
+
+
+def _weighed(answers: FloatArray, weights: ArrayLike | None) -> FloatArray:
+    """Return the answers (n, k) of one model, or of several ones (m, n, k) their sum by weights (m,) or (m, k)."""
+    if answers.ndim != 3 and weights is None:
+        return answers
+    given = np.empty(0) if weights is None else np.asarray(weights, np.float64)
+    if answers.ndim != 3 or given.shape not in (answers.shape[:1], (answers.shape[0], answers.shape[2])):
+        raise ExpressionError(
+            "answers of several models have shape (m, n, k) and weights (m,) or (m, k), however: "
+            f"{answers.shape} and {'none' if weights is None else given.shape}"
+        )
+    if not np.isfinite(given).all() or (given < 0).any() or not given.any(axis=0).all():
+        raise ExpressionError(f"weights must be finite and not negative, and each class have one, however: {given}")
+    return weighted_means(answers, given / given.sum(axis=0))
 
 
 def _columns_of(
@@ -180,6 +211,7 @@ def _refuse_unknown_rule(rule: str) -> None:
 
 _RULES: Final[dict[str, Callable[[FloatArray, FloatArray], FloatArray]]] = {
     "sum": lambda a, b: a + b,
+    "likely_sum": lambda a, b: a + b,
     "product": lambda a, b: a * b,
     "harmonic": lambda a, b: 2 * a * b / (a + b),
     "minimum": np.minimum,
@@ -271,6 +303,12 @@ class ZeroShotColumns:
     """How two components make a score, see `cer_fusion.fusion.judging.zero_shot.compound_proba`."""
     source: str = "basic"
     """What the report calls the rows: their dataset."""
+    title: str | None = None
+    """Title of the one rule's column; None for ``zero-shot`` and the rule."""
+    after: After | None = None
+    """What is done to the answers, such as smoothing over time."""
+    about: str = ""
+    """What a reader of the report must know beside where it learned; empty for nothing."""
 
     def __post_init__(self) -> None:
         for rule in self.rules:
@@ -278,11 +316,13 @@ class ZeroShotColumns:
                 raise ExpressionError(f"there is no rule {rule!r}; {nearest(str(rule), get_args(Rule))}")
         if not self.rules or len(set(self.rules)) < len(self.rules):
             raise ExpressionError(f"rules must be different and at least one, however: {', '.join(self.rules) or '-'}")
+        if self.title is not None and len(self.rules) > 1:
+            raise ExpressionError(f"one title is for one rule, however: {', '.join(self.rules)}")
 
     @property
     def titles(self) -> tuple[str, ...]:
         """Titles of the columns."""
-        return tuple(f"zero-shot {rule}" for rule in self.rules)
+        return tuple(f"zero-shot {rule}" if self.title is None else self.title for rule in self.rules)
 
     def check(self, test: Rows, titles: Sequence[str] = ()) -> None:
         """Refuse what could not be answered, before anything is fitted.
@@ -325,7 +365,7 @@ class ZeroShotColumns:
         x, asked = self.rows.x(), test.x()
         found: list[list[Answer]] = []  # one list of answers a run, in the order of the rules
         for run in range(runs if entry.seeded else 1):
-            found.append(self._answered(entry.fresh(run), x, asked, test.classes))
+            found.append(self._answered(entry.fresh(run), x, asked, test))
         found += found[-1:] * (runs - len(found))
         params = {"head": entry.head_name, **plain_params(entry.head.get_params(deep=False))}
         return {
@@ -350,7 +390,12 @@ class ZeroShotColumns:
             "a compound's score is made of its two components' probabilities by the rule."
         )
 
-    def _answered(self, head: Any, x: Any, asked: Any, compounds: tuple[str, ...]) -> list[Answer]:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """All that a reader of the report must know."""
+        return (self.note, *([self.about] if self.about else []))
+
+    def _answered(self, head: Any, x: Any, asked: Any, test: Rows) -> list[Answer]:
         from ..heads.base import fit_part
 
         refuse_to_load_quietly("zero-shot", head, x, asked)
@@ -364,18 +409,23 @@ class ZeroShotColumns:
         answers = []
         for rule in self.rules:
             started = perf_counter()
-            one = ZeroShot(head, rule=rule).answering(compounds=compounds, basic_classes=self.rows.classes)
+            one = ZeroShot(head, rule=rule).answering(compounds=test.classes, basic_classes=self.rows.classes)
             proba = one.predict_proba(asked)
+            proba = proba if self.after is None else self.after(proba, test)
             answers.append(Answer(proba=proba, head=one, fit_s=fit_s, predict_s=perf_counter() - started))
         return answers
 
 
 def check_columns(
-    entries: Sequence[Entry], zero_shot: ZeroShotColumns | None, test: Rows, baseline: str | None
+    entries: Sequence[Entry], zero_shot: Sequence[ZeroShotColumns], test: Rows, baseline: str | None
 ) -> None:
-    """Refuse zero-shot columns that nothing could answer, and a baseline that is no column, before any fit."""
-    titles = [entry.title for entry in entries]
-    if zero_shot is not None:
-        zero_shot.check(test, titles)
-        titles += zero_shot.titles
+    """Refuse zero-shot columns that nothing could answer, titles that stand twice, and a baseline that is no column."""
+    titles: list[str] = []
+    for entry in entries:
+        if entry.title in titles:
+            raise ReportError(f"{entry.title!r} is the title of two columns: rename one")
+        titles.append(entry.title)
+    for columns in zero_shot:
+        columns.check(test, titles)
+        titles += columns.titles
     check_baseline(baseline, titles)

@@ -136,9 +136,9 @@ def predictions_csv(predictions: Predictions) -> str:
     return out.getvalue()
 
 
-def write_predictions(path: Path, predictions: Predictions, *, overwrite: bool = True) -> Path:
+def write_predictions(path: Path | str, predictions: Predictions, *, overwrite: bool = True) -> Path:
     """Write `predictions_csv` as UTF-8, whole or not at all; see `write_whole`."""
-    return write_whole(path, predictions_csv(predictions).encode(), overwrite=overwrite)
+    return write_whole(Path(path), predictions_csv(predictions).encode(), overwrite=overwrite)
 
 
 def read_predictions(path: Path) -> Predictions:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from ..errors import ReportError
 from ..judging.entries import Answer, Described
 from ..judging.metrics import Metrics, check_metrics
-from ..judging.report import Report, check_baseline, judged
+from ..judging.report import Report
 from ..judging.resampling import LEVEL, RESAMPLES
+from ..judging.verdicts import check_baseline, judged
 from .runs import Run
 
 

@@ -397,10 +397,19 @@ def decoded(value: Any) -> Any:
     return tuple(decoded(one) for one in value) if isinstance(value, list) else value
 
 
+def _plugged(head: Head) -> tuple[str, ...]:
+    """Return the distributions of the plugins that a head, and the heads inside it, come from."""
+    from ..heads import plugin_of
+
+    inside = [one for one in (getattr(head, "head_", None), *getattr(head, "members_", {}).values()) if one is not None]
+    own = plugin_of(head.name)
+    return (*(() if own is None else (own.distribution,)), *(name for one in inside for name in _plugged(one)))
+
+
 def versions(head: Head) -> dict[str, str]:
     """Return the versions of Python and of the libraries that a head's fit runs through."""
     found = {"python": platform.python_version()}
-    for name in ("numpy", "scikit-learn", "scipy", *head.computed_with()):
+    for name in ("numpy", "scikit-learn", "scipy", *head.computed_with(), *_plugged(head)):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...kit.table import EN_DASH, MINUS, Cell, Table, points
 from ..judging.diagnosis import Contribution, Diagnosis
 from ..judging.measures import Agreement, Calibration, Similarity
 from ..judging.resampling import Interval, wilson
 from .colours import BLUE, GREY, INK, ORANGE, PAPER
 from .figures import STYLE, new_figure, text_on
-from .table import EN_DASH, MINUS, Cell, Table, points
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

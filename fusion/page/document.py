@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ...kit.files import write_whole
+from ...kit.table import Cell, Table
 from ..data.blocks import even_simplex
 from ..errors import ReportError
 from ..heads.weights import SMALLEST, Mix
@@ -28,7 +29,6 @@ from ..judging.resampling import LEVEL, thin
 from ..judging.resampling import members as numbered
 from .colours import GREY, INK, LINE, PAPER, stylesheet_colours
 from .figures import STYLE
-from .table import Cell, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

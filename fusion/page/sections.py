@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...kit.documents import seal_digest
+from ...kit.table import Cell, Table
 from ..heads.weights import Mix
 from ..judging.comparison import Members
 from ..judging.diagnosis import Diagnosis
-from ..judging.report import FORMAT, FORMAT_VERSION, Column, Report
+from ..judging.report import FORMAT, FORMAT_VERSION, Column, Report, report_table
 from ..sweeps.figure import draw_sweep
 from ..sweeps.result import Sweep, sweep_table
 from .diagnosis import diagnosis_tables, draw_diagnosis
 from .document import Explorer, Picture, Section
-from .table import Cell, Table, report_table
 
 
 def report_sections(report: Report) -> list[Section]:

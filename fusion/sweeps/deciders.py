@@ -126,7 +126,11 @@ class _Members:
                 f"{', '.join(self.grid.blocks)}"
             )
         step()
-        return decisions(members, self.grid.weights, head.get_params(deep=False).get("mix", "arithmetic"))
+        mix, grid = head.get_params(deep=False).get("mix", "arithmetic"), self.grid
+        found = decisions(members, grid.weights[: grid.shared], mix)
+        if grid.per_class is None:
+            return found
+        return np.concatenate([found, decisions(members, grid.per_class, mix)])
 
 
 class _Refits:

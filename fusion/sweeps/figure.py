@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ...kit.table import EN_DASH
 from ..page.colours import BLUE, GREEN, GREY, INK, LINE, ORANGE, PAPER, PURPLE
 from ..page.figures import STYLE, new_figure
-from ..page.table import EN_DASH
 from .result import Curve, Sweep, deciding, mark_text
 
 if TYPE_CHECKING:
@@ -21,13 +21,15 @@ BoolArray = NDArray[np.bool_]
 
 
 def draw_sweep(sweep: Sweep) -> Figure:
-    """Draw a sweep; the form follows from how many of its weights are free."""
+    """Draw a sweep; the form follows from how many of its weights are free, and whether there are some a class."""
     from matplotlib import rc_context
 
     free = [i for i in range(len(sweep.blocks)) if np.ptp(sweep.weights[:, i]) > 0]
     spanned = sweep.weights[:, free] - sweep.weights[0, free]
     rank = int(np.linalg.matrix_rank(spanned, tol=1e-9)) if free else 0
     with rc_context(STYLE):
+        if sweep.per_class is not None:
+            return _kinds(sweep)
         if rank <= 1:
             return _line(sweep, free)
         if rank == 2 and len(free) == 2:
@@ -70,6 +72,33 @@ def _line(sweep: Sweep, free: list[int]) -> Figure:
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    panel.set_title(_title(sweep), loc="left", fontsize=9)
+    return figure
+
+
+def _kinds(sweep: Sweep) -> Figure:
+    """Draw every vector where it was chosen against where it is judged: those that all classes share, and the others.
+
+    Weights a class have too many axes to be drawn by. What reads off here is how much of what a choice among them
+    promises is kept: points under the diagonal promised more than they hold.
+    """
+    figure = new_figure(6.0, 5.2)
+    panel: Any = figure.subplots()
+    x, y = 100 * deciding(sweep).macro_f1.value, 100 * sweep.test.macro_f1.value
+    where = "inner folds" if sweep.inner is not None else f"the {sweep.split} rows"
+    draws, shared = slice(sweep.shared, None), slice(0, sweep.shared)
+    panel.plot(x[draws], y[draws], "o", color=ORANGE, markersize=2.5, alpha=0.5, label="weights a block and class")
+    panel.plot(x[shared], y[shared], "s", color=BLUE, markersize=3.5, label="weights that all classes share")
+    panel.plot([x[sweep.chosen]], [y[sweep.chosen]], "D", color=INK, markersize=8, markerfacecolor="none",
+               label=_chosen(sweep))  # fmt: skip
+    ends = [min(x.min(), y.min()), max(x.max(), y.max())]
+    panel.plot(ends, ends, color=GREY, linewidth=0.8, linestyle=":", zorder=0)
+    panel.set_xlabel(f"macro F1 on {where} (%)")
+    panel.set_ylabel(f"macro F1 on {sweep.split} (%)")
+    panel.grid(color=LINE, linewidth=0.7)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=1, frameon=False, fontsize=8)
     panel.set_title(_title(sweep), loc="left", fontsize=9)
     return figure
 

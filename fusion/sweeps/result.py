@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from ...kit.documents import read_sealed, write_sealed
 from ...kit.plain import from_plain, to_plain
+from ...kit.table import EN_DASH, Cell, Table, shortened, to_html
 from ..errors import ReportError
 from ..judging.metrics import Scores
 from ..judging.resampling import Interval
-from ..page.table import EN_DASH, Cell, Table
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -105,6 +105,13 @@ class Sweep:
     """What a reader must know, one sentence each."""
     split: str = "test"
     """The split that was judged, or what its rows are called where it is not known."""
+    per_class: FloatArray | None = None
+    """(p, m, k) what the last p vectors are a class; ``weights`` has the classes' mean. None: all classes share all."""
+
+    @property
+    def shared(self) -> int:
+        """Number of the vectors that weigh all classes alike; they come first."""
+        return len(self.weights) - (0 if self.per_class is None else len(self.per_class))
 
     @property
     def optimism(self) -> float:
@@ -116,29 +123,45 @@ class Sweep:
         """All figures of the chosen vector on the test rows."""
         return Scores(classes=self.classes, confusion=self.chosen_confusion)
 
-    def vector(self, i: int) -> dict[str, float]:
-        """Return one weight vector by block name."""
-        return dict(zip(self.blocks, self.weights[i].tolist(), strict=True))
+    def vector(self, i: int) -> dict[str, Any]:
+        """Return one weight vector by block name, as the head takes it; with weights a class, by block and class."""
+        if self.per_class is None or i < self.shared:
+            return dict(zip(self.blocks, self.weights[i].tolist(), strict=True))
+        lines = (dict(zip(self.classes, line, strict=True)) for line in self.per_class[i - self.shared].tolist())
+        return dict(zip(self.blocks, lines, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         plain: dict[str, Any] = to_plain(self)
-        return plain | {"optimism": self.optimism}
+        return plain | {"optimism": self.optimism, "chosen_weights": self.vector(self.chosen)}
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Sweep:
         """Rebuild a sweep; unknown keys and values of the wrong kind are refused."""
-        own = {"split": "test"} | {key: value for key, value in plain.items() if key != "optimism"}  # of the scores
+        told = ("optimism", "chosen_weights")  # which follow from the others
+        own = {"split": "test", "per_class": None} | {key: one for key, one in plain.items() if key not in told}
         return from_plain(cls, own, "the sweep", error=ReportError)
 
-    def save(self, path: Path, *, overwrite: bool = True) -> Path:
+    def save(self, path: Path | str, *, overwrite: bool = True) -> Path:
         """Write the sweep as JSON that carries its own digest, whole or not at all; see `write_whole`."""
         return write_sealed(path, self.to_dict(), kind=FORMAT, version=FORMAT_VERSION, overwrite=overwrite)
 
     @classmethod
-    def load(cls, path: Path) -> Sweep:
+    def load(cls, path: Path | str) -> Sweep:
         """Read a sweep written by `save`."""
         return cls.from_dict(read_sealed(path, kind=FORMAT, version=FORMAT_VERSION, error=ReportError))
+
+    def __repr__(self) -> str:
+        """Return what was swept and what was chosen; the figures are left to whoever asks for them."""
+        chosen = " / ".join(f"{name} {weight:.3g}" for name, weight in self.vector(self.chosen).items())
+        band = self.test.macro_f1
+        return (
+            f"<Sweep: {self.head}, {len(self.weights):,} vectors of {shortened(self.blocks)} over {self.test.n:,} "
+            f"{self.split} rows; chosen {chosen}: macro F1 {100 * band.value[self.chosen]:.2f} %>"
+        )
+
+    def _repr_html_(self) -> str:
+        return to_html(sweep_table(self))
 
 
 def sweep_table(sweep: Sweep, *, limit: int = 40) -> Table:
@@ -177,6 +200,12 @@ def deciding(sweep: Sweep) -> Curve:
     return sweep.test if sweep.inner is None else sweep.inner
 
 
+def best_of_kinds(sweep: Sweep) -> tuple[int, int]:
+    """Return the best vector that all classes share, and the best of the weights a class, by the deciding rows."""
+    values = deciding(sweep).macro_f1.value
+    return int(values[: sweep.shared].argmax()), sweep.shared + int(values[sweep.shared :].argmax())
+
+
 def mark_text(sweep: Sweep) -> str:
     """Return the reference in words, blocks named: ``manet.local 0.6 / manet.multi_scale 0.4``."""
     return " / ".join(f"{name} {weight:g}" for name, weight in sweep.mark.items())
@@ -187,6 +216,7 @@ def _shown(sweep: Sweep, decisive: Curve, limit: int) -> list[int]:
         return list(range(len(sweep.weights)))
     order = np.argsort(-decisive.macro_f1.value, kind="stable")[:limit].tolist()
     special = {sweep.chosen, sweep.test.best} | ({sweep.marked} if sweep.marked is not None else set())
+    special |= set() if sweep.per_class is None else set(best_of_kinds(sweep))
     return sorted(set(order) | special)
 
 
@@ -200,6 +230,7 @@ def _marks(sweep: Sweep, decisive: Curve, i: int) -> str:
     words = [
         *(["chosen"] if i == sweep.chosen else []),
         *(["reference"] if i == sweep.marked else []),
+        *(["per class"] if i >= sweep.shared else []),
         *([f"best on {sweep.split}"] if i == sweep.test.best else []),
         *(["alike"] if decisive.alike[i] and i != decisive.best else []),
     ]
@@ -240,11 +271,28 @@ def _notes(sweep: Sweep, shown: int) -> tuple[str, ...]:
     notes.append(f"In brackets: {percent} intervals ({sweep.resamples} resamples; jackknife where rows share groups).")
     if sweep.marked is not None:
         notes.append(f"Reference: {mark_text(sweep)}.")
+    if sweep.per_class is not None:
+        notes.append(_per_class_note(sweep))
     notes.append(
         "Alike: its macro F1 cannot be told from the best one's on the deciding rows (model confidence set of all "
         f"vectors, {percent})."
     )
     return (*notes, f"Classes: {', '.join(sweep.classes)}.", *sweep.notes)
+
+
+def _per_class_note(sweep: Sweep) -> str:
+    """Say what weights a class seem to bring where they were chosen, and what they bring on the judged rows."""
+    shared, drawn = best_of_kinds(sweep)
+    seems, brings = (
+        100 * (curve.macro_f1.value[drawn] - curve.macro_f1.value[shared]) for curve in (deciding(sweep), sweep.test)
+    )
+    peeking = 100 * (sweep.test.macro_f1.value[sweep.shared :].max() - sweep.test.macro_f1.value[drawn])
+    return (
+        f"Per class: a weight a block and class, {len(sweep.weights) - sweep.shared:,} drawn (Dirichlet, seed "
+        f"{sweep.seeds[0]}), shown as the classes' mean. The best of them has {seems:+.2f} points macro F1 against the "
+        f"best vector that all classes share where both were chosen, and {brings:+.2f} on the {sweep.split} rows; the "
+        f"best draw there would have claimed {peeking:.2f} more."
+    )
 
 
 def _interval(sweep: Sweep, metric: str) -> str:

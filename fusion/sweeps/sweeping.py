@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from ..data.blocks import PAPER_MARK, Grid, parse_grid, parse_simplex
 from ..data.rows import Rows, folds_of
 from ..errors import SweepError
-from ..heads.weights import counted, totals
+from ..heads.weights import counted, dirichlet_weights, totals
 from ..judging.comparison import check_same_task
+from ..judging.entries import check_rows
 from ..judging.fits import Progress, Step, do_all
 from ..judging.resampling import LEVEL, accuracy_interval, thin
 from ..keeping.answers import Classifier
@@ -38,6 +39,7 @@ def sweep(
     test: Rows,
     *,
     C: Sequence[float] = (),
+    per_class: int = 0,
     seeds: int = 1,
     select: Literal["inner", "test"] = "inner",
     folds: int = 5,
@@ -66,6 +68,10 @@ def sweep(
     C : sequence of float
         Inverse strengths of the penalty, crossed with the weights. Each vector keeps the one that the deciding rows
         (see `select`) like best. Empty leaves the head's own.
+    per_class : int
+        So many weights a block and class stand beside the grid, drawn with `seed` from a flat Dirichlet distribution a
+        class: for heads that mix decisions. Choosing among them is choosing k times as many numbers, so the notes say
+        what the best of them is on the deciding rows and on the test rows beside the best that all classes share.
     seeds : int
         How many seeds: ``seed``, ``seed + 1``, … With several, every seed has inner folds of its own and the head gets
         each in turn; a row then counts once a seed, and intervals draw its repeats together.
@@ -90,8 +96,8 @@ def sweep(
         If the weights could not matter for this head, or the grid names unknown blocks.
     """
     planned = sweep_plan(
-        head, grid, train, test, C=C, seeds=seeds, select=select, folds=folds, mark=mark, resamples=resamples,
-        level=level, seed=seed, pieces=_pieces(n_jobs),
+        head, grid, train, test, C=C, per_class=per_class, seeds=seeds, select=select, folds=folds, mark=mark,
+        resamples=resamples, level=level, seed=seed, pieces=_pieces(n_jobs),
     )  # fmt: skip
     return planned.run(n_jobs=n_jobs, progress=progress)
 
@@ -209,6 +215,7 @@ class SweepPlan:
                 head, self.decider, inner is None, outer if inner is None else inner.curve, self.folds, train, test
             ),
             split=test.split or "test",
+            per_class=grid.per_class,
         )
 
     def _joined(self, found: Sequence[Decisions], kind: str) -> dict[int, Decisions]:
@@ -231,6 +238,7 @@ def sweep_plan(
     test: Rows,
     *,
     C: Sequence[float] = (),
+    per_class: int = 0,
     seeds: int = 1,
     select: Literal["inner", "test"] = "inner",
     folds: int = 5,
@@ -245,8 +253,12 @@ def sweep_plan(
     There is a fit a fold and seed, and one a seed for the test rows; heads that are fitted for every vector have as
     many slices of the grid each as make `pieces` fits together.
     """
+    check_rows(train=train, test=test)
     _check(head, grid, select, C, seeds)
     check_same_task(train, test)
+    if per_class:
+        _check_per_class(head, per_class)
+        grid = grid.with_per_class(dirichlet_weights(len(grid.blocks), len(train.classes), per_class, seed))
     train, test = train.only(grid.blocks), test.only(grid.blocks)
     decider = decider_of(head, grid, C, train, reseed=seeds > 1)
     all_seeds = tuple(range(seed, seed + seeds))
@@ -298,6 +310,16 @@ def _check(head: Classifier, grid: Grid, select: str, C: Sequence[float], seeds:
         raise SweepError(f"every C must be finite, positive and there once, however: {', '.join(map(str, C))}")
     if seeds < 1:
         raise SweepError(f"a sweep needs at least one seed, however: {seeds}")
+
+
+def _check_per_class(head: Classifier, draws: int) -> None:
+    if draws < 0:
+        raise SweepError(f"weights a class are drawn so many times, a positive number, however: {draws}")
+    if not hasattr(head, "member_proba"):
+        raise SweepError(
+            f"{type(head).__name__} weighs blocks before there are classes: weights a class mix decisions\n"
+            "  sweep them with head 'late'"
+        )
 
 
 def _words(head: Classifier) -> str:

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from cer_fusion import backbones
-from cer_fusion.backbones import Backbone, OptionError, PictureError, ShapeError
-from tests.backbones.conftest import Encode, ramp
+from cer_fusion.backbones import Backbone, OptionError
+from cer_fusion.testing import check_backbone
+from tests.backbones.conftest import Encode
 
 KINDS = ["vit", "manet", "resnet50", "timm:test_vit", "timm:test_resnet", "timm:test_efficientnet", "onnx"]
 BIG = ["vit", "manet", "resnet50"]
@@ -31,17 +32,8 @@ def batch(backbone: Backbone, count: int, seed: int = 0) -> Any:
     return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3)).astype(np.uint8)
 
 
-def test_a_file_becomes_one_row_in_each_block(backbone: Backbone, encode: Encode) -> None:
-    decoded = [backbone.decode(encode(ramp(50, 40), form)) for form in ("PNG", "JPEG")]
-    side = backbone.transform.size_px
-    assert all(picture.shape == (side, side, 3) and picture.dtype == np.uint8 for picture in decoded)
-    rows = backbone.embed(np.stack(decoded))
-    assert list(rows) == list(backbone.blocks)
-    for block, width in backbone.blocks.items():
-        assert rows[block].shape == (2, width)
-        assert rows[block].dtype == np.float32
-        assert np.isfinite(rows[block]).all()
-        assert (rows[block][0] != rows[block][1]).any()
+def test_it_keeps_what_is_promised_to_authors_of_plugins(backbone: Backbone) -> None:
+    check_backbone(backbone)
 
 
 @pytest.mark.parametrize("kind", TINY)
@@ -61,11 +53,6 @@ def test_manets_small_maps_keep_their_bits_too(made: Make) -> None:
     assert all(np.array_equal(together[block][5:6], alone[block]) for block in together)
 
 
-def test_no_pictures_give_no_rows_of_the_right_width(backbone: Backbone) -> None:
-    rows = backbone.embed(batch(backbone, 0))
-    assert {block: values.shape for block, values in rows.items()} == {b: (0, w) for b, w in backbone.blocks.items()}
-
-
 def test_pictures_may_be_read_only_and_strided(made: Make) -> None:
     backbone = made("timm:test_vit")
     pictures = batch(backbone, 4)
@@ -73,19 +60,6 @@ def test_pictures_may_be_read_only_and_strided(made: Make) -> None:
     view = pictures[::2]
     view.flags.writeable = False
     assert np.array_equal(backbone.embed(view)["pooled"], expected)
-
-
-def test_arrays_of_another_shape_or_type_are_refused(backbone: Backbone) -> None:
-    good = batch(backbone, 1)
-    for wrong in (good[0], good.astype(np.float32), good[:, :-1], good.transpose(0, 3, 1, 2)):
-        with pytest.raises(ShapeError, match="must be uint8 of shape"):
-            backbone.embed(wrong)
-
-
-def test_a_bad_picture_is_a_value_error_with_a_reason(backbone: Backbone) -> None:
-    with pytest.raises(PictureError, match="empty") as caught:
-        backbone.decode(b"")
-    assert isinstance(caught.value, ValueError)
 
 
 def test_the_spec_is_json_and_says_all_that_fixes_the_numbers(backbone: Backbone) -> None:
@@ -118,14 +92,6 @@ def test_the_spec_does_not_change_by_being_used(kind: str, made: Make) -> None:
     before = backbone.spec()
     backbone.embed(batch(backbone, 1))
     assert backbone.spec() == before
-
-
-def test_the_description_is_json_and_tells_what_the_spec_leaves_out(backbone: Backbone) -> None:
-    text = backbone.describe()
-    assert json.loads(json.dumps(text)) == text
-    assert {"name", "blocks", "weights_source", "versions", "parameters", "device"} <= set(text)
-    assert text["device"] == "cpu"
-    assert "/" not in text["weights_source"]
 
 
 def test_the_network_is_left_in_evaluation_mode_and_without_gradients(made: Make) -> None:

@@ -173,4 +173,11 @@ def test_onnx_models_are_made_again_with_their_data(
 
 def test_imported_rows_are_told_from_rows_of_a_backbone() -> None:
     with pytest.raises(OptionError, match="its rows were imported"):
-        recreate("f", {"architecture": "theirs"}, {})
+        recreate("f", {"architecture": "foreign"}, {})
+
+
+@pytest.mark.parametrize("described", [{}, {"name": "mine"}])
+def test_rows_of_an_encoder_of_ones_own_are_not_called_imported(described: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match=r"encoder of your own \(mine\)") as caught:
+        recreate("f", {"architecture": "mine"}, described)
+    assert "imported" not in str(caught.value)

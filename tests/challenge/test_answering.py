@@ -14,7 +14,7 @@ from cer_fusion.challenge import Smoothing, answer, check, choose_by_prior, diff
 from cer_fusion.challenge.answering import candidates_table
 from cer_fusion.fusion.errors import PredictionsError, SubmissionError, TimelineError
 from cer_fusion.fusion.keeping.answers import Predictions, read_predictions, write_predictions
-from cer_fusion.fusion.page.table import render
+from cer_fusion.kit.table import render
 from tests.challenge.templates import CHALLENGE, certain, names_of, template_of
 
 

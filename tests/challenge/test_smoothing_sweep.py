@@ -12,7 +12,7 @@ from cer_fusion.challenge import Smoothing, Timeline, learned_transitions, smoot
 from cer_fusion.challenge.smoothing_sweep import smoothing_table
 from cer_fusion.fusion import scores
 from cer_fusion.fusion.errors import TimelineError
-from cer_fusion.fusion.page.table import render
+from cer_fusion.kit.table import render
 from tests.challenge.videos import video_predictions
 
 BOXES = [Smoothing("box", window) for window in (3, 9, 31)]

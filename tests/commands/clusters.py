@@ -1,7 +1,9 @@
 """A Slurm cluster of two nodes and a Ray cluster of three, on one machine, that nothing outside can reach or outlives.
 
 Each lives in namespaces of its own for network and processes: its only interface is the loopback, and all of its
-processes end with the first. `isolated` runs one of this module's scenarios in them; its JSON comes back.
+processes end with the first. `isolated` runs one of this module's scenarios in them; its JSON comes back. A scenario
+ends itself when its time is up, so that no daemon outlives a test run that was killed. A cluster that does not come up
+is a part that is missing here, and its test skips and says what its daemons wrote; all that happens later is a failure.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 # The C library passes over IPv4 where all addresses are 127.…: a second one, of those for examples, that no one has.
 _ENTER = 'ip link set lo up && ip addr add 192.0.2.1/32 dev lo && exec "$0" -m tests.commands.clusters "$@"'
@@ -36,28 +40,71 @@ def lacking(module: str, *programs: str) -> str:
         missing.append(f"Python's {module}")
     if missing:
         return f"not installed: {', '.join(missing)}"
-    if subprocess.run([*_NAMESPACES, "true"], capture_output=True).returncode:
-        return "no namespaces of one's own may be made here"
-    return ""
+    try:
+        entered = subprocess.run([*_NAMESPACES, "true"], capture_output=True, stdin=subprocess.DEVNULL, timeout=20)
+    except subprocess.TimeoutExpired:
+        return "namespaces of one's own could not be made within 20 s"
+    return "no namespaces of one's own may be made here" if entered.returncode else ""
 
 
 _PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
 
 
 def isolated(scenario: Callable[[Path], dict[str, Any]], folder: Path, *, timeout_s: float) -> dict[str, Any]:
-    """Run a scenario in namespaces of its own; what it returns, as JSON has it."""
-    environment = {**os.environ, "PATH": _PATH, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [*_NAMESPACES, "sh", "-c", _ENTER, sys.executable, scenario.__name__, str(folder)]
-    with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
+    """Run a scenario in namespaces of its own; what it returns, as JSON has it. Skips if no cluster comes up."""
+    with (
+        (folder / "out").open("w") as out,
+        (folder / "err").open("w") as err,
+        tempfile.TemporaryDirectory(prefix="r") as short,  # the names of Ray's sockets must fit into 107 bytes
+    ):
+        environment = {**os.environ, "PATH": _PATH, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", _SHORT: short}
+        command = [*_NAMESPACES, "sh", "-c", _ENTER, sys.executable, scenario.__name__, str(folder), str(timeout_s)]
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err}
         try:
-            done = subprocess.run(command, cwd=ROOT, env=environment, stdout=out, stderr=err, timeout=timeout_s)
+            done = subprocess.run(command, cwd=ROOT, env=environment, **streams, timeout=timeout_s + 30)
         except subprocess.TimeoutExpired:
             done = None
     said = (folder / "err").read_text(encoding="utf-8", errors="replace")[-6000:]
     assert done is not None, f"{scenario.__name__} did not end within {timeout_s} s\n{said}"
+    if done.returncode == _NOT_UP:
+        pytest.skip(f"the cluster did not come up here: {' '.join(said.split())[-600:]}")
     assert done.returncode == 0, f"{scenario.__name__} ended with {done.returncode}\n{said}"
     found: dict[str, Any] = json.loads((folder / "out").read_text(encoding="utf-8").splitlines()[-1])
     return found | {"said": said}
+
+
+_SHORT = "CER_SHORT_FOLDER"
+_NOT_UP, _TIME_IS_UP = 77, 124
+
+
+class NotUp(Exception):
+    """A cluster that could not be started on this machine."""
+
+
+@contextlib.contextmanager
+def _coming_up(logs: Path) -> Iterator[None]:
+    """Around a cluster's start: what goes wrong is this machine's, and is told with its daemons' last words."""
+    try:
+        yield
+    except Exception as error:  # whatever a daemon or a library says
+        words = "".join(path.read_text(errors="replace")[-400:] for path in sorted(logs.glob("*.out")))
+        raise NotUp(f"{error}\n{words}") from error
+
+
+def main(scenario: str, folder: Path, timeout_s: float) -> None:
+    """Run a scenario as the first process of its namespace, with which all others end."""
+
+    def time_is_up(*_: object) -> None:
+        print(f"{scenario}: {timeout_s} s are over", file=sys.stderr, flush=True)
+        os._exit(_TIME_IS_UP)
+
+    signal.signal(signal.SIGALRM, time_is_up)  # the first process of a namespace is not ended by a signal's default
+    signal.setitimer(signal.ITIMER_REAL, timeout_s)
+    try:
+        print(json.dumps(globals()[scenario](folder)))
+    except NotUp as error:
+        print(error, file=sys.stderr, flush=True)
+        os._exit(_NOT_UP)
 
 
 _SLURM_CONF = """
@@ -107,14 +154,15 @@ def slurm(folder: Path) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
               (("key-file", "key"), ("pid-file", "pid"), ("log-file", "log"), ("seed-file", "seed"))]  # fmt: skip
     commands = {"munged": munge, "slurmctld": ["slurmctld", "-D"]}
     commands |= {node: ["slurmd", "-D", "-N", node] for node in ("n1", "n2")}
-    daemons = {}
+    daemons: dict[str, subprocess.Popen[bytes]] = {}
     try:
-        for name, command in commands.items():
-            with (folder / f"{name}.out").open("wb") as log:
-                daemons[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-            if name == "munged":
-                _until(lambda: (folder / "munge.socket").exists())
-        _until(lambda: _asked("sinfo", "--noheader", "--format", "%T %D") == "idle 2")
+        with _coming_up(folder):
+            for name, command in commands.items():
+                with (folder / f"{name}.out").open("wb") as log:
+                    daemons[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                if name == "munged":
+                    _until(lambda: (folder / "munge.socket").exists())
+            _until(lambda: _asked("sinfo", "--noheader", "--format", "%T %D") == "idle 2")
         yield daemons
     finally:
         for daemon in daemons.values():
@@ -123,7 +171,7 @@ def slurm(folder: Path) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
 
 
 def _asked(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.strip()
 
 
 def _until(happened: Callable[[], Any], within_s: float = 60) -> Any:
@@ -151,6 +199,21 @@ def _meanwhile(*steps: Callable[[], None]) -> threading.Thread:
 def _descendants(pid: int) -> list[int]:
     found = [int(word) for word in _asked("ps", "-o", "pid=", "--ppid", str(pid)).split()]
     return found + [deeper for one in found for deeper in _descendants(one)]
+
+
+def endless(folder: Path) -> dict[str, Any]:
+    """Never end, and hold on to a process that does not either."""
+    (folder / "started").write_text(f"sleep 86{os.urandom(3).hex().translate(str.maketrans('abcdef', '123456'))}")
+    subprocess.run((folder / "started").read_text().split(), start_new_session=True)
+    return {}
+
+
+def never_up(folder: Path) -> dict[str, Any]:
+    """Start a cluster whose daemon is not there."""
+    (folder / "daemon.out").write_text("its last words")
+    with _coming_up(folder):
+        raise OSError("no such daemon")
+    return {}
 
 
 def array_and_srun_on_slurm(folder: Path) -> dict[str, Any]:
@@ -229,9 +292,9 @@ def _of_node(pid: int, node: str) -> bool:
 
 def faults_on_ray(folder: Path) -> dict[str, Any]:
     """Six parts on two nodes of one CPU; a worker is killed amid its part, then a node is removed."""
-    short = tempfile.TemporaryDirectory(prefix="r")  # its sockets' names must fit into 107 bytes
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": short.name}
-    (Path(short.name) / "ray").mkdir()
+    short = Path(os.environ[_SHORT])
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(short)}
+    (short / "ray").mkdir()
     from ray.cluster_utils import Cluster
 
     from cer_fusion.commands.runners import ray_tasks
@@ -240,8 +303,9 @@ def faults_on_ray(folder: Path) -> dict[str, Any]:
     job, notes = _embedding(folder)
     small = {"object_store_memory": 80_000_000, "include_dashboard": False}
     head = {"num_cpus": 0} | small
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    nodes = [cluster.add_node(num_cpus=1, **small) for _ in range(2)]
+    with _coming_up(short):
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        nodes = [cluster.add_node(num_cpus=1, **small) for _ in range(2)]
     done: list[str] = []
 
     def kill_a_worker() -> None:
@@ -269,7 +333,6 @@ def faults_on_ray(folder: Path) -> dict[str, Any]:
         faults.join(10)
     finally:
         cluster.shutdown()
-        short.cleanup()
     return _found(folder, outcomes, notes) | {"done": done, "steps": steps[-1]}
 
 
@@ -303,4 +366,4 @@ def _found(folder: Path, outcomes: list[Any], notes: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(globals()[sys.argv[1]](Path(sys.argv[2]))))
+    main(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]))

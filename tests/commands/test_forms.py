@@ -18,6 +18,8 @@ ONE_FORM = {
     "cer-feat manifest build", "cer-feat manifest check", "cer-feat manifest filter", "cer-feat manifest merge",
     "cer-feat manifest relabel", "cer-feat manifest split", "cer-feat manifest unity", "cer-feat parts",
     "cer-feat quarantine", "cer-fuse heads", "cer-feat use-manifest", "cer-feat show", "cer-feat verify",
+    "cer-feat pull", "cer-feat cache",
+    "cer-fuse recipes",
 }  # fmt: skip
 """Commands whose every option says something whatever the others are."""
 
@@ -35,18 +37,20 @@ ALWAYS = {
     "cer-feat import": "name data store dataset root share_repeats blank extra replace_manifest as_json",
     "cer-feat export": "output data store split form join missing overwrite as_json",
     "cer-feat diff": "as_json",
+    "cer-feat push": "store data features replace_manifest dry_run as_json",
     "cer-feat compact": "data store shard_rows drop_unlisted dry_run as_json",
     "cer-fuse train":
         "head features data store preset setting weights train_split test_split missing near soft_labels memory output "
         "metrics overwrite seed as_json",
     "cer-fuse compare": "class_intervals figure output as_json",
     "cer-fuse ablate":
-        "head weights simplex setting features data store select C seeds train_split test_split missing near runner "
-        "figure output seed as_json",
+        "head weights simplex per_class setting features data store select C seeds train_split test_split missing near "
+        "runner figure output seed as_json",
     "cer-fuse diagnose":
         "head features data store setting players cv near most train_split missing figure output seed as_json",
     "cer-fuse evaluate": "head data split store missing near metrics figure seed as_json",
-    "cer-fuse predict": "head store output as_json",
+    "cer-fuse predict": "head store compounds output as_json",
+    "cer-fuse export": "output head_only check store data overwrite as_json",
     "cer-fuse report": "output overwrite baseline metrics title keep seed as_json",
     "cer-fuse check-table": "supports as_json",
     "cer-fuse smooth": "method choose_on output as_json seed",
@@ -82,6 +86,7 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-feat diff ./a ./b", set()),
         ("cer-feat diff faces/a ./b", {"stored"}),
     ],
+    "cer-feat push": [("cer-feat push file:///x --dry-run", set())],
     "cer-feat compact": [("cer-feat compact --dry-run", set())],
     "cer-fuse train": [
         ("cer-fuse train --head linear", {"unset", "noted"}),
@@ -100,6 +105,8 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
          {"trained", "judging", "alone", "split", "seeded", "noted", "table", "written", "divided", "ray"}),
         ("cer-fuse compare --heads linear --runner slurm --parts 3",
          {"trained", "judging", "alone", "split", "seeded", "noted", "table", "written", "divided", "slurm"}),
+        ("cer-fuse compare --recipes paper",
+         {"trained", "judging", "split", "seeded", "named", "computing", "noted", "table", "written", "here"}),
         ("cer-fuse compare --heads mlp --no-singles --zero-shot basic",
          {"trained", "judging", "split", "seeded", "elsewhere", "computing", "noted", "table", "written", "here"}),
     ],
@@ -117,9 +124,14 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
     "cer-fuse evaluate": [("cer-fuse evaluate --head h", set())],
     "cer-fuse predict": [
         ("cer-fuse predict --head h", {"stored"}),
+        ("cer-fuse predict --head h --compounds abaw7", {"stored", "compounded"}),
         ("cer-fuse predict picture.png --head h --no-faces", {"shown"}),
         ("cer-fuse predict picture.png --head h", {"shown", "faces"}),
         ("cer-fuse predict picture.png --head h --no-faces --annotate drawn.png", {"shown", "drawn", "written"}),
+    ],
+    "cer-fuse export": [
+        ("cer-fuse export runs/a -o x.onnx", {"whole"}),
+        ("cer-fuse export runs/a -o x.onnx --head-only", set()),
     ],
     "cer-fuse report": [
         ("cer-fuse report runs/a", set()),
@@ -219,6 +231,7 @@ def test_an_option_that_a_kind_of_manifest_ignores_is_refused(run, made, kind):
     "line",
     [
         "cer-feat verify", "cer-feat gc", "cer-feat compact", "cer-feat show one", "cer-feat export --output x.npz",
+        "cer-feat push file:///x", "cer-feat pull file:///x",
         "cer-feat diff one two", "cer-fuse train", "cer-fuse compare", "cer-fuse ablate --simplex one,two:0.5",
         "cer-fuse diagnose", "cer-fuse report", "cer-fuse evaluate --head h", "cer-fuse predict --head h",
     ],

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from cer_fusion.featstore import Manifest
+from cer_fusion.commands import fuse
+from cer_fusion.featstore import Manifest, class_set
 from cer_fusion.fusion import Report, Sweep, head_names, read_head_info
 from cer_fusion.fusion.keeping.answers import read_predictions
 
@@ -263,6 +265,37 @@ def test_ablate_sweeps_decision_weights_and_draws_them(run, filled, tmp_path):
     run("cer-fuse ablate --simplex one,two:0.5 --folds 2")
 
 
+def test_ablate_draws_weights_a_class_beside_the_grid_and_judges_the_choice_by_the_held_out_rows(run, filled, tmp_path):
+    result = run("cer-fuse ablate --simplex one,two:1 --per-class 40 --figure s.png -o s.json --folds 2 --explain")
+    talk = " ".join(result.stdout.split())
+    assert "a weight a block and class, 40 drawn" in talk
+    assert "against the best vector that all classes share" in talk
+    assert "42 weight vectors" in result.stderr
+    found = Sweep.load(tmp_path / "s.json")
+    assert found.chosen >= found.shared == 2
+    first = found.vector(found.chosen)["one"][found.classes[0]]
+    assert f"{found.classes[0]}: one={first:.3g}" in result.stderr
+    assert (tmp_path / "s.png").stat().st_size > 1000
+
+
+def test_weights_a_class_are_given_by_the_names_of_the_classes_or_chosen_and_said(run, filled):
+    labels = class_set("abaw7").labels
+    given = json.dumps({"one": dict.fromkeys(labels, 1), "two": dict.fromkeys(labels, 3)})
+    train = ["train", "--head", "late", "--set"]
+    by_class = CliRunner().invoke(fuse.app, [*train, f"weights={given}", "--json"])
+    shared = run("cer-fuse train --head late --weights one=1,two=3 --json")
+    assert json.loads(by_class.stdout)["macro_f1"] == json.loads(shared.stdout)["macro_f1"]
+    talk = " ".join(run("cer-fuse train --head late --weights learned_per_class").stderr.split())
+    assert "learned per class weights" in talk
+    assert all(f"{label}: one=" in talk for label in labels)
+    refused = CliRunner().invoke(fuse.app, [*train, f"weights={given.replace(labels[0], 'Fearfuly Surprised', 1)}"])
+    assert refused.exit_code == 1
+    few = given.replace(f', "{labels[-1]}": 1', "", 1)
+    short = CliRunner().invoke(fuse.app, [*train, f"weights={few}"])
+    assert f"block 'one' has no weight for class '{labels[-1]}'" in " ".join(short.stderr.split())
+    assert "did you mean 'Fearfully Surprised'" in " ".join(refused.stderr.replace("│", " ").split())
+
+
 def test_ablate_sweeps_block_weights_too(run, filled):
     text = run(
         "cer-fuse ablate --head weighted --set mode=sum --weights one=0:1:0.5,two=1- --folds 2 --format csv"
@@ -297,6 +330,7 @@ def test_ablate_crosses_weights_with_penalties_and_seeds_in_one_job(run, filled,
         ("cer-fuse compare --heads linear --set C=1", 2, "HEAD.key=value"),
         ("cer-fuse ablate", 2, "either --weights or --simplex"),
         ("cer-fuse ablate --simplex one,two:0.5 --folds 40", 1, "40"),
+        ("cer-fuse ablate --head weighted --simplex one,two:0.5 --per-class 9", 1, "sweep them with head 'late'"),
         ("cer-fuse ablate --head xgboost --weights one=0:1:0.5,two=1-", 1, "weights"),
         ("cer-fuse ablate --weights one=0:1:0.5,three=1-", 1, "three"),
         ("cer-fuse ablate --simplex one,two:0.5 --C 1,x", 2, "expected numbers"),

@@ -46,6 +46,7 @@ TRIED = [
     ("cer-fuse predict --head h -o precious.csv", "precious.csv"),
     ("cer-fuse predict picture.png --head h --no-faces --annotate precious.png", "precious.png"),
     ("cer-fuse predict pictures --head h --no-faces --annotate drawn", "drawn/one.png"),
+    ("cer-fuse export runs/a -o precious.onnx", "precious.onnx"),
     ("cer-fuse report -o precious.html", "precious.html"),
     ("cer-fuse report runs/a --keep precious.json", "precious.json"),
     ("cer-fuse smooth p.csv --window 3 -o precious.csv", "precious.csv"),

@@ -149,7 +149,7 @@ def test_a_head_on_rows_of_compiled_code_answers(run, faces, tmp_path, monkeypat
 def test_what_does_not_fit_into_memory_at_once_is_embedded_in_halves():
     from types import SimpleNamespace
 
-    from cer_fusion.commands.fuse.predict import Recreated
+    from cer_fusion.commands.answering import Recreated
 
     sizes = []
 

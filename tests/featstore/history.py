@@ -70,7 +70,7 @@ def holdings(store: Store, *, listed_only: bool = False) -> dict[str, Any]:
     index = feature.index()
     digests = index.image_digests()
     found: dict[str, Any] = dict(index.quarantined)
-    for sample_id in index.place:
+    for sample_id in index.ids():
         shard, row = index.locate(index.rows_of([sample_id]))
         header = index.headers[int(shard[0])]
         values = [read_rows(header, f"blocks/{block}", row.tolist()).tobytes() for block in feature.spec.blocks]

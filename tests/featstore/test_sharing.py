@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from cer_fusion.featstore import FeatstoreError, Store, extract, find_garbage, verify
 from cer_fusion.featstore.errors import IncompleteError
+from cer_fusion.featstore.extraction import writing
+from cer_fusion.featstore.rows import shard
+from cer_fusion.featstore.rows.feature import shard_names
+from cer_fusion.featstore.rows.shard import Rows
 from tests.featstore.conftest import ToyEmbedder
 
 
@@ -146,3 +153,90 @@ def test_rows_of_one_generation_made_from_different_pictures_do_not_count_and_ex
     assert (report.embedded, report.already) == (1, 7)
     np.testing.assert_array_equal(store.view(["toy"], dataset="d").join(), expected)
     assert verify(store, dataset="d", images=True).problems == ()
+
+
+def test_a_folder_of_many_shards_is_listed_only_where_something_may_have_changed(store, make_manifest, monkeypatch):
+    """As if a listing took 4 ms, which it does of ten thousand shards."""
+    extract(ToyEmbedder(), make_manifest(4), store, dataset="d", shard_rows=2)
+    feature = store.feature("toy")
+    clock, listings = [0.0], []
+
+    def slow(folder):
+        clock[0] += 0.004
+        listings.append(folder)
+        return shard_names(folder)
+
+    monkeypatch.setattr(writing, "shard_names", slow)
+    monkeypatch.setattr(writing, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    stored = writing.StoredRows(feature)
+    for number in range(30):
+        stored.look()
+        stored.commit(rows_for(feature, f"ours{number}"), number=number, generation=0)
+        stored.look()
+    assert len(listings) == 1
+
+    feature.commit(rows_for(feature, "theirs"), index=0, generation=0)
+    os.utime(feature.folder, ns=(0, os.stat(feature.folder).st_mtime_ns + 3600 * 10**9))
+    stored.look()
+    assert stored.are_newer(["theirs", "ours1"]) == {"theirs"}
+
+    known = os.stat(feature.folder).st_mtime_ns
+    feature.commit(rows_for(feature, "unseen"), index=0, generation=0)
+    os.utime(feature.folder, ns=(0, known))  # within one tick of that clock
+    stored.look()
+    assert stored.are_newer(["unseen"]) == set()
+    clock[0] += 5
+    stored.look()
+    assert stored.are_newer(["unseen"]) == {"unseen"}
+
+
+def rows_for(feature, sample_id):
+    blocks = {name: np.full((1, width), 1.0, "float32") for name, width in feature.spec.blocks.items()}
+    return Rows(ids=[sample_id], image_digests=["a" * 64], blocks=blocks)
+
+
+def test_samples_of_new_names_get_their_rows_with_each_chunk_read_once(store, make_manifest, monkeypatch):
+    """As after a dataset's folders were renamed: every row is known, under another name and in another order."""
+    manifest = make_manifest(600)
+    extract(ToyEmbedder(), manifest, store, dataset="d", shard_rows=300)
+    order = np.random.default_rng(0).permutation(600).tolist()
+    renamed = replace(
+        manifest, samples=tuple(manifest.samples[i]._replace(sample_id=f"new{i}") for i in order), lines=()
+    )
+    read = []
+    real = shard._fill
+    monkeypatch.setattr(
+        shard, "_fill", lambda f, out, header, name: (read.append((name, len(out))), real(f, out, header, name))
+    )
+    report = extract(ToyEmbedder(), renamed, store, dataset="d", shard_rows=50)
+    assert (report.embedded, report.shared) == (0, 600)
+    rows_read = sum(size for name, size in read if name.startswith("blocks/"))
+    assert rows_read <= 2 * 600 * 4 * sum(store.feature("toy").spec.blocks.values())
+    before = dict(zip(manifest.ids, store_rows(store, manifest), strict=True))
+    for sample_id, row in zip(renamed.ids, store_rows(store, renamed), strict=True):
+        np.testing.assert_array_equal(row, before[f"s{int(sample_id[3:]):04d}"])
+
+
+def store_rows(store, manifest):
+    store.use_manifest("d", manifest)
+    return store.view(["toy"], dataset="d").join()
+
+
+def test_a_small_part_of_a_filled_feature_knows_its_own_samples_and_every_picture(store, make_manifest):
+    manifest = make_manifest(80, contents={5: b"BAD", 70: b"BAD too"})
+    extract(ToyEmbedder(), manifest, store, dataset="d", shard_rows=2)
+    before, refused = store.view(["toy"], missing="drop"), dict(store.feature("toy").index().quarantined)
+    for part in (2, 15):
+        report = extract(ToyEmbedder(), manifest, Store(store.path), dataset="d", shard_rows=2, part=(part, 20))
+        assert (report.embedded, report.shared, report.already) == (0, 0, 4)
+    (manifest.root / "6.png").write_bytes(b"picture 0061")  # the picture of a sample of another part
+    (manifest.root / "7.png").write_bytes(b"a new one")
+    assert not writing.StoredRows(Store(store.path).feature("toy"), only=manifest.ids[6:8]).before.whole
+    report = extract(ToyEmbedder(), manifest, Store(store.path), dataset="d", shard_rows=2, part=(3, 20))
+    assert (report.embedded, report.shared, report.already) == (1, 1, 2)
+    after = store.view(["toy"], missing="drop")
+    rows = dict(zip(after.ids, after.join(), strict=True))
+    np.testing.assert_array_equal(rows["s0006"], rows["s0061"])
+    for sample_id, row in zip(before.ids, before.join(), strict=True):
+        assert sample_id in ("s0006", "s0007") or np.array_equal(rows[sample_id], row)
+    assert store.feature("toy").index().quarantined == refused

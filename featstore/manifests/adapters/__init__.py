@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from ....kit.plugins import Plugin, PluginError, plugins
 from ...errors import ManifestError, nearest
 from ..changes import renamed
 from ..class_sets import class_set
@@ -48,7 +49,10 @@ def build(kind: str, root: Path | str, *, map_to: str | None = None, **options: 
         For an unknown kind, an option it does not take, a missing folder, or a file that is not as the layout says.
     """
     if kind not in KINDS:
-        raise ManifestError(f"no dataset kind {kind!r}; {nearest(kind, KINDS)}")
+        plugged = plugins("manifests", KINDS)
+        if kind not in plugged:
+            raise ManifestError(f"no dataset kind {kind!r}; {nearest(kind, [*KINDS, *plugged])}")
+        _take(plugged[kind])
     entry = KINDS[kind]
     if entry.renames_to is not None:
         map_to = map_to or options.pop("classes", None) or entry.renames_to
@@ -59,7 +63,18 @@ def build(kind: str, root: Path | str, *, map_to: str | None = None, **options: 
     if not Path(root).exists():
         raise ManifestError(f"no such folder or file: {root}\n  expected the {kind} dataset there")
     adapted = entry.read(Path(root), **options)
+    if entry.plugin is not None:
+        origin = {**adapted.manifest.origin, "plugin": dict(entry.plugin)}
+        adapted = replace(adapted, manifest=replace(adapted.manifest, origin=origin))
     return adapted if map_to is None else _renamed(adapted, map_to)
+
+
+def _take(plugin: Plugin) -> None:
+    """Have a plugin's reader stand beside ours: a function of the root, and of options by name."""
+    read = plugin.load()
+    if not callable(read) or "root" not in inspect.signature(read).parameters:
+        raise PluginError(plugin.told("it is no function read(root, *, …) -> Adapted"))
+    KINDS[plugin.name] = Kind(read, f"{plugin.distribution} {plugin.version}", None, plugin.origin)
 
 
 def takes(kind: str, option: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -42,6 +42,8 @@ class Kind(NamedTuple):
     """In a few words, for help."""
     renames_to: str | None = None
     """The class set that its labels are renamed into unless another is asked for."""
+    plugin: Mapping[str, str] | None = None
+    """Distribution and version, where another distribution reads it; kept with the manifest."""
 
 
 KINDS: dict[str, Kind] = {}

@@ -5,6 +5,7 @@ import errno
 import os
 import threading
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -506,3 +507,35 @@ def test_the_reports_of_several_runs_are_one_with_all_that_was_not_read():
         )  # fmt: skip
 
     assert ExtractReport.merged([part("b"), part("a"), part()]).unread == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"embedder": "vit"}, r"create\('vit'\)"),
+        ({"embedder": ["vit"]}, r"what embeds pictures, however: str 'vit'"),
+        ({"embedder": ToyEmbedder}, "what embeds pictures, however: type"),
+        ({"manifest": "faces.csv"}, r"Manifest\.read"),
+        ({"manifest": Path("faces.csv")}, r"manifest must be a Manifest, however: \w*Path .*faces"),
+        ({"store": "features"}, r"Store\.create"),
+    ],
+)
+def test_paths_and_names_where_objects_are_meant_are_told_what_makes_the_objects(
+    store, embedder, make_manifest, change, told
+):
+    given = {"embedder": embedder, "manifest": make_manifest(3), "store": store, "dataset": "d"}
+    with pytest.raises(FeatstoreError, match=told):
+        extract(**given | change)
+
+
+@pytest.mark.parametrize("progress", ["auto", None])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_drawn_where_somebody_looks(
+    store, embedder, make_manifest, monkeypatch, capsys, terminal, progress
+):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
+    extract(embedder, make_manifest(5), store, dataset="d", progress=progress)
+    drawn = capsys.readouterr()
+    assert drawn.out == ""
+    assert ("embed: 100%" in drawn.err and "5/5" in drawn.err) == (terminal and progress == "auto")
+    assert bool(drawn.err) == (terminal and progress == "auto")

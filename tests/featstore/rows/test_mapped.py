@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import copy
+import errno
 import gc
+import os
 import pickle
 import threading
 
@@ -10,7 +12,7 @@ import pytest
 
 from cer_fusion.featstore import extract
 from cer_fusion.featstore.errors import DamagedShardError, IncompleteError
-from cer_fusion.featstore.rows import mapped
+from cer_fusion.featstore.rows import files, mapped, shard, view
 from tests.featstore.conftest import ToyEmbedder
 
 
@@ -196,3 +198,85 @@ def test_a_shard_that_is_cut_short_between_its_header_and_its_rows_is_damaged(fi
     monkeypatch.setattr(mapped, "map_file", lambda path: real(path)[:5000])
     with pytest.raises(DamagedShardError, match="ends inside its dataset"):
         both_mapped(filled)
+
+
+@pytest.fixture
+def on_nfs(filled, tmp_path, monkeypatch):
+    """The store, as if its folder were an NFS mount; more is mounted above and beside it."""
+    mounts = tmp_path / "mountinfo"
+    place = str(os.path.realpath(filled.path)).replace(" ", "\\040")
+    mounts.write_text(
+        "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+        f"36 22 0:42 / {place} rw,relatime shared:2 master:1 - nfs4 server:/faces rw,vers=4.2\n"
+        f"37 22 0:43 / {place}-beside rw - tmpfs tmpfs rw\n"
+    )
+    monkeypatch.setattr(files, "_MOUNTS", mounts)
+    monkeypatch.setattr(view, "_told", set())
+    return filled
+
+
+def test_on_a_network_file_system_rows_are_read_instead_of_mapped_and_it_is_said_once(on_nfs, monkeypatch, caplog):
+    monkeypatch.setattr(mapped, "map_file", lambda path: pytest.fail("mapped"))
+    loaded, block = both(on_nfs)
+    both(on_nfs)
+    assert [r.message for r in caplog.records if "network file system (nfs4): rows are read" in r.message] == [
+        caplog.records[-1].message
+    ]
+    order = np.random.default_rng(0).permutation(len(loaded))
+    for key in (3, -1, slice(None), slice(2, 30), slice(None, None, -3), order, order[:5] > 3, [7, 7, 0]):
+        if not isinstance(key, np.ndarray) or key.dtype != bool:
+            np.testing.assert_array_equal(block[key], loaded[key])
+            np.testing.assert_array_equal(block[key], loaded[key], err_msg="again, from verified chunks")
+    np.testing.assert_array_equal(np.asarray(pickle.loads(pickle.dumps(block.take(order)))), loaded[order])
+
+
+def test_a_shard_that_another_machine_removes_under_a_view_is_told(on_nfs):
+    loaded, block = both(on_nfs)
+    np.testing.assert_array_equal(block[5:8], loaded[5:8])
+    gone = on_nfs.feature("toy").shard_paths()[0]
+    gone.unlink()
+    with pytest.raises(IncompleteError, match=rf"{gone.name} went away.*\n.*\n  open the view again"):
+        block[5]
+    np.testing.assert_array_equal(block[-1], loaded[-1])
+
+
+def test_a_shard_that_is_cut_short_under_a_view_is_told(on_nfs):
+    loaded, block = both(on_nfs)
+    np.testing.assert_array_equal(block[:], loaded)
+    path = on_nfs.feature("toy").shard_paths()[1]
+    os.truncate(path, 5000)
+    with pytest.raises(DamagedShardError, match="ends inside its dataset"):
+        np.asarray(block)
+
+
+def test_a_stale_handle_is_a_shard_that_went_away(on_nfs, monkeypatch):
+    """What NFS says of a file that is open here and that another machine removed."""
+    block = both(on_nfs)[1]
+
+    def stale(*where):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(shard, "_fill", stale)
+    with pytest.raises(IncompleteError, match="open the view again"):
+        block[0]
+
+
+def test_what_a_folder_is_mounted_from_is_told_by_the_nearest_mount(tmp_path, monkeypatch):
+    mounts = tmp_path / "mountinfo"
+    monkeypatch.setattr(files, "_MOUNTS", mounts)
+    inner = os.path.realpath(tmp_path / "a b")
+    escaped = inner.replace(" ", "\\040")
+    root = "22 1 8:1 / / rw - lustre mgs@tcp:/scratch rw\n"
+    for text, expected in [
+        (root, "lustre"),
+        (root + f"36 22 0:4 / {escaped} rw - ext4 /dev/sdb rw\n", None),
+        (root + f"36 22 0:4 / {escaped}x rw - ext4 /dev/sdb rw\n", "lustre"),
+        (root + f"36 22 0:4 / {escaped} rw - autofs x rw\n37 36 0:5 / {escaped} rw - nfs s:/x rw\n", "nfs"),
+        (root.replace("lustre", "fuse.sshfs"), "fuse.sshfs"),
+        (root.replace("lustre", "overlay"), None),
+        ("", None),
+    ]:
+        mounts.write_text(text)
+        assert files.network_kind(tmp_path / "a b" / "d") == expected, text
+    mounts.unlink()
+    assert files.network_kind(tmp_path) is None

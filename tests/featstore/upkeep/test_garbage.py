@@ -88,15 +88,15 @@ def test_a_shard_that_still_holds_one_row_that_counts_stays(filled, make_manifes
 
 def test_of_two_shards_with_the_same_rows_the_later_name_is_garbage(filled):
     feature = filled.feature("toy")
-    first = feature.indexed_shards()[0]
+    first = feature.headers()[0]
     rows = {"left": [[1.0] * 4] * 4, "right": [[1.0] * 3] * 4}
     blocks = {name: np.array(values, dtype="float32") for name, values in rows.items()}
     other = feature.commit(
-        Rows(ids=first.ids, image_digests=read_strings(first.header, "image_digest"), blocks=blocks),
+        Rows(ids=read_strings(first, "ids"), image_digests=read_strings(first, "image_digest"), blocks=blocks),
         index=0,
-        generation=first.header.generation,
+        generation=first.generation,
     )
-    expected = max(first.header.path, other)
+    expected = max(first.path, other)
     assert expected in [item.path for item in find_garbage(filled, now=True)]
 
 
@@ -294,6 +294,20 @@ def test_garbage_of_a_store_that_cannot_be_written_is_listed_all_the_same(filled
         raise OSError(errno.EROFS, "Read-only file system", str(folder))
 
     monkeypatch.setattr(files, "now_on", refuse)
+    assert [item.path for item in find_garbage(filled)] == [superseded(filled)]
+
+
+def test_on_a_full_disk_nothing_is_judged_by_this_machines_clock(filled, monkeypatch):
+    def refuse(folder):
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    now = time.time()
+    monkeypatch.setattr(files, "now_on", refuse)
+    monkeypatch.setattr(time, "time", lambda: now + 2 * HOUR_S)
+    assert find_garbage(filled) == []
+    make_older(filled.path)
+    assert find_garbage(filled) == [], "nothing says that it is any later there"
+    (filled.path / "d" / "sign-of-life").touch()
     assert [item.path for item in find_garbage(filled)] == [superseded(filled)]
 
 

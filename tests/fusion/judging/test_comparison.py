@@ -2,23 +2,28 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 from sklearn.tree import ExtraTreeClassifier
 
 from cer_fusion.fusion import make_head
 from cer_fusion.fusion.data.rows import Rows
 from cer_fusion.fusion.errors import HeadDataError, ReportError
 from cer_fusion.fusion.heads import installed_heads
-from cer_fusion.fusion.judging.comparison import compare
+from cer_fusion.fusion.judging.comparison import compare, cross_compare
+from cer_fusion.fusion.judging.diagnosis import diagnose
 from cer_fusion.fusion.judging.metrics import scores
-from cer_fusion.fusion.judging.report import Report
+from cer_fusion.fusion.judging.report import Report, report_table
 from cer_fusion.fusion.judging.resampling import wilson
 from cer_fusion.fusion.keeping.answers import aligned
-from cer_fusion.fusion.page.table import report_table
 from tests.fusion.lazy import LazyBlock
 
 CLASSES = ("Sadly_Angry", "Sadly_Fearful", "Sadly_Surprised")
@@ -423,3 +428,41 @@ def test_the_progress_of_a_comparison_is_told_head_by_head():
     )  # fmt: skip
     assert [title for _, _, title in told] == ["bayes", "trees", "trees", "intervals and tests"]  # bayes has no seed
     assert [(done, total) for done, total, _ in told] == [(i, 3) for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("heads", "told"),
+    [
+        ({"svc": LinearSVC()}, r"no probabilities.*\n.*CalibratedClassifierCV\(LinearSVC"),
+        ({"ridge": make_pipeline(StandardScaler(), RidgeClassifier())}, r"'ridge' is a Pipeline, which gives no prob"),
+        ({"class": GaussianNB}, r"is a class\n.*GaussianNB\(\)"),
+        ({"text": "mlp"}, r"is a text\n.*make_head\('mlp'\)"),
+        ({"number": 3}, "no estimator of scikit-learn's kind"),
+        ([GaussianNB()], "a dict of title to classifier"),
+        ({}, "give at least one"),
+    ],
+    ids=lambda one: None,
+)
+def test_what_is_no_classifier_with_probabilities_is_told_what_to_do(heads, told):
+    train, test = rows(30, 0), rows(30, 1)
+    with pytest.raises(ReportError, match=told):
+        compare(heads, train, test)
+    with pytest.raises(ReportError, match=told):
+        cross_compare(heads, train)
+
+
+def test_a_classifier_made_to_answer_probabilities_is_compared():
+    report = compare({"svc": CalibratedClassifierCV(LinearSVC())}, rows(60, 0), rows(30, 1), resamples=20)
+    assert report.column("svc").proba.shape == (30, 3)
+
+
+@pytest.mark.parametrize("given", [np.ones((4, 2)), "rows.csv", SimpleNamespace(blocks={}, class_set=None)])
+def test_what_is_not_rows_is_told_how_rows_are_made(given):
+    for call in (
+        lambda: compare({"bayes": GaussianNB()}, given, rows(9, 0)),
+        lambda: compare({"bayes": GaussianNB()}, rows(9, 0), given),
+        lambda: cross_compare({"bayes": GaussianNB()}, given),
+        lambda: diagnose(given),
+    ):
+        with pytest.raises(ReportError, match=r"must be Rows, however: \w+\n.*Rows"):
+            call()

@@ -13,8 +13,7 @@ from cer_fusion.fusion import cross_compare
 from cer_fusion.fusion.data.rows import Rows, folds_of, tied
 from cer_fusion.fusion.errors import HeadDataError, ReportError
 from cer_fusion.fusion.judging.metrics import scores
-from cer_fusion.fusion.judging.report import Report
-from cer_fusion.fusion.page.table import report_table
+from cer_fusion.fusion.judging.report import Report, report_table
 from tests.fusion.judging.test_comparison import lazily, rows
 
 

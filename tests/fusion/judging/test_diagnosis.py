@@ -20,7 +20,7 @@ from cer_fusion.fusion.judging.diagnosis import answer_subsets, left_out, shaple
 from cer_fusion.fusion.judging.metrics import scores
 from cer_fusion.fusion.page.diagnosis import diagnosis_tables, draw_diagnosis
 from cer_fusion.fusion.page.figures import save_figure
-from cer_fusion.fusion.page.table import render
+from cer_fusion.kit.table import render
 from tests.fusion.judging.test_comparison import CLASSES, rows
 from tests.fusion.page.test_figures import is_drawn
 

@@ -17,13 +17,13 @@ from cer_fusion.fusion import (
     ZeroShot,
     compare,
     compound_proba,
+    concat,
     cross_compare,
     make_head,
 )
 from cer_fusion.fusion.data.rows import Rows
-from cer_fusion.fusion.judging.report import Report
+from cer_fusion.fusion.judging.report import Report, report_table
 from cer_fusion.fusion.judging.zero_shot import ZeroShotColumns, columns, components, compound_names, emotion
-from cer_fusion.fusion.page.table import report_table
 
 BASIC = ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral")
 SEVEN = (
@@ -35,12 +35,18 @@ SEVEN = (
     "Sadly_Fearful",
     "Sadly_Angry",
 )
-RULES = ("sum", "product", "harmonic", "minimum")
+RULES = ("sum", "likely_sum", "product", "harmonic", "minimum")
 
 
 @pytest.mark.parametrize(
     ("rule", "scores"),
-    [("sum", (0.7, 0.5)), ("product", (0.12, 0.06)), ("harmonic", (0.24 / 0.7, 0.12 / 0.5)), ("minimum", (0.3, 0.2))],
+    [
+        ("sum", (0.7, 0.5)),
+        ("likely_sum", (0.7, 0.5)),
+        ("product", (0.12, 0.06)),
+        ("harmonic", (0.24 / 0.7, 0.12 / 0.5)),
+        ("minimum", (0.3, 0.2)),
+    ],
 )
 def test_a_compounds_score_is_made_of_its_components_probabilities(rule, scores):
     basic = [[0.3, 0.4, 0.0, 0.0, 0.2, 0.1, 0.0]]
@@ -77,6 +83,73 @@ def test_a_row_without_evidence_is_shared_out_evenly(rule):
 def test_what_cannot_be_scored_is_refused(basic, classes, compounds, message):
     with pytest.raises(ExpressionError, match=message):
         compound_proba(basic, classes, compounds)
+
+
+def test_a_likely_sum_leaves_out_what_is_no_likelier_than_chance():
+    basic = [[0.5, 0.1, 0.0, 0.0, 0.15, 0.05, 0.2]]  # 1 / 7 = 0.143: fear and anger count nothing
+    found = compound_proba(basic, BASIC, ("Fearfully Surprised", "Sadly Surprised", "Sadly Angry"), rule="likely_sum")
+    np.testing.assert_allclose(found, [np.array([0.5, 0.65, 0.15]) / 1.3])
+
+
+def test_several_models_are_added_up_by_their_weights_of_each_class_before_the_pair_sum():
+    fear, surprise, anger = [1, 0, 0], [0, 1, 0], [0, 0, 1]
+    models = np.array([[fear, surprise], [anger, fear]], float)  # two models, two rows
+    weights = [[0.9, 0.5, 0.2], [0.1, 0.5, 0.8]]  # of fear, surprise, anger
+    names, compounds = ("fear", "surprise", "anger"), ("Fearfully Surprised", "Angrily Surprised")
+    found = compound_proba(models, names, compounds, rule="sum", weights=weights)
+    expected = np.array([[0.9, 0.8], [0.5 + 0.1, 0.5]])
+    np.testing.assert_allclose(found, expected / expected.sum(axis=1, keepdims=True))
+    scaled = np.array(weights) * [1, 7, 3]  # a class's weights are shares
+    np.testing.assert_allclose(compound_proba(models, names, compounds, rule="sum", weights=scaled), found)
+    alike = [compound_proba(models, names, compounds, weights=w) for w in ([0.3, 0.7], [[0.3] * 3, [0.7] * 3])]
+    np.testing.assert_array_equal(*alike)
+
+
+@pytest.mark.parametrize(
+    ("models", "weights", "message"),
+    [
+        (np.ones((2, 1, 7)), None, r"however: \(2, 1, 7\) and none"),
+        (np.ones((2, 1, 7)), [1, 1, 1], r"\(2, 1, 7\) and \(3,\)"),
+        (np.ones((1, 7)), [1], r"\(1, 7\) and \(1,\)"),
+        (np.ones((2, 1, 7)), [1, -1], "not negative"),
+        (np.ones((2, 1, 7)), [[1] * 6 + [0], [1] * 6 + [0]], "each class have one"),
+    ],
+)
+def test_weights_of_models_that_cannot_be_meant_are_refused(models, weights, message):
+    with pytest.raises(ExpressionError, match=message):
+        compound_proba(models, BASIC, SEVEN, weights=weights)
+
+
+def specialists(n: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, np.ndarray], np.ndarray]:
+    """Two encoders that each know three basic expressions, and confuse the others: of basic rows, and of compounds."""
+    random = np.random.default_rng(seed)
+    pairs = np.array([(1, 0), (3, 0), (4, 0), (2, 0), (5, 0), (4, 1), (4, 5)])
+    basic, compound = random.integers(6, size=n), random.integers(7, size=n)
+    found = []
+    for parts in (np.stack([basic, basic], axis=1), pairs[compound]):
+        blocks = {}
+        for name, knows in (("low", (0, 1, 2)), ("high", (3, 4, 5))):
+            axes = np.where(np.isin(parts, knows), parts % 3 + 1, 0)  # (n, 2)
+            x = random.normal(size=(n, 40)) + 1.5 * np.eye(4, 40)[axes].sum(axis=1)
+            blocks[name] = x.astype(np.float32)
+        found.append(blocks)
+    return found[0], np.array(BASIC)[basic], found[1], compound
+
+
+def test_weights_a_model_and_class_help_the_pair_sum_where_models_know_other_expressions():
+    rows, labels, asked, compound = specialists(400, 0)
+    right = {}
+    for weights in (None, "drawn_per_class"):
+        late = make_head("late", blocks={"low": 40, "high": 40}, weights=weights, mix="arithmetic", draws=200)
+        zero = ZeroShot(late, rule="sum").fit(concat(rows), labels, compounds=SEVEN)
+        answers = zero.predict_proba(concat(asked))
+        right[weights] = (answers.argmax(axis=1) == compound).mean()
+        planes = zero.head.member_proba(concat(asked))  # the head and the rule on its own members are one
+        given = zero.head.weights_.values()
+        array = [list(one.values()) if isinstance(one, dict) else one for one in given]
+        direct = compound_proba(planes, zero.basic_classes_, SEVEN, rule="sum", weights=array)
+        np.testing.assert_allclose(answers, direct, atol=1e-9)
+    assert right["drawn_per_class"] > right[None] + 0.03
 
 
 def test_an_unknown_rule_names_the_nearest():

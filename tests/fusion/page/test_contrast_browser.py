@@ -12,7 +12,7 @@ from cer_fusion.fusion.judging.comparison import Members
 from cer_fusion.fusion.judging.metrics import Scores
 from cer_fusion.fusion.page import Explorer, Picture, Section, write_page
 from cer_fusion.fusion.page.colours import READABLE, contrast
-from cer_fusion.fusion.page.table import Cell, Table
+from cer_fusion.kit.table import Cell, Table
 from tests.fusion.page.browsing import IN_A_BROWSER, pictured, seen_at, surveyed
 from tests.fusion.page.test_colours import FIGURES
 

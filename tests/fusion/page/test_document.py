@@ -14,7 +14,7 @@ from cer_fusion.fusion.judging.metrics import Scores
 from cer_fusion.fusion.page import Explorer, Picture, Section, page_html, write_page
 from cer_fusion.fusion.page.document import escape, json_html, matrix_html, picture_html, table_html
 from cer_fusion.fusion.page.figures import new_figure
-from cer_fusion.fusion.page.table import Cell, Table
+from cer_fusion.kit.table import Cell, Table
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror='alert(2)'>\" onload=\"alert(3)"
 

@@ -19,8 +19,8 @@ from cer_fusion.fusion.judging.resampling import Jackknife, by_group, jackknife,
 from cer_fusion.fusion.judging.resampling import members as numbered
 from cer_fusion.fusion.page import Explorer, Picture, Section, write_page
 from cer_fusion.fusion.page.figures import new_figure
-from cer_fusion.fusion.page.table import Cell, Table
 from cer_fusion.fusion.sweeps import curve
+from cer_fusion.kit.table import Cell, Table
 from tests.fusion.page.browsing import IN_A_BROWSER, seen_at, surveyed
 
 pytestmark = [*IN_A_BROWSER, pytest.mark.slow]

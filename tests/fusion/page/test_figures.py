@@ -17,10 +17,10 @@ from cer_fusion.fusion.heads.weights import counted, decisions
 from cer_fusion.fusion.judging.metrics import Scores, scores
 from cer_fusion.fusion.judging.resampling import Interval
 from cer_fusion.fusion.page.figures import draw_confusion, draw_confusions, in_lines, new_figure, save_figure
-from cer_fusion.fusion.page.table import render
 from cer_fusion.fusion.sweeps.curve import decision_curve
 from cer_fusion.fusion.sweeps.figure import colour_ends, draw_sweep
 from cer_fusion.fusion.sweeps.result import Band, Curve, Sweep, sweep_table
+from cer_fusion.kit.table import render
 
 CLASSES = ("Fearfully_Surprised", "Happily_Surprised", "Sadly_Angry")
 FEATURES = {"vit": ["vit"], "manet": ["manet.local", "manet.multi_scale"], "resnet50": ["resnet50"]}

@@ -327,3 +327,45 @@ def test_a_sweep_calls_the_judged_rows_by_their_split():
     assert any("best on valid" in row[-1].text for row in table.rows)
     assert not any("test" in note for note in table.notes)
     assert Sweep.from_dict(found.to_dict()).split == "valid"
+
+
+def test_weights_a_class_stand_beside_the_grid_and_score_as_the_late_head_with_them():
+    train, test = rows(60, 0), rows(45, 1)
+    head = make_head("late", mix="arithmetic")
+    found = sweep(head, LINE, train, test, per_class=8, select="test", resamples=20, seed=3)
+    assert (len(found.weights), found.shared) == (len(LINE) + 8, len(LINE))
+    train, test = train.only(LINE.blocks), test.only(LINE.blocks)
+    for i in range(len(LINE) - 1, len(LINE) + 8):
+        given = found.vector(i)
+        if i >= len(LINE):
+            given = {block: {str(CLASSES.index(c)): w for c, w in one.items()} for block, one in given.items()}
+        alone = make_head("late", blocks=train.widths, mix="arithmetic", weights=given)
+        expected = scores(test.y, alone.fit(train.x(), train.y).predict(test.x()), CLASSES)
+        assert found.test.macro_f1.value[i] == pytest.approx(expected.macro_f1)
+
+
+def test_a_choice_among_weights_a_class_is_judged_beside_the_best_shared_weights(tmp_path):
+    found = sweep(make_head("late"), LINE, rows(60, 0), rows(45, 1), per_class=30, folds=3, resamples=20)
+    note = next(one for one in sweep_table(found).notes if one.startswith("Per class"))
+    shared, drawn = found.inner.macro_f1.value[:6], found.inner.macro_f1.value[6:]
+    assert f"{100 * (drawn.max() - shared.max()):+.2f} points" in note
+    brought = found.test.macro_f1.value[6 + drawn.argmax()] - found.test.macro_f1.value[shared.argmax()]
+    assert f"{100 * brought:+.2f} on the test rows" in note
+    again = Sweep.load(found.save(tmp_path / "sweep.json"))
+    assert (again.per_class == found.per_class).all()
+    assert again.vector(10) == found.vector(10)
+    assert found.to_dict()["chosen_weights"] == found.vector(found.chosen)
+
+
+def test_weights_a_class_are_drawn_by_the_seed_alone():
+    drawn = [
+        sweep(make_head("late"), LINE, rows(60, 0), rows(45, 1), per_class=4, select="test", resamples=20, seed=seed)
+        for seed in (0, 0, 1)
+    ]
+    assert (drawn[0].per_class == drawn[1].per_class).all()
+    assert (drawn[0].per_class != drawn[2].per_class).any()
+
+
+def test_blocks_are_weighed_before_there_are_classes():
+    with pytest.raises(SweepError, match="sweep them with head 'late'"):
+        sweep(make_head("weighted"), LINE, rows(60, 0), rows(45, 1), per_class=4)

@@ -12,11 +12,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cer_fusion.fusion.errors import ReportError
 from cer_fusion.fusion.judging.metrics import scores
-from cer_fusion.fusion.judging.report import Column, Report, Versus
+from cer_fusion.fusion.judging.report import Column, Report, Versus, _best, p_text, report_table
 from cer_fusion.fusion.judging.resampling import Interval, bootstrap, wilson
-from cer_fusion.fusion.page.table import EN_DASH, MINUS, Cell, Table, _best, p_text, render, report_table
+from cer_fusion.kit.errors import CerError
+from cer_fusion.kit.table import EN_DASH, MINUS, Cell, Table, render
 
 TABLE = Table(
     title="A_B & 5 %",
@@ -103,7 +103,7 @@ def test_no_text_breaks_out_of_its_cell(text):
 
 
 def test_an_unknown_format_lists_the_known_ones():
-    with pytest.raises(ReportError, match=r"'latx'.*'latex'"):
+    with pytest.raises(CerError, match=r"'latx'.*'latex'"):
         render(TABLE, "latx")  # type: ignore[arg-type]
 
 

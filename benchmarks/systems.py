@@ -1,0 +1,226 @@
+"""Every system that the paper names, on the same cached rows, in one table: those that are recipes here, and why not.
+
+FER+ compound7, 3,520 distinct faces, three encoders of 2304 columns together (`real_faces`), grouped and stratified
+folds; intervals, and paired tests against the recipe `paper`. Prints markdown.
+
+    python -m benchmarks.systems [--set systems|videos|per-class] [--folds 5] [--only paper,avcer]
+
+`systems`: every recipe of `cer-fuse recipes`, and a line with the reason for what cannot be measured on these rows.
+Recipes that answer compounds from basic expressions learn them from the annotators' basic votes on the very faces that
+are not in the judged fold (the votes as shares where the head can, else the expression with most votes, ties drawn):
+there are no rows of other faces in these three encoders. Compound labels are made of the same votes, so this flatters
+them: a zero-shot head of another dataset never sees faces that are chosen for two expressions at once. `…, labels`
+learns from the expression with most votes alone; `…, votes` from shares of the compounds instead of their labels.
+`videos`: the same faces as made videos of ten frames, each of one compound and of ten persons, for what needs time.
+That is the mechanism and no accuracy: frames of a real video err together, these do not. Intervals leave out whole
+videos.
+`per-class`: `late` with weights that all classes share and with weights a class, learned and drawn, fold by fold; and a
+sweep of both, chosen on inner folds and judged on a fold kept aside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.real_faces import faces, voted
+from cer_fusion.challenge import over_time
+from cer_fusion.featstore import class_set, read_soft_labels
+from cer_fusion.featstore.manifests.adapters import build
+from cer_fusion.featstore.manifests.adapters.ferplus import write_votes
+from cer_fusion.fusion import Report, Rows, cross_compare, make_head, recipe_columns, recipes_in, sweep
+from cer_fusion.fusion.data.blocks import Grid, simplex
+from cer_fusion.fusion.data.rows import folds_of
+from cer_fusion.fusion.heads import head_class
+from cer_fusion.fusion.judging.entries import Answer, Described, Entry, answered
+from cer_fusion.fusion.judging.report import report_table
+from cer_fusion.fusion.judging.verdicts import judged
+from cer_fusion.fusion.recipes import Recipe
+from cer_fusion.fusion.sweeps.result import sweep_table
+from cer_fusion.kit.table import render
+
+BASELINES = {"systems": "paper", "videos": "hsemotion-pictures"}
+Part = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Rows to learn from, and rows that are held out."""
+
+
+def basic_rows(rows: Rows, shared: Path, seed: int) -> Rows:
+    """Return the same faces with the basic expressions that annotators saw: shares, and the one with most votes."""
+    data, labels = shared / "data" / "ferplus.zip", class_set("basic8").labels
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "votes.csv"
+        write_votes(data, build("ferplus", data, labels="compound7").manifest, table, labels="basic8")
+        votes = read_soft_labels(table, labels)
+    soft = np.array([votes[name] for name in rows.names], np.float64)
+    drawn = np.random.default_rng(seed).random(soft.shape)
+    y = np.where(soft == soft.max(axis=1, keepdims=True), drawn, -1).argmax(axis=1)
+    return replace(rows, y=y.astype(np.int64), classes=labels, soft=soft)
+
+
+def variants(recipes: list[Recipe], basic: Rows) -> list[tuple[Recipe, Rows]]:
+    """Return every recipe with the basic rows it learns from, and again with the other kind of labels if it can."""
+    found = []
+    for one in recipes:
+        found.append((one, basic))
+        if one.head is None or not head_class(one.head.name).learns_soft_labels or one.smooth is not None:
+            continue
+        if one.rule is not None:
+            found.append((replace(one, name=f"{one.name}, labels"), replace(basic, soft=None)))
+        elif one.soft_labels == "never":
+            found.append((replace(one, name=f"{one.name}, votes", soft_labels="if there"), basic))
+    return found
+
+
+def filmed(rows: Rows, parts: list[Part], seed: int, *, frames: int = 10) -> Rows:
+    """Return the rows named as frames of made videos, each of one class and one fold, and grouped by them."""
+    random, ids, videos = np.random.default_rng(seed), np.empty(rows.n, object), 0
+    for _, held in parts:
+        for code in np.unique(rows.y[held]):
+            mine = random.permutation(held[rows.y[held] == code])
+            for start in range(0, len(mine), frames):
+                videos += 1
+                for number, row in enumerate(mine[start : start + frames]):
+                    ids[row] = f"{videos:04}/{number + 1:05}.jpg"
+    return replace(rows, ids=tuple(ids), groups=tuple(one.partition("/")[0] for one in ids))
+
+
+def measured(
+    recipes: list[tuple[Recipe, Rows]], rows: Rows, parts: list[Part], *, baseline: str, seed: int
+) -> tuple[Report | None, dict[str, str]]:
+    """Fit and ask every recipe fold by fold; return the report, and why those that cannot run are not in it."""
+    left: dict[str, str] = {}
+    given: dict[str, list[tuple[np.ndarray, Answer]]] = {}
+    about: dict[str, Described] = {}
+
+    def leave(recipe: Recipe, reason: str) -> None:
+        left[recipe.name] = reason.partition("\n")[0]
+
+    for number, (learn, held) in enumerate(parts):
+        train, test = rows.take(learn), replace(rows.take(held), soft=None)
+        columns = [
+            column
+            for recipe, basic in recipes
+            for column in recipe_columns(
+                [recipe], train, basic=basic.take(learn), source="faces outside the fold", smoother=over_time,
+                seed=seed, leave_out=leave,
+            )
+        ]  # fmt: skip
+        for column in columns:
+            if isinstance(column, Entry):
+                answers = {column: [answered(column, 0, train, test)]}
+            else:
+                answers = column.answers(test, runs=1, seed=seed)
+            for entry, (answer,) in answers.items():
+                about[entry.title] = Described(
+                    title=entry.title, kind=entry.kind, blocks=entry.blocks, head_name=entry.head_name,
+                    params=entry.params,
+                )  # fmt: skip
+                given.setdefault(entry.title, []).append((held, replace(answer, head=None)))
+            print(f"fold {number + 1}/{len(parts)}: {column.title or 'zero-shot'}", file=sys.stderr, flush=True)
+    if not given:
+        return None, left
+    report = judged(
+        {about[title]: [_joined(found)] for title, found in given.items()}, rows,
+        train_supports=tuple(rows.supports.tolist()), fingerprints={}, folds=len(parts), resamples=2000, level=0.95,
+        seed=seed, baseline=baseline if baseline in given else None,
+    )  # fmt: skip
+    return report, left
+
+
+def _joined(found: list[tuple[np.ndarray, Answer]]) -> Answer:
+    order = np.argsort(np.concatenate([held for held, _ in found]))
+    proba = np.concatenate([answer.proba for _, answer in found])[order]
+    return Answer(
+        proba=proba, head=None, fit_s=float(np.mean([one.fit_s for _, one in found])),
+        predict_s=sum(one.predict_s for _, one in found),
+    )  # fmt: skip
+
+
+def systems_table(report: Report | None, recipes: Mapping[str, Recipe], left: Mapping[str, str], baseline: str) -> str:
+    """Return a markdown line a system: figures with intervals, or why there are none."""
+    lines = [
+        f"| recipe | system | accuracy (%) | macro F1 (%) | against `{baseline}` (points) | p, Holm | fit (s) |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for column in report.columns if report else ():
+        versus = column.versus
+        against = "–" if versus is None else _points(versus.macro_f1, versus.macro_f1_interval, sign="+")
+        bound = "" if versus is None or not versus.p_is_bound else "< "
+        p = "–" if versus is None else f"{bound}{versus.p_macro_f1_holm:.3f}"
+        system = recipes[column.name.partition(",")[0]].system
+        lines.append(
+            f"| {column.name} | {system} | {_points(column.scores.accuracy, column.accuracy)} | "
+            f"{_points(column.scores.macro_f1, column.macro_f1)} | {against} | {p} | {column.fit_s:.1f} |"
+        )
+    lines += [f"| {name} | {recipes[name].system} | not measured: {why} | | | | |" for name, why in left.items()]
+    return "\n".join(lines)
+
+
+def _points(value: float, ends: object, *, sign: str = "") -> str:
+    low, high = ends.low, ends.high  # type: ignore[attr-defined]
+    return f"{100 * value:{sign}.1f} [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
+
+
+def print_per_class(rows: Rows, folds: int, seed: int) -> None:
+    """Print weights a class beside shared ones: fold by fold, and as a sweep."""
+    ways = {"equal": None, "shared, learned": "learned", "per class, learned": "learned_per_class",
+            "per class, drawn": "drawn_per_class"}  # fmt: skip
+    heads = {
+        f"{title} ({mix})": make_head("late", weights=way, mix=mix, calibrate=True, random_state=seed)
+        for mix in ("geometric", "arithmetic") for title, way in ways.items()
+    }  # fmt: skip
+    report = cross_compare(
+        heads, rows, folds=folds, seed=seed, singles=False, baseline="shared, learned (geometric)",
+        progress=lambda done, total, _: print(f"{done}/{total}", end="\r", file=sys.stderr, flush=True),
+    )  # fmt: skip
+    print(render(report_table(report), "markdown"), flush=True)
+    learn, held = next(folds_of(rows, folds, seed))
+    grid = Grid(tuple(rows.blocks), simplex(len(rows.blocks), Decimal("0.05")))
+    found = sweep(
+        make_head("late", calibrate=True, random_state=seed), grid, rows.take(learn), rows.take(held), folds=folds,
+        seed=seed, per_class=1000,
+    )  # fmt: skip
+    print(render(sweep_table(found, limit=4), "markdown"))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shared", type=Path, default=Path("../shared"))
+    parser.add_argument("--set", choices=("systems", "videos", "per-class"), default="systems")
+    parser.add_argument("--only", help="recipes, comma-separated, with the labels they are made for alone")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    if not (options.shared / "features").is_dir():
+        sys.exit(f"no cached features at {options.shared / 'features'}: name their folder with --shared")
+    rows = faces(options.shared)
+    if options.set == "per-class":
+        print_per_class(rows, options.folds, options.seed)
+    else:
+        known = recipes_in(None)
+        chosen = list(known.values()) if options.only is None else [known[one] for one in options.only.split(",")]
+        left = {one.name: one.fault for one in chosen if one.fault}
+        basic = basic_rows(rows, options.shared, options.seed)
+        able = [(one, basic) for one in chosen if one.name not in left]
+        able = variants([one for one, _ in able], basic) if options.only is None else able
+        parts, asked = list(folds_of(rows, options.folds, options.seed)), voted(rows, options.shared)
+        asked = filmed(asked, parts, options.seed) if options.set == "videos" else asked
+        report, lacking = measured(able, asked, parts, baseline=BASELINES[options.set], seed=options.seed)
+        print(systems_table(report, known, left | lacking, BASELINES[options.set]))
+        for note in report.notes if report else ():
+            print(f"\n{note}")
+    print(f"\nLoad of the machine at the end: {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""`cer-feat push`, `pull`, `cache`: stores in buckets. What is to leave the machine is said first."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .. import options as opt
+from ..console import escape, out, out_json, progress_bar, say, size_text
+from ..tables import out_table
+
+if TYPE_CHECKING:
+    from ...featstore.exchange.pushing import PullPlan, PushPlan, Transfer
+
+Url = Annotated[
+    str, typer.Argument(metavar="URL", help="s3://BUCKET/FOLDER, file:///FOLDER, gs://BUCKET/FOLDER or az://….")
+]
+Chosen = Annotated[
+    str | None,
+    typer.Option("--features", "-f", help="Features, comma-separated: vit,manet@3f9c.", show_default="all"),
+]
+ReplaceManifest = Annotated[
+    bool,
+    typer.Option("--replace-manifest", help="Let one manifest replace another that says something else of a sample."),
+]
+
+
+@opt.forms(sending=opt.Form("asks nothing, as --dry-run sends nothing", ("yes",)))
+def push(
+    ctx: typer.Context,
+    url: Url,
+    store: opt.StorePath = opt.DEFAULT_STORE,
+    data: opt.StoredData = None,
+    features: Chosen = None,
+    replace_manifest: ReplaceManifest = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether that may leave this machine.")] = False,
+    dry_run: opt.DryRun = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Put a store into a bucket: shards first, documents last; nothing there is replaced or removed.
+
+    Run it again after a kill or a cut line: what is there is not sent again. Credentials, region and endpoint come from
+    the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL).
+
+    Example: cer-feat push --store features s3://bucket/faces
+    """
+    from ...featstore import Store
+    from ...featstore.exchange import pushing
+
+    opt.only(ctx, sending=not dry_run)
+    opened = Store(store)
+    plan = pushing.plan_push(
+        opened, url, dataset=data, features=opt.split_list(features), replace_manifest=replace_manifest
+    )
+    for line in _leaving(plan):
+        say(line)
+    if not (plan.is_empty or dry_run or yes):
+        _ask()
+    if not dry_run and not plan.is_empty:
+        with progress_bar() as step:
+            pushing.push(opened, plan, progress=step)
+    _tell(pushing.Transfer.of(plan), "sent", "sends", dry_run=dry_run, as_json=as_json)
+
+
+def pull(
+    url: Url,
+    store: opt.StorePath = opt.DEFAULT_STORE,
+    data: opt.StoredData = None,
+    features: Chosen = None,
+    root: opt.Root = None,
+    replace_manifest: ReplaceManifest = False,
+    dry_run: opt.DryRun = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Take a store, or some features of it, from a bucket; every shard is checked against the digest in its name.
+
+    Run it again after a kill or a cut line: what is here is not fetched again. Pictures are in no bucket; --root says
+    where they are.
+
+    Example: cer-feat pull s3://bucket/faces --store features --features manet
+    """
+    from ...featstore.exchange import pushing
+
+    plan = pushing.plan_pull(
+        store,
+        url,
+        dataset=data,
+        features=opt.split_list(features),
+        root=root,
+        replace_manifest=replace_manifest,
+    )
+    _tell_coming(plan)
+    if not dry_run:
+        with progress_bar() as step:
+            pushing.pull(store, plan, progress=step)
+    _tell(pushing.Transfer.of(plan), "took", "takes", dry_run=dry_run, as_json=as_json)
+
+
+def cache(
+    delete: Annotated[
+        str | None, typer.Option("--delete", metavar="URL", help="Remove what is kept of this store, or of all.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--cache", envvar="CER_CACHE", help="The cache.", show_default="in the user's own")
+    ] = None,
+    as_json: opt.Json = False,
+) -> None:
+    """List the shards of buckets that are kept on this machine for `Store.open`, or remove them.
+
+    Example: cer-feat cache --delete s3://bucket/faces
+    """
+    from ...featstore.exchange.cached import cache_folder, cached_stores
+
+    found = cached_stores(folder)
+    gone = [one for one in found if delete in ("all", one.url)]
+    if delete is not None and not gone and (found or delete != "all"):
+        known = ", ".join(one.url for one in found) or "nothing"
+        raise typer.BadParameter(f"{delete} is not in {cache_folder(folder)}, which has {known}", param_hint="--delete")
+    for one in gone:
+        shutil.rmtree(one.folder)
+    if as_json:
+        out_json({"stores": [{**vars(one), "removed": one in gone} for one in found]})
+        return
+    say(f"cache: [bold]{escape(cache_folder(folder))}[/] (CER_CACHE)")
+    rows = [[one.url, one.folder.name, f"{one.shards:,}", size_text(one.nbytes)] for one in gone or found]
+    if rows:
+        out_table(["store", "folder", "shards", "size"], rows, left=2, words={0})
+    what = f"removed {len(gone):,} stores" if gone else "" if found else "nothing is kept"
+    if what:
+        out(what)
+
+
+def _leaving(plan: PushPlan) -> list[str]:
+    """What a push sends, in words."""
+    if plan.is_empty:
+        return [f"all of it is in [bold]{escape(plan.url)}[/] already: nothing is sent"]
+    lines = [
+        f"to [bold]{escape(plan.url)}[/]: {plan.shards:,} shards ({plan.rows:,} rows, {size_text(plan.nbytes)}) and "
+        f"{len(plan.documents):,} documents ({size_text(plan.document_bytes)}); {plan.already:,} shards are there"
+    ]
+    for one in plan.datasets:
+        labels = ", ".join(f"{label} ({len(one.to_send[label]):,} shards)" for label in one.features)
+        lines.append(f"  [bold]{escape(one.dataset)}[/]: {escape(labels or 'no features')}")
+        if any(one.to_send.values()):
+            lines.append("    shards hold: rows, [bold]sample ids[/], digests of pictures, and which could not be read")
+        if one.next is None:
+            lines.append("    its documents are there")
+            continue
+        if one.standing == "behind" and not one.sends_manifest:
+            lines.append("    the bucket has a newer manifest, or one of more samples, which stays")
+        elif one.sends_manifest:
+            words = [
+                "sample ids",
+                "paths",
+                *one.inside,
+                *(["names of what pictures were made from"] if one.origin else []),
+            ]
+            without = [word for word in ("labels", "splits", "groups") if word not in one.inside]
+            lines.append(
+                f"    the manifest of {one.samples:,} samples holds: [bold]{', '.join(words)}[/]"
+                + (f"; no {', no '.join(without)}" if without else "")
+            )
+        lines.append("    each feature.json holds: how it was made, and the file names of its weights")
+    named = sorted({folder for one in plan.datasets for folder in one.tells_of})
+    where = (
+        f"[yellow]folders of this machine are named[/]: {escape(', '.join(named))}" if named else "nor where they lie"
+    )
+    lines.append(f"  no picture and no weights are sent{'; ' if named else ', '}{where}")
+    return lines
+
+
+def _ask() -> None:
+    try:
+        may = typer.confirm("may all that leave this machine?", err=True)
+    except typer.Abort:
+        raise typer.BadParameter(
+            "nobody answered whether that may leave this machine: say it with --yes", param_hint="--yes"
+        ) from None
+    if not may:
+        say("nothing was sent")
+        raise typer.Exit(1)
+
+
+def _tell_coming(plan: PullPlan) -> None:
+    for one in plan.datasets:
+        labels = ", ".join(f"{label} ({len(one.to_take[label]):,} shards)" for label in one.features)
+        say(f"from {escape(plan.url)}: [bold]{escape(one.dataset)}[/], {escape(labels or 'no features')}")
+        if one.manifest is not None:
+            say(
+                f"  its manifest of {len(one.manifest):,} samples; pictures are expected in {escape(one.manifest.root)}"
+            )
+
+
+def _tell(done: Transfer, verb: str, would: str, *, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        out_json({**vars(done), "dry_run": dry_run})
+        return
+    out(
+        f"{f'this {would}' if dry_run else verb} {done.shards:,} shards, {done.rows:,} rows, {size_text(done.nbytes)}; "
+        f"{done.already:,} shards were there: {', '.join(done.features) or 'no features'}"
+    )

@@ -1,0 +1,91 @@
+"""`cer-fuse recipes`: other people's systems, in steps that exist anyway."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .. import options as opt
+from ..console import out, out_json
+from ..outputs import show_table
+
+if TYPE_CHECKING:
+    from ...fusion import Recipe
+    from ...kit.table import Table
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Say all about this one.", show_default="all in a table")] = None,
+    recipe_folder: opt.RecipeFolder = None,
+    as_json: opt.Json = False,
+) -> None:
+    """List the recipes: systems of others as TOML files of heads, rules and smoothing, for compare --recipes.
+
+    Files of your own stand in recipes/ beside a project, with the same keys: print one with --json.
+
+    Example: cer-fuse recipes paper
+    """
+    from ...fusion import choose_recipes, recipes_in
+
+    known = recipes_in(opt.recipe_folder(recipe_folder))
+    if name is not None and name not in known:
+        choose_recipes(known, [name])  # which says the nearest
+    chosen = known if name is None else {name: known[name]}
+    if as_json:
+        out_json({"recipes": [asdict(one) | {"fault": _fault(one)} for one in chosen.values()]})
+    elif name is None:
+        show_table(_table(chosen), "table")
+    else:
+        _tell(known[name])
+
+
+def _fault(recipe: Recipe) -> str | None:
+    """Why it cannot run here, its smoothing included; None if it can."""
+    from ...challenge import over_time
+    from ...kit.errors import CerError
+
+    try:
+        if recipe.smooth is not None:
+            over_time(recipe.smooth)
+    except CerError as error:
+        return str(error)
+    return recipe.fault
+
+
+def _table(recipes: dict[str, Recipe]) -> Table:
+    from ...kit.table import Cell, Table
+
+    rows = tuple(
+        (Cell(one.name), Cell(one.system), Cell(one.about), Cell(_fault(one) or "yes")) for one in recipes.values()
+    )
+    return Table(
+        title="Recipes", header=("recipe", "system", "what it does", "runs here"), rows=rows,
+        notes=("cer-fuse recipes NAME says all about one; cer-fuse compare --recipes NAME,… runs them.",),
+        labels=1, words=(1, 2, 3),
+    )  # fmt: skip
+
+
+def _tell(recipe: Recipe) -> None:
+    fault = _fault(recipe)
+    out(f"{recipe.name}: {recipe.about}")
+    out(f"system: {recipe.system}")
+    for title, lines in (("source", recipe.source), ("theirs", recipe.theirs), ("chosen here", recipe.ours)):
+        for line in lines:
+            out(f"{title}: {line}")
+    if (head := recipe.head) is not None:
+        settings = "".join(f", {key}={value}" for key, value in head.settings.items())
+        preset = "" if head.preset is None else f", preset {head.preset}"
+        out(f"head: {head.name}{preset}{settings}")
+    if recipe.blocks:
+        out(f"blocks: {', '.join(recipe.blocks)}, and no others")
+    if recipe.soft_labels != "never":
+        out(f"votes as soft labels: {recipe.soft_labels}")
+    if recipe.rule is not None:
+        out(f"basic expressions to compounds: {recipe.rule}")
+    if recipe.smooth is not None:
+        out(f"smoothing over time: {recipe.smooth}")
+    out("runs here: " + ("yes" if fault is None else f"no, {fault}"))
+    if head is not None:
+        out(f"its head by hand: {recipe.command}")
