@@ -345,6 +345,30 @@ def voted(rows: Rows, table: Path | None) -> Rows:
     return replace(rows, soft=soft)
 
 
+def targeted(rows: Rows, table: Path | None) -> Rows:
+    """The rows with the action units of a table, and says how many have some; in others they are not known.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the table is about none of the rows.
+    """
+    if table is None:
+        return rows
+    from ..featstore.manifests.targets import aligned, read_action_units
+
+    found = read_action_units(table)
+    there = sum(name in found.rows for name in rows.names)
+    if not there:
+        raise typer.BadParameter(
+            f"{table} has {len(found.rows):,} samples, none of which is learned from (the first there: "
+            f"{next(iter(found.rows), 'none')!r}, here: {rows.names[0]!r})",
+            param_hint="--targets",
+        )
+    say(f"{there:,} of {rows.n:,} rows have a line of {len(found.numbers)} action units")
+    return replace(rows, targets={"au": aligned(found, rows.names)})
+
+
 def fits_in_memory(count: int, view: View, budget: float) -> bool:
     """Whether so many rows with their copies fit in memory; says so if they do not."""
     needed = _COPIES * 4 * count * sum(view.widths.values())

@@ -109,6 +109,16 @@ def refuse_unused_votes(table: Path | None, heads: Sequence[str]) -> None:
         )
 
 
+def refuse_unused_targets(table: Path | None, heads: Sequence[str]) -> None:
+    """Refuse targets that none of the heads can learn from."""
+    from ..fusion.heads import head_class
+
+    if table is not None and not any(head_class(name).learns_targets for name in heads):
+        raise typer.BadParameter(
+            "none of these heads learns targets beside classes; take multitask", param_hint="--targets"
+        )
+
+
 def compute(heads: Iterable[str]) -> bool:
     """Whether any of the heads can compute on a device of the user's choice."""
     return any("device" in head_settings(name) for name in heads)

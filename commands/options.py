@@ -214,6 +214,14 @@ SoftLabels = Annotated[
         show_default=False,
     ),
 ]
+Targets = Annotated[
+    Path | None,
+    typer.Option(
+        "--targets",
+        help="CSV of action units, sample_id,AU1,AU2,…, to learn beside the classes (head multitask).",
+        show_default=False,
+    ),
+]
 Memory = Annotated[
     str | None,
     typer.Option(

@@ -91,6 +91,7 @@ def build(
     votes: Annotated[
         Path | None, _labels("ferplus: write the annotators' votes too, to learn from with --soft-labels.")
     ] = None,
+    au: Annotated[Path | None, _labels("raf-ce: write the action units too, to learn from with --targets.")] = None,
     pictures: Annotated[
         str | None, _own("rafdb, raf-ce: aligned (default) or original; csv, parquet: folder of the pictures.")
     ] = None,
@@ -140,12 +141,16 @@ def build(
 
     if votes is not None and kind != "ferplus":
         raise typer.BadParameter("only ferplus has votes", param_hint="--votes")
+    if au is not None and kind != "raf-ce":
+        raise typer.BadParameter("only raf-ce has action units", param_hint="--au")
     options: dict[str, Any] = {
         "classes": classes, "labels": labels, "pictures": pictures, "partition": partition, "columns": columns,
         "id_column": id_column, "path_column": path_column, "label_column": label_column,
         "split_column": split_column, "group_column": group_column, "first_frame": first_frame, "encoding": encoding,
     }  # fmt: skip
-    check_outputs({"--output": [output, output.with_suffix(".json")], "--votes": votes}, overwrite=overwrite)
+    check_outputs(
+        {"--output": [output, output.with_suffix(".json")], "--votes": votes, "--au": au}, overwrite=overwrite
+    )
     if adapters.takes(kind, "archive"):
         options |= {"archive": output.with_suffix(".pictures.zip"), "overwrite": overwrite}
     given = {name: value for name, value in options.items() if value is not None}
@@ -171,6 +176,11 @@ def build(
         made = labels or "compound7"
         count = write_votes(root, listed, votes, labels=made, encoding=encoding, overwrite=overwrite)
         say(f"wrote [bold]{escape(votes)}[/]: the votes of {count:,} samples")
+    if au is not None:
+        from ...featstore.manifests.adapters.raf import write_rafce_aus
+
+        count = write_rafce_aus(root, listed, au, encoding=encoding, overwrite=overwrite)
+        say(f"wrote [bold]{escape(au)}[/]: the action units of {count:,} of {len(listed):,} samples")
     write(
         listed, output, as_json, overwrite=overwrite,
         left_out=adapted.left_out, missing=list(adapted.missing), notes=list(adapted.notes),

@@ -12,8 +12,8 @@ import typer
 from ...fusion.heads import head_names  # light: no head is imported before it is asked for
 from .. import options as opt
 from ..console import escape, out_json, progress_bar, say
-from ..data import Task, load_task
-from ..heads import build_head, compute, refuse_unused_votes, weights_text
+from ..data import Task, load_task, targeted
+from ..heads import build_head, compute, refuse_unused_targets, refuse_unused_votes, weights_text
 from ..outputs import print_table, put
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def train(
     missing: opt.Missing = "error",
     near: opt.Near = None,
     soft_labels: opt.SoftLabels = None,
+    targets: opt.Targets = None,
     memory: opt.Memory = None,
     metrics: opt.MoreMetrics = None,
     output: Annotated[
@@ -77,6 +78,7 @@ def train(
     settings = opt.key_values(setting, "--set")
     opt.only(ctx, unset="device" not in settings, computing=compute([head]), noted=not as_json)
     refuse_unused_votes(soft_labels, [head])
+    refuse_unused_targets(targets, [head])
     asked = opt.metrics_of(metrics)
     if output is not None:
         _check_folder(output, overwrite)
@@ -84,6 +86,7 @@ def train(
         store, data, features, missing, train_split, test_split, opt.memory_budget(memory),
         near=near, soft_labels=soft_labels,
     )  # fmt: skip
+    task = replace(task, train=targeted(task.train, targets))
     built = build_head(head, task, settings, preset=preset, weights=weights, device=device, seed=seed)
     default = Path("runs") / f"{task.dataset}-{head.rpartition('.')[2]}"  # of sklearn:MODULE.CLASS the class
     if output is None and overwrite:

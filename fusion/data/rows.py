@@ -65,6 +65,8 @@ class Rows:
     soft: NDArray[np.float64] | None = None
     """(n, k) share of each class in each row, of unit sum: what heads that can (`Head.learns_soft_labels`) learn from
     instead of ``y``, by which all are judged."""
+    targets: Mapping[str, NDArray[np.float64]] | None = None
+    """Task -> (n, t), NaN where a row has none: what heads of several tasks (`Head.learns_targets`) learn beside."""
     features: tuple[str, ...] | None = None
     """Feature (backbone) names; None takes what stands before the first dot of each block's name."""
     fingerprints: Mapping[str, str] | None = None
@@ -80,6 +82,7 @@ class Rows:
         sizes |= {} if self.ids is None else {"ids": len(self.ids)}
         sizes |= {} if self.groups is None else {"groups": len(self.groups)}
         sizes |= {} if self.soft is None else {"soft labels": len(self.soft)}
+        sizes |= {f"targets {name}": len(one) for name, one in (self.targets or {}).items()}
         if len(set(sizes.values())) > 1:
             raise ReportError(
                 "blocks, labels, ids and groups must have the same rows, however: "
@@ -200,6 +203,7 @@ class Rows:
             ids=None if self.ids is None else tuple(self.ids[i] for i in where),
             groups=None if self.groups is None else tuple(self.groups[i] for i in where),
             soft=None if self.soft is None else self.soft[where],
+            targets=None if self.targets is None else {name: one[where] for name, one in self.targets.items()},
         )
 
     def _feature(self, block: str) -> str:

@@ -44,6 +44,12 @@ class RowInfo:
     classes: NDArray[Any] | None = None
     """(k,) what the columns of `soft` are labelled, sorted."""
 
+    targets: Mapping[str, Floats] | None = None
+    """Further targets by task, each (n, t), NaN where a row has none; for heads of several tasks (`learns_targets`)."""
+
+    labelled: NDArray[np.bool_] | None = None
+    """(n,) whether a row has a class at all; None: all have. Others stand in `soft` with the mean of those that do."""
+
     def at(self, rows: NDArray[Any]) -> RowInfo:
         """Return what is known of some of the rows."""
         return RowInfo(
@@ -51,6 +57,8 @@ class RowInfo:
             weights=None if self.weights is None else self.weights[rows],
             soft=None if self.soft is None else self.soft[rows],
             classes=self.classes,
+            targets=None if self.targets is None else {name: one[rows] for name, one in self.targets.items()},
+            labelled=None if self.labelled is None else self.labelled[rows],
         )
 
     def weighed(self, factors: Floats) -> Floats:
@@ -114,6 +122,9 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     learns_soft_labels: ClassVar[bool] = False
     """Whether rows can be of several classes in part (`y` of shape (n, k))."""
 
+    learns_targets: ClassVar[bool] = False
+    """Whether it learns further tasks beside the classes (`targets`), and from rows that have these alone."""
+
     scales_matter: ClassVar[bool] = True
     """Whether scaling a block could change the answers where nothing standardises it: not in trees."""
 
@@ -139,7 +150,15 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         nothing say so."""
         return True
 
-    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None, classes: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        groups: Any = None,
+        sample_weight: Any = None,
+        classes: Any = None,
+        targets: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Learn from rows `X` (n, D), read as float32, and labels `y` (n,), integers or texts, or soft ones (n, k).
 
         `linear` and `mlp` learn from `JoinedRows` too, in bounded memory.
@@ -160,6 +179,9 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         classes : array of shape (k,), optional
             What the columns of soft labels are labelled; needed beside these only. A class that has no share in any row
             is left out of `classes_`, as one without rows is.
+        targets : dict of task to array of shape (n, t), optional
+            What else is known of the rows, NaN where it is not; for heads of several tasks (`learns_targets`), which
+            say what tasks they know.
 
         Raises
         ------
@@ -172,9 +194,10 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
             if it cannot weigh rows, or not learn from soft labels, or these are no shares; if a class has rows of one
             group only, where the head chooses on groups kept aside.
         """
-        y, soft, classes = _entered_labels(self, y, classes, X)
+        y, soft, classes, labelled = _entered_labels(self, y, classes, X)
         groups, weights = _entered_groups(groups, X), _entered_weights(self, sample_weight, X)
-        info = RowInfo(groups=groups, weights=weights, soft=soft, classes=classes)
+        known = _entered_targets(self, targets, X)
+        info = RowInfo(groups=groups, weights=weights, soft=soft, classes=classes, targets=known, labelled=labelled)
         if info.weights is not None and not info.weights.all():  # a row that counts nothing is as good as not there
             counted = np.flatnonzero(info.weights)
             X = rows_at(X, counted) if isinstance(X, JoinedRows) else _safe_indexing(X, counted)  # frames keep names
@@ -361,8 +384,15 @@ def expect_shape(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> NDAr
     return array
 
 
-def fit_part(head: Any, X: Any, y: Any, groups: Any = None, soft: Floats | None = None) -> Any:
-    """Fit any classifier on a part of the rows, with their groups and soft labels where it takes them.
+def fit_part(
+    head: Any,
+    X: Any,
+    y: Any,
+    groups: Any = None,
+    soft: Floats | None = None,
+    targets: Mapping[str, Floats] | None = None,
+) -> Any:
+    """Fit any classifier on a part of the rows, with their groups, soft labels and further targets where it takes them.
 
     A part, such as a fold, may have a class in one group only. Nothing of it is then kept aside, where `fit` refuses.
 
@@ -373,23 +403,50 @@ def fit_part(head: Any, X: Any, y: Any, groups: Any = None, soft: Floats | None 
         As `Head.fit` takes them; `y` are labels always.
     soft : float64 array of shape (n, k), optional
         Share of each class in each row, where the labels are 0..k-1.
+    targets : dict of task to array of shape (n, t), optional
+        As `Head.fit` takes them.
     """
     if isinstance(head, Head):
-        info = RowInfo(groups=_entered_groups(groups, X))
+        known = _entered_targets(head, targets, X) if head.learns_targets else None
+        info = RowInfo(groups=_entered_groups(groups, X), targets=known)
         if soft is not None and head.learns_soft_labels:
             info = replace(info, soft=soft, classes=np.arange(soft.shape[1]))
         if info.groups is not None and (few := _of_one_group(*np.unique(y, return_inverse=True), info.groups)):
             logger.info("all rows of %s are of one group: none of them is kept aside", ", ".join(few))
         return head._learn(X, y, info)
-    known = {} if groups is None or not has_fit_parameter(head, "groups") else {"groups": np.asarray(groups)}
-    return head.fit(X, y, **known)
+    taken = {} if groups is None or not has_fit_parameter(head, "groups") else {"groups": np.asarray(groups)}
+    return head.fit(X, y, **taken)
 
 
-def _entered_labels(head: Head, y: Any, classes: Any, X: Any) -> tuple[Any, Floats | None, NDArray[Any] | None]:
-    """Return labels (n,), and where `y` is soft its shares (n, k) and the classes of their columns, these sorted."""
+def _entered_targets(head: Head, targets: Mapping[str, Any] | None, X: Any) -> dict[str, Floats] | None:
+    """Return further targets (n, t) by task, refusing heads that have no use for them."""
+    if targets is None:
+        return None
+    if not head.learns_targets:
+        raise HeadDataError(
+            f"the head {head.name!r} learns classes alone, however: targets were given for {', '.join(targets)}\n"
+            "  leave them out, or use a head whose `learns_targets` is true, such as 'multitask'"
+        )
+    found = {name: np.asarray(one, dtype=np.float64) for name, one in targets.items()}
+    for name, one in found.items():
+        if one.ndim != 2 or not one.shape[1] or len(one) != len(X):
+            raise HeadDataError(
+                f"targets[{name!r}] must have a row for each of {len(X)} rows and at least one column, "
+                f"however its shape is {one.shape}"
+            )
+    return found
+
+
+def _entered_labels(
+    head: Head, y: Any, classes: Any, X: Any
+) -> tuple[Any, Floats | None, NDArray[Any] | None, NDArray[np.bool_] | None]:
+    """Return labels (n,), and where `y` is soft its shares (n, k) and the classes of their columns, these sorted.
+
+    The last is which rows have a class at all (n,); None: all do.
+    """
     soft = np.asarray(y)
     if classes is None and (soft.ndim != 2 or soft.shape[1] == 1):
-        return y, None, None
+        return y, None, None, None
     if not head.learns_soft_labels:
         raise HeadDataError(
             f"the head {head.name!r} learns from one label a row, however: y has shape {soft.shape}"
@@ -407,14 +464,18 @@ def _entered_labels(head: Head, y: Any, classes: Any, X: Any) -> tuple[Any, Floa
     order = np.argsort(labels, kind="stable")
     if len(np.unique(labels)) < len(labels):
         raise HeadDataError(f"classes must be different labels, however: {labels.tolist()}")
-    soft = soft.astype(np.float64)[:, order]
+    soft, labelled = soft.astype(np.float64)[:, order], None
+    there: NDArray[np.bool_] = np.asarray(~np.isnan(soft).all(axis=1))
+    if head.learns_targets and there.any() and not there.all():
+        labelled = there
+        soft[~there] = soft[there].mean(axis=0)
     wrong = np.flatnonzero(~(np.isfinite(soft).all(1) & (soft >= 0).all(1) & (np.abs(soft.sum(1) - 1) < SHARES_OFF)))
     if len(wrong):
         raise HeadDataError(
             f"soft labels must be shares that sum to one, however: {len(wrong)} of {len(soft)} rows are not "
             f"(first: row {wrong[0]}, {soft[wrong[0]].round(3).tolist()})\n  divide counts of votes by their sum a row"
         )
-    return labels[order][soft.argmax(axis=1)], soft / soft.sum(axis=1, keepdims=True), labels[order]
+    return labels[order][soft.argmax(axis=1)], soft / soft.sum(axis=1, keepdims=True), labels[order], labelled
 
 
 def _entered_groups(groups: Any, X: Any) -> NDArray[np.int64] | None:

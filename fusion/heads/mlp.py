@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any, ClassVar, Final, get_args
@@ -103,7 +103,14 @@ class MLPHead(NetworkHead):
             return [self.blocks_]
         return [{name: width} for name, width in self.blocks_.items()]
 
-    def _pull(self, codes: Codes, info: RowInfo, device: torch.device) -> Locality | None:
+    def _pull(
+        self,
+        network: Network,
+        codes: Codes,
+        info: RowInfo,
+        device: torch.device,
+        left_out: NDArray[np.bool_] | None = None,
+    ) -> Callable[[Tensor, Tensor], Tensor] | None:
         if not self.locality:
             return None
         return Locality(codes, info.soft, weight=self.locality, neighbours=self.neighbours, device=device)

@@ -108,7 +108,12 @@ class NetworkHead(Head):
         return torch.float32
 
     def _pull(
-        self, codes: Codes, info: RowInfo, device: torch.device
+        self,
+        network: Network,
+        codes: Codes,
+        info: RowInfo,
+        device: torch.device,
+        left_out: NDArray[np.bool_] | None = None,
     ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None:
         """Return a further loss, of hidden units and the training rows that they are of; None for none."""
         return None
@@ -139,7 +144,7 @@ class NetworkHead(Head):
             course = train(
                 network, columns, scaler.transform, codes, self, weights,
                 info=info, seed=_seed_of(self.seed_, number), device=device, dtype=dtype, left_out=left_out,
-                pull=self._pull(codes, info, device),
+                pull=self._pull(network, codes, info, device, left_out),
             )  # fmt: skip
             return TrainedNetwork(network, scaler, course)
 

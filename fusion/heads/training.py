@@ -116,6 +116,7 @@ def train(
     lines, line = (np.eye(len(class_weights)), codes) if info.soft is None else (info.soft, np.arange(len(codes)))
     if settings.early_stop:
         kept = held_out(codes, settings.early_stop, seed=seed, groups=info.groups)
+        kept &= info.weights > 0 if info.weights is not None else True  # rows without a class have nothing to look at
         if not kept.any():
             what = "rows" if info.groups is None else "groups"
             raise HeadConfigError(

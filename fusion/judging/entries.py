@@ -232,7 +232,8 @@ def answered(entry: Entry, run: int, learn: Rows, ask: Rows) -> Answer:
     refuse_to_load_quietly(entry.title, head, x_learn, x_ask)
     try:
         started = perf_counter()
-        fit_part(head, x_learn, learn.y, learn.clusters, learn.soft if entry.votes else None)
+        soft = learn.soft if entry.votes else None
+        fit_part(head, x_learn, learn.y, learn.clusters, soft, learn.targets)
         fitted = perf_counter()
         proba = aligned(head.predict_proba(x_ask), head.classes_, len(ask.classes), f"head {entry.title!r}")
         proba = proba if entry.after is None else entry.after(proba, ask)

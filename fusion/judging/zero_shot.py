@@ -401,7 +401,7 @@ class ZeroShotColumns:
         refuse_to_load_quietly("zero-shot", head, x, asked)
         started = perf_counter()
         try:
-            fit_part(head, x, self.rows.y, self.rows.clusters, self.rows.soft)
+            fit_part(head, x, self.rows.y, self.rows.clusters, self.rows.soft, self.rows.targets)
         except Exception as error:  # raised again, with the column it happened in
             error.add_note("in column: zero-shot")
             raise

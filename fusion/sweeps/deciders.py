@@ -118,7 +118,7 @@ class _Members:
     def _mixed(self, learn: Rows, ask: Rows, seed: int, penalty: float | None, step: Step) -> Decisions:
         head = prepared(self.head, learn, seed, penalty, reseed=self.reseed)
         head.set_params(weights=dict.fromkeys(self.grid.blocks, 1.0))
-        fit_part(head, learn.x(), learn.y, learn.clusters, learn.soft)
+        fit_part(head, learn.x(), learn.y, learn.clusters, learn.soft, learn.targets)
         members = aligned(head.member_proba(ask.x()), head.classes_, len(ask.classes), "a member")
         if members.shape[0] != len(self.grid.blocks):
             raise SweepError(
@@ -153,7 +153,7 @@ class _Refits:
             head = prepared(self.head, learn, seed, penalty, reseed=self.reseed)
             for i in range(len(self.grid)):
                 head.set_params(weights=self.grid.vector(i))
-                fit_part(head, x_learn, learn.y, learn.clusters, learn.soft)
+                fit_part(head, x_learn, learn.y, learn.clusters, learn.soft, learn.targets)
                 proba = aligned(head.predict_proba(x_ask), head.classes_, len(ask.classes), "the head")
                 y_pred[number, i] = proba.argmax(axis=1)
                 step()

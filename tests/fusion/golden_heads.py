@@ -28,6 +28,7 @@ PERCEPTRONS: dict[str, Any] = {"hidden": (4,), "precision": "float32", **BRIEF}
 SETTINGS: dict[str, dict[str, Any]] = {
     "mlp": {"fusion": "concat", **PERCEPTRONS},
     "mlp-pool": {"fusion": "pool", "norm": "layer", **PERCEPTRONS},
+    "multitask": PERCEPTRONS,
     "linear": {"class_weight": {0: 2.0, 2: 0.5}},
     "weighted": {"weights": {"vit": 0.6, "manet.local": 0.4}},
     "ridge": {},

@@ -11,6 +11,7 @@ be set.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,8 +20,9 @@ from typing import Literal
 
 from ...errors import ManifestError, listing
 from ..class_sets import class_set
-from ..manifest import Sample
+from ..manifest import Manifest, Sample
 from ..places import folded, plain_path
+from ..targets import write_action_units
 from .base import Adapted, Gathering, adapter, named_number
 from .tree import Tree
 
@@ -29,7 +31,9 @@ Pictures = Literal["aligned", "original"]
 PARTITION = "0=train,1=test,2=valid"
 """What the numbers of RAF-CE's partition are taken to mean unless it is said otherwise."""
 _DB_LABELS = "EmoLabel/list_patition_label.txt"
-_CE_LABELS, _CE_PARTITION = "RAFCE_emolabel.txt", "RAFCE_partition.txt"
+_CE_LABELS, _CE_PARTITION, _CE_AUS = "RAFCE_emolabel.txt", "RAFCE_partition.txt", "RAFCE_AUlabel.txt"
+_AUS = re.compile(r"(?P<name>[^\s,;|\"]+)(?:[\s,;|]+(?P<aus>.+))?")
+_AU = re.compile(r"(?:AU)?[LRTB]?([1-9][0-9]?)", re.IGNORECASE)
 
 
 @adapter("rafdb-basic", "RAF-DB basic/: EmoLabel/list_patition_label.txt, Image/aligned/")
@@ -98,6 +102,48 @@ def read_rafce(
         where=tree.where(label_file),
         notes=[f"assumed of {_CE_PARTITION}: {meant}; set it with --partition {partition}"],
     )
+
+
+def write_rafce_aus(
+    root: Path, manifest: Manifest, path: Path, *, encoding: str | None = None, overwrite: bool = True
+) -> int:
+    """Write the AUs of RAF-CE's `RAFCE_AUlabel.txt`, `sample_id,AU1,AU2,…`, for heads of several tasks.
+
+    The release does not describe the file. Public code reads lines such as `0001.jpg 1+4+25` (any separator), `null`
+    where no AU is given; a letter before a number, as in FACS `L12`, tells the side and is not kept. `null`, like a
+    sample without a line, is taken as not looked at, blank, and not as a face without any AU.
+
+    Returns
+    -------
+    int
+        How many samples have AUs.
+
+    Raises
+    ------
+    ManifestError
+        With file and line: a picture twice, or what is no AU.
+    """
+    tree = Tree(root, encoding)
+    file = tree.find_one(_CE_AUS, f"RAF-CE's {_CE_AUS} beside {_CE_LABELS}")
+    shown: dict[str, list[int]] = {}
+    seen = set()
+    for line, text in tree.lines(file):
+        where = f"{tree.where(file)}:{line}"
+        match = _AUS.fullmatch(text)
+        if match is None:
+            raise ManifestError(f"{where}: expected '0001.jpg 1+4+25', however: {text!r}")
+        picture = PurePosixPath(plain_path(match["name"])).name
+        if picture in seen:
+            raise ManifestError(f"{where}: {picture!r} stands twice")
+        seen.add(picture)
+        words = [word for word in re.split(r"[\s,;|+]+", match["aus"] or "") if word]
+        if not words or [word.lower() for word in words] == ["null"]:
+            continue
+        found = [_AU.fullmatch(word) for word in words]
+        if None in found:
+            raise ManifestError(f"{where}: {words[found.index(None)]!r} is no action unit; expected such as 1+4+L12")
+        shown[PurePosixPath(picture).stem] = [int(one[1]) for one in found if one is not None]
+    return write_action_units(path, {name: shown.get(name) for name in manifest.ids}, overwrite=overwrite)
 
 
 def _read_rafdb(root: Path, part: str, classes: str, pictures: Pictures, encoding: str | None) -> Adapted:

@@ -14,6 +14,7 @@ from cer_fusion.fusion.heads.base import Head
 BRIEF: dict[str, Any] = {"epochs": 8, "batch_size": 64, "lr": 0.03, "members": 2, "dropout": 0.1, "threads": 1}
 QUICK: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": (16,), "epochs": 15, "batch_size": 32, "lr": 0.05, "members": 2, "threads": 1},
+    "multitask": {"hidden": (16,), "epochs": 15, "batch_size": 32, "lr": 0.05, "members": 2, "threads": 1},
     "linear": {},
     "weighted": {},
     "ridge": {},

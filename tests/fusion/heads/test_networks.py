@@ -23,7 +23,7 @@ every_network = pytest.mark.parametrize("name", NAMES)
 
 
 def test_there_are_such_heads():
-    assert NAMES == ["mlp", "gated", "bilinear", "tokens", "tabm"]
+    assert NAMES == ["mlp", "multitask", "gated", "bilinear", "tokens", "tabm"]
 
 
 @every_network
@@ -43,7 +43,7 @@ def test_every_weight_learns_and_members_differ(name, faces):
         if "network." in key:
             assert not np.array_equal(array, trained[key]), key
     answers = [array for key, array in trained.items() if key.endswith("network.answer.weight")]
-    assert len(answers) == (3 if name == "mlp" else 1)
+    assert len(answers) == (3 if name in ("mlp", "multitask") else 1)
     for first, second in answers:
         assert not np.allclose(first, second)
 
