@@ -31,7 +31,8 @@ from torch.nn import functional
 from ..data.blocks import FloatArray
 from ..data.joined import Matrix
 from ..errors import HeadConfigError, HeadDataError
-from .base import SHARES_OFF, Codes, Floats, HeadState, RowInfo
+from .base import Codes, HeadState, RowInfo
+from .labels import SHARES_OFF, Floats
 from .layers import Linear, Network, unchanged
 from .mlp import MLPHead, MLPNetwork
 from .settings import not_negative

@@ -22,6 +22,7 @@ _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "int": (Integral, "a whole number"),
     "bool": ((bool, np.bool_), "true or false"),
     "str": (str, "a name"),
+    "tuple": ((tuple, list, np.ndarray), "a list, [256]"),
     "Mapping": (Mapping, 'settings, {"name": value}'),
 }
 

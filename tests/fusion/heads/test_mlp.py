@@ -346,3 +346,10 @@ def test_members_that_know_nothing_count_alike():
 def test_an_impossible_answer_of_one_member_does_not_silence_the_others():
     planes = np.array([[[1.0, 0.0]], [[0.4, 0.6]]])
     assert np.isfinite(pooled(planes, np.ones(2))).all()
+
+
+@pytest.mark.parametrize("hidden", [8, "8", "(8,)"])
+def test_widths_that_are_no_list_are_told(hidden):
+    X = np.eye(4, dtype=np.float32)
+    with pytest.raises(HeadConfigError, match=r"hidden must be a list, \[256\], got"):
+        make_head("mlp", hidden=hidden).fit(X, [0, 1, 0, 1])
