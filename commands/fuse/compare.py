@@ -10,8 +10,18 @@ import typer
 
 from .. import options as opt
 from ..console import escape, out_json, progress_bar, say
-from ..data import Task, as_rows, fits_in_memory, load_folds_task, load_task, splits_text
-from ..heads import Heads, build_head, compute, datasets_of, named_heads, read_runs, refuse_unused_votes, settings_of
+from ..data import Task, as_rows, fits_in_memory, load_folds_task, load_task, splits_text, targeted
+from ..heads import (
+    Heads,
+    build_head,
+    compute,
+    datasets_of,
+    named_heads,
+    read_runs,
+    refuse_unused_targets,
+    refuse_unused_votes,
+    settings_of,
+)
 from ..outputs import check_outputs, figure_output, keep_and_show, print_table
 from ..runners import fitted
 
@@ -31,7 +41,7 @@ TITLE = "zero-shot"
         opt.AS_KEPT,
         (
             "heads", "features", "data", "store", "setting", "singles", "cv", "near", "zero_shot", "train_split",
-            "missing", "memory", "soft_labels", "runner", "recipes",
+            "missing", "memory", "soft_labels", "targets", "runner", "recipes",
         ),
     ),
     divided=replace(opt.DIVIDED, within="trained"),
@@ -83,6 +93,7 @@ def compare(
     ] = None,
     near: opt.Near = None,
     soft_labels: opt.SoftLabels = None,
+    targets: opt.Targets = None,
     repeats: Annotated[int, typer.Option(min=1, help="With --cv: cut the rows into folds so often.")] = 1,
     seeds: Annotated[int, typer.Option(min=1, help="Without --cv: fit each head with so many seeds.")] = 1,
     zero_shot: Annotated[
@@ -189,7 +200,8 @@ def compare(
         plan = CompareOptions(
             heads=chosen, settings=settings_of(setting, chosen if zero_shot is None else [*chosen, TITLE]),
             features=features, data=data, store=store, missing=missing, splits=(train_split, test_split), near=near,
-            soft_labels=soft_labels, budget=opt.memory_budget(memory), cv=cv, repeats=repeats, seeds=seeds,
+            soft_labels=soft_labels, targets=targets, budget=opt.memory_budget(memory), cv=cv, repeats=repeats,
+            seeds=seeds,
             device=device, seed=seed,
             zero_shot=zero_shot, zero_shot_head=zero_shot_head, rules=rules, recipes=named,
             recipe_folder=opt.recipe_folder(recipe_folder),
@@ -231,6 +243,7 @@ class CompareOptions:
     splits: tuple[str, str | None]
     near: float | None
     soft_labels: Path | None
+    targets: Path | None
     budget: float
     cv: int | None
     repeats: int
@@ -254,12 +267,15 @@ class CompareOptions:
 
         recipes = self._recipes()  # before rows are read: a name may be wrong
         self._refuse_unused_votes(recipes)
+        if not any(one.targets != "never" for one in recipes):
+            refuse_unused_targets(self.targets, self.heads)
         found = (self.store, self.data, self.features, self.missing)
         more: Any = {"near": self.near, "soft_labels": self.soft_labels}
         if self.cv is None:
             task = load_task(*found, *self.splits, self.budget, **more)
         else:
             task = load_folds_task(*found, self.splits[0], self.budget, **more)
+        task = replace(task, train=targeted(task.train, self.targets))
         self.dataset = task.dataset
         built = {
             name: build_head(name, task, self.settings[name], device=self.device, seed=self.seed) for name in self.heads

@@ -67,6 +67,8 @@ class Recipe:
     """Blocks or features that it needs, and the only ones that it sees; none: it sees all."""
     soft_labels: Literal["never", "if there", "needed"] = "never"
     """Whether its head learns from votes instead of labels."""
+    targets: Literal["never", "if there", "needed"] = "never"
+    """Whether its head learns action units beside the classes."""
     head: RecipeHead | None = None
     """What learns: compounds, or basic expressions where there is a rule. None only where `waits_for` says why."""
     waits_for: str | None = None
@@ -95,6 +97,8 @@ class Recipe:
             check_kinds(make_head(self.head.name, preset=self.head.preset, **self.head.settings))
         except FusionError as error:
             return str(error)
+        if self.targets != "never" and not kind.learns_targets:
+            return f"head {self.head.name!r} learns classes alone, and the recipe action units too"
         if self.soft_labels != "never" and not kind.learns_soft_labels:
             return f"head {self.head.name!r} learns from one label a row, and the recipe from votes"
         return None
@@ -112,6 +116,11 @@ class Recipe:
             return (
                 "learns from votes, and there are none\n  give them: --soft-labels TABLE "
                 "(cer-feat manifest ferplus … --votes TABLE makes one)"
+            )
+        if self.targets == "needed" and rows.targets is None:
+            return (
+                "learns action units beside the classes, and there are none\n  give them: --targets TABLE "
+                "(cer-feat manifest raf-ce … --au TABLE makes one)"
             )
         if self.rule is not None and basic is None:
             return (
@@ -146,6 +155,7 @@ class Recipe:
         words += [f"--set '{key}={_json(value)}'" for key, value in head.settings.items()]
         words += [f"--features {','.join(self.blocks)}"] if self.blocks else []
         words += [] if self.soft_labels == "never" else ["--soft-labels votes.csv"]
+        words += [] if self.targets == "never" else ["--targets aus.csv"]
         words += [] if self.rule is None else ["--data basic"]
         return " ".join(words)
 

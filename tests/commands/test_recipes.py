@@ -184,3 +184,23 @@ def test_compounds_that_a_head_cannot_answer_are_refused(run, both, options, cod
     run("cer-fuse train --head ncm -d faces -o runs/compound")
     told = words(run(f"cer-fuse predict --head runs/compound -d faces {options}", code=code))
     assert message in told
+
+
+def test_action_units_reach_heads_and_recipes_of_several_tasks(run, filled, tmp_path):
+    manifest = Manifest.read(tmp_path / "faces.csv")
+    lines = [f"{sample.sample_id},{y % 2},{'' if y == 3 else y // 4}" for sample, y in
+             zip(manifest.samples, manifest.y.tolist(), strict=True)]  # fmt: skip
+    (tmp_path / "aus.csv").write_text("sample_id,AU1,AU12\n" + "\n".join(lines) + "\n")
+    (tmp_path / "recipes").mkdir()
+    quick = QUICK.replace('name = "mlp"\npreset = "paper"', 'name = "multitask"') + "coupling = 0.5\n"
+    (tmp_path / "recipes" / "tasks.toml").write_text(quick.replace("[head]\n", 'targets = "needed"\n[head]\n', 1))
+    quiet = "--no-singles --figure none --output none --json"
+    told = json.loads(run(f"cer-fuse compare --heads linear --recipes tasks --targets aus.csv {quiet}").stdout)
+    assert [column["name"] for column in told["columns"]] == ["linear", "tasks"]
+    told = run(f"cer-fuse compare --heads multitask --set multitask.epochs=2 --cv 2 --targets aus.csv {quiet}")
+    assert json.loads(told.stdout)["columns"][0]["name"] == "multitask"
+    missing = run(f"cer-fuse compare --recipes c-expr-net {quiet}", code=1).stderr
+    assert "learns action units beside the classes" in missing
+    assert "cer-feat manifest raf-ce … --au TABLE" in missing
+    unused = run(f"cer-fuse compare --heads linear --targets aus.csv {quiet}", code=2).stderr
+    assert "multitask" in unused
