@@ -22,10 +22,13 @@ BROUGHT = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
     "benchmarks/RESULTS.md": "results.md",
     "benchmarks/heads.md": "heads.md",
 }
 """Pages that stand elsewhere in the repository, and their names on the site."""
+INSTEAD = {"CITATION.cff": "docs/references.md#citing"}
+"""Files of the repository that are no page, and what the site has for them."""
 PACKAGES = ("featstore", "backbones", "fusion", "frames", "challenge")
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#|/)(?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?(?=\))")
 
@@ -49,6 +52,7 @@ def on_page_markdown(markdown: str, *, page: Any, config: MkDocsConfig, files: F
 
 def _moved(path: str, source: str, page: str) -> str:
     target = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
+    target = INSTEAD.get(target, target)
     if target in BROUGHT:
         target = f"docs/{BROUGHT[target]}"
     if not target.startswith("docs/"):
