@@ -58,7 +58,7 @@ def main() -> None:
 def in_a_process(step: str, samples: int, folder: Path) -> Figures:
     """Run one step with nothing of the others in memory."""
     command = [sys.executable, "-m", "benchmarks.scale", "--step", step, "--samples", str(samples), "--folder", folder]
-    done = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, encoding="utf-8")
     figures: Figures = json.loads(done.stdout.splitlines()[-1])
     return figures
 

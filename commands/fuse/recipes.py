@@ -82,6 +82,8 @@ def _tell(recipe: Recipe) -> None:
         out(f"blocks: {', '.join(recipe.blocks)}, and no others")
     if recipe.soft_labels != "never":
         out(f"votes as soft labels: {recipe.soft_labels}")
+    if recipe.targets != "never":
+        out(f"action units beside the classes: {recipe.targets}")
     if recipe.rule is not None:
         out(f"basic expressions to compounds: {recipe.rule}")
     if recipe.smooth is not None:

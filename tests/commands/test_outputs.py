@@ -14,11 +14,11 @@ from cer_fusion.fusion.keeping.runs import read_run
 from tests.commands.walk import commands, kinds, options
 
 READ = {
-    "store", "root", "names", "soft_labels", "pictures", "table", "partition", "head", "template", "validation",
-    "check", "diff", "choose_on", "data",
+    "store", "root", "names", "soft_labels", "targets", "pictures", "table", "partition", "head", "template",
+    "validation", "folder", "check", "diff", "choose_on", "data",
 }  # fmt: skip
 """Path options that name what is read; `--store` is added to and never replaced."""
-WRITTEN = {"output", "to", "figure", "keep", "votes", "convert", "annotate", "frames"}
+WRITTEN = {"output", "to", "figure", "keep", "votes", "au", "convert", "annotate", "frames"}
 """Path options that name what is written."""
 APPENDED = {"log"}
 """Path options that name what lines are added to: nothing there is lost."""

@@ -86,9 +86,10 @@ def test_every_table_of_the_commands_has_a_screen() -> None:
         if printing.search(text) and path.name not in ("tables.py", "outputs.py"):
             found[path.relative_to(_TREE / "commands").as_posix()] = len(printing.findall(text))
     assert set(found) == {
-        "doctor/__init__.py", "feat/backbones.py", "feat/demo.py", "feat/frames.py", "feat/manifest.py",
-        "feat/store.py", "feat/upkeep.py", "fuse/ablate.py", "fuse/check_table.py", "fuse/compare.py",
-        "fuse/diagnose.py", "fuse/evaluate.py", "fuse/smooth.py", "fuse/submit.py", "fuse/train.py",
+        "doctor/__init__.py", "feat/backbones.py", "feat/cloud.py", "feat/demo.py", "feat/frames.py",
+        "feat/manifest.py", "feat/store.py", "feat/upkeep.py", "fuse/ablate.py", "fuse/check_table.py",
+        "fuse/compare.py", "fuse/diagnose.py", "fuse/evaluate.py", "fuse/heads.py", "fuse/recipes.py",
+        "fuse/smooth.py", "fuse/submit.py", "fuse/train.py",
     }  # fmt: skip
 
 

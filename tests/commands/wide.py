@@ -31,7 +31,7 @@ CLASSES = ("Fearfully_Surprised", "Happily_Surprised", "Sadly_Surprised", "Disgu
 
 def compared() -> Any:
     """A comparison of nine heads against a baseline, with letters."""
-    from tests.fusion.page.test_table import column, report
+    from tests.fusion.judging.test_report_table import column, report
 
     versus = report().columns[1].versus
     columns = [
@@ -276,6 +276,54 @@ def _evaluated() -> None:
     tables.out_table(["class", "rows", "accuracy (%)", "F1 (%)"], rows, title=f"{HEADS[0]} on split {DATASET}")
 
 
+def _heads() -> None:
+    """Of settings that stay as they are whatever heads take in."""
+    from cer_fusion.commands.fuse import heads
+    from cer_fusion.fusion.heads.explained import Setting
+
+    text = "What happens to each block first; `cer_fusion.fusion.heads.scaling` explains the words that there are."
+    found = [
+        Setting(name=name, default=default, kind="Any", text=text * times)
+        for name, default, times in (("epochs", 15, 1), ("standardize", "power", 2), ("hidden_of_forty", (256, 128), 3))
+    ]
+    with patch("cer_fusion.fusion.heads.explained.explained_settings", lambda _: found):
+        heads.heads("tabm")
+
+
+def _quarantine() -> None:
+    from cer_fusion.commands.feat import store
+
+    entries = {
+        f"{HEADS[0]}/{i:05d}": ("", "missing" if i else "damaged: " + "bytes that are none " * 6) for i in (0, 1)
+    }
+    feature = SimpleNamespace(label=f"{BLOCKS[0]}@3f9c1a2b77d0", index=lambda: SimpleNamespace(quarantined=entries))
+    samples = [SimpleNamespace(sample_id=name, path=f"{name}_aligned_by_the_detector.jpg") for name in entries]
+    opened = SimpleNamespace(usable_features=lambda _: [feature], manifest=lambda _: SimpleNamespace(samples=samples))
+    with patch.object(store, "dataset_of", lambda *_: (opened, DATASET)):
+        store.quarantine()
+
+
+def _cache() -> None:
+    import cer_fusion.featstore.exchange.cached as cached
+    from cer_fusion.commands.feat import cloud
+
+    kept = [
+        SimpleNamespace(url=f"s3://{DATASET}/{name}", folder=Path("0c" * 8), shards=12_345, nbytes=18_100_000_000)
+        for name in HEADS[:2]
+    ]
+    with patch.object(cached, "cached_stores", lambda _: kept), patch.object(cached, "cache_folder", lambda _: "here"):
+        cloud.cache()
+
+
+def recipes() -> Any:
+    from cer_fusion.commands.fuse.recipes import _table
+    from cer_fusion.fusion.recipes import Recipe
+
+    told = {"source": ("a page",), "theirs": ("all of it",), "waits_for": "a head of several targets, and their rows"}
+    about = "Two encoders, each with a linear head, a weight a class, and answers smoothed over time"
+    return _table({name: Recipe(name=name, about=about, system="a laboratory", **told) for name in HEADS[:2]})
+
+
 SCREENS: dict[str, Callable[[], None]] = {
     "compare": lambda: print_table(compared(), "table", explain=False),
     "compare --explain": lambda: print_table(compared(), "table", explain=True),
@@ -292,6 +340,10 @@ SCREENS: dict[str, Callable[[], None]] = {
     "evaluate": _evaluated,
     "ls": _ls,
     "show": _show,
+    "quarantine": _quarantine,
+    "heads": _heads,
+    "cache": _cache,
+    "recipes": lambda: show_table(recipes(), "table"),
     "diff": _diff,
     "gc": _gc,
     "doctor": _doctor,

@@ -19,14 +19,14 @@ SHARD_ROWS = 3
 def extract_in_random_order(manifest: str, store: str, go: str, seed: int) -> None:
     """In a child: a whole run, its shards in an order of its own, as soon as all writers are there."""
     module = importlib.import_module("cer_fusion.featstore.extraction.run")
-    deal = module.deal
+    deal = module.deal_part
 
     def shuffled(*args, **kwargs):
         shards = list(deal(*args, **kwargs))
         random.Random(seed).shuffle(shards)
         return iter(shards)
 
-    module.deal = shuffled
+    module.deal_part = shuffled
     read = Manifest.read(manifest)
     while not Path(go).exists():
         time.sleep(0.0005)
