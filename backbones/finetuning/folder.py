@@ -242,7 +242,7 @@ class Seen:
             If the list beside the weights to start from is not the one that its card speaks of.
         """
         here = {digest for part in material.picture_digests.values() for digest in part}
-        earlier = _pictures_behind(start)
+        earlier = pictures_behind(start)
         return cls(
             digests=frozenset(here | (earlier or set())),
             held_out=len(held_out),
@@ -280,7 +280,7 @@ class Seen:
             )  # fmt: skip
 
 
-def _pictures_behind(start: Path | None) -> set[str] | None:
+def pictures_behind(start: Path | None) -> set[str] | None:
     """Digests of the pictures that a weights file was trained on; None where nothing beside it says so."""
     if start is None or not (start.parent / PICTURES_FILE).exists() or not (start.parent / CARD_FILE).exists():
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +20,7 @@ from ..runners import Engine, Outcome, PartProgress, WorkerError, gpus_here, tel
 
 if TYPE_CHECKING:
     from ...backbones import Backbone
-    from ...featstore import ExtractReport, Manifest
+    from ...featstore import ExtractReport, Manifest, Store
     from ...featstore.manifests.manifest import SealedManifest
 
 
@@ -203,7 +204,31 @@ def extract(
     rate = lambda stage, speed: rate_text(stage, speed, sum(busy.values()) / max(1, len(busy)))  # noqa: E731
     with progress_bar(rate, log) as step:
         outcomes = engine.run(job, step, name=f"extract-{dataset_name}", busy=busy)
-    tell_extracts(_reports(outcomes), opened, dataset_name, as_json=as_json)
+    reports = _reports(outcomes)
+    if not isinstance(manifest, Sealed):
+        for one, report in zip(chosen, reports, strict=True):
+            _tell_learnt(one.weights, report.feature, opened, dataset_name, manifest)
+    tell_extracts(reports, opened, dataset_name, as_json=as_json)
+
+
+def _tell_learnt(weights: str | None, feature: str, store: Store, dataset: str, manifest: Manifest) -> None:
+    """Warn of rows of pictures that the weights were fine-tuned on, where the files beside these say which they are."""
+    if weights is None or not Path(weights).is_file():
+        return
+    from ...backbones.finetuning.folder import pictures_behind
+
+    learnt = pictures_behind(Path(weights))
+    if not learnt:
+        return
+    digests = store.feature(feature, dataset).index().image_digests().of(manifest.ids)
+    known = Counter(split for split, digest in zip(manifest.split_of_each, digests, strict=True) if digest in learnt)
+    if known:
+        counts = ", ".join(f"{count:,} of {split or 'no split'}" for split, count in known.items())
+        say(
+            f"[yellow]{escape(feature)}: these weights were fine-tuned on {known.total():,} of the pictures[/] "
+            f"({escape(counts)}): such rows look better than those of new faces, and a head, or weights chosen on "
+            "inner folds, trust this block too much"
+        )
 
 
 def _reports(outcomes: Sequence[Outcome]) -> list[ExtractReport]:

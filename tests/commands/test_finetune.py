@@ -52,7 +52,9 @@ def test_fine_tuned_weights_are_extracted_with_the_command_that_was_told(cer, ca
     assert "epoch 1/1: loss" in caplog.text
     assert "has no valid split: 10% of its training groups choose the epoch" in result.stderr
     told = next(line for line in result.stderr.splitlines() if line.startswith("extract with it: "))
-    found = json.loads(cer(told.removeprefix("extract with it: cer-feat ") + " --device cpu --json").stdout)
+    extracted = cer(told.removeprefix("extract with it: cer-feat ") + " --device cpu --json")
+    found = json.loads(extracted.stdout)
+    assert "these weights were fine-tuned on 28 of the pictures (28 of train)" in extracted.stderr
     assert found["embedded"] == 42
     shown = json.loads(next(Path("features").glob("faces/*/feature.json")).read_text())
     assert report["weights_digest"] in json.dumps(shown)
