@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -329,11 +329,7 @@ def voted(rows: Rows, table: Path | None) -> Rows:
     votes = read_soft_labels(table, rows.classes)
     there = [i for i, name in enumerate(rows.names) if name in votes]
     if not there:
-        raise typer.BadParameter(
-            f"{table} has {len(votes):,} samples, none of which is learned from (the first there: "
-            f"{next(iter(votes), 'none')!r}, here: {rows.names[0]!r})",
-            param_hint="--soft-labels",
-        )
+        raise _about_others(table, votes, rows, "--soft-labels")
     soft = np.eye(len(rows.classes))[rows.y]
     soft[there] = [votes[rows.names[i]] for i in there]
     soft /= soft.sum(axis=1, keepdims=True)
@@ -343,6 +339,14 @@ def voted(rows: Rows, table: Path | None) -> Rows:
         + (f"; [yellow]most votes of {other:,} are for another class than their label[/]" if other else "")
     )
     return replace(rows, soft=soft)
+
+
+def _about_others(table: Path, listed: Collection[str], rows: Rows, option: str) -> typer.BadParameter:
+    return typer.BadParameter(
+        f"{table} has {len(listed):,} samples, none of which is learned from (the first there: "
+        f"{next(iter(listed), 'none')!r}, here: {rows.names[0]!r})",
+        param_hint=option,
+    )
 
 
 def targeted(rows: Rows, table: Path | None) -> Rows:
@@ -360,11 +364,7 @@ def targeted(rows: Rows, table: Path | None) -> Rows:
     found = read_action_units(table)
     there = sum(name in found.rows for name in rows.names)
     if not there:
-        raise typer.BadParameter(
-            f"{table} has {len(found.rows):,} samples, none of which is learned from (the first there: "
-            f"{next(iter(found.rows), 'none')!r}, here: {rows.names[0]!r})",
-            param_hint="--targets",
-        )
+        raise _about_others(table, found.rows, rows, "--targets")
     say(f"{there:,} of {rows.n:,} rows have a line of {len(found.numbers)} action units")
     return replace(rows, targets={"au": aligned(found, rows.names)})
 

@@ -7,6 +7,7 @@ words. A `Sample` is made when it is asked for.
 from __future__ import annotations
 
 import operator
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -36,7 +37,24 @@ class Sample(NamedTuple):
     """Video or subject; rows of one group never stand in two splits. Empty: the sample stands alone."""
 
 
-class Texts(Sequence[str]):
+class _Column(Sequence[str]):
+    """Texts in order, found by position as in a tuple."""
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, at: int | slice) -> str | tuple[str, ...]:
+        if isinstance(at, slice):
+            return tuple(map(self._one, range(*at.indices(len(self)))))
+        return self._one(_position(at, len(self)))
+
+    @abstractmethod
+    def _one(self, i: int) -> str:
+        """The text at a position from 0."""
+
+
+class Texts(_Column):
     """Many different texts in little memory; any text that Python can hold."""
 
     def __init__(self, data: bytes, ends: IntArray) -> None:
@@ -74,14 +92,7 @@ class Texts(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ends)
 
-    @overload
-    def __getitem__(self, at: int) -> str: ...
-    @overload
-    def __getitem__(self, at: slice) -> tuple[str, ...]: ...
-    def __getitem__(self, at: int | slice) -> str | tuple[str, ...]:
-        if isinstance(at, slice):
-            return tuple(self[i] for i in range(*at.indices(len(self))))
-        i = _position(at, len(self))
+    def _one(self, i: int) -> str:
         return self._bytes(i).decode("utf-8", "surrogatepass")
 
     def __iter__(self) -> Iterator[str]:
@@ -155,7 +166,7 @@ class Texts(Sequence[str]):
         return self._data[int(self._ends[i - 1]) if i else 0 : int(self._ends[i])]
 
 
-class Words(Sequence[str]):
+class Words(_Column):
     """Texts that repeat: each different one once, and its number for every place."""
 
     def __init__(self, words: tuple[str, ...], numbers: IntArray) -> None:
@@ -178,14 +189,8 @@ class Words(Sequence[str]):
     def __len__(self) -> int:
         return len(self.numbers)
 
-    @overload
-    def __getitem__(self, at: int) -> str: ...
-    @overload
-    def __getitem__(self, at: slice) -> tuple[str, ...]: ...
-    def __getitem__(self, at: int | slice) -> str | tuple[str, ...]:
-        if isinstance(at, slice):
-            return tuple(self.words[number] for number in self.numbers[at].tolist())
-        return self.words[int(self.numbers[at])]
+    def _one(self, i: int) -> str:
+        return self.words[int(self.numbers[i])]
 
     def __iter__(self) -> Iterator[str]:
         return map(self.words.__getitem__, iter(self.numbers.tolist()))

@@ -278,7 +278,9 @@ def test_a_head_that_would_load_lazy_rows_is_refused_and_named():
         ReportError, match=r"'bayes' is a GaussianNB, which knows arrays only: it would load 2,520 bytes"
     ):
         compare({"bayes": GaussianNB()}, lazily(train), test, singles=False)
-    with pytest.raises(HeadDataError, match=r"'mine' learns from rows in memory only(?s:.)*in pieces: mlp, multitask, linear"):
+    with pytest.raises(
+        HeadDataError, match=r"'mine' learns from rows in memory only(?s:.)*in pieces: mlp, multitask, linear"
+    ):
         compare({"mine": make_head("late")}, lazily(train), test, singles=False)
     compare({"late": make_head("late")}, train, lazily(test), singles=False, resamples=50)
 
