@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-STEPS = ["lint", "test", "test-pythons", "test-lowest"]
+STEPS = ["lint", "test", "docs", "test-pythons", "test-lowest"]
 _ANSWERS = {"works": "exit 0", "fails": "echo no network >&2; exit 100", "hangs": "trap '' TERM INT; sleep 600; exit 0"}
 
 
