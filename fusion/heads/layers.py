@@ -36,14 +36,6 @@ class Network(Layer):
     def forward(self, rows: Tensor, drop: Drop) -> Tensor:
         """Return logits (m, b, k) of rows (b, D)."""
 
-    def units(self, rows: Tensor, drop: Drop) -> Tensor:
-        """Return the last hidden units (m, b, h) of rows (b, D), before their dropout, if the network has such."""
-        raise NotImplementedError
-
-    def answered(self, units: Tensor, drop: Drop) -> Tensor:
-        """Return logits (m, b, k) of what `units` gave."""
-        raise NotImplementedError
-
     def logits(self, rows: Tensor) -> Tensor:
         """Return logits (m, b, k) of rows (b, D), without dropout and without gradients."""
         with torch.no_grad():
@@ -54,6 +46,18 @@ class Network(Layer):
         for module in self.modules():
             if isinstance(module, Layer):
                 module.draw(generator)
+
+
+class HiddenNetwork(Network):
+    """A network whose answer is made of hidden units that a further loss may look at."""
+
+    @abstractmethod
+    def units(self, rows: Tensor, drop: Drop) -> Tensor:
+        """Return the last hidden units (m, b, h) of rows (b, D), before their dropout."""
+
+    @abstractmethod
+    def answered(self, units: Tensor, drop: Drop) -> Tensor:
+        """Return logits (m, b, k) of what `units` gave."""
 
 
 class Dropout:

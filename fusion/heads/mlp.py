@@ -17,7 +17,7 @@ from ..data.blocks import FloatArray
 from ..data.joined import Matrix, rows_at
 from ..errors import HeadConfigError
 from .base import Codes, HeadState, Proba, RowInfo, expect_shape, softmax
-from .layers import Drop, Joined, Linear, Network, Norm
+from .layers import Drop, HiddenNetwork, Joined, Linear, Network, Norm
 from .locality import Locality
 from .networks import NetworkHead
 from .settings import Fusion, MLPConfig, Normalization, not_negative, one_of, whole
@@ -156,7 +156,7 @@ class MLPHead(NetworkHead):
                 raise ValueError(f"factors must not be negative, got {self.factors_.tolist()}")
 
 
-class MLPNetwork(Network):
+class MLPNetwork(HiddenNetwork):
     """Hidden layers, each normalised or not, with ReLU and dropout, and a linear classifier; widths from D to k."""
 
     def __init__(self, widths: tuple[int, ...], *, members: int, normalized: bool) -> None:

@@ -21,7 +21,7 @@ from ..data.blocks import FloatArray
 from ..data.joined import CHUNK, JoinedRows, Matrix, each_piece, rows_at
 from ..errors import HeadConfigError
 from .base import EPOCHS, NOTHING, Codes, RowInfo
-from .layers import Dropout, Network
+from .layers import Dropout, HiddenNetwork, Network
 from .weights import stratified_folds
 
 WARM_UP: Final = 0.05
@@ -102,7 +102,7 @@ def train(
     left_out : bool array of shape (members, n), optional
         Rows that a member does not learn from.
     pull : callable (units, index), optional
-        A further loss, of the last hidden units (m, b, h) of the rows `index` (b,); for networks that have `units`.
+        A further loss, of the last hidden units (m, b, h) of the rows `index` (b,) of a `HiddenNetwork`.
 
     Raises
     ------
@@ -147,6 +147,7 @@ def train(
                 value, gradient = loss(logits.detach(), index, counts)
                 torch.autograd.backward(logits, gradient)
             else:
+                assert isinstance(network, HiddenNetwork), "a further loss is of hidden units"
                 units = network.units(taken, drop)
                 logits = network.answered(units, drop)
                 value, gradient = loss(logits.detach(), index, counts)
