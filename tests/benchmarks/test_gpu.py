@@ -47,6 +47,15 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> gpu.Job:
 
 
 @pytest.mark.slow
+def test_the_sweep_of_a_dry_run_has_rows_of_every_class_where_no_real_ones_lie(
+    job: gpu.Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("benchmarks.compound_rows.SHARED", tmp_path)
+    found = gpu.simplex_sweep(job)
+    assert (found["source"], found["vectors"]) == ("synthetic", 6)
+
+
+@pytest.mark.slow
 def test_a_dry_run_goes_through_every_step_and_sums_up(job: gpu.Job, monkeypatch: pytest.MonkeyPatch) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
