@@ -12,6 +12,7 @@ from ..errors import FeatstoreError, ManifestError
 from ..manifests.columns import IntArray
 from ..manifests.manifest import Manifest
 from ..pictures import pictures
+from ..pictures.pictures import Source
 from ..pictures.seen import Seen
 from ..rows import files
 from ..rows.feature import Dtype, Feature, FeatureSpec, name_for
@@ -159,7 +160,8 @@ def plan_features(
     indexes: Sequence[RowIndex],
     *,
     readers: int,
-    seen: Seen,
+    seen: Seen | None,
+    source: Source,
     retry_quarantined: bool = False,
     progress: Progress,
 ) -> list[FeaturePlan]:
@@ -181,7 +183,7 @@ def plan_features(
     missing: dict[str, str] = {}
     if len(manifest):
         step = Counted(progress, "hash", len(manifest))
-        digests, missing = pictures.digests(manifest, workers=readers, progress=step, seen=seen)
+        digests, missing = pictures.digests(manifest, workers=readers, progress=step, seen=seen, source=source)
         if len(missing) == len(manifest):
             first = manifest.samples[0]
             raise ManifestError(

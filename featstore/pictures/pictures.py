@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ..manifests.manifest import Manifest
 from ..manifests.places import Places
@@ -18,8 +18,33 @@ from .archives import Archive, bounded, inside_archive, open_archive
 from .seen import Seen, State
 
 T = TypeVar("T")
+S = TypeVar("S")
 _AHEAD = 4096
 """Pictures whose hashing is asked for at a time."""
+
+
+class Source(Protocol):
+    """What samples' rows are made of, by the paths in the manifest; threads share it, and processes are sent it.
+
+    `PictureSource` reads files; whoever makes rows of something else that a path leads to gives `extract` another.
+    """
+
+    def digest(self, path: str) -> str:
+        """Identify what a sample's row follows from, in 64 hex digits; raises OSError where it cannot be read."""
+
+    def content(self, path: str) -> tuple[bytes, str]:
+        """Bytes for the embedder, and the digest of what they were made from, as it is now.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read, which may pass.
+        Masked
+            If there is nothing to make a row of.
+        """
+
+    def state(self, path: str) -> State | None:
+        """What the file system says of the one file that the digest follows from; None to have it asked every time."""
 
 
 class PictureSource:
@@ -55,9 +80,18 @@ class PictureSource:
                 raise
         return self._read(self._root / meant)
 
+    def __reduce__(self) -> tuple[type[PictureSource], tuple[Path]]:
+        """Send it to a process by its root: what is open stays here."""
+        return PictureSource, (self._root,)
+
     def digest(self, path: str) -> str:
         """sha256 of the picture's bytes, in hex."""
         return hashlib.sha256(self.read(path)).hexdigest()
+
+    def content(self, path: str) -> tuple[bytes, str]:
+        """Bytes of one picture, as `read` has them, and their sha256."""
+        data = self.read(path)
+        return data, hashlib.sha256(data).hexdigest()
 
     def state(self, path: str) -> State | None:
         """What the file system says of the file that a picture is or is in; None where that cannot be told."""
@@ -114,8 +148,11 @@ def digests(
     workers: int = 4,
     progress: Callable[[int], None] | None = None,
     seen: Seen | None = None,
+    source: Source | None = None,
 ) -> tuple[list[str], dict[str, str]]:
     """Hash every picture of a manifest; with `seen`, those alone that may have changed since they were read.
+
+    With `source` it is what that reads, instead of pictures, whose digests are found.
 
     Returns
     -------
@@ -125,7 +162,7 @@ def digests(
         sample_id to reason, for those that cannot be read.
     """
 
-    def digest_of(source: PictureSource, path: str) -> str:
+    def digest_of(source: Source, path: str) -> str:
         if seen is None:
             return source.digest(path)
         before = source.state(path)
@@ -137,7 +174,8 @@ def digests(
             seen.note(path, before, found)
         return found
 
-    found, failed = _each(manifest, digest_of, workers=workers, progress=progress)
+    source = PictureSource(manifest.root) if source is None else source
+    found, failed = _each(manifest, source, digest_of, workers=workers, progress=progress)
     return [digest or "" for digest in found], failed
 
 
@@ -157,17 +195,18 @@ def each(
     dict
         sample_id to reason, for those that cannot be read.
     """
-    return _each(manifest, lambda source, path: use(source.read(path)), workers=workers, progress=progress)
+    pictures = PictureSource(manifest.root)
+    return _each(manifest, pictures, lambda source, path: use(source.read(path)), workers=workers, progress=progress)
 
 
 def _each(
     manifest: Manifest,
-    use: Callable[[PictureSource, str], T],
+    source: S,
+    use: Callable[[S, str], T],
     *,
     workers: int,
     progress: Callable[[int], None] | None,
 ) -> tuple[list[T | None], dict[str, str]]:
-    source = PictureSource(manifest.root)
     failed: dict[str, str] = {}
 
     def one(i: int) -> T | None:
