@@ -114,7 +114,7 @@ class Sound:
             after = time_s > self.pieces[-1].end_s
             raise Masked("the sound of its video has ended" if after else "the sound of its video has a hole there")
         n = round(window_s * RATE_HZ)
-        first = round((time_s - piece.start_s) * RATE_HZ) - n // 2
+        first = round((min(max(time_s, piece.start_s), piece.end_s) - piece.start_s) * RATE_HZ) - n // 2
         return piece.samples[max(0, first) : max(0, first + n)]
 
 

@@ -28,9 +28,20 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ...kit import errors
 from ...kit.errors import Masked, needed
 from ..backbone import PRECISIONS, Backbone, Begun, Faces, or_does_not_fit
-from ..errors import CheckpointError, DeviceError, OptionError, PictureError, ShapeError, WeightsError, listed, nearest
+from ..errors import (
+    CheckpointError,
+    DeviceError,
+    MissingExtraError,
+    OptionError,
+    PictureError,
+    ShapeError,
+    WeightsError,
+    listed,
+    nearest,
+)
 from ..recipes import Recipe
 
 RATE_HZ = 16_000
@@ -71,7 +82,9 @@ def build(
         Of a network: the layer whose output is the row, -1 for the last; 0 is what enters the first.
     """
     if target not in KINDS:
-        raise OptionError(f"there is no backbone 'audio:{target}'; {nearest(target, KINDS)}")
+        raise OptionError(
+            f"there is no backbone 'audio:{target}'{nearest(target, KINDS)}; there are {', '.join(KINDS)}"
+        )
     return KINDS[target](
         target, weights=weights, window_s=_window(window), layer=layer, device=device, precision=precision
     )
@@ -253,7 +266,7 @@ class EGeMAPS(SoundBackbone):
             raise DeviceError(f"openSMILE computes on the CPU, however: device={device!r}; say cpu, or auto")
         if precision != "float32":
             raise OptionError(f"openSMILE computes in float32, however: precision={precision!r}")
-        opensmile = needed("opensmile", "audio:egemaps", extra="audio")
+        opensmile = _library("opensmile", "audio:egemaps")
         logger.warning("%s", EGEMAPS_LICENCE)
         self._smile = opensmile.Smile(
             feature_set=opensmile.FeatureSet.eGeMAPSv02, feature_level=opensmile.FeatureLevel.Functionals
@@ -297,7 +310,7 @@ class SpeechNetwork(SoundBackbone):
     def __init__(
         self, name: str, *, weights: str | None, window_s: float, layer: int, device: str, precision: str
     ) -> None:
-        needed("transformers", f"audio:{name}", extra="audio")
+        _library("transformers", f"audio:{name}")
         from ..torch_backbone import choose_device
 
         if precision not in PRECISIONS:
@@ -423,7 +436,7 @@ def _is_normalised(folder: Path) -> bool:
 
 def _loaded(name: str, folder: Path) -> Any:
     """The network with all of its weights, from safetensors alone, without going online."""
-    transformers: Any = needed("transformers", f"audio:{name}", extra="audio")
+    transformers: Any = _library("transformers", f"audio:{name}")
     level = transformers.logging.get_verbosity()
     bars = transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()  # what it would tell of missing tensors is an error below
@@ -452,6 +465,14 @@ def _loaded(name: str, folder: Path) -> Any:
     if told["unexpected_keys"]:
         logger.info("%s: left out %s, which no row depends on", name, listed(sorted(told["unexpected_keys"])))
     return network.float().eval()
+
+
+def _library(name: str, purpose: str) -> Any:
+    """A library of the extra `audio`."""
+    try:
+        return needed(name, purpose, extra="audio")
+    except errors.MissingExtraError as error:
+        raise MissingExtraError(str(error)) from None
 
 
 def _window(seconds: float) -> float:
