@@ -139,7 +139,9 @@ def tell_extract(report: ExtractReport, store: Store, dataset: str, *, bound: bo
     from ..featstore.extraction.run import bottleneck
 
     feature = store.feature(report.feature, dataset)
-    things, same = ("frames", "of the same time") if feature.spec.is_of_sound else ("pictures", "an identical picture")
+    things, same = (
+        ("frames", "a frame of the same time") if feature.spec.is_of_sound else ("pictures", "an identical picture")
+    )
     rate = f", {report.embedded / report.elapsed_s:,.1f} {things}/s" if report.embedded and report.elapsed_s else ""
     others = f"{report.by_others:,} done meanwhile by another run, " if report.by_others else ""
     limit = f", bound by {bottleneck([report])}" if bound and report.embedded and bottleneck([report]) else ""

@@ -328,8 +328,6 @@ class Opened:
                 "start it again"
             )
         self.manifest = manifest
-        self.sound: FrameSound | None = None
-        """What `embedders` hear, once they are made."""
 
     @cached_property
     def embedders(self) -> list[Backbone]:
@@ -340,8 +338,6 @@ class Opened:
         ]
         if self._job.faces is not None:
             _align(made, *self._job.faces)
-        if self._job.videos is not None:
-            self.sound = _heard(made, self.manifest.root, self._job.videos)
         size = self._job.settings["batch_size"]
         for embedder in made:
             if size != "auto" and embedder.piece and size % embedder.piece:
@@ -350,6 +346,11 @@ class Opened:
                     f"up what is missing; a batch size that is a multiple of {embedder.piece} wastes nothing"
                 )
         return made
+
+    @cached_property
+    def sound(self) -> FrameSound | None:
+        """What the backbones hear, which each of them is told; None where they look at pictures."""
+        return None if self._job.videos is None else _heard(self.embedders, self.manifest.root, self._job.videos)
 
 
 _OPENED: dict[str, Opened] = {}
