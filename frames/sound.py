@@ -200,6 +200,9 @@ class _Pieces:
             self._resampler = require_av().AudioResampler(format="fltp", layout="mono", rate=RATE_HZ)
         if channels.shape[1]:
             mono = np.ascontiguousarray(channels.mean(axis=0, dtype=np.float32)[None])  # (c, n) -> (1, n)
+            if not np.isfinite(mono).all():  # the filter would carry it on; NaN marks what is not there, besides
+                self._fault(f"after {self.end_s:.2f} s of sound: values that are no numbers are taken for silence")
+                mono = np.nan_to_num(mono, nan=0.0, posinf=0.0, neginf=0.0)
             self._count += mono.shape[1]
             given = require_av().AudioFrame.from_ndarray(mono, format="fltp", layout="mono")
             given.sample_rate = self._rate_hz

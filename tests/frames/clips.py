@@ -167,6 +167,8 @@ def write_sounding(
                 part = whole[first : first + 1024]
                 if kind == "s16":
                     values, form = np.round(part * 32767).astype(np.int16).reshape(1, -1), "s16"
+                elif kind == "flt":
+                    values, form = np.ascontiguousarray(part.reshape(1, -1)), "flt"
                 else:
                     values, form = np.ascontiguousarray(part.T.astype(np.float32)), "fltp"
                 layout = stream.codec_context.layout.name
