@@ -140,7 +140,9 @@ class FeaturePlan:
     it."""
     unknown: set[int] = field(repr=False)
     """Positions of new pictures, which are read, hashed and decoded at one go: their digests are not known before. All
-    plans of a run share it."""
+    plans of a run share it, and it shrinks as they are read."""
+    new: frozenset[int] = field(repr=False)
+    """The same, as it was before the run."""
     pending: list[bool] = field(repr=False)
     """True for samples that still need a row or a quarantine entry."""
     failed: dict[str, str]
@@ -240,6 +242,7 @@ def _plan(
     return FeaturePlan(
         digests=digests,
         unknown=unknown,
+        new=frozenset(unknown),
         pending=pending,
         failed=failed,
         unread=frozenset(failed.keys() & missing.keys()),

@@ -193,7 +193,8 @@ def extract(
     readers : int
         Threads that read, hash and decode pictures.
     reader_processes : int
-        Processes that read and decode instead of threads; 0 for threads. Hashing stays with the threads.
+        Processes that read and decode instead of threads; 0 for threads. What is only hashed, since it may have changed
+        since it was embedded, stays with the threads.
     part : (int, int)
         (k, n): do only the shards whose index leaves k when divided by n. n runs, k = 0 … n - 1, on any machines that
         share the store, do all of it. They must be given equal manifests and `shard_rows`. A picture that several

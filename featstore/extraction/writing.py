@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +25,13 @@ from ..manifests.manifest import Manifest
 from ..rows.feature import Feature, shard_names
 from ..rows.files import going_away
 from ..rows.index import RowIndex
+from ..rows.keys import KeyedNumbers, keys_of
 from ..rows.shard import RowReader, Rows, ShardHeader, read_header, read_strings
 from .plan import FeaturePlan
 from .reading import Batch, Model, Picture, Remarked, Row, Unusable
 
+_MOST_ROWS = 1 << 32
+"""More than a shard can hold."""
 log = logging.getLogger(__name__)
 
 
@@ -59,8 +62,8 @@ class FeatureWriter:
         """What is to be told of samples whose rows this run made."""
         self._remarked: dict[str, str] = {}
         """The same by the digests of their pictures."""
-        self.met: set[str] = set()
-        """Digests of new pictures in shards of this run that are finished."""
+        self.in_flight: frozenset[str] = frozenset()
+        """Digests of new pictures in the shard that may be being written."""
 
     def begin(self, positions: range) -> ShardInMaking:
         """Start a shard of these samples: leave out what others have settled, take over the rows that are known.
@@ -117,17 +120,16 @@ class FeatureWriter:
     def known_rows(self, positions: Sequence[int]) -> dict[str, Row]:
         """The rows of these samples' pictures that are in the store, by the digest of the picture."""
         digests = {self.plan.digests[i] for i in positions}
-        if not (digests.isdisjoint(self.plan.repeated) and digests.isdisjoint(self.met)):
+        if not (digests.isdisjoint(self.plan.repeated) and digests.isdisjoint(self.in_flight)):
             self.committer.wait()  # the shard that is being written may hold it
         return self.stored.of_pictures(digests, self.plan.stored)
 
-    def known_rows_of_new(self, digests: Iterable[str]) -> dict[str, Row]:
-        """The same of pictures that were new, by their digests: also those whose rows were there before this run."""
-        asked = set(digests)
-        if not asked.isdisjoint(self.met):
+    def known_rows_of_new(self, digests: Collection[str]) -> dict[str, Row]:
+        """The same of pictures that were new, by their digests, which are known by now."""
+        if not self.in_flight.isdisjoint(digests):
             self.committer.wait()
-        before = {digest: row for digest in asked if (row := self.stored.before.row_made_from(digest)) is not None}
-        return self.stored.of_pictures(asked, before)
+        self.stored.look_for(digests)
+        return self.stored.of_pictures(digests, {})
 
     def settled_by_others(self, pending: Sequence[int]) -> set[int]:
         """Those of the samples that another run has settled meanwhile; what it found is taken over."""
@@ -143,7 +145,7 @@ class FeatureWriter:
                 self.fail(sample_id, settled.reason, unread=not settled.digest)
                 continue
             self.pardon(sample_id)
-            if settled.digest in self.plan.repeated or settled.digest in self.met:
+            if settled.digest in self.plan.repeated or i in self.plan.new:
                 self.stored.note(settled.digest, settled.header, settled.row)
         return theirs
 
@@ -238,7 +240,7 @@ class ShardInMaking:
         while self._begun:
             self._settle()
         writer = self._writer
-        writer.met |= {writer.plan.digests[i] for i in self._unknown}
+        writer.in_flight = frozenset(writer.plan.digests[i] for i in self._unknown)
         for i in self._todo:
             first = self._first.get(writer.plan.digests[i], i)
             if first == i or i in self.rows or i in self._left:
@@ -272,7 +274,8 @@ class ShardInMaking:
             quarantined=[
                 (writer.id(i), writer.digest(i), writer.failed[writer.id(i)]) for i in entries if i not in self.rows
             ],
-            repeated=writer.plan.repeated | {writer.plan.digests[i] for i in self._unknown},
+            repeated=writer.plan.repeated,
+            is_new=bool(self._unknown),
         )
 
     def _embed(self) -> None:
@@ -314,7 +317,9 @@ class NewShard:
     rows: Sequence[Row]
     quarantined: Sequence[tuple[str, str, str]]
     repeated: frozenset[str]
-    """Digests that more than one sample has, or may turn out to have: where their rows are is remembered."""
+    """Digests that more than one sample has: where their rows are is remembered."""
+    is_new: bool
+    """Whether some of the pictures are new: any of them may turn out to be repeated."""
 
     def write(self) -> None:
         """Build the shard and commit it; in the committer's thread."""
@@ -326,10 +331,12 @@ class NewShard:
         new = Rows(ids=self.ids, image_digests=self.digests, blocks=blocks, quarantined=self.quarantined)
         path = self.stored.commit(new, number=self.number, generation=self.generation)
         again = [(row, digest) for row, digest in enumerate(self.digests) if digest in self.repeated]
-        if again:
+        if again or self.is_new:
             header = read_header(path)
             for row, digest in again:
                 self.stored.note(digest, header, row)
+            if self.is_new:
+                self.stored.note_new(self.digests, header)
         log.debug("committed %s: %d rows, %d in quarantine", path.name, len(self.ids), len(self.quarantined))
 
 
@@ -367,6 +374,10 @@ class StoredRows:
         self._settled: dict[str, Settled] = {}
         self._places: dict[str, tuple[ShardHeader, int]] = {}
         """Digest of a picture that several samples have, or had, to its row."""
+        self._places_of_new = KeyedNumbers()
+        """Of pictures that were new, or of before: the place in `_headers` times `_MOST_ROWS`, plus the row."""
+        self._headers = list(self.before.headers)
+        self._before_is_known = False
         self._reader = RowReader()
 
     def look(self) -> None:
@@ -428,6 +439,26 @@ class StoredRows:
                 for i, (digest, _, _) in enumerate(asked):
                     found[digest] = {name: block[i] for name, block in blocks.items()}
         return found
+
+    def note_new(self, digests: Sequence[str], header: ShardHeader) -> None:
+        """Remember in a few bytes where the rows of all of a shard's pictures are."""
+        self._places_of_new.add(keys_of(digests), len(self._headers) * _MOST_ROWS + np.arange(len(digests)))
+        self._headers.append(header)
+
+    def look_for(self, digests: Collection[str]) -> None:
+        """Note where the rows of these pictures are, if there are any: of before, or of a shard of `note_new`.
+
+        The first look is at the rows of all samples, of each of which 24 bytes stay in memory.
+        """
+        if not self._before_is_known:
+            self._before_is_known = True
+            keys, rows = self.before.picture_keys()
+            shard, row = self.before.locate(rows)
+            self._places_of_new.add(keys, shard * _MOST_ROWS + row)
+        asked = [digest for digest in digests if digest not in self._places]
+        for digest, number in zip(asked, self._places_of_new.find(keys_of(asked)).tolist(), strict=True):
+            if number >= 0:
+                self.note(digest, self._headers[number // _MOST_ROWS], number % _MOST_ROWS)
 
     def note(self, digest: str, header: ShardHeader, row: int) -> None:
         """Remember where a picture's row is."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -170,35 +170,19 @@ class RowIndex:
                 found.setdefault(texts[row].decode(), start + row)
         return found
 
-    def row_made_from(self, digest: str) -> int | None:
-        """A row as `rows_made_from` finds it, for whoever learns of pictures one by one.
-
-        The first call looks at the rows of all samples, and from then on 16 bytes of each stay in memory.
-        """
-        hashes, order = self._pictures
-        wanted = keys_of([digest])[0]
-        first, last = (int(np.searchsorted(hashes, wanted, side=side)[0]) for side in ("left", "right"))
-        found = np.sort(order[first:last])
-        for row in found[self._may_count(found)].tolist():
-            [shard], [at] = self.locate(np.array([row]))
-            if self._some_texts(int(shard))[at].decode() == digest:
-                return int(row)
-        return None
-
-    @functools.cached_property
-    def _pictures(self) -> tuple[npt.NDArray[np.uint64], IntArray]:
-        """Hashes of the pictures that all rows were made from, ascending, with their rows; 0 where none is known."""
-        hashes = np.zeros(sum(header.rows for header in self.headers), dtype=np.uint64)
-        for number, (header, start) in enumerate(zip(self.headers, self.starts.tolist(), strict=True)):
-            if header.rows and _knows_pictures(header):
-                hashes[start : start + header.rows] = keys_of_texts(self._some_texts(number))[0]
-        order = np.argsort(hashes, kind="stable")
-        return hashes[order], order
-
-    @functools.cached_property
-    def _some_texts(self) -> Callable[[int], npt.NDArray[np.bytes_]]:
-        """The digests of a shard, by its position in `headers`; those of the last few asked for stay in memory."""
-        return functools.lru_cache(4)(lambda number: read_texts(self.headers[number], "image_digest"))
+    def picture_keys(self) -> tuple[Keys, IntArray]:
+        """Hashes of the pictures that rows were made from, (2, m), and the rows, as `rows_made_from` looks at them."""
+        keys, rows = [np.empty((2, 0), np.uint64)], [np.empty(0, np.int64)]
+        for header, start in zip(self.headers, self.starts.tolist(), strict=True):
+            if _knows_pictures(header):
+                try:
+                    found = keys_of_texts(read_texts(header, "image_digest"))
+                except FileNotFoundError:  # compacted away meanwhile: its pictures are not known
+                    continue
+                counts = np.flatnonzero(self._may_count(start + np.arange(found.shape[1])))
+                keys.append(found[:, counts])
+                rows.append(start + counts)
+        return np.concatenate(keys, axis=1), np.concatenate(rows)
 
     def _may_count(self, rows: IntArray) -> npt.NDArray[np.bool_]:
         """Whether rows count, as far as the index knows."""
