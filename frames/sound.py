@@ -324,8 +324,8 @@ class FrameSound:
             self._check(video)
         return video.digest_at(time_s)
 
-    def content(self, path: str) -> tuple[bytes, str]:
-        """The sound around the frame, and its digest.
+    def content(self, path: str) -> tuple[bytes, str, None]:
+        """The sound around the frame, its digest, and no state: nothing is remembered of one file.
 
         Raises
         ------
@@ -336,7 +336,7 @@ class FrameSound:
         """
         video, time_s = self._place(path)
         sound = self._sound(video)
-        return wav_bytes(sound.around(time_s, self.window_s)), video.digest_at(time_s)
+        return wav_bytes(sound.around(time_s, self.window_s)), video.digest_at(time_s), None
 
     def state(self, path: str) -> None:
         """Nothing that could be remembered: videos are few, and each is read again by every run."""

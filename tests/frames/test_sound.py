@@ -204,7 +204,7 @@ def test_the_sound_of_a_frame_is_found_by_its_picture_and_time(folder):
     source = FrameSound(folder / "frames", folder / "videos", WINDOW_S)
     whole = read_sound(folder / "videos" / "a.mkv")
     for i, time_ms in enumerate(UNEVEN, start=1):
-        data, digest = source.content(f"a/{i:05d}.jpg")
+        data, digest, _ = source.content(f"a/{i:05d}.jpg")
         assert np.array_equal(samples_of(data), whole.around(time_ms / 1000, WINDOW_S))
         assert digest == source.digest(f"a/{i:05d}.jpg")
     assert len({source.digest(f"{v}/{i:05d}.jpg") for v in "ab" for i in range(1, 20)}) == 38

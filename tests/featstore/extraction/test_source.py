@@ -21,12 +21,12 @@ class Told:
     def digest(self, path: str) -> str:
         return hashlib.sha256(f"{path} {self.version}".encode()).hexdigest()
 
-    def content(self, path: str) -> tuple[bytes, str]:
+    def content(self, path: str) -> tuple[bytes, str, None]:
         if path in self.masked:
             raise Masked("nothing is heard")
         if path in self.unread:
             raise OSError("the disk")
-        return path.encode(), self.digest(path)
+        return path.encode(), self.digest(path), None
 
     def state(self, path: str) -> None:
         return None
