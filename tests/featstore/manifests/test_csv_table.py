@@ -31,7 +31,7 @@ def test_a_table_is_read_whatever_separates_its_cells_and_lines(tmp_path: Path, 
     text = line_end.join(separator.join(f'"{cell}"' for cell in row) for row in _ROWS) + line_end
     found = Manifest.read(written(tmp_path, text))
     assert [sample[:3] for sample in found.samples] == [tuple(row) for row in _ROWS[1:]]
-    assert found.lines == (2, 3)
+    assert tuple(found.lines) == (2, 3)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
