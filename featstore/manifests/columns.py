@@ -139,6 +139,16 @@ class Texts(_Column):
         ]
         return Texts(b"".join(parts), _short(np.cumsum(sizes)))
 
+    def differs(self, other: Texts) -> npt.NDArray[np.bool_]:
+        """(n,) where another column of as many texts has another."""
+        found = np.zeros(len(self), bool)
+        for first in range(0, len(self), _CHUNK):
+            (data, sizes), (others, of_others) = (one.of_rows(first, first + _CHUNK) for one in (self, other))
+            if data != others or not np.array_equal(sizes, of_others):
+                at = slice(first, first + _CHUNK)
+                found[at] = list(map(operator.ne, self[at], other[at]))
+        return found
+
     def first_empty(self) -> int | None:
         """The first position of an empty text; None if there is none."""
         empty = np.flatnonzero(np.diff(self._ends, prepend=self._ends.dtype.type(0)) == 0)
@@ -288,6 +298,12 @@ class Words(_Column):
             for word, is_used in zip(self.words, used.tolist(), strict=True)
         ]
         return Words(tuple(place), np.array(numbers, np.int32)[self.numbers])
+
+    def differs(self, other: Words) -> npt.NDArray[np.bool_]:
+        """(n,) where another column of as many texts has another."""
+        place: dict[str, int] = {}
+        own, others = (one.numbered(lambda word: place.setdefault(word, len(place))) for one in (self, other))
+        return np.not_equal(own, others)
 
     def where(self, words: Collection[str]) -> IntArray:
         """The positions of some words, ascending."""

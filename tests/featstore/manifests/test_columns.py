@@ -42,6 +42,16 @@ def test_columns_hold_texts_as_a_tuple_does(kind, texts, data):
 
 
 @settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.text("ab", max_size=2), st.text("ab", max_size=2)), max_size=30))
+@pytest.mark.parametrize("kind", [Texts, Words])
+def test_columns_differ_where_their_texts_do(kind, pairs):
+    one, other = (kind.of([pair[k] for pair in pairs]) for k in (0, 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(columns, "_CHUNK", 4)
+        assert one.differs(other).tolist() == [a != b for a, b in pairs]
+
+
+@settings(max_examples=60, deadline=None)
 @given(LISTS)
 def test_the_first_text_that_stands_twice_is_found(texts):
     expected = next(((i, texts.index(text)) for i, text in enumerate(texts) if text in texts[:i]), None)
