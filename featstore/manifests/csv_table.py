@@ -380,12 +380,30 @@ def alike_notes(counts: Mapping[str, int], what: str, whats: str) -> list[str]:
 
 
 def id_notes(ids: Texts, lines: Sequence[int] = ()) -> list[str]:
-    """A note on ids that a spreadsheet has turned into rounded numbers; they are taken as they stand."""
-    if "E+" not in ids.whole():
-        return []
-    at = [i for i, one in enumerate(ids) if looks_rounded(one)]
-    text = "they stand; a spreadsheet rounded them: import the column as text there, or take the original file"
-    return [_told_at(at, [ids[i] for i in at], lines, "id", text)] if at else []
+    """Notes on ids that a spreadsheet has turned into rounded numbers, and that only Unicode's forms part.
+
+    All are taken as they stand.
+    """
+    notes, whole = [], ids.whole()
+    rounded = [i for i, one in enumerate(ids) if looks_rounded(one)] if "E+" in whole else []
+    if rounded:
+        text = "they stand; a spreadsheet rounded them: import the column as text there, or take the original file"
+        notes.append(_told_at(rounded, [ids[i] for i in rounded], lines, "id", text))
+    odd = [] if whole.isascii() else [one for one in ids if not unicodedata.is_normalized("NFC", one)]
+    if odd:
+        composed: dict[str, list[int]] = {unicodedata.normalize("NFC", one): [] for one in odd}
+        for i, one in enumerate(ids):
+            if (found := composed.get(unicodedata.normalize("NFC", one))) is not None:
+                found.append(i)
+        twice = [at for at in composed.values() if len(at) > 1]
+        if twice:
+            first = [f"{ids[i]!a} in line {lines[i]}" if lines else ascii(ids[i]) for i in twice[0]]
+            counted = f"{len(twice):,} ids are" if len(twice) > 1 else "one id is"
+            notes.append(
+                f"{counted} there in several forms of Unicode, which look alike ({listing(first)}): "
+                f"taken for different samples; write them alike where they are one"
+            )
+    return notes
 
 
 def looks_rounded(text: str) -> bool:

@@ -187,6 +187,16 @@ def test_ids_that_a_spreadsheet_rounded_are_told(tmp_path: Path, caplog: pytest.
         Manifest.read(written(tmp_path, "sample_id,path\n1.23E+11,a.png\n1.23E+11,b.png\n"))
 
 
+def test_ids_that_only_forms_of_unicode_part_are_two_samples_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = written(tmp_path, "sample_id,path\ncaf\u00e9,1.png\nx\u0301,2.png\ncafe\u0301,3.png\n")
+    assert Manifest.read(path).ids == ("caf\u00e9", "x\u0301", "cafe\u0301")
+    [told] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "one id is there in several forms of Unicode" in told
+    assert r"('caf\xe9' in line 2, 'cafe\u0301' in line 4)" in told
+
+
 def test_what_a_store_has_sealed_is_read_to_the_letter(tmp_path: Path) -> None:
     labels_ = ("1", "10", "2", "nan")  # in the order of an older release
     samples = tuple(Sample(f"s{i}", f"{i}.png", label, "Train") for i, label in enumerate(labels_))
