@@ -27,7 +27,7 @@ _MARKED_BYTES = 256
 """At the beginning of a text, by which texts are told apart at first."""
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _FIRST_BYTES = np.array([2 ** (8 * count) - 1 for count in range(9)], np.uint64)
-_BLANKS = [chr(code).encode() for code in range(0x10000) if chr(code).isspace()]
+_BLANKS = [chr(code).encode() for code in range(0x3001) if chr(code).isspace()]
 _IS_BLANK = np.isin(np.arange(256), [blank[0] for blank in _BLANKS if len(blank) == 1])
 _BLANKS_OF_TWO, _BLANKS_OF_THREE = ([int.from_bytes(blank) for blank in _BLANKS if len(blank) == n] for n in (2, 3))
 _QUOTED = bytes([*range(32), ord(","), ord('"')])
@@ -103,7 +103,7 @@ class Texts(_Column):
         ends: IntArray = np.empty(sum(map(len, parts)), np.uint32 if len(data) < 2**32 else np.int64)
         at = start = 0
         for part in parts:
-            np.add(part._ends, start, out=ends[at : at + len(part)], casting="unsafe")
+            np.add(part._ends, np.int64(start), out=ends[at : at + len(part)], casting="unsafe")
             at, start = at + len(part), start + len(part._data)
         return cls(data, ends)
 
