@@ -6,9 +6,7 @@ words. A `Sample` is made when it is asked for.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import operator
 from abc import abstractmethod
 from collections import Counter
@@ -30,8 +28,8 @@ _FIRST_BYTES = np.array([2 ** (8 * count) - 1 for count in range(9)], np.uint64)
 _BLANKS = [chr(code).encode() for code in range(0x3001) if chr(code).isspace()]
 _IS_BLANK = np.isin(np.arange(256), [blank[0] for blank in _BLANKS if len(blank) == 1])
 _BLANKS_OF_TWO, _BLANKS_OF_THREE = ([int.from_bytes(blank) for blank in _BLANKS if len(blank) == n] for n in (2, 3))
-_QUOTED = bytes([*range(32), ord(","), ord('"')])
-"""What a cell may hold that the csv module writes in quotes."""
+_QUOTED = b',"\r\n'
+"""What a cell may hold that is written in quotes; the csv module of Python 3.11 leaves a lone return out."""
 
 
 class Sample(NamedTuple):
@@ -387,16 +385,14 @@ class Samples(Sequence[Sample]):
         )
 
     def csv_blocks(self, rows: int) -> Iterator[bytes]:
-        """As many rows at a time as lines of a CSV file; cells are quoted where the csv module quotes them."""
+        """As many rows at a time as lines of a CSV file; cells are quoted where they must be."""
         words = [(Texts.of(column.words), column.numbers) for column in (self.labels, self.splits, self.groups)]
         for first in range(0, len(self), rows):
             last = min(len(self), first + rows)
             columns = [column.of_rows(first, last) for column in (self.ids, self.paths)]
             columns += [known.take(numbers[first:last]).of_rows(0, last - first) for known, numbers in words]
             if any(len(data) != len(data.translate(None, _QUOTED)) for data, _ in columns):
-                out = io.StringIO()
-                csv.writer(out, lineterminator="\n").writerows(self[first:last])
-                yield out.getvalue().encode()
+                yield "".join(",".join(map(_quoted, row)) + "\n" for row in self[first:last]).encode()
                 continue
             sizes = np.stack([sizes for _, sizes in columns], axis=1)  # (n, 5)
             ends = np.cumsum(sizes + 1).reshape(sizes.shape)
@@ -406,6 +402,10 @@ class Samples(Sequence[Sample]):
             for k, (data, _) in enumerate(columns):
                 letters[_each_byte(starts[:, k], sizes[:, k])] = np.frombuffer(data, np.uint8)
             yield letters.tobytes()
+
+
+def _quoted(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"' if any(letter in cell for letter in _QUOTED.decode()) else cell
 
 
 def begins_or_ends_blank(data: Letters, starts: IntArray, ends: IntArray) -> npt.NDArray[np.bool_]:

@@ -105,12 +105,24 @@ def test_the_digest_is_that_of_the_texts_with_nul_between(texts):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(*[st.text("aé, \"'\n\r;\t", max_size=4)] * 5), max_size=9))
+@given(st.lists(st.tuples(*[st.text("aé, \"'\n;\t", max_size=4)] * 5), max_size=9))
 def test_rows_are_written_as_the_csv_module_writes_them(rows):
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows(rows)
     for at_a_time in (1, 2, 100):
         assert b"".join(Samples.of(map(Sample._make, rows)).csv_blocks(at_a_time)) == out.getvalue().encode()
+
+
+@pytest.mark.parametrize(
+    "letter", ["\r", "\n", "\r\n", "\0", "\t", "\x1c", "\x85", "\u2028", '"', '""', ",", ";", "\ufeff", "'"]
+)
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_cell_that_holds_any_letter_is_read_back(tmp_path, letter, sealed):
+    cell = f"a{letter}b"
+    made = Manifest(samples=[Sample("s", cell, cell, cell, cell), Sample("t", "t.png")],
+                    classes=ClassSet(name="own", labels=(cell,), first_id=0), root=tmp_path)  # fmt: skip
+    made.write(tmp_path / "m.csv", sealed=sealed)
+    assert Manifest.read(tmp_path / "m.csv") == made
 
 
 def test_files_and_digests_of_a_manifest_stay_as_they_were(tmp_path, monkeypatch):
