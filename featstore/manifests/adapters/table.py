@@ -122,7 +122,7 @@ def _read(
         data = table_bytes(root)
         table = parse_table(data, root, required=(names["path"],), optional=wanted, others=True, encoding=encoding)
         header, lines = table.header, tuple(table.lines)
-        columns = {name: table.column(name) or () for name in table.header}
+        columns = {name: table.column(name) or () for name in names.values() if name in header}
     return header, {word: columns[name] for word, name in names.items() if name in columns}, lines
 
 
