@@ -248,7 +248,9 @@ Runs = Annotated[
     list[Path] | None,
     typer.Argument(help="Run folders of cer-fuse train; without them, heads are trained now.", show_default=False),
 ]
-KeptHead = Annotated[Path, typer.Option("--head", help="A run of cer-fuse train, or the head folder in it.")]
+KeptHead = Annotated[
+    Path, typer.Option("--head", help="A run of cer-fuse train, the head folder in it, or hf://USER/NAME@REVISION.")
+]
 Singles = Annotated[bool, typer.Option(help="A column for each single backbone as well.")]
 Baseline = Annotated[str | None, typer.Option(help="Column the others are tested against, paired.", show_default=False)]
 

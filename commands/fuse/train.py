@@ -116,7 +116,7 @@ def train(
     else:
         print_table(report, "table", explain=explain)
     fitted = column.fitted
-    if isinstance(getattr(fitted, "weights", None), str):
+    if isinstance(getattr(fitted, "weights", None), str) and hasattr(fitted, "weights_"):  # KNeighborsClassifier has words too
         say(f"{fitted.weights.replace('_', ' ')} weights: {escape(weights_text(fitted.weights_, task.train.classes))}")
     say(
         f"kept in [bold]{escape(folder)}[/]: head, configuration, predictions, metrics, environment, "
@@ -155,9 +155,13 @@ def _keep(folder: Path, task: Task, report: Report, config: RunConfig, overwrite
 def _config(task: Task, report: Report, *, head: str, store: Path, preset: str | None, missing: str) -> RunConfig:
     import numpy as np
 
-    from ...fusion.keeping.runs import RunConfig
+    from ...fusion.keeping.runs import RunConfig, data_digest
 
-    column = report.columns[0]
+    column, classes = report.columns[0], task.train.classes
+    parts = {
+        split: (rows.names, [classes[y] for y in rows.y.tolist()])
+        for split, rows in ((task.train_split, task.train), (task.test_split, task.test))
+    }
     return RunConfig(
         head=head,
         estimator=column.head,
@@ -177,4 +181,5 @@ def _config(task: Task, report: Report, *, head: str, store: Path, preset: str |
         missing=missing,
         in_memory=all(isinstance(block, np.ndarray) for block in task.train.blocks.values()),
         soft_labels=None if (soft := task.train.soft) is None else hashlib.sha256(soft.tobytes()).hexdigest(),
+        data_digest=data_digest(parts),
     )

@@ -18,7 +18,7 @@ ONE_FORM = {
     "cer-feat manifest build", "cer-feat manifest check", "cer-feat manifest filter", "cer-feat manifest merge",
     "cer-feat manifest relabel", "cer-feat manifest split", "cer-feat manifest unity", "cer-feat parts",
     "cer-feat quarantine", "cer-fuse heads", "cer-feat use-manifest", "cer-feat show", "cer-feat verify",
-    "cer-feat pull", "cer-feat cache",
+    "cer-feat pull", "cer-feat cache", "cer-fuse pull",
     "cer-fuse recipes",
 }  # fmt: skip
 """Commands whose every option says something whatever the others are."""
@@ -37,7 +37,7 @@ ALWAYS = {
     "cer-feat import": "name data store dataset root share_repeats blank extra replace_manifest as_json",
     "cer-feat export": "output data store split form join missing overwrite as_json",
     "cer-feat diff": "as_json",
-    "cer-feat push": "store data features replace_manifest dry_run as_json",
+    "cer-feat push": "store data features dry_run as_json",
     "cer-feat compact": "data store shard_rows drop_unlisted dry_run as_json",
     "cer-fuse train":
         "head features data store preset setting weights train_split test_split missing near soft_labels targets "
@@ -51,6 +51,7 @@ ALWAYS = {
     "cer-fuse evaluate": "head data split store missing near metrics figure seed as_json",
     "cer-fuse predict": "head store compounds output as_json",
     "cer-fuse export": "output head_only check store data overwrite as_json",
+    "cer-fuse push": "public licence with_answers with_rows dry_run as_json",
     "cer-fuse report": "output overwrite baseline metrics title keep seed as_json",
     "cer-fuse check-table": "supports as_json",
     "cer-fuse smooth": "method choose_on output as_json seed",
@@ -86,7 +87,10 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-feat diff ./a ./b", set()),
         ("cer-feat diff faces/a ./b", {"stored"}),
     ],
-    "cer-feat push": [("cer-feat push file:///x --dry-run", set())],
+    "cer-feat push": [
+        ("cer-feat push file:///x --dry-run", {"bucket"}),
+        ("cer-feat push hf://datasets/user/x --dry-run", {"hub"}),
+    ],
     "cer-feat compact": [("cer-feat compact --dry-run", set())],
     "cer-fuse train": [
         ("cer-fuse train --head linear", {"unset", "noted"}),
@@ -133,6 +137,7 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-fuse export runs/a -o x.onnx", {"whole"}),
         ("cer-fuse export runs/a -o x.onnx --head-only", set()),
     ],
+    "cer-fuse push": [("cer-fuse push runs/a user/a --dry-run", set())],
     "cer-fuse report": [
         ("cer-fuse report runs/a", set()),
         ("cer-fuse report --heads linear --no-sweep --no-diagnose", {"trained"}),
