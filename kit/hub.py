@@ -287,7 +287,7 @@ def _in_words(place: HubPlace, error: Exception, name: str) -> tuple[str, str]:
     if status is not None:
         return f"the Hub answered {status}{f': {server}' if server else ''}", "see what it says"
     if isinstance(error, theirs.OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE forbids to ask the Hub", "unset it, or name a revision or a folder that is on this machine"
+        return "HF_HUB_OFFLINE forbids to ask the Hub", "unset it, or name a revision or folder that is here"
     if not isinstance(error, _transport()):
         return f"huggingface_hub refuses: {type(error).__name__}: {_first_line(error)}", "see what it says"
     return (

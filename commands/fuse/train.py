@@ -116,7 +116,9 @@ def train(
     else:
         print_table(report, "table", explain=explain)
     fitted = column.fitted
-    if isinstance(getattr(fitted, "weights", None), str) and hasattr(fitted, "weights_"):  # KNeighborsClassifier has words too
+    if isinstance(getattr(fitted, "weights", None), str) and hasattr(
+        fitted, "weights_"
+    ):  # KNeighborsClassifier has one too
         say(f"{fitted.weights.replace('_', ' ')} weights: {escape(weights_text(fitted.weights_, task.train.classes))}")
     say(
         f"kept in [bold]{escape(folder)}[/]: head, configuration, predictions, metrics, environment, "

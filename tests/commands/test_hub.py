@@ -90,9 +90,7 @@ def told_of(hub: Hub, tmp_path: Path) -> set[str]:
     return {secret for secret in secrets if secret.encode() in sent}
 
 
-@pytest.mark.parametrize(
-    "head", ["linear", "xgboost --set trees=3", "sklearn:sklearn.linear_model.LogisticRegression"]
-)
+@pytest.mark.parametrize("head", ["linear", "xgboost --set trees=3", "sklearn:sklearn.linear_model.LogisticRegression"])
 def test_no_byte_that_is_sent_tells_of_a_sample_a_place_or_this_machine(run, filled, hub, tmp_path, head):
     run(f"cer-fuse train --head {head} --store {filled} -o runs/one")
     assert str(filled) in (tmp_path / "runs/one/config.json").read_text()
