@@ -271,6 +271,12 @@ MoreMetrics = Annotated[
         show_default=False,
     ),
 ]
+TrackedBy = Annotated[
+    str | None,
+    typer.Option(
+        "--track", help="Tell trackers too, comma-separated: trackio,tensorboard,wandb,mlflow.", show_default="none"
+    ),
+]
 TableFormat = Annotated[Format, typer.Option("--format", help="How tables are printed.")]
 FigurePath = Annotated[
     Path | None,
@@ -335,6 +341,20 @@ def metrics_of(text: str | None) -> tuple[str, ...]:
         check_metrics(names)
     except ReportError as error:
         raise typer.BadParameter(str(error), param_hint="--metrics") from None
+    return names
+
+
+def trackers_of(text: str | None, tell: Callable[[str], None]) -> tuple[str, ...]:
+    """The trackers that `--track` names; one that is not known, or not installed, is refused before any work."""
+    from ..kit.tracking import LEAVING, TrackingError, check_trackers
+
+    try:
+        names = check_trackers(split_list(text))
+    except TrackingError as error:
+        raise typer.BadParameter(str(error), param_hint="--track") from None
+    for name in names:
+        if name in LEAVING:
+            tell(f"[yellow]settings and figures are tracked:[/] {LEAVING[name]}")
     return names
 
 

@@ -33,7 +33,8 @@ ALWAYS = {
     "cer-feat inspect": "convert as_json",
     "cer-feat finetune":
         "backbone data output weights option recipe changes sync_bn class_set soft_labels root device precision "
-        "readers reader_processes memory state_every state_minutes max_errors tensorboard overwrite seed as_json",
+        "readers reader_processes memory state_every state_minutes max_errors track tensorboard overwrite seed "
+        "as_json",
     "cer-feat import": "name data store dataset root share_repeats blank extra replace_manifest as_json",
     "cer-feat export": "output data store split form join missing overwrite as_json",
     "cer-feat diff": "as_json",
@@ -41,8 +42,8 @@ ALWAYS = {
     "cer-feat compact": "data store shard_rows drop_unlisted dry_run as_json",
     "cer-fuse train":
         "head features data store preset setting weights train_split test_split missing near soft_labels targets "
-        "memory output metrics overwrite seed as_json",
-    "cer-fuse compare": "class_intervals figure output as_json",
+        "memory output metrics track overwrite seed as_json",
+    "cer-fuse compare": "track class_intervals figure output as_json",
     "cer-fuse ablate":
         "head weights simplex per_class setting features data store select C seeds train_split test_split missing near "
         "runner figure output seed as_json",
