@@ -51,9 +51,10 @@ ALWAYS = {
         "head features data store setting players cv near most train_split missing figure output seed as_json",
     "cer-fuse evaluate": "head data split store missing near metrics figure seed as_json",
     "cer-fuse predict": "head store compounds output as_json",
+    "cer-fuse explore": "output map split thumbnails data store missing overwrite as_json",
     "cer-fuse export": "output head_only check store data overwrite as_json",
     "cer-fuse push": "public licence with_answers with_rows dry_run as_json",
-    "cer-fuse report": "output overwrite baseline metrics title keep seed as_json",
+    "cer-fuse report": "output errors overwrite baseline metrics title keep seed as_json",
     "cer-fuse check-table": "supports as_json",
     "cer-fuse smooth": "method choose_on output as_json seed",
     "cer-fuse submit": "check diff as_json",
@@ -138,10 +139,15 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-fuse export runs/a -o x.onnx", {"whole"}),
         ("cer-fuse export runs/a -o x.onnx --head-only", set()),
     ],
+    "cer-fuse explore": [
+        ("cer-fuse explore runs/a -o x.parquet --thumbnails", {"pictured"}),
+        ("cer-fuse explore runs/a -o x.parquet --map umap", {"drawn"}),
+    ],
     "cer-fuse push": [("cer-fuse push runs/a user/a --dry-run", set())],
     "cer-fuse report": [
         ("cer-fuse report runs/a", set()),
         ("cer-fuse report --heads linear --no-sweep --no-diagnose", {"trained"}),
+        ("cer-fuse report runs/a --errors", {"named", "seen"}),
     ],
     "cer-fuse check-table": [
         ("cer-fuse check-table table.csv --supports 2,2", {"table", "noted"}),
