@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from .errors import CerError, listing
+from .errors import CerError, listing, needed
 
 KINDS = {"": "model", "models": "model", "datasets": "dataset"}
 _PLACE = re.compile(
@@ -148,9 +148,8 @@ def send(place: HubPlace, parcel: Parcel, standing: Standing, *, public: bool) -
     HubError
         As `look`, or if somebody committed since. A commit is whole or not there.
     """
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
     hub = _client(place)
+    add, delete = library().CommitOperationAdd, library().CommitOperationDelete
     made = ""
     commit = standing.commit
     if standing.private is None:
@@ -166,8 +165,8 @@ def send(place: HubPlace, parcel: Parcel, standing: Standing, *, public: bool) -
         done = hub.create_commit(
             place.name, repo_type=place.kind, commit_message=parcel.message, parent_commit=commit,
             operations=[
-                *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in parcel.files.items()),
-                *(CommitOperationDelete(path_in_repo=name) for name in gone),
+                *(add(path_in_repo=name, path_or_fileobj=data) for name, data in parcel.files.items()),
+                *(delete(path_in_repo=name) for name in gone),
             ],
         )  # fmt: skip
     return str(done.oid)
@@ -182,12 +181,12 @@ def pinned(place: HubPlace) -> HubPlace:
         If it is not there, or the Hub cannot be reached. What was fetched before is used without it only where that is
         asked for: with a commit as the revision, or with HF_HUB_OFFLINE.
     """
-    from huggingface_hub import HfApi, constants
-
-    if constants.HF_HUB_OFFLINE or re.fullmatch("[0-9a-f]{40}", place.revision or ""):
+    if library().constants.HF_HUB_OFFLINE or re.fullmatch("[0-9a-f]{40}", place.revision or ""):
         return place
     with told(place, "found"):
-        found = HfApi(endpoint=_endpoint()).repo_info(place.name, repo_type=place.kind, revision=place.revision)
+        found = (
+            library().HfApi(endpoint=_endpoint()).repo_info(place.name, repo_type=place.kind, revision=place.revision)
+        )
     return replace(place, revision=found.sha)
 
 
@@ -206,16 +205,25 @@ def fetch(place: HubPlace, name: str) -> tuple[Path, str]:
     HubError
         If it is not there, or cannot be reached.
     """
-    from huggingface_hub import hf_hub_download
-
     with told(place, "fetched from", name=name), _quiet():
         found = Path(
-            hf_hub_download(
+            library().hf_hub_download(
                 place.name, name, repo_type=place.kind, revision=place.revision, endpoint=_endpoint(),
                 cache_dir=os.environ.get("HF_HUB_CACHE"),
             )
         )  # fmt: skip
     return found.resolve(), found.parents[name.count("/")].name  # …/snapshots/COMMIT/NAME
+
+
+def library() -> Any:
+    """Return huggingface_hub, which timm brings.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed.
+    """
+    return needed("huggingface_hub", "the Hugging Face Hub")
 
 
 def check_licence(licence: str | None) -> None:
@@ -313,18 +321,14 @@ def _status(error: BaseException) -> int | None:
 
 
 def _missing() -> Any:
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    return RepositoryNotFoundError
+    return importlib.import_module("huggingface_hub.errors").RepositoryNotFoundError
 
 
 def _client(place: HubPlace) -> Any:
     """Return the Hub as its user sees it; a push needs one."""
-    from huggingface_hub import HfApi, get_token
-
-    if not get_token():
+    if not library().get_token():
         raise HubError(f"{place} needs a token, and there is none\n  log in with: hf auth login, or set HF_TOKEN")
-    return HfApi(endpoint=_endpoint(), library_name="cer-fusion")
+    return library().HfApi(endpoint=_endpoint(), library_name="cer-fusion")
 
 
 def _endpoint() -> str | None:

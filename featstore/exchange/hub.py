@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ...kit.hub import HubPlace, Parcel, check_licence
+from ...kit.hub import HubPlace, Parcel, check_licence, library
 from ...kit.table import markdown_text
 from ..errors import FeatstoreError
 from ..rows.view import View
@@ -89,9 +89,7 @@ def features_parcel(
 def _card(
     view: View, place: HubPlace, *, dataset: str, licence: str | None, parts: Mapping[str, int], columns: Sequence[str]
 ) -> str:
-    from huggingface_hub import DatasetCardData
-
-    data = DatasetCardData(
+    data = library().DatasetCardData(
         license=licence or "unknown",
         tags=["cer-fusion", "features", "facial-expression-recognition"],
         configs=[

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ...kit.errors import OutputExistsError
 from ...kit.files import write_synced
 from ...kit.folders import whole_folder
-from ...kit.hub import HubPlace, Parcel, check_licence
+from ...kit.hub import HubPlace, Parcel, check_licence, library
 from ...kit.table import markdown_text, render
 from ..errors import ReportError, SavedHeadError
 from ..judging.report import Report, report_table
@@ -217,12 +217,11 @@ def model_card(run: Run, report: Report, info: HeadInfo, place: HubPlace, *, lic
 
 def _front(run: Run, report: Report, licence: str | None) -> str:
     """The YAML at a card's beginning, as the Hub reads it."""
-    from huggingface_hub import EvalResult, ModelCardData
-
+    made = library()
     config, column = run.config, report.columns[0]
     name = f"{config.head} on {', '.join(config.features)}"
     results = [
-        EvalResult(
+        made.EvalResult(
             task_type="image-classification", task_name="Facial expression recognition", dataset_type=config.dataset,
             dataset_name=config.dataset, dataset_split=config.test_split, metric_type=kind, metric_name=words,
             metric_value=value, metric_args={"interval": [interval.low, interval.high], "level": report.level},
@@ -232,7 +231,7 @@ def _front(run: Run, report: Report, licence: str | None) -> str:
             ("f1", "Macro F1", column.mean("macro_f1"), column.macro_f1),
         )
     ]  # fmt: skip
-    data = ModelCardData(
+    data = made.ModelCardData(
         library_name="cer-fusion", license=licence or "unknown", model_name=name, metrics=["accuracy", "f1"],
         eval_results=results,
         tags=["cer-fusion", "facial-expression-recognition", "compound-expression-recognition", "feature-fusion"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -20,6 +21,7 @@ class Fake(ModuleType):
 
     def __init__(self, name: str, fails: str = "") -> None:
         super().__init__(name)
+        self.__spec__ = ModuleSpec(name, None)
         self.calls: list[tuple[str, Any]] = []
         self.fails = fails
         self.config = SimpleNamespace(update=lambda values, **more: self._note("config", values))
