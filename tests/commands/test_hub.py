@@ -90,6 +90,7 @@ def told_of(hub: Hub, tmp_path: Path) -> set[str]:
     return {secret for secret in secrets if secret.encode() in sent}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["linear", "xgboost --set trees=3", "sklearn:sklearn.linear_model.LogisticRegression"])
 def test_no_byte_that_is_sent_tells_of_a_sample_a_place_or_this_machine(run, filled, hub, tmp_path, head):
     run(f"cer-fuse train --head {head} --store {filled} -o runs/one")
@@ -102,6 +103,13 @@ def test_no_byte_that_is_sent_tells_of_a_sample_a_place_or_this_machine(run, fil
     }
     assert not {"predictions.csv", "groups.csv", "report.json", "config.json", "run.json"} & {*files}
     assert told_of(hub, tmp_path) == set()
+
+
+def test_no_byte_of_a_small_run_tells_of_a_sample_or_a_place_either(trained, run, kept_once, tmp_path):
+    assert str(kept_once.parent) in (kept_once / "config.json").read_text()
+    run("cer-fuse push runs/one me/faces --yes")
+    assert told_of(trained, tmp_path) == set()
+    assert str(kept_once.parent).encode() not in b"".join([*trained.sent, *trained.everything().values()])
 
 
 def test_what_leaves_is_said_first_with_sizes_and_asked(trained, run, tmp_path):
@@ -154,6 +162,7 @@ def test_a_pushed_head_answers_as_the_run_s_does_at_every_revision(trained, run,
         load_head("runs/one/head", revision=first)
 
 
+@pytest.mark.slow
 def test_commands_take_a_head_of_the_hub_where_they_take_a_folder(run, filled, hub):
     run("cer-fuse train --head linear -o runs/one")
     run("cer-fuse push runs/one me/faces --yes")
@@ -186,6 +195,7 @@ def test_answers_leave_only_where_they_are_asked_for_and_that_is_said(trained, r
     assert str(tmp_path) not in told_of(trained, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_head_that_holds_rows_is_sent_only_where_that_is_asked_for(run, filled, hub):
     for head in ("knn", "svm", "late --set member=svm", "sklearn:sklearn.neighbors.KNeighborsClassifier"):
         run(f"cer-fuse train --head {head} -o runs/rows --overwrite")
