@@ -41,7 +41,7 @@ MOST_VECTORS = 300
         ),
     ),
     named=opt.Form("is for the diagnosis and --errors, and neither is on the page", ("with_ids",)),
-    seen=opt.Form("is for --errors", ("thumbnails",)),
+    seen=opt.Form("is for --errors", ("thumbnails", "store")),
     swept=opt.Form("is for the sweep, which --no-sweep leaves out", ("folds",), within="trained"),
     computing=replace(opt.COMPUTING, within="trained"),
 )  # fmt: skip
@@ -106,7 +106,7 @@ def report(
     if runs:
         name, found, sections = _of_runs(runs, baseline, seed, asked)
         if errors:
-            sections.insert(1, _errors_of_runs(runs, found, **mapping))
+            sections.insert(1, _errors_of_runs(runs, found, store, **mapping))
     else:
         budget = opt.memory_budget(memory)
         task = load_task(store, data, features, missing, train_split, test_split, budget, near=near)
@@ -225,27 +225,31 @@ def _errors(
     return errors_section(found, places, shares.tolist(), thumbnails=pictures, with_ids=with_ids)
 
 
-def _errors_of_runs(folders: Sequence[Path], found: Report, *, thumbnails: bool, with_ids: bool) -> Section:
-    """The same of kept runs: the features of all of them, in the store that the first one names."""
+def _errors_of_runs(
+    folders: Sequence[Path], found: Report, store: Path, *, thumbnails: bool, with_ids: bool
+) -> Section:
+    """The same of kept runs: the features of all of them, in the store that the first one names while it is there."""
     from ...featstore import Store
     from ...fusion.data.joined import taken
 
     runs = read_runs(folders)
     first = next(iter(runs.values())).config
+    recorded = Path(first.store)
+    store = recorded if (recorded / "store.json").exists() else store
     blocks: dict[str, Any] = {}
     for run in runs.values():
-        view = Store(Path(first.store)).view(
+        view = Store(store).view(
             [name for name, _ in run.config.blocks], dataset=first.dataset, split=first.test_split, missing="drop",
             fingerprints=run.config.fingerprints, mapped=True,
         )  # fmt: skip
         at = {name: i for i, name in enumerate(view.ids)}
         if gone := [name for name in found.ids if name not in at]:
             raise typer.BadParameter(
-                f"{len(gone):,} rows that were judged are not in {first.store} any more (first: {gone[0]})",
+                f"{len(gone):,} rows that were judged are not in {store} any more (first: {gone[0]})",
                 param_hint="--errors",
             )
         blocks |= taken(view.blocks, [at[name] for name in found.ids])
-    return _errors(found, blocks, Path(first.store), first.dataset, thumbnails=thumbnails, with_ids=with_ids)
+    return _errors(found, blocks, store, first.dataset, thumbnails=thumbnails, with_ids=with_ids)
 
 
 def _of_runs(

@@ -98,6 +98,7 @@ def mapped(page: str) -> dict:
     return json.loads(text)
 
 
+@pytest.mark.slow
 def test_a_page_maps_the_errors_on_request_with_pictures_and_ids_on_request(run, kept, tmp_path):
     fast = "--heads linear,ridge --no-sweep --no-diagnose --no-singles"
     run(f"cer-fuse report {fast} -o bare.html")
@@ -120,6 +121,9 @@ def test_a_page_maps_the_errors_on_request_with_pictures_and_ids_on_request(run,
     run("cer-fuse report runs/one --errors -o kept.html")
     again = mapped("kept.html")
     assert (again["x"], again["truth"]) == (data["x"], data["truth"])
+    Path("features").rename("moved")
+    run("cer-fuse report runs/one --errors --store moved -o moved.html")
+    assert mapped("moved.html")["x"] == data["x"]
     assert "is for --errors" in words(run("cer-fuse report runs/one --thumbnails -o x.html", code=2))
 
 
