@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ..kit.errors import Masked
 from .console import Progress, escape, out_json, say, size_text
 from .options import Missing, names_a_file, no_manifest, split_list
 
@@ -138,18 +139,27 @@ def tell_extract(report: ExtractReport, store: Store, dataset: str, *, bound: bo
     """Print what a run did, and what its user should know; with `bound`, what kept it from being faster."""
     from ..featstore.extraction.run import bottleneck
 
-    rate = f", {report.embedded / report.elapsed_s:,.1f} pictures/s" if report.embedded and report.elapsed_s else ""
+    feature = store.feature(report.feature, dataset)
+    things, same = (
+        ("frames", "a frame of the same time") if feature.spec.is_of_sound else ("pictures", "an identical picture")
+    )
+    rate = f", {report.embedded / report.elapsed_s:,.1f} {things}/s" if report.embedded and report.elapsed_s else ""
     others = f"{report.by_others:,} done meanwhile by another run, " if report.by_others else ""
     limit = f", bound by {bottleneck([report])}" if bound and report.embedded and bottleneck([report]) else ""
     say(
         f"[bold]{escape(report.feature)}[/]: {report.samples:,} samples, {report.already:,} there already, {others}"
-        f"{report.embedded:,} embedded, {report.shared:,} shared with an identical picture "
+        f"{report.embedded:,} embedded, {report.shared:,} shared with {same} "
         f"({report.elapsed_s:,.1f} s{rate}{limit})"
     )
-    if report.quarantined:
+    if report.masked:
+        reasons = ", ".join(f"{reason} ({count:,})" for reason, count in Counter(report.masked).most_common())
+        count = sum(report.masked.values())
+        say(f"[yellow]{count:,} of {report.samples:,} {things} are masked, and have no row[/]: {escape(reasons)}")
+    faults = {key: reason for key, reason in report.quarantined.items() if Masked.reason(reason) is None}
+    if faults:
         folder = store.path / dataset / report.feature
-        say(f"[yellow]{len(report.quarantined):,} pictures in quarantine[/]: {escape(folder / 'quarantine.csv')}")
-        for sample_id, reason in list(report.quarantined.items())[:3]:
+        say(f"[yellow]{len(faults):,} {things} in quarantine[/]: {escape(folder / 'quarantine.csv')}")
+        for sample_id, reason in list(faults.items())[:3]:
             say(f"  {escape(sample_id)}: {escape(reason)}")
     if report.unread:
         say(
@@ -161,8 +171,8 @@ def tell_extract(report: ExtractReport, store: Store, dataset: str, *, bound: bo
         first = next(sample_id for sample_id, told in report.remarks.items() if told == remark)
         say(f"[yellow]{count:,} of {made:,} pictures[/]: {escape(remark)} (first: {escape(first)})")
     if report.repeated_across_splits:
-        say(f"[yellow]{report.repeated_across_splits:,} pictures are in more than one split[/], so scores flatter")
-    _tell_siblings(store.feature(report.feature, dataset), store.usable_features(dataset))
+        say(f"[yellow]{report.repeated_across_splits:,} {things} are in more than one split[/], so scores flatter")
+    _tell_siblings(feature, store.usable_features(dataset))
 
 
 def _tell_siblings(feature: Feature, features: list[Feature]) -> None:

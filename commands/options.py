@@ -82,6 +82,12 @@ Root = Annotated[
     Path | None,
     typer.Option("--root", help="Where the pictures' paths start.", show_default="as the manifest says"),
 ]
+Videos = Annotated[
+    Path | None,
+    typer.Option(
+        "--videos", help="Folder of the videos that the frames were made of, for their sound.", show_default="none"
+    ),
+]
 ReplaceManifest = Annotated[
     bool,
     typer.Option(

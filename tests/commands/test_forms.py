@@ -17,7 +17,7 @@ ONE_FORM = {
     "cer-feat backbones", "cer-feat demo", "cer-feat doctor", "cer-feat gc", "cer-feat ls",
     "cer-feat manifest build", "cer-feat manifest check", "cer-feat manifest filter", "cer-feat manifest merge",
     "cer-feat manifest relabel", "cer-feat manifest split", "cer-feat manifest unity", "cer-feat parts",
-    "cer-feat quarantine", "cer-fuse heads", "cer-feat use-manifest", "cer-feat show", "cer-feat verify",
+    "cer-feat quarantine", "cer-fuse heads", "cer-feat use-manifest", "cer-feat show",
     "cer-feat pull", "cer-feat cache", "cer-fuse pull",
     "cer-fuse recipes",
 }  # fmt: skip
@@ -36,6 +36,7 @@ ALWAYS = {
         "readers reader_processes memory state_every state_minutes max_errors track tensorboard overwrite seed "
         "as_json",
     "cer-feat import": "name data store dataset root share_repeats blank extra replace_manifest as_json",
+    "cer-feat verify": "store data images repair as_json",
     "cer-feat export": "output data store split form join missing overwrite as_json",
     "cer-feat diff": "as_json",
     "cer-feat push": "store data features dry_run as_json",
@@ -70,9 +71,11 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
     "cer-feat extract": [
         ("cer-feat extract -b vit -d faces.csv", {"here"}),
         ("cer-feat extract -b vit -d faces.csv --align --runner local", {"aligned", "here"}),
+        ("cer-feat extract -b audio:egemaps -d faces.csv --videos videos", {"heard", "here"}),
         ("cer-feat extract -b vit --runner slurm --parts 4", {"slurm"}),
         ("cer-feat extract -b vit --runner ray --parts 4", {"ray"}),
     ],
+    "cer-feat verify": [("cer-feat verify", set()), ("cer-feat verify --images", {"images"})],
     "cer-feat inspect": [("cer-feat inspect w.pth", set())],
     "cer-feat finetune": [
         ("cer-feat finetune -b vit -d faces.csv -o out", {"shared", "resumed"}),
