@@ -134,7 +134,7 @@ class Manifest:
     @functools.cached_property
     def group_of_each(self) -> tuple[str, ...]:
         """Group of each sample; its own id where it has none."""
-        return tuple(group or name for group, name in zip(self.table.groups, self.table.ids, strict=True))
+        return tuple(group or name for group, name in zip(self.table.groups, self.ids, strict=True))
 
     @functools.cached_property
     def y(self) -> npt.NDArray[np.int64]:

@@ -132,8 +132,7 @@ class WantedKeys:
     """A set of keys that is asked about arrays: one look at a table of bits answers nearly all."""
 
     def __init__(self, keys: Keys) -> None:
-        order = np.lexsort((keys[1], keys[0]))
-        self._keys = keys[:, order]
+        self._keys = keys[:, np.argsort(keys[0])]
         self._mask = np.uint64((1 << max(10, int(8 * keys.shape[1]).bit_length())) - 1)
         self._table = np.zeros(int(self._mask) + 1, dtype=bool)
         self._table[keys[0] & self._mask] = True
