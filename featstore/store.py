@@ -26,6 +26,7 @@ from .exchange.cached import Cached
 from .manifests.checking import ManifestChange, change_of
 from .manifests.manifest import Manifest, SealedManifest
 from .rows import files
+from .rows.counting import Counts, counts_by_sums
 from .rows.feature import (
     Feature,
     FeatureSpec,
@@ -132,7 +133,7 @@ class Store:
         rows = []
         for dataset in self.datasets():
             try:
-                count, features = f"{len(self.manifest(dataset)):,}", self.opened_features(dataset)
+                count, features = f"{self.size(dataset):,}", self.opened_features(dataset)
                 labels = shortened([*(one.label for one in features[0]), *(f"{one} (damaged)" for one in features[1])])
             except (FeatstoreError, OSError) as error:
                 count, labels = "?", str(error).partition("\n")[0]
@@ -177,6 +178,31 @@ class Store:
     def sealed_manifest(self, dataset: str) -> SealedManifest | None:
         """The dataset's manifest, to read a part's own samples of; None of a small one, and where there is none yet."""
         return SealedManifest.open(self._folder(dataset) / "manifest.csv")
+
+    def size(self, dataset: str | None = None) -> int:
+        """How many samples a dataset has; a large manifest is not read for this."""
+        name = self.dataset(dataset)
+        sealed = SealedManifest.open(self.path / name / "manifest.csv")
+        return len(self.manifest(name)) if sealed is None else len(sealed)
+
+    def counts(self, feature: Feature, dataset: str | None = None) -> Counts:
+        """How many samples of a dataset have a row of a feature, and how many stand in quarantine there.
+
+        All ids of the shards are read and verified. The samples of a large manifest are not, as long as the shards hold
+        what was dealt into them when it was the dataset's.
+
+        Raises
+        ------
+        DamagedShardError, FormatError, ManifestError
+        """
+        name = self.dataset(dataset)
+        sealed = SealedManifest.open(self.path / name / "manifest.csv")
+        if sealed is not None:
+            found = while_shards_change(lambda: counts_by_sums(feature.headers(), sealed))
+            if found is not None:
+                return found
+        ids = self.manifest(name).table.ids
+        return Counts(*feature.index(only=ids).counts_of(ids))
 
     def check_sealed(self, dataset: str, manifest: SealedManifest) -> None:
         """Raise ManifestError if the dataset has another manifest by now."""

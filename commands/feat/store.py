@@ -17,7 +17,7 @@ from ..parts import array_text
 from ..tables import out_facts, out_table
 
 if TYPE_CHECKING:
-    from ...featstore import Feature, FeatureSpec, Manifest, Store
+    from ...featstore import Feature, FeatureSpec, Store
     from ...featstore.rows.feature import Change
 
 
@@ -147,7 +147,7 @@ def show(
 
     opened = Store(store)
     found = opened.feature(feature, data)
-    summary = _summary(found, opened.manifest(data))
+    summary = _summary(opened, opened.dataset(data), found)
     entry = {**summary, "identity": dict(found.spec.identity), "described": dict(found.spec.described)}
     if as_json:
         out_json(entry)
@@ -231,34 +231,33 @@ def _of_dataset(opened: Store, dataset: str) -> list[dict[str, Any]]:
     from ...featstore import FeatstoreError
 
     try:
-        manifest = opened.manifest(dataset)
+        samples = opened.size(dataset)
         features, unopened = opened.opened_features(dataset)
     except (FeatstoreError, OSError) as error:
         return [{"dataset": dataset, "feature": None, "samples": None, "unusable": str(error)}]
     entries: list[dict[str, Any]] = []
     for feature in features:
         try:
-            entries.append({"dataset": dataset, **_summary(feature, manifest)})
+            entries.append({"dataset": dataset, **_summary(opened, dataset, feature)})
         except (FeatstoreError, OSError) as error:
             unopened[feature.label] = error
     for label, why in unopened.items():
-        entries.append({"dataset": dataset, "feature": label, "samples": len(manifest), "unusable": str(why)})
-    none = {"dataset": dataset, "feature": None, "samples": len(manifest)}
+        entries.append({"dataset": dataset, "feature": label, "samples": samples, "unusable": str(why)})
+    none = {"dataset": dataset, "feature": None, "samples": samples}
     return sorted(entries, key=lambda entry: entry["feature"]) or [none]
 
 
-def _summary(feature: Feature, manifest: Manifest) -> dict[str, Any]:
-    index = feature.index()
+def _summary(opened: Store, dataset: str, feature: Feature) -> dict[str, Any]:
+    counts = opened.counts(feature, dataset)
     stats = [path.stat() for path in feature.shard_paths()]
-    rows, quarantined = index.counts_of(manifest.table.ids)
     return {
         "feature": feature.label,
         "fingerprint": feature.spec.fingerprint,
         "blocks": dict(feature.spec.blocks),
         "dtype": feature.spec.dtype,
-        "samples": len(manifest),
-        "rows": rows,
-        "quarantined": quarantined,
+        "samples": opened.size(dataset),
+        "rows": counts.rows,
+        "quarantined": counts.quarantined,
         "shards": len(stats),
         "nbytes": sum(stat.st_size for stat in stats),
         "newest_s": max((stat.st_mtime for stat in stats), default=0.0),

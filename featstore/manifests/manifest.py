@@ -24,6 +24,7 @@ from ...kit.text import many_objects
 from ..errors import ClassSetError, ManifestError, nearest
 from ..pictures.archives import inside_archive
 from ..rows import files
+from ..rows.keys import sums_to_text
 from .class_sets import ClassSet, found_classes
 from .columns import IntArray, Samples, Texts, Words, is_utf8
 from .columns import Sample as Sample
@@ -267,7 +268,8 @@ class Manifest:
         root = _portable(self.root, path.parent)
         beside = Sidecar(classes=self.classes, root=root, origin=self.origin)
         if sealed and len(blocks) > 1:
-            beside = replace(beside, blocks=Blocks.of(header, blocks, len(self), self.ids_digest), source=self.source)
+            where = Blocks.of(header, blocks, len(self), self.ids_digest, sums_to_text(self.table.ids))
+            beside = replace(beside, blocks=where, source=self.source)
         del blocks
         if overwrite:
             write_with_sidecar(path, data, beside, sealed=sealed)
@@ -322,6 +324,15 @@ class SealedManifest:
     def ids_digest(self) -> str:
         """As that of a `Manifest`."""
         return self.blocks.ids_sha256
+
+    @property
+    def ids_sums(self) -> str:
+        """What hashes of the ids add up to."""
+        return self.blocks.ids_sums
+
+    def ids_of(self, samples: range) -> Texts:
+        """The ids of the samples at these positions, as `rows` reads them."""
+        return self.rows(np.arange(samples.start, samples.stop)).table.ids
 
     @property
     def where(self) -> str:

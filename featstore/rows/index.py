@@ -351,31 +351,31 @@ def _read_keys(
     if asked is None:
         keys = np.empty((2, sum(header.rows for header in headers)), dtype=np.uint64)
 
-        def keep(first: int, of_shards: Keys) -> None:
-            start = int(starts[first])
+        def keep(shards: range, of_shards: Keys) -> None:
+            start = int(starts[shards.start])
             keys[:, start : start + of_shards.shape[1]] = of_shards
 
         keys_of_shards(headers, keep)
         return keys, None
     wanted = asked
 
-    def find(first: int, of_shards: Keys) -> tuple[Keys, IntArray]:
+    def find(shards: range, of_shards: Keys) -> tuple[Keys, IntArray]:
         at = wanted.positions(of_shards)
-        return of_shards[:, at], starts[first] + at
+        return of_shards[:, at], starts[shards.start] + at
 
     found = keys_of_shards(headers, find)
     keys = np.concatenate([np.empty((2, 0), dtype=np.uint64), *(part for part, _ in found)], axis=1)
     return keys, np.concatenate([np.empty(0, dtype=np.int64), *(rows for _, rows in found)])
 
 
-def keys_of_shards(headers: Sequence[ShardHeader], work: Callable[[int, Keys], T]) -> list[T]:
+def keys_of_shards(headers: Sequence[ShardHeader], work: Callable[[range, Keys], T]) -> list[T]:
     """Read and verify the ids of shards, and do something with their hashes, some shards at a time, in threads.
 
     Parameters
     ----------
     headers : sequence of ShardHeader
-    work : callable (int, (2, m) Keys)
-        Given the position in `headers` of the first of some shards, and the hashes of the ids of all of their rows.
+    work : callable (range, (2, m) Keys)
+        Given the positions in `headers` of some shards, and the hashes of the ids of all of their rows.
 
     Returns
     -------
@@ -390,7 +390,7 @@ def keys_of_shards(headers: Sequence[ShardHeader], work: Callable[[int, Keys], T
     batches = list(_batches(headers))
 
     def of_batch(batch: range) -> T:
-        return work(batch.start, keys_of_texts(read_texts_of([headers[number] for number in batch], "ids")))
+        return work(batch, keys_of_texts(read_texts_of([headers[number] for number in batch], "ids")))
 
     if len(batches) < 2:
         return [of_batch(batch) for batch in batches]

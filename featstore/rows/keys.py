@@ -19,6 +19,8 @@ Keys = npt.NDArray[np.uint64]
 IntArray = npt.NDArray[np.int64]
 Mark = tuple[int, int]
 """Both hashes of one text."""
+SUMMED = 1024
+"""Samples of a manifest from one sum of hashes to the next."""
 _AT_A_TIME, _BLOCK_BYTES = 1 << 14, 1 << 20
 """Texts are hashed so many, and about so many bytes, at a time, which stay in the processor's cache."""
 
@@ -97,6 +99,28 @@ def keys_of_texts(texts: npt.NDArray[np.bytes_]) -> Keys:
         words[:, :width] = part.view(np.uint8).reshape(len(part), width)
         _hash_words(words.view("<u8"), out[:, start : start + len(part)])
     return out
+
+
+def sums_to_text(ids: Sequence[str]) -> str:
+    """What the hashes of ids add up to, modulo 2^64: of the first 0, `SUMMED`, 2 · `SUMMED` … and of all of them.
+
+    Of m such places, the m sums of the first hash and then those of the second, 16 hex digits each.
+    """
+    keys = keys_of(ids)
+    sums = np.zeros((2, -(-len(ids) // SUMMED) + 1), dtype=np.uint64)
+    if len(ids):
+        np.cumsum(np.add.reduceat(keys, np.arange(0, len(ids), SUMMED), axis=1), axis=1, out=sums[:, 1:])
+    return sums.astype(">u8").tobytes().hex()
+
+
+def sums_from_text(text: str, samples: int) -> Keys | None:
+    """Undo `sums_to_text`, (2, m); None of what is not the sums of so many samples."""
+    try:
+        sums = np.frombuffer(bytes.fromhex(text), dtype=">u8").astype(np.uint64)
+    except ValueError:
+        return None
+    places = -(-samples // SUMMED) + 1
+    return sums.reshape(2, places) if len(sums) == 2 * places else None
 
 
 def _hash_words(words: npt.NDArray[np.uint64], out: Keys) -> None:
