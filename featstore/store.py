@@ -216,7 +216,7 @@ class Store:
     def manifest_change(self, dataset: str, manifest: Manifest) -> ManifestChange:
         """What it would change to make `manifest` the dataset's."""
         if dataset not in self.datasets():
-            return change_of(dataset, None, manifest, made_from=dict)
+            return change_of(dataset, None, manifest, made_from=lambda _: {})
         try:
             present = self.manifest(dataset)
         except NewerFormatError:
@@ -225,7 +225,7 @@ class Store:
             return ManifestChange(
                 dataset=dataset, given=manifest.where, before=None, after=len(manifest), unreadable=str(error)
             )
-        return change_of(dataset, present, manifest, made_from=lambda: self._made_from(dataset))
+        return change_of(dataset, present, manifest, made_from=lambda ids: self._made_from(dataset, ids))
 
     def use_manifest(self, dataset: str, manifest: Manifest, *, replace_manifest: bool = True) -> ManifestChange:
         """Make `manifest` the dataset's; rows stay, so a changed label or split costs nothing.
@@ -380,10 +380,9 @@ class Store:
 
         Two pictures are the same when their bytes are. Rows that were imported without pictures are not compared.
         """
-        index = self.feature(feature.partition(".")[0], dataset).index()
         manifest = self.manifest(dataset)
         ids, of_each = manifest.table.ids, manifest.table.splits
-        known = index.pictures_of(ids)
+        known = self.feature(feature.partition(".")[0], dataset).index(only=ids).pictures_of(ids)
         first, second = (np.flatnonzero(of_each.numbered(split.__eq__)) for split in splits)
         ours, theirs = same_pictures(known[:, first], known[:, second] if splits[0] != splits[1] else None)
         named: dict[Mark, str] = {}
@@ -399,22 +398,25 @@ class Store:
         that nobody can tell.
         """
         indexes = [self.feature(feature, dataset).index() for dataset in datasets]
-        first, second = (list(index.ids()) for index in indexes)
-        pictures = indexes[0].pictures_of(first), indexes[1].pictures_of(second)
+        pictures = indexes[0].pictures(), indexes[1].pictures()
         if not all(known.any() for known in pictures):
             return None
         ours, theirs = same_pictures(*pictures)
+        first, second = (
+            index.ids_at([at for at, _ in found]) for index, found in zip(indexes, (ours, theirs), strict=True)
+        )
         others: dict[Mark, list[str]] = {}
         for at, picture in theirs:
             others.setdefault(picture, []).append(second[at])
         return [(first[at], other) for at, picture in ours for other in others.get(picture, ())]
 
-    def _made_from(self, dataset: str) -> dict[str, str]:
-        """sample_id to the digest of the picture that a row of some feature was made from."""
+    def _made_from(self, dataset: str, ids: Sequence[str]) -> dict[str, str]:
+        """Of those samples that have a row of some feature, the digest of the picture that it was made from."""
         found: dict[str, str] = {}
         for feature in self.opened_features(dataset)[0]:
             with contextlib.suppress(FeatstoreError, OSError):  # a damaged feature says nothing here
-                found.update({i: digest for i, digest in feature.index().image_digests().items() if digest})
+                digests = feature.index(only=ids).image_digests().of(ids)
+                found.update({one: digest for one, digest in zip(ids, digests, strict=True) if digest})
         return found
 
     def _feature(self, folder: Path) -> Feature:

@@ -220,7 +220,8 @@ def _tell_learnt(weights: str | None, feature: str, store: Store, dataset: str, 
     learnt = pictures_behind(Path(weights))
     if not learnt:
         return
-    digests = store.feature(feature, dataset).index().image_digests().of(manifest.ids)
+    ids = manifest.table.ids
+    digests = store.feature(feature, dataset).index(only=ids).image_digests().of(ids)
     known = Counter(split for split, digest in zip(manifest.split_of_each, digests, strict=True) if digest in learnt)
     if known:
         counts = ", ".join(f"{count:,} of {split or 'no split'}" for split, count in known.items())

@@ -83,7 +83,7 @@ def parts(
     elif not left:
         say(f"all parts are finished, of {escape(', '.join(feature.label for feature in found))}")
     unread = {
-        sample_id for feature in found for sample_id, (digest, _) in feature.index().quarantined.items() if not digest
+        sample_id for feature in found for sample_id, (digest, _) in feature.quarantined().items() if not digest
     }.intersection(manifest.ids)
     if unread:
         say(f"[yellow]{len(unread):,} pictures could not be read[/], first: {escape(min(unread))}; extract tries again")
@@ -120,7 +120,7 @@ def quarantine(
             "tried_again": not digest,
         }
         for feature in found
-        for sample_id, (digest, reason) in sorted(feature.index().quarantined.items())
+        for sample_id, (digest, reason) in sorted(feature.quarantined().items())
         if sample_id in path_of
     ]
     if as_json:

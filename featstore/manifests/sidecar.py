@@ -80,9 +80,7 @@ class Blocks:
             raise TypeError("blocks have a digest each")
         if -(-samples // BLOCK_ROWS) != len(sha256):
             raise TypeError(f"{samples} samples are not {len(sha256)} blocks")
-        return cls(
-            samples=samples, starts=tuple(starts), sha256=tuple(sha256), ids_sha256=of_ids, ids_sums=sums
-        )
+        return cls(samples=samples, starts=tuple(starts), sha256=tuple(sha256), ids_sha256=of_ids, ids_sums=sums)
 
     def read(self, path: Path, number: int) -> bytes:
         """Bytes of one block.

@@ -1,7 +1,7 @@
 """How many samples of a large manifest have a row: by sums of hashes, without an index and without the samples.
 
 Two sets of ids are one where they have as many members, and both hashes of these (`keys.py`) add up to the same: the
-odds that other ids do so are 2^-128. A sealed manifest says what the ids up to every `SUMMED` samples add up to, and the
+odds that other ids do so are 2^-128. A sealed manifest says what the ids up to every `SUMMED` samples add up to. The
 ids of a shard, which are read and verified for this, are those of a range of samples if the sums agree.
 """
 
@@ -207,7 +207,8 @@ class _Partial:
         if not over or position == len(self._manifest):
             return self._sums[:, known + (over > 0)]
         ids = self._ids(range(position - over, position))
-        return self._sums[:, known] + keys_of(ids).sum(axis=1, dtype=np.uint64)
+        found: _Sums = self._sums[:, known] + keys_of(ids).sum(axis=1, dtype=np.uint64)
+        return found
 
     def _ids(self, samples: range) -> Sequence[str]:
         self._left -= max(len(samples), _READ_AT_ONCE)

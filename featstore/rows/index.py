@@ -121,9 +121,17 @@ class RowIndex:
 
     def ids(self) -> Iterator[str]:
         """The samples that have a row, by row; read from the shards."""
-        for number, rows in self._by_shard(self.counting_rows()):
+        return self._ids(self.counting_rows())
+
+    def ids_at(self, positions: Sequence[int]) -> dict[int, str]:
+        """The samples at some positions in `keys`; only the shards that they are in are read."""
+        ordered = np.unique(np.asarray(positions, dtype=np.int64))
+        return dict(zip(ordered.tolist(), self._ids(self._row_at(ordered)), strict=True))
+
+    def _ids(self, rows: IntArray) -> Iterator[str]:
+        for number, of_shard in self._by_shard(rows):
             texts = read_strings(self.headers[number], "ids")
-            yield from (texts[row] for row in rows.tolist())
+            yield from (texts[row] for row in of_shard.tolist())
 
     def image_digests(self) -> PictureDigests:
         """What picture each row was made from, 32 bytes a row; empty for imported rows."""
@@ -146,13 +154,22 @@ class RowIndex:
         there = np.flatnonzero(rows >= 0)
         there = there[np.argsort(rows[there], kind="stable")]
         pictures = np.zeros((2, len(ids)), dtype=np.uint64)
+        pictures[:, there] = self._pictures(rows[there])
+        return pictures
+
+    def pictures(self) -> Keys:
+        """As `pictures_of` gives them, (2, m), of each row that counts."""
+        return self._pictures(self.counting_rows())
+
+    def _pictures(self, rows: IntArray) -> Keys:
+        pictures = np.zeros((2, len(rows)), dtype=np.uint64)
         done = 0
-        for number, wanted in self._by_shard(rows[there]):
+        for number, wanted in self._by_shard(rows):
             header = self.headers[number]
             if _knows_pictures(header):
                 texts = read_texts(header, "image_digest")
                 part = texts if np.array_equal(wanted, np.arange(len(texts))) else texts[wanted]
-                pictures[:, there[done : done + len(wanted)]] = keys_of_texts(part)
+                pictures[:, done : done + len(wanted)] = keys_of_texts(part)
             done += len(wanted)
         return pictures
 

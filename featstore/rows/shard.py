@@ -9,6 +9,7 @@ open the same file and find `/ids`, `/image_digest` and `/blocks/<name>`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import itertools
@@ -431,7 +432,7 @@ def _parse_header(path: Path, text: bytes) -> ShardHeader:
             name: Segment(
                 offset=_whole(entry["offset"]),
                 shape=tuple(_whole(size) for size in entry["shape"]),
-                dtype=str(np.dtype(str(entry["dtype"])).str),
+                dtype=_dtype(str(entry["dtype"])),
                 digests=tuple(entry["xxh3_128"]),
             )
             for name, entry in raw["segments"].items()
@@ -459,6 +460,11 @@ def _parse_header(path: Path, text: bytes) -> ShardHeader:
     if not consistent:
         raise FormatError(f"{path} has a header that contradicts itself")
     return header
+
+
+@functools.lru_cache
+def _dtype(text: str) -> str:
+    return np.dtype(text).str
 
 
 def _whole(value: Any) -> int:
