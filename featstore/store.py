@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -320,7 +320,8 @@ class Store:
 
     def create_feature(self, dataset: str, spec: FeatureSpec) -> Feature:
         """The feature of that identity, its folder made if it is new."""
-        return Feature.create(self._folder(dataset), spec)
+        made = Feature.create(self._folder(dataset), spec)
+        return self._known(made.folder, lambda: made)
 
     def view(
         self,
@@ -420,11 +421,14 @@ class Store:
         return found
 
     def _feature(self, folder: Path) -> Feature:
+        return self._known(folder, lambda: Feature(folder) if self._cached is None else self._cached.feature(folder))
+
+    def _known(self, folder: Path, make: Callable[[], Feature]) -> Feature:
+        """The feature that was opened before, which knows its shards, as long as its `feature.json` is the same."""
         state = files.state(folder / "feature.json")
         known = self._features.get(folder)
         if known is None or known[0] != state:
-            feature = Feature(folder) if self._cached is None else self._cached.feature(folder)
-            known = self._features[folder] = (state, feature)
+            known = self._features[folder] = (state, make())
         return known[1]
 
     def _folder(self, dataset: str) -> Path:

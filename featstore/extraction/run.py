@@ -386,7 +386,7 @@ def _report(writer: FeatureWriter, manifest: Manifest, meter: Meter) -> ExtractR
         quarantined=dict(sorted(writer.failed.items())),
         unread=sorted(writer.unread),
         remarks=dict(sorted(writer.remarks.items())),
-        repeated_across_splits=_repeated_across_splits(manifest, feature, just_read),
+        repeated_across_splits=repeated_across_splits(manifest, feature, just_read),
         elapsed_s=meter.elapsed_s,
         compute_s=writer.model.compute_s,
         waited_s=meter.waited_s,
@@ -417,8 +417,16 @@ def _told(one: object) -> str:
     return f"{type(one).__name__} {one!r}" if isinstance(one, str | os.PathLike) else type(one).__name__
 
 
-def _repeated_across_splits(manifest: Manifest, feature: Feature, just_read: Mapping[str, str]) -> int:
-    """Pictures in more than one split, by what rows were made from, or by what was read now where there is no row."""
+def repeated_across_splits(manifest: Manifest, feature: Feature, just_read: Mapping[str, str]) -> int:
+    """How many pictures stand in more than one split, by what rows were made from.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    feature : Feature
+    just_read : dict of str to str
+        sample_id to the digest of the picture that was read now, which counts where there is no row.
+    """
     if len(manifest.splits) < 2:
         return 0
     ids = manifest.table.ids
