@@ -26,7 +26,7 @@ from .exchange.cached import Cached
 from .manifests.checking import ManifestChange, change_of
 from .manifests.manifest import Manifest, SealedManifest
 from .rows import files
-from .rows.counting import Counts, counts_by_sums
+from .rows.counting import Counts, counts_by_index, counts_by_sums
 from .rows.feature import (
     Feature,
     FeatureSpec,
@@ -188,8 +188,8 @@ class Store:
     def counts(self, feature: Feature, dataset: str | None = None) -> Counts:
         """How many samples of a dataset have a row of a feature, and how many stand in quarantine there.
 
-        All ids of the shards are read and verified. The samples of a large manifest are not, as long as the shards hold
-        what was dealt into them when it was the dataset's.
+        All ids of the shards are read and verified. Of a large manifest only what is needed is read: nothing if
+        the feature is complete.
 
         Raises
         ------
@@ -197,12 +197,11 @@ class Store:
         """
         name = self.dataset(dataset)
         sealed = SealedManifest.open(self.path / name / "manifest.csv")
-        if sealed is not None:
-            found = while_shards_change(lambda: counts_by_sums(feature.headers(), sealed))
-            if found is not None:
-                return found
-        ids = self.manifest(name).table.ids
-        return Counts(*feature.index(only=ids).counts_of(ids))
+        if sealed is None:
+            ids = self.manifest(name).table.ids
+            return Counts(*feature.index(only=ids).counts_of(ids))
+        found = while_shards_change(lambda: counts_by_sums(feature.headers(), sealed))
+        return counts_by_index(feature.index(), sealed) if found is None else found
 
     def check_sealed(self, dataset: str, manifest: SealedManifest) -> None:
         """Raise ManifestError if the dataset has another manifest by now."""

@@ -7,7 +7,7 @@ ids of a shard, which are read and verified for this, are those of a range of sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .index import RowIndex, keys_of_shards, make_index
-from .keys import SUMMED, IntArray, keys_of, sums_from_text
+from .keys import SUMMED, IntArray, Keys, WantedKeys, keys_of, sums_from_text
 from .shard import ShardHeader
 
-_MOST_READ, _READ_AT_ONCE = 1 << 17, 1 << 13
-"""Samples of the manifest that are read where sums do not tell, and how many at least at a time; where more are to be
-read, it is as well read whole."""
+_AT_A_TIME = 1 << 19
+"""Samples of the manifest that are read together."""
+_MOST_APART = 1 << 21
+"""Samples that are looked up shard by shard; where there are more, an index is as quick."""
 _Sums = npt.NDArray[np.uint64]
 
 
@@ -42,21 +43,22 @@ class SummedManifest(Protocol):
 
     def __len__(self) -> int: ...
 
-    def ids_of(self, samples: range) -> Sequence[str]:
-        """The ids of some samples, verified."""
+    def keys(self, samples: range) -> Keys:
+        """Hashes of the ids of some samples, verified."""
 
 
 def counts_by_sums(headers: Sequence[ShardHeader], manifest: SummedManifest) -> Counts | None:
     """Count what the shards of a feature have of the samples of a manifest.
 
-    The shards may be all there are, or those of any part: shard i of a run holds samples i·r to (i+1)·r. Of shards that
-    are not whole, or hold other samples than the manifest has there, the ids are compared one by one.
+    Shard i of a run holds samples i·r to (i+1)·r. Where shards are missing, what there is is compared with the sum of
+    its samples, for which the manifest's ids are read if r is no multiple of `SUMMED`; the ids of shards that are not
+    whole, or hold other samples than the manifest has there, are looked up one by one.
 
     Returns
     -------
     Counts or None
-        None where that would take long: the manifest has no sums, or its samples stand in another order than the
-        shards were made in. `RowIndex.counts_of` counts then.
+        None where the manifest has no sums, or its samples stand in another order than when the shards were made.
+        `counts_by_index` counts then.
 
     Raises
     ------
@@ -77,6 +79,19 @@ def counts_by_sums(headers: Sequence[ShardHeader], manifest: SummedManifest) -> 
         return _Partial(groups, manifest, sums).counts()
     except _DoesNotTellError:
         return None
+
+
+def counts_by_index(index: RowIndex, manifest: SummedManifest) -> Counts:
+    """Count what an index of all rows has of the samples of a manifest, whose ids are all read."""
+    found = np.zeros(2, dtype=np.int64)
+    for samples in _pieces(len(manifest)):
+        found += index.counts_of_keys(manifest.keys(samples))
+    return Counts(*found.tolist())
+
+
+def _pieces(samples: int) -> Iterator[range]:
+    for start in range(0, samples, _AT_A_TIME):
+        yield range(start, min(start + _AT_A_TIME, samples))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +164,7 @@ def _sums_of(headers: Sequence[ShardHeader]) -> _Sums:
 
 
 class _DoesNotTellError(Exception):
-    """Too many samples would have to be read, or some shard has samples that its place in the manifest does not."""
+    """Some shard has samples that its place in the manifest does not, or too many shards would have to be looked at."""
 
 
 class _Partial:
@@ -164,13 +179,18 @@ class _Partial:
     """
 
     def __init__(self, groups: _Groups, manifest: SummedManifest, sums: _Sums) -> None:
-        self._groups, self._manifest, self._sums = groups, manifest, sums
-        self._left = _MOST_READ
+        self._groups, self._manifest = groups, manifest
+        self._left = _MOST_APART
         self._shard_rows = int(groups.size.max())
         self._starts = groups.index * self._shard_rows
         self._ends = np.minimum(self._starts + self._shard_rows, len(manifest))
         if (self._starts >= len(manifest)).any():
             raise _DoesNotTellError
+        step, over = divmod(self._shard_rows, SUMMED)
+        shards = -(-len(manifest) // self._shard_rows)
+        known = np.minimum(np.arange(shards + 1) * step, sums.shape[1] - 1)
+        self._upto = self._read_sums(shards) if over else sums[:, known]
+        """(2, shards + 1) what the hashes of the samples before each shard add up to, and those of all."""
 
     def counts(self) -> Counts:
         """Of all shards."""
@@ -186,7 +206,8 @@ class _Partial:
         """Of shards that lie side by side: those whose sum is that of their samples, halves of others."""
         groups, start, end = self._groups, int(self._starts[first]), int(self._ends[last - 1])
         is_whole = int(groups.size[first:last].sum()) == end - start
-        if is_whole and np.array_equal(groups.sums[first:last].sum(axis=0), self._upto(end) - self._upto(start)):
+        of_samples = self._upto[:, groups.index[last - 1] + 1] - self._upto[:, groups.index[first]]
+        if is_whole and np.array_equal(groups.sums[first:last].sum(axis=0), of_samples):
             return np.array([groups.rows[first:last].sum(), groups.refused[first:last].sum()])
         if last - first > 1:
             middle = (first + last) // 2
@@ -194,24 +215,23 @@ class _Partial:
         return self._one_by_one(first)
 
     def _one_by_one(self, g: int) -> IntArray:
-        ids = self._ids(range(int(self._starts[g]), int(self._ends[g])))
-        index: RowIndex = make_index(self._groups.shards[g])
-        found = np.array(index.counts_of(ids), dtype=np.int64)
-        if found.sum() + sum(one in index.disputed for one in ids) != self._groups.size[g]:
-            raise _DoesNotTellError
-        return found
-
-    def _upto(self, position: int) -> _Sums:
-        """What the hashes of the first samples add up to."""
-        known, over = divmod(position, SUMMED)
-        if not over or position == len(self._manifest):
-            return self._sums[:, known + (over > 0)]
-        ids = self._ids(range(position - over, position))
-        found: _Sums = self._sums[:, known] + keys_of(ids).sum(axis=1, dtype=np.uint64)
-        return found
-
-    def _ids(self, samples: range) -> Sequence[str]:
-        self._left -= max(len(samples), _READ_AT_ONCE)
+        samples = range(int(self._starts[g]), int(self._ends[g]))
+        self._left -= len(samples)
         if self._left < 0:
             raise _DoesNotTellError
-        return self._manifest.ids_of(samples)
+        keys = self._manifest.keys(samples)
+        index = make_index(self._groups.shards[g])
+        found = np.array(index.counts_of_keys(keys), dtype=np.int64)
+        disputed = WantedKeys(keys_of(list(index.disputed))).positions(keys) if index.disputed else ()
+        if found.sum() + len(disputed) != self._groups.size[g]:
+            raise _DoesNotTellError
+        return found
+
+    def _read_sums(self, shards: int) -> _Sums:
+        """What the hashes of the samples of shards of any size add up to: their ids are read."""
+        sums = np.zeros((2, shards + 1), dtype=np.uint64)
+        for samples in _pieces(len(self._manifest)):
+            shard = np.arange(samples.start, samples.stop) // self._shard_rows
+            begins = np.flatnonzero(np.diff(shard, prepend=-1))
+            sums[:, shard[begins] + 1] += np.add.reduceat(self._manifest.keys(samples), begins, axis=1)
+        return np.cumsum(sums, axis=1, dtype=np.uint64)

@@ -112,7 +112,10 @@ class RowIndex:
 
     def counts_of(self, ids: Sequence[str]) -> tuple[int, int]:
         """How many of the samples have a row, and how many stand in quarantine."""
-        keys = keys_of(ids)
+        return self.counts_of_keys(keys_of(ids))
+
+    def counts_of_keys(self, keys: Keys) -> tuple[int, int]:
+        """As `counts_of`, of the samples whose ids have these hashes."""
         return int((self.rows_of_keys(keys) >= 0).sum()), len(self._refused(keys))
 
     def _refused(self, keys: Keys) -> list[int]:

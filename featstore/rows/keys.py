@@ -101,6 +101,27 @@ def keys_of_texts(texts: npt.NDArray[np.bytes_]) -> Keys:
     return out
 
 
+def keys_of_first_cells(rows: bytes) -> Keys | None:
+    """Hash what stands before the first comma of each line; None where some cell may be quoted.
+
+    Parameters
+    ----------
+    rows : bytes
+        Lines of a CSV file as a manifest's are written, each with its end.
+    """
+    letters = np.frombuffer(rows, dtype=np.uint8)
+    starts = np.append(0, np.flatnonzero(letters == ord("\n"))[:-1] + 1)
+    commas = np.flatnonzero(letters == ord(","))
+    if any(letter in rows for letter in b'"\r\0') or rows[-1:] != b"\n" or len(commas) < len(starts):
+        return None
+    lengths = commas[np.searchsorted(commas, starts).clip(max=len(commas) - 1)] - starts
+    if (lengths < 0).any() or (starts[1:] <= (starts + lengths)[:-1]).any():  # a line without a comma
+        return None
+    ends = np.cumsum(lengths)
+    together = np.arange(ends[-1]) + np.repeat(starts - (ends - lengths), lengths)  # one behind the other
+    return keys_of_utf8(letters[together], ends - lengths, ends)
+
+
 def sums_to_text(ids: Sequence[str]) -> str:
     """What the hashes of ids add up to, modulo 2^64: of the first 0, `SUMMED`, 2 · `SUMMED` … and of all of them.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 from unittest import mock
@@ -17,9 +19,9 @@ from cer_fusion.featstore.manifests import manifest as manifests
 from cer_fusion.featstore.manifests import sidecar as sidecars
 from cer_fusion.featstore.manifests.manifest import Manifest
 from cer_fusion.featstore.rows import counting, keys
-from cer_fusion.featstore.rows.counting import counts_by_sums
+from cer_fusion.featstore.rows.counting import counts_by_index, counts_by_sums
 from cer_fusion.featstore.rows.index import make_index
-from cer_fusion.featstore.rows.keys import sums_from_text, sums_to_text
+from cer_fusion.featstore.rows.keys import keys_of, keys_of_first_cells, sums_from_text, sums_to_text
 from cer_fusion.featstore.rows.shard import Rows, encode, read_header
 from tests.featstore.conftest import ToyEmbedder
 
@@ -28,7 +30,7 @@ from tests.featstore.conftest import ToyEmbedder
 def small_numbers(monkeypatch):
     for module in (keys, counting):
         monkeypatch.setattr(module, "SUMMED", 4)
-    monkeypatch.setattr(counting, "_READ_AT_ONCE", 1)
+    monkeypatch.setattr(counting, "_AT_A_TIME", 5)
     monkeypatch.setattr(manifests, "BLOCK_ROWS", 2)
     monkeypatch.setattr(sidecars, "BLOCK_ROWS", 2)
 
@@ -42,9 +44,9 @@ class Listed:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def ids_of(self, samples: range) -> list[str]:
+    def keys(self, samples: range) -> keys.Keys:
         self.read += len(samples)
-        return self.ids[samples.start : samples.stop]
+        return keys_of(self.ids[samples.start : samples.stop])
 
 
 def shard(folder, ids, index, generation=0, refused=()):
@@ -137,12 +139,35 @@ def test_no_sample_is_read_of_a_feature_that_is_complete_or_lacks_whole_shards(t
     assert listed.read == 0
 
 
-def test_where_too_much_would_have_to_be_read_sums_do_not_tell(tmp_path, monkeypatch):
+def test_a_part_of_shards_of_any_size_is_told_and_reads_each_id_once_at_most(tmp_path):
     ids = ids_of(50)
-    headers = dealt(tmp_path, ids, 3, without=range(1, 17, 2))
-    assert counts_by_sums(headers, Listed(ids)) == (26, 0)
-    monkeypatch.setattr(counting, "_MOST_READ", 3)
+    listed = Listed(ids)
+    assert counts_by_sums(dealt(tmp_path, ids, 3, without=range(1, 17, 2)), listed) == (26, 0)
+    assert listed.read == 50
+
+
+def test_where_too_many_shards_would_have_to_be_looked_at_sums_do_not_tell(tmp_path, monkeypatch):
+    ids = ids_of(20)
+    headers = [*dealt(tmp_path, ids, 4, without=[1, 2]), shard(tmp_path, ids[4:6], 1), shard(tmp_path, ids[8:9], 2)]
+    assert counts_by_sums(headers, Listed(ids)) == (15, 0)
+    monkeypatch.setattr(counting, "_MOST_APART", 7)
     assert counts_by_sums(headers, Listed(ids)) is None
+    assert counts_by_index(make_index(headers), Listed(ids)) == (15, 0)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0\n\r"), min_size=1), min_size=1))
+def test_first_cells_of_lines_have_the_hashes_of_their_texts_or_are_left_to_a_reader_of_csv(texts):
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows((text, f"{number}.png", "") for number, text in enumerate(texts))
+    found = keys_of_first_cells(out.getvalue().encode())
+    assert (found is None) == ('"' in out.getvalue())
+    assert found is None or np.array_equal(found, keys_of(texts))
+
+
+@pytest.mark.parametrize("rows", [b"a,1\nb", b"a,1\nb\n", b"b\na,1\n", b"a\n", b"a,1\r\nb,2\n", b"a,1\n\0,1\n"])
+def test_lines_that_are_none_of_a_manifest_have_no_first_cells(rows):
+    assert keys_of_first_cells(rows) is None
 
 
 def test_a_manifest_whose_samples_stand_in_another_order_is_counted_when_complete_and_else_left_to_the_index(tmp_path):
