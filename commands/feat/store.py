@@ -76,15 +76,15 @@ def parts(
     opened, dataset = dataset_of(store, data)
     names = opt.split_list(features)
     found = [opened.feature(name, dataset) for name in names] if names else opened.usable_features(dataset)
-    manifest = opened.manifest(dataset)
-    left = unfinished_parts(manifest, found, shard_rows=shard_rows, parts=of)
+    complete = bool(found) and all(sum(opened.counts(one, dataset)) == opened.size(dataset) for one in found)
+    left = [] if complete else unfinished_parts(opened.manifest(dataset), found, shard_rows=shard_rows, parts=of)
     if not found:
         say(f"dataset [bold]{escape(dataset)}[/] has no features yet: all parts are unfinished")
     elif not left:
         say(f"all parts are finished, of {escape(', '.join(feature.label for feature in found))}")
-    unread = {
-        sample_id for feature in found for sample_id, (digest, _) in feature.quarantined().items() if not digest
-    }.intersection(manifest.ids)
+    unread = {one for feature in found for one, (digest, _) in feature.quarantined().items() if not digest}
+    if unread:
+        unread &= set(opened.manifest(dataset).ids)
     if unread:
         say(f"[yellow]{len(unread):,} pictures could not be read[/], first: {escape(min(unread))}; extract tries again")
     if as_json:
