@@ -46,21 +46,30 @@ def manifest_by_parts(
     data: str | None, store: Path, *, dataset: str | None, root: Path | None
 ) -> tuple[Manifest | SealedManifest, str]:
     """As `manifest_and_dataset`; a large manifest that the dataset has already is opened to be read by parts."""
+    sealed = None if data is None else sealed_manifest(data, store, dataset=dataset, root=root)
+    return sealed or manifest_and_dataset(data, store, dataset=dataset, root=root)
+
+
+def sealed_manifest(
+    data: str, store: Path, *, dataset: str | None, root: Path | None
+) -> tuple[SealedManifest, str] | None:
+    """The large manifest of a dataset, if that is what `--data` names, or what its file was made into."""
     from ..featstore import Store
     from ..featstore.manifests.sidecar import in_store
 
-    if data is not None and (store / "store.json").is_file() and (root is None or root.exists()):
-        file = Path(data) if names_a_file(data) else None
-        if file is not None and in_store(file) and file.absolute().parent.parent.resolve() == store.resolve():
-            data, file = file.absolute().parent.name, None
-        name = dataset or (data if file is None else file.stem.replace(".", "_"))
-        opened = Store(store)
-        sealed = opened.sealed_manifest(name) if name in opened.datasets() else None
-        if sealed is not None and file is not None and sealed.is_made_from(file, root):
-            return sealed, name
-        if sealed is not None and file is None and name == data and root in (None, sealed.root):
-            return sealed, name
-    return manifest_and_dataset(data, store, dataset=dataset, root=root)
+    if not (store / "store.json").is_file() or not (root is None or root.exists()):
+        return None
+    file = Path(data) if names_a_file(data) else None
+    if file is not None and in_store(file) and file.absolute().parent.parent.resolve() == store.resolve():
+        data, file = file.absolute().parent.name, None
+    name = dataset or (data if file is None else file.stem.replace(".", "_"))
+    opened = Store(store)
+    sealed = opened.sealed_manifest(name) if name in opened.datasets() else None
+    if sealed is not None and file is not None and sealed.is_made_from(file, root):
+        return sealed, name
+    if sealed is not None and file is None and name == data and root in (None, sealed.root):
+        return sealed, name
+    return None
 
 
 def tell_change(store: Store, dataset: str, manifest: Manifest, *, replace_manifest: bool) -> None:

@@ -6,7 +6,7 @@ import os
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,7 +15,7 @@ import typer
 
 from .. import options as opt
 from ..console import escape, out_json, progress_bar, say, show_logs
-from ..data import dataset_of, manifest_by_parts, tell_change, tell_extracts, tell_frames_from_zero
+from ..data import dataset_of, manifest_by_parts, sealed_manifest, tell_change, tell_extracts, tell_frames_from_zero
 from ..runners import Engine, Outcome, PartProgress, WorkerError, gpus_here, tell_submitted
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ def extract(
     Example: cer-feat extract --backbone onnx:faces.onnx -O size_px=112 … --align --crop arcface112 --data ferplus.csv
     """
     from ...featstore import Store
+    from ...featstore.extraction.run import repeated_across_splits
     from ...featstore.manifests.manifest import SealedManifest as Sealed
 
     opt.only(
@@ -221,6 +222,13 @@ def extract(
         outcomes = engine.run(job, step, name=f"extract-{dataset_name}", busy=busy)
     reports = _reports(outcomes)
     if not isinstance(manifest, Sealed):
+        if engine.n > 1:  # of a large manifest each part looks at its own samples
+            known = (opened.feature(report.feature, dataset_name) for report in reports)
+            repeated = [repeated_across_splits(manifest, feature, {}) for feature in known]
+            reports = [
+                replace(report, repeated_across_splits=max(count, report.repeated_across_splits))
+                for report, count in zip(reports, repeated, strict=True)
+            ]
         for one, report in zip(chosen, reports, strict=True):
             _tell_learnt(one.weights, report.feature, opened, dataset_name, manifest)
     tell_extracts(reports, opened, dataset_name, as_json=as_json)
@@ -235,7 +243,8 @@ def _tell_learnt(weights: str | None, feature: str, store: Store, dataset: str, 
     learnt = pictures_behind(Path(weights))
     if not learnt:
         return
-    digests = store.feature(feature, dataset).index().image_digests().of(manifest.ids)
+    ids = manifest.table.ids
+    digests = store.feature(feature, dataset).index(only=ids).image_digests().of(ids)
     known = Counter(split for split, digest in zip(manifest.split_of_each, digests, strict=True) if digest in learnt)
     if known:
         counts = ", ".join(f"{count:,} of {split or 'no split'}" for split, count in known.items())
@@ -282,7 +291,6 @@ class ExtractJob:
 
     def run_part(self, k: int, n: int, progress: PartProgress) -> list[dict[str, Any]]:
         """Embed what part k of n lacks; the report of each feature, as JSON values."""
-        from ...featstore import Store
         from ...featstore import extract as run_extract
         from ...featstore.extraction.reading import Meter
 
@@ -290,11 +298,12 @@ class ExtractJob:
             _OPENED.clear()  # of another job: its encoders would stay in memory
             _OPENED[self.key] = Opened(self)
         opened, meter = _OPENED[self.key], Meter()
+        opened.read_by_parts()
         threads, processes = opt.readers_for([one.device for one in opened.embedders], *self.readers)
         reports = run_extract(
             opened.embedders,
             opened.manifest,
-            Store(self.store),
+            opened.store,
             dataset=self.dataset,
             name=[one.feature for one in self.chosen],
             part=(k, n),
@@ -328,6 +337,24 @@ class Opened:
                 "start it again"
             )
         self.manifest = manifest
+        self._begun = False
+
+    def read_by_parts(self) -> None:
+        """Before each part: of a large manifest, which the first one made the dataset's, others read what is theirs."""
+        from ...featstore.manifests.manifest import SealedManifest as Sealed
+
+        if self._begun and not isinstance(self.manifest, Sealed):
+            sealed = sealed_manifest(self._job.data, self._job.store, dataset=self._job.dataset, root=self._job.root)
+            if sealed is not None and sealed[0].ids_digest == self._job.ids_digest:
+                self.manifest = sealed[0]
+        self._begun = True
+
+    @cached_property
+    def store(self) -> Store:
+        """The store, whose shards are looked at once for all parts, but for new ones."""
+        from ...featstore import Store
+
+        return Store(self._job.store)
 
     @cached_property
     def embedders(self) -> list[Backbone]:

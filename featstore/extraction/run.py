@@ -27,8 +27,7 @@ from ..manifests.manifest import Manifest, SealedManifest
 from ..pictures.pictures import PictureSource, Source
 from ..pictures.seen import Seen
 from ..rows import files
-from ..rows.feature import Dtype
-from ..rows.index import RowIndex
+from ..rows.feature import Dtype, Feature
 from ..rows.keys import Mark, keys_of, same_pictures
 from ..store import Store
 from .plan import Counted, FeaturePlan, Progress, deal_part, make_features, names_of, plan_features, positions_of
@@ -413,9 +412,9 @@ def _report(writer: FeatureWriter, manifest: Manifest, meter: Meter) -> ExtractR
     """Sum one feature's run up, and write its quarantine list for people."""
     feature, plan = writer.stored.feature, writer.plan
     files.sync_folder(feature.folder)  # a killed run may have left a shard that is there but not durable yet
-    index = feature.index()
-    if index.quarantined or (feature.folder / "quarantine.csv").exists():
-        feature.write_quarantine(index.quarantined)
+    quarantined = feature.quarantined()
+    if quarantined or (feature.folder / "quarantine.csv").exists():
+        feature.write_quarantine(quarantined)
     just_read = dict(zip(writer.manifest.ids, plan.digests, strict=True))
     return ExtractReport(
         feature=feature.label,
@@ -428,7 +427,7 @@ def _report(writer: FeatureWriter, manifest: Manifest, meter: Meter) -> ExtractR
         masked=dict(Counter(reason for text in writer.failed.values() if (reason := Masked.reason(text)) is not None)),
         unread=sorted(writer.unread),
         remarks=dict(sorted(writer.remarks.items())),
-        repeated_across_splits=_repeated_across_splits(manifest, index, just_read),
+        repeated_across_splits=repeated_across_splits(manifest, feature, just_read),
         elapsed_s=meter.elapsed_s,
         compute_s=writer.model.compute_s,
         waited_s=meter.waited_s,
@@ -459,12 +458,20 @@ def _told(one: object) -> str:
     return f"{type(one).__name__} {one!r}" if isinstance(one, str | os.PathLike) else type(one).__name__
 
 
-def _repeated_across_splits(manifest: Manifest, index: RowIndex, just_read: Mapping[str, str]) -> int:
-    """Pictures in more than one split, by what rows were made from, or by what was read now where there is no row."""
+def repeated_across_splits(manifest: Manifest, feature: Feature, just_read: Mapping[str, str]) -> int:
+    """How many pictures stand in more than one split, by what rows were made from.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    feature : Feature
+    just_read : dict of str to str
+        sample_id to the digest of the picture that was read now, which counts where there is no row.
+    """
     if len(manifest.splits) < 2:
         return 0
-    known = index.pictures_of(manifest.table.ids)
     ids = manifest.table.ids
+    known = feature.index(only=ids).pictures_of(ids)
     found_now = {i: digest for i in np.flatnonzero(known[0] == 0).tolist() if (digest := just_read.get(ids[i]))}
     known[:, list(found_now)] = keys_of(list(found_now.values()))
     splits: dict[Mark, set[str]] = {}

@@ -27,8 +27,8 @@ from ..manifests.manifest import Manifest
 from ..rows.feature import Feature, shard_names
 from ..rows.files import going_away
 from ..rows.index import RowIndex
-from ..rows.keys import KeyedNumbers, keys_of
-from ..rows.shard import RowReader, Rows, ShardHeader, read_header, read_strings
+from ..rows.keys import KeyedNumbers, WantedKeys, keys_of, keys_of_texts
+from ..rows.shard import RowReader, Rows, ShardHeader, read_header, read_texts
 from .plan import FeaturePlan
 from .reading import Batch, Model, Picture, Remarked, Row, Unusable
 
@@ -376,6 +376,7 @@ class StoredRows:
 
     def __init__(self, feature: Feature, *, only: Sequence[str] | None = None) -> None:
         self.feature = feature
+        self._only = None if only is None else WantedKeys(keys_of(only))
         self._listing = _Listing(feature)
         self._seen = set(self._listing.names())
         self.before: RowIndex = feature.index(only=only)  # in this order: no shard may escape both
@@ -394,14 +395,27 @@ class StoredRows:
         for header in self.feature.headers_of(new):
             try:
                 with going_away(header.path):
-                    ids, digests = read_strings(header, "ids"), read_strings(header, "image_digest")
+                    own = self._own(header)
             except FileNotFoundError:  # compacted away already, and what took its place is new as well
                 continue
             self._seen.add(header.path.name)
-            for row, (sample_id, digest) in enumerate(zip(ids, digests, strict=True)):
+            for row, sample_id, digest in own:
                 self._settled[sample_id] = Settled(digest=digest, header=header, row=row)
             for sample_id, digest, reason in header.quarantined:
-                self._settled[sample_id] = Settled(digest=digest, header=header, row=None, reason=reason)
+                if self._only is None or len(self._only.positions(keys_of([sample_id]))):
+                    self._settled[sample_id] = Settled(digest=digest, header=header, row=None, reason=reason)
+
+    def _own(self, header: ShardHeader) -> list[tuple[int, str, str]]:
+        """Row, id and digest of the picture of those samples of a shard that this run is about."""
+        ids = read_texts(header, "ids")
+        rows = np.arange(len(ids)) if self._only is None else self._only.positions(keys_of_texts(ids))
+        if not len(rows):
+            return []
+        digests = read_texts(header, "image_digest")[rows].tolist()
+        return [
+            (row, sample_id.decode(), digest.decode())
+            for row, sample_id, digest in zip(rows.tolist(), ids[rows].tolist(), digests, strict=True)
+        ]
 
     def settled(self, sample_id: str, digest: str) -> Settled | None:
         """What another run made of this sample from the same picture, if it did.
