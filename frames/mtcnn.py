@@ -255,7 +255,7 @@ class _Levels:
         for one in self._shown:
             if one.width < level.width and min(one.width / size[0], one.height / size[1]) >= _LARGER:
                 level = one
-        self._shown.append(level.resize(size, Image.Resampling.BOX))
+        self._shown.append(level.resize(size, Image.Resampling.BILINEAR))
         return self._shown[-1]
 
     def cuts(self, boxes: FloatArray, side: int) -> NDArray[np.uint8]:
@@ -265,7 +265,7 @@ class _Levels:
             level, halving = self._for((right - left) / (_FINER * side))
             x, y = round(left / halving), round(top / halving)
             part = level.crop((x, y, max(round(right / halving), x + 1), max(round(bottom / halving), y + 1)))
-            below.paste(part.resize((side, side), Image.Resampling.BOX), (0, side * number))
+            below.paste(part.resize((side, side), Image.Resampling.BILINEAR), (0, side * number))
         return np.asarray(below).reshape(-1, side, side, 3)
 
     def askew(self, move: FloatArray, side: int) -> NDArray[np.uint8]:
