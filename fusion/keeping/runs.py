@@ -295,6 +295,8 @@ class RunConfig:
     """Whether rows were loaded whole; else they were read from the store piece by piece."""
     soft_labels: str | None = None
     """SHA-256 of the shares (n, k), float64, that were learned from in place of labels; None: labels were."""
+    targets: Mapping[str, str] | None = None
+    """Task -> SHA-256 of the targets (n, t), float64, that were learned beside the classes; None: there were none."""
 
     def __post_init__(self) -> None:
         """Refuse what does not fit together."""
