@@ -152,7 +152,8 @@ def names() -> tuple[str, ...]:
     """List the backbones that have a name of their own.
 
     Besides, ``timm:<name>`` makes any timm model (``timm:vit_small_patch14_dinov2.lvd142m``), ``onnx:<file>`` any
-    ONNX model, and ``<file.py>:<Class>`` or ``<module>:<Class>`` a network of the user's own.
+    ONNX model, ``clip:<folder>`` the image half of a CLIP or SigLIP, and ``<file.py>:<Class>`` or ``<module>:<Class>``
+    a network of the user's own.
     """
     return tuple(sorted(name for name in _entries() if "<" not in name))
 
@@ -237,8 +238,8 @@ def _entry_of(name: str) -> tuple[_Entry, str]:
         return _entries()[OWN_NAME], name
     raise UnknownBackboneError(
         f"there is no backbone {name!r}{nearest(name, names())}\n"
-        f"  there are {', '.join(names())}, any timm model as timm:<name>, any ONNX model as onnx:<file> and "
-        "your own network as <file.py>:<Class>"
+        f"  there are {', '.join(names())}, any timm model as timm:<name>, any ONNX model as onnx:<file>, "
+        "CLIP or SigLIP as clip:<folder> and your own network as <file.py>:<Class>"
     )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from time import perf_counter
-from typing import Any, Final, Literal, Self, TypeAlias, get_args
+from typing import Any, Final, Literal, Protocol, Self, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -229,16 +229,21 @@ def components(compound: str) -> tuple[str, str]:
     ExpressionError
         If it is none of the fourteen of RAF-CE (REFERENCE.md §4); the message names the nearest ones.
     """
-    table: Mapping[str, Sequence[str]] = _tables()["compounds"]
-    known = {_letters(name): (parts[0], parts[1]) for name, parts in table.items()}
+    known = _compounds()
     if _letters(compound) not in known:
-        raise ExpressionError(f"there is no compound expression {compound!r}; {nearest(compound, table)}")
+        raise ExpressionError(f"there is no compound expression {compound!r}; {nearest(compound, compound_names())}")
     return known[_letters(compound)]
 
 
 def emotion(name: str) -> str | None:
     """Return the basic expression that a class name means (``Happy`` -> ``happiness``), None if it means none."""
     return _emotions().get(_letters(name))
+
+
+def meaning(name: str) -> str:
+    """Return what a class is known by whatever its spelling: its two expressions, its expression, or its letters."""
+    letters = _letters(name)
+    return " and ".join(_compounds().get(letters, ())) or emotion(name) or letters
 
 
 def columns(basic_classes: Sequence[str]) -> dict[str, int]:
@@ -276,10 +281,37 @@ def _emotions() -> dict[str, str]:
 
 
 @functools.cache
+def _compounds() -> dict[str, tuple[str, str]]:
+    return {_letters(name): (parts[0], parts[1]) for name, parts in _tables()["compounds"].items()}
+
+
+@functools.cache
 def _tables() -> dict[str, Any]:
     text = resources.files("cer_fusion.fusion.judging").joinpath("compounds.json").read_text(encoding="utf-8")
     tables: dict[str, Any] = json.loads(text)
     return tables
+
+
+class Columns(Protocol):
+    """Columns of a comparison that never saw a label of it: by rules (`ZeroShotColumns`), or by prompts."""
+
+    @property
+    def title(self) -> str | None:
+        """Title of the one column; None if they are called by their rules."""
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """Titles of the columns."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """All that a reader of the report must know."""
+
+    def check(self, test: Rows, titles: Sequence[str] = ()) -> None:
+        """Refuse what could not be answered, before anything is fitted, and titles that are taken."""
+
+    def answers(self, test: Rows, *, runs: int, seed: int) -> dict[Judgeable, list[Answer]]:
+        """Answer the test rows, a list of one answer a run for each column."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -416,9 +448,7 @@ class ZeroShotColumns:
         return answers
 
 
-def check_columns(
-    entries: Sequence[Entry], zero_shot: Sequence[ZeroShotColumns], test: Rows, baseline: str | None
-) -> None:
+def check_columns(entries: Sequence[Entry], zero_shot: Sequence[Columns], test: Rows, baseline: str | None) -> None:
     """Refuse zero-shot columns that nothing could answer, titles that stand twice, and a baseline that is no column."""
     titles: list[str] = []
     for entry in entries:
