@@ -222,6 +222,15 @@ Targets = Annotated[
         show_default=False,
     ),
 ]
+Prompts = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompts",
+        help="Text vectors that stand for classes, .safetensors, .npz or .csv; cer-feat prompts makes them. Nothing is "
+        "learned.",
+        show_default=False,
+    ),
+]
 Memory = Annotated[
     str | None,
     typer.Option(
@@ -247,6 +256,10 @@ RunsOrKept = Annotated[
 Runs = Annotated[
     list[Path] | None,
     typer.Argument(help="Run folders of cer-fuse train; without them, heads are trained now.", show_default=False),
+]
+AnyHead = Annotated[
+    Path | None,
+    typer.Option("--head", help="A run of cer-fuse train, or the head folder in it.", show_default=False),
 ]
 KeptHead = Annotated[Path, typer.Option("--head", help="A run of cer-fuse train, or the head folder in it.")]
 Singles = Annotated[bool, typer.Option(help="A column for each single backbone as well.")]

@@ -116,14 +116,10 @@ class Recipe:
 
     def lacks(self, rows: Rows, basic: Rows | None, texts: PromptColumns | None = None) -> str | None:
         """Return what these rows lack for it, and how that is made; None if nothing."""
-        if self.prompts:
+        if self.prompts and texts is None:
             return (
-                None
-                if texts is not None
-                else (
-                    "answers by prompts, and there are no text vectors\n  give them: --prompts VECTORS\n  make them with "
-                    "the encoder of the rows: cer-feat prompts --backbone clip:FOLDER -o prompts.safetensors"
-                )
+                "answers by prompts, and there are no text vectors\n  give them: --prompts VECTORS\n  make them with "
+                "the encoder of the rows: cer-feat prompts --backbone clip:FOLDER -o prompts.safetensors"
             )
         known = {**rows.by_feature(), **{name: (name,) for name in rows.blocks}}
         missing = [name for name in self.blocks if name not in known]

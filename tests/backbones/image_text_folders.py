@@ -9,6 +9,8 @@ from typing import Any
 WORDS = ("<pad>", "<start>", "<end>", "<unk>", "a", "photo", "of", "the", "face", "is", "fearfully", "sadly", "happily",
          "surprised", "angry", "fear", "and")  # fmt: skip
 SIDE = 32
+LONGEST = 20
+"""Tokens that a tiny encoder reads."""
 
 
 def small_model(kind: str, seed: int = 0) -> Any:
@@ -17,7 +19,7 @@ def small_model(kind: str, seed: int = 0) -> Any:
     import transformers
 
     size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = {**size, "vocab_size": len(WORDS), "max_position_embeddings": 12, "bos_token_id": 1, "eos_token_id": 2}
+    text = {**size, "vocab_size": len(WORDS), "max_position_embeddings": LONGEST, "bos_token_id": 1, "eos_token_id": 2}
     text["pad_token_id"] = 0
     vision = {**size, "image_size": SIDE, "patch_size": 16}
     torch.manual_seed(seed)

@@ -18,7 +18,7 @@ from cer_fusion.backbones import (
 )
 from cer_fusion.backbones.making import recreate
 from cer_fusion.backbones.zoo.image_text import text_vectors
-from tests.backbones.image_text_folders import SIDE, save_encoder, small_model
+from tests.backbones.image_text_folders import LONGEST, SIDE, save_encoder, small_model
 
 pytestmark = pytest.mark.slow  # the library takes seconds to import
 
@@ -58,7 +58,7 @@ def test_rows_and_text_vectors_are_those_of_the_library(saved):
         ids = words(PROMPTS, padding=True, return_tensors="pt")
         wanted = model.get_text_features(input_ids=ids["input_ids"], attention_mask=ids["attention_mask"])
     else:  # as SigLIP is told to be used: filled up, and without a mask
-        ids = words(PROMPTS, padding="max_length", max_length=12, return_tensors="pt")
+        ids = words(PROMPTS, padding="max_length", max_length=LONGEST, return_tensors="pt")
         wanted = model.get_text_features(input_ids=ids["input_ids"])
     np.testing.assert_allclose(texts.vectors, pooled(wanted), atol=1e-5)
     assert texts.vectors.shape[1] == rows.shape[1] == backbone.blocks["image"]
@@ -149,7 +149,7 @@ def test_weights_that_lack_a_tensor_are_refused_and_never_filled_up_at_random(cl
 
 
 def test_a_prompt_that_would_be_cut_and_a_folder_without_a_tokenizer_are_refused(clip):
-    with pytest.raises(OptionError, match=r"1 prompts have more than the 12 tokens"):
+    with pytest.raises(OptionError, match=r"1 prompts have more than the 20 tokens"):
         text_vectors(str(clip), ["a face", "a face and " * 8])
     (clip / "tokenizer.json").write_text("{}")
     with pytest.raises(OptionError, match="cannot be read"):

@@ -19,7 +19,7 @@ ONE_FORM = {
     "cer-feat manifest relabel", "cer-feat manifest split", "cer-feat manifest unity", "cer-feat parts",
     "cer-feat quarantine", "cer-fuse heads", "cer-feat use-manifest", "cer-feat show", "cer-feat verify",
     "cer-feat pull", "cer-feat cache",
-    "cer-fuse recipes",
+    "cer-fuse recipes", "cer-feat prompts",
 }  # fmt: skip
 """Commands whose every option says something whatever the others are."""
 
@@ -49,7 +49,7 @@ ALWAYS = {
     "cer-fuse diagnose":
         "head features data store setting players cv near most train_split missing figure output seed as_json",
     "cer-fuse evaluate": "head data split store missing near metrics figure seed as_json",
-    "cer-fuse predict": "head store compounds output as_json",
+    "cer-fuse predict": "head prompts store compounds output as_json",
     "cer-fuse export": "output head_only check store data overwrite as_json",
     "cer-fuse report": "output overwrite baseline metrics title keep seed as_json",
     "cer-fuse check-table": "supports as_json",
@@ -108,7 +108,10 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-fuse compare --recipes paper",
          {"trained", "judging", "split", "seeded", "named", "computing", "noted", "table", "written", "here"}),
         ("cer-fuse compare --heads mlp --no-singles --zero-shot basic",
-         {"trained", "judging", "split", "seeded", "elsewhere", "computing", "noted", "table", "written", "here"}),
+         {"trained", "judging", "split", "seeded", "elsewhere", "paired", "computing", "noted", "table", "written",
+          "here"}),
+        ("cer-fuse compare --heads linear --no-singles --prompts p.npz",
+         {"trained", "judging", "split", "seeded", "paired", "noted", "table", "written", "here"}),
     ],
     "cer-fuse ablate": [("cer-fuse ablate --weights a=0:1:0.1 --select test", {"noted", "table", "written", "here"}),
         ("cer-fuse ablate --weights a=0:1:0.1 --json --select test", {"written", "here"}),
