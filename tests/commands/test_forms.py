@@ -77,7 +77,8 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
     ],
     "cer-feat import": [
         ("cer-feat import rows.npy --as x", {"listed"}),
-        ("cer-feat import rows.npz --as x", {"listed", "keyed"}),
+        ("cer-feat import rows.npz --as x", {"listed", "keyed", "chosen"}),
+        ("cer-feat import openface.csv --as x", {"chosen", "tabled"}),
         ("cer-feat import samples --as x", {"pooled"}),
         ("cer-feat import rows.parquet --as x", set()),
     ],
