@@ -218,7 +218,7 @@ Targets = Annotated[
     Path | None,
     typer.Option(
         "--targets",
-        help="CSV of action units, sample_id,AU1,AU2,…, to learn beside the classes (head multitask).",
+        help="CSV of sample_id,AU1,AU2_r,…,valence,arousal to learn beside the classes (head multitask).",
         show_default=False,
     ),
 ]

@@ -1,4 +1,4 @@
-"""Several tasks share hidden units: compound classes, basic classes and action units (AUs), each row with what it has.
+"""Several tasks share hidden units: compounds, basic classes, action units (AUs), affect, each row with what it has.
 
 C-EXPR-NET (Kollias, CVPR 2023, "Multi-label compound expression recognition") learns compounds and AUs in one network
 and couples their answers by distribution matching (Kollias et al., 2021, arXiv 2105.03790): a table of how often an AU
@@ -8,7 +8,8 @@ al., CVPRW 2023, on RAF-CE) counts that table in its training rows and adapts th
 The papers': the shared network, the KL divergence of a row's distribution to the answer (its gradient is that of the
 cross-entropy, which all networks here have: with soft labels a row is of several classes), the matching by a table,
 counted or given, the inner step on training rows and the outer one on rows held out from it. Left open, or not to be
-had for cached rows, and chosen here: AU texts are not used; a task's layer is linear on the last hidden units, without
+had for cached rows, and chosen here: valence and arousal (C-EXPR-DB has them) are learned by squared distance, as a
+hyperbolic tangent; AU texts are not used; a task's layer is linear on the last hidden units, without
 dropout; matching goes both ways, each side once the fixed target; counts of the table begin at one; rows held out
 from the inner step are half of each batch, whole groups where there are any; the outer gradient is taken before the
 inner step instead of after it (first order), and its cosine with a task's gradient moves the logarithm of the task's
@@ -37,8 +38,9 @@ from .layers import Linear, Network, unchanged
 from .mlp import MLPHead, MLPNetwork
 from .settings import not_negative
 
-TASKS: Final = ("au", "basic")
-"""Tasks beside the classes: probabilities of AUs, each for itself; shares of basic classes, of unit sum."""
+TASKS: Final = ("au", "basic", "va")
+"""Tasks beside the classes: probabilities of AUs, each for itself; shares of basic classes, of unit sum; valence and
+arousal, or whatever lies in [-1, 1]."""
 
 FARTHEST: Final = 10.0
 """Factor by which the meta step may raise or lower a task's weight."""
@@ -46,11 +48,12 @@ FARTHEST: Final = 10.0
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class MultitaskHead(MLPHead):
-    """The perceptrons of `mlp`, which learn AUs and basic classes beside the classes that they are asked for.
+    """The perceptrons of `mlp`, which learn AUs, basic classes and affect beside the classes that they are asked for.
 
-    ``fit(X, y, targets={"au": (n, a), "basic": (n, b)})``: AUs in [0, 1], NaN where an AU of a row is not known; shares
-    of basic classes that sum to one, or a row of NaN. A row without a class has None in `y`, or a row of NaN where `y`
-    is soft. Without targets, or with all weights 0, it is `mlp` to the bit.
+    ``fit(X, y, targets={"au": (n, a), "basic": (n, b), "va": (n, 2)})``: AUs in [0, 1], NaN where an AU of a row is not
+    known; shares of basic classes that sum to one, or a row of NaN; valence and arousal in [-1, 1], or NaN. A row
+    without a class has None in `y`, or a row of NaN where `y` is soft. Without targets, or with all weights 0, it is
+    `mlp` to the bit.
 
     Attributes
     ----------
@@ -68,6 +71,9 @@ class MultitaskHead(MLPHead):
 
     basic_weight: float = 1.0
     """Factor on the cross-entropy of the basic classes."""
+
+    va_weight: float = 1.0
+    """Factor on the mean squared distance of a row's valence and arousal."""
 
     coupling: float = 0.0
     """Factor on the distance of the AUs' probabilities to those that the answer about classes implies (`table`)."""
@@ -95,12 +101,12 @@ class MultitaskHead(MLPHead):
 
     def _check(self) -> None:
         super()._check()
-        for name in ("au_weight", "basic_weight", "coupling", "meta_lr"):
+        for name in ("au_weight", "basic_weight", "va_weight", "coupling", "meta_lr"):
             not_negative(name, getattr(self, name))
 
     def _fit(self, X: Matrix, codes: Codes, info: RowInfo) -> None:
         self._check()
-        weights = {"au": self.au_weight, "basic": self.basic_weight}
+        weights = {"au": self.au_weight, "basic": self.basic_weight, "va": self.va_weight}
         found = checked_targets(info.targets or {})
         self.tasks_ = {name: one.shape[1] for name, one in found.items() if self._wants(name, weights)}
         self.task_weights_ = {name: weights[name] for name in self.tasks_}
@@ -167,7 +173,7 @@ class MultitaskHead(MLPHead):
         return found
 
     def predict_targets(self, X: Any) -> dict[str, Floats]:
-        """Return what it says of its further tasks, each (n, t): probabilities of AUs, shares of basic classes.
+        """Return what it says of its further tasks, each (n, t): probabilities of AUs, shares of basic classes, affect.
 
         Answers of several networks (one a block) and of their members are averaged.
         """
@@ -179,7 +185,7 @@ class MultitaskHead(MLPHead):
 
                     def question(part: Tensor, where: slice, network: Network = trained.network) -> Tensor:
                         logits = network.tasks[task](network.units(part, unchanged))  # type: ignore[index,operator]
-                        found: Tensor = (logits.sigmoid() if task == "au" else logits.softmax(-1)).mean(0)
+                        found: Tensor = _said(task, logits).mean(0)
                         return found
 
                     found.append(trained.asked(self._columns(rows, widths), question))
@@ -277,6 +283,9 @@ class TaskLosses:
             if name == "au":
                 each = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
                 found[name] = (each * known).sum(-1) / known.sum(-1).clamp_min(1)
+            elif name == "va":
+                each = (logits.tanh() - wanted).square()
+                found[name] = (each * known).sum(-1) / known.sum(-1).clamp_min(1)
             else:
                 found[name] = -(wanted * logits.log_softmax(-1)).sum(-1)
         return found
@@ -306,6 +315,11 @@ class TaskLosses:
             self.weights[name] = float(np.clip(moved, self.first[name] / FARTHEST, self.first[name] * FARTHEST))
 
 
+def _said(task: str, logits: Tensor) -> Tensor:
+    """Return what the numbers of a task's layer mean: probabilities, shares, or values in [-1, 1]."""
+    return {"au": logits.sigmoid, "basic": lambda: logits.softmax(-1), "va": logits.tanh}[task]()
+
+
 def _flat(gradients: tuple[Tensor, ...]) -> Tensor:
     return torch.cat([one.flatten() for one in gradients])
 
@@ -330,18 +344,19 @@ def checked_targets(targets: Mapping[str, Floats]) -> Mapping[str, Floats]:
     Raises
     ------
     HeadDataError
-        If an AU lies outside [0, 1], or shares do not sum to one or are known in part.
+        If an AU lies outside [0, 1], affect outside [-1, 1], or shares do not sum to one or are known in part.
     """
     for name, one in targets.items():
         if name not in TASKS:
             raise HeadDataError(f"there is no task {name!r}: targets are of {' or '.join(TASKS)}")
-        wrong = ~np.isnan(one) & ~((one >= 0) & (one <= 1))
+        low = -1 if name == "va" else 0
+        wrong = ~np.isnan(one) & ~((one >= low) & (one <= 1))
         if wrong.any():
             row, column = np.argwhere(wrong)[0]
             raise HeadDataError(
-                f"targets[{name!r}] must lie in [0, 1], or be NaN where nothing is known, however: {wrong.sum()} do "
-                f"not (first: row {row}, column {column}: {one[row, column]:g})\n"
-                "  divide intensities by their largest, 5"
+                f"targets[{name!r}] must lie in [{low}, 1], or be NaN where nothing is known, however: {wrong.sum()} "
+                f"do not (first: row {row}, column {column}: {one[row, column]:g})\n"
+                + ("  divide intensities by their largest, 5" if name == "au" else "  leave unknown ones NaN, not -5")
             )
         if name == "basic":
             known = ~np.isnan(one).all(axis=1)

@@ -136,7 +136,7 @@ class Recipe:
         if self.targets == "needed" and rows.targets is None:
             return (
                 "learns action units beside the classes, and there are none\n  give them: --targets TABLE "
-                "(cer-feat manifest raf-ce … --au TABLE makes one)"
+                "(cer-feat manifest raf-ce … --targets TABLE makes one)"
             )
         if self.rule is not None and basic is None:
             return (

@@ -18,7 +18,7 @@ READ = {
     "validation", "folder", "recipe_folder", "check", "diff", "choose_on", "data", "prompts",
 }  # fmt: skip
 """Path options that name what is read; `--store` is added to and never replaced."""
-WRITTEN = {"output", "to", "figure", "keep", "votes", "au", "convert", "annotate", "frames"}
+WRITTEN = {"output", "to", "figure", "keep", "votes", "beside", "convert", "annotate", "frames"}
 """Path options that name what is written."""
 APPENDED = {"log"}
 """Path options that name what lines are added to: nothing there is lost."""

@@ -207,6 +207,6 @@ def test_action_units_reach_heads_and_recipes_of_several_tasks(run, filled, tmp_
     assert "targets au, run" in " ".join(run("cer-fuse compare with without --explain").stdout.split())
     missing = run(f"cer-fuse compare --recipes c-expr-net {quiet}", code=1).stderr
     assert "learns action units beside the classes" in missing
-    assert "cer-feat manifest raf-ce … --au TABLE" in missing
+    assert "cer-feat manifest raf-ce … --targets TABLE" in missing
     unused = run(f"cer-fuse compare --heads linear --targets aus.csv {quiet}", code=2).stderr
     assert "multitask" in unused

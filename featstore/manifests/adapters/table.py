@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from ...errors import FormatError, ManifestError, nearest
+from ...errors import FormatError, ManifestError, listing, nearest
 from ...exchange.foreign_formats import pyarrow
 from ..class_sets import ClassSet, declared_classes, found_classes
 from ..csv_table import (
@@ -18,7 +20,8 @@ from ..csv_table import (
 )
 from ..manifest import Manifest, Sample
 from ..places import Places, as_meant
-from .base import Adapted, adapter, need_samples
+from ..targets import LARGEST, checked_columns, target_of, write_targets
+from .base import Adapted, adapter, need_samples, targets_of
 
 _OURS = {"id": "sample_id", "path": "path", "label": "label", "split": "split", "group": "group"}
 """What `--columns` calls a column, to its standard name."""
@@ -64,7 +67,7 @@ def read_csv(
     _check_named(root, table, names)
     chosen = declared_classes(classes) if classes else None
     start = Path(pictures) if pictures else root.parent
-    paths, of_paths = as_meant(table.column(names["path"]) or [], start, where=str(root), lines=table.lines)
+    paths, ids, of_paths = _paths_and_ids(root, table, names, start)
     blank = [""] * len(paths)
     labels, notes = read_labels(table.column(names["label"]) or blank, chosen, table.lines)
     if names["label"] not in table.header:
@@ -74,15 +77,71 @@ def read_csv(
         labels = [
             _label(root, line, text, chosen) if text else "" for line, text in zip(table.lines, labels, strict=True)
         ]
-    ids = [sample_id or path for sample_id, path in zip(table.column(names["id"]) or paths, paths, strict=True)]
     splits, of_splits = read_splits(table.column(names["split"]) or blank, table.lines, others=True)
     groups, of_groups = read_groups(table.column(names["group"]) or blank, table.lines)
     notes += [*of_paths, *of_splits, *of_groups, *id_notes(ids, table.lines)]
+    if further := [title for title in table.header if target_of(title) is not None]:
+        notes.append(
+            f"columns {listing(further)} are targets beside the classes, which --targets FILE checks and keeps"
+        )
     samples = map(Sample._make, zip(ids, paths, labels, splits, groups, strict=True))
     found = need_samples(samples, root, "at least one row below the header")
     named = chosen or found_classes(labels)
     manifest = Manifest(samples=found, classes=named, root=start, where=str(root), lines=tuple(table.lines))
     return Adapted(manifest=manifest, missing=_missing(manifest), notes=tuple(notes))
+
+
+@targets_of("csv", "parquet")
+def write_table_targets(
+    root: Path,
+    manifest: Manifest,
+    path: Path,
+    *,
+    pictures: str | None = None,
+    columns: str | None = None,
+    id_column: str | None = None,
+    path_column: str | None = None,
+    encoding: str | None = None,
+    overwrite: bool = True,
+    **read: Any,
+) -> int:
+    """Write the columns of action units, valence and arousal that the table has, typed by their titles and checked.
+
+    Returns
+    -------
+    int
+        Of how many samples something is known.
+
+    Raises
+    ------
+    ManifestError
+        With file and line: a value out of its range; or if there is no such column.
+    """
+    names = _columns(columns, {**dict.fromkeys(_OURS), "id": id_column, "path": path_column})
+    table = _read(root, names, encoding)
+    titles = [title for title in table.header if target_of(title) is not None]
+    if not titles:
+        raise ManifestError(f"{root} has no columns such as AU1, AU12_r or valence: {listing(table.header, 8)}")
+    found = checked_columns(titles, str(root))
+    _, ids, _ = _paths_and_ids(root, table, names, Path(pictures) if pictures else root.parent)
+    cells = [table.column(one.title) or [] for one in found]
+    rows = {
+        name: [
+            one.value(column[i], f"{root}:{table.lines[i]}") * (LARGEST if one.intensity else 1)
+            for one, column in zip(found, cells, strict=True)
+        ]
+        for i, name in enumerate(ids)
+    }
+    return write_targets(path, manifest.ids, [one.title for one in found], rows, overwrite=overwrite)
+
+
+def _paths_and_ids(
+    root: Path, table: Table, names: dict[str, str], start: Path
+) -> tuple[Sequence[str], list[str], list[str]]:
+    """Paths, ids and notes on the paths; without an id a path is one."""
+    paths, notes = as_meant(table.column(names["path"]) or [], start, where=str(root), lines=table.lines)
+    ids = [sample_id or path for sample_id, path in zip(table.column(names["id"]) or paths, paths, strict=True)]
+    return paths, ids, notes
 
 
 def _columns(text: str | None, given: dict[str, str | None]) -> dict[str, str]:
