@@ -366,7 +366,7 @@ def targeted(rows: Rows, table: Path | None) -> Rows:
     if not there:
         raise _about_others(table, found.rows, rows, "--targets")
     say(f"{there:,} of {rows.n:,} rows have a line of {found.text}; in the others they are not known")
-    return replace(rows, targets=found.aligned(rows.names))
+    return replace(rows, targets=found.aligned(rows.names), units=found.units or None)
 
 
 def fits_in_memory(count: int, view: View, budget: float) -> bool:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Literal, Self
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ from .base import Codes, HeadState, RowInfo
 from .labels import SHARES_OFF, Floats
 from .layers import Linear, Network, unchanged
 from .mlp import MLPHead, MLPNetwork
-from .settings import not_negative
+from .settings import DU2014, not_negative
 
 TASKS: Final = ("au", "basic", "va")
 """Tasks beside the classes: probabilities of AUs, each for itself; shares of basic classes, of unit sum; valence and
@@ -78,9 +78,10 @@ class MultitaskHead(MLPHead):
     coupling: float = 0.0
     """Factor on the distance of the AUs' probabilities to those that the answer about classes implies (`table`)."""
 
-    table: tuple[tuple[float, ...], ...] | None = None
+    table: tuple[tuple[float, ...], ...] | Literal["du2014"] | None = None
     """Probability of each AU (column of the targets) given each class (row, in the order of `classes_`). None counts it
-    in the training rows that have both."""
+    in the training rows that have both. Commands and recipes take "du2014" for the one that
+    `cer_fusion.fusion.judging.zero_shot.unit_table` makes for their classes and AUs."""
 
     meta_lr: float = 0.0
     """Step of the logarithms of the tasks' weights, every batch; 0 keeps the weights."""
@@ -164,6 +165,13 @@ class MultitaskHead(MLPHead):
         """Return the probability of each AU given each class (k, a), as set or counted."""
         if self.table is None:
             return counted_table(aus, shares if labelled is None else shares * labelled[:, None])
+        if isinstance(self.table, str):
+            raise HeadConfigError(
+                f"table={self.table!r} is not numbers yet: a head knows no names of classes and AUs\n"
+                "  make them first: cer_fusion.fusion.judging.zero_shot.unit_table(classes, units)"
+                if self.table == DU2014
+                else f"table must be numbers, or {DU2014!r} in commands and recipes, got {self.table!r}"
+            )
         found = np.asarray(self.table, dtype=np.float64)
         if found.shape != (len(self.classes_), aus.shape[1]) or not ((found >= 0) & (found <= 1)).all():
             raise HeadConfigError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from time import perf_counter
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ...kit.errors import nearest
 from ..data.rows import Rows
 from ..errors import ExpressionError, ReportError
+from ..heads.settings import DU2014
 from ..heads.weights import SMALLEST, weighted_means
 from ..keeping.answers import Classifier
 from .entries import After, Answer, Described, Entry, entries_of, plain_params, refuse_to_load_quietly
@@ -233,6 +234,59 @@ def components(compound: str) -> tuple[str, str]:
     if _letters(compound) not in known:
         raise ExpressionError(f"there is no compound expression {compound!r}; {nearest(compound, compound_names())}")
     return known[_letters(compound)]
+
+
+TYPICAL, SOME, OTHER = 0.85, 0.45, 0.1
+"""Probability of a unit that more than 70 of 100 people show, that 20 to 70 show, and of any other: the middles."""
+
+
+def unit_table(classes: Sequence[str], units: Sequence[int]) -> tuple[tuple[float, ...], ...]:
+    """Return how likely each action unit is given each expression, (k, a): the prior table of coupled tasks.
+
+    From Du, Tao and Martinez (2014, "Compound facial expressions of emotion", PNAS 111(15), Table 1), who coded 230
+    people: units that more than 70 % of them show are typical, units that some show are listed with their shares. The
+    lists are data here (`compounds.json`); a number for each of the three kinds, their middle, is ours.
+
+    Parameters
+    ----------
+    classes : sequence of k str
+        Compound or basic expressions, in any spelling; neutral shows no unit.
+    units : sequence of a int
+        FACS numbers. One that the table never lists, such as 45, a blink, is as likely in all of them.
+
+    Raises
+    ------
+    ExpressionError
+        If a class is not in the table, as RAF-CE's Happily Fearful and Happily Sad are not.
+    """
+    table = {meaning(name): entry for name, entry in _tables()["units"].items()} | {"neutral": {}}
+    lost = [name for name in classes if meaning(str(name)) not in table]
+    if lost:
+        raise ExpressionError(
+            f"Du et al. (2014) have no action units for {', '.join(map(str, lost))}\n"
+            "  leave the table out: it is then counted in the training rows"
+        )
+    found = []
+    for name in classes:
+        entry = table[meaning(str(name))]
+        typical, some = set(entry.get("typical", ())), set(entry.get("some", ()))
+        found.append(tuple(TYPICAL if one in typical else SOME if one in some else OTHER for one in units))
+    return tuple(found)
+
+
+def with_unit_table(settings: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
+    """Return a head's settings with ``table="du2014"`` made into the table of the rows' classes and action units.
+
+    Raises
+    ------
+    ExpressionError
+        If the rows do not say which units their targets are, or a class is not in the table.
+    """
+    if settings.get("table") != DU2014:
+        return dict(settings)
+    if rows.units is None:
+        raise ExpressionError("table='du2014' goes by FACS numbers, and the rows do not say which unit a target is")
+    return {**settings, "table": unit_table(rows.classes, rows.units)}
 
 
 def emotion(name: str) -> str | None:

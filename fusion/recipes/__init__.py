@@ -26,7 +26,7 @@ from ..heads.late import by_position
 from ..heads.settings import check_kinds
 from ..judging.entries import After, Entry, entries_of
 from ..judging.prompts import PromptColumns
-from ..judging.zero_shot import Columns, Rule, ZeroShotColumns
+from ..judging.zero_shot import Columns, Rule, ZeroShotColumns, with_unit_table
 
 __all__ = ["Recipe", "choose_recipes", "read_recipe", "recipe_columns", "recipes_in", "shipped_recipes"]
 
@@ -347,6 +347,8 @@ def _column(
     settings = dict(wanted.settings)
     if isinstance(settings.get("weights"), Mapping):
         settings["weights"] = by_position(settings["weights"], learned.classes)
+    if wanted.name == "multitask":
+        settings = with_unit_table(settings, learned)
     if device is not None and "device" in head_settings(wanted.name) and "device" not in settings:
         settings["device"] = device
     head = make_head(wanted.name, blocks=learned.widths, preset=wanted.preset, **settings)

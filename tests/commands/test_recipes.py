@@ -198,7 +198,8 @@ def test_action_units_reach_heads_and_recipes_of_several_tasks(run, filled, tmp_
     quiet = "--no-singles --figure none --output none --json"
     told = json.loads(run(f"cer-fuse compare --heads linear --recipes tasks --targets aus.csv {quiet}").stdout)
     assert [column["name"] for column in told["columns"]] == ["linear", "tasks"]
-    told = run(f"cer-fuse compare --heads multitask --set multitask.epochs=2 --cv 2 --targets aus.csv {quiet}")
+    prior = "--set multitask.coupling=1 --set multitask.table=du2014"
+    told = run(f"cer-fuse compare --heads multitask --set multitask.epochs=2 {prior} --cv 2 --targets aus.csv {quiet}")
     assert json.loads(told.stdout)["columns"][0]["name"] == "multitask"
     for name, table in (("with", " --targets aus.csv"), ("without", "")):
         run(f"cer-fuse train --head multitask --set epochs=2 -o {name}{table}")
