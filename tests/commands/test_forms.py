@@ -309,6 +309,9 @@ def made(tmp_path) -> None:
     rows = np.ones((3, 2), dtype=np.float32)
     np.save(tmp_path / "rows.npy", rows)
     np.savez(tmp_path / "rows.npz", rows=rows, names=np.array(["a", "b", "c"]))
+    (tmp_path / "openface.csv").write_text(
+        "frame, timestamp, confidence, success, AU01_r, AU01_c\n1, 0, 0.9, 1, 2, 1\n"
+    )
     (tmp_path / "rows.parquet").write_bytes(b"PAR1" + bytes(12) + b"PAR1")
     for folder in ("samples", "pictures"):
         (tmp_path / folder).mkdir()
