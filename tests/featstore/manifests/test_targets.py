@@ -92,6 +92,15 @@ def test_the_targets_among_a_tables_columns_are_told_typed_and_kept(tmp_path):
         write_table_targets(listed(tmp_path, "path,smile\na.png,9\n"), adapted.manifest, tmp_path / "t.csv")
 
 
+def test_numbers_of_a_parquet_table_are_targets_too_and_nan_is_not_known(tmp_path):
+    parquet, arrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    path = tmp_path / "list.parquet"
+    columns = {"path": ["a.png", "b.png"], "AU06_r": [1.5, float("nan")], "AU12": [1, None]}
+    parquet.write_table(arrow.table(columns), path)
+    assert write_table_targets(path, build("parquet", path).manifest, tmp_path / "t.csv") == 1
+    assert (tmp_path / "t.csv").read_text() == "sample_id,AU06_r,AU12\na.png,1.5,1\nb.png,,\n"
+
+
 def rafce(tmp_path, text):
     (tmp_path / "RAFCE_AUlabel.txt").write_text(text)
     samples = [Sample(f"{i:04d}", f"{i:04d}_aligned.jpg", "Happily Surprised", "train") for i in (1, 2, 3)]
