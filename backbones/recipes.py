@@ -152,8 +152,8 @@ def names() -> tuple[str, ...]:
     """List the backbones that have a name of their own.
 
     Besides, ``timm:<name>`` makes any timm model (``timm:vit_small_patch14_dinov2.lvd142m``), ``onnx:<file>`` any
-    ONNX model, ``audio:<name>`` what hears the sound around a frame, and ``<file.py>:<Class>`` or ``<module>:<Class>``
-    a network of the user's own.
+    ONNX model, ``clip:<folder>`` the image half of a CLIP or SigLIP, ``audio:<name>`` what hears the sound around a
+    frame, and ``<file.py>:<Class>`` or ``<module>:<Class>`` a network of the user's own.
     """
     return tuple(sorted(name for name in _entries() if "<" not in name))
 
@@ -239,7 +239,7 @@ def _entry_of(name: str) -> tuple[_Entry, str]:
     raise UnknownBackboneError(
         f"there is no backbone {name!r}{nearest(name, names())}\n"
         f"  there are {', '.join(names())}, any timm model as timm:<name>, any ONNX model as onnx:<file>, "
-        "what hears sound as audio:<name> and your own network as <file.py>:<Class>"
+        "CLIP or SigLIP as clip:<folder>, what hears sound as audio:<name> and your own network as <file.py>:<Class>"
     )
 
 

@@ -370,7 +370,7 @@ def _about_others(table: Path, listed: Collection[str], rows: Rows, option: str)
 
 
 def targeted(rows: Rows, table: Path | None) -> Rows:
-    """The rows with the action units of a table, and says how many have some; in others they are not known.
+    """The rows with the action units, valence and arousal of a table, and says how many have a line there.
 
     Raises
     ------
@@ -379,14 +379,14 @@ def targeted(rows: Rows, table: Path | None) -> Rows:
     """
     if table is None:
         return rows
-    from ..featstore.manifests.targets import aligned, read_action_units
+    from ..featstore.manifests.targets import read_targets
 
-    found = read_action_units(table)
+    found = read_targets(table)
     there = sum(name in found.rows for name in rows.names)
     if not there:
         raise _about_others(table, found.rows, rows, "--targets")
-    say(f"{there:,} of {rows.n:,} rows have a line of {len(found.numbers)} action units")
-    return replace(rows, targets={"au": aligned(found, rows.names)})
+    say(f"{there:,} of {rows.n:,} rows have a line of {found.text}; in the others they are not known")
+    return replace(rows, targets=found.aligned(rows.names), units=found.units or None)
 
 
 SIDE_PX = 96

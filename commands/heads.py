@@ -46,6 +46,7 @@ def build_head(
     """An unfitted head for the task's blocks."""
     from ..fusion import make_head, parse_weights
     from ..fusion.heads.late import CHOSEN, by_position
+    from ..fusion.judging.zero_shot import with_unit_table
 
     known, presets = head_settings(name), head_presets(name)
     given = dict(settings)
@@ -59,6 +60,8 @@ def build_head(
         given["weights"] = weights if weights in words else parse_weights(weights, task.train.widths)
     if name == "late" and isinstance(given.get("weights"), Mapping):
         given["weights"] = by_position(given["weights"], task.train.classes)
+    if name == "multitask":
+        given = with_unit_table(given, task.train)
     if device is not None and "device" in known and "device" not in given:
         given["device"] = device
     if preset is not None and preset not in presets:

@@ -48,8 +48,8 @@ def extract(
         typer.Option(
             "--backbone",
             "-b",
-            help="vit, manet, resnet50, poster, …, timm:<name>, onnx:<file>, audio:<name>, or your own as "
-            "<file.py>:<Class>; see backbones. Several share one pass.",
+            help="vit, manet, resnet50, poster, …, timm:<name>, onnx:<file>, clip:<folder>, audio:<name>, or your own "
+            "as <file.py>:<Class>; see backbones. Several share one pass.",
         ),
     ],
     data: opt.Data = None,

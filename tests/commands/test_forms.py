@@ -19,7 +19,7 @@ ONE_FORM = {
     "cer-feat manifest relabel", "cer-feat manifest split", "cer-feat manifest unity", "cer-feat parts",
     "cer-feat quarantine", "cer-fuse heads", "cer-feat use-manifest", "cer-feat show",
     "cer-feat pull", "cer-feat cache", "cer-fuse pull",
-    "cer-fuse recipes",
+    "cer-fuse recipes", "cer-feat prompts",
 }  # fmt: skip
 """Commands whose every option says something whatever the others are."""
 
@@ -51,7 +51,7 @@ ALWAYS = {
     "cer-fuse diagnose":
         "head features data store setting players cv near most train_split missing figure output seed as_json",
     "cer-fuse evaluate": "head data split store missing near metrics figure seed as_json",
-    "cer-fuse predict": "head store compounds output as_json",
+    "cer-fuse predict": "head prompts store compounds output as_json",
     "cer-fuse explore": "output map split thumbnails data store missing overwrite as_json",
     "cer-fuse export": "output head_only check store data overwrite as_json",
     "cer-fuse push": "public licence with_answers with_rows dry_run as_json",
@@ -83,7 +83,8 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
     ],
     "cer-feat import": [
         ("cer-feat import rows.npy --as x", {"listed"}),
-        ("cer-feat import rows.npz --as x", {"listed", "keyed"}),
+        ("cer-feat import rows.npz --as x", {"listed", "keyed", "chosen"}),
+        ("cer-feat import openface.csv --as x", {"chosen", "tabled"}),
         ("cer-feat import samples --as x", {"pooled"}),
         ("cer-feat import rows.parquet --as x", set()),
     ],
@@ -117,7 +118,10 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-fuse compare --recipes paper",
          {"trained", "judging", "split", "seeded", "named", "computing", "noted", "table", "written", "here"}),
         ("cer-fuse compare --heads mlp --no-singles --zero-shot basic",
-         {"trained", "judging", "split", "seeded", "elsewhere", "computing", "noted", "table", "written", "here"}),
+         {"trained", "judging", "split", "seeded", "elsewhere", "paired", "computing", "noted", "table", "written",
+          "here"}),
+        ("cer-fuse compare --heads linear --no-singles --prompts p.npz",
+         {"trained", "judging", "split", "seeded", "paired", "noted", "table", "written", "here"}),
     ],
     "cer-fuse ablate": [("cer-fuse ablate --weights a=0:1:0.1 --select test", {"noted", "table", "written", "here"}),
         ("cer-fuse ablate --weights a=0:1:0.1 --json --select test", {"written", "here"}),
@@ -320,6 +324,9 @@ def made(tmp_path) -> None:
     rows = np.ones((3, 2), dtype=np.float32)
     np.save(tmp_path / "rows.npy", rows)
     np.savez(tmp_path / "rows.npz", rows=rows, names=np.array(["a", "b", "c"]))
+    (tmp_path / "openface.csv").write_text(
+        "frame, timestamp, confidence, success, AU01_r, AU01_c\n1, 0, 0.9, 1, 2, 1\n"
+    )
     (tmp_path / "rows.parquet").write_bytes(b"PAR1" + bytes(12) + b"PAR1")
     for folder in ("samples", "pictures"):
         (tmp_path / folder).mkdir()
