@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ..backbones import Backbone
     from ..featstore import FeatureSpec, Store
     from ..fusion import HeadInfo
-    from ..fusion.heads.base import Head
 
 BATCH = 32
 """Pictures embedded together."""
@@ -70,7 +69,7 @@ class Answering:
     """A kept head and all that comes before it: bytes of pictures in, probabilities out."""
 
     info: HeadInfo
-    head: Head
+    head: Any
     features: tuple[Recreated, ...]
 
     @property
@@ -91,9 +90,11 @@ class Answering:
 
         from ..featstore.extraction.reading import Decoder, Remarked, Unusable
         from ..fusion import JoinedRows
+        from ..fusion.data.moments import frames_of
         from ..fusion.keeping.answers import aligned
 
         decoder, every = Decoder([one.backbone for one in self.features]), range(len(self.features))
+        waiting: list[tuple[list[str], dict[str, Any]]] = []
         with ThreadPoolExecutor(2) as pool:
             for chunk in _pieces(pictures, CHUNK):
                 ids: list[str] = []
@@ -113,9 +114,18 @@ class Answering:
                         rows = feature.rows(np.stack([one[i] for one in decoded[start : start + BATCH]]))
                         for name in blocks.keys() & rows.keys():
                             blocks[name].append(rows[name])
-                joined = JoinedRows({name: np.concatenate(parts) for name, parts in blocks.items()})
-                proba = self.head.predict_proba(joined)
+                arrays = {name: np.concatenate(parts) for name, parts in blocks.items()}
+                if self.head.learns_in_time:  # windows reach over chunks: all rows first
+                    waiting.append((ids, arrays))
+                    continue
+                proba = self.head.predict_proba(JoinedRows(arrays))
                 yield ids, aligned(proba, self.head.classes_, len(self.classes), "the kept head")
+        if waiting:
+            ids = [name for chunk_ids, _ in waiting for name in chunk_ids]
+            joined = JoinedRows({name: np.concatenate([one[name] for _, one in waiting]) for name in waiting[0][1]})
+            videos, times = frames_of(ids, [name.rpartition("/")[0] for name in ids])
+            proba = self.head.predict_proba(joined, groups=videos, times=times)
+            yield ids, aligned(proba, self.head.classes_, len(self.classes), "the kept head")
 
 
 def answering_of(

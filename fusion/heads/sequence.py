@@ -147,7 +147,8 @@ class SequenceHead(NetworkHead):
 
     def predict(self, X: Any, groups: Any = None, times: Any = None) -> NDArray[Any]:
         """Return the most probable label a row (n,); of equally probable ones the first in `classes_`."""
-        return np.asarray(self.classes_[self.predict_proba(X, groups, times).argmax(axis=1)])
+        proba = self.predict_proba(X, groups, times)
+        return np.asarray(self.classes_[proba.argmax(axis=1)])
 
     def _check(self) -> None:
         super()._check()

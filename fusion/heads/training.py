@@ -357,7 +357,7 @@ def batches_of(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Batches:
-    """Return the batches of the rows (n, D), or those that a mask names: an array's from memory, lazy rows' piece by piece.
+    """Return the batches of the rows (n, D), or those that a mask names: an array's from memory, lazy ones streamed.
 
     With windows (n, w) a batch has the rows around each row too, whether the mask names these or not.
     """

@@ -296,6 +296,10 @@ class RunConfig:
     soft_labels: str | None = None
     """SHA-256 of the shares (n, k), float64, that were learned from in place of labels; None: labels were."""
 
+    basic: str | None = None
+    """SHA-256 of the ids and labels of the rows of basic expressions that were learned from beside; None: there were
+    none."""
+
     def __post_init__(self) -> None:
         """Refuse what does not fit together."""
         if len(self.train_supports) != len(self.classes) or len(set(self.classes)) < len(self.classes):

@@ -1,4 +1,4 @@
-"""Basic expressions beside compounds: mixed and in a curriculum, where they must help and where they must not matter."""
+"""Basic expressions beside compounds: mixed and in a curriculum, where they must help and where not matter."""
 
 from __future__ import annotations
 
@@ -126,8 +126,8 @@ def test_every_head_of_networks_goes_to_school_in_pools_and_with_rows_kept_aside
     X, y = compounds(90, 2)
     extra = {"hidden": []} if name == "mlp" else {}
     head = make_head(
-        name, blocks={"a": 25, "b": 15}, random_state=0, members=2, early_stop=0.2, curriculum=[[1, 0], [1, 0.5], [2, 1]],
-        mixed_compounds=0.5, threads=1, **extra,
+        name, blocks={"a": 25, "b": 15}, random_state=0, members=2, early_stop=0.2, threads=1,
+        curriculum=[[1, 0], [1, 0.5], [2, 1]], mixed_compounds=0.5, **extra,
     )  # fmt: skip
     groups, soft = np.arange(90) // 2, 0.9 * np.eye(4)[y] + 0.025
     basic = BasicRows(X=basic_rows().X, y=basic_rows().y, pairs=PAIRS, groups=np.arange(400) + 1000)
@@ -206,7 +206,7 @@ def test_compounds_without_known_components_are_refused_by_name_where_they_would
 
 def test_rows_that_are_lacking_or_have_no_use_are_refused_and_say_what_to_do():
     X, y = compounds(40, 2)
-    with pytest.raises(HeadDataError, match="was given none\n.*--basic DATASET"):
+    with pytest.raises(HeadDataError, match=r"was given none\n.*--basic DATASET"):
         fitted("mlp", X, y, mixed_compounds=1.0)
     with pytest.raises(HeadDataError, match="has no use for rows of basic expressions"):
         fitted("mlp", X, y, basic_rows())
@@ -214,8 +214,8 @@ def test_rows_that_are_lacking_or_have_no_use_are_refused_and_say_what_to_do():
         make_head("ridge").fit(X, y, basic=basic_rows())
     with pytest.raises(HeadDataError, match="those of 0 are not known"):
         fitted("mlp", X, y, BasicRows(X=basic_rows().X, y=basic_rows().y), mixed_compounds=1.0)
+    pairs = {**PAIRS, 2: (9, 3)}
     with pytest.raises(HeadDataError, match="no row of basic expressions is of 9"):
-        pairs = {**PAIRS, 2: (9, 3)}
         fitted("mlp", X, y, BasicRows(X=basic_rows().X, y=basic_rows().y, pairs=pairs), mixed_compounds=1.0)
     with pytest.raises(HeadDataError, match=r"must have shape \(m, 40\)"):
         fitted("mlp", X, y, BasicRows(X=X[:, :5], y=y, pairs=PAIRS), mixed_compounds=1.0)
