@@ -40,8 +40,8 @@ ALWAYS = {
     "cer-feat push": "store data features replace_manifest dry_run as_json",
     "cer-feat compact": "data store shard_rows drop_unlisted dry_run as_json",
     "cer-fuse train":
-        "head features data store preset setting weights train_split test_split missing near soft_labels targets basic curriculum "
-        "memory output metrics overwrite seed as_json",
+        "head features data store preset setting weights train_split test_split missing near soft_labels targets "
+        "basic curriculum memory output metrics overwrite seed as_json",
     "cer-fuse compare": "class_intervals figure output as_json",
     "cer-fuse ablate":
         "head weights simplex per_class setting features data store select C seeds train_split test_split missing near "
