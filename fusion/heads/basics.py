@@ -45,8 +45,8 @@ class BasicRows:
     y: Any
     """(m,) labels of basic expressions."""
     pairs: Mapping[Any, tuple[Any, Any]] | None = None
-    """The two basic labels of each compound's label, as `cer_fusion.fusion.judging.zero_shot.pairs_of` gives them;
-    needed where compounds are mixed."""
+    """The two basic labels of each compound's label; needed where compounds are mixed.
+    `cer_fusion.fusion.judging.zero_shot.with_basic` finds them for `Rows` by the classes' names."""
     groups: Any = None
     """(m,) the group of each row, named as those of the compounds' rows."""
 
@@ -195,7 +195,7 @@ def _pairs(
         if pairs is None or label not in pairs:
             raise HeadDataError(
                 f"compounds are mixed of their two components, however: those of {label!r} are not known"
-                "\n  name them: BasicRows(pairs={label: (basic, basic)}), or pairs_of(classes, basic_classes)"
+                "\n  name them: BasicRows(pairs={label: (basic, basic)}), or with_basic(rows, basic) of Rows"
             )
         for column, part in enumerate(pairs[label]):
             if part not in place:
