@@ -37,8 +37,8 @@ def create(
     Parameters
     ----------
     name : str
-        One of `names()`, ``timm:<name>``, ``onnx:<file>``, or a network of your own: ``<file.py>:<Class>`` or
-        ``<module>:<Class>``, whose code is run.
+        One of `names()`, ``timm:<name>``, ``onnx:<file>``, ``audio:<name>``, or a network of your own:
+        ``<file.py>:<Class>`` or ``<module>:<Class>``, whose code is run.
     weights : str or Path, optional
         A pretrained tag, "pretrained" for the default one, a file (safetensors, .pth, .pth.tar, a whole network that
         was pickled), ``file#teacher`` for one of the weights in it, or "random". Nothing stands in for what was asked.
@@ -57,11 +57,11 @@ def create(
     """
     recipe, target = recipe_of(name)
     check_options(name, options)
-    given: dict[str, Any] = {"target": target, "device": device, "precision": precision}
+    given: dict[str, Any] = {"target": target, "device": device, "precision": precision, "weights": weights}
     accepted = inspect.signature(recipe.build).parameters
     given = {key: value for key, value in given.items() if key in accepted}
     if "tag" not in accepted:
-        if weights is not None:
+        if weights is not None and "weights" not in accepted:
             raise WeightsError(f"{name!r} is network and weights in one file; weights={str(weights)!r} is not for it")
         finished = recipe.build(**given, **options)
         assert isinstance(finished, Backbone)
@@ -197,6 +197,11 @@ def recreate(
         If no backbone made these rows, or this release's is another one; naming what differs.
     """
     kind, source = described.get("name"), str(described.get("weights_source", ""))
+    if "sound" in identity:
+        raise OptionError(
+            f"the rows of {name!r} were made from the sound around frames ({kind}), of which pictures have none\n"
+            "  answer about samples of the store, whose rows are there: cer-fuse predict --head RUN --data NAME"
+        )
     if not isinstance(kind, str) or "transform" not in identity:
         raise OptionError(_not_ours(name, identity, kind))
     given, kind = _weights(name, kind, source, weights)

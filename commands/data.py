@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .console import escape, out_json, say, size_text
+from ..kit.errors import Masked
+from .console import Progress, escape, out_json, say, size_text
 from .options import Missing, names_a_file, no_manifest, split_list
 
 if TYPE_CHECKING:
@@ -137,18 +139,27 @@ def tell_extract(report: ExtractReport, store: Store, dataset: str, *, bound: bo
     """Print what a run did, and what its user should know; with `bound`, what kept it from being faster."""
     from ..featstore.extraction.run import bottleneck
 
-    rate = f", {report.embedded / report.elapsed_s:,.1f} pictures/s" if report.embedded and report.elapsed_s else ""
+    feature = store.feature(report.feature, dataset)
+    things, same = (
+        ("frames", "a frame of the same time") if feature.spec.is_of_sound else ("pictures", "an identical picture")
+    )
+    rate = f", {report.embedded / report.elapsed_s:,.1f} {things}/s" if report.embedded and report.elapsed_s else ""
     others = f"{report.by_others:,} done meanwhile by another run, " if report.by_others else ""
     limit = f", bound by {bottleneck([report])}" if bound and report.embedded and bottleneck([report]) else ""
     say(
         f"[bold]{escape(report.feature)}[/]: {report.samples:,} samples, {report.already:,} there already, {others}"
-        f"{report.embedded:,} embedded, {report.shared:,} shared with an identical picture "
+        f"{report.embedded:,} embedded, {report.shared:,} shared with {same} "
         f"({report.elapsed_s:,.1f} s{rate}{limit})"
     )
-    if report.quarantined:
+    if report.masked:
+        reasons = ", ".join(f"{reason} ({count:,})" for reason, count in Counter(report.masked).most_common())
+        count = sum(report.masked.values())
+        say(f"[yellow]{count:,} of {report.samples:,} {things} are masked, and have no row[/]: {escape(reasons)}")
+    faults = {key: reason for key, reason in report.quarantined.items() if Masked.reason(reason) is None}
+    if faults:
         folder = store.path / dataset / report.feature
-        say(f"[yellow]{len(report.quarantined):,} pictures in quarantine[/]: {escape(folder / 'quarantine.csv')}")
-        for sample_id, reason in list(report.quarantined.items())[:3]:
+        say(f"[yellow]{len(faults):,} {things} in quarantine[/]: {escape(folder / 'quarantine.csv')}")
+        for sample_id, reason in list(faults.items())[:3]:
             say(f"  {escape(sample_id)}: {escape(reason)}")
     if report.unread:
         say(
@@ -160,8 +171,8 @@ def tell_extract(report: ExtractReport, store: Store, dataset: str, *, bound: bo
         first = next(sample_id for sample_id, told in report.remarks.items() if told == remark)
         say(f"[yellow]{count:,} of {made:,} pictures[/]: {escape(remark)} (first: {escape(first)})")
     if report.repeated_across_splits:
-        say(f"[yellow]{report.repeated_across_splits:,} pictures are in more than one split[/], so scores flatter")
-    _tell_siblings(store.feature(report.feature, dataset), store.usable_features(dataset))
+        say(f"[yellow]{report.repeated_across_splits:,} {things} are in more than one split[/], so scores flatter")
+    _tell_siblings(feature, store.usable_features(dataset))
 
 
 def _tell_siblings(feature: Feature, features: list[Feature]) -> None:
@@ -408,6 +419,47 @@ def schooled(
         store, basic, task=task, train_split=train_split, missing=missing, budget=budget, option="--basic"
     )
     return replace(task, train=with_basic(task.train, rows))
+
+
+SIDE_PX = 96
+"""Longer side of a thumbnail."""
+
+
+def thumbnails_of(root: Path, paths: Sequence[str], side_px: int, step: Progress) -> list[bytes | None]:
+    """JPEG of every picture, upright; None of one that cannot be read, and it is said how many.
+
+    Raises
+    ------
+    FeatstoreError
+        If none of them can.
+    """
+    from ..backbones.errors import PictureError
+    from ..backbones.picture import thumbnail
+    from ..featstore import FeatstoreError
+    from ..featstore.pictures.pictures import PictureSource
+
+    source = PictureSource(root)
+
+    def made(path: str) -> bytes | None:
+        try:
+            return thumbnail(source.read(path), side_px)
+        except (OSError, PictureError):
+            return None
+
+    found: list[bytes | None] = []
+    with ThreadPoolExecutor(2) as pool:
+        for one in pool.map(made, paths):
+            found.append(one)
+            step("thumbnails", len(found), len(paths))
+    lost = [path for path, one in zip(paths, found, strict=True) if one is None]
+    if lost and len(lost) == len(paths):
+        raise FeatstoreError(
+            f"no picture can be read below {root} (first: {lost[0]})\n"
+            "  say where they are now: cer-feat use-manifest … --root FOLDER, or leave --thumbnails out"
+        )
+    if lost:
+        say(f"[yellow]{len(lost):,} pictures cannot be read[/] (first: {escape(lost[0])}): they have no thumbnail")
+    return found
 
 
 def fits_in_memory(count: int, view: View, budget: float) -> bool:

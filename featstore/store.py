@@ -387,6 +387,8 @@ class Store:
         """sample_id to the digest of the picture that a row of some feature was made from."""
         found: dict[str, str] = {}
         for feature in self.opened_features(dataset)[0]:
+            if feature.spec.is_of_sound:  # its digests are no pictures'
+                continue
             with contextlib.suppress(FeatstoreError, OSError):  # a damaged feature says nothing here
                 found.update({i: digest for i, digest in feature.index().image_digests().items() if digest})
         return found

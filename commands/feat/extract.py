@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ...backbones import Backbone
     from ...featstore import ExtractReport, Manifest, Store
     from ...featstore.manifests.manifest import SealedManifest
+    from ...frames import FrameSound
 
 
 def _gone(assumed: bool) -> bool:
@@ -37,6 +38,7 @@ def _gone(assumed: bool) -> bool:
     here=opt.Form("is for processes on this machine, and --runner names others", ("workers", "part")),
     slurm=opt.Form("is for --runner slurm", ("slurm", "wait")),
     ray=opt.Form("is for --runner ray", ("ray_address", "num_gpus")),
+    heard=opt.Form("says where the sound is that audio:<name> hears, and none is named", ("videos",)),
     aligned=opt.Form("says how faces are cut out, and that is for --align", (*opt.CROPPED, "no_face")),
 )
 def extract(
@@ -46,8 +48,8 @@ def extract(
         typer.Option(
             "--backbone",
             "-b",
-            help="vit, manet, resnet50, poster, …, timm:<name>, onnx:<file>, or your own as <file.py>:<Class>; see "
-            "backbones. Several share one pass.",
+            help="vit, manet, resnet50, poster, …, timm:<name>, onnx:<file>, audio:<name>, or your own as "
+            "<file.py>:<Class>; see backbones. Several share one pass.",
         ),
     ],
     data: opt.Data = None,
@@ -78,6 +80,7 @@ def extract(
     ] = None,
     dataset: opt.DatasetName = None,
     root: opt.Root = None,
+    videos: opt.Videos = None,
     batch_size: Annotated[
         str, typer.Option(help="Pictures per forward pass; auto begins large and halves when memory does not suffice.")
     ] = "auto",
@@ -148,14 +151,25 @@ def extract(
 
     Example: cer-feat extract --backbone resnet50 --data rafdb.csv --store features
 
+    audio:<name> makes a row of the sound around each frame, by the times that cer-feat frames wrote down: --videos says
+    where the videos are. Frames without sound are masked and counted.
+
     Example: cer-feat extract --backbone onnx:faces.onnx -O size_px=112 … --align --crop arcface112 --data ferplus.csv
     """
     from ...featstore import Store
     from ...featstore.manifests.manifest import SealedManifest as Sealed
 
-    opt.only(ctx, here=runner in (None, "local"), slurm=runner == "slurm", ray=runner == "ray", aligned=align)
+    opt.only(
+        ctx,
+        here=runner in (None, "local"),
+        slurm=runner == "slurm",
+        ray=runner == "ray",
+        heard=_hears(backbone),
+        aligned=align,
+    )
     show_logs()
     chosen = chosen_backbones(backbone, weights or [], option or [], name or [])
+    _check_sound(backbone, videos, align=align)
     size = _batch_size(batch_size)
     if data is None:
         data = dataset_of(store, None)[1]
@@ -174,6 +188,7 @@ def extract(
         store=store,
         dataset=dataset_name,
         root=root,
+        videos=videos,
         ids_digest=manifest.ids_digest,
         faces=None if not align else (detector, points, crop, margin, no_face),
         readers=(readers, reader_processes),
@@ -251,6 +266,8 @@ class ExtractJob:
     store: Path
     dataset: str
     root: Path | None
+    videos: Path | None
+    """Where the videos are whose sound is heard; None for backbones that look at pictures."""
     ids_digest: str
     """Of the samples' ids in order, by which they are dealt into parts."""
     faces: tuple[str, str | None, Any, float | None, str] | None
@@ -285,6 +302,7 @@ class ExtractJob:
             reader_processes=processes,
             progress=lambda stage, done, total: progress(stage, done, total, meter.busy),
             meter=meter,
+            source=opened.sound,
             **self.settings,
         )
         return [vars(report) for report in reports]
@@ -329,6 +347,11 @@ class Opened:
                 )
         return made
 
+    @cached_property
+    def sound(self) -> FrameSound | None:
+        """What the backbones hear, which each of them is told; None where they look at pictures."""
+        return None if self._job.videos is None else _heard(self.embedders, self.manifest.root, self._job.videos)
+
 
 _OPENED: dict[str, Opened] = {}
 """Of the job that this process did a part of last."""
@@ -345,10 +368,44 @@ def _align(
         embedder.take_faces(faces, missing=no_face)
 
 
+def _hears(backbones: Sequence[str]) -> bool:
+    return any(name.startswith("audio:") for name in backbones)
+
+
+def _check_sound(backbones: Sequence[str], videos: Path | None, *, align: bool) -> None:
+    """Refuse sound without videos, and beside pictures."""
+    if not _hears(backbones):
+        return
+    if looking := [name for name in backbones if not _hears([name])]:
+        raise typer.BadParameter(
+            f"{', '.join(looking)} look at pictures and the others hear sound, which is read otherwise: run them apart",
+            param_hint="--backbone",
+        )
+    if videos is None:
+        raise typer.BadParameter(
+            f"is needed by {', '.join(backbones)}: the folder of the videos that the frames were made of",
+            param_hint="--videos",
+        )
+    if align:
+        raise typer.BadParameter("is for pictures, and sound is heard: there is no face in it", param_hint="--align")
+
+
+def _heard(embedders: Sequence[Backbone], root: Path, videos: Path) -> FrameSound:
+    """What all of them hear, and tell each of it."""
+    from ...backbones.zoo.audio import SoundBackbone
+    from ...frames import FrameSound
+
+    hearing = [one for one in embedders if isinstance(one, SoundBackbone)]
+    sound = FrameSound(root, videos, window_s=hearing[0].window_s)
+    for one in hearing:
+        one.take_sound(sound)
+    return sound
+
+
 def _device(device: str, backbone: str) -> str:
     """For `auto` in one of several processes on a machine with several GPUs: a GPU of its own, by `LOCAL_RANK`."""
     number = os.environ.get("LOCAL_RANK", "")
-    if device != "auto" or not number.isdecimal():
+    if device != "auto" or not number.isdecimal() or backbone == "audio:egemaps":
         return device
     if backbone.startswith("onnx:"):
         from ...backbones.zoo.onnx_model import build_has_cuda

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import string
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ...kit.errors import Masked
 from .. import options as opt
 from ..console import FAILED, escape, out, out_json, say, size_text
 from ..data import dataset_of
@@ -148,7 +150,14 @@ def show(
     opened = Store(store)
     found = opened.feature(feature, data)
     summary = _summary(found, opened.manifest(data))
-    entry = {**summary, "identity": dict(found.spec.identity), "described": dict(found.spec.described)}
+    reasons = (Masked.reason(reason) for _, reason in found.index().quarantined.values())
+    masked = dict(Counter(reason for reason in reasons if reason is not None))
+    entry = {
+        **summary,
+        **({"masked": masked} if masked else {}),
+        "identity": dict(found.spec.identity),
+        "described": dict(found.spec.described),
+    }
     if as_json:
         out_json(entry)
         return

@@ -14,12 +14,14 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
+from ...kit.errors import Masked
 from ..errors import TooManyErrors
 from ..manifests.manifest import Manifest
 from ..rows.feature import Feature, shard_names
@@ -56,6 +58,8 @@ class FeatureWriter:
 
     def __post_init__(self) -> None:
         self.failed = dict(self.plan.failed)
+        self._masked = {key for key, reason in self.failed.items() if Masked.reason(reason) is not None}
+        """Those of `failed` that are no fault of theirs."""
         self.unread = set(self.plan.unread)
         """Those of `failed` that the next run tries again."""
         self.remarks: dict[str, str] = {}
@@ -80,10 +84,12 @@ class FeatureWriter:
 
     def check_errors(self) -> None:
         """Stop the run when more pictures failed than are allowed."""
-        if len(self.failed) > self.allowed:
-            some = [f"{sample_id} ({reason})" for sample_id, reason in list(self.failed.items())[:3]]
+        count = len(self.failed) - len(self._masked)
+        if count > self.allowed:
+            faults = (entry for entry in self.failed.items() if entry[0] not in self._masked)
+            some = [f"{sample_id} ({reason})" for sample_id, reason in islice(faults, 3)]
             raise TooManyErrors(
-                f"{len(self.failed)} of {self.samples} pictures cannot be used, "
+                f"{count} of {self.samples} pictures cannot be used, "
                 f"more than the {self.allowed} allowed (first: {', '.join(some)})\n"
                 + (f"  {len(self.unread)} of them could not be read\n" if self.unread else "")
                 + "  what was embedded is kept; mend the pictures, or accept more with --max-errors"
@@ -92,12 +98,14 @@ class FeatureWriter:
     def fail(self, sample_id: str, reason: str, *, unread: bool) -> None:
         """Note why a sample gets no row."""
         self.failed[sample_id] = reason
+        (self._masked.discard if Masked.reason(reason) is None else self._masked.add)(sample_id)
         (self.unread.add if unread else self.unread.discard)(sample_id)
 
     def pardon(self, sample_id: str) -> None:
         """Forget why a sample would get no row: it gets one."""
         self.failed.pop(sample_id, None)
         self.unread.discard(sample_id)
+        self._masked.discard(sample_id)
 
     def remark(self, position: int, text: str) -> None:
         """Note what is to be told of a sample, and of others with its picture."""

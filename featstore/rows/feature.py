@@ -67,6 +67,11 @@ class FeatureSpec:
         return hashlib.sha256(canonical(fixed)).hexdigest()
 
     @property
+    def is_of_sound(self) -> bool:
+        """Whether rows were made from the sound around frames: then their digests are that sound's, no pictures'."""
+        return "sound" in self.identity
+
+    @property
     def folder(self) -> str:
         """Name of the feature's folder, `manet@3f9c1a2b77d0`."""
         return f"{self.name}@{self.fingerprint[:12]}"

@@ -17,8 +17,8 @@ ONE_FORM = {
     "cer-feat backbones", "cer-feat demo", "cer-feat doctor", "cer-feat gc", "cer-feat ls",
     "cer-feat manifest build", "cer-feat manifest check", "cer-feat manifest filter", "cer-feat manifest merge",
     "cer-feat manifest relabel", "cer-feat manifest split", "cer-feat manifest unity", "cer-feat parts",
-    "cer-feat quarantine", "cer-fuse heads", "cer-feat use-manifest", "cer-feat show", "cer-feat verify",
-    "cer-feat pull", "cer-feat cache",
+    "cer-feat quarantine", "cer-fuse heads", "cer-feat use-manifest", "cer-feat show",
+    "cer-feat pull", "cer-feat cache", "cer-fuse pull",
     "cer-fuse recipes",
 }  # fmt: skip
 """Commands whose every option says something whatever the others are."""
@@ -33,16 +33,18 @@ ALWAYS = {
     "cer-feat inspect": "convert as_json",
     "cer-feat finetune":
         "backbone data output weights option recipe changes sync_bn class_set soft_labels root device precision "
-        "readers reader_processes memory state_every state_minutes max_errors tensorboard overwrite seed as_json",
+        "readers reader_processes memory state_every state_minutes max_errors track tensorboard overwrite seed "
+        "as_json",
     "cer-feat import": "name data store dataset root share_repeats blank extra replace_manifest as_json",
+    "cer-feat verify": "store data images repair as_json",
     "cer-feat export": "output data store split form join missing overwrite as_json",
     "cer-feat diff": "as_json",
-    "cer-feat push": "store data features replace_manifest dry_run as_json",
+    "cer-feat push": "store data features dry_run as_json",
     "cer-feat compact": "data store shard_rows drop_unlisted dry_run as_json",
     "cer-fuse train":
         "head features data store preset setting weights train_split test_split missing near soft_labels targets "
-        "basic curriculum memory output metrics overwrite seed as_json",
-    "cer-fuse compare": "class_intervals figure output as_json",
+        "basic curriculum memory output metrics track overwrite seed as_json",
+    "cer-fuse compare": "track class_intervals figure output as_json",
     "cer-fuse ablate":
         "head weights simplex per_class setting features data store select C seeds train_split test_split missing near "
         "runner figure output seed as_json",
@@ -50,8 +52,10 @@ ALWAYS = {
         "head features data store setting players cv near most train_split missing figure output seed as_json",
     "cer-fuse evaluate": "head data split store missing near metrics figure seed as_json",
     "cer-fuse predict": "head store compounds output as_json",
+    "cer-fuse explore": "output map split thumbnails data store missing overwrite as_json",
     "cer-fuse export": "output head_only check store data overwrite as_json",
-    "cer-fuse report": "output overwrite baseline metrics title keep seed as_json",
+    "cer-fuse push": "public licence with_answers with_rows dry_run as_json",
+    "cer-fuse report": "output errors overwrite baseline metrics title keep seed as_json",
     "cer-fuse check-table": "supports as_json",
     "cer-fuse smooth": "method choose_on output as_json seed",
     "cer-fuse submit": "check diff as_json",
@@ -67,9 +71,11 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
     "cer-feat extract": [
         ("cer-feat extract -b vit -d faces.csv", {"here"}),
         ("cer-feat extract -b vit -d faces.csv --align --runner local", {"aligned", "here"}),
+        ("cer-feat extract -b audio:egemaps -d faces.csv --videos videos", {"heard", "here"}),
         ("cer-feat extract -b vit --runner slurm --parts 4", {"slurm"}),
         ("cer-feat extract -b vit --runner ray --parts 4", {"ray"}),
     ],
+    "cer-feat verify": [("cer-feat verify", set()), ("cer-feat verify --images", {"images"})],
     "cer-feat inspect": [("cer-feat inspect w.pth", set())],
     "cer-feat finetune": [
         ("cer-feat finetune -b vit -d faces.csv -o out", {"shared", "resumed"}),
@@ -86,7 +92,10 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-feat diff ./a ./b", set()),
         ("cer-feat diff faces/a ./b", {"stored"}),
     ],
-    "cer-feat push": [("cer-feat push file:///x --dry-run", set())],
+    "cer-feat push": [
+        ("cer-feat push file:///x --dry-run", {"bucket"}),
+        ("cer-feat push hf://datasets/user/x --dry-run", {"hub"}),
+    ],
     "cer-feat compact": [("cer-feat compact --dry-run", set())],
     "cer-fuse train": [
         ("cer-fuse train --head linear", {"unset", "noted"}),
@@ -133,9 +142,15 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-fuse export runs/a -o x.onnx", {"whole"}),
         ("cer-fuse export runs/a -o x.onnx --head-only", set()),
     ],
+    "cer-fuse explore": [
+        ("cer-fuse explore runs/a -o x.parquet --thumbnails", {"pictured"}),
+        ("cer-fuse explore runs/a -o x.parquet --map umap", {"drawn"}),
+    ],
+    "cer-fuse push": [("cer-fuse push runs/a user/a --dry-run", set())],
     "cer-fuse report": [
         ("cer-fuse report runs/a", set()),
         ("cer-fuse report --heads linear --no-sweep --no-diagnose", {"trained"}),
+        ("cer-fuse report runs/a --errors", {"named", "seen"}),
     ],
     "cer-fuse check-table": [
         ("cer-fuse check-table table.csv --supports 2,2", {"table", "noted"}),

@@ -465,7 +465,7 @@ def test_netease_finds_what_neighbours_show_and_is_a_perceptron_on_pictures_whic
     assert accuracy(found, "netease") > accuracy(found, "still") - 0.05
     told = " ".join(found.notes)
     assert "each is a window of one row" in told
-    assert "The rows have no audio:egemaps, which it would use." in told
+    assert "The rows have no egemaps, which it would use." in told
     with pytest.raises(RecipeError, match="no rows of those"):
         recipe_columns([netease], train)
     wrong = replace(netease, basic="never")
