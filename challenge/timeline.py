@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..fusion.data.moments import FRAME_ID
 from ..fusion.errors import TimelineError
 
 LAST = 9_999_999
 """The highest frame number believed: more than 92 hours at 30 frames a second."""
 
-_ID = re.compile(r"(?P<video>.+)/(?P<number>[0-9]{5,7})(?P<suffix>\.[A-Za-z0-9]+)?", re.DOTALL)
 _RULE = "expected VIDEO/NNNNN.jpg: the video, a slash, the frame number from 1 on in five digits"
 
 _MEND = "pictures that are counted from 0 are listed with: cer-feat manifest frames FOLDER --first-frame 0"
@@ -43,7 +43,7 @@ def parse_frame(sample_id: str) -> Frame:
     TimelineError
         Saying what in the id is none of that.
     """
-    found = _ID.fullmatch(sample_id)
+    found = FRAME_ID.fullmatch(sample_id)
     if found is None:
         raise TimelineError(f"sample id {sample_id!r} names no frame of a video: {_fault(sample_id)}\n  {_RULE}")
     digits = found["number"]

@@ -77,8 +77,10 @@ class Answering:
     """What is asked about, in the order of the columns."""
     classes: tuple[str, ...]
     """Class names in the order of the columns of the answers."""
-    ask: Callable[[JoinedRows], NDArray[np.float64]]
-    """Rows of the blocks in, probabilities (b, k) out."""
+    ask: Callable[[JoinedRows, Sequence[str]], NDArray[np.float64]]
+    """Rows of the blocks and their names in, probabilities (b, k) out."""
+    at_once: bool = False
+    """Whether it is to be asked about all rows together, since windows of a video reach over chunks of it."""
     features: tuple[Recreated, ...]
     head: Any
     """The kept head, or what answers by prompts."""
@@ -98,6 +100,7 @@ class Answering:
         from ..fusion import JoinedRows
 
         decoder, every = Decoder([one.backbone for one in self.features]), range(len(self.features))
+        waiting: list[tuple[list[str], JoinedRows]] = []
         with ThreadPoolExecutor(2) as pool:
             for chunk in _pieces(pictures, CHUNK):
                 ids: list[str] = []
@@ -117,7 +120,15 @@ class Answering:
                         rows = feature.rows(np.stack([one[i] for one in decoded[start : start + BATCH]]))
                         for name in blocks.keys() & rows.keys():
                             blocks[name].append(rows[name])
-                yield ids, self.ask(JoinedRows({name: np.concatenate(parts) for name, parts in blocks.items()}))
+                joined = JoinedRows({name: np.concatenate(parts) for name, parts in blocks.items()})
+                if self.at_once:
+                    waiting.append((ids, joined))
+                else:
+                    yield ids, self.ask(joined, ids)
+        if waiting:
+            every_id = [name for ids, _ in waiting for name in ids]
+            whole = {name: np.concatenate([rows.blocks[name] for _, rows in waiting]) for name in self.blocks}
+            yield every_id, self.ask(JoinedRows(whole), every_id)
 
 
 def answering_of(
@@ -131,6 +142,7 @@ def answering_of(
         If a feature is not there any more, its weights are others, or the head is damaged.
     """
     from ..fusion import load_head, read_head_info
+    from ..fusion.data.moments import frames_of
     from ..fusion.keeping.answers import aligned
 
     folder = head_folder(run)
@@ -141,10 +153,18 @@ def answering_of(
     features = _recreated(specs, weights, code, device, detector)
     say(f"head: [bold]{escape(info.head)}[/] on {escape(', '.join(info.fingerprints))}")
     classes = tuple(str(name) for name in (info.class_set or info.classes))
+
+    def ask(rows: JoinedRows, ids: Sequence[str]) -> NDArray[np.float64]:
+        when: dict[str, Any] = {}
+        if head.learns_in_time:
+            when["groups"], when["times"] = frames_of(ids, [name.rpartition("/")[0] for name in ids])
+        return aligned(head.predict_proba(rows, **when), head.classes_, len(classes), "the kept head")
+
     return Answering(
         blocks=tuple(name for name, _ in info.blocks),
         classes=classes,
-        ask=lambda rows: aligned(head.predict_proba(rows), head.classes_, len(classes), "the kept head"),
+        ask=ask,
+        at_once=head.learns_in_time,
         features=features,
         head=head,
     )
@@ -190,7 +210,9 @@ def prompted_answering(
     features = _recreated({spec.name: spec}, weights, code, device, detector)
     say(f"prompts for {len(vectors.classes)} classes, held against rows of {escape(label)}")
     block = block.replace(label, spec.name, 1)
-    return Answering(blocks=(block,), classes=names, ask=head.predict_proba, features=features, head=head)
+    return Answering(
+        blocks=(block,), classes=names, ask=lambda rows, _: head.predict_proba(rows), features=features, head=head
+    )
 
 
 def encoder_rows(vectors: TextVectors, specs: Mapping[str, FeatureSpec]) -> tuple[str, str | None]:

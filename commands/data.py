@@ -389,6 +389,47 @@ def targeted(rows: Rows, table: Path | None) -> Rows:
     return replace(rows, targets=found.aligned(rows.names), units=found.units or None)
 
 
+def schooled(
+    task: Task,
+    basic: str | None,
+    heads: Sequence[Any],
+    store: Path,
+    train_split: str,
+    missing: Missing,
+    budget: float,
+    *,
+    wanted: bool = False,
+) -> Task:
+    """The task with rows of basic expressions beside its training rows, for heads that learn from both.
+
+    Raises
+    ------
+    typer.BadParameter
+        If no head, nor what else is `wanted`, has a use for them, or one has and there are none.
+    """
+    from ..fusion.judging.zero_shot import with_basic
+
+    able = [head for head in heads if getattr(head, "learns_basic", False) and head._wants_basic()]
+    if basic is None:
+        if able:
+            raise typer.BadParameter(
+                f"{able[0].name} has a curriculum or mixes compounds, which needs rows of basic expressions: name "
+                "their dataset",
+                param_hint="--basic",
+            )
+        return task
+    if not able and not wanted:
+        raise typer.BadParameter(
+            "nothing here learns from basic expressions beside compounds: give a head of networks a curriculum or "
+            "mixed_compounds (--set)",
+            param_hint="--basic",
+        )
+    rows, _ = basic_rows(
+        store, basic, task=task, train_split=train_split, missing=missing, budget=budget, option="--basic"
+    )
+    return replace(task, train=with_basic(task.train, rows))
+
+
 SIDE_PX = 96
 """Longer side of a thumbnail."""
 
@@ -472,3 +513,67 @@ def splits_text(splits: Sequence[str]) -> str:
 def as_rows(view: View) -> Any:
     """A loaded view as fusion's `Rows.of` takes it; mypy cannot know that its blocks are arrays and not mapped."""
     return view
+
+
+def basic_rows(
+    store: Path,
+    data: str,
+    *,
+    task: Task,
+    train_split: str,
+    missing: Missing,
+    budget: float,
+    option: str = "--zero-shot",
+) -> tuple[Rows, str]:
+    """Find the rows of basic expressions, leave out pictures that stand among the rows to be judged, and say so.
+
+    The rows are the labelled ones of the training split, or all where the dataset has one split only. Also the name of
+    their dataset.
+    """
+    from ..featstore import Store
+    from ..fusion import Rows
+
+    opened = Store(store)
+    dataset = opened.dataset(data)
+    view = opened.view(
+        list(task.test.blocks),
+        dataset=dataset,
+        missing=missing,
+        fingerprints=dict(task.test.fingerprints or {}),
+        mapped=True,
+    )
+    names = list(dict.fromkeys(view.splits))
+    split = names[0] if len(names) == 1 else train_split
+    shared = _judged_pictures(opened, dataset, task)
+    labelled = [s == split and y >= 0 for s, y in zip(view.splits, view.y, strict=True)]
+    part = view.take([wanted and name not in shared for wanted, name in zip(labelled, view.ids, strict=True)])
+    if not len(part):
+        raise typer.BadParameter(
+            f"no labelled sample in split {split!r} that is not judged too; dataset {dataset!r} has "
+            f"{splits_text(view.splits)}",
+            param_hint=option,
+        )
+    if sum(labelled) > len(part):
+        say(
+            f"[yellow]{sum(labelled) - len(part):,} pictures of {escape(dataset)} are among the rows to be judged[/]: "
+            "nothing learns from them"
+        )
+    said = f" of [bold]{escape(split)}[/]" if split else ""
+    say(f"{option.lstrip('-')}: learning from {len(part):,} rows{said} of [bold]{escape(dataset)}[/]")
+    return Rows.of(as_rows(part), load=fits_in_memory(len(part), view, budget)), dataset
+
+
+def _judged_pictures(store: Store, dataset: str, task: Task) -> set[str]:
+    """Samples of the dataset whose picture is among the judged ones; says so if nobody can tell."""
+    judged = set(task.test.ids or ())
+    found = [
+        store.common_pictures(f"{name.partition('@')[0]}@{fingerprint}", (dataset, task.dataset))
+        for name, fingerprint in (task.test.fingerprints or {}).items()
+    ]
+    known = [pairs for pairs in found if pairs is not None]  # imported rows may know no pictures: ask every feature
+    if not known:
+        say(
+            f"[yellow]rows of {escape(dataset)} or {escape(task.dataset)} know no pictures[/]: whether some are among "
+            "the rows to be judged cannot be seen"
+        )
+    return {mine for pairs in known for mine, other in pairs if other in judged}

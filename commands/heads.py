@@ -122,6 +122,20 @@ def refuse_unused_targets(table: Path | None, heads: Sequence[str]) -> None:
         )
 
 
+def curriculum_of(text: str, head: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The setting that `--curriculum` says; refuses heads without one."""
+    from ..fusion.heads import head_class
+    from ..fusion.heads.basics import parse_curriculum
+
+    if not head_class(head).learns_basic:
+        raise typer.BadParameter(
+            f"the head {head!r} has no curriculum; take mlp or sequence", param_hint="--curriculum"
+        )
+    if "curriculum" in settings:
+        raise typer.BadParameter("--set curriculum=… says that too: leave one of them out", param_hint="--curriculum")
+    return {"curriculum": parse_curriculum(text)}
+
+
 def compute(heads: Iterable[str]) -> bool:
     """Whether any of the heads can compute on a device of the user's choice."""
     return any("device" in head_settings(name) for name in heads)
@@ -191,7 +205,12 @@ def loaded_head(
 def probabilities(fitted: Any, view: View, classes: Sequence[str] | None = None) -> Any:
     """(n, k) in the order of the view's classes, or the head's own ones, whatever classes the head saw."""
     from ..fusion import JoinedRows
+    from ..fusion.data.moments import frames_of
     from ..fusion.keeping.answers import aligned
 
+    told = {}
+    if fitted.learns_in_time:
+        videos, times = frames_of(view.ids, view.groups)
+        told = {"groups": videos, "times": times}
     k = len(view.classes if classes is None else classes)
-    return aligned(fitted.predict_proba(JoinedRows(view.blocks)), fitted.classes_, k, "the kept head")
+    return aligned(fitted.predict_proba(JoinedRows(view.blocks), **told), fitted.classes_, k, "the kept head")

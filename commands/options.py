@@ -237,6 +237,15 @@ Prompts = Annotated[
         show_default=False,
     ),
 ]
+Basic = Annotated[
+    str | None,
+    typer.Option(
+        "--basic",
+        help="A dataset in the store with basic expressions and the same features, for heads with a curriculum or "
+        "mixed_compounds.",
+        show_default=False,
+    ),
+]
 Memory = Annotated[
     str | None,
     typer.Option(

@@ -11,7 +11,7 @@ import typer
 from .. import options as opt
 from ..answering import encoder_rows
 from ..console import escape, out_json, progress_bar, say
-from ..data import Task, as_rows, fits_in_memory, load_folds_task, load_task, splits_text, targeted
+from ..data import Task, basic_rows, load_folds_task, load_task, schooled, targeted
 from ..heads import (
     Heads,
     build_head,
@@ -27,7 +27,6 @@ from ..outputs import check_outputs, figure_output, keep_and_show, print_table, 
 from ..runners import fitted
 
 if TYPE_CHECKING:
-    from ...featstore import Store
     from ...fusion import PromptColumns, Recipe, Rows
     from ...fusion.judging.comparison import Comparison
 
@@ -42,7 +41,7 @@ TITLE = "zero-shot"
         opt.AS_KEPT,
         (
             "heads", "features", "data", "store", "setting", "singles", "cv", "near", "zero_shot", "train_split",
-            "missing", "memory", "soft_labels", "targets", "runner", "recipes", "prompts",
+            "missing", "memory", "soft_labels", "targets", "basic", "runner", "recipes", "prompts",
         ),
     ),
     divided=replace(opt.DIVIDED, within="trained"),
@@ -101,6 +100,7 @@ def compare(
     near: opt.Near = None,
     soft_labels: opt.SoftLabels = None,
     targets: opt.Targets = None,
+    basic: opt.Basic = None,
     repeats: Annotated[int, typer.Option(min=1, help="With --cv: cut the rows into folds so often.")] = 1,
     seeds: Annotated[int, typer.Option(min=1, help="Without --cv: fit each head with so many seeds.")] = 1,
     zero_shot: Annotated[
@@ -211,8 +211,8 @@ def compare(
         plan = CompareOptions(
             heads=chosen, settings=settings_of(setting, chosen if zero_shot is None else [*chosen, TITLE]),
             features=features, data=data, store=store, missing=missing, splits=(train_split, test_split), near=near,
-            soft_labels=soft_labels, targets=targets, budget=opt.memory_budget(memory), cv=cv, repeats=repeats,
-            seeds=seeds,
+            soft_labels=soft_labels, targets=targets, basic=basic, budget=opt.memory_budget(memory), cv=cv,
+            repeats=repeats, seeds=seeds,
             device=device, seed=seed,
             zero_shot=zero_shot, zero_shot_head=zero_shot_head, rules=rules, prompts=prompts, recipes=named,
             recipe_folder=opt.recipe_folder(recipe_folder),
@@ -258,6 +258,7 @@ class CompareOptions:
     near: float | None
     soft_labels: Path | None
     targets: Path | None
+    basic: str | None
     budget: float
     cv: int | None
     repeats: int
@@ -295,10 +296,14 @@ class CompareOptions:
         built = {
             name: build_head(name, task, self.settings[name], device=self.device, seed=self.seed) for name in self.heads
         }
+        task = schooled(
+            task, self.basic, list(built.values()), self.store, self.splits[0], self.missing, self.budget,
+            wanted=any(one.basic != "never" for one in recipes),
+        )  # fmt: skip
         options = dict(self.options)
         basic = None
         if self.zero_shot is not None:
-            basic = _basic_rows(
+            basic = basic_rows(
                 self.store, self.zero_shot, task=task, train_split=self.splits[0], missing=self.missing,
                 budget=self.budget,
             )  # fmt: skip
@@ -372,65 +377,8 @@ class CompareOptions:
         def tell(recipe: Recipe, reason: str) -> None:
             say(f"[yellow]recipe {escape(recipe.name)} is left out:[/] it {escape(reason)}")
 
-        rows, source = basic or (None, "")
+        rows, source = basic or (task.train.basic, "")
         return recipe_columns(
             recipes, task.train, test=task.test, basic=rows, source=source, texts=texts, smoother=over_time,
             device=self.device, seed=self.seed, leave_out=tell if self.recipes == ["all"] else None,
         )  # fmt: skip
-
-
-def _basic_rows(
-    store: Path, data: str, *, task: Task, train_split: str, missing: opt.Missing, budget: float
-) -> tuple[Rows, str]:
-    """Find the rows of basic expressions, leave out pictures that stand among the rows to be judged, and say so.
-
-    The rows are the labelled ones of the training split, or all where the dataset has one split only. Also the name of
-    their dataset.
-    """
-    from ...featstore import Store
-    from ...fusion import Rows
-
-    opened = Store(store)
-    dataset = opened.dataset(data)
-    view = opened.view(
-        list(task.test.blocks),
-        dataset=dataset,
-        missing=missing,
-        fingerprints=dict(task.test.fingerprints or {}),
-        mapped=True,
-    )
-    names = list(dict.fromkeys(view.splits))
-    split = names[0] if len(names) == 1 else train_split
-    shared = _judged_pictures(opened, dataset, task)
-    labelled = [s == split and y >= 0 for s, y in zip(view.splits, view.y, strict=True)]
-    part = view.take([wanted and name not in shared for wanted, name in zip(labelled, view.ids, strict=True)])
-    if not len(part):
-        raise typer.BadParameter(
-            f"no labelled sample in split {split!r} that is not judged too; dataset {dataset!r} has "
-            f"{splits_text(view.splits)}",
-            param_hint="--zero-shot",
-        )
-    if sum(labelled) > len(part):
-        say(
-            f"[yellow]{sum(labelled) - len(part):,} pictures of {escape(dataset)} are among the rows to be judged[/]: "
-            "the zero-shot head does not learn from them"
-        )
-    said = f" of [bold]{escape(split)}[/]" if split else ""
-    say(f"zero-shot: learning from {len(part):,} rows{said} of [bold]{escape(dataset)}[/]")
-    return Rows.of(as_rows(part), load=fits_in_memory(len(part), view, budget)), dataset
-
-
-def _judged_pictures(store: Store, dataset: str, task: Task) -> set[str]:
-    """Samples of the dataset whose picture is among the judged ones; says so if nobody can tell."""
-    judged = set(task.test.ids or ())
-    found = [
-        store.common_pictures(f"{name.partition('@')[0]}@{fingerprint}", (dataset, task.dataset))
-        for name, fingerprint in (task.test.fingerprints or {}).items()
-    ]
-    known = [pairs for pairs in found if pairs is not None]  # imported rows may know no pictures: ask every feature
-    if not known:
-        say(
-            f"[yellow]rows of {escape(dataset)} or {escape(task.dataset)} know no pictures[/]: whether some are among "
-            "the rows to be judged cannot be seen"
-        )
-    return {mine for pairs in known for mine, other in pairs if other in judged}

@@ -12,14 +12,14 @@ import typer
 from ...fusion.heads import head_names  # light: no head is imported before it is asked for
 from .. import options as opt
 from ..console import escape, out_json, progress_bar, say
-from ..data import Task, load_task, targeted
-from ..heads import build_head, compute, refuse_unused_targets, refuse_unused_votes, weights_text
+from ..data import Task, load_task, schooled, targeted
+from ..heads import build_head, compute, curriculum_of, refuse_unused_targets, refuse_unused_votes, weights_text
 from ..outputs import print_table, put, track_report
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ...fusion import Report
+    from ...fusion import Report, Rows
     from ...fusion.keeping.runs import Run, RunConfig
 
 
@@ -59,6 +59,14 @@ def train(
     near: opt.Near = None,
     soft_labels: opt.SoftLabels = None,
     targets: opt.Targets = None,
+    basic: opt.Basic = None,
+    curriculum: Annotated[
+        str | None,
+        typer.Option(
+            help="From single to compound expressions: epochs:share of compounds, 5:0,5:0.2,3:0.4,3:1. Needs --basic.",
+            show_default=False,
+        ),
+    ] = None,
     memory: opt.Memory = None,
     metrics: opt.MoreMetrics = None,
     track: opt.TrackedBy = None,
@@ -80,6 +88,8 @@ def train(
 
     settings = opt.key_values(setting, "--set")
     opt.only(ctx, unset="device" not in settings, computing=compute([head]), noted=not as_json)
+    if curriculum is not None:
+        settings |= curriculum_of(curriculum, head, settings)
     refuse_unused_votes(soft_labels, [head])
     refuse_unused_targets(targets, [head])
     asked, trackers = opt.metrics_of(metrics), opt.trackers_of(track, say)
@@ -91,6 +101,7 @@ def train(
     )  # fmt: skip
     task = replace(task, train=targeted(task.train, targets))
     built = build_head(head, task, settings, preset=preset, weights=weights, device=device, seed=seed)
+    task = schooled(task, basic, [built], store, train_split, missing, opt.memory_budget(memory))
     default = Path("runs") / f"{task.dataset}-{head.rpartition('.')[2]}"  # of sklearn:MODULE.CLASS the class
     if output is None and overwrite:
         refuse_what_is_there(default, overwrite=True)
@@ -162,6 +173,12 @@ def _keep(folder: Path, task: Task, report: Report, config: RunConfig, overwrite
     )
 
 
+def _rows_digest(rows: Rows) -> str:
+    """What tells rows of basic expressions from others: their ids and labels."""
+    labels = (rows.classes[y] for y in rows.y)
+    return hashlib.sha256("\n".join((*rows.names, *labels)).encode()).hexdigest()
+
+
 def _config(task: Task, report: Report, *, head: str, store: Path, preset: str | None, missing: str) -> RunConfig:
     import numpy as np
 
@@ -190,13 +207,14 @@ def _config(task: Task, report: Report, *, head: str, store: Path, preset: str |
         test_split=task.test_split,
         missing=missing,
         in_memory=all(isinstance(block, np.ndarray) for block in task.train.blocks.values()),
-        soft_labels=None if (soft := task.train.soft) is None else _digest(soft),
+        basic=None if (basic := task.train.basic) is None else _rows_digest(basic),
+        soft_labels=None if (soft := task.train.soft) is None else _array_digest(soft),
         targets=None
         if task.train.targets is None
-        else {name: _digest(one) for name, one in task.train.targets.items()},
+        else {name: _array_digest(one) for name, one in task.train.targets.items()},
         data_digest=data_digest(parts),
     )
 
 
-def _digest(values: NDArray[Any]) -> str:
+def _array_digest(values: NDArray[Any]) -> str:
     return hashlib.sha256(values.tobytes()).hexdigest()

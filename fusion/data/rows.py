@@ -16,6 +16,7 @@ from ..errors import HeadDataError, ReportError
 from ..judging.metrics import indices
 from .blocks import concat, widths_of
 from .joined import JoinedRows, Matrix, positions_of, taken
+from .moments import frames_of, refuse_backwards
 
 IntArray = NDArray[np.int64]
 
@@ -69,6 +70,13 @@ class Rows:
     """Task -> (n, t), NaN where a row has none: what heads of several tasks (`Head.learns_targets`) learn beside."""
     units: tuple[int, ...] | None = None
     """FACS numbers of the columns of ``targets["au"]``, where they are known."""
+    time_s: NDArray[np.float64] | None = None
+    """(n,) seconds of each row within its video, NaN where not known; None: frame numbers in the ids tell the order."""
+    basic: Rows | None = None
+    """Rows of the same blocks with basic expressions, for heads that learn from them (`NetworkHead.curriculum`)."""
+    pairs: Mapping[int, tuple[int, int]] | None = None
+    """Position of a class -> those of its two components in ``basic.classes``
+    (`cer_fusion.fusion.judging.zero_shot.with_basic`)."""
     features: tuple[str, ...] | None = None
     """Feature (backbone) names; None takes what stands before the first dot of each block's name."""
     fingerprints: Mapping[str, str] | None = None
@@ -83,6 +91,7 @@ class Rows:
         sizes = {name: len(block) for name, block in self.blocks.items()} | {"y": len(self.y)}
         sizes |= {} if self.ids is None else {"ids": len(self.ids)}
         sizes |= {} if self.groups is None else {"groups": len(self.groups)}
+        sizes |= {} if self.time_s is None else {"times": len(self.time_s)}
         sizes |= {} if self.soft is None else {"soft labels": len(self.soft)}
         sizes |= {f"targets {name}": len(one) for name, one in (self.targets or {}).items()}
         if len(set(sizes.values())) > 1:
@@ -102,6 +111,11 @@ class Rows:
         if self.ids is not None and len(set(self.ids)) < len(self.ids):
             raise ReportError("a sample id stands twice among the rows: they would count double")
         self.by_feature()
+        if self.basic is not None and list(self.basic.widths.items()) != list(self.widths.items()):
+            raise ReportError(
+                f"rows of basic expressions must have the same blocks in the same order, however: {self.basic.widths} "
+                f"and {self.widths}"
+            )
 
     @classmethod
     def of(cls, view: View, *, load: bool = True, where: Any = None) -> Rows:
@@ -179,6 +193,24 @@ class Rows:
             return None
         return tuple(group or f"\0{i}" for i, group in enumerate(self.groups))
 
+    def in_time(self) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+        """Return the video of each row, empty for none, and its time there, NaN where not known.
+
+        Rows with an id ``VIDEO/NNNNN.jpg`` and a group are frames (`cer_fusion.fusion.data.moments.frames_of`): at
+        `time_s` where that is given, else at their number. With `time_s`, groups of other rows are videos.
+
+        Raises
+        ------
+        HeadDataError
+            If times of a video run backwards while frame numbers rise.
+        """
+        videos, numbers = frames_of(self.names, self.groups)
+        if self.time_s is None:
+            return videos, numbers
+        refuse_backwards(videos, numbers, self.time_s)
+        groups = self.groups or ("",) * self.n
+        return tuple(video or group for video, group in zip(videos, groups, strict=True)), self.time_s
+
     def x(self) -> Matrix:
         """Return the joined matrix, (n, sum of widths) float32: an array, or `JoinedRows` if a block is lazy."""
         if all(isinstance(block, np.ndarray) for block in self.blocks.values()):
@@ -197,7 +229,8 @@ class Rows:
         for name in blocks:
             if name not in self.blocks:
                 raise ReportError(f"there is no block {name!r}; {nearest(name, self.blocks)}")
-        return replace(self, blocks={name: self.blocks[name] for name in blocks})
+        basic = None if self.basic is None else self.basic.only(blocks)
+        return replace(self, blocks={name: self.blocks[name] for name in blocks}, basic=basic)
 
     def take(self, where: IntArray) -> Rows:
         """Return the rows at these positions; lazy blocks are not read."""
@@ -208,6 +241,7 @@ class Rows:
             ids=None if self.ids is None else tuple(self.ids[i] for i in where),
             groups=None if self.groups is None else tuple(self.groups[i] for i in where),
             soft=None if self.soft is None else self.soft[where],
+            time_s=None if self.time_s is None else self.time_s[where],
             targets=None if self.targets is None else {name: one[where] for name, one in self.targets.items()},
         )
 

@@ -32,6 +32,7 @@ __all__ = [
 _HEADS = {
     "mlp": "cer_fusion.fusion.heads.mlp:MLPHead",
     "multitask": "cer_fusion.fusion.heads.multitask:MultitaskHead",
+    "sequence": "cer_fusion.fusion.heads.sequence:SequenceHead",
     "linear": "cer_fusion.fusion.heads.linear:LinearHead",
     "weighted": "cer_fusion.fusion.heads.weighted:WeightedHead",
     "ridge": "cer_fusion.fusion.heads.ridge:RidgeHead",

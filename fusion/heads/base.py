@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Self, TypeAlias
@@ -20,9 +20,11 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validat
 
 from ..data.blocks import WHOLE, FloatArray, checked_widths, slices
 from ..data.joined import JoinedRows, Matrix, each_piece, rows_at
+from ..data.moments import Moments
 from ..errors import BlockError, HeadConfigError, HeadDataError
+from .basics import BasicRows
 from .labels import Floats as Floats
-from .labels import entered_groups, entered_labels, entered_targets, entered_weights
+from .labels import entered_groups, entered_labels, entered_targets, entered_time, entered_weights
 from .settings import check_kinds, check_threads, libraries_limited, library_threads
 
 Proba: TypeAlias = NDArray[np.float64]
@@ -51,6 +53,12 @@ class RowInfo:
     labelled: NDArray[np.bool_] | None = None
     """(n,) whether a row has a class at all; None: all have. Others stand in `soft` with the mean of those that do."""
 
+    moments: Moments | None = None
+    """Where rows stand in time; for heads over time (`learns_in_time`)."""
+
+    basic: BasicRows | None = None
+    """Rows of basic expressions, which are no part of the n; for heads that learn from them (`learns_basic`)."""
+
     def at(self, rows: NDArray[Any]) -> RowInfo:
         """Return what is known of some of the rows."""
         return RowInfo(
@@ -60,6 +68,8 @@ class RowInfo:
             classes=self.classes,
             targets=None if self.targets is None else {name: one[rows] for name, one in self.targets.items()},
             labelled=None if self.labelled is None else self.labelled[rows],
+            moments=None if self.moments is None else self.moments.at(rows),
+            basic=self.basic,
         )
 
     def weighed(self, factors: Floats) -> Floats:
@@ -123,6 +133,12 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     learns_targets: ClassVar[bool] = False
     """Whether it learns further tasks beside the classes (`targets`), and from rows that have these alone."""
 
+    learns_in_time: ClassVar[bool] = False
+    """Whether its answer about a row depends on the rows around it in its video: it is asked with groups and times."""
+
+    learns_basic: ClassVar[bool] = False
+    """Whether it can learn from rows of basic expressions beside the compounds' (`basic`)."""
+
     scales_matter: ClassVar[bool] = True
     """Whether scaling a block could change the answers where nothing standardises it: not in trees."""
 
@@ -156,6 +172,9 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         sample_weight: Any = None,
         classes: Any = None,
         targets: Mapping[str, Any] | None = None,
+        times: Any = None,
+        videos: Any = None,
+        basic: BasicRows | None = None,
     ) -> Self:
         """Learn from rows `X` (n, D), read as float32, and labels `y` (n,), integers or texts, or soft ones (n, k).
 
@@ -180,6 +199,13 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         targets : dict of task to array of shape (n, t), optional
             What else is known of the rows, NaN where it is not; for heads of several tasks (`learns_targets`), which
             say what tasks they know.
+        times : array of shape (n,), optional
+            Seconds or frame numbers of the rows within their videos, NaN where not known; for heads over time
+            (`learns_in_time`). Without, rows of a video stand in the order of their times.
+        videos : array of shape (n,), optional
+            The video of each row, an empty text for none; without, `groups` are the videos. Rows in any order.
+        basic : BasicRows, optional
+            Rows of basic expressions to learn from beside these; for heads that can (`learns_basic`).
 
         Raises
         ------
@@ -193,14 +219,34 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
             group only, where the head chooses on groups kept aside.
         """
         y, soft, classes, labelled = entered_labels(self, y, classes, X)
+        basic = self._entered_basic(basic, groups)
+        moments, groups = entered_time(self, groups, times, videos, X)
         groups, weights = entered_groups(groups, X), entered_weights(self, sample_weight, X)
         known = entered_targets(self, targets, X)
-        info = RowInfo(groups=groups, weights=weights, soft=soft, classes=classes, targets=known, labelled=labelled)
+        info = RowInfo(
+            groups=groups, weights=weights, soft=soft, classes=classes, targets=known, labelled=labelled,
+            moments=moments, basic=basic,
+        )  # fmt: skip
         if info.weights is not None and not info.weights.all():  # a row that counts nothing is as good as not there
             counted = np.flatnonzero(info.weights)
             X = rows_at(X, counted) if isinstance(X, JoinedRows) else _safe_indexing(X, counted)  # frames keep names
             y, info = _safe_indexing(y, counted), info.at(counted)
         return self._learn(X, y, info, alone=True)
+
+    def _entered_basic(self, basic: BasicRows | None, groups: Any) -> BasicRows | None:
+        """Return rows of basic expressions, refusing heads that have no use for them."""
+        if basic is None:
+            return None
+        if not self.learns_basic or not self._wants_basic():
+            raise HeadDataError(
+                f"the head {self.name!r} has no use for rows of basic expressions, however: some were given\n"
+                "  leave them out, or give 'mlp' or 'sequence' a curriculum, or mixed_compounds"
+            )
+        return basic.beside(groups)
+
+    def _wants_basic(self) -> bool:
+        """Whether the settings have a use for rows of basic expressions."""
+        return False
 
     def _learn(self, X: Any, y: Any, info: RowInfo = NOTHING, *, alone: bool = False) -> Self:
         """Fit; `alone` unless another head asks for it, whose parts of the rows may lack what all of them have."""
@@ -389,6 +435,9 @@ def fit_part(
     groups: Any = None,
     soft: Floats | None = None,
     targets: Mapping[str, Floats] | None = None,
+    *,
+    in_time: tuple[Sequence[str], Floats] | None = None,
+    basic: BasicRows | None = None,
 ) -> Any:
     """Fit any classifier on a part of the rows, with their groups, soft labels and further targets where it takes them.
 
@@ -403,10 +452,16 @@ def fit_part(
         Share of each class in each row, where the labels are 0..k-1.
     targets : dict of task to array of shape (n, t), optional
         As `Head.fit` takes them.
+    in_time : videos and times of the rows, optional
+    basic : BasicRows, optional
     """
     if isinstance(head, Head):
         known = entered_targets(head, targets, X) if head.learns_targets else None
-        info = RowInfo(groups=entered_groups(groups, X), targets=known)
+        beside = head._entered_basic(basic, groups) if head.learns_basic and head._wants_basic() else None
+        moments = None
+        if head.learns_in_time and in_time is not None:
+            moments, groups = entered_time(head, groups, in_time[1], in_time[0], X)
+        info = RowInfo(groups=entered_groups(groups, X), targets=known, moments=moments, basic=beside)
         if soft is not None and head.learns_soft_labels:
             info = replace(info, soft=soft, classes=np.arange(soft.shape[1]))
         if info.groups is not None and (few := _of_one_group(*np.unique(y, return_inverse=True), info.groups)):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_consistent_length, column_or_1d
 
+from ..data.moments import Moments, entered_moments
 from ..errors import HeadDataError
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -24,6 +25,7 @@ class Learner(Protocol):
     learns_soft_labels: ClassVar[bool]
     learns_targets: ClassVar[bool]
     weighs_rows: ClassVar[bool]
+    learns_in_time: ClassVar[bool]
 
 
 def entered_targets(head: Learner, targets: Mapping[str, Any] | None, X: Any) -> dict[str, Floats] | None:
@@ -99,6 +101,42 @@ def entered_groups(groups: Any, X: Any) -> NDArray[np.int64] | None:
             "  give rows that belong to nobody else a name each"
         )
     return np.unique(found.astype(str) if found.dtype == object else found, return_inverse=True)[1].astype(np.int64)
+
+
+def entered_time(head: Learner, groups: Any, times: Any, videos: Any, X: Any) -> tuple[Moments | None, Any]:
+    """Return where rows stand in time, and the groups, which are the videos where none were given.
+
+    Raises
+    ------
+    HeadDataError
+        If the head has no sense of time, times have no videos, or a video is of several groups.
+    """
+    if not head.learns_in_time:
+        if times is not None or videos is not None:
+            raise HeadDataError(
+                f"the head {head.name!r} has no sense of time, however: times or videos were given\n"
+                "  leave them out, or use a head whose `learns_in_time` is true, such as 'sequence'"
+            )
+        return None, groups
+    if videos is None and groups is None:
+        if times is not None:
+            raise HeadDataError("times are of rows within their videos, however: no groups or videos were given")
+        return None, None
+    named = column_or_1d(groups if videos is None else np.asarray(videos))
+    check_consistent_length(named, X)
+    moments = entered_moments(named, times, len(named))
+    if groups is None:
+        return moments, np.where(moments.videos < 0, -1 - np.arange(len(named)), moments.videos)
+    own = entered_groups(groups, X)
+    assert own is not None
+    inside = np.unique(np.stack([moments.videos, own])[:, moments.videos >= 0], axis=1)
+    cut = inside[0][:-1][np.diff(inside[0]) == 0]
+    if len(cut):
+        raise HeadDataError(
+            f"a video must be of one group, however: {len(np.unique(cut)):,} are of several (first: "
+            f"{moments.names[cut[0]]!r})\n  windows would reach from one group into another"
+        )
+    return moments, groups
 
 
 def entered_weights(head: Learner, weights: Any, X: Any) -> Floats | None:

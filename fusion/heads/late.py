@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from ...kit.errors import nearest
 from ..data.blocks import FloatArray, checked_weights, slices
 from ..errors import HeadConfigError, HeadDataError
-from . import make_head
+from . import head_class, make_head
 from .base import Codes, Head, HeadState, Proba, RowInfo, expect_shape, softmax
 from .settings import check_folds, factors, positive, whole
 from .weights import (
@@ -93,6 +93,8 @@ class HeadOfMembers(Head):
         name, params = self._choice(block)
         if name in OF_MEMBERS:
             raise HeadConfigError(f"a member of {self.name!r} cannot be {name!r} itself; name another head")
+        if head_class(name).learns_in_time:
+            raise HeadConfigError(f"a member of {self.name!r} is asked about rows alone, and {name!r} about windows")
         shared = {"random_state": self.seed_, "threads": self.threads}
         return make_head(name, blocks={block: self.blocks_[block]}, **{**shared, **params})
 

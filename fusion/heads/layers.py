@@ -9,13 +9,26 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 Drop: TypeAlias = Callable[[Tensor], Tensor]
 """Dropout while training, `unchanged` afterwards."""
+
+
+class Windows(NamedTuple):
+    """Rows, each once, and where they stand in the windows that a network is asked about."""
+
+    rows: Tensor
+    """(u, D)"""
+    where: Tensor
+    """(b, w) positions in `rows`; -1 where a window has no row."""
+
+
+Taken: TypeAlias = Any
+"""What a batch is to a network: rows (b, D); to one over time, `Windows` of them."""
 
 
 class Layer(nn.Module):
@@ -36,7 +49,7 @@ class Network(Layer):
     def forward(self, rows: Tensor, drop: Drop) -> Tensor:
         """Return logits (m, b, k) of rows (b, D)."""
 
-    def logits(self, rows: Tensor) -> Tensor:
+    def logits(self, rows: Taken) -> Tensor:
         """Return logits (m, b, k) of rows (b, D), without dropout and without gradients."""
         with torch.no_grad():
             return self(rows, unchanged)

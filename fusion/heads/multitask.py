@@ -33,6 +33,7 @@ from ..data.blocks import FloatArray
 from ..data.joined import Matrix
 from ..errors import HeadConfigError, HeadDataError
 from .base import Codes, HeadState, RowInfo
+from .basics import BasicRows
 from .labels import SHARES_OFF, Floats
 from .layers import Linear, Network, unchanged
 from .mlp import MLPHead, MLPNetwork
@@ -65,6 +66,7 @@ class MultitaskHead(MLPHead):
 
     name: ClassVar[str] = "multitask"
     learns_targets: ClassVar[bool] = True
+    learns_basic: ClassVar[bool] = False
 
     au_weight: float = 1.0
     """Factor on the mean log loss of a row's AUs."""
@@ -94,14 +96,22 @@ class MultitaskHead(MLPHead):
         sample_weight: Any = None,
         classes: Any = None,
         targets: Mapping[str, Any] | None = None,
+        times: Any = None,
+        videos: Any = None,
+        basic: BasicRows | None = None,
     ) -> Self:
         """Learn as `Head.fit` does, also from rows whose label in `y` is None, which have targets alone."""
         if classes is None and targets is not None:
             y, classes = _soft_where_none(y)
-        return super().fit(X, y, groups, sample_weight, classes, targets)
+        return super().fit(X, y, groups, sample_weight, classes, targets, times, videos, basic)
 
     def _check(self) -> None:
         super()._check()
+        if self._wants_basic():
+            raise HeadConfigError(
+                "multitask learns basic classes as a task (targets), and no curriculum: leave curriculum and "
+                "mixed_compounds out, or take mlp"
+            )
         for name in ("au_weight", "basic_weight", "va_weight", "coupling", "meta_lr"):
             not_negative(name, getattr(self, name))
 

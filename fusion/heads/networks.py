@@ -5,12 +5,13 @@ A head of this kind is a subclass of `NetworkHead` that says what its network lo
 
 from __future__ import annotations
 
+import copy
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Literal, TypeVar
 
 import numpy as np
@@ -20,12 +21,13 @@ from torch import Tensor, nn
 
 from ..data.blocks import FloatArray
 from ..data.joined import Matrix, columns_of, each_piece
-from ..errors import HeadConfigError
+from ..errors import HeadConfigError, HeadDataError
 from .base import Codes, Head, HeadState, Proba, RowInfo, expect_shape
-from .layers import Network
+from .basics import Pool, check_curriculum, pool_of
+from .layers import Joined, Linear, Network
 from .scaling import BlockScaler
 from .settings import Standardize, factors, not_negative, one_of, share, threads_of, whole
-from .training import Course, train
+from .training import Course, held_out, train
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -57,6 +59,7 @@ class NetworkHead(Head):
     learns_in_pieces: ClassVar[bool] = True
     weighs_rows: ClassVar[bool] = True
     learns_soft_labels: ClassVar[bool] = True
+    learns_basic: ClassVar[bool] = True
     computes_with: ClassVar[tuple[str, ...]] = ("torch",)
 
     blocks: Mapping[str, int] | None = field(default=None, kw_only=False)
@@ -75,6 +78,17 @@ class NetworkHead(Head):
     members: int = 4
     early_stop: float = 0.0
     patience: int = 10
+
+    curriculum: tuple[tuple[int, float], ...] = ()
+    """From single to compound expressions: stages of epochs and the share of compounds among the rows that they show,
+    the others being basic ones; [[5, 0], [5, 0.2], [3, 0.4], [3, 1]] are those of Netease Fuxi. In place of `epochs`;
+    each stage has a schedule of its own. Needs rows of basic expressions (`cer_fusion.fusion.heads.basics`)."""
+
+    mixed_compounds: float = 0.0
+    """Rows mixed of two basic ones for every row of a compound; 0 mixes none. Needs rows of basic expressions."""
+
+    mix_spread: float = 0.3
+    """How far mixtures stray from halves: lambda lies within half of it about 0.5, in [0, 1]."""
 
     device: str = "auto"
     """A PyTorch device, or `auto`: a GPU when there is one. The choice is logged and kept in `device_`."""
@@ -98,6 +112,10 @@ class NetworkHead(Head):
         for name in ("lr", "weight_decay", "logit_adjust"):
             not_negative(name, getattr(self, name))
         one_of("schedule", self.schedule, ("constant", "cosine"))
+        check_curriculum(self.curriculum, self.mixed_compounds, self.mix_spread)
+
+    def _wants_basic(self) -> bool:
+        return bool(self.curriculum) or self.mixed_compounds != 0
 
     def _parts(self) -> list[dict[str, int]]:
         """Return the blocks that each of the head's networks sees."""
@@ -135,16 +153,18 @@ class NetworkHead(Head):
         device = chosen_device(self.device)
         dtype = self._products(device)
         weights = factors(self.class_weight, self.classes_, codes, info.soft)
-        parts = self._parts()
+        parts, pool, windows = self._parts(), self._pool(X, codes, info), self._windows(info)
 
         def trained(number: int) -> TrainedNetwork:
             widths = parts[number]
             scaler = BlockScaler(self.standardize, widths).fit(columns := self._columns(X, widths))
+            if pool is not None:
+                return self._schooled(pool, scaler, codes, weights, info, number, device, dtype, left_out, windows)
             network = self._network(widths, len(self.classes_))
             course = train(
                 network, columns, scaler.transform, codes, self, weights,
                 info=info, seed=_seed_of(self.seed_, number), device=device, dtype=dtype, left_out=left_out,
-                pull=self._pull(network, codes, info, device, left_out),
+                pull=self._pull(network, codes, info, device, left_out), windows=windows,
             )  # fmt: skip
             return TrainedNetwork(network, scaler, course)
 
@@ -155,6 +175,77 @@ class NetworkHead(Head):
         self.device_ = str(device)
         self.n_iter_ = max(len(one.course.losses) for one in made)
         return [made[largest_first.index(number)] for number in range(len(parts))]
+
+    def _windows(self, info: RowInfo) -> NDArray[np.int64] | None:
+        """Return the rows (n, w) around each row, for heads over time; None for none."""
+        return None
+
+    def _pool(self, X: Matrix, codes: Codes, info: RowInfo) -> Pool | None:
+        """Return the rows of a curriculum; None where the settings have none."""
+        if not self._wants_basic():
+            return None
+        if info.basic is None:
+            raise HeadDataError(
+                f"curriculum={self.curriculum!r} and mixed_compounds={self.mixed_compounds!r} learn from rows of basic "
+                f"expressions, however: head {self.name!r} was given none\n  give them: fit(…, basic=BasicRows(X=…, "
+                "y=…, pairs=…)), or --basic DATASET"
+            )
+        if not isinstance(X, np.ndarray):
+            raise HeadDataError("a curriculum is of rows in memory, however: these stay on the disk\n  load them")
+        stages = self.curriculum or ((self.epochs, 1.0),)
+        basic = info.basic.checked(X.shape[1], keeps_aside=self._keeps_aside())
+        return pool_of(
+            X, info.shares(codes, len(self.classes_)), info.weights, self.classes_, basic, stages=stages,
+            mixed=self.mixed_compounds, spread=self.mix_spread, seed=self.seed_,
+        )  # fmt: skip
+
+    def _schooled(
+        self,
+        pool: Pool,
+        scaler: BlockScaler,
+        codes: Codes,
+        weights: NDArray[np.float64],
+        info: RowInfo,
+        number: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        left_out: NDArray[np.bool_] | None,
+        windows: NDArray[np.int64] | None,
+    ) -> TrainedNetwork:
+        """Return a network that went through the stages of a curriculum, its answers to basic classes cut off.
+
+        Rows are kept aside of the compounds' own, and no stage learns from them; the last one stops early by them.
+        """
+        n, N, k = len(codes), len(pool.X), len(self.classes_)
+        extra = np.arange(n, N)
+        if left_out is not None:
+            left_out = np.hstack([left_out, np.zeros((len(left_out), N - n), np.bool_)])
+        if windows is not None:
+            alone = np.full((N - n, windows.shape[1]), -1)
+            alone[:, self._own_slot()] = extra
+            windows = np.vstack([windows, alone])
+        aside = np.zeros(N, np.bool_)
+        if self.early_stop:
+            aside[:n] = held_out(codes, self.early_stop, seed=self.seed_, groups=info.groups)
+        known = RowInfo(soft=pool.soft, weights=pool.weights)
+        network = self._network(scaler.widths, k + pool.basics)
+        columns, losses = self._columns(pool.X, scaler.widths), []
+        for stage, (epochs, shown) in enumerate(pool.stages):
+            settings, last = copy.copy(self), stage + 1 == len(pool.stages)
+            settings.epochs, settings.early_stop = epochs, self.early_stop if last else 0.0
+            course = train(
+                network, columns, scaler.transform, pool.soft.argmax(axis=1), settings,
+                np.concatenate([weights, np.ones(pool.basics)]), info=known,
+                seed=_seed_of(_seed_of(self.seed_, number), stage), device=device, dtype=dtype, left_out=left_out,
+                windows=windows, shown=shown & ~aside, aside=aside, begin=not stage, first=k,
+            )  # fmt: skip
+            losses += course.losses
+        epochs = len(losses) - len(course.losses) + course.epochs
+        return TrainedNetwork(_cut(network, k), scaler, replace(course, epochs=epochs, losses=losses))
+
+    def _own_slot(self) -> int:
+        """Return the place of a row in its own window."""
+        return 0
 
     def _columns(self, X: Matrix, widths: Mapping[str, int]) -> Matrix:
         return X if len(widths) == len(self.blocks_) else columns_of(X, self.blocks_, *widths)
@@ -246,6 +337,21 @@ class TrainedNetwork:
             arrays={**{name: one.astype(np.float32) for name, one in weights.items()}, **self.scaler.state()},
             values={"epochs": self.course.epochs, "window": self.course.window},
         )
+
+
+def _cut(network: Network, k: int) -> Network:
+    """Cut off the answers of a network after the first k."""
+    answer = network.answer
+    if isinstance(answer, Joined):  # (m * outputs, inputs)
+        members, inputs = len(answer.bias), answer.weight.shape[1]
+        answer.weight = nn.Parameter(
+            answer.weight.detach().view(members, -1, inputs)[:, :k].reshape(-1, inputs).clone()
+        )
+    else:
+        assert isinstance(answer, Linear)
+        answer.weight = nn.Parameter(answer.weight.detach()[:, :, :k].clone())
+    answer.bias = nn.Parameter(answer.bias.detach()[:, :, :k].clone())
+    return network
 
 
 def _seed_of(seed: int, number: int) -> int:

@@ -108,17 +108,27 @@ class Block(Layer):
         self.widen = Linear(members, width, 2 * width)
         self.narrow = Linear(members, 2 * width, width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Return tokens (m, b, t, width)."""
+    def forward(self, tokens: Tensor, there: Tensor | None = None, only: int | None = None) -> Tensor:
+        """Return tokens (m, b, t, width), or `only` the one of that place (m, b, 1, width).
+
+        `there` (b, t) are those that are looked at; None: all.
+        """
         z, shape = tokens.flatten(1, 2), tokens.shape  # (m, b, t, width) -> (m, b * t, width)
-        z = z + self.told(self._attended(self.ask(self.before_attention(z)), shape[2]))
+        attended = self._attended(self.ask(self.before_attention(z)), shape[2], there, only)
+        if only is not None:
+            z = tokens[:, :, only]
+            shape = torch.Size((*shape[:2], 1, shape[3]))
+        z = z + self.told(attended)
         z = z + self.narrow(nn.functional.gelu(self.widen(self.before_perceptron(z))))
         return z.view(shape)
 
-    def _attended(self, asked: Tensor, t: int) -> Tensor:
-        """Return each token's mixture of all tokens' values: (m, b * t, 3 * width) -> (m, b * t, width)."""
+    def _attended(self, asked: Tensor, t: int, there: Tensor | None = None, only: int | None = None) -> Tensor:
+        """Return each token's, or one's, mixture of all tokens' values: (m, b * t, 3 * width) -> (m, b * t, width)."""
         parts = asked.view(len(asked), -1, t, 3, self.heads, asked.shape[2] // (3 * self.heads))
         queries, keys, values = parts.permute(3, 0, 1, 4, 2, 5)  # (m, b, t, 3, heads, d) -> (3, m, b, heads, t, d)
-        attention = (queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5).softmax(-1)
-        mixed: Tensor = attention @ values
+        queries = queries if only is None else queries[..., only : only + 1, :]
+        scores = queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5  # (m, b, heads, t or 1, t)
+        if there is not None:
+            scores = scores.masked_fill(~there[:, None, None, :], -torch.inf)
+        mixed: Tensor = scores.softmax(-1) @ values
         return mixed.transpose(2, 3).flatten(3).flatten(1, 2)

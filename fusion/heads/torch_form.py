@@ -41,6 +41,11 @@ def torch_form(head: Head) -> nn.Module:
     HeadConfigError
         If the head, or a member of it, has no such form; naming it.
     """
+    if head.learns_in_time:
+        raise HeadConfigError(
+            f"the head {head.name!r} cannot be written as a graph of rows: it answers from windows of a video's rows\n"
+            "  train one of mlp, linear … for that, and smooth its answers"
+        )
     for kind, form in _FORMS.items():
         if isinstance(head, kind):
             return form(head)

@@ -21,7 +21,7 @@ from ..data.blocks import FloatArray
 from ..data.joined import CHUNK, JoinedRows, Matrix, each_piece, rows_at
 from ..errors import HeadConfigError
 from .base import EPOCHS, NOTHING, Codes, RowInfo
-from .layers import Dropout, HiddenNetwork, Network
+from .layers import Dropout, HiddenNetwork, Network, Taken, Windows
 from .weights import stratified_folds
 
 WARM_UP: Final = 0.05
@@ -78,6 +78,11 @@ def train(
     dtype: torch.dtype,
     left_out: NDArray[np.bool_] | None = None,
     pull: Callable[[Tensor, Tensor], Tensor] | None = None,
+    windows: NDArray[np.int64] | None = None,
+    shown: NDArray[np.bool_] | None = None,
+    aside: NDArray[np.bool_] | None = None,
+    begin: bool = True,
+    first: int | None = None,
 ) -> Course:
     """Draw a network's first weights and train it; each member has the loss of its own answers, as if it were alone.
 
@@ -103,6 +108,17 @@ def train(
         Rows that a member does not learn from.
     pull : callable (units, index), optional
         A further loss, of the last hidden units (m, b, h) of the rows `index` (b,) of a `HiddenNetwork`.
+    windows : int array of shape (n, w), optional
+        The rows around each row, -1 for none, for networks over time.
+    shown : bool array of shape (n,), optional
+        Rows that are learned from, of those that are not kept aside; None: all.
+    aside : bool array of shape (n,), optional
+        Rows kept aside for early stopping, where they were chosen before.
+    begin : bool
+        Draw first weights; else the network goes on with those it has.
+    first : int, optional
+        So many classes come first, and the others are another kind of label: each kind is a softmax of its own, and
+        early stopping looks at the first kind.
 
     Raises
     ------
@@ -110,13 +126,16 @@ def train(
         If the loss of an epoch is not finite.
     """
     generator = torch.Generator().manual_seed(seed)
-    network.draw_all(generator)
+    if begin:
+        network.draw_all(generator)
     network.to(device)
     kept = np.zeros(len(codes), np.bool_)
     lines, line = (np.eye(len(class_weights)), codes) if info.soft is None else (info.soft, np.arange(len(codes)))
     if settings.early_stop:
-        kept = held_out(codes, settings.early_stop, seed=seed, groups=info.groups)
-        kept &= info.weights > 0 if info.weights is not None else True  # rows without a class have nothing to look at
+        kept = aside if aside is not None else held_out(codes, settings.early_stop, seed=seed, groups=info.groups)
+        kept = (
+            kept & (info.weights > 0) if info.weights is not None else kept
+        )  # rows without a class have nothing to look at
         if not kept.any():
             what = "rows" if info.groups is None else "groups"
             raise HeadConfigError(
@@ -124,17 +143,22 @@ def train(
                 f"{np.bincount(codes).max()} rows, and whole {what} are kept aside\n"
                 "  raise early_stop, or set it to 0 to train for all epochs"
             )
-    rows = batches_of(part(X, ~kept), ready, device=device, dtype=dtype)
+    learn = ~kept if shown is None else shown & ~kept
+    rows = batches_of(X, ready, learn, windows, device=device, dtype=dtype)
     watch = None
     if kept.any():
-        watch = Watch(batches_of(part(X, kept), ready, device=device, dtype=dtype), lines[line[kept]], device)
-    loss = CrossEntropy(lines, line[~kept], class_weights, settings.label_smoothing, settings.logit_adjust, device)
+        watch = Watch(
+            batches_of(X, ready, kept, windows, device=device, dtype=dtype), lines[line[kept], :first], device
+        )
+    loss = CrossEntropy(
+        lines, line[learn], class_weights, settings.label_smoothing, settings.logit_adjust, device, first
+    )
     counts = None
     if left_out is not None or info.weights is not None:
         counted = np.ones((1, len(codes))) if left_out is None else (~left_out).astype(np.float64)
-        learned = torch.from_numpy(info.weighed(counted)[:, ~kept]).to(device=device, dtype=torch.float32)
+        learned = torch.from_numpy(info.weighed(counted)[:, learn]).to(device=device, dtype=torch.float32)
         counts = learned / learned.mean(1, keepdim=True)
-    learned_rows = torch.from_numpy(np.flatnonzero(~kept)).to(device)
+    learned_rows = torch.from_numpy(np.flatnonzero(learn)).to(device)
     drop = Dropout(settings.dropout, torch.Generator(device=device).manual_seed(seed))
     optimizer = AdamW(network, settings.weight_decay, device)
     batch = min(settings.batch_size, rows.count)
@@ -188,7 +212,9 @@ class CrossEntropy:
         label_smoothing: float,
         logit_adjust: float,
         device: torch.device,
+        first: int | None = None,
     ) -> None:
+        self.first = first
         times = np.bincount(line, minlength=len(lines))
         counted, counts = lines * class_weights, times @ lines
         weights = counted.sum(axis=1, keepdims=True)
@@ -210,9 +236,21 @@ class CrossEntropy:
         targets, weights = self.targets[at], self.weights[at]
         if counts is not None:
             weights = weights * counts[:, index, None]
+        if self.first is not None:
+            return self._of_two(logits + self.shift, targets, weights)
         logs = torch.log_softmax(logits + self.shift, dim=-1)
         value = -(logs * targets * weights).sum() / logits.shape[0]
         return value, logs.exp_().sub_(targets).mul_(weights / logits.shape[1])
+
+    def _of_two(self, logits: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the same where two kinds of labels have a softmax each: a row counts in each by its share of it."""
+        value, gradients = logits.new_zeros(()), []
+        for where in (slice(None, self.first), slice(self.first, None)):
+            wanted = targets[..., where]
+            logs = torch.log_softmax(logits[..., where], dim=-1)
+            value = value - (logs * wanted * weights).sum() / logits.shape[0]
+            gradients.append(logs.exp_().mul_(wanted.sum(-1, keepdim=True)).sub_(wanted))
+        return value, torch.cat(gradients, -1).mul_(weights / logits.shape[1])
 
 
 class Watch:
@@ -226,7 +264,9 @@ class Watch:
 
     def stops(self, network: Network, epoch: int, patience: int) -> bool:
         """Look at the log loss of the averaged members, and say whether it is time to stop."""
-        proba = torch.cat([network.logits(rows).softmax(-1).mean(0) for rows in self.rows.in_order()])
+        proba = torch.cat(
+            [network.logits(rows)[..., : self.shares.shape[1]].softmax(-1).mean(0) for rows in self.rows.in_order()]
+        )
         loss = float(-(proba.clamp_min(1e-12).log() * self.shares).sum(1).mean())
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, epoch
@@ -301,15 +341,30 @@ class Batches(Protocol):
     window: int
     """Rows shuffled at a time; 0 for all."""
 
-    def shuffled(self, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def shuffled(self, size: int, generator: torch.Generator) -> Iterator[tuple[Taken, Tensor]]:
         """Yield every row once, in batches of `size` (the last may be smaller): rows (b, D) and their numbers (b,)."""
 
-    def in_order(self) -> Iterator[Tensor]:
+    def in_order(self) -> Iterator[Taken]:
         """Yield all rows in order, in one or more parts."""
 
 
-def batches_of(X: Matrix, ready: Ready, *, device: torch.device, dtype: torch.dtype) -> Batches:
-    """Return the batches of rows (n, D): an array's from memory, lazy rows' in windows."""
+def batches_of(
+    X: Matrix,
+    ready: Ready,
+    where: NDArray[np.bool_] | None = None,
+    windows: NDArray[np.int64] | None = None,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Batches:
+    """Return the batches of the rows (n, D), or those that a mask names: an array's from memory, lazy ones streamed.
+
+    With windows (n, w) a batch has the rows around each row too, whether the mask names these or not.
+    """
+    if windows is not None:
+        assert not isinstance(X, JoinedRows), "windows are of rows in memory"
+        return WindowedBatches(ready(X), windows if where is None else windows[where], device=device, dtype=dtype)
+    X = X if where is None else part(X, where)
     if isinstance(X, JoinedRows):
         return StreamedBatches(X, ready, device=device, dtype=dtype, window_bytes=WINDOW_BYTES)
     return HeldBatches(ready(X), device=device, dtype=dtype)
@@ -336,6 +391,32 @@ class HeldBatches:
     def in_order(self) -> Iterator[Tensor]:
         """See `Batches`."""
         yield self.rows
+
+
+class WindowedBatches:
+    """Batches of windows (n, w) over rows (u, D) that stand in memory; each batch holds a row once, however often it is
+    in its windows."""
+
+    def __init__(self, X: FloatArray, windows: NDArray[np.int64], *, device: torch.device, dtype: torch.dtype) -> None:
+        self.rows = HeldBatches(X, device=device, dtype=dtype).rows
+        self.windows = torch.from_numpy(windows).to(device)
+        self.count, self.window = len(windows), 0
+
+    def shuffled(self, size: int, generator: torch.Generator) -> Iterator[tuple[Windows, Tensor]]:
+        """See `Batches`."""
+        order = torch.randperm(self.count, generator=generator).to(self.rows.device)
+        for index in order.split(size):  # type: ignore[no-untyped-call]
+            yield self._of(self.windows[index]), index
+
+    def in_order(self) -> Iterator[Windows]:
+        """See `Batches`."""
+        for part_ in self.windows.split(1024):  # type: ignore[no-untyped-call]
+            yield self._of(part_)
+
+    def _of(self, windows: Tensor) -> Windows:
+        needed, where = torch.unique(windows, return_inverse=True)
+        none = int(needed[0] < 0)
+        return Windows(torch.index_select(self.rows, 0, needed[none:]), where - none)
 
 
 class StreamedBatches:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..data.rows import Rows, folds_of
 from ..errors import ReportError
 from ..keeping.answers import Classifier, aligned
-from .entries import Answer, Entry, answered, beside, check_rows, entries_of
+from .entries import Answer, Entry, answered, beside, check_rows, entries_of, time_notes
 from .fits import Step, do_all, one_at_a_time
 from .metrics import Metrics, check_metrics
 from .report import Report
@@ -279,6 +279,7 @@ def comparison(
             *(note for columns in without for note in columns.notes),
             *_seeds_note(entries, seeds),
             *_soft_note(entries, train),
+            *time_notes(entries, test),
         ),
     )
 
@@ -462,6 +463,7 @@ def cross_comparison(
             *(note for columns in without for note in columns.notes),
             *_notes(rows, folds, repeats),
             *_soft_note(entries, rows),
+            *time_notes(entries, rows),
         ),
     )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from time import perf_counter
 from typing import Any, Literal, Protocol
 
@@ -47,6 +47,8 @@ class Entry:
     """What is done to its answers."""
     about: str = ""
     """What a reader of the report must know of it; empty for nothing."""
+    beside: Rows | None = None
+    """Rows whose basic expressions and pairs it learns from, in place of those of the rows it is fitted on."""
 
     @property
     def head_name(self) -> str:
@@ -226,16 +228,21 @@ def answered(entry: Entry, run: int, learn: Rows, ask: Rows) -> Answer:
     ReportError
         If the answer is no probability table, or the head would load rows that were to stay on the disk.
     """
-    head, x_learn, x_ask = entry.fresh(run), learn.only(entry.blocks).x(), ask.only(entry.blocks).x()
+    if entry.beside is not None:
+        learn = replace(learn, basic=entry.beside.basic, pairs=entry.beside.pairs)
+    head, learn, ask = entry.fresh(run), learn.only(entry.blocks), ask.only(entry.blocks)
+    x_learn, x_ask = learn.x(), ask.x()
     from ..heads.base import fit_part
 
     refuse_to_load_quietly(entry.title, head, x_learn, x_ask)
     try:
         started = perf_counter()
         soft = learn.soft if entry.votes else None
-        fit_part(head, x_learn, learn.y, learn.clusters, soft, learn.targets)
+        fit_part(head, x_learn, learn.y, learn.clusters, soft, learn.targets, **taught(head, learn, ask))
         fitted = perf_counter()
-        proba = aligned(head.predict_proba(x_ask), head.classes_, len(ask.classes), f"head {entry.title!r}")
+        proba = aligned(
+            head.predict_proba(x_ask, **in_time(head, ask)), head.classes_, len(ask.classes), f"head {entry.title!r}"
+        )
         proba = proba if entry.after is None else entry.after(proba, ask)
         asked = perf_counter()
     except Exception as error:  # raised again, with the column it happened in
@@ -243,6 +250,85 @@ def answered(entry: Entry, run: int, learn: Rows, ask: Rows) -> Answer:
         raise
     log.info("%s: fitted %d rows in %.2f s", entry.title, learn.n, fitted - started)
     return Answer(proba=proba, head=head, fit_s=fitted - started, predict_s=asked - fitted)
+
+
+def in_time(head: Any, rows: Rows) -> dict[str, Any]:
+    """Return what a head over time is told when it is asked, its rows' videos and times; nothing for other heads."""
+    if not getattr(head, "learns_in_time", False):
+        return {}
+    videos, times = rows.in_time()
+    return {"groups": videos, "times": times}
+
+
+def taught(head: Any, learn: Rows, ask: Rows | None = None) -> dict[str, Any]:
+    """Return what `fit_part` is told beside labels and groups: times, and basic expressions, where the head has a use.
+
+    Rows of basic expressions that are among those asked about, or of a group with such, are left out.
+
+    Raises
+    ------
+    HeadDataError
+        If compounds are to be mixed and one is not made of two basic expressions that have rows.
+    """
+    from ..heads.base import Head
+    from ..heads.basics import BasicRows
+
+    found: dict[str, Any] = {}
+    if not isinstance(head, Head):
+        return found
+    if head.learns_in_time:
+        found["in_time"] = learn.in_time()
+    if learn.basic is None or not head.learns_basic or not head._wants_basic():
+        return found
+    basic = learn.basic if ask is None else apart_from(learn.basic, ask)
+    if getattr(head, "mixed_compounds", 0):
+        _refuse_unmixable(learn, basic)
+    found["basic"] = BasicRows(X=basic.x(), y=basic.y, pairs=learn.pairs, groups=basic.clusters)
+    return found
+
+
+def time_notes(entries: Sequence[Entry], rows: Rows) -> tuple[str, ...]:
+    """Return what a reader must know of heads over time: what their windows hold."""
+    titles = [entry.title for entry in entries if getattr(entry.head, "learns_in_time", False)]
+    if not titles:
+        return ()
+    videos, times = rows.in_time()
+    alone = sum(not video or time != time for video, time in zip(videos, times.tolist(), strict=True))
+    named = len(set(videos) - {""})
+    found = f"{rows.n - alone:,} of {rows.n:,} rows are frames of {named:,} videos, ordered by time"
+    if alone == rows.n:
+        found = "no row is a frame of a video with a group (an id VIDEO/NNNNN.jpg): each is a window of one row"
+    elif alone:
+        found += f"; the other {alone:,} are windows of one row"
+    return (f"{', '.join(titles)} answers from windows of a video's rows, never across videos. Here {found}.",)
+
+
+def apart_from(basic: Rows, ask: Rows) -> Rows:
+    """Return the rows that are not among others, nor of a group with such, and log how many are left out."""
+    ids, groups = set(ask.ids or ()), set(ask.groups or ()) - {""}
+    own = basic.groups or ("",) * basic.n
+    apart = np.array([name not in ids and group not in groups for name, group in zip(basic.names, own, strict=True)])
+    if apart.all():
+        return basic
+    log.info("%d rows of basic expressions are asked about, or of a group that is: left out", (~apart).sum())
+    if not apart.any():
+        raise HeadDataError("all rows of basic expressions are of groups that are asked about: give other ones")
+    return basic.take(np.flatnonzero(apart))
+
+
+def _refuse_unmixable(rows: Rows, basic: Rows) -> None:
+    pairs = rows.pairs or {}
+    for code in np.flatnonzero(rows.supports).tolist():
+        name = rows.classes[code]
+        if code not in pairs:
+            raise HeadDataError(
+                f"mixed_compounds mixes a compound of its two components, however: {name!r} is none that is known, or "
+                f"no basic class means one of them ({', '.join(basic.classes)})\n  leave the class out, or "
+                "mixed_compounds"
+            )
+        lacking = [basic.classes[part] for part in pairs[code] if not basic.supports[part]]
+        if lacking:
+            raise HeadDataError(f"{name!r} is mixed of rows of {lacking[0]!r}, however: no row of basic expressions is")
 
 
 def refuse_to_load_quietly(title: str, head: Any, *rows: Matrix) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from time import perf_counter
 from typing import Any, Final, Literal, Protocol, Self, TypeAlias, get_args
@@ -19,7 +19,17 @@ from ..errors import ExpressionError, ReportError
 from ..heads.settings import DU2014
 from ..heads.weights import SMALLEST, weighted_means
 from ..keeping.answers import Classifier
-from .entries import After, Answer, Described, Entry, entries_of, plain_params, refuse_to_load_quietly
+from .entries import (
+    After,
+    Answer,
+    Described,
+    Entry,
+    entries_of,
+    in_time,
+    plain_params,
+    refuse_to_load_quietly,
+    taught,
+)
 from .verdicts import Judgeable, check_baseline
 
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -88,10 +98,10 @@ class ZeroShot:
         _refuse_unknown_rule(self.rule)
         return self._asked([components(one) for one in compounds], compounds, basic_classes)
 
-    def predict_proba(self, X: Any) -> FloatArray:
-        """Return probabilities (n, k) of the compounds, rows summing to one."""
+    def predict_proba(self, X: Any, **told: Any) -> FloatArray:
+        """Return probabilities (n, k) of the compounds, rows summing to one; `told` is what the head is asked with."""
         return compound_proba(
-            self.head.predict_proba(X), self.basic_classes_, [str(one) for one in self.classes_], rule=self.rule
+            self.head.predict_proba(X, **told), self.basic_classes_, [str(one) for one in self.classes_], rule=self.rule
         )
 
     def predict(self, X: Any) -> NDArray[np.str_]:
@@ -320,6 +330,33 @@ def columns(basic_classes: Sequence[str]) -> dict[str, int]:
     return found
 
 
+def with_basic(rows: Rows, basic: Rows) -> Rows:
+    """Return rows of compounds beside rows of basic expressions, for heads that learn from both.
+
+    Classes that are no compound, or lack a component among the basic classes, are not mixed of any.
+
+    Raises
+    ------
+    ReportError
+        If the blocks are not the same in the same order, or come from different features.
+    """
+    mine, its = dict(basic.fingerprints or {}), dict(rows.fingerprints or {})
+    if mine and its and mine != its:
+        raise ReportError(
+            f"rows of basic expressions come from other features, however: {mine} and {its}\n"
+            "  extract both with the same weights and options"
+        )
+    column, pairs = columns(basic.classes), {}
+    for position, name in enumerate(rows.classes):
+        try:
+            first, second = components(name)
+        except ExpressionError:
+            continue
+        if first in column and second in column:
+            pairs[position] = (column[first], column[second])
+    return replace(rows, basic=basic, pairs=pairs)
+
+
 def compound_names() -> tuple[str, ...]:
     """Return the names of all known compounds, in RAF-CE's order."""
     return tuple(_tables()["compounds"])
@@ -487,7 +524,8 @@ class ZeroShotColumns:
         refuse_to_load_quietly("zero-shot", head, x, asked)
         started = perf_counter()
         try:
-            fit_part(head, x, self.rows.y, self.rows.clusters, self.rows.soft, self.rows.targets)
+            rows = self.rows
+            fit_part(head, x, rows.y, rows.clusters, rows.soft, rows.targets, **taught(head, rows, test))
         except Exception as error:  # raised again, with the column it happened in
             error.add_note("in column: zero-shot")
             raise
@@ -496,7 +534,7 @@ class ZeroShotColumns:
         for rule in self.rules:
             started = perf_counter()
             one = ZeroShot(head, rule=rule).answering(compounds=test.classes, basic_classes=self.rows.classes)
-            proba = one.predict_proba(asked)
+            proba = one.predict_proba(asked, **in_time(head, test))
             proba = proba if self.after is None else self.after(proba, test)
             answers.append(Answer(proba=proba, head=one, fit_s=fit_s, predict_s=perf_counter() - started))
         return answers

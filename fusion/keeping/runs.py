@@ -300,6 +300,10 @@ class RunConfig:
     data_digest: str | None = None
     """`data_digest` of the rows that were learned from and judged; None in runs that were kept before it was."""
 
+    basic: str | None = None
+    """SHA-256 of the ids and labels of the rows of basic expressions that were learned from beside; None: there were
+    none."""
+
     def __post_init__(self) -> None:
         """Refuse what does not fit together."""
         if len(self.train_supports) != len(self.classes) or len(set(self.classes)) < len(self.classes):

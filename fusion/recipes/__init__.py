@@ -26,7 +26,7 @@ from ..heads.late import by_position
 from ..heads.settings import check_kinds
 from ..judging.entries import After, Entry, entries_of
 from ..judging.prompts import PromptColumns
-from ..judging.zero_shot import Columns, Rule, ZeroShotColumns, with_unit_table
+from ..judging.zero_shot import Columns, Rule, ZeroShotColumns, with_basic, with_unit_table
 
 __all__ = ["Recipe", "choose_recipes", "read_recipe", "recipe_columns", "recipes_in", "shipped_recipes"]
 
@@ -71,6 +71,10 @@ class Recipe:
     """Whether its head learns from votes instead of labels."""
     targets: Literal["never", "if there", "needed"] = "never"
     """Whether its head learns action units beside the classes."""
+    basic: Literal["never", "needed"] = "never"
+    """Whether its head learns from rows of basic expressions beside the compounds', by a curriculum or mixed."""
+    optional: tuple[str, ...] = ()
+    """Features that it uses where the rows have them; the report says where not."""
     head: RecipeHead | None = None
     """What learns: compounds, or basic expressions where there is a rule. None only where `waits_for` says why, or
     nothing learns."""
@@ -110,6 +114,11 @@ class Recipe:
             return str(error)
         if self.targets != "never" and not kind.learns_targets:
             return f"head {self.head.name!r} learns classes alone, and the recipe action units too"
+        wants = {setting for setting in ("curriculum", "mixed_compounds") if self.head.settings.get(setting)}
+        if (self.basic == "needed") != bool(wants):
+            return (
+                "rows of basic expressions (basic) are for a head with a curriculum or mixed_compounds, and the reverse"
+            )
         if self.soft_labels != "never" and not kind.learns_soft_labels:
             return f"head {self.head.name!r} learns from one label a row, and the recipe from votes"
         return None
@@ -138,7 +147,7 @@ class Recipe:
                 "learns action units beside the classes, and there are none\n  give them: --targets TABLE "
                 "(cer-feat manifest raf-ce … --targets TABLE makes one)"
             )
-        if self.rule is not None and basic is None:
+        if (self.rule is not None or self.basic == "needed") and basic is None:
             return (
                 "learns basic expressions, and there are no rows of those\n"
                 "  give a dataset of the same features: --zero-shot DATASET\n  make one: cer-feat extract "
@@ -152,6 +161,7 @@ class Recipe:
         if (head := self.head) is not None:
             steps += [] if head.preset is None else [f"preset {head.preset!r}"]
             steps += [f"{key}={value}" for key, value in head.settings.items()]
+        steps += [] if self.basic == "never" else ["basic expressions beside"]
         steps += [] if self.rule is None else [f"of basic expressions, rule {self.rule!r}"]
         steps += [] if self.smooth is None else [f"smoothed by {self.smooth}"]
         here = tuple(rows.by_feature())
@@ -160,6 +170,8 @@ class Recipe:
             if self.features and set(self.features) != set(here)
             else ""
         )
+        lacking = [name for name in self.optional if name not in here and name not in rows.blocks]
+        other += f" The rows have no {', '.join(lacking)}, which it would use." if lacking else ""
         return f"Recipe {self.name!r} ({self.system}; {self.source[0]}): {', '.join(steps)}.{other}"
 
     @property
@@ -176,6 +188,7 @@ class Recipe:
         words += [] if self.soft_labels == "never" else ["--soft-labels votes.csv"]
         words += [] if self.targets == "never" else ["--targets aus.csv"]
         words += [] if self.rule is None else ["--data basic"]
+        words += [] if self.basic == "never" else ["--basic basic"]
         return " ".join(words)
 
 
@@ -274,7 +287,8 @@ def recipe_columns(
     test : Rows, optional
         What is answered, if that is not the same.
     basic : Rows, optional
-        Rows of the same features with basic expressions, none of which is judged, for recipes with a rule.
+        Rows of the same features with basic expressions, none of which is judged, for recipes with a rule or a
+        curriculum.
     source : str
         Where those are from.
     texts : PromptColumns, optional
@@ -360,7 +374,10 @@ def _column(
             about=recipe.note(rows),
         )  # fmt: skip
     (entry,) = entries_of({recipe.name: head}, learned, seed=seed)
-    return replace(entry, votes=recipe.soft_labels != "never", after=after, about=recipe.note(rows))
+    beside = with_basic(rows, basic) if basic is not None and recipe.basic == "needed" else None
+    return replace(
+        entry, votes=recipe.soft_labels != "never", after=after, about=recipe.note(rows), beside=beside
+    )  # fmt: skip
 
 
 def _parsed(data: bytes, name: str, where: str) -> Recipe:

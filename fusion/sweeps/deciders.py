@@ -14,6 +14,7 @@ from ..data.rows import Rows
 from ..errors import SweepError
 from ..heads.base import fit_part
 from ..heads.weights import decisions
+from ..judging.entries import in_time, taught
 from ..keeping.answers import Classifier, aligned
 from .ridge import BlockBatch, RidgeBatch
 
@@ -118,7 +119,7 @@ class _Members:
     def _mixed(self, learn: Rows, ask: Rows, seed: int, penalty: float | None, step: Step) -> Decisions:
         head = prepared(self.head, learn, seed, penalty, reseed=self.reseed)
         head.set_params(weights=dict.fromkeys(self.grid.blocks, 1.0))
-        fit_part(head, learn.x(), learn.y, learn.clusters, learn.soft, learn.targets)
+        fit_part(head, learn.x(), learn.y, learn.clusters, learn.soft, learn.targets, **taught(head, learn, ask))
         members = aligned(head.member_proba(ask.x()), head.classes_, len(ask.classes), "a member")
         if members.shape[0] != len(self.grid.blocks):
             raise SweepError(
@@ -153,8 +154,10 @@ class _Refits:
             head = prepared(self.head, learn, seed, penalty, reseed=self.reseed)
             for i in range(len(self.grid)):
                 head.set_params(weights=self.grid.vector(i))
-                fit_part(head, x_learn, learn.y, learn.clusters, learn.soft, learn.targets)
-                proba = aligned(head.predict_proba(x_ask), head.classes_, len(ask.classes), "the head")
+                fit_part(head, x_learn, learn.y, learn.clusters, learn.soft, learn.targets, **taught(head, learn, ask))
+                proba = aligned(
+                    head.predict_proba(x_ask, **in_time(head, ask)), head.classes_, len(ask.classes), "the head"
+                )
                 y_pred[number, i] = proba.argmax(axis=1)
                 step()
         return y_pred

@@ -43,7 +43,7 @@ ALWAYS = {
     "cer-feat compact": "data store shard_rows drop_unlisted dry_run as_json",
     "cer-fuse train":
         "head features data store preset setting weights train_split test_split missing near soft_labels targets "
-        "memory output metrics track overwrite seed as_json",
+        "basic curriculum memory output metrics track overwrite seed as_json",
     "cer-fuse compare": "track class_intervals figure output as_json",
     "cer-fuse ablate":
         "head weights simplex per_class setting features data store select C seeds train_split test_split missing near "

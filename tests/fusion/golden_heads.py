@@ -29,6 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mlp": {"fusion": "concat", **PERCEPTRONS},
     "mlp-pool": {"fusion": "pool", "norm": "layer", **PERCEPTRONS},
     "multitask": PERCEPTRONS,
+    "sequence": {"width": 4, "attention_heads": 2, "window": 3, **BRIEF},
     "linear": {"class_weight": {0: 2.0, 2: 0.5}},
     "weighted": {"weights": {"vit": 0.6, "manet.local": 0.4}},
     "ridge": {},

@@ -32,6 +32,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "bilinear": {"rank": 8, **BRIEF},
     "tokens": {"width": 8, "layers": 1, "attention_heads": 2, **BRIEF},
     "tabm": {"hidden": (16,), **BRIEF},
+    "sequence": {"width": 16, "window": 5, "layers": 1, **BRIEF},
 }
 CLASSES = ("Fearfully_Surprised", "Happily_Surprised", "Sadly_Surprised", "Sadly_Angry")
 

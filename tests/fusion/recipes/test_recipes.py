@@ -433,3 +433,40 @@ def test_rows_of_a_class_lie_closer_by_locality_which_cannot_matter_where_a_row_
     if name == "dlp-cnn":
         found = judged(alone, test, *recipe_columns([plain, mine], alone))
         np.testing.assert_allclose(found.column(name).proba, found.column("paper").proba, atol=1e-6)
+
+
+def told_by_neighbours(count: int, seed: int, *, shown: int = 1) -> Rows:
+    """Videos in which a frame's compound is to be seen `shown` frames later."""
+    random = np.random.default_rng(seed)
+    n, frames = 10 * count, 10
+    y, numbers = random.integers(7, size=n), np.tile(np.arange(1, frames + 1), count)
+    rows, place = random.normal(size=(n, 12)), np.arange(n) + shown
+    inside = (numbers + shown >= 1) & (numbers + shown <= frames)
+    rows[place[inside]] += 2.5 * np.eye(6, 12)[PAIRS[y[inside]]].sum(axis=1)
+    ids = tuple(f"s{seed}v{i // frames:03}/{number:05}.jpg" for i, number in enumerate(numbers))
+    groups = tuple(one.partition("/")[0] for one in ids)
+    return made_rows({"vit": rows}, y, SEVEN, "", ids=ids, groups=groups)
+
+
+def test_netease_finds_what_neighbours_show_and_is_a_perceptron_on_pictures_which_is_said():
+    netease = shipped_recipes()["netease"]
+    quick = {"width": 32, "window": 5, "members": 1, "lr": 1e-2, "batch_size": 64, "threads": 1, "scenes": 1}
+    quick |= {"curriculum": [[2, 0.0], [14, 1.0]], "mixed_compounds": 0.2}
+    netease = replace(netease, head=replace(netease.head, settings={**netease.head.settings, **quick}))
+    alone = {**quick, "window": 1}
+    still = replace(netease, name="still", head=replace(netease.head, settings={**netease.head.settings, **alone}))
+    basic, pictures = faces(200, 0)
+    basic, pictures = (replace(one, blocks={"vit": one.blocks["hse"]}) for one in (basic, pictures))
+    train, test = told_by_neighbours(60, 2), told_by_neighbours(30, 3)
+    found = judged(train, test, *recipe_columns([netease, still], train, basic=basic))
+    assert accuracy(found, "netease") > accuracy(found, "still") + 0.2
+    more = replace(faces(300, 1)[1], blocks={"vit": faces(300, 1)[1].blocks["hse"]})
+    found = judged(pictures, more, *recipe_columns([netease, still], pictures, basic=basic))
+    assert accuracy(found, "netease") > accuracy(found, "still") - 0.05
+    told = " ".join(found.notes)
+    assert "each is a window of one row" in told
+    assert "The rows have no egemaps, which it would use." in told
+    with pytest.raises(RecipeError, match="no rows of those"):
+        recipe_columns([netease], train)
+    wrong = replace(netease, basic="never")
+    assert "rows of basic expressions (basic) are for" in str(wrong.fault)
