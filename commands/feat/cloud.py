@@ -19,8 +19,8 @@ Url = Annotated[
     str, typer.Argument(metavar="URL", help="s3://BUCKET/FOLDER, file:///FOLDER, gs://BUCKET/FOLDER or az://….")
 ]
 Chosen = Annotated[
-    str | None,
-    typer.Option("--features", "-f", help="Features, comma-separated: vit,manet@3f9c.", show_default="all"),
+    list[str] | None,
+    opt.several("--features", "-f", help="Features: vit,manet@3f9c.", show_default="all"),
 ]
 ReplaceManifest = Annotated[
     bool,
@@ -52,9 +52,7 @@ def push(
 
     opt.only(ctx, sending=not dry_run)
     opened = Store(store)
-    plan = pushing.plan_push(
-        opened, url, dataset=data, features=opt.split_list(features), replace_manifest=replace_manifest
-    )
+    plan = pushing.plan_push(opened, url, dataset=data, features=features or [], replace_manifest=replace_manifest)
     for line in _leaving(plan):
         say(line)
     if not (plan.is_empty or dry_run or yes):
@@ -88,7 +86,7 @@ def pull(
         store,
         url,
         dataset=data,
-        features=opt.split_list(features),
+        features=features or [],
         root=root,
         replace_manifest=replace_manifest,
     )

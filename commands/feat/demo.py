@@ -31,7 +31,7 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where everything is left.")] = Path("demo-out"),
     weights: Annotated[
         list[str] | None,
-        typer.Option("--weights", "-w", help="BACKBONE=file or tag, repeated; random without.", show_default=False),
+        opt.several("--weights", "-w", pairs=True, help="BACKBONE=file or tag; random without.", show_default=False),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 16,
     overwrite: Annotated[

@@ -40,8 +40,8 @@ def import_(
         ),
     ] = None,
     rows_key: Annotated[
-        str | None,
-        typer.Option(
+        list[str] | None,
+        opt.several(
             "--rows-key",
             help="Which array of a file with several; a,b makes each a block.",
             show_default="the only 2-D float array",
@@ -87,7 +87,7 @@ def import_(
     )  # fmt: skip
     with progress_bar() as step:
         step("reading", 0, None, rows.name)
-        found = _read(rows, names, opt.split_list(rows_key), names_key, frames)
+        found = _read(rows, names, rows_key or [], names_key, frames)
     _tell_read(rows, found)
     manifest, dataset_name = manifest_and_dataset(data, store, dataset=dataset, root=root)
     opened = Store.create(store)

@@ -84,8 +84,13 @@ def build(
         str | None, _labels("Map the labels onto a class set by what they mean: abaw7, unity8, basic7, …")
     ] = None,
     classes: Annotated[
-        str | None,
-        _labels("Class set that the labels are of: abaw7, rafdb_compound11, basic8, …; or your own, a,b,c."),
+        list[str] | None,
+        opt.several(
+            "--classes",
+            help="Class set that the labels are of: abaw7, rafdb_compound11, basic8, …; or your own, a,b,c.",
+            show_default=False,
+            rich_help_panel="Labels",
+        ),
     ] = None,
     labels: Annotated[str | None, _labels("ferplus: compound7 (default) or basic8.")] = None,
     votes: Annotated[
@@ -96,10 +101,25 @@ def build(
         str | None, _own("rafdb, raf-ce: aligned (default) or original; csv, parquet: folder of the pictures.")
     ] = None,
     partition: Annotated[
-        str | None,
-        _own("raf-ce: the split of each number in its partition file.", show_default="0=train,1=test,2=valid"),
+        list[str] | None,
+        opt.several(
+            "--partition",
+            pairs=True,
+            help="raf-ce: the split of each number in its partition file.",
+            show_default="0=train,1=test,2=valid",
+            rich_help_panel="Some kinds only",
+        ),
     ] = None,
-    columns: Annotated[str | None, _own("csv, parquet: path=…,label=…,split=…,group=…,id=…")] = None,
+    columns: Annotated[
+        list[str] | None,
+        opt.several(
+            "--columns",
+            pairs=True,
+            help="csv, parquet: path=…,label=…,split=…,group=…,id=…",
+            show_default=False,
+            rich_help_panel="Some kinds only",
+        ),
+    ] = None,
     id_column: Annotated[str | None, _own("csv: column of the ids.")] = None,
     path_column: Annotated[str | None, _own("csv: column of the paths.")] = None,
     label_column: Annotated[str | None, _own("csv: column of the labels.")] = None,
@@ -144,7 +164,8 @@ def build(
     if au is not None and kind != "raf-ce":
         raise typer.BadParameter("only raf-ce has action units", param_hint="--au")
     options: dict[str, Any] = {
-        "classes": classes, "labels": labels, "pictures": pictures, "partition": partition, "columns": columns,
+        "classes": _joined(classes), "labels": labels, "pictures": pictures, "partition": _joined(partition),
+        "columns": _joined(columns),
         "id_column": id_column, "path_column": path_column, "label_column": label_column,
         "split_column": split_column, "group_column": group_column, "first_frame": first_frame, "encoding": encoding,
     }  # fmt: skip
@@ -185,6 +206,11 @@ def build(
         listed, output, as_json, overwrite=overwrite,
         left_out=adapted.left_out, missing=list(adapted.missing), notes=list(adapted.notes),
     )  # fmt: skip
+
+
+def _joined(entries: list[str] | None) -> str | None:
+    """As the readers take a list: one text."""
+    return None if entries is None else ",".join(entries)
 
 
 def _tell_missing(missing: Mapping[str, str], root: Path) -> None:
@@ -363,7 +389,12 @@ def relabel(
 def split(
     file: File,
     output: Output,
-    shares: Annotated[str, typer.Option(help="Each split and its share.")] = "train=0.8,valid=0.1,test=0.1",
+    shares: Annotated[
+        list[str] | None,
+        opt.several(
+            "--shares", pairs=True, help="Each split and its share.", show_default="train=0.8,valid=0.1,test=0.1"
+        ),
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="Forget the splits that are there.")] = False,
     repeats: Annotated[
         Literal["together", "ignore"],
@@ -396,7 +427,9 @@ def split(
         )
     if together:
         say(f"{len(together):,} pictures occur more than once: the samples of each stay together")
-    done = split_by_shares(listed, _shares(shares), together=together, seed=seed)
+    done = split_by_shares(
+        listed, _shares(shares or ["train=0.8", "valid=0.1", "test=0.1"]), together=together, seed=seed
+    )
     write(done, output, as_json, overwrite=overwrite)
     for part in done.splits:
         empty = [label for label, count in done.select(part).counts().items() if not count and done.counts()[label]]
@@ -534,9 +567,9 @@ def _counting(stage: str, total: int) -> Iterator[Callable[[int], None]]:
         yield count
 
 
-def _shares(text: str) -> dict[str, float]:
+def _shares(entries: list[str]) -> dict[str, float]:
     found: dict[str, float] = {}
-    for part in opt.split_list(text):
+    for part in entries:
         name, _, share = part.partition("=")
         try:
             if name.strip() in found:
@@ -544,7 +577,7 @@ def _shares(text: str) -> dict[str, float]:
             found[name.strip()] = float(share)
         except ValueError:
             raise typer.BadParameter(
-                f"expected such as train=0.8,test=0.2, however: {text!r}", param_hint="--shares"
+                f"expected such as train=0.8,test=0.2, however: {','.join(entries)!r}", param_hint="--shares"
             ) from None
     return found
 

@@ -74,7 +74,7 @@ def parts(
     from ...featstore.extraction.plan import unfinished_parts
 
     opened, dataset = dataset_of(store, data)
-    names = opt.split_list(features)
+    names = features or []
     found = [opened.feature(name, dataset) for name in names] if names else opened.usable_features(dataset)
     manifest = opened.manifest(dataset)
     left = unfinished_parts(manifest, found, shard_rows=shard_rows, parts=of)
@@ -107,7 +107,7 @@ def quarantine(
     Example: cer-feat quarantine --data faces --features manet
     """
     opened, dataset = dataset_of(store, data)
-    names = opt.split_list(features)
+    names = features or []
     found = [opened.feature(name, dataset) for name in names] if names else opened.usable_features(dataset)
     manifest = opened.manifest(dataset)
     path_of = {sample.sample_id: sample.path for sample in manifest.samples}
