@@ -22,7 +22,7 @@ import typer
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
-def _no_file(data: str | None) -> str | None:
+def no_file(data: str | None) -> str | None:
     """Refuse a file, or a folder elsewhere, where a dataset of the store is named."""
     if data is not None and Path(data).name != data and Path(data).is_dir():
         raise typer.BadParameter(no_manifest(data))
@@ -120,7 +120,7 @@ Data = Annotated[
 ]
 StoredData = Annotated[
     str | None,
-    typer.Option("--data", "-d", help="A dataset in the store.", show_default=False, callback=_no_file),
+    typer.Option("--data", "-d", help="A dataset in the store.", show_default=False, callback=no_file),
 ]
 DatasetName = Annotated[
     str | None, typer.Option("--dataset", help="Name in the store.", show_default="the manifest file's name")

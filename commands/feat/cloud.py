@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .. import options as opt
-from ..console import escape, out, out_json, progress_bar, say, size_text
+from ..console import agreed, escape, out, out_json, progress_bar, say, size_text
 from ..tables import out_table
 
 if TYPE_CHECKING:
@@ -55,8 +55,10 @@ def push(
     plan = pushing.plan_push(opened, url, dataset=data, features=features or [], replace_manifest=replace_manifest)
     for line in _leaving(plan):
         say(line)
-    if not (plan.is_empty or dry_run or yes):
-        _ask()
+    asks = not (plan.is_empty or dry_run or yes)
+    if asks and not agreed("may all that leave this machine?", "whether that may leave this machine"):
+        say("nothing was sent")
+        raise typer.Exit(1)
     if not dry_run and not plan.is_empty:
         with progress_bar() as step:
             pushing.push(opened, plan, progress=step)
@@ -168,18 +170,6 @@ def _leaving(plan: PushPlan) -> list[str]:
     )
     lines.append(f"  no picture and no weights are sent{'; ' if named else ', '}{where}")
     return lines
-
-
-def _ask() -> None:
-    try:
-        may = typer.confirm("may all that leave this machine?", err=True)
-    except typer.Abort:
-        raise typer.BadParameter(
-            "nobody answered whether that may leave this machine: say it with --yes", param_hint="--yes"
-        ) from None
-    if not may:
-        say("nothing was sent")
-        raise typer.Exit(1)
 
 
 def _tell_coming(plan: PullPlan) -> None:

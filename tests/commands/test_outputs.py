@@ -14,7 +14,7 @@ from cer_fusion.fusion.keeping.runs import read_run
 from tests.commands.walk import commands, kinds, options
 
 READ = {
-    "store", "root", "names", "soft_labels", "targets", "pictures", "table", "partition", "head", "template",
+    "runs", "store", "root", "names", "soft_labels", "targets", "pictures", "table", "partition", "head", "template",
     "validation", "folder", "recipe_folder", "check", "diff", "choose_on", "data",
 }  # fmt: skip
 """Path options that name what is read; `--store` is added to and never replaced."""
