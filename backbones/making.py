@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..kit.plugins import need
 from .backbone import Backbone, Faces, PicturePart
 from .errors import CheckpointError, DeviceError, OptionError, UnknownBackboneError, WeightsError, listed
 from .recipes import Encoder, check_options, is_own, options_of, plugin_of, recipe_of
@@ -195,10 +196,14 @@ def recreate(
         If the file must be named, or holds other weights; naming both digests.
     OptionError
         If no backbone made these rows, or this release's is another one; naming what differs.
+    PluginError
+        If a plugin's backbone made them that is not here.
     """
     kind, source = described.get("name"), str(described.get("weights_source", ""))
     if not isinstance(kind, str) or "transform" not in identity:
         raise OptionError(_not_ours(name, identity, kind))
+    if (origin := identity.get("plugin")) is not None:
+        need("backbones", kind, origin, f"the feature {name!r}")
     given, kind = _weights(name, kind, source, weights)
     stated = {**described, **identity["transform"], **identity["options"]}
     if is_own(kind):

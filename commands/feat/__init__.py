@@ -95,7 +95,7 @@ COMMANDS = {
     ),
     "doctor": (
         "cer_fusion.commands.doctor:doctor",
-        "Check libraries, device, the store's file system and the hub; exit status 1 if something needed fails.",
+        "Check libraries, device, the store's file system, the hub, plugins; exit status 1 if something needed fails.",
     ),
     "demo": (
         "cer_fusion.commands.feat.demo:demo",

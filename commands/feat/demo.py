@@ -217,7 +217,7 @@ def _page(train: Rows, test: Rows, report: Report, output: Path, seed: int) -> N
     late = make_head("late", blocks=train.widths, random_state=seed, member="lda")
     with progress_bar() as step:
         found = sweep(
-            late, even_simplex(names, 300), train, test, seed=seed,
+            late, even_simplex(names, 300), train, test, folds=3, seed=seed,
             progress=lambda done, total: step("steps", done, total),
         )  # fmt: skip
     save_picture(lambda: draw_sweep(found), None, output / "simplex.png", overwrite=True)

@@ -215,7 +215,8 @@ def _doctor() -> None:
         fail("store", f"/data/of/somebody/{DATASET} is neither empty nor a store", "name another with --store"),
     ]
     with patch.object(libraries, "checks", lambda: found), patch.object(device, "checks", list), patch.object(
-            place, "checks", lambda _: []), patch.object(libraries, "hub_checks", list), suppress(
+            place, "checks", lambda _: []), patch.object(libraries, "hub_checks", list), patch.object(
+            libraries, "plugin_checks", list), suppress(
             typer.Exit):  # fmt: skip
         doctor.doctor(Path("features"))  # which ends with 1: a check fails
 
