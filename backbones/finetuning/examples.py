@@ -1,8 +1,9 @@
 """Examples: what a classifier is to learn from, and everything random about them: order, and changes of pictures.
 
 All that is random is a function of (seed, epoch, position) and nothing else, so neither the number of processes and
-threads nor an interruption changes what the network sees. torchvision's transforms draw from the global generator, and
-the same for a whole batch, and timm's RandAugment from Python's: neither can be resumed.
+threads nor an interruption changes what the network sees. torchvision's transforms draw from torch's global generator,
+which threads share, and timm's RandAugment from Python's: neither can be resumed. Hence the numbers are drawn here, and
+torchvision's functions (`torchvision.transforms.v2.functional`) do what they say.
 """
 
 from __future__ import annotations
@@ -17,9 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from timm.data.auto_augment import NAME_TO_OP
-from torch import Tensor
-from torch.nn import functional as F
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as v2
 
 from ...kit.errors import listing
 from ..errors import ExamplesError
@@ -134,33 +134,45 @@ def _check_soft(soft: NDArray[np.float32], ids: Sequence[str]) -> None:
         raise ExamplesError(f"soft labels must be shares that sum to 1, however not for {listing(bad)}")
 
 
+Picture = Any  # of Pillow, for whose pictures torchvision's functions are as fast as for tensors, on one thread
+
 DRAWS = 15
-"""Uniform numbers that a picture needs."""
-_LUMA = (0.299, 0.587, 0.114)
-"""ITU-R BT.601, as Pillow and torchvision turn colour into grey."""
+"""Uniform numbers that a picture needs, beside those of RandAugment."""
+DRAWS_EACH = 2
+"""Uniform numbers that one of RandAugment's operations needs: which one, and in which direction."""
+BILINEAR = InterpolationMode.BILINEAR
 _ERASED = (0.02, 0.2)
 """Smallest and largest share of the picture that is covered."""
-DRAWS_EACH = 2
-"""Uniform numbers that one operation needs: which one, and in which direction."""
+_GREY = [128, 128, 128]
+"""What comes in from outside the picture in RandAugment, as in timm."""
 
-OPERATIONS: dict[str, Callable[[float], tuple[float, ...]]] = {
-    "AutoContrast": lambda _: (),
-    "Equalize": lambda _: (),
-    "Rotate": lambda strength: (30 * strength,),  # degrees
-    "Color": lambda strength: (1 + 0.9 * strength,),
-    "Contrast": lambda strength: (1 + 0.9 * strength,),
-    "Brightness": lambda strength: (1 + 0.9 * strength,),
-    "Sharpness": lambda strength: (1 + 0.9 * strength,),
-    "ShearX": lambda strength: (0.3 * strength,),
-    "ShearY": lambda strength: (0.3 * strength,),
-    "TranslateXRel": lambda strength: (0.45 * strength,),  # share of the width
-    "TranslateYRel": lambda strength: (0.45 * strength,),
+
+def _affine(x: Picture, *, translate: Sequence[int] = (0, 0), shear: Sequence[float] = (0.0, 0.0)) -> Picture:
+    """Move or shear from the upper left corner, as torchvision's own RandAugment does."""
+    moved = {"translate": list(translate), "shear": list(shear), "scale": 1.0, "center": [0.0, 0.0]}
+    return v2.affine(x, 0.0, interpolation=BILINEAR, fill=_GREY, **moved)
+
+
+def _sheared(strength: float) -> float:
+    return math.degrees(math.atan(0.3 * strength))
+
+
+OPERATIONS: dict[str, Callable[[Picture, float], Picture]] = {
+    "AutoContrast": lambda x, _: v2.autocontrast(x),
+    "Equalize": lambda x, _: v2.equalize(x),
+    "Rotate": lambda x, strength: v2.rotate(x, 30 * strength, interpolation=BILINEAR, fill=_GREY),  # degrees
+    "Color": lambda x, strength: v2.adjust_saturation(x, 1 + 0.9 * strength),
+    "Contrast": lambda x, strength: v2.adjust_contrast(x, 1 + 0.9 * strength),
+    "Brightness": lambda x, strength: v2.adjust_brightness(x, 1 + 0.9 * strength),
+    "Sharpness": lambda x, strength: v2.adjust_sharpness(x, 1 + 0.9 * strength),
+    "ShearX": lambda x, strength: _affine(x, shear=(_sheared(strength), 0.0)),
+    "ShearY": lambda x, strength: _affine(x, shear=(0.0, _sheared(strength))),
+    "TranslateX": lambda x, strength: _affine(x, translate=(round(0.45 * strength * x.width), 0)),
+    "TranslateY": lambda x, strength: _affine(x, translate=(0, round(0.45 * strength * x.height))),
 }
-"""timm's name -> what it takes at a strength in [-1, 1], by timm's own scales. Inverting, solarising and posterising
-are left out: no face looks so."""
+"""RandAugment's operations on a picture at a strength in [-1, 1], by timm's scales. Inverting,
+solarising and posterising are left out: no face looks so."""
 
-_GREY = (128, 128, 128)
-"""What comes in from outside the picture, as in timm."""
 _ORDER, _SAMPLE, _STEP = 1, 2, 3
 """Separate the streams of random numbers from each other."""
 
@@ -205,116 +217,77 @@ def _take_turns(members: NDArray[np.intp], n: int, rng: np.random.Generator) -> 
     return np.concatenate(rounds)[:n] if rounds else members[:0]
 
 
-def augment(pictures: Tensor, u: Tensor, recipe: Recipe) -> Tensor:
-    """Change each picture of a batch as its draws say.
+def augment(picture: NDArray[np.uint8], u: NDArray[np.float32], recipe: Recipe) -> NDArray[np.uint8]:
+    """Change a picture as its draws say: RandAugment, turn, crop, mirror, colour, erasing, in this order.
 
     Parameters
     ----------
-    pictures : Tensor of shape (b, h, h, 3), uint8
-    u : Tensor of shape (b, 15), float32 in [0, 1)
-        On the same device. Every picture uses all of its draws in the same places, whatever the recipe.
+    picture : ndarray of shape (h, h, 3), uint8
+    u : ndarray of shape (15 + 2 x recipe.randaugment,), float32 in [0, 1)
+        Each number has its place, whatever the recipe.
+    recipe : Recipe
 
     Returns
     -------
-    Tensor of shape (b, h, h, 3), uint8
+    ndarray of shape (h, h, 3), uint8
     """
-    x = pictures.permute(0, 3, 1, 2).to(torch.float32)  # (b, h, w, 3) -> (b, 3, h, w)
-    x = _geometry(x, u, recipe)
-    x = _colour(x, u, recipe)
-    x = _erase(x, u, recipe)
-    return x.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+    x: Picture = Image.fromarray(picture)
+    own = u.tolist()
+    for choice, direction in u[DRAWS:].reshape(-1, DRAWS_EACH).tolist():  # (2 x operations) -> (operations, 2)
+        operation = list(OPERATIONS.values())[int(choice * len(OPERATIONS))]
+        x = operation(x, math.copysign(recipe.randaugment_magnitude / 10, 0.5 - direction))
+    return np.array(_erase(_colour(_geometry(x, own, recipe), own, recipe), own, recipe))
 
 
-def _geometry(x: Tensor, u: Tensor, recipe: Recipe) -> Tensor:
-    """Crop, turn and mirror in one resampling."""
-    mirror = torch.where((u[:, 0] < 0.5) & recipe.flip, -1.0, 1.0)
-    if recipe.crop_area == recipe.crop_ratio == (1.0, 1.0) and not recipe.rotation_deg:
-        return torch.where(mirror.view(-1, 1, 1, 1) < 0, x.flip(-1), x)
-    area = _between(u[:, 1], *recipe.crop_area)
-    ratio = torch.exp(_between(u[:, 2], *(math.log(end) for end in recipe.crop_ratio)))
-    width = (area * ratio).sqrt().clamp(max=1)
-    height = (area / ratio).sqrt().clamp(max=1)
-    angle = torch.deg2rad(_between(u[:, 5], -recipe.rotation_deg, recipe.rotation_deg))
-    left, top = _between(u[:, 3], -1, 1) * (1 - width), _between(u[:, 4], -1, 1) * (1 - height)
-    rows = (
-        torch.stack([mirror * width * angle.cos(), -height * angle.sin(), left], dim=1),
-        torch.stack([mirror * width * angle.sin(), height * angle.cos(), top], dim=1),
-    )
-    grid = F.affine_grid(torch.stack(rows, dim=1), list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+def _geometry(x: Picture, u: Sequence[float], recipe: Recipe) -> Picture:
+    """Turn, the edge's pixels going on beyond it, then crop to the size that it had, then mirror."""
+    side, edge = x.width, 0
+    if recipe.rotation_deg:
+        angle = _between(u[5], -recipe.rotation_deg, recipe.rotation_deg)
+        turn = math.radians(angle)
+        edge = math.ceil(side * max(0.0, abs(math.cos(turn)) + abs(math.sin(turn)) - 1) / 2)
+        x = v2.rotate(v2.pad(x, [edge], padding_mode="edge"), angle, interpolation=BILINEAR)
+    area, ratio = _between(u[1], *recipe.crop_area), _log_between(u[2], *recipe.crop_ratio)
+    height, width = _sides(area, ratio, side)
+    top, left = (edge + round(share * (side - length)) for share, length in ((u[4], height), (u[3], width)))
+    x = v2.crop(x, top, left, height, width)
+    if (height, width) != (side, side):
+        x = v2.resize(x, [side, side], interpolation=BILINEAR, antialias=True)
+    return v2.horizontal_flip(x) if recipe.flip and u[0] < 0.5 else x
 
 
-def _colour(x: Tensor, u: Tensor, recipe: Recipe) -> Tensor:
+def _colour(x: Picture, u: Sequence[float], recipe: Recipe) -> Picture:
     """Change brightness, contrast and saturation; a grey picture stays grey."""
-
-    def factor(column: int, most: float) -> Tensor:
-        return _between(u[:, column], 1 - most, 1 + most).view(-1, 1, 1, 1)
-
-    if recipe.brightness:
-        x = x * factor(6, recipe.brightness)
-    if recipe.contrast:
-        mean = _grey(x).mean((1, 2, 3), keepdim=True)
-        x = mean + (x - mean) * factor(7, recipe.contrast)
-    if recipe.saturation or recipe.grey:
-        keep = factor(8, recipe.saturation) * (u[:, 9] >= recipe.grey).view(-1, 1, 1, 1)
-        grey = _grey(x)
-        x = grey + (x - grey) * keep
-    return x
+    for place, most, adjust in (
+        (6, recipe.brightness, v2.adjust_brightness),
+        (7, recipe.contrast, v2.adjust_contrast),
+        (8, recipe.saturation, v2.adjust_saturation),
+    ):
+        if most:
+            x = adjust(x, _between(u[place], 1 - most, 1 + most))
+    return v2.rgb_to_grayscale(x, num_output_channels=3) if u[9] < recipe.grey else x
 
 
-def _erase(x: Tensor, u: Tensor, recipe: Recipe) -> Tensor:
+def _erase(x: Picture, u: Sequence[float], recipe: Recipe) -> Picture:
     """Cover a rectangle with the picture's mean colour (Zhong et al., AAAI 2020, with a constant instead of noise)."""
-    if not recipe.erasing:
+    if u[10] >= recipe.erasing:
         return x
-    side = x.shape[-1]
-    area, ratio = _between(u[:, 11], *_ERASED), torch.exp(_between(u[:, 12], math.log(0.5), math.log(2)))
-    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
-    left, top = u[:, 13] * (1 - width), u[:, 14] * (1 - height)
-    place = (torch.arange(side, device=x.device) + 0.5) / side
-    across = (place >= left.view(-1, 1)) & (place < (left + width).view(-1, 1))  # (b, w)
-    down = (place >= top.view(-1, 1)) & (place < (top + height).view(-1, 1))  # (b, h)
-    covered = down[:, None, :, None] & across[:, None, None, :] & (u[:, 10] < recipe.erasing).view(-1, 1, 1, 1)
-    return torch.where(covered, x.mean((2, 3), keepdim=True), x)
+    side = x.width
+    height, width = _sides(_between(u[11], *_ERASED), _log_between(u[12], 0.5, 2), side)
+    top, left = round(u[14] * (side - height)), round(u[13] * (side - width))
+    mean = np.asarray(x).mean((0, 1)).round().astype(np.uint8)
+    return v2.erase(x, top, left, height, width, torch.from_numpy(mean)[:, None, None])
 
 
-def _grey(x: Tensor) -> Tensor:
-    weights = torch.tensor(_LUMA, device=x.device).view(1, 3, 1, 1)
-    return (x * weights).sum(1, keepdim=True)
+def _sides(area: float, ratio: float, side: int) -> tuple[int, int]:
+    """Height and width in pixels of a rectangle of that share of the picture, as far as it fits."""
+    height, width = (min(side, max(1, round(side * math.sqrt(part)))) for part in (area / ratio, area * ratio))
+    return height, width
 
 
-def _between(u: Tensor, low: float, high: float) -> Tensor:
+def _between(u: float, low: float, high: float) -> float:
     return low + (high - low) * u
 
 
-def randaugment(
-    pictures: NDArray[np.uint8], u: NDArray[np.float32], *, operations: int, magnitude: float
-) -> NDArray[np.uint8]:
-    """Apply some of timm's operations to each picture, one after another: RandAugment (Cubuk et al., CVPRW 2020).
-
-    Parameters
-    ----------
-    pictures : ndarray of shape (b, h, w, 3), uint8
-    u : ndarray of shape (b, 2 x operations), float32 in [0, 1)
-    operations : int
-        How many a picture; the same one may come twice.
-    magnitude : float
-        Strength of all of them, 0 to 10.
-
-    Returns
-    -------
-    ndarray of shape (b, h, w, 3), uint8
-    """
-    if not operations:
-        return pictures
-    return np.stack([_changed(picture, own, magnitude / 10) for picture, own in zip(pictures, u, strict=True)])
-
-
-def _changed(picture: NDArray[np.uint8], u: NDArray[np.float32], strength: float) -> NDArray[np.uint8]:
-    image = Image.fromarray(picture)
-    names = list(OPERATIONS)
-    for choice, direction in u.reshape(-1, DRAWS_EACH).tolist():  # (2 x operations) -> (operations, 2)
-        name = names[int(choice * len(names))]
-        given = OPERATIONS[name](strength if direction < 0.5 else -strength)
-        operation: Any = NAME_TO_OP[name]
-        image = operation(image, *given, fillcolor=_GREY, resample=Image.Resampling.BILINEAR)
-    return np.asarray(image)
+def _log_between(u: float, low: float, high: float) -> float:
+    return math.exp(_between(u, math.log(low), math.log(high)))

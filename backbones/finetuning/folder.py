@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torchvision
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -204,7 +205,7 @@ class OutputFolder:
             "left_out": training.material.left_out,
             "pictures": self.seen.to_json(),
             "started_from": described["weights_source"],
-            "versions": described["versions"],
+            "versions": {**described["versions"], "torchvision": torchvision.__version__},
             "device": described["device"],
             "weights": {
                 "file": WEIGHTS_FILE,

@@ -33,7 +33,7 @@ from ...kit.errors import listing
 from ..backbone import Backbone
 from ..errors import OptionError, PictureError, TooManyErrors
 from ..torch_backbone import TorchBackbone
-from .examples import DRAWS, DRAWS_EACH, Examples, check_parts, draws, randaugment
+from .examples import DRAWS, DRAWS_EACH, Examples, augment, check_parts, draws
 from .process import SIGNALS
 from .recipe import Recipe
 
@@ -67,8 +67,6 @@ class Item(NamedTuple):
     """Its position in its part, int64 (); (b,)."""
     picture: Tensor
     """uint8 (h, w, 3); (b, h, w, 3)."""
-    numbers: Tensor
-    """Its random numbers for `augment`, float32 (15,); (b, 15). None for validation: (0,)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,16 +116,12 @@ class Pictures(Dataset[Item]):
 
     def __getitem__(self, at: Place) -> Item:
         pixels = self._pixels(at)
-        numbers = np.empty(0, np.float32)
         if at.part == "train":
-            operations = self._recipe.randaugment
-            every = draws([at.place], DRAWS + DRAWS_EACH * operations, seed=self._seed, epoch=at.epoch)
-            changed = randaugment(
-                pixels[None], every[:, DRAWS:], operations=operations, magnitude=self._recipe.randaugment_magnitude
-            )
-            pixels, numbers = changed[0], every[0, :DRAWS]
+            count = DRAWS + DRAWS_EACH * self._recipe.randaugment
+            [numbers] = draws([at.place], count, seed=self._seed, epoch=at.epoch)
+            pixels = augment(pixels, numbers, self._recipe)
         pixels = np.require(pixels, requirements=["C", "W"])
-        return Item(torch.tensor(at.example), torch.from_numpy(pixels), torch.from_numpy(numbers))
+        return Item(torch.tensor(at.example), torch.from_numpy(pixels))
 
     def __getitems__(self, places: Sequence[Place]) -> list[Item]:
         """Make a batch's items; torch's loader asks for this one."""

@@ -101,8 +101,8 @@ class Recipe:
     """Share of pictures of which a rectangle (2 to 20 %) is covered with the picture's mean colour."""
 
     randaugment: Annotated[int, 0, 20] = 0
-    """Operations of RandAugment a picture, timm's, those that leave a face a face; 0: off. Then `rotation_deg`,
-    `brightness`, `contrast` and `saturation` may well be 0."""
+    """Operations of RandAugment a picture, at timm's scales, those that leave a face a face; 0: off. Then
+    `rotation_deg`, `brightness`, `contrast` and `saturation` may well be 0."""
     randaugment_magnitude: Annotated[float, 0, 10] = 9.0
     """Their strength, 0 to 10."""
 

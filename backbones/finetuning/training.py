@@ -32,7 +32,7 @@ from .classifier import (
     mix,
     targets_of,
 )  # fmt: skip
-from .examples import augment, batches, epoch_order, step_seed
+from .examples import batches, epoch_order, step_seed
 from .material import Feed, Item, Material, Place, Progress
 from .process import memory_errors, share_buffers, summed
 from .recipe import Recipe
@@ -231,8 +231,7 @@ class Training:
 
     def _backward(self, part: Item, size: int, seed: int) -> Tensor:
         """Compute gradients of one part of a batch of `size`; return the sum of its losses and how many are right."""
-        own, pictures, numbers = (tensor.to(self.accelerator.device, non_blocking=True) for tensor in part)
-        pictures = augment(pictures, numbers, self.recipe)
+        own, pictures = (tensor.to(self.accelerator.device, non_blocking=True) for tensor in part)
         targets = self.targets[own]
         x, targets = mix(self._to_input(pictures), targets, self.recipe, seed=seed)
         with self.accelerator.autocast():
@@ -254,7 +253,7 @@ class Training:
         done = 0
         with memory_errors(self.recipe), float32_as(self.backbone.precision):
             for part in self.feed([Place("valid", int(at)) for at in job] for job in jobs if len(job)):
-                at, pictures, _ = (tensor.to(accelerator.device, non_blocking=True) for tensor in part)
+                at, pictures = (tensor.to(accelerator.device, non_blocking=True) for tensor in part)
                 with accelerator.autocast():
                     logits[at] = model.mixed(model(self._to_input(pictures))).float()
                 done += len(at)

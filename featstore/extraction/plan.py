@@ -136,7 +136,13 @@ class FeaturePlan:
     """What a run is to do for one feature: the state of the manifest against it, before the run."""
 
     digests: list[str] = field(repr=False)
-    """sha256 of each sample's picture; empty where it cannot be read."""
+    """sha256 of each sample's picture; empty where it cannot be read, or has not been yet. All plans of a run share
+    it."""
+    unknown: set[int] = field(repr=False)
+    """Positions of new pictures, which are read, hashed and decoded at one go: their digests are not known before. All
+    plans of a run share it, and it shrinks as they are read."""
+    new: frozenset[int] = field(repr=False)
+    """The same, as it was before the run."""
     pending: list[bool] = field(repr=False)
     """True for samples that still need a row or a quarantine entry."""
     failed: dict[str, str]
@@ -151,7 +157,14 @@ class FeaturePlan:
     def is_alone(self, position: int) -> bool:
         """Whether a sample is to be settled whose picture no other has, and no row in the store is made from."""
         digest = self.digests[position]
-        return self.pending[position] and bool(digest) and digest not in self.repeated and digest not in self.stored
+        return self.pending[position] and (
+            position in self.unknown or (bool(digest) and digest not in self.repeated and digest not in self.stored)
+        )
+
+    def learn(self, position: int, digest: str) -> None:
+        """Note the digest of a new picture that was read; empty if it could not be."""
+        self.digests[position] = digest
+        self.unknown.discard(position)
 
 
 def plan_features(
@@ -165,7 +178,8 @@ def plan_features(
 ) -> list[FeaturePlan]:
     """Compare the pictures of a run's samples with what each feature's rows were made from.
 
-    Of these pictures, those are read that may have changed since they were.
+    Of these pictures, those are read that may have changed since they were. Those of samples that none of the features
+    knows are not: they are read once, when they are embedded.
 
     Raises
     ------
@@ -179,9 +193,16 @@ def plan_features(
     ]
     digests: list[str] = []
     missing: dict[str, str] = {}
+    unknown: set[int] = set()
     if len(manifest):
         step = Counted(progress, "hash", len(manifest))
-        digests, missing = pictures.digests(manifest, workers=readers, progress=step, seen=seen)
+        new = np.ones(len(manifest), dtype=bool)
+        for index in indexes:
+            new &= index.owners_of(manifest.table.ids) < 0
+        digests, missing = pictures.digests(manifest, workers=readers, progress=step, seen=seen, later=new)
+        unknown = {i for i in np.flatnonzero(new).tolist() if not digests[i] and ids[i] not in missing}
+        if len(missing) + len(unknown) == len(manifest):  # whether any can be read is not known yet
+            missing |= _not_opened(manifest, unknown)
         if len(missing) == len(manifest):
             first = manifest.samples[0]
             raise ManifestError(
@@ -191,7 +212,7 @@ def plan_features(
                 f"  say where the pictures are with --root"
             )
     return [
-        _plan(manifest, index, made, digests, missing, retry_quarantined=retry_quarantined)
+        _plan(manifest, index, made, digests, missing, unknown, retry_quarantined=retry_quarantined)
         for index, made in zip(indexes, made_from, strict=True)
     ]
 
@@ -202,6 +223,7 @@ def _plan(
     made_from: dict[str, str],
     digests: list[str],
     missing: dict[str, str],
+    unknown: set[int],
     *,
     retry_quarantined: bool,
 ) -> FeaturePlan:
@@ -219,12 +241,29 @@ def _plan(
     wanted = {digest for digest, todo in zip(digests, pending, strict=True) if todo and digest}
     return FeaturePlan(
         digests=digests,
+        unknown=unknown,
+        new=frozenset(unknown),
         pending=pending,
         failed=failed,
         unread=frozenset(failed.keys() & missing.keys()),
         repeated=frozenset(digest for digest, count in Counter(digests).items() if digest and count > 1),
         stored=index.rows_made_from(wanted),
     )
+
+
+def _not_opened(manifest: Manifest, unknown: set[int]) -> dict[str, str]:
+    """Why none of these pictures can be opened, sample_id to reason; empty as soon as one can."""
+    source = pictures.PictureSource(manifest.root)
+    failed: dict[str, str] = {}
+    for i in sorted(unknown):
+        sample = manifest.samples[i]
+        try:
+            source.check(sample.path)
+        except (OSError, MemoryError) as error:
+            failed[sample.sample_id] = pictures.reason_of(error)
+        else:
+            return {}
+    return failed
 
 
 def _is_settled(sample_id: str, digest: str, index: RowIndex, made_from: dict[str, str]) -> bool:

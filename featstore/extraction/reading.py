@@ -27,7 +27,8 @@ import numpy.typing as npt
 
 from ...kit.errors import listing
 from ..errors import FeatstoreError, RowsError
-from ..pictures.pictures import PictureSource, reason_of
+from ..pictures.pictures import CHANGED, PictureSource, reason_of
+from ..pictures.seen import State
 from ..rows.feature import Feature
 
 Row = dict[str, npt.NDArray[Any]]
@@ -338,9 +339,22 @@ class Wanted(NamedTuple):
     """Of its sample in the manifest."""
     path: str
     digest: str
-    """sha256 of the bytes that are to be decoded."""
+    """sha256 of the bytes that are to be decoded; empty where they are read for the first time."""
     embedders: Sequence[int]
     """Numbers of those that are to get it."""
+    settled: Mapping[int, str]
+    """Number of an embedder to the sha256 of the bytes of which another run has made its row meanwhile."""
+
+
+class Found(NamedTuple):
+    """A picture that was read."""
+
+    decoded: Decoded
+    """What each embedder gets of it: nothing if its row is made of these bytes already (`Wanted.settled`)."""
+    digest: str = ""
+    """sha256 of its bytes; empty if they could not be had."""
+    state: State | None = None
+    """Of its file while it was read; None where that says little."""
 
 
 class Decoder:
@@ -405,7 +419,7 @@ class Readers:
             self._end_processes()
             raise
         self._pool = ThreadPoolExecutor(processes or threads, thread_name_prefix="reader")
-        self._early: dict[int, tuple[Wanted, Future[Decoded]]] = {}
+        self._early: dict[int, tuple[Wanted, Future[Found]]] = {}
         """Position to what is being read already for the next call of `read`."""
 
     def __enter__(self) -> Self:
@@ -423,13 +437,13 @@ class Readers:
 
     def read(
         self, wanted: Iterable[Wanted], *, ahead: int, then: Iterable[Wanted] = ()
-    ) -> Generator[tuple[int, Decoded], None, None]:
-        """Yield position and what is decoded in order; at most `ahead` pictures are decoded or wait to be.
+    ) -> Generator[tuple[int, Found], None, None]:
+        """Yield position and what was read there in order; at most `ahead` pictures are decoded or wait to be.
 
         `then` is what the next call will probably want: it is begun as soon as there is room, so that no reader is idle
         while a shard ends. What the next call does not want after all is forgotten.
         """
-        waiting: deque[tuple[int, Future[Decoded]]] = deque()
+        waiting: deque[tuple[int, Future[Found]]] = deque()
         rest, later = iter(wanted), iter(then)
         early, self._early = self._early, {}
         try:
@@ -449,7 +463,7 @@ class Readers:
             for future in (*(future for _, future in waiting), *(future for _, future in early.values())):
                 future.cancel()
 
-    def _read_one(self, wanted: Wanted) -> Decoded:
+    def _read_one(self, wanted: Wanted) -> Found:
         if not self._processes:
             return _read(self._source, self._decoder, wanted)
         process = self._idle.get()
@@ -463,19 +477,21 @@ class Readers:
             process.end()
 
 
-def _read(source: PictureSource, decoder: Decoder, wanted: Wanted) -> Decoded:
+def _read(source: PictureSource, decoder: Decoder, wanted: Wanted) -> Found:
     """Read and decode one picture; one that cannot be read is unusable for all.
 
-    Bytes of another sha256 are not decoded: the file is being written, or a read fell short, and what is made of them
-    would stand under the digest of others.
+    Bytes of another sha256 than expected are not decoded: the file is being written, or a read fell short, and what is
+    made of them would stand under the digest of others. Where none is expected, what is decoded are the very bytes that
+    are hashed here.
     """
     try:
-        data = source.read(wanted.path)
+        data, state = source.read_with_state(wanted.path)
     except (OSError, MemoryError) as error:
-        return dict.fromkeys(wanted.embedders, Unusable(reason_of(error), unread=True))
-    if hashlib.sha256(data).hexdigest() != wanted.digest:
-        return dict.fromkeys(wanted.embedders, Unusable("its bytes changed while it was read", unread=True))
-    return decoder(data, wanted.embedders)
+        return Found(dict.fromkeys(wanted.embedders, Unusable(reason_of(error), unread=True)))
+    digest = hashlib.sha256(data).hexdigest()
+    if wanted.digest and digest != wanted.digest:
+        return Found(dict.fromkeys(wanted.embedders, Unusable(CHANGED, unread=True)))
+    return Found(decoder(data, [k for k in wanted.embedders if wanted.settled.get(k) != digest]), digest, state)
 
 
 def _made(step: Callable[[Any], T], given: Any) -> T | Unusable:
@@ -518,7 +534,7 @@ class _ReaderProcess:
         finally:
             theirs.close()
 
-    def ask(self, wanted: Wanted) -> Decoded:
+    def ask(self, wanted: Wanted) -> Found:
         """Have the process read one picture."""
         try:
             self._connection.send(wanted)
@@ -532,7 +548,7 @@ class _ReaderProcess:
             ) from None
         if fault:
             raise FeatstoreError(f"a reader process failed at {wanted.path}: {fault}")
-        found: Decoded = answer
+        found: Found = answer
         return found
 
     def end(self) -> None:
@@ -550,7 +566,7 @@ def _serve(connection: Connection[Any, Any], root: Path, decoder: Decoder) -> No
         while True:
             wanted = connection.recv()
             try:
-                answer: tuple[Decoded | None, str] = _read(source, decoder, wanted), ""
+                answer: tuple[Found | None, str] = _read(source, decoder, wanted), ""
             except Exception as error:  # the boundary of the process: a fault is told to the one who asked
                 answer = None, f"{type(error).__name__}: {error}"
             connection.send(answer)

@@ -29,8 +29,8 @@ from ..rows.feature import Dtype
 from ..rows.index import RowIndex
 from ..rows.keys import Mark, keys_of, same_pictures
 from ..store import Store
-from .plan import Counted, Progress, deal_part, make_features, names_of, plan_features, positions_of
-from .reading import BatchSize, Decoded, Decoder, Embedder, Meter, Model, Readers, Wanted
+from .plan import Counted, FeaturePlan, Progress, deal_part, make_features, names_of, plan_features, positions_of
+from .reading import BatchSize, Decoded, Decoder, Embedder, Found, Meter, Model, Readers, Wanted
 from .writing import Committer, FeatureWriter, ShardInMaking, StoredRows
 
 FEW_ERRORS = 10
@@ -193,7 +193,8 @@ def extract(
     readers : int
         Threads that read, hash and decode pictures.
     reader_processes : int
-        Processes that read and decode instead of threads; 0 for threads. Hashing stays with the threads.
+        Processes that read and decode instead of threads; 0 for threads. What is only hashed, since it may have changed
+        since it was embedded, stays with the threads.
     part : (int, int)
         (k, n): do only the shards whose index leaves k when divided by n. n runs, k = 0 … n - 1, on any machines that
         share the store, do all of it. They must be given equal manifests and `shard_rows`. A picture that several
@@ -283,16 +284,20 @@ def extract(
         if isinstance(manifest, Manifest):
             store.use_manifest(dataset, manifest, replace_manifest=replace_manifest)
         ahead = 2 * max(model.batch_size for model in models) + max(readers, reader_processes)
-        while todo:  # where another run does the same shards, go on at random, so that the two do not meet again
-            met_others = any(writer.by_others for writer in writers)
-            number, positions = todo.pop(secrets.randbelow(len(todo)) if met_others else 0)
-            shards = [writer.begin(positions) for writer in writers]
-            if not met_others and any(writer.by_others for writer in writers):
-                reading.forget()  # read before the other run was looked at: pictures may have changed since
-            then = _expected(own, todo[0][1], writers) if todo and not met_others else ()
-            wanted = _wanted(own, positions, shards)
-            with contextlib.closing(reading.read(wanted, ahead=ahead, then=then)) as in_order:
-                _fill(number, shards, meter.waiting_for(in_order), committer)
+        try:
+            while todo:  # where another run does the same shards, go on at random, so that the two do not meet again
+                met_others = any(writer.by_others for writer in writers)
+                number, positions = todo.pop(secrets.randbelow(len(todo)) if met_others else 0)
+                shards = [writer.begin(positions) for writer in writers]
+                if not met_others and any(writer.by_others for writer in writers):
+                    reading.forget()  # read before the other run was looked at: pictures may have changed since
+                then = _expected(own, todo[0][1], writers) if todo and not met_others else ()
+                wanted = _wanted(own, positions, shards)
+                with contextlib.closing(reading.read(wanted, ahead=ahead, then=then)) as in_order:
+                    _fill(number, shards, _learning(own, plans[0], seen, meter.waiting_for(in_order)), committer)
+                seen.write_more(at_least=1.25)
+        finally:
+            seen.write_more()
         committer.wait()
         listed = manifest if isinstance(manifest, Manifest) else own
         reports = [_report(writer, listed, meter) for writer in writers]
@@ -338,7 +343,8 @@ def _wanted(manifest: Manifest, positions: range, shards: Sequence[ShardInMaking
     for i in positions:
         numbers = [k for k, digest_of in enumerate(lacking) if i in digest_of]
         if numbers:
-            yield Wanted(i, manifest.samples[i].path, lacking[numbers[0]][i], numbers)
+            settled = {k: shards[k].settled[i] for k in numbers if i in shards[k].settled}
+            yield Wanted(i, manifest.samples[i].path, lacking[numbers[0]][i], numbers, settled)
 
 
 def _expected(manifest: Manifest, positions: range, writers: Sequence[FeatureWriter]) -> Iterator[Wanted]:
@@ -346,7 +352,19 @@ def _expected(manifest: Manifest, positions: range, writers: Sequence[FeatureWri
     for i in positions:
         numbers = [k for k, writer in enumerate(writers) if writer.plan.is_alone(i)]
         if numbers:
-            yield Wanted(i, manifest.samples[i].path, writers[numbers[0]].plan.digests[i], numbers)
+            yield Wanted(i, manifest.samples[i].path, writers[numbers[0]].plan.digests[i], numbers, {})
+
+
+def _learning(
+    manifest: Manifest, plan: FeaturePlan, seen: Seen, found_in_order: Iterable[tuple[int, Found]]
+) -> Iterator[tuple[int, Decoded]]:
+    """Pass on what was decoded, once what was learnt of a new picture is noted."""
+    for position, found in found_in_order:
+        if position in plan.unknown:
+            plan.learn(position, found.digest)
+            if found.state is not None:
+                seen.note(manifest.samples[position].path, found.state, found.digest)
+        yield position, found.decoded
 
 
 def _fill(
@@ -355,8 +373,11 @@ def _fill(
     """Embed the pictures, and commit them as one shard of each feature, in the background."""
     try:
         for position, decoded in pictures_in_order:
-            for k, picture in decoded.items():
-                shards[k].take(position, picture)
+            for k, shard in enumerate(shards):
+                if k in decoded:
+                    shard.take(position, decoded[k])
+                elif position in shard.settled:
+                    shard.leave(position)
             committer.check()
         for shard in shards:
             shard.finish()

@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +25,13 @@ from ..manifests.manifest import Manifest
 from ..rows.feature import Feature, shard_names
 from ..rows.files import going_away
 from ..rows.index import RowIndex
+from ..rows.keys import KeyedNumbers, keys_of
 from ..rows.shard import RowReader, Rows, ShardHeader, read_header, read_strings
 from .plan import FeaturePlan
 from .reading import Batch, Model, Picture, Remarked, Row, Unusable
 
+_MOST_ROWS = 1 << 32
+"""More than a shard can hold."""
 log = logging.getLogger(__name__)
 
 
@@ -59,11 +62,16 @@ class FeatureWriter:
         """What is to be told of samples whose rows this run made."""
         self._remarked: dict[str, str] = {}
         """The same by the digests of their pictures."""
+        self.in_flight: frozenset[str] = frozenset()
+        """Digests of new pictures in the shard that may be being written."""
 
     def begin(self, positions: range) -> ShardInMaking:
-        """Start a shard of these samples: leave out what others have settled, take over the rows that are known."""
+        """Start a shard of these samples: leave out what others have settled, take over the rows that are known.
+
+        Of new pictures neither can be told yet.
+        """
         pending = [i for i in positions if self.plan.pending[i]]
-        theirs = self.settled_by_others(pending)
+        theirs = self.settled_by_others([i for i in pending if i not in self.plan.unknown])
         self.by_others += len(theirs)
         shard = ShardInMaking(self, [i for i in pending if i not in theirs])
         self.shared += len(shard.rows)
@@ -86,6 +94,11 @@ class FeatureWriter:
         self.failed[sample_id] = reason
         (self.unread.add if unread else self.unread.discard)(sample_id)
 
+    def pardon(self, sample_id: str) -> None:
+        """Forget why a sample would get no row: it gets one."""
+        self.failed.pop(sample_id, None)
+        self.unread.discard(sample_id)
+
     def remark(self, position: int, text: str) -> None:
         """Note what is to be told of a sample, and of others with its picture."""
         self.remarks[self.id(position)] = self._remarked[self.plan.digests[position]] = text
@@ -107,9 +120,16 @@ class FeatureWriter:
     def known_rows(self, positions: Sequence[int]) -> dict[str, Row]:
         """The rows of these samples' pictures that are in the store, by the digest of the picture."""
         digests = {self.plan.digests[i] for i in positions}
-        if not digests.isdisjoint(self.plan.repeated):
+        if not (digests.isdisjoint(self.plan.repeated) and digests.isdisjoint(self.in_flight)):
             self.committer.wait()  # the shard that is being written may hold it
         return self.stored.of_pictures(digests, self.plan.stored)
+
+    def known_rows_of_new(self, digests: Collection[str]) -> dict[str, Row]:
+        """The same of pictures that were new, by their digests, which are known by now."""
+        if not self.in_flight.isdisjoint(digests):
+            self.committer.wait()
+        self.stored.look_for(digests)
+        return self.stored.of_pictures(digests, {})
 
     def settled_by_others(self, pending: Sequence[int]) -> set[int]:
         """Those of the samples that another run has settled meanwhile; what it found is taken over."""
@@ -124,9 +144,8 @@ class FeatureWriter:
             if settled.row is None:
                 self.fail(sample_id, settled.reason, unread=not settled.digest)
                 continue
-            self.failed.pop(sample_id, None)
-            self.unread.discard(sample_id)
-            if settled.digest in self.plan.repeated:
+            self.pardon(sample_id)
+            if settled.digest in self.plan.repeated or i in self.plan.new:
                 self.stored.note(settled.digest, settled.header, settled.row)
         return theirs
 
@@ -149,9 +168,14 @@ class ShardInMaking:
         """Digest to the position at which its picture is embedded."""
         self._waiting: list[tuple[int, Picture]] = []
         """Decoded pictures of the next batch."""
+        self._new: list[tuple[int, Picture]] = []
+        """Those of new pictures, of which is to be found out whether there are rows."""
+        self._left: set[int] = set()
+        """Positions that another run has settled from the same bytes."""
         self._begun: deque[tuple[Sequence[int], Batch]] = deque()
         """Batches that the model is at, with the positions of their samples."""
-        known = writer.known_rows(todo)
+        self._unknown = [i for i in todo if i in writer.plan.unknown]
+        known = writer.known_rows([i for i in todo if i not in writer.plan.unknown])
         for i in todo:
             digest = writer.plan.digests[i]
             if digest in known:
@@ -159,11 +183,14 @@ class ShardInMaking:
                 writer.remark_again(i)
             elif digest:
                 self._first.setdefault(digest, i)
-
-    @property
-    def wanted(self) -> dict[int, str]:
-        """Positions whose pictures must be embedded, with the digest of each."""
-        return {position: digest for digest, position in self._first.items()}
+        self.wanted = {**{i: digest for digest, i in self._first.items()}, **dict.fromkeys(self._unknown, "")}
+        """Positions whose pictures must be read, with the digest of each that is not new."""
+        self.settled = {
+            i: entry.digest
+            for i in self._unknown
+            if (entry := writer.stored.settled_meanwhile(writer.id(i))) is not None and entry.digest
+        }
+        """Positions of new pictures that another run has settled, with the digest of what it read."""
 
     def take(self, position: int, picture: Picture | Remarked | Unusable) -> None:
         """Embed this picture as soon as a batch is full; an unusable one is noted and passed over."""
@@ -175,25 +202,52 @@ class ShardInMaking:
         if isinstance(picture, Remarked):
             self._writer.remark(position, picture.remark)
             picture = picture.picture
-        self._waiting.append((position, picture))
+        (self._waiting if self.wanted[position] else self._new).append((position, picture))
         if self._begun and self._begun[0][1].is_ready:
             self._settle()
+        if len(self._waiting) + len(self._new) >= self._writer.model.batch_size:
+            self._sort_new()
         if len(self._waiting) >= self._writer.model.batch_size:
             self._embed()
 
+    def leave(self, position: int) -> None:
+        """Leave a sample to the other run that has settled it from the very bytes that were read here."""
+        self._left |= self._writer.settled_by_others([position])
+        self._writer.by_others += 1
+        self._writer.advance(1)
+
+    def _sort_new(self) -> None:
+        """Of the new pictures that wait, take over the rows that there are; those that are to be embedded wait on."""
+        writer, digests = self._writer, self._writer.plan.digests
+        new, self._new = self._new, []
+        known = writer.known_rows_of_new({digests[i] for i, _ in new} - self._first.keys())
+        for i, picture in new:
+            digest = digests[i]
+            if digest in known:
+                self.rows[i] = known[digest]
+                writer.remark_again(i)
+                writer.shared += 1
+            elif self._first.setdefault(digest, i) == i:
+                self._waiting.append((i, picture))
+                continue
+            writer.advance(1)
+
     def finish(self) -> None:
         """Embed what is left, and give repeated pictures the row of their first."""
+        self._sort_new()
         if self._waiting:
             self._embed()
         while self._begun:
             self._settle()
         writer = self._writer
+        writer.in_flight = frozenset(writer.plan.digests[i] for i in self._unknown)
         for i in self._todo:
             first = self._first.get(writer.plan.digests[i], i)
-            if first == i:
+            if first == i or i in self.rows or i in self._left:
                 continue
             if first in self.rows:
                 self.rows[i] = self.rows[first]
+                writer.pardon(writer.id(i))
                 writer.shared += 1
                 writer.remark_again(i)
             else:
@@ -206,7 +260,7 @@ class ShardInMaking:
         writer, entries = self._writer, [i for i in self._todo if i in self.rows]
         if whole:
             theirs = writer.settled_by_others(self._todo)
-            entries = [i for i in self._todo if i not in theirs and not self._keeps_its_row(i)]
+            entries = [i for i in self._todo if i not in theirs | self._left and not self._keeps_its_row(i)]
         if not entries:
             return None
         good = [i for i in entries if i in self.rows]
@@ -221,6 +275,7 @@ class ShardInMaking:
                 (writer.id(i), writer.digest(i), writer.failed[writer.id(i)]) for i in entries if i not in self.rows
             ],
             repeated=writer.plan.repeated,
+            is_new=bool(self._unknown),
         )
 
     def _embed(self) -> None:
@@ -263,6 +318,8 @@ class NewShard:
     quarantined: Sequence[tuple[str, str, str]]
     repeated: frozenset[str]
     """Digests that more than one sample has: where their rows are is remembered."""
+    is_new: bool
+    """Whether some of the pictures are new: any of them may turn out to be repeated."""
 
     def write(self) -> None:
         """Build the shard and commit it; in the committer's thread."""
@@ -274,10 +331,12 @@ class NewShard:
         new = Rows(ids=self.ids, image_digests=self.digests, blocks=blocks, quarantined=self.quarantined)
         path = self.stored.commit(new, number=self.number, generation=self.generation)
         again = [(row, digest) for row, digest in enumerate(self.digests) if digest in self.repeated]
-        if again:
+        if again or self.is_new:
             header = read_header(path)
             for row, digest in again:
                 self.stored.note(digest, header, row)
+            if self.is_new:
+                self.stored.note_new(self.digests, header)
         log.debug("committed %s: %d rows, %d in quarantine", path.name, len(self.ids), len(self.quarantined))
 
 
@@ -315,6 +374,10 @@ class StoredRows:
         self._settled: dict[str, Settled] = {}
         self._places: dict[str, tuple[ShardHeader, int]] = {}
         """Digest of a picture that several samples have, or had, to its row."""
+        self._places_of_new = KeyedNumbers()
+        """Of pictures that were new, or of before: the place in `_headers` times `_MOST_ROWS`, plus the row."""
+        self._headers = list(self.before.headers)
+        self._before_is_known = False
         self._reader = RowReader()
 
     def look(self) -> None:
@@ -341,6 +404,10 @@ class StoredRows:
         if found is None:
             return None
         return found if found.digest == digest or (not digest and found.row is not None) else None
+
+    def settled_meanwhile(self, sample_id: str) -> Settled | None:
+        """What another run made of this sample, from whatever picture."""
+        return self._settled.get(sample_id)
 
     def are_newer(self, sample_ids: Iterable[str]) -> set[str]:
         """Those of the samples of which another run has committed something meanwhile."""
@@ -372,6 +439,26 @@ class StoredRows:
                 for i, (digest, _, _) in enumerate(asked):
                     found[digest] = {name: block[i] for name, block in blocks.items()}
         return found
+
+    def note_new(self, digests: Sequence[str], header: ShardHeader) -> None:
+        """Remember in a few bytes where the rows of all of a shard's pictures are."""
+        self._places_of_new.add(keys_of(digests), len(self._headers) * _MOST_ROWS + np.arange(len(digests)))
+        self._headers.append(header)
+
+    def look_for(self, digests: Collection[str]) -> None:
+        """Note where the rows of these pictures are, if there are any: of before, or of a shard of `note_new`.
+
+        The first look is at the rows of all samples, of each of which 24 bytes stay in memory.
+        """
+        if not self._before_is_known:
+            self._before_is_known = True
+            keys, rows = self.before.picture_keys()
+            shard, row = self.before.locate(rows)
+            self._places_of_new.add(keys, shard * _MOST_ROWS + row)
+        asked = [digest for digest in digests if digest not in self._places]
+        for digest, number in zip(asked, self._places_of_new.find(keys_of(asked)).tolist(), strict=True):
+            if number >= 0:
+                self.note(digest, self._headers[number // _MOST_ROWS], number % _MOST_ROWS)
 
     def note(self, digest: str, header: ShardHeader, row: int) -> None:
         """Remember where a picture's row is."""

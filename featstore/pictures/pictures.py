@@ -6,11 +6,15 @@ import hashlib
 import os
 import stat
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..manifests.manifest import Manifest
 from ..manifests.places import Places
@@ -18,6 +22,7 @@ from .archives import Archive, bounded, inside_archive, open_archive
 from .seen import Seen, State
 
 T = TypeVar("T")
+CHANGED = "its bytes changed while it was read"
 _AHEAD = 4096
 """Pictures whose hashing is asked for at a time."""
 
@@ -58,6 +63,32 @@ class PictureSource:
     def digest(self, path: str) -> str:
         """sha256 of the picture's bytes, in hex."""
         return hashlib.sha256(self.read(path)).hexdigest()
+
+    def read_with_state(self, path: str) -> tuple[bytes, State | None]:
+        """Bytes of one picture, and the state of its file, None where it was changed so lately that this says little.
+
+        Raises
+        ------
+        OSError
+            As `read`, and if the file was written meanwhile, or not all of it was read.
+        """
+        before = self.state(path)
+        data = self.read(path)
+        if before is None:
+            return data, None
+        is_short = self._archive_of(self._root / path) is None and len(data) != before.size
+        if is_short or self.state(path) != before:
+            raise OSError(CHANGED)
+        return data, None if before.is_racy(time.time()) else before
+
+    def check(self, path: str) -> None:
+        """Raise OSError where a picture, or the archive that it is in, cannot be opened; nothing of it is read."""
+        full = self._root / path
+        archive = self._archive_of(full)
+        if archive is None:
+            full.open("rb").close()
+        else:
+            open_archive(archive)
 
     def state(self, path: str) -> State | None:
         """What the file system says of the file that a picture is or is in; None where that cannot be told."""
@@ -114,28 +145,45 @@ def digests(
     workers: int = 4,
     progress: Callable[[int], None] | None = None,
     seen: Seen | None = None,
+    later: NDArray[np.bool_] | None = None,
 ) -> tuple[list[str], dict[str, str]]:
     """Hash every picture of a manifest; with `seen`, those alone that may have changed since they were read.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    workers : int
+        Threads.
+    progress : callable, optional
+        Told of each picture.
+    seen : Seen, optional
+        Knows pictures that were read before, and is told of those that are read now.
+    later : ndarray of shape (n,), bool, optional
+        Pictures that will be read in any case: those that `seen` does not know are left to that, if they are there.
 
     Returns
     -------
     list of str
-        sha256 in hex per sample, in order; empty where the picture cannot be read.
+        sha256 in hex per sample, in order; empty where the picture cannot be read, or is left to later.
     dict
         sample_id to reason, for those that cannot be read.
     """
 
-    def digest_of(source: PictureSource, path: str) -> str:
+    def digest_of(source: PictureSource, i: int) -> str:
+        path = manifest.samples[i].path
         if seen is None:
             return source.digest(path)
         before = source.state(path)
         known = None if before is None else seen.digest(path, before)
         if known is not None:
             return known
-        found = source.digest(path)
-        if before is not None and source.state(path) == before:
-            seen.note(path, before, found)
-        return found
+        if before is not None and later is not None and later[i]:
+            return ""
+        found, state = source.read_with_state(path)
+        digest = hashlib.sha256(found).hexdigest()
+        if state is not None:
+            seen.note(path, state, digest)
+        return digest
 
     found, failed = _each(manifest, digest_of, workers=workers, progress=progress)
     return [digest or "" for digest in found], failed
@@ -157,12 +205,16 @@ def each(
     dict
         sample_id to reason, for those that cannot be read.
     """
-    return _each(manifest, lambda source, path: use(source.read(path)), workers=workers, progress=progress)
+
+    def one(source: PictureSource, i: int) -> T:
+        return use(source.read(manifest.samples[i].path))
+
+    return _each(manifest, one, workers=workers, progress=progress)
 
 
 def _each(
     manifest: Manifest,
-    use: Callable[[PictureSource, str], T],
+    use: Callable[[PictureSource, int], T],
     *,
     workers: int,
     progress: Callable[[int], None] | None,
@@ -171,11 +223,10 @@ def _each(
     failed: dict[str, str] = {}
 
     def one(i: int) -> T | None:
-        sample = manifest.samples[i]
         try:
-            return use(source, sample.path)
+            return use(source, i)
         except (OSError, MemoryError) as error:
-            failed[sample.sample_id] = reason_of(error)
+            failed[manifest.samples[i].sample_id] = reason_of(error)
             return None
 
     out: list[T | None] = []
@@ -222,5 +273,5 @@ def tells_of_reading(reason: str) -> bool:
     Stores of before keep such an entry under the picture's digest where only its second read failed: it says nothing
     about the picture.
     """
-    plain = reason in {"missing", "permission denied", "is a folder", "is no file"}
+    plain = reason in {"missing", "permission denied", "is a folder", "is no file", CHANGED}
     return plain or reason.startswith("[Errno ") or " cannot be read: " in reason

@@ -31,6 +31,8 @@ from ..rows import files
 
 RACY_S = 2.0
 """Coarsest grain of the clocks of file systems that pictures lie on (FAT, NFS 2)."""
+WRITTEN_EVERY_S = 10.0
+"""Seconds between two writings while pictures are read, at least."""
 ENDING = ".seen"
 _MAGIC = b"cer-seen\x01\0\0\0\0\0\0\0"
 _ENTRY = np.dtype([("key", "V16"), ("size", "<i8"), ("mtime_ns", "<i8"), ("ctime_ns", "<i8"), ("sha256", "V32")])
@@ -88,6 +90,7 @@ class Seen:
         self._tables_read: list[_Table] = []
         self._reading = threading.Lock()
         self._noted: dict[bytes, tuple[State, bytes]] = {}
+        self._written, self._written_at = 0, time.monotonic()
 
     def digest(self, path: str, state: State) -> str | None:
         """Return the sha256 of a picture that has not changed since it was read; None of any other."""
@@ -106,8 +109,18 @@ class Seen:
         if not state.is_racy(time.time()):
             self._noted[self._key(path)] = state, bytes.fromhex(digest)
 
+    def write_more(self, *, at_least: float = 1.0) -> None:
+        """Write if more is known than was written: `at_least` so many times as much, and not as often as it is asked.
+
+        A run that writes so now and then loses what it read last if it is killed, and takes a share of its time.
+        """
+        soon = at_least > 1 and time.monotonic() - self._written_at < WRITTEN_EVERY_S
+        if not soon and len(self._noted) > self._written * at_least:
+            self.write()
+
     def write(self) -> None:
         """Keep what was found, in the place of what this part kept before; a folder that is read-only keeps nothing."""
+        self._written, self._written_at = len(self._noted), time.monotonic()
         entries = np.array(
             [(key, *state, digest) for key, (state, digest) in sorted(self._noted.items())], dtype=_ENTRY
         )

@@ -170,6 +170,20 @@ class RowIndex:
                 found.setdefault(texts[row].decode(), start + row)
         return found
 
+    def picture_keys(self) -> tuple[Keys, IntArray]:
+        """Hashes of the pictures that rows were made from, (2, m), and the rows, as `rows_made_from` looks at them."""
+        keys, rows = [np.empty((2, 0), np.uint64)], [np.empty(0, np.int64)]
+        for header, start in zip(self.headers, self.starts.tolist(), strict=True):
+            if _knows_pictures(header):
+                try:
+                    found = keys_of_texts(read_texts(header, "image_digest"))
+                except FileNotFoundError:  # compacted away meanwhile: its pictures are not known
+                    continue
+                counts = np.flatnonzero(self._may_count(start + np.arange(found.shape[1])))
+                keys.append(found[:, counts])
+                rows.append(start + counts)
+        return np.concatenate(keys, axis=1), np.concatenate(rows)
+
     def _may_count(self, rows: IntArray) -> npt.NDArray[np.bool_]:
         """Whether rows count, as far as the index knows."""
         if not self.whole or self.rows is None:

@@ -7,6 +7,7 @@ any two are confused are below 1e-24.
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -168,6 +169,44 @@ class WantedTexts:
         letters[:, :width] = texts.view(np.uint8).reshape(len(texts), texts.dtype.itemsize)[:, :width]
         places: npt.NDArray[np.uint64] = letters.view("<u8")[:, 0] * _odd_numbers(0)[0] >> self._shift
         return places
+
+
+class KeyedNumbers:
+    """A number for each of many keys, 24 bytes apiece, that more are added to while others are looked up.
+
+    Safe to use from several threads. What is added stays in pieces, each in order, until they are a quarter of the
+    whole, or many: so that neither adding nor looking up goes through all.
+    """
+
+    _MOST_PIECES = 32
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pieces: list[tuple[Keys, IntArray]] = []
+
+    def add(self, keys: Keys, numbers: IntArray) -> None:
+        """Add keys (2, n) with their numbers (n,)."""
+        with self._lock:
+            self._pieces.append(_in_order(keys, numbers))
+            sizes = [len(piece[1]) for piece in self._pieces]
+            if 4 * sum(sizes[1:]) > sizes[0] or len(sizes) > self._MOST_PIECES:
+                whole, numbers = (np.concatenate(parts, axis=-1) for parts in zip(*self._pieces, strict=True))
+                self._pieces = [_in_order(whole, numbers)]
+
+    def find(self, keys: Keys) -> IntArray:
+        """A number of each key (2, m); -1 where there is none."""
+        found = np.full(keys.shape[1], -1, dtype=np.int64)
+        with self._lock:
+            for ordered, numbers in self._pieces:
+                at = positions_in(ordered, keys)
+                there = (at >= 0) & (found < 0)
+                found[there] = numbers[at[there]]
+        return found
+
+
+def _in_order(keys: Keys, numbers: IntArray) -> tuple[Keys, IntArray]:
+    order = np.argsort(keys[0], kind="stable")
+    return keys[:, order], numbers[order]
 
 
 def positions_in(ordered: Keys, keys: Keys) -> IntArray:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cer_fusion.featstore.manifests.columns import Texts
 from cer_fusion.featstore.rows import keys, shard
 from cer_fusion.featstore.rows.index import make_index
-from cer_fusion.featstore.rows.keys import keys_of, keys_of_texts, keys_of_utf8, same_pictures
+from cer_fusion.featstore.rows.keys import KeyedNumbers, keys_of, keys_of_texts, keys_of_utf8, same_pictures
 from cer_fusion.featstore.rows.shard import RowReader, Rows, encode, read_header, read_strings
 
 IDS = ["a", "b", "ab", "ä", "a" * 8, "a" * 9, "frame_00000001", "日本/0001.png"]
@@ -167,3 +167,28 @@ def test_rows_that_are_picked_one_by_one_cost_each_chunk_once(tmp_path, monkeypa
     for row in np.random.default_rng(0).permutation(1000).tolist():
         assert reader.read(header, "ids", [row]).tolist() == [whole[row].encode()]
     assert sum(read) <= 2 * header.segments["ids"].nbytes
+
+
+@settings(deadline=None)
+@given(pieces=st.lists(st.lists(st.integers(0, 60), max_size=20), max_size=50), asked=st.lists(st.integers(0, 80)))
+def test_numbers_that_are_added_in_pieces_are_found_by_their_keys_as_in_a_dictionary(pieces, asked):
+    """Of keys that were added more than once, some number that was added with it is given."""
+    numbers, plain = KeyedNumbers(), {}
+    for start, piece in enumerate(pieces):
+        numbers.add(keys_of([f"picture {i}" for i in piece]), 1000 * start + np.arange(len(piece)))
+        for at, i in enumerate(piece):
+            plain.setdefault(i, set()).add(1000 * start + at)
+    found = numbers.find(keys_of([f"picture {i}" for i in asked])).tolist()
+    assert all(number in plain.get(i, {-1}) for i, number in zip(asked, found, strict=True))
+
+
+def test_the_keys_of_pictures_are_those_of_rows_that_count(tmp_path):
+    old = {"generation": 0, "ids": ["a", "b"], "pictures": ["1" * 64, "2" * 64], "quarantined": []}
+    new = {"generation": 1, "ids": ["a"], "pictures": ["3" * 64], "quarantined": []}
+    index = make_index([write(tmp_path, old), write(tmp_path, new)])
+    keys_found, rows = index.picture_keys()
+    expected = index.rows_made_from(["1" * 64, "2" * 64, "3" * 64])
+    assert sorted(expected) == ["2" * 64, "3" * 64]
+    assert sorted(rows.tolist()) == sorted(expected.values())
+    for key, row in zip(keys_found.T.tolist(), rows.tolist(), strict=True):
+        assert [key] == keys_of([digest for digest, at in expected.items() if at == row]).T.tolist()
