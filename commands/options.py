@@ -92,6 +92,11 @@ def _each_pair(entries: list[str] | None) -> list[str] | None:
     return _cut_up(entries, re.compile(r",(?=\s*[^\s,=\[\]{}\"]+=)"))
 
 
+def joined(entries: list[str] | None) -> str | None:
+    """Several values as one text, for readers that take a list so."""
+    return None if entries is None else ",".join(entries)
+
+
 def several(*names: str, pairs: bool = False, help: str, **more: Any) -> Any:
     """An option of type `list[str] | None` that takes several values, by commas or repeated, or both.
 

@@ -34,6 +34,11 @@ def _panel(name: str) -> Callable[..., Any]:
     return option
 
 
+def _several(name: str, panel: str, help_text: str, show_default: bool | str = False, *, pairs: bool = False) -> Any:
+    """As `_panel`, of several values."""
+    return opt.several(name, pairs=pairs, help=help_text, show_default=show_default, rich_help_panel=panel)
+
+
 _labels, _rows, _own = _panel("Labels"), _panel("Which samples"), _panel("Some kinds only")
 
 
@@ -85,11 +90,10 @@ def build(
     ] = None,
     classes: Annotated[
         list[str] | None,
-        opt.several(
+        _several(
             "--classes",
-            help="Class set that the labels are of: abaw7, rafdb_compound11, basic8, …; or your own, a,b,c.",
-            show_default=False,
-            rich_help_panel="Labels",
+            "Labels",
+            "Class set that the labels are of: abaw7, rafdb_compound11, basic8, …; or your own, a,b,c.",
         ),
     ] = None,
     labels: Annotated[str | None, _labels("ferplus: compound7 (default) or basic8.")] = None,
@@ -102,23 +106,17 @@ def build(
     ] = None,
     partition: Annotated[
         list[str] | None,
-        opt.several(
+        _several(
             "--partition",
+            "Some kinds only",
+            "raf-ce: the split of each number in its partition file.",
+            "0=train,1=test,2=valid",
             pairs=True,
-            help="raf-ce: the split of each number in its partition file.",
-            show_default="0=train,1=test,2=valid",
-            rich_help_panel="Some kinds only",
         ),
     ] = None,
     columns: Annotated[
         list[str] | None,
-        opt.several(
-            "--columns",
-            pairs=True,
-            help="csv, parquet: path=…,label=…,split=…,group=…,id=…",
-            show_default=False,
-            rich_help_panel="Some kinds only",
-        ),
+        _several("--columns", "Some kinds only", "csv, parquet: path=…,label=…,split=…,group=…,id=…", pairs=True),
     ] = None,
     id_column: Annotated[str | None, _own("csv: column of the ids.")] = None,
     path_column: Annotated[str | None, _own("csv: column of the paths.")] = None,
@@ -164,8 +162,8 @@ def build(
     if au is not None and kind != "raf-ce":
         raise typer.BadParameter("only raf-ce has action units", param_hint="--au")
     options: dict[str, Any] = {
-        "classes": _joined(classes), "labels": labels, "pictures": pictures, "partition": _joined(partition),
-        "columns": _joined(columns),
+        "classes": opt.joined(classes), "labels": labels, "pictures": pictures, "partition": opt.joined(partition),
+        "columns": opt.joined(columns),
         "id_column": id_column, "path_column": path_column, "label_column": label_column,
         "split_column": split_column, "group_column": group_column, "first_frame": first_frame, "encoding": encoding,
     }  # fmt: skip
@@ -206,11 +204,6 @@ def build(
         listed, output, as_json, overwrite=overwrite,
         left_out=adapted.left_out, missing=list(adapted.missing), notes=list(adapted.notes),
     )  # fmt: skip
-
-
-def _joined(entries: list[str] | None) -> str | None:
-    """As the readers take a list: one text."""
-    return None if entries is None else ",".join(entries)
 
 
 def _tell_missing(missing: Mapping[str, str], root: Path) -> None:
