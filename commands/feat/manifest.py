@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 _DEFAULT = "build"
+_SHARES = ["train=0.8", "valid=0.1", "test=0.1"]
 _MISSING_SHOWN = 10
 """Missing pictures that are named; --json names all."""
 
@@ -39,7 +40,8 @@ def _several(name: str, panel: str, help_text: str, show_default: bool | str = F
     return opt.several(name, pairs=pairs, help=help_text, show_default=show_default, rich_help_panel=panel)
 
 
-_labels, _rows, _own = _panel("Labels"), _panel("Which samples"), _panel("Some kinds only")
+_OWN, _PARTITION = "Some kinds only", "0=train,1=test,2=valid"
+_labels, _rows, _own = _panel("Labels"), _panel("Which samples"), _panel(_OWN)
 
 
 class KindsAndTools(TyperGroup):
@@ -90,11 +92,7 @@ def build(
     ] = None,
     classes: Annotated[
         list[str] | None,
-        _several(
-            "--classes",
-            "Labels",
-            "Class set that the labels are of: abaw7, rafdb_compound11, basic8, …; or your own, a,b,c.",
-        ),
+        _several("--classes", "Labels", "Class set that the labels are of: abaw7, basic8, …; or your own, a,b,c."),
     ] = None,
     labels: Annotated[str | None, _labels("ferplus: compound7 (default) or basic8.")] = None,
     votes: Annotated[
@@ -106,17 +104,11 @@ def build(
     ] = None,
     partition: Annotated[
         list[str] | None,
-        _several(
-            "--partition",
-            "Some kinds only",
-            "raf-ce: the split of each number in its partition file.",
-            "0=train,1=test,2=valid",
-            pairs=True,
-        ),
+        _several("--partition", _OWN, "raf-ce: the split of each number in its file.", _PARTITION, pairs=True),
     ] = None,
     columns: Annotated[
         list[str] | None,
-        _several("--columns", "Some kinds only", "csv, parquet: path=…,label=…,split=…,group=…,id=…", pairs=True),
+        _several("--columns", _OWN, "csv, parquet: path=…,label=…,split=…,group=…,id=…", pairs=True),
     ] = None,
     id_column: Annotated[str | None, _own("csv: column of the ids.")] = None,
     path_column: Annotated[str | None, _own("csv: column of the paths.")] = None,
@@ -384,9 +376,7 @@ def split(
     output: Output,
     shares: Annotated[
         list[str] | None,
-        opt.several(
-            "--shares", pairs=True, help="Each split and its share.", show_default="train=0.8,valid=0.1,test=0.1"
-        ),
+        opt.several("--shares", pairs=True, help="Each split and its share.", show_default=",".join(_SHARES)),
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Forget the splits that are there.")] = False,
     repeats: Annotated[
@@ -420,9 +410,7 @@ def split(
         )
     if together:
         say(f"{len(together):,} pictures occur more than once: the samples of each stay together")
-    done = split_by_shares(
-        listed, _shares(shares or ["train=0.8", "valid=0.1", "test=0.1"]), together=together, seed=seed
-    )
+    done = split_by_shares(listed, _shares(shares or _SHARES), together=together, seed=seed)
     write(done, output, as_json, overwrite=overwrite)
     for part in done.splits:
         empty = [label for label, count in done.select(part).counts().items() if not count and done.counts()[label]]
