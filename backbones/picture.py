@@ -93,6 +93,20 @@ def open_picture(data: bytes) -> Image.Image:
         return upright(to_rgb(image), orientation(image))
 
 
+def thumbnail(data: bytes, side_px: int) -> bytes:
+    """Return a picture file as a small upright JPEG, its longer side at most `side_px`, without anything but pixels.
+
+    Raises
+    ------
+    PictureError
+        As `open_picture`.
+    """
+    image, out = open_picture(data), io.BytesIO()
+    image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
+    Image.fromarray(np.asarray(image)).save(out, "JPEG", quality=85)  # anew: no EXIF, no profile, no comment
+    return out.getvalue()
+
+
 def picture_header(data: bytes) -> tuple[int, int, str]:
     """Width and height in pixels as stored, and Pillow's name of the pixel mode (`L`, `RGB`, …), without decoding.
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .console import escape, out_json, say, size_text
+from .console import Progress, escape, out_json, say, size_text
 from .options import Missing, names_a_file, no_manifest
 
 if TYPE_CHECKING:
@@ -367,6 +368,47 @@ def targeted(rows: Rows, table: Path | None) -> Rows:
         raise _about_others(table, found.rows, rows, "--targets")
     say(f"{there:,} of {rows.n:,} rows have a line of {len(found.numbers)} action units")
     return replace(rows, targets={"au": aligned(found, rows.names)})
+
+
+SIDE_PX = 96
+"""Longer side of a thumbnail."""
+
+
+def thumbnails_of(root: Path, paths: Sequence[str], side_px: int, step: Progress) -> list[bytes | None]:
+    """JPEG of every picture, upright; None of one that cannot be read, and it is said how many.
+
+    Raises
+    ------
+    FeatstoreError
+        If none of them can.
+    """
+    from ..backbones.errors import PictureError
+    from ..backbones.picture import thumbnail
+    from ..featstore import FeatstoreError
+    from ..featstore.pictures.pictures import PictureSource
+
+    source = PictureSource(root)
+
+    def made(path: str) -> bytes | None:
+        try:
+            return thumbnail(source.read(path), side_px)
+        except (OSError, PictureError):
+            return None
+
+    found: list[bytes | None] = []
+    with ThreadPoolExecutor(2) as pool:
+        for one in pool.map(made, paths):
+            found.append(one)
+            step("thumbnails", len(found), len(paths))
+    lost = [path for path, one in zip(paths, found, strict=True) if one is None]
+    if lost and len(lost) == len(paths):
+        raise FeatstoreError(
+            f"no picture can be read below {root} (first: {lost[0]})\n"
+            "  say where they are now: cer-feat use-manifest … --root FOLDER, or leave --thumbnails out"
+        )
+    if lost:
+        say(f"[yellow]{len(lost):,} pictures cannot be read[/] (first: {escape(lost[0])}): they have no thumbnail")
+    return found
 
 
 def fits_in_memory(count: int, view: View, budget: float) -> bool:

@@ -304,7 +304,9 @@ Runs = Annotated[
     list[Path] | None,
     typer.Argument(help="Run folders of cer-fuse train; without them, heads are trained now.", show_default=False),
 ]
-KeptHead = Annotated[Path, typer.Option("--head", help="A run of cer-fuse train, or the head folder in it.")]
+KeptHead = Annotated[
+    Path, typer.Option("--head", help="A run of cer-fuse train, the head folder in it, or hf://USER/NAME@REVISION.")
+]
 Singles = Annotated[bool, typer.Option(help="A column for each single backbone as well.")]
 Baseline = Annotated[str | None, typer.Option(help="Column the others are tested against, paired.", show_default=False)]
 
@@ -324,6 +326,10 @@ MoreMetrics = Annotated[
         help="Further rows: uar (mean per-class recall), weighted_f1, f1 (of each class).",
         show_default=False,
     ),
+]
+TrackedBy = Annotated[
+    list[str] | None,
+    several("--track", help="Tell trackers too: trackio,tensorboard,wandb,mlflow.", show_default="none"),
 ]
 TableFormat = Annotated[Format, typer.Option("--format", help="How tables are printed.")]
 FigurePath = Annotated[
@@ -385,6 +391,20 @@ def metrics_of(entries: list[str] | None) -> tuple[str, ...]:
         check_metrics(names)
     except ReportError as error:
         raise typer.BadParameter(str(error), param_hint="--metrics") from None
+    return names
+
+
+def trackers_of(entries: list[str] | None, tell: Callable[[str], None]) -> tuple[str, ...]:
+    """The trackers that `--track` names; one that is not known, or not installed, is refused before any work."""
+    from ..kit.tracking import LEAVING, TrackingError, check_trackers
+
+    try:
+        names = check_trackers(entries or [])
+    except TrackingError as error:
+        raise typer.BadParameter(str(error), param_hint="--track") from None
+    for name in names:
+        if name in LEAVING:
+            tell(f"[yellow]settings and figures are tracked:[/] {LEAVING[name]}")
     return names
 
 

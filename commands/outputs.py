@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from .options import NO_PICTURE, NOTHING, Format
 from .tables import out_table
 
 if TYPE_CHECKING:
+    from ..fusion import Report
     from ..fusion.keeping.answers import Predictions
     from ..kit.table import Table
 
@@ -174,6 +176,28 @@ def prediction_rows(found: Predictions) -> list[dict[str, Any]]:
         }
         for name, label, y, row in zip(found.ids, labels, found.y_pred.tolist(), found.proba.tolist(), strict=True)
     ]
+
+
+CURVES = Path("tracked")
+"""Where TensorBoard's files of fits are, a folder a run: `runs/*/` stay runs."""
+
+
+def track_report(report: Report, trackers: Sequence[str], *, run: str, config: Mapping[str, Any]) -> None:
+    """Tell trackers a report: a run a column, its settings and figures, nothing about single samples."""
+    from ..kit.tracking import tracked
+
+    for column in report.columns if trackers else ():
+        name = run if len(report.columns) == 1 else f"{run}/{column.name}"
+        own = {"head": column.head, "blocks": " ".join(column.blocks), "params": _without_blocks(column.params)}
+        place = CURVES.joinpath(*(re.sub(r"[^\w@+=-]", "_", part) for part in name.split("/")))
+        with tracked(trackers, run=name, config={**config, **own}, curves=place) as track:
+            track(report.figures(column.name))
+    if trackers:
+        say(f"tracked by {escape(', '.join(trackers))}: {len(report.columns):,} runs, {escape(run)}")
+
+
+def _without_blocks(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if name != "blocks"}
 
 
 def figure_output(asked: Path | None) -> Path | None:

@@ -92,11 +92,13 @@ def render(table: Table, format: Format) -> str:
 
 def to_markdown(table: Table) -> str:
     """Write a pipe table with the notes under it."""
-    lines = [f"**{_md(table.title)}**", "", _piped([_md(title) for title in table.header])]
+    lines = [f"**{markdown_text(table.title)}**", "", _piped([markdown_text(title) for title in table.header])]
     lines.append(_piped(["---"] + ["---:"] * (len(table.header) - 1)))
     for row in table.rows:
-        lines.append(_piped([f"**{_md(cell.text)}**" if cell.best else _md(cell.text) for cell in row]))
-    return "\n".join([*lines, "", *(f"- {_md(note)}" for note in table.notes)]).rstrip() + "\n"
+        lines.append(
+            _piped([f"**{markdown_text(cell.text)}**" if cell.best else markdown_text(cell.text) for cell in row])
+        )
+    return "\n".join([*lines, "", *(f"- {markdown_text(note)}" for note in table.notes)]).rstrip() + "\n"
 
 
 def to_latex(table: Table) -> str:
@@ -230,7 +232,8 @@ def _tex(text: str) -> str:
     return "".join(_TEX.get(letter, letter) for letter in text.replace("\n", " "))
 
 
-def _md(text: str) -> str:
+def markdown_text(text: str) -> str:
+    """Write a text on one line of markdown, which reads nothing of it as markup."""
     return re.sub(r"([\\`*|<]|(?<!\w)_|_(?!\w))", r"\\\1", text.replace("\n", " "))
 
 

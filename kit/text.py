@@ -22,6 +22,8 @@ from .errors import TextError
 
 AROUND = " \t\xa0\ufeff\u200b\"'"
 """What stands around a column's title without belonging to it."""
+SEPARATORS = ",;\t|"
+"""What may part the cells of a table."""
 SNIFFED = 1 << 16
 """Bytes or letters at the beginning that tell what a file is."""
 
@@ -33,7 +35,6 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _CONVERT = "save it as CSV UTF-8, or convert it: iconv -f {0} -t UTF-8 FILE > NEW"
-_SEPARATORS = ",;\t|"
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _TOLD = re.compile(r"\"?sep=(.)\"?[ \t]*(\r\n|\r|\n)", re.IGNORECASE)
 
@@ -186,7 +187,7 @@ def find_separator(text: str, known: Sequence[str] = (), width: int = 0) -> Sepa
     """
     if match := _TOLD.match(text):
         return Separator(match[1], match.end(), 1)
-    return Separator(max(_SEPARATORS, key=lambda letter: _fit(text, letter, known, width)), 0, 0)
+    return Separator(max(SEPARATORS, key=lambda letter: _fit(text, letter, known, width)), 0, 0)
 
 
 def meant_titles(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ...kit import errors as kit
+from ...kit.tracking import check_trackers, tracked
 from ..backbone import Backbone
 from ..errors import MissingExtraError, OptionError
 from ..torch_backbone import TorchBackbone
@@ -64,6 +65,7 @@ def finetune(
     max_errors: float = 0.01,
     readers: int = 2,
     reader_processes: int = 0,
+    track: Sequence[str] = (),
     tensorboard: bool = False,
     progress: Progress | None = None,
 ) -> FinetuneReport:
@@ -102,14 +104,18 @@ def finetune(
         Processes of torch's `DataLoader` that do so instead, each time anew; 0: threads do. For a GPU.
     max_errors : float
         Share of unusable pictures at which to stop; up to ten never stop a run, unless 0.
+    track : sequence of str
+        Trackers, of ``trackio``, ``tensorboard``, ``wandb`` and ``mlflow``, that are told the recipe and every epoch's
+        scores, by the first process. TensorBoard's file is in ``<output>/tensorboard``.
     tensorboard : bool
-        Write curves for TensorBoard too.
+        The same as ``track=("tensorboard",)``.
 
     Raises
     ------
     ExamplesError, TooManyErrors, RecipeError, OptionError, DivergedError, DeviceMemoryError, ResumeError,
-    MissingExtraError
+    MissingExtraError, TrackingError
     """
+    trackers = _checked([*track, *(["tensorboard"] if tensorboard else [])])
     if not isinstance(backbone, TorchBackbone):
         raise OptionError(f"{backbone.name} cannot be trained: only torch networks can, not {type(backbone).__name__}")
     if backbone.views != "none":
@@ -138,7 +144,19 @@ def finetune(
             only_what_learns(backbone, recipe),
             norms_of_whole_batches(backbone.module, wanted=recipe.sync_bn),
             held_signals() as signalled,
-            _curves(output, wanted=tensorboard) as add_to_curves,
+            tracked(
+                trackers if accelerator.is_main_process else (),
+                run=output.name,
+                curves=output / CURVES,
+                config={
+                    "backbone": backbone.name,
+                    "classes": len(classes),
+                    "seed": seed,
+                    "recipe": asdict(recipe),
+                    "device": backbone.device,
+                    "precision": backbone.precision,
+                },
+            ) as tell_trackers,
         ):
             training = Training(backbone, material, feed, recipe, accelerator, seed=seed, signalled=signalled)
             folder = OutputFolder(
@@ -151,7 +169,7 @@ def finetune(
                 scores = training.evaluate(tell)
                 folder.keep(scores)
                 if accelerator.is_main_process:
-                    add_to_curves(scores)
+                    tell_trackers({name: getattr(scores, name) for name in _TRACKED}, step=scores.epoch)
                     logger.info("%s", scores.line(recipe.epochs))
                 folder.after_epoch()
             if position.stopped:
@@ -160,26 +178,16 @@ def finetune(
     return _report(backbone, output, card, material, resumed=resumed)
 
 
-@contextmanager
-def _curves(output: Path, *, wanted: bool) -> Iterator[Callable[[EpochScores], None]]:
-    """Give a function that writes an epoch's scores into ``<output>/tensorboard``; it does nothing unless wanted."""
-    if not wanted:
-        yield lambda scores: None
-        return
+CURVES = "tensorboard"
+"""The folder of TensorBoard's file, in the output."""
+_TRACKED = ("loss", "lr", "train_accuracy", "valid_loss", "valid_accuracy", "valid_macro_f1")
+
+
+def _checked(trackers: Sequence[str]) -> tuple[str, ...]:
     try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise MissingExtraError(
-            "curves for TensorBoard need the library tensorboard, which is not installed\n"
-            "  pip install tensorboard, or leave it out: log.jsonl has the same numbers"
-        ) from None
-    with SummaryWriter(str(output / "tensorboard")) as writer:
-
-        def add(scores: EpochScores) -> None:
-            for name in ("loss", "lr", "train_accuracy", "valid_loss", "valid_accuracy", "valid_macro_f1"):
-                writer.add_scalar(name, getattr(scores, name), scores.epoch)
-
-        yield add
+        return check_trackers(trackers)
+    except kit.MissingExtraError as error:
+        raise MissingExtraError(str(error)) from None
 
 
 def _report(

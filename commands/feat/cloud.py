@@ -1,4 +1,4 @@
-"""`cer-feat push`, `pull`, `cache`: stores in buckets. What is to leave the machine is said first."""
+"""`cer-feat push`, `pull`, `cache`: stores in buckets, features on the Hub. What is to leave is said first."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .. import leaving
 from .. import options as opt
-from ..console import agreed, escape, out, out_json, progress_bar, say, size_text
+from ..console import escape, out, out_json, progress_bar, say, size_text
+from ..data import load_view
 from ..tables import out_table
 
 if TYPE_CHECKING:
@@ -28,15 +30,35 @@ ReplaceManifest = Annotated[
 ]
 
 
-@opt.forms(sending=opt.Form("asks nothing, as --dry-run sends nothing", ("yes",)))
+@opt.forms(
+    sending=opt.Form("asks nothing, as --dry-run sends nothing", ("yes",)),
+    bucket=opt.Form("is for buckets: on the Hub the history keeps what was there", ("replace_manifest",)),
+    hub=opt.Form(
+        "is for the Hub, hf://datasets/USER/NAME, and this is a bucket",
+        ("public", "licence", "with_ids", "with_paths", "split", "missing"),
+    ),
+)
 def push(
     ctx: typer.Context,
-    url: Url,
+    url: Annotated[
+        str,
+        typer.Argument(
+            metavar="URL", help="s3://BUCKET/FOLDER, file:///FOLDER, gs://…, az://…; hf://datasets/USER/NAME."
+        ),
+    ],
     store: opt.StorePath = opt.DEFAULT_STORE,
     data: opt.StoredData = None,
     features: Chosen = None,
     replace_manifest: ReplaceManifest = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether that may leave this machine.")] = False,
+    split: Annotated[str | None, typer.Option("--split", help="To the Hub: only samples of this split.")] = None,
+    missing: opt.Missing = "error",
+    public: leaving.Public = False,
+    licence: leaving.Licence = None,
+    with_ids: Annotated[bool, typer.Option("--with-ids", help="To the Hub: sample ids and groups too.")] = False,
+    with_paths: Annotated[
+        bool, typer.Option("--with-paths", help="To the Hub: the pictures' paths too, as the manifest has them.")
+    ] = False,
+    yes: leaving.Yes = False,
     dry_run: opt.DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -45,20 +67,31 @@ def push(
     Run it again after a kill or a cut line: what is there is not sent again. Credentials, region and endpoint come from
     the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL).
 
+    hf://datasets/USER/NAME is the Hugging Face Hub: features as Parquet files that the library datasets reads, with
+    label names and splits; private unless --public, without sample ids and paths unless asked. The token is that of
+    huggingface_hub: hf auth login, or HF_TOKEN.
+
     Example: cer-feat push --store features s3://bucket/faces
+
+    Example: cer-feat push --store features hf://datasets/user/faces --with-paths
     """
     from ...featstore import Store
     from ...featstore.exchange import pushing
+    from ...kit.hub import is_hub
 
-    opt.only(ctx, sending=not dry_run)
+    opt.only(ctx, sending=not dry_run, bucket=not is_hub(url), hub=is_hub(url))
+    if is_hub(url):
+        _push_features(
+            url, store, data, features or [], split, missing, public=public, licence=licence,
+            with_ids=with_ids, with_paths=with_paths, yes=yes, dry_run=dry_run, as_json=as_json,
+        )  # fmt: skip
+        return
     opened = Store(store)
     plan = pushing.plan_push(opened, url, dataset=data, features=features or [], replace_manifest=replace_manifest)
     for line in _leaving(plan):
         say(line)
-    asks = not (plan.is_empty or dry_run or yes)
-    if asks and not agreed("may all that leave this machine?", "whether that may leave this machine"):
-        say("nothing was sent")
-        raise typer.Exit(1)
+    if not (plan.is_empty or dry_run or yes):
+        leaving.ask()
     if not dry_run and not plan.is_empty:
         with progress_bar() as step:
             pushing.push(opened, plan, progress=step)
@@ -83,7 +116,14 @@ def pull(
     Example: cer-feat pull s3://bucket/faces --store features --features manet
     """
     from ...featstore.exchange import pushing
+    from ...kit.hub import is_hub
 
+    if is_hub(url):
+        raise typer.BadParameter(
+            f"{url} holds features as Parquet files, and a store is pulled from a bucket: read them with "
+            "datasets.load_dataset, or download a file that has sample ids and take it with cer-feat import",
+            param_hint="URL",
+        )
     plan = pushing.plan_pull(
         store,
         url,
@@ -170,6 +210,42 @@ def _leaving(plan: PushPlan) -> list[str]:
     )
     lines.append(f"  no picture and no weights are sent{'; ' if named else ', '}{where}")
     return lines
+
+
+def _push_features(
+    url: str, store: Path, data: str | None, features: list[str], split: str | None, missing: opt.Missing, *,
+    public: bool, licence: str | None, with_ids: bool, with_paths: bool, yes: bool, dry_run: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Write the features beside, as they are to be on the Hub, and send them."""
+    from ...featstore.exchange.hub import features_parcel
+    from ...kit.hub import staged
+
+    place = leaving.place_of(url, "dataset")
+    view, dataset, opened = load_view(store, data, features, missing, split)
+    paths = None
+    if with_paths:
+        path_of = {sample.sample_id: sample.path for sample in opened.manifest(dataset).samples}
+        paths = [path_of[sample_id] for sample_id in view.ids]
+    with staged() as folder:
+        with progress_bar() as step:
+            parcel = features_parcel(
+                view, folder, place, dataset=dataset, licence=licence, paths=paths, ids=with_ids, progress=step
+            )
+        asked = [
+            *(["sample ids and groups"] if with_ids else []),
+            *(["paths of the pictures"] if with_paths else []),
+        ]
+        without = [
+            *([] if with_ids else ["sample ids", "groups"]), *([] if with_paths else ["paths"]), "pictures",
+            "names of this machine or its users",
+        ]  # fmt: skip
+        inside = [
+            f"{len(view):,} rows of {escape(', '.join(view.blocks))} with labels and splits; names of dataset, splits, "
+            "classes and features",
+            *([f"[bold]{' and '.join(asked)}[/], as was asked"] if asked else []),
+            f"no {', no '.join(without)}",
+        ]
+        leaving.to_hub(place, parcel, inside, public=public, yes=yes, dry_run=dry_run, as_json=as_json)
 
 
 def _tell_coming(plan: PullPlan) -> None:

@@ -58,7 +58,7 @@ def export(
             view,
             output,
             form=chosen_form,
-            paths=_paths(opened, dataset, view) if chosen_form == "npy" else None,
+            paths=_paths(opened, dataset, view) if chosen_form in ("npy", "parquet") else None,
             names=names,
             join=join,
             overwrite=overwrite,

@@ -93,7 +93,8 @@ def finetune(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start anew, and replace what an earlier run left in --output.")
     ] = False,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard.")] = False,
+    track: opt.TrackedBy = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="The same as --track tensorboard.")] = False,
     seed: opt.Seed = 0,
     as_json: opt.Json = False,
 ) -> None:
@@ -109,6 +110,7 @@ def finetune(
         show_logs()
     stored = not all(opt.names_a_file(one) for one in data)
     opt.only(ctx, stored=stored, shared=True, resumed=not (resume and overwrite))
+    trackers = opt.trackers_of(track, say if first else lambda _: None)
     if first:
         _check_output(output, resume=resume, overwrite=overwrite)
     chosen = Recipe.named(recipe).changed(opt.key_values(changes, "--set"))
@@ -146,6 +148,7 @@ def finetune(
             max_errors=max_errors,
             readers=threads,
             reader_processes=processes,
+            track=trackers,
             tensorboard=tensorboard,
             progress=step if first else None,
         )

@@ -42,6 +42,18 @@ COMMANDS = {
         "Write a run as one ONNX graph: uint8 RGB faces (b, h, w, 3) to probabilities and embeddings, checked as "
         "written.",
     ),
+    "explore": (
+        "cer_fusion.commands.fuse.explore:explore",
+        "Write a table for Embedding Atlas, FiftyOne and notebooks: a row a sample, its place on a plane, its answer.",
+    ),
+    "push": (
+        "cer_fusion.commands.fuse.hub:push",
+        "Put a run's head on the Hugging Face Hub with a model card made from the run; private unless --public.",
+    ),
+    "pull": (
+        "cer_fusion.commands.fuse.hub:pull",
+        "Take a head from the Hugging Face Hub; every file is checked against its digest, and nothing is unpickled.",
+    ),
     "report": (
         "cer_fusion.commands.fuse.report:report",
         "Write one HTML page without server or network: tables, figures, configuration, and a weight explorer.",

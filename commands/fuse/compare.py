@@ -22,7 +22,7 @@ from ..heads import (
     refuse_unused_votes,
     settings_of,
 )
-from ..outputs import check_outputs, figure_output, keep_and_show, print_table
+from ..outputs import check_outputs, figure_output, keep_and_show, print_table, track_report
 from ..runners import fitted
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ def compare(
     ] = None,
     recipe_folder: opt.RecipeFolder = None,
     metrics: opt.MoreMetrics = None,
+    track: opt.TrackedBy = None,
     class_intervals: Annotated[
         bool, typer.Option("--class-intervals", help="Write the intervals of every class into the table.")
     ] = False,
@@ -186,7 +187,7 @@ def compare(
         table=not as_json, noted=format == "table",
         written=output != opt.NOTHING or figure != opt.NOTHING, **opt.runs(runner, workers),
     )  # fmt: skip
-    asked = opt.metrics_of(metrics)
+    asked, trackers = opt.metrics_of(metrics), opt.trackers_of(track, say)
     check_outputs(
         {"--output": None if output == opt.NOTHING else output, "--figure": figure_output(figure)}, overwrite=overwrite,
         apart_from=(kept,), unasked={"--output": RESULT} if None in (output, figure) else {},
@@ -228,6 +229,9 @@ def compare(
         keep=Path("runs") / f"{name}-compare.json",
         overwrite=overwrite,
     )
+    given = {"dataset": name, "seed": report.seed, "folds": report.folds, "split": report.split,
+             "fingerprints": report.fingerprints}  # fmt: skip
+    track_report(report, trackers, run=name if kept is not None else f"{name}-compare", config=given)
 
 
 @dataclass(kw_only=True)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import options as opt
-from ..console import escape, out_json, progress_bar, say
-from ..data import Task, load_task
+from ..console import escape, out_json, progress_bar, say, size_text
+from ..data import SIDE_PX, Task, load_task, thumbnails_of
 from ..heads import (
     Heads,
     build_head,
@@ -23,7 +23,7 @@ from ..heads import (
 from ..outputs import check_outputs, put
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ...fusion import Report, Sweep
     from ...fusion.page import Section
@@ -40,7 +40,8 @@ MOST_VECTORS = 300
             "test_split", "missing", "near", "memory",
         ),
     ),
-    named=opt.Form("is for the diagnosis, which --no-diagnose leaves out", ("with_ids",), within="trained"),
+    named=opt.Form("is for the diagnosis and --errors, and neither is on the page", ("with_ids",)),
+    seen=opt.Form("is for --errors", ("thumbnails", "store")),
     swept=opt.Form("is for the sweep, which --no-sweep leaves out", ("folds",), within="trained"),
     computing=replace(opt.COMPUTING, within="trained"),
 )  # fmt: skip
@@ -61,8 +62,14 @@ def report(
     sweep: Annotated[bool, typer.Option(help="Sweep the weights of the decisions as well.")] = True,
     folds: Annotated[int, typer.Option(min=2, help="Inner folds that choose the weights.")] = 5,
     diagnose: Annotated[bool, typer.Option(help="Say why as well: a linear head on every subset of features.")] = True,
+    errors: Annotated[
+        bool, typer.Option("--errors", help="Map the rows by principal components as well, errors marked.")
+    ] = False,
+    thumbnails: Annotated[
+        bool, typer.Option("--thumbnails", help="With --errors: put small pictures of the errors into the page.")
+    ] = False,
     with_ids: Annotated[
-        bool, typer.Option("--with-ids", help="Name the hardest samples and near-duplicates on the page.")
+        bool, typer.Option("--with-ids", help="Name the hardest samples, near-duplicates and errors on the page.")
     ] = False,
     title: Annotated[str | None, typer.Option(help="The page's title.", show_default="says what it shows")] = None,
     keep: Annotated[Path | None, typer.Option(help="Keep the comparison as JSON as well.", show_default=False)] = None,
@@ -87,13 +94,19 @@ def report(
     from ...fusion.page.document import check_page_name
 
     chosen = named_heads(heads)
-    opt.only(ctx, trained=not runs, swept=sweep, named=diagnose, computing=not runs and compute(chosen))
+    opt.only(
+        ctx, trained=not runs, swept=sweep, named=errors or (diagnose and not runs), seen=errors,
+        computing=not runs and compute(chosen),
+    )  # fmt: skip
     asked = opt.metrics_of(metrics)
     if output is not None:
         check_page_name(output)
     check_outputs({"--output": output, "--keep": keep}, overwrite=overwrite)
+    mapping = {"thumbnails": thumbnails, "with_ids": with_ids}
     if runs:
         name, found, sections = _of_runs(runs, baseline, seed, asked)
+        if errors:
+            sections.insert(1, _errors_of_runs(runs, found, store, **mapping))
     else:
         budget = opt.memory_budget(memory)
         task = load_task(store, data, features, missing, train_split, test_split, budget, near=near)
@@ -102,6 +115,8 @@ def report(
         mixing = _mixed(task, found, options, folds=folds if sweep else None)
         why = _why(task, seed, with_ids=with_ids) if diagnose and len(task.train.by_feature()) > 1 else []
         sections = _pieced(found, [*mixing, *why], digests={})
+        if errors:
+            sections.insert(1, _errors(found, task.test.blocks, store, task.dataset, **mapping))
     title = title or f"{name}: {len(found.columns)} systems compared"
     level = f"{100 * found.level:g} %"
     subtitle = f"{found.rows}, {len(found.classes)} classes; percentages with {level} intervals"
@@ -182,6 +197,59 @@ def _why(task: Task, seed: int, *, with_ids: bool) -> list[Section]:
             task.train, task.test, players="features", seed=seed, progress=lambda done, total: step("why", done, total)
         )
     return [diagnosis_section(found, with_ids=with_ids)]
+
+
+def _errors(
+    found: Report, blocks: Mapping[str, Any], store: Path, dataset: str, *, thumbnails: bool, with_ids: bool
+) -> Section:
+    """The map of the errors; `blocks` has the report's rows in its order."""
+    import numpy as np
+
+    from ...featstore import Store
+    from ...fusion.judging.plane import principal
+    from ...fusion.page.sections import errors_section
+
+    with progress_bar() as step:
+        step("map", 0, None, "principal components")
+        places, shares = principal(blocks)
+        pictures: dict[int, bytes] = {}
+        if thumbnails:
+            manifest = Store(store).manifest(dataset)
+            path_of = {sample.sample_id: sample.path for sample in manifest.samples}
+            wrong = np.flatnonzero(np.any([c.y_pred != found.y_true for c in found.columns], axis=0)).tolist()
+            made = thumbnails_of(manifest.root, [path_of[found.ids[row]] for row in wrong], SIDE_PX, step)
+            pictures = {row: one for row, one in zip(wrong, made, strict=True) if one is not None}
+    if pictures:
+        size = size_text(sum(map(len, pictures.values())))
+        say(f"[yellow]the page holds pictures[/] of {len(pictures):,} samples ({size}): mind whom you send it to")
+    return errors_section(found, places, shares.tolist(), thumbnails=pictures, with_ids=with_ids)
+
+
+def _errors_of_runs(
+    folders: Sequence[Path], found: Report, store: Path, *, thumbnails: bool, with_ids: bool
+) -> Section:
+    """The same of kept runs: the features of all of them, in the store that the first one names while it is there."""
+    from ...featstore import Store
+    from ...fusion.data.joined import taken
+
+    runs = read_runs(folders)
+    first = next(iter(runs.values())).config
+    recorded = Path(first.store)
+    store = recorded if (recorded / "store.json").exists() else store
+    blocks: dict[str, Any] = {}
+    for run in runs.values():
+        view = Store(store).view(
+            [name for name, _ in run.config.blocks], dataset=first.dataset, split=first.test_split, missing="drop",
+            fingerprints=run.config.fingerprints, mapped=True,
+        )  # fmt: skip
+        at = {name: i for i, name in enumerate(view.ids)}
+        if gone := [name for name in found.ids if name not in at]:
+            raise typer.BadParameter(
+                f"{len(gone):,} rows that were judged are not in {store} any more (first: {gone[0]})",
+                param_hint="--errors",
+            )
+        blocks |= taken(view.blocks, [at[name] for name in found.ids])
+    return _errors(found, blocks, store, first.dataset, thumbnails=thumbnails, with_ids=with_ids)
 
 
 def _of_runs(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +14,7 @@ from .. import options as opt
 from ..console import escape, out_json, progress_bar, say
 from ..data import Task, load_task, targeted
 from ..heads import build_head, compute, refuse_unused_targets, refuse_unused_votes, settings_of, weights_text
-from ..outputs import print_table, put
+from ..outputs import print_table, put, track_report
 
 if TYPE_CHECKING:
     from ...fusion import Report
@@ -60,6 +60,7 @@ def train(
     targets: opt.Targets = None,
     memory: opt.Memory = None,
     metrics: opt.MoreMetrics = None,
+    track: opt.TrackedBy = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run's folder.", show_default="runs/DATASET-HEAD")
     ] = None,
@@ -80,7 +81,7 @@ def train(
     opt.only(ctx, unset="device" not in settings, computing=compute([head]), noted=not as_json)
     refuse_unused_votes(soft_labels, [head])
     refuse_unused_targets(targets, [head])
-    asked = opt.metrics_of(metrics)
+    asked, trackers = opt.metrics_of(metrics), opt.trackers_of(track, say)
     if output is not None:
         _check_folder(output, overwrite)
     task = load_task(
@@ -102,6 +103,7 @@ def train(
         lambda folder, over: (folder, _keep(folder, task, report, config, over)), output, default, overwrite=overwrite
     )
     column = report.columns[0]
+    track_report(report, trackers, run=folder.resolve().name, config=_tracked(config, run.digest))
     if as_json:
         out_json(
             {
@@ -117,12 +119,18 @@ def train(
     else:
         print_table(report, "table", explain=explain)
     fitted = column.fitted
-    if isinstance(getattr(fitted, "weights", None), str):
+    if isinstance(getattr(fitted, "weights", None), str) and hasattr(fitted, "weights_"):  # others have words too
         say(f"{fitted.weights.replace('_', ' ')} weights: {escape(weights_text(fitted.weights_, task.train.classes))}")
     say(
         f"kept in [bold]{escape(folder)}[/]: head, configuration, predictions, metrics, environment, "
         f"confusion matrix; run {run.digest[:12]}"
     )
+
+
+def _tracked(config: RunConfig, digest: str) -> dict[str, Any]:
+    """What trackers are told of a run's choices."""
+    kept = ("preset", "seed", "dataset", "class_set", "train_split", "test_split", "fingerprints", "data_digest")
+    return {**{name: getattr(config, name) for name in kept}, "rows": sum(config.train_supports), "run": digest}
 
 
 def _check_folder(output: Path, overwrite: bool) -> None:
@@ -156,9 +164,13 @@ def _keep(folder: Path, task: Task, report: Report, config: RunConfig, overwrite
 def _config(task: Task, report: Report, *, head: str, store: Path, preset: str | None, missing: str) -> RunConfig:
     import numpy as np
 
-    from ...fusion.keeping.runs import RunConfig
+    from ...fusion.keeping.runs import RunConfig, data_digest
 
-    column = report.columns[0]
+    column, classes = report.columns[0], task.train.classes
+    parts = {
+        split: (rows.names, [classes[y] for y in rows.y.tolist()])
+        for split, rows in ((task.train_split, task.train), (task.test_split, task.test))
+    }
     return RunConfig(
         head=head,
         estimator=column.head,
@@ -178,4 +190,5 @@ def _config(task: Task, report: Report, *, head: str, store: Path, preset: str |
         missing=missing,
         in_memory=all(isinstance(block, np.ndarray) for block in task.train.blocks.values()),
         soft_labels=None if (soft := task.train.soft) is None else hashlib.sha256(soft.tobytes()).hexdigest(),
+        data_digest=data_digest(parts),
     )

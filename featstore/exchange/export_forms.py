@@ -39,6 +39,13 @@ class Exported:
     """Class names in order."""
     progress: Callable[[str, int, int], None] = field(repr=False)
 
+    def texts(self, paths: Sequence[str] | None = None) -> dict[str, Sequence[str]]:
+        """What is known about the samples, by the names of `SAMPLE_COLUMNS`; with paths as a manifest has it."""
+        between = {} if paths is None else {"path": paths}
+        return {
+            "sample_id": self.ids, **between, "label": self.labels, "split": self.splits, "group": self.groups,
+        }  # fmt: skip
+
     def refuse_names(self, taken: Iterable[str]) -> None:
         """Refuse blocks that are called like something else in the same file."""
         if clash := sorted(set(taken) & set(self.blocks)):
@@ -176,10 +183,14 @@ def write_csv(exported: Exported, path: Path) -> None:
         file.write("\n")
 
 
-def write_parquet(exported: Exported, path: Path, note: tuple[str, str]) -> None:
-    """The columns `sample_id`, `label`, `split`, `group`, and one of fixed-size float32 lists a block.
+def write_parquet(
+    exported: Exported, path: Path, note: tuple[str, str], *, texts: Mapping[str, Sequence[str]], coded: bool = False
+) -> None:
+    """Columns of text, such as `sample_id`, `label`, `split`, `group`, and one of fixed-size float32 lists a block.
 
-    `note` is the key and text of the note on its origin, which goes into the file's metadata.
+    `note` is the key and text of the note on its origin, which goes into the file's metadata. With `coded` the column
+    `label` holds positions in the classes, null where there is none, and the metadata name them as the library
+    `datasets` reads that (`ClassLabel`).
 
     Raises
     ------
@@ -187,16 +198,22 @@ def write_parquet(exported: Exported, path: Path, note: tuple[str, str]) -> None
         If pyarrow is not installed.
     """
     arrow, parquet = pyarrow()
-    exported.refuse_names(SAMPLE_COLUMNS)
+    exported.refuse_names({*texts, "label"})
     widths = {name: rows.shape[1] for name, rows in exported.blocks.items()}
-    fields = [(name, arrow.string()) for name in SAMPLE_COLUMNS]
+    columns: dict[str, Any] = {name: (column, arrow.string()) for name, column in texts.items()}
+    metadata = {note[0]: note[1]}
+    if coded:
+        columns["label"] = ([y if y >= 0 else None for y in exported.y.tolist()], arrow.int64())
+        label = {"names": list(exported.classes), "_type": "ClassLabel"}
+        metadata["huggingface"] = json.dumps({"info": {"features": {"label": label}}}, ensure_ascii=False)
+    fields = [(name, kind) for name, (_, kind) in columns.items()]
     fields += [(name, arrow.list_(arrow.float32(), width)) for name, width in widths.items()]
-    schema = arrow.schema(fields, metadata={note[0]: note[1]})
-    texts = (exported.ids, exported.labels, exported.splits, exported.groups)
-    with parquet.ParquetWriter(path, schema, compression="zstd", use_dictionary=list(SAMPLE_COLUMNS[1:])) as writer:
+    schema = arrow.schema(fields, metadata=metadata)
+    repeated = [name for name in columns if name not in ("sample_id", "path")]
+    with parquet.ParquetWriter(path, schema, compression="zstd", use_dictionary=repeated) as writer:
         for start, rows in _groups(exported):
             stop = start + len(rows)
-            arrays = [arrow.array(column[start:stop], arrow.string()) for column in texts]
+            arrays = [arrow.array(column[start:stop], kind) for column, kind in columns.values()]
             edges = np.cumsum([0, *widths.values()])
             for left, width in zip(edges.tolist(), widths.values(), strict=False):
                 flat = np.ascontiguousarray(rows[:, left : left + width]).reshape(-1)  # (b, d) -> (b * d)

@@ -84,7 +84,8 @@ def export(
         A file for npz, parquet and csv; a folder for npy and projector.
     form : {"npz", "npy", "parquet", "csv", "projector"}
     paths : sequence of n str, optional
-        Path of each sample's picture; with it the `samples.csv` of the npy form is a manifest.
+        Path of each sample's picture; with it the `samples.csv` of the npy form is a manifest, and Parquet has a
+        column of them.
     names : {"id", "path"}
         What `file_names.txt` of the npy form holds.
     join : bool
@@ -109,8 +110,8 @@ def export(
     if names == "path" and paths is None:
         raise FeatstoreError("names by path need the paths of the samples")
     to = Path(to)
-    exported = _exported(view, join, progress or _quiet)
-    note = _note(view, exported, form, described or {})
+    exported = exported_of(view, join=join, progress=progress)
+    note = note_of(view, exported, form, described or {})
     numbers = sum(rows.shape[1] for rows in exported.blocks.values()) * len(view)
     least = numbers * (4 if form in ("npz", "npy") else 2)  # a compressed or short number takes two bytes at least
     if form in _FOLDERS:
@@ -128,7 +129,7 @@ def export(
             if form == "npz":
                 write_npz(exported, file, (KEY, note_text(note)))
             elif form == "parquet":
-                write_parquet(exported, file, (KEY, note_text(note)))
+                write_parquet(exported, file, (KEY, note_text(note)), texts=exported.texts(paths))
             else:
                 write_csv(exported, file)
         if form == "csv":
@@ -170,7 +171,8 @@ def form_of(to: Path, asked: str | None) -> ExportForm:
     return found
 
 
-def _exported(view: View, join: bool, progress: Callable[[str, int, int], None]) -> Exported:
+def exported_of(view: View, *, join: bool = False, progress: Callable[[str, int, int], None] | None = None) -> Exported:
+    """Return a view as the forms of an export take it."""
     classes = view.classes
     return Exported(
         blocks={"features": Joined(view)} if join else view.blocks,
@@ -180,11 +182,12 @@ def _exported(view: View, join: bool, progress: Callable[[str, int, int], None])
         splits=view.splits,
         groups=view.groups,
         classes=classes,
-        progress=progress,
+        progress=progress or _quiet,
     )
 
 
-def _note(view: View, exported: Exported, form: ExportForm, described: Mapping[str, Any]) -> dict[str, Any]:
+def note_of(view: View, exported: Exported, form: ExportForm, described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the note on where an export is from: features with fingerprints, blocks, classes."""
     return {
         **described,
         "form": form,

@@ -14,9 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..errors import ManifestError, listing
 from ..pictures import pictures
 from ..pictures.pictures import PictureSource
+from ..rows.keys import keys_of, positions_in
 from .manifest import Manifest, Sample
 
 
@@ -109,7 +112,7 @@ class ManifestReport:
             )
         if self.imbalance is not None:
             yield f"the largest class has {self.imbalance:,.1f} times the samples of the smallest"
-        if not any(sample.group for sample in self.manifest.samples) and not self.crossing_groups:
+        if not any(self.manifest.table.groups.counts()) and not self.crossing_groups:
             yield "no sample has a group: whether a subject or a video stands in two splits cannot be seen"
 
     def to_json(self) -> dict[str, Any]:
@@ -120,7 +123,7 @@ class ManifestReport:
             "samples": len(manifest),
             "classes": manifest.classes.name,
             "counts": {split: manifest.select(split).counts() for split in manifest.splits},
-            "unlabelled": sum(not sample.label for sample in manifest.samples),
+            "unlabelled": manifest.table.labels.counts()[""],
             "unreadable": self.unreadable,
             "unusable": self.unusable,
             "repeated": self.repeated,
@@ -180,7 +183,7 @@ def check_manifest(
     looks = [look for _, look in filter(None, found) if isinstance(look, Look)]
     ids = manifest.ids
     groups = pictures.repeats(manifest, [one[0] if one else "" for one in found])
-    labels = [sample.label for sample in manifest.samples]
+    labels = tuple(manifest.table.labels)
     return ManifestReport(
         manifest=manifest,
         unreadable=unreadable,
@@ -309,22 +312,28 @@ def change_of(
         return ManifestChange(
             dataset=dataset, given=new.where, before=None if old is None else len(old), after=len(new)
         )
-    before = {sample.sample_id: sample for sample in old.samples}
-    pairs = [(before[s.sample_id], s) for s in new.samples if s.sample_id in before]
-    left = before.keys() - set(new.ids)
+    keys = keys_of(old.table.ids)
+    order = np.argsort(keys[0])
+    found = positions_in(keys[:, order], keys_of(new.table.ids))
+    at_new = np.flatnonzero(found >= 0)
+    at_old = order[found[at_new]]
+    left = np.ones(len(old), bool)
+    left[at_old] = False
+    a, b = old.table.take(at_old), new.table.take(at_new)
     moved = os.path.abspath(old.root) != os.path.abspath(new.root)
-    elsewhere = [(a, b) for a, b in pairs if moved or a.path != b.path]
-    looked_at, differ = _compared(elsewhere, old, new, made_from)
+    elsewhere = np.flatnonzero(a.paths.differs(b.paths) | moved)
+    some = elsewhere[:: max(1, len(elsewhere) // _LOOKED_AT)][:_LOOKED_AT].tolist()
+    looked_at, differ = _compared([(a[i], b[i]) for i in some], old, new, made_from)
     return ManifestChange(
         dataset=dataset,
         given=new.where,
         before=len(old),
         after=len(new),
-        added=len(new) - len(pairs),
-        removed=tuple(sample_id for sample_id in old.ids if sample_id in left),
-        other_labels=sum(a.label != b.label for a, b in pairs),
-        other_splits=sum(a.split != b.split for a, b in pairs),
-        other_groups=sum(a.group != b.group for a, b in pairs),
+        added=len(new) - len(at_new),
+        removed=tuple(old.table.ids.take(np.flatnonzero(left))),
+        other_labels=int(a.labels.differs(b.labels).sum()),
+        other_splits=int(a.splits.differs(b.splits).sum()),
+        other_groups=int(a.groups.differs(b.groups).sum()),
         other_paths=len(elsewhere),
         classes=(old.classes.labels, new.classes.labels),
         looked_at=looked_at,
@@ -338,7 +347,7 @@ def _compared(
     """How many of some pictures with other paths could be compared, and how many of these differ."""
     at_old, at_new, rows = PictureSource(old.root), PictureSource(new.root), None
     looked_at = differ = 0
-    for a, b in pairs[:: max(1, len(pairs) // _LOOKED_AT)][:_LOOKED_AT]:
+    for a, b in pairs:
         if os.path.abspath(old.root / a.path) == os.path.abspath(new.root / b.path):
             continue
         now, then = _digest(at_new, b.path), _digest(at_old, a.path)

@@ -6,20 +6,30 @@ words. A `Sample` is made when it is asked for.
 
 from __future__ import annotations
 
+import hashlib
 import operator
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 IntArray = npt.NDArray[np.integer[Any]]
+Letters = npt.NDArray[np.uint8]
+"""Bytes of UTF-8."""
 _CHUNK = 8192
-_IS_BLANK = np.array([chr(letter).isspace() for letter in range(128)])
+_MARKED_BYTES = 256
+"""At the beginning of a text, by which texts are told apart at first."""
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+_FIRST_BYTES = np.array([2 ** (8 * count) - 1 for count in range(9)], np.uint64)
+_BLANKS = [chr(code).encode() for code in range(0x3001) if chr(code).isspace()]
+_IS_BLANK = np.isin(np.arange(256), [blank[0] for blank in _BLANKS if len(blank) == 1])
+_BLANKS_OF_TWO, _BLANKS_OF_THREE = ([int.from_bytes(blank) for blank in _BLANKS if len(blank) == n] for n in (2, 3))
+_QUOTED = b',"\r\n'
+"""What a cell may hold that is written in quotes; the csv module of Python 3.11 leaves a lone return out."""
 
 
 class Sample(NamedTuple):
@@ -76,18 +86,24 @@ class Texts(_Column):
                 parts.append(b"".join(encoded))
                 lengths = map(len, encoded)
             sizes.append(np.fromiter(lengths, np.int64, len(chunk)))
-        data = b"".join(parts)
-        ends = np.cumsum(np.concatenate(sizes)) if sizes else np.empty(0, np.int64)
-        return cls(data, ends.astype(np.uint32) if len(data) < 2**32 else ends)
+        return cls(b"".join(parts), _short(np.cumsum(np.concatenate(sizes)) if sizes else np.empty(0, np.int64)))
+
+    @classmethod
+    def between(cls, data: Letters, starts: IntArray, ends: IntArray) -> Texts:
+        """Those that stand between these places of valid UTF-8."""
+        sizes = ends - starts
+        return cls(data[_each_byte(starts, sizes)].tobytes(), _short(np.cumsum(sizes)))
 
     @classmethod
     def joined(cls, parts: Sequence[Texts]) -> Texts:
         """All texts of several, in order."""
         data = b"".join([part._data for part in parts])
-        starts = np.cumsum([0, *(len(part._data) for part in parts)])
-        ends = [part._ends.astype(np.int64) + start for part, start in zip(parts, starts.tolist(), strict=False)]
-        whole = np.concatenate(ends) if ends else np.empty(0, np.int64)
-        return cls(data, whole.astype(np.uint32) if len(data) < 2**32 else whole)
+        ends: IntArray = np.empty(sum(map(len, parts)), np.uint32 if len(data) < 2**32 else np.int64)
+        at = start = 0
+        for part in parts:
+            np.add(part._ends, np.int64(start), out=ends[at : at + len(part)], casting="unsafe")
+            at, start = at + len(part), start + len(part._data)
+        return cls(data, ends)
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -113,45 +129,80 @@ class Texts(_Column):
     def take(self, at: IntArray) -> Texts:
         """Those at some positions."""
         ends = self._ends.astype(np.int64)
-        begins = np.concatenate([[0], ends[:-1]])[at] if len(ends) else ends
-        ends = ends[at]
-        data = b"".join([self._data[b:e] for b, e in zip(begins.tolist(), ends.tolist(), strict=True)])
-        summed = np.cumsum(ends - begins)
-        return Texts(data, summed.astype(np.uint32) if len(data) < 2**32 else summed)
+        begins = ends - np.diff(ends, prepend=0)
+        data, sizes = np.frombuffer(self._data, np.uint8), (ends - begins)[at]
+        parts = [
+            data[_each_byte(begins[at[first : first + _CHUNK]], sizes[first : first + _CHUNK])].tobytes()
+            for first in range(0, len(at), _CHUNK)
+        ]
+        return Texts(b"".join(parts), _short(np.cumsum(sizes)))
+
+    def differs(self, other: Texts) -> npt.NDArray[np.bool_]:
+        """(n,) where another column of as many texts has another."""
+        found = np.zeros(len(self), bool)
+        for first in range(0, len(self), _CHUNK):
+            (data, sizes), (others, of_others) = (one.of_rows(first, first + _CHUNK) for one in (self, other))
+            if data != others or not np.array_equal(sizes, of_others):
+                at = slice(first, first + _CHUNK)
+                found[at] = list(map(operator.ne, self[at], other[at]))
+        return found
 
     def first_empty(self) -> int | None:
         """The first position of an empty text; None if there is none."""
-        empty = np.flatnonzero(np.diff(self._ends.astype(np.int64), prepend=0) == 0)
+        empty = np.flatnonzero(np.diff(self._ends, prepend=self._ends.dtype.type(0)) == 0)
         return int(empty[0]) if len(empty) else None
 
     def odd(self) -> Iterator[tuple[int, str]]:
         """Position and text of each that begins or ends with a blank, or that UTF-8 cannot hold, in order."""
-        if self._data.isascii():
-            letters = np.frombuffer(self._data, np.uint8)
-            ends = self._ends.astype(np.int64)
-            begins = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
-            at = np.flatnonzero(begins < ends)
-            blank = _IS_BLANK[letters[begins[at]]] | _IS_BLANK[letters[ends[at] - 1]]
-            yield from ((i, self[i]) for i in at[blank].tolist())
-            return
-        yield from ((i, text) for i, text in enumerate(self) if text != text.strip() or not is_utf8(text))
+        for first, data, starts, ends in self._chunks():
+            odd = begins_or_ends_blank(data, starts, ends)
+            if not is_utf8_data(data.tobytes()):
+                odd |= [not is_utf8(self[first + i]) for i in range(len(starts))]
+            yield from ((first + i, self[first + i]) for i in np.flatnonzero(odd).tolist())
+
+    def stripped(self) -> Texts:
+        """The same without blanks around them, as `str.strip` has them; itself where there are none."""
+        if not any(begins_or_ends_blank(data, starts, ends).any() for _, data, starts, ends in self._chunks()):
+            return self
+        return Texts.of(map(str.strip, self))
 
     def first_repeat(self) -> tuple[int, int] | None:
         """The first position of a text that stood before, and where it did; None if all differ."""
         marks = np.empty(len(self), np.uint64)
-        begin = 0
-        for start in range(0, len(self), _CHUNK):
-            ends = self._ends[start : start + _CHUNK].tolist()
-            data = [self._data[b:e] for b, e in zip([begin, *ends], ends, strict=False)]
-            marks[start : start + _CHUNK] = list(map(xxhash.xxh3_64_intdigest, data))
-            begin = ends[-1]
-        order = np.argsort(marks, kind="stable")
-        same = marks[order[1:]] == marks[order[:-1]]
+        for first, data, starts, ends in self._chunks():
+            marks[first : first + _CHUNK] = marks_of(data, starts, ends)
+        ordered = np.sort(marks)
+        twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+        if not len(twice):
+            return None
         seen: dict[str, int] = {}
-        for i in sorted({*order[1:][same].tolist(), *order[:-1][same].tolist()}):  # few: equal texts, or equal marks
+        for i in np.flatnonzero(np.isin(marks, twice)).tolist():  # few: equal texts, or equal marks
             if (before := seen.setdefault(self[i], i)) != i:
                 return i, before
         return None
+
+    def sha256(self) -> str:
+        """Digest in hex of the texts in their order, a NUL between them."""
+        digest = hashlib.sha256()
+        for first, data, starts, ends in self._chunks():
+            sizes = ends - starts
+            letters = np.zeros(len(data) + len(starts), np.uint8)  # a NUL before each
+            letters[_each_byte(starts + np.arange(1, len(starts) + 1), sizes)] = data
+            digest.update(letters[first == 0 :].tobytes())
+        return digest.hexdigest()
+
+    def of_rows(self, first: int, last: int) -> tuple[bytes, IntArray]:
+        """The bytes of those from one position to before another, and how many each has."""
+        begin = int(self._ends[first - 1]) if first else 0
+        ends = self._ends[first:last].astype(np.int64)
+        return self._data[begin : ends[-1] if len(ends) else begin], np.diff(ends, prepend=begin)
+
+    def _chunks(self) -> Iterator[tuple[int, Letters, IntArray, IntArray]]:
+        """Some at a time: the position of the first, their bytes, and where among these each begins and ends."""
+        for first in range(0, len(self), _CHUNK):
+            data, sizes = self.of_rows(first, first + _CHUNK)
+            ends = np.cumsum(sizes)
+            yield first, np.frombuffer(data, np.uint8), ends - sizes, ends
 
     def in_one_piece(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """The bytes of all of them (UTF-8, lone surrogates as three bytes), and where each begins and ends."""
@@ -178,6 +229,30 @@ class Words(_Column):
         listed = texts if isinstance(texts, Sequence) else list(texts)
         place = {word: number for number, word in enumerate(dict.fromkeys(listed))}
         return cls(tuple(place), np.fromiter(map(place.__getitem__, listed), np.int32, len(listed)))
+
+    @classmethod
+    def blank(cls, n: int) -> Words:
+        """Nothing at every place."""
+        return cls(("",), np.zeros(n, np.int32))
+
+    @classmethod
+    def between(cls, data: Letters, starts: IntArray, ends: IntArray) -> Words:
+        """Those that stand between these places of valid UTF-8; only a word that is new to it becomes an object."""
+        if not len(starts) or int((ends - starts).max()) > _MARKED_BYTES:
+            return cls.of(Texts.between(data, starts, ends))
+        eights = list(_eight_bytes_each(data, starts, ends))
+        marks = _mixed(eights, ends - starts)
+        heads = np.flatnonzero(np.diff(marks, prepend=~marks[:1]))  # of runs of the same word
+        _, first, number = np.unique(marks[heads], return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        place = np.empty(len(order), np.int32)
+        place[order] = np.arange(len(order), dtype=np.int32)
+        firsts = heads[first[order]]
+        numbers = np.repeat(place[number], np.diff(heads, append=len(marks)))
+        same_as = firsts[numbers]
+        if any((eight != eight[same_as]).any() for eight in (*eights, ends - starts)):  # equal marks of two words
+            return cls.of(Texts.between(data, starts, ends))
+        return cls(tuple(Texts.between(data, starts[firsts], ends[firsts])), numbers)
 
     @classmethod
     def joined(cls, parts: Sequence[Words]) -> Words:
@@ -211,9 +286,34 @@ class Words(_Column):
         used, first, counts = np.unique(self.numbers, return_index=True, return_counts=True)
         return Counter({self.words[used[i]]: int(counts[i]) for i in np.argsort(first)})
 
+    def renamed(self, names: Mapping[str, str]) -> Words:
+        """The same with other words in place of some; words that nowhere stand may be left out of the names."""
+        place: dict[str, int] = {}
+        used = np.zeros(len(self.words), bool)
+        used[self.numbers] = True
+        numbers = [
+            place.setdefault(names.get(word, word), len(place)) if is_used else 0
+            for word, is_used in zip(self.words, used.tolist(), strict=True)
+        ]
+        return Words(tuple(place), np.array(numbers, np.int32)[self.numbers])
+
+    def differs(self, other: Words) -> npt.NDArray[np.bool_]:
+        """(n,) where another column of as many texts has another."""
+        place: dict[str, int] = {}
+        own, others = (one.numbered(lambda word: place.setdefault(word, len(place))) for one in (self, other))
+        return np.not_equal(own, others)
+
+    def where(self, words: Collection[str]) -> IntArray:
+        """The positions of some words, ascending."""
+        return np.flatnonzero(self.numbered(lambda word: word in words))
+
     def numbered(self, number_of: Callable[[str], int]) -> npt.NDArray[np.int64]:
         """(n,) a number of its own for every word."""
         return np.fromiter(map(number_of, self.words), np.int64, len(self.words))[self.numbers]
+
+
+Kinds = Mapping[str, type[Texts] | type[Words]]
+"""The columns of a table that are known, and what keeps each."""
 
 
 class Samples(Sequence[Sample]):
@@ -283,6 +383,107 @@ class Samples(Sequence[Sample]):
         return Samples(
             self.ids.take(at), self.paths.take(at), self.labels.take(at), self.splits.take(at), self.groups.take(at)
         )
+
+    def csv_blocks(self, rows: int) -> Iterator[bytes]:
+        """As many rows at a time as lines of a CSV file; cells are quoted where they must be."""
+        words = [(Texts.of(column.words), column.numbers) for column in (self.labels, self.splits, self.groups)]
+        for first in range(0, len(self), rows):
+            last = min(len(self), first + rows)
+            columns = [column.of_rows(first, last) for column in (self.ids, self.paths)]
+            columns += [known.take(numbers[first:last]).of_rows(0, last - first) for known, numbers in words]
+            if any(len(data) != len(data.translate(None, _QUOTED)) for data, _ in columns):
+                yield "".join(",".join(map(_quoted, row)) + "\n" for row in self[first:last]).encode()
+                continue
+            sizes = np.stack([sizes for _, sizes in columns], axis=1)  # (n, 5)
+            ends = np.cumsum(sizes + 1).reshape(sizes.shape)
+            starts = ends - 1 - sizes
+            letters = np.full(ends[-1, -1], ord(","), np.uint8)
+            letters[ends[:, -1] - 1] = ord("\n")
+            for k, (data, _) in enumerate(columns):
+                letters[_each_byte(starts[:, k], sizes[:, k])] = np.frombuffer(data, np.uint8)
+            yield letters.tobytes()
+
+
+def _quoted(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"' if any(letter in cell for letter in _QUOTED.decode()) else cell
+
+
+def begins_or_ends_blank(data: Letters, starts: IntArray, ends: IntArray) -> npt.NDArray[np.bool_]:
+    """(n,) which texts between these places of UTF-8 begin or end with what `str.strip` takes away."""
+    found = np.zeros(len(starts), bool)
+    at = np.flatnonzero(starts < ends)
+    if not len(at):
+        return found
+    first, last = starts[at], ends[at] - 1
+    blank = _IS_BLANK[data[first]] | _IS_BLANK[data[last]]
+    if data.max() >= 128:
+        end = len(data) - 1
+        a, b, c = (data[np.minimum(first + k, end)].astype(np.int32) for k in range(3))
+        blank |= np.isin(a << 8 | b, _BLANKS_OF_TWO) | np.isin(a << 16 | b << 8 | c, _BLANKS_OF_THREE)
+        a, b, c = (data[np.maximum(last - k, 0)].astype(np.int32) for k in (2, 1, 0))
+        blank |= np.isin(b << 8 | c, _BLANKS_OF_TWO) | np.isin(a << 16 | b << 8 | c, _BLANKS_OF_THREE)
+    found[at] = blank
+    return found
+
+
+def marks_of(data: Letters, starts: IntArray, ends: IntArray) -> npt.NDArray[np.uint64]:
+    """(n,) a number for each text between these places, equal for equal texts, and seldom for others."""
+    ends = np.minimum(ends, starts + _MARKED_BYTES)
+    return _mixed(_eight_bytes_each(data, starts, ends), ends - starts)
+
+
+def _mixed(eights: Iterable[npt.NDArray[np.uint64]], sizes: IntArray) -> npt.NDArray[np.uint64]:
+    """Add up a mix of each eight bytes and their place; those behind a text's end add nothing."""
+    marks = sizes.astype(np.uint64)
+    for place, eight in enumerate(eights):
+        mixed = eight * (_FACTOR + np.uint64(2 * place))
+        mixed ^= mixed >> np.uint64(32)
+        mixed *= _FACTOR
+        marks += mixed
+    return marks
+
+
+def _eight_bytes_each(data: Letters, starts: IntArray, ends: IntArray) -> Iterator[npt.NDArray[np.uint64]]:
+    """Of each text its next eight bytes as one number, zeros behind its end, as often as the longest needs."""
+    longest = int((ends - starts).max()) if len(starts) else 0
+    begin, end = (int(starts.min()), int(ends.max())) if len(starts) else (0, 0)
+    padded = np.zeros(end - begin + 8, np.uint8)
+    padded[:-8] = data[begin:end]
+    eight_from = np.ndarray(len(padded) - 7, "<u8", padded, strides=(1,))
+    for k in range(0, longest, 8):
+        eight = eight_from[np.minimum(starts - begin + k, end - begin)]
+        yield eight & _FIRST_BYTES[np.clip(ends - starts - k, 0, 8)]
+
+
+def _each_byte(starts: IntArray, sizes: IntArray) -> IntArray:
+    """(sum of sizes,) where the bytes of all texts of these sizes stand that begin there, text by text."""
+    ends = np.cumsum(sizes)
+    each = np.repeat(starts - (ends - sizes), sizes)
+    each += np.arange(len(each))
+    return each
+
+
+def _short(ends: IntArray) -> IntArray:
+    """Places in half the memory where they fit."""
+    return ends.astype(np.uint32) if not len(ends) or ends[-1] < 2**32 else ends
+
+
+def first_no_utf8(data: Letters, starts: IntArray, ends: IntArray) -> int | None:
+    """The first of some texts, one behind the other, that is no UTF-8; None if all are. Lone surrogates are none."""
+    begun = data[starts[starts < ends]]
+    if is_utf8_data(data.tobytes()) and not ((begun & 0xC0) == 0x80).any():
+        return None
+    wrong = (i for i, (a, b) in enumerate(zip(starts, ends, strict=True)) if not is_utf8_data(data[a:b].tobytes()))
+    return next(wrong, None)
+
+
+def is_utf8_data(data: bytes) -> bool:
+    """Whether these bytes are UTF-8."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def is_utf8(text: str) -> bool:

@@ -11,19 +11,22 @@ way, as the share of each class in each sample.
 
 from __future__ import annotations
 
+import codecs
+import csv
 import math
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...kit.text import (
     AROUND,
+    SEPARATORS,
     Opened,
     decoded,
     find_separator,
@@ -36,6 +39,7 @@ from ...kit.text import (
 )
 from ..errors import ManifestError, listing, nearest
 from .class_sets import ClassSet
+from .columns import IntArray, Kinds, Letters, Texts, Words, begins_or_ends_blank, is_utf8_data
 
 ADVICE = "cer-feat manifest reads such lists with --encoding {0}"
 """What else to do about a list in another encoding."""
@@ -53,6 +57,10 @@ SPLIT_WORDS = {
 }  # fmt: skip
 """What datasets call their splits, in lower case, to our words."""
 _INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"
+_PIECE = 1 << 18
+"""Bytes that are parted into cells together, which stay in the processor's cache."""
+_LINE_END, _RETURN, _QUOTE = ord("\n"), ord("\r"), ord('"')
+_CONTROLS = bytes({*range(32)} - {ord("\n"), ord("\t")})
 _WHOLE = re.compile(r"([+-]?\d+)[.,]0*")
 _ROUNDED = re.compile(r"\d([.,]\d+)?E\+\d+")
 
@@ -111,6 +119,104 @@ def parse_table(
     header = meant_titles((cell.strip(AROUND) for cell in rows[0]), known, f"{path}:1", error=ManifestError)
     _check_header(header, path, required, known, others)
     return Table(header=header, rows=rows[1:], lines=lines[1:])
+
+
+def plain_columns(data: bytes, known: Kinds, required: Sequence[str]) -> dict[str, Texts | Words] | None:
+    """The columns of a CSV file such as programs write most, without a Python object a row.
+
+    Taken: a byte-order mark, any of the separators, line ends of Windows, cells in quotes, blanks around them.
+
+    Returns
+    -------
+    dict or None
+        What `parse_table` finds, in a tenth of its time and memory, each row on the line after the one before. None of
+        a file that takes more to read: other columns, a quote or a line end in a cell, rows of nothing, any fault.
+    """
+    begin = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
+    end = len(data)
+    while end > begin and data[end - 1] in b"\r\n":
+        end -= 1
+    stop = data.find(b"\n", begin, end)
+    found = None if stop < 0 else _plain_header(data[begin:stop].removesuffix(b"\r"), tuple(known), required)
+    if found is None:
+        return None
+    separator, names = found
+    parts: dict[str, list[Any]] = {name: [] for name in names}
+    begin = stop + 1
+    while begin < end:
+        stop = data.find(b"\n", min(begin + _PIECE, end), end)
+        piece = data[begin : stop if stop >= 0 else end]
+        begin += len(piece) + 1
+        if (cells := _plain_cells(piece, ord(separator), len(names))) is None:
+            return None
+        letters, starts, ends = cells
+        for k, name in enumerate(names):
+            parts[name].append(known[name].between(letters, starts[:, k], ends[:, k]))
+    return {name: known[name].joined(found) for name, found in parts.items()}
+
+
+def _plain_header(line: bytes, known: Sequence[str], required: Sequence[str]) -> tuple[str, list[str]] | None:
+    """What separates the cells of a header of known columns alone, and these; None of any other."""
+    for separator in SEPARATORS:
+        try:
+            [cells] = csv.reader([line.decode()], delimiter=separator, strict=True)
+            names = meant_titles((cell.strip(AROUND) for cell in cells), known, "", error=ManifestError)
+        except (UnicodeDecodeError, ValueError, csv.Error, ManifestError):
+            continue
+        if set(required) <= set(names) <= set(known) and len(set(names)) == len(names):
+            return separator, names
+    return None
+
+
+def _plain_cells(piece: bytes, separator: int, width: int) -> tuple[Letters, IntArray, IntArray] | None:
+    """The bytes of some rows, and where in them each cell begins and ends, (n, width); None unless all is plain."""
+    returns = piece.count(b"\r")
+    if len(piece.translate(None, _CONTROLS)) + returns != len(piece) or not (piece.isascii() or is_utf8_data(piece)):
+        return None
+    letters = np.frombuffer(piece + b"\n", np.uint8)
+    breaks = np.flatnonzero((letters == separator) | (letters == _LINE_END))
+    quotes = np.flatnonzero(letters == _QUOTE) if b'"' in piece else breaks[:0]
+    if len(quotes):
+        inside = np.searchsorted(quotes, breaks) % 2 == 1
+        before, behind = letters[quotes[::2] - 1], letters[quotes[1::2] + 1]
+        whole = len(quotes) % 2 == 0 and np.isin(before, [separator, _LINE_END]).all()
+        if not whole or not np.isin(behind, [separator, _LINE_END, _RETURN]).all():
+            return None
+        if (letters[breaks[inside]] == _LINE_END).any():
+            return None
+        breaks = breaks[~inside]
+    if len(breaks) % width:
+        return None
+    ends = breaks.reshape(-1, width)  # (n, width)
+    starts = np.concatenate([[0], breaks[:-1] + 1]).reshape(-1, width)
+    is_last = letters[ends] == _LINE_END
+    if not is_last[:, -1].all() or is_last[:, :-1].any():
+        return None
+    if returns:
+        returned = (letters[ends[:, -1] - 1] == _RETURN) & (ends[:, -1] > starts[:, -1])
+        if returned.sum() != returns:
+            return None
+        ends[:, -1] -= returned
+    if len(quotes):
+        quoted = letters[starts] == _QUOTE
+        starts, ends = starts + quoted, ends - quoted
+    first, last = _without_blanks(letters, starts.ravel(), ends.ravel())
+    sizes = (last - first).reshape(-1, width)
+    if not sizes.any(axis=1).all() or int(sizes.max()) >= csv.field_size_limit():
+        return None
+    if not piece.isascii() and begins_or_ends_blank(letters, first, last).any():
+        return None
+    return letters, first.reshape(-1, width), last.reshape(-1, width)
+
+
+def _without_blanks(letters: Letters, starts: IntArray, ends: IntArray) -> tuple[IntArray, IntArray]:
+    """Cells without the blanks and tabs around them."""
+    blank = np.isin(np.arange(256), [ord(" "), ord("\t")])
+    while (before := blank[letters[starts]] & (starts < ends)).any():
+        starts = starts + before
+    while (behind := blank[letters[ends - 1]] & (starts < ends)).any():
+        ends = ends - behind
+    return starts, ends
 
 
 def stream_table(
@@ -186,8 +292,8 @@ def table_bytes(path: Path) -> bytes:
 
 
 def read_labels(
-    cells: Sequence[str], declared: ClassSet | None, lines: Sequence[int] = (), *, ours: bool = False
-) -> tuple[list[str], list[str]]:
+    cells: Words, declared: ClassSet | None, lines: Sequence[int] = (), *, ours: bool = False
+) -> tuple[Words, list[str]]:
     """The labels that cells mean, and notes on what was read otherwise than it stands there.
 
     Words for nothing are no label, and `3.0` is `3` where all labels are numbers, unless `declared` names them as
@@ -195,7 +301,7 @@ def read_labels(
 
     Parameters
     ----------
-    cells : sequence of str
+    cells : Words
         Without blanks around them.
     declared : ClassSet or None
         The classes, where they are known; None if the cells say them.
@@ -220,13 +326,13 @@ def read_labels(
     words.update(whole)
     notes = [_told(cells, lines, nothing, "label", "no label; where that is a class, declare the classes")]
     notes.append(_told(cells, lines, list(whole), "label", "the number of a class, without its decimals"))
-    labels = [words[cell] for cell in cells]
+    labels = cells.renamed(words)
     if declared is None:
-        notes += alike_notes(labels, "label", "classes")
+        notes += alike_notes(labels.counts(), "label", "classes")
     return labels, list(filter(None, notes))
 
 
-def read_splits(cells: Sequence[str], lines: Sequence[int] = (), *, others: bool) -> tuple[list[str], list[str]]:
+def read_splits(cells: Words, lines: Sequence[int] = (), *, others: bool) -> tuple[Words, list[str]]:
     """The splits that cells mean, and notes: `Train` is train, and with `others` so is `training`, and `dev` is valid.
 
     Two different words for one split in one file stay two.
@@ -245,14 +351,14 @@ def read_splits(cells: Sequence[str], lines: Sequence[int] = (), *, others: bool
     for split in meant:
         changed = [word for word, text in words.items() if text == split != word]
         notes.append(_told(cells, lines, changed, "split", split))
-    splits = [words[cell] for cell in cells]
-    return splits, [*filter(None, notes), *alike_notes(splits, "split", "splits")]
+    splits = cells.renamed(words)
+    return splits, [*filter(None, notes), *alike_notes(splits.counts(), "split", "splits")]
 
 
-def read_groups(cells: Sequence[str], lines: Sequence[int] = ()) -> tuple[list[str], list[str]]:
+def read_groups(cells: Words, lines: Sequence[int] = ()) -> tuple[Words, list[str]]:
     """The groups that cells mean, and notes; `NA` stays, as it may be somebody's initials, and is pointed at."""
     words, nothing = _words(cells, lambda text: text.casefold() in _NO_GROUP)
-    groups = [words[cell] for cell in cells]
+    groups = cells.renamed(words)
     notes = [_told(cells, lines, nothing, "group", "no group")]
     odd = [text for text in dict.fromkeys(words.values()) if text.casefold() in NO_VALUE]
     if odd:
@@ -260,11 +366,10 @@ def read_groups(cells: Sequence[str], lines: Sequence[int] = ()) -> tuple[list[s
     return groups, list(filter(None, notes))
 
 
-def alike_notes(cells: Sequence[str], what: str, whats: str) -> list[str]:
-    """A note on each set of words that only spelling parts."""
-    counts = Counter(cell for cell in cells if cell)
+def alike_notes(counts: Mapping[str, int], what: str, whats: str) -> list[str]:
+    """A note on each set of words that only spelling parts; `counts` says how often each word stands there."""
     by_spelling: dict[str, list[str]] = {}
-    for word in counts:
+    for word in filter(None, counts):
         by_spelling.setdefault(_spelling(word), []).append(word)
     notes = []
     for words in by_spelling.values():
@@ -274,11 +379,31 @@ def alike_notes(cells: Sequence[str], what: str, whats: str) -> list[str]:
     return notes
 
 
-def id_notes(ids: Sequence[str], lines: Sequence[int] = ()) -> list[str]:
-    """A note on ids that a spreadsheet has turned into rounded numbers; they are taken as they stand."""
-    rounded = [one for one in ids if looks_rounded(one)]
-    text = "they stand; a spreadsheet rounded them: import the column as text there, or take the original file"
-    return [_told(ids, lines, rounded, "id", text)] if rounded else []
+def id_notes(ids: Texts, lines: Sequence[int] = ()) -> list[str]:
+    """Notes on ids that a spreadsheet has turned into rounded numbers, and that only Unicode's forms part.
+
+    All are taken as they stand.
+    """
+    notes, whole = [], ids.whole()
+    rounded = [i for i, one in enumerate(ids) if looks_rounded(one)] if "E+" in whole else []
+    if rounded:
+        text = "they stand; a spreadsheet rounded them: import the column as text there, or take the original file"
+        notes.append(_told_at(rounded, [ids[i] for i in rounded], lines, "id", text))
+    odd = [] if whole.isascii() else [one for one in ids if not unicodedata.is_normalized("NFC", one)]
+    if odd:
+        composed: dict[str, list[int]] = {unicodedata.normalize("NFC", one): [] for one in odd}
+        for i, one in enumerate(ids):
+            if (found := composed.get(unicodedata.normalize("NFC", one))) is not None:
+                found.append(i)
+        twice = [at for at in composed.values() if len(at) > 1]
+        if twice:
+            first = [f"{ids[i]!a} in line {lines[i]}" if lines else ascii(ids[i]) for i in twice[0]]
+            counted = f"{len(twice):,} ids are" if len(twice) > 1 else "one id is"
+            notes.append(
+                f"{counted} there in several forms of Unicode, which look alike ({listing(first)}): "
+                f"taken for different samples; write them alike where they are one"
+            )
+    return notes
 
 
 def looks_rounded(text: str) -> bool:
@@ -344,20 +469,20 @@ def _check_header(header: list[str], path: Path, required: Sequence[str], known:
                 raise ManifestError(f"{path}:1: unknown column {name!r}; {nearest(name, known)}")
 
 
-def _words(cells: Sequence[str], is_nothing: Callable[[str], bool]) -> tuple[dict[str, str], list[str]]:
+def _words(cells: Words, is_nothing: Callable[[str], bool]) -> tuple[dict[str, str], list[str]]:
     """Each word among the cells and what it is without what nobody sees; and those that mean nothing, now empty."""
-    words = {word: word.strip(_INVISIBLE).strip() for word in dict.fromkeys(cells)}
+    words = {word: word.strip(_INVISIBLE).strip() for word in cells.counts()}
     nothing = [word for word, text in words.items() if is_nothing(text)]
     return words | dict.fromkeys(nothing, ""), nothing
 
 
-def _told(cells: Sequence[str], lines: Sequence[int], words: Sequence[str], what: str, read_as: str) -> str:
-    if not words:
-        return ""
-    chosen = set(words)
-    found = [i for i, cell in enumerate(cells) if cell in chosen]
-    first = f", first in line {lines[found[0]]}" if lines else ""
-    counted = f"{len(found):,} {what}s are" if len(found) > 1 else f"one {what} is"
+def _told(cells: Words, lines: Sequence[int], words: Collection[str], what: str, read_as: str) -> str:
+    return _told_at(cells.where(set(words)).tolist(), words, lines, what, read_as) if words else ""
+
+
+def _told_at(at: Sequence[int], words: Iterable[str], lines: Sequence[int], what: str, read_as: str) -> str:
+    first = f", first in line {lines[at[0]]}" if lines else ""
+    counted = f"{len(at):,} {what}s are" if len(at) > 1 else f"one {what} is"
     return f"{counted} {listing(map(repr, dict.fromkeys(words)))}{first}: read as {read_as}"
 
 

@@ -10,13 +10,17 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from ...kit.text import meant_titles
 from ..errors import FormatError, ManifestError, nearest
 from ..exchange.foreign_formats import PARQUET_MAGIC, pyarrow
+from .columns import IntArray, Kinds, Texts, Words, first_no_utf8
 
 _BATCH = 65536
 _INDEX = re.compile(r"__index_level_\d+__")
@@ -29,95 +33,197 @@ def is_parquet(data: bytes) -> bool:
     return data.startswith(PARQUET_MAGIC)
 
 
-def stream_parquet(
-    data: bytes, path: Path, *, required: Sequence[str], optional: Sequence[str]
-) -> Iterator[dict[str, list[str]]]:
-    """Take the cells of a Parquet file from its bytes, a batch of rows at a time; `path` is for messages.
+def parquet_columns(
+    source: bytes | Path, path: Path, known: Kinds, *, required: Sequence[str], others: bool = False
+) -> tuple[dict[str, Texts | Words], list[str]]:
+    """Take the cells of a Parquet file, a batch of rows at a time, as Arrow holds them.
 
     Columns whose names differ from those that are known in letter case, blanks, `_` or `-` alone are taken for them.
+
+    Parameters
+    ----------
+    source : bytes or Path
+        The file, or all of its bytes.
+    path : Path
+        For messages.
+    known : dict
+        What keeps each column.
+    required : sequence of str
+        Those of them that must be there.
+    others : bool
+        Pass over columns that are not known, whatever they hold.
+
+    Returns
+    -------
+    dict
+        The known columns that are there, each as long as the file has rows.
+    list of str
+        Names of all columns, those that are known as they are known.
 
     Raises
     ------
     FeatstoreError
         If pyarrow is not installed.
     FormatError
-        If the file is damaged.
+        If the file is damaged, or texts in it are no UTF-8.
     ManifestError
         For columns that are missing, not known, or hold what no cell can.
     """
     arrow, parquet = pyarrow()
-    known = (*required, *optional)
     try:
-        file = parquet.ParquetFile(arrow.BufferReader(data))
-        schema = file.schema_arrow
-        names = [name for name in schema.names if not _INDEX.fullmatch(name)]
-        titles = meant_titles(names, known, str(path), error=ManifestError)
-        _check_titles(titles, path, required, known)
-        readers = {
-            title: _reader(arrow, schema.field(schema.get_field_index(name)).type, title, path)
-            for title, name in zip(titles, names, strict=True)
-        }
-        told: set[str] = set()
-        for batch in file.iter_batches(_BATCH, columns=names):
-            columns = {}
-            for title, name in zip(titles, names, strict=True):
-                cells, decimals = readers[title](batch.column(name).to_pylist())
-                columns[title] = cells
-                if decimals and title not in told:
-                    told.add(title)
-                    log.warning("%s: column %s has whole numbers kept as decimals: 3.0 is read as 3", path, title)
-            yield columns
+        file = parquet.ParquetFile(arrow.BufferReader(source) if isinstance(source, bytes) else source)
+        names = [name for name in file.schema_arrow.names if not _INDEX.fullmatch(name)]
+        titles = meant_titles(names, tuple(known), str(path), error=ManifestError)
+        _check_titles(titles, path, required, known, others)
+        wanted = {title: name for title, name in zip(titles, names, strict=True) if title in known}
+        cells = {title: _Cells(arrow, known[title], title, path) for title in wanted}
+        parts: dict[str, list[Any]] = {title: [] for title in wanted}
+        for batch in file.iter_batches(_BATCH, columns=list(wanted.values())):
+            for title, name in wanted.items():
+                parts[title].append(cells[title].of(batch.column(name)))
     except (OSError, UnicodeDecodeError, arrow.ArrowException) as error:
         raise FormatError(f"{path} cannot be read as Parquet: {error}") from None
+    for title, column in cells.items():
+        if column.decimals:
+            log.warning("%s: column %s has whole numbers kept as decimals: 3.0 is read as 3", path, title)
+    return {title: known[title].joined(found) for title, found in parts.items()}, titles
 
 
-def _check_titles(titles: Sequence[str], path: Path, required: Sequence[str], known: Sequence[str]) -> None:
-    if len(set(titles)) != len(titles):
+def _check_titles(titles: Sequence[str], path: Path, required: Sequence[str], known: Kinds, others: bool) -> None:
+    twice = [name for name in dict.fromkeys(titles) if titles.count(name) > 1 and (name in known or not others)]
+    if twice:
         raise ManifestError(f"{path}: a column stands twice: {', '.join(titles)}")
     for name in required:
         if name not in titles:
+            hint = f"; {nearest(name, titles)}" if others else ""
             raise ManifestError(
-                f"{path}: no column {name!r} among {', '.join(titles) or 'none'}\n"
+                f"{path}: no column {name!r} among {', '.join(titles) or 'none'}{hint}\n"
                 f"  map other names with: cer-feat manifest parquet {path} --columns path=…,label=…"
             )
     for name in titles:
-        if name not in known:
-            raise ManifestError(f"{path}: unknown column {name!r}; {nearest(name, known)}")
+        if name not in known and not others:
+            raise ManifestError(f"{path}: unknown column {name!r}; {nearest(name, tuple(known))}")
 
 
-Cells = Callable[[list[Any]], tuple[list[str], bool]]
-"""The texts of a column's values, and whether some were whole numbers kept as decimals."""
+class _Cells:
+    """Makes the cells of a column from Arrow's arrays, one after the other.
 
+    Attributes
+    ----------
+    decimals : bool
+        Whether some were whole numbers kept as decimals.
+    """
 
-def _reader(arrow: Any, kind: Any, title: str, path: Path) -> Cells:
-    """What makes cells of a column's values."""
-    types = arrow.types
-    value = kind.value_type if types.is_dictionary(kind) else kind
-    is_text = types.is_string(value) or types.is_large_string(value) or str(value) == "string_view"
-    if is_text or types.is_null(value):
-        return lambda values: (["" if cell is None else cell.strip() for cell in values], False)
-    if types.is_integer(value) or types.is_boolean(value):
-        return lambda values: (["" if cell is None else str(cell) for cell in values], False)
-    if types.is_binary(value) or types.is_large_binary(value):
-        return lambda values: (["" if cell is None else cell.decode().strip() for cell in values], False)
-    if types.is_floating(value) and title not in ("sample_id", "path"):
-        return lambda values: _whole(values, title, path)
-    raise ManifestError(
-        f"{path}: column {title!r} has the type {kind}, which is no cell of a manifest\n"
-        f"  expected texts or whole numbers: convert the column where the file is written"
-    )
+    def __init__(self, arrow: Any, keeps: type[Texts] | type[Words], title: str, path: Path) -> None:
+        self._arrow, self._types, self._keeps = arrow, arrow.types, keeps
+        self._title, self._path = title, path
+        self._rows_before = 0
+        self.decimals = False
 
+    def of(self, values: Any) -> Texts | Words:
+        """The cells of the next array; a null is an empty one.
 
-def _whole(values: list[Any], title: str, path: Path) -> tuple[list[str], bool]:
-    cells = []
-    for cell in values:
-        if cell is None or math.isnan(cell):
-            cells.append("")
-        elif math.isfinite(cell) and cell == int(cell) and abs(cell) < 2**53:
-            cells.append(str(int(cell)))
+        Raises
+        ------
+        ManifestError, FormatError
+            With the sample, for what is no cell, or no text.
+        """
+        is_coded = self._types.is_dictionary(values.type)
+        self._check(values.type.value_type if is_coded else values.type)
+        if is_coded and (self._keeps is Texts or len(values.dictionary) > len(values)):
+            values, is_coded = values.dictionary_decode(), False
+        if not is_coded:
+            values = self._usual(values)
+        found: Texts | Words
+        if self._types.is_null(values.type):
+            found = Words.blank(len(values))
+        elif self._keeps is Texts and not self._types.is_boolean(values.type):
+            found = self._texts(values, np.arange(len(values)))
         else:
+            found = self._words(values if is_coded else values.dictionary_encode())
+        self._rows_before += len(values)
+        return Texts.of(found) if self._keeps is Texts and isinstance(found, Words) else found
+
+    def _check(self, kind: Any) -> None:
+        types = self._types
+        is_cell = self._is_text(kind) or types.is_null(kind) or types.is_integer(kind) or types.is_boolean(kind)
+        if not is_cell and not (types.is_floating(kind) and self._keeps is Words):
             raise ManifestError(
-                f"{path}: column {title!r} holds the number {cell}, expected texts or whole numbers\n"
-                f"  convert the column where the file is written"
+                f"{self._path}: column {self._title!r} has the type {kind}, which is no cell of a manifest\n"
+                f"  expected texts or whole numbers: convert the column where the file is written"
             )
-    return cells, any(cells)
+
+    def _is_text(self, kind: Any) -> bool:
+        types = self._types
+        is_kind = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+        return any(is_one(kind) for is_one in is_kind) or str(kind) == "string_view"
+
+    def _usual(self, values: Any) -> Any:
+        """The same values as Arrow keeps most of their kind."""
+        if str(values.type) == "string_view":
+            return self._arrow.array(values.to_pylist(), self._arrow.large_string())
+        if str(values.type) == "halffloat":
+            return self._arrow.array(
+                map(float, np.asarray(values.to_numpy(zero_copy_only=False))), self._arrow.float64()
+            )
+        return values
+
+    def _texts(self, values: Any, row_of: IntArray) -> Texts:
+        """Texts or whole numbers of an array, from its memory; `row_of` says where each stands in the column."""
+        if self._types.is_integer(values.type):
+            values = values.cast(self._arrow.string())
+        is_large = self._types.is_large_string(values.type) or self._types.is_large_binary(values.type)
+        _, places, data = values.buffers()
+        if not len(values) or data is None:
+            return Texts.of([""] * len(values))
+        bounds = np.frombuffer(places, np.int64 if is_large else np.int32)[values.offset :][: len(values) + 1]
+        letters = np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]]
+        ends = bounds[1:].astype(np.int64) - bounds[0]
+        starts = np.concatenate([[0], ends[:-1]])
+        ends = np.where(_is_null(values), starts, ends)
+        if (at := first_no_utf8(letters, starts, ends)) is not None:
+            raise FormatError(
+                f"{self._path}, sample {self._rows_before + int(row_of[at])}: column {self._title!r} cannot be read as "
+                f"Parquet: {letters[starts[at] : ends[at]].tobytes()!r} is no UTF-8 text"
+            )
+        return Texts.between(letters, starts, ends).stripped()
+
+    def _words(self, coded: Any) -> Words:
+        """Texts or numbers of a coded array, each different one looked at once."""
+        if not len(coded):
+            return Words.blank(0)
+        known, indices = self._usual(coded.dictionary), coded.indices
+        places = np.frombuffer(indices.buffers()[1], str(indices.type))[indices.offset :][: len(indices)]
+        numbers = np.where(_is_null(indices), len(known), places).astype(np.int32)
+        used, first = np.unique(numbers, return_index=True)
+        row_of = np.full(len(known) + 1, -1)
+        row_of[used] = first
+        if self._is_text(known.type):
+            return Words((*self._texts(known, row_of), ""), numbers)
+        cells = [
+            "" if row < 0 else self._number(one, row)
+            for one, row in zip(known.to_pylist(), row_of.tolist()[:-1], strict=True)
+        ]
+        return Words((*cells, ""), numbers)
+
+    def _number(self, cell: int | float | None, row: int) -> str:
+        if cell is None or cell != cell:  # NaN
+            return ""
+        if not isinstance(cell, float):
+            return str(cell)
+        self.decimals = True
+        if math.isfinite(cell) and cell == int(cell) and abs(cell) < 2**53:
+            return str(int(cell))
+        raise ManifestError(
+            f"{self._path}, sample {self._rows_before + row}: column {self._title!r} holds the number {cell}, expected "
+            f"texts or whole numbers\n  convert the column where the file is written"
+        )
+
+
+def _is_null(values: Any) -> npt.NDArray[np.bool_]:
+    """(n,) where an array of Arrow's has nothing; from its memory, as its `to_numpy` would import pandas."""
+    bits = values.buffers()[0]
+    if bits is None:
+        return np.zeros(len(values), bool)
+    known = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
+    return np.equal(known[values.offset :][: len(values)], 0)

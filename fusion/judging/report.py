@@ -239,6 +239,11 @@ class Report:
         rows = [_figures_of(column, self.classes) for column in self.columns]
         return pandas.DataFrame(rows, index=pandas.Index([column.name for column in self.columns], name="column"))
 
+    def figures(self, name: str) -> dict[str, float]:
+        """Return the figures of the column of that name by name, as `to_frame` has them: shares 0-1, and seconds."""
+        found = _figures_of(self.column(name), self.classes)
+        return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+
     def to_latex(self, *, class_intervals: bool = False) -> str:
         r"""Return the table as LaTeX with booktabs rules, as ``cer-fuse compare --format latex`` prints it."""
         return render(report_table(self, class_intervals=class_intervals), "latex")

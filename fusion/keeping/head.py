@@ -6,11 +6,11 @@ import hashlib
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from ...kit import DocumentError, from_plain, seal, unseal
 from ...kit.errors import OutputExistsError
 from ...kit.files import write_synced
 from ...kit.folders import bring_back, whole_folder
+from ...kit.hub import HubPlace, fetch, is_hub, pinned
 from ...kit.plugins import Plugin, need
 from ..errors import HeadMismatchError, SavedHeadError
 
@@ -87,7 +88,7 @@ def save_head(
     files[INFO] = info.to_bytes()
     if len(files[INFO]) > LARGEST_INFO:
         raise SavedHeadError(f"{INFO} would be {len(files[INFO])} bytes, above {LARGEST_INFO}: shorten extra")
-    _refuse_what_is_there(target, overwrite)
+    refuse_what_is_there(target, overwrite)
     try:
         with whole_folder(target, overwrite=overwrite) as built:
             for name, data in files.items():
@@ -101,32 +102,40 @@ def save_head(
     return HeadInfo.from_bytes(files[INFO], where=str(target / INFO))
 
 
-def read_head_info(folder: str | os.PathLike[str]) -> HeadInfo:
-    """Read what a kept head is, without its arrays.
+def read_head_info(folder: str | os.PathLike[str], *, revision: str | None = None) -> HeadInfo:
+    """Read what a kept head is, without its arrays; of one on the Hub as `load_head` does.
 
     Raises
     ------
     SavedHeadError
         If `head.json` is missing, damaged, of a newer format, or no head's.
+    HubError
+        If it is on the Hub and cannot be fetched.
     """
-    path = Path(folder) / INFO
-    bring_back(path.parent)
-    data = _read(path, LARGEST_INFO)
-    if len(data) > LARGEST_INFO:
-        raise SavedHeadError(f"{path} is longer than any head's file: more than {LARGEST_INFO} bytes")
-    return HeadInfo.from_bytes(data, where=str(path))
+    return _place_of(folder, revision)[1]
 
 
 def load_head(
     folder: str | os.PathLike[str],
     *,
+    revision: str | None = None,
     blocks: Mapping[str, int] | None = None,
     fingerprints: Mapping[str, str] | None = None,
     classes: Sequence[Any] | None = None,
 ) -> Head:
     """Read a kept head back, fitted; with `blocks`, `fingerprints` or `classes`, refuse one made for others.
 
-    No byte reaches a parser before its digest is checked.
+    No byte reaches a parser before its digest is checked, and nothing is unpickled: of a head on the Hub just the files
+    are fetched that its `head.json` names, all of one commit.
+
+    Parameters
+    ----------
+    folder : path or str
+        A folder, or ``hf://user/name`` that `cer-fuse push` left on the Hugging Face Hub, perhaps with ``@revision``.
+    revision : str, optional
+        Of the Hub: a branch, a tag, or best a commit, which is the one name whose files can never be others.
+    blocks, fingerprints, classes
+        See `check_compatible`.
 
     Raises
     ------
@@ -136,24 +145,16 @@ def load_head(
         If it needs a plugin that is not here, or is broken.
     HeadMismatchError
         If the head learned from other blocks, features or classes than asked about.
+    HubError
+        If it is on the Hub and cannot be fetched.
     """
     from ..heads import head_class
 
-    folder = Path(folder)
-    info = read_head_info(folder)
+    at, info = _place_of(folder, revision)
     check_compatible(info, blocks=blocks, fingerprints=fingerprints, classes=classes)
     for name, origin in info.plugins.items():
         need("heads", name, origin, f"the head {info.head!r} kept in {folder}")
-    data = {}
-    for name, entry in info.files.items():
-        size, digest = _file_digest(folder / name)
-        if size == entry["bytes"] and digest == entry["sha256"]:
-            data[name] = _read(folder / name, size)
-        if name not in data or _digest(data[name]) != entry["sha256"]:
-            raise SavedHeadError(
-                f"{folder / name} is damaged: expected {entry['bytes']} bytes of sha256 {entry['sha256'][:12]}…, "
-                f"found {size} of {digest[:12]}…\n  train the head again or restore the folder"
-            )
+    data = head_files(at, info)
     try:
         from ..heads.base import HeadState
 
@@ -169,6 +170,68 @@ def load_head(
         )
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise SavedHeadError(f"{folder} does not hold a whole {info.head!r} head: {error}") from error
+
+
+At: TypeAlias = Callable[[str], Path]
+"""Where a file of a head is, by its name; one on the Hub is fetched when it is asked for."""
+
+
+def head_files(at: At, info: HeadInfo) -> dict[str, bytes]:
+    """Read all files of a head but `head.json`, each after its digest was checked.
+
+    Raises
+    ------
+    SavedHeadError
+        If one is missing or damaged.
+    HubError
+        If it cannot be fetched.
+    """
+    data = {}
+    for name, entry in info.files.items():
+        path = at(name)
+        size, digest = _file_digest(path)
+        if size == entry["bytes"] and digest == entry["sha256"]:
+            data[name] = _read(path, size)
+        if name not in data or _digest(data[name]) != entry["sha256"]:
+            raise SavedHeadError(
+                f"{path} is damaged: expected {entry['bytes']} bytes of sha256 {entry['sha256'][:12]}…, "
+                f"found {size} of {digest[:12]}…\n  train the head again or restore the folder"
+            )
+    return data
+
+
+def head_on_hub(place: HubPlace) -> tuple[At, HeadInfo, str]:
+    """Find a head on the Hub: where its files are, what it is, and the commit that all of them are of.
+
+    Raises
+    ------
+    SavedHeadError, HubError
+    """
+    now = pinned(place)
+    path, commit = fetch(place, INFO)  # by its own name, so that it is found again where nobody may be asked
+    if now.revision not in (place.revision, commit):  # an older one, fetched before
+        path, commit = fetch(now, INFO)
+    there = replace(place, revision=commit)
+    return (lambda name: fetch(there, name)[0]), _info_at(path, f"{place}: {INFO}"), commit
+
+
+def _place_of(folder: str | os.PathLike[str], revision: str | None) -> tuple[At, HeadInfo]:
+    if is_hub(folder):
+        return head_on_hub(HubPlace.parse(os.fspath(folder), "model", revision=revision))[:2]
+    if revision is not None:
+        raise SavedHeadError(
+            f"{folder} is a folder, and a revision is of the Hub: leave it out, or name hf://user/name"
+        )
+    local = Path(folder)
+    bring_back(local)
+    return (lambda name: local / name), _info_at(local / INFO, str(local / INFO))
+
+
+def _info_at(path: Path, where: str) -> HeadInfo:
+    data = _read(path, LARGEST_INFO)
+    if len(data) > LARGEST_INFO:
+        raise SavedHeadError(f"{where} is longer than any head's file: more than {LARGEST_INFO} bytes")
+    return HeadInfo.from_bytes(data, where=where)
 
 
 def check_compatible(
@@ -272,7 +335,8 @@ def _file_digest(path: Path) -> tuple[int, str]:
         raise SavedHeadError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _refuse_what_is_there(target: Path, overwrite: bool) -> None:
+def refuse_what_is_there(target: Path, overwrite: bool) -> None:
+    """Refuse a folder that is in the way of a head: a head's unless it is to be overwritten, and any that is none's."""
     bring_back(target)
     if not (target.exists() or target.is_symlink()):
         return

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kit import from_plain, to_plain
-from ...kit.documents import read_sealed, seal_digest, write_sealed
+from ...kit.documents import canonical, read_sealed, seal_digest, write_sealed
 from ...kit.errors import OutputExistsError
 from ...kit.files import write_whole
 from ...kit.folders import bring_back, whole_folder
@@ -306,6 +306,8 @@ class RunConfig:
     """Whether rows were loaded whole; else they were read from the store piece by piece."""
     soft_labels: str | None = None
     """SHA-256 of the shares (n, k), float64, that were learned from in place of labels; None: labels were."""
+    data_digest: str | None = None
+    """`data_digest` of the rows that were learned from and judged; None in runs that were kept before it was."""
 
     def __post_init__(self) -> None:
         """Refuse what does not fit together."""
@@ -316,6 +318,18 @@ class RunConfig:
             )
         if not self.blocks or not self.features:
             raise ReportError("a run needs at least one block of at least one feature, however: there is none")
+
+
+def data_digest(parts: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> str:
+    """Return one SHA-256 for samples with their labels and splits, so that two runs can be told to be of equal data.
+
+    Parameters
+    ----------
+    parts : dict of split to (sample ids, labels)
+        Their order does not matter.
+    """
+    rows = sorted((split, *row) for split, (ids, labels) in parts.items() for row in zip(ids, labels, strict=True))
+    return hashlib.sha256(canonical(rows)).hexdigest()
 
 
 LIBRARIES = ("cer-fusion", "numpy", "scipy", "scikit-learn", "torch", "xgboost", "safetensors", "h5py")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...kit.files import write_whole
 from ...kit.table import Cell, Table
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
 
 
 SCRIPTS = ("mixing.js", "noise.js", "explorer.js")
-"""In the order in which they run."""
+"""Of an explorer, in the order in which they run."""
+SCATTER_SCRIPTS = ("scatter.js",)
+"""Of a scatter."""
 
 
 def write_page(
@@ -71,8 +74,11 @@ def page_html(title: str, sections: Sequence[Section], *, subtitle: str = "") ->
         raise ReportError(
             f"a page needs sections, and at most one explorer, however: {len(sections)} and {len(explorers)}"
         )
+    scatters = [section for section in sections if section.scatter is not None]
+    if len(scatters) > 1:
+        raise ReportError(f"a page has at most one scatter, however: {len(scatters)}")
     anchors = _different([section.anchor for section in sections])
-    scripts = [_packaged(name) for name in SCRIPTS] if explorers else []
+    scripts = [_packaged(name) for name in (*(SCRIPTS if explorers else ()), *(SCATTER_SCRIPTS if scatters else ()))]
     entries = [
         element("li", element("a", escape(section.title), href=f"#{anchor}"))
         for section, anchor in zip(sections, anchors, strict=True)
@@ -125,6 +131,8 @@ class Section:
     """Names and values: settings, digests."""
     explorer: Explorer | None = None
     """An explorer of fusion weights; at most one a page."""
+    scatter: Scatter | None = None
+    """Rows on a plane with their errors; at most one a page."""
 
     @property
     def anchor(self) -> str:
@@ -147,6 +155,7 @@ def section_html(section: Section, anchor: str) -> str:
             else "",
             element("dl", facts, cls="facts") if facts else "",
             explorer_html(section.explorer) if section.explorer is not None else "",
+            scatter_html(section.scatter) if section.scatter is not None else "",
         ),
         id=anchor,
     )
@@ -437,3 +446,62 @@ def _chance(members: Members) -> dict[str, Any]:
         "student": [round(one, 6) for one in student],
         "warning": thin(members.y, members.groups, members.classes),
     }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scatter:
+    """Rows on a plane, and what each column of a report says of them."""
+
+    places: NDArray[np.float64]
+    """(n, 2)."""
+    axes: tuple[str, str]
+    """What lies to the right, and what upwards, in words."""
+    y_true: NDArray[np.int64]
+    """(n,) positions in ``classes``."""
+    classes: tuple[str, ...]
+    answers: Mapping[str, tuple[NDArray[np.int64], NDArray[np.float64]]]
+    """Column to (n,) predicted positions and (n,) their probabilities, 0-1."""
+    ids: tuple[str, ...] | None = None
+    """Sample ids, where the page may name them."""
+    thumbnails: Mapping[int, bytes] = field(default_factory=dict)
+    """Row to its picture as JPEG."""
+
+    def __post_init__(self) -> None:
+        """Refuse what a page cannot show."""
+        n = len(self.y_true)
+        sizes = {len(self.places), *(len(one) for pair in self.answers.values() for one in pair)}
+        sizes |= set() if self.ids is None else {len(self.ids)}
+        if sizes != {n} or self.places.shape != (n, 2) or not np.isfinite(self.places).all() or not n:
+            raise ReportError(f"a scatter needs finite places and answers for the same rows, however: {sorted(sizes)}")
+        carried = sum(4 * len(one) // 3 for one in self.thumbnails.values()) + 24 * n * (1 + len(self.answers))
+        if carried > LARGEST:
+            raise ReportError(
+                f"a page would carry {carried / 1e6:,.0f} MB of rows and thumbnails, more than {LARGEST / 1e6:,.0f}\n"
+                "  leave the thumbnails out, or make the report of fewer test rows or columns"
+            )
+        if not all(one.startswith(b"\xff\xd8\xff") for one in self.thumbnails.values()):
+            raise ReportError("a scatter's thumbnails must be JPEG")
+
+
+def scatter_html(scatter: Scatter) -> str:
+    """Write the data and an empty place; the page's script draws the rest."""
+    low, span = scatter.places.min(axis=0), np.ptp(scatter.places, axis=0)
+    middle = low + span / 2
+    inside = (scatter.places - middle) / (span.max() or 1.0)  # one scale for both: distances stay as they are
+    data = {
+        "x": np.round(inside[:, 0], 4).tolist(),
+        "y": np.round(inside[:, 1], 4).tolist(),
+        "axes": list(scatter.axes),
+        "truth": scatter.y_true.tolist(),
+        "classes": [name.replace("_", " ") for name in scatter.classes],
+        "columns": [
+            {"name": name, "predicted": predicted.tolist(), "confidence": np.round(confidence, 3).tolist()}
+            for name, (predicted, confidence) in scatter.answers.items()
+        ],
+        "ids": None if scatter.ids is None else list(scatter.ids),
+        "thumbnails": {str(row): b64encode(picture).decode() for row, picture in scatter.thumbnails.items()},
+    }
+    return joined(
+        json_html(data, id="scatter-data"),
+        element("div", element("noscript", "The map needs JavaScript; all tables do not."), id="scatter"),
+    )

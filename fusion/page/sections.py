@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ...kit.documents import seal_digest
 from ...kit.table import Cell, Table, rounded
@@ -15,7 +18,7 @@ from ..judging.report import FORMAT, FORMAT_VERSION, Column, Report, report_tabl
 from ..sweeps.figure import draw_sweep
 from ..sweeps.result import Sweep, sweep_table
 from .diagnosis import diagnosis_tables, draw_diagnosis
-from .document import Explorer, Picture, Section
+from .document import Explorer, Picture, Scatter, Section
 
 
 def report_sections(report: Report) -> list[Section]:
@@ -111,6 +114,35 @@ def explorer_section(members: Members, *, mix: Mix = "geometric", sweep: Sweep |
         ),
         explorer=Explorer(members=members, mix=mix, presets=presets),
     )
+
+
+def errors_section(
+    report: Report,
+    places: NDArray[np.float64],
+    shares: Sequence[float],
+    *,
+    thumbnails: Mapping[int, bytes],
+    with_ids: bool = False,
+) -> Section:
+    """Return a map of a report's rows by principal components (n, 2), on which its errors stand out."""
+    orders = zip(("first", "second"), shares, strict=True)
+    axes = [f"{order} principal component ({100 * share:.1f} % of the variance)" for order, share in orders]
+    answers = {
+        column.name: (column.y_pred, column.proba[np.arange(len(column.y_pred)), column.y_pred])
+        for column in report.columns
+    }
+    return Section(
+        title="Where the errors lie",
+        prose=(
+            f"The {report.rows} by the first two principal components of all blocks, each scaled to the same variance. "
+            "A cross is a row that the column chosen here got wrong, a dot one that it got right. Two components show "
+            "little of so many: rows that lie together here need not be alike.",
+        ),
+        scatter=Scatter(
+            places=places, axes=(axes[0], axes[1]), y_true=report.y_true, classes=report.classes, answers=answers,
+            ids=report.ids if with_ids else None, thumbnails=thumbnails,
+        ),
+    )  # fmt: skip
 
 
 def sweep_section(sweep: Sweep) -> Section:

@@ -19,7 +19,7 @@ ONE_FORM = {
     "cer-feat manifest build", "cer-feat manifest check", "cer-feat manifest filter", "cer-feat manifest merge",
     "cer-feat manifest relabel", "cer-feat manifest split", "cer-feat manifest unity", "cer-feat parts",
     "cer-feat quarantine", "cer-fuse heads", "cer-feat use-manifest", "cer-feat show", "cer-feat verify",
-    "cer-feat pull", "cer-feat cache", "cer-feat rename",
+    "cer-feat pull", "cer-feat cache", "cer-feat rename", "cer-fuse pull",
     "cer-fuse recipes",
 }  # fmt: skip
 """Commands whose every option says something whatever the others are."""
@@ -34,17 +34,18 @@ ALWAYS = {
     "cer-feat inspect": "convert as_json",
     "cer-feat finetune":
         "backbone data output weights option recipe changes sync_bn class_set soft_labels root device precision "
-        "readers reader_processes memory state_every state_minutes max_errors tensorboard overwrite seed as_json",
+        "readers reader_processes memory state_every state_minutes max_errors track tensorboard overwrite seed "
+        "as_json",
     "cer-feat import": "name data store dataset root share_repeats blank extra replace_manifest as_json",
     "cer-feat export": "output data store split form join missing overwrite as_json",
     "cer-feat diff": "as_json",
-    "cer-feat push": "store data features replace_manifest dry_run as_json",
+    "cer-feat push": "store data features dry_run as_json",
     "cer-feat rm": "data store runs dry_run as_json",
     "cer-feat compact": "data store shard_rows drop_unlisted dry_run as_json",
     "cer-fuse train":
         "head features data store preset setting weights train_split test_split missing near soft_labels targets "
-        "memory output metrics overwrite seed as_json",
-    "cer-fuse compare": "class_intervals figure output as_json",
+        "memory output metrics track overwrite seed as_json",
+    "cer-fuse compare": "track class_intervals figure output as_json",
     "cer-fuse ablate":
         "head weights simplex per_class setting features data store select C seeds train_split test_split missing near "
         "runner figure output seed as_json",
@@ -52,8 +53,10 @@ ALWAYS = {
         "head features data store setting players cv near most train_split missing figure output seed as_json",
     "cer-fuse evaluate": "head data split store missing near metrics figure seed as_json",
     "cer-fuse predict": "head store compounds output as_json",
+    "cer-fuse explore": "output map split thumbnails data store missing overwrite as_json",
     "cer-fuse export": "output head_only check store data overwrite as_json",
-    "cer-fuse report": "output overwrite baseline metrics title keep seed as_json",
+    "cer-fuse push": "public licence with_answers with_rows dry_run as_json",
+    "cer-fuse report": "output errors overwrite baseline metrics title keep seed as_json",
     "cer-fuse check-table": "supports as_json",
     "cer-fuse smooth": "method choose_on output as_json seed",
     "cer-fuse submit": "check diff as_json",
@@ -88,7 +91,10 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-feat diff ./a ./b", set()),
         ("cer-feat diff faces/a ./b", {"stored"}),
     ],
-    "cer-feat push": [("cer-feat push file:///x --dry-run", set())],
+    "cer-feat push": [
+        ("cer-feat push file:///x --dry-run", {"bucket"}),
+        ("cer-feat push hf://datasets/user/x --dry-run", {"hub"}),
+    ],
     "cer-feat rm": [("cer-feat rm manet --dry-run", set())],
     "cer-feat compact": [("cer-feat compact --dry-run", set())],
     "cer-fuse train": [
@@ -136,9 +142,15 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-fuse export runs/a -o x.onnx", {"whole"}),
         ("cer-fuse export runs/a -o x.onnx --head-only", set()),
     ],
+    "cer-fuse explore": [
+        ("cer-fuse explore runs/a -o x.parquet --thumbnails", {"pictured"}),
+        ("cer-fuse explore runs/a -o x.parquet --map umap", {"drawn"}),
+    ],
+    "cer-fuse push": [("cer-fuse push runs/a user/a --dry-run", set())],
     "cer-fuse report": [
         ("cer-fuse report runs/a", set()),
         ("cer-fuse report --heads linear --no-sweep --no-diagnose", {"trained"}),
+        ("cer-fuse report runs/a --errors", {"named", "seen"}),
     ],
     "cer-fuse check-table": [
         ("cer-fuse check-table table.csv --supports 2,2", {"table", "noted"}),

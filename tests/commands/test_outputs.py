@@ -22,7 +22,7 @@ WRITTEN = {"output", "to", "figure", "keep", "votes", "au", "convert", "annotate
 """Path options that name what is written."""
 APPENDED = {"log"}
 """Path options that name what lines are added to: nothing there is lost."""
-GONE_ON_WITH = {"cer-feat frames", "cer-feat finetune", "cer-feat demo", "cer-fuse train"}
+GONE_ON_WITH = {"cer-feat frames", "cer-feat finetune", "cer-feat demo", "cer-fuse train", "cer-fuse pull"}
 """Commands whose output is a folder with rules of its own, tried below or beside their other tests."""
 
 TRIED = [
@@ -47,6 +47,7 @@ TRIED = [
     ("cer-fuse predict picture.png --head h --no-faces --annotate precious.png", "precious.png"),
     ("cer-fuse predict pictures --head h --no-faces --annotate drawn", "drawn/one.png"),
     ("cer-fuse export runs/a -o precious.onnx", "precious.onnx"),
+    ("cer-fuse explore runs/a -o precious.parquet", "precious.parquet"),
     ("cer-fuse report -o precious.html", "precious.html"),
     ("cer-fuse report runs/a --keep precious.json", "precious.json"),
     ("cer-fuse smooth p.csv --window 3 -o precious.csv", "precious.csv"),

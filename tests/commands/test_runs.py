@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,40 @@ def test_check_table_finds_the_papers_slip_and_ends_with_1(run, tmp_path):
     message = run("cer-fuse check-table paper.csv --supports 38,35", code=1).stderr
     assert "every class needs its support" in message
     assert "whole numbers such as" in run("cer-fuse check-table paper.csv --supports a,b", code=2).output
+
+
+def test_trackers_are_told_choices_and_figures_and_no_sample_and_no_place(run, filled, monkeypatch, tmp_path):
+    from tests.kit.test_tracking import Fake
+
+    library = Fake("wandb")
+    monkeypatch.setitem(sys.modules, "wandb", library)
+    told = run(f"cer-fuse train --head ridge --store {filled} -o runs/one --track wandb")
+    kept = read_run(Path("runs/one"))
+    assert "wandb sends them to its servers" in " ".join(told.stderr.split())
+    [(_, begun), (_, config), (_, (figures, _)), _] = library.calls
+    assert begun == {"project": "cer-fusion", "name": "one"}
+    assert (config["head"], config["dataset"], config["run"]) == ("RidgeHead", "faces", kept.digest)
+    assert figures["accuracy"] == kept.scores.accuracy
+    assert figures["accuracy_low"] < figures["accuracy"] <= figures["accuracy_high"]
+    assert {f"recall.{name}" for name in kept.config.classes} <= set(figures)
+    assert str(tmp_path) not in repr(library.calls)
+    assert not any(name in repr(library.calls) for name in kept.predictions.ids)
+
+    library.calls.clear()
+    run("cer-fuse compare --heads ridge,lda --no-singles --figure none --output none --track wandb")
+    names = [value["name"] for kind, value in library.calls if kind == "init"]
+    assert names == ["faces-compare/ridge", "faces-compare/lda"]
+    library.calls.clear()
+    run("cer-fuse compare runs/one --track wandb --figure none --output none")
+    assert [value["name"] for kind, value in library.calls if kind == "init"] == ["faces-compare"]
+
+
+@pytest.mark.parametrize("command", ["cer-fuse train", "cer-fuse compare", "cer-feat finetune -b vit -d x.csv -o out"])
+def test_a_tracker_that_is_not_there_is_refused_before_any_work(run, monkeypatch, command, tmp_path):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    said = " ".join(run(f"{command} --track mlflow", code=1).stderr.replace("│", " ").split())
+    assert "tracking by mlflow needs the library mlflow, which is not installed pip install mlflow" in said
+    assert "there is no tracker 'mlflo'; did you mean 'mlflow'?" in " ".join(
+        run(f"{command} --track mlflo", code=2).stderr.replace("│", " ").split()
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -51,7 +51,7 @@ def read_folder(root: Path, *, classes: str | None = None, encoding: str | None 
     for sample in samples:
         found.add(sample._replace(label=meant[sample.label]))
     notes = [f"the classes' folders are below {'/'.join(base)}/"] if base else []
-    notes += alike_notes([meant[sample.label] for sample in samples], "label", "classes")
+    notes += alike_notes(Counter(meant[sample.label] for sample in samples), "label", "classes")
     return found.adapted("ROOT/<class>/picture.png or ROOT/<split>/<class>/picture.png", notes=notes)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from ...errors import FormatError, ManifestError, nearest
-from ...exchange.foreign_formats import pyarrow
+from ...errors import ManifestError, nearest
 from ..class_sets import ClassSet, declared_classes, found_classes
+from ..columns import Samples, Texts, Words
 from ..csv_table import (
-    Table,
     id_notes,
     parse_table,
     read_groups,
@@ -16,7 +16,8 @@ from ..csv_table import (
     read_splits,
     table_bytes,
 )
-from ..manifest import Manifest, Sample
+from ..manifest import Manifest
+from ..parquet_table import is_parquet, parquet_columns
 from ..places import Places, as_meant
 from .base import Adapted, adapter, need_samples
 
@@ -60,28 +61,29 @@ def read_csv(
     names = _columns(columns, {
         "id": id_column, "path": path_column, "label": label_column, "split": split_column, "group": group_column,
     })  # fmt: skip
-    table = _read(root, names, encoding)
-    _check_named(root, table, names)
+    header, cells, lines = _read(root, names, encoding)
+    _check_named(root, header, names)
     chosen = declared_classes(classes) if classes else None
     start = Path(pictures) if pictures else root.parent
-    paths, of_paths = as_meant(table.column(names["path"]) or [], start, where=str(root), lines=table.lines)
-    blank = [""] * len(paths)
-    labels, notes = read_labels(table.column(names["label"]) or blank, chosen, table.lines)
-    if names["label"] not in table.header:
+    paths, of_paths = as_meant(cells["path"], start, where=str(root), lines=lines)
+    blank = Words.blank(len(paths))
+    labels, notes = read_labels(Words.of(cells.get("label", blank)), chosen, lines)
+    if names["label"] not in header:
         notes.append(f"no column {names['label']!r}, so no labels; name it with --columns label=…, one of: "
-                     f"{', '.join(table.header)}")  # fmt: skip
+                     f"{', '.join(header)}")  # fmt: skip
     if chosen:
-        labels = [
-            _label(root, line, text, chosen) if text else "" for line, text in zip(table.lines, labels, strict=True)
-        ]
-    ids = [sample_id or path for sample_id, path in zip(table.column(names["id"]) or paths, paths, strict=True)]
-    splits, of_splits = read_splits(table.column(names["split"]) or blank, table.lines, others=True)
-    groups, of_groups = read_groups(table.column(names["group"]) or blank, table.lines)
-    notes += [*of_paths, *of_splits, *of_groups, *id_notes(ids, table.lines)]
-    samples = map(Sample._make, zip(ids, paths, labels, splits, groups, strict=True))
-    found = need_samples(samples, root, "at least one row below the header")
+        labels = labels.renamed(
+            {text: _label(root, labels, lines, text, chosen) for text in filter(None, labels.counts())}
+        )
+    ids = Texts.of(sample_id or path for sample_id, path in zip(cells.get("id", paths), paths, strict=True))
+    splits, of_splits = read_splits(Words.of(cells.get("split", blank)), lines, others=True)
+    groups, of_groups = read_groups(Words.of(cells.get("group", blank)), lines)
+    notes += [*of_paths, *of_splits, *of_groups, *id_notes(ids, lines)]
+    found = need_samples(
+        Samples(ids, Texts.of(paths), labels, splits, groups), root, "at least one row below the header"
+    )
     named = chosen or found_classes(labels)
-    manifest = Manifest(samples=found, classes=named, root=start, where=str(root), lines=tuple(table.lines))
+    manifest = Manifest(samples=found, classes=named, root=start, where=str(root), lines=lines)
     return Adapted(manifest=manifest, missing=_missing(manifest), notes=tuple(notes))
 
 
@@ -102,56 +104,40 @@ def _columns(text: str | None, given: dict[str, str | None]) -> dict[str, str]:
     return names
 
 
-def _read(root: Path, names: dict[str, str], encoding: str | None) -> Table:
+def _read(
+    root: Path, names: dict[str, str], encoding: str | None
+) -> tuple[list[str], dict[str, Sequence[str]], Sequence[int]]:
+    """All titles, the cells of the columns that are there by our word for each, and the line of each row."""
     with root.open("rb") as file:
-        is_parquet = file.read(4) == b"PAR1"
-    if is_parquet or root.suffix.lower() == ".parquet":
+        is_a_parquet = is_parquet(file.read(4))
+    wanted = [name for word, name in names.items() if word != "path"]
+    if is_a_parquet or root.suffix.lower() == ".parquet":
         if encoding is not None:
             raise ManifestError(f"{root} is a Parquet file, whose texts are UTF-8: leave --encoding out")
-        return _read_parquet(root, names["path"])
-    optional = [name for word, name in names.items() if word != "path"]
-    data = table_bytes(root)
-    return parse_table(data, root, required=(names["path"],), optional=optional, others=True, encoding=encoding)
+        kinds = {name: Texts if word in ("id", "path") else Words for word, name in reversed(names.items())}
+        found, header = parquet_columns(root, root, kinds, required=(names["path"],), others=True)
+        columns: dict[str, Sequence[str]] = dict(found)
+        lines: Sequence[int] = range(1, len(columns[names["path"]]) + 1)
+    else:
+        data = table_bytes(root)
+        table = parse_table(data, root, required=(names["path"],), optional=wanted, others=True, encoding=encoding)
+        header, lines = table.header, tuple(table.lines)
+        columns = {name: table.column(name) or () for name in names.values() if name in header}
+    return header, {word: columns[name] for word, name in names.items() if name in columns}, lines
 
 
-def _read_parquet(root: Path, path_column: str) -> Table:
-    """Columns of texts and numbers as texts; the others (pictures, lists) cannot be named."""
-    arrow, parquet = pyarrow()
-    try:
-        file = parquet.ParquetFile(root)
-        plain = [
-            field.name for field in file.schema_arrow
-            if not arrow.types.is_nested(field.type) and not arrow.types.is_binary(field.type)
-        ]  # fmt: skip
-        columns = file.read(columns=plain).to_pydict() if plain else {}
-    except (arrow.ArrowException, OSError) as error:
-        raise FormatError(f"{root} is not a usable Parquet file: {error}") from None
-    if path_column not in columns:
-        raise ManifestError(
-            f"{root}: no column {path_column!r} of texts ({', '.join(plain)}); {nearest(path_column, plain)}\n"
-            f"  map other names with: --columns path=…,label=…"
-        )
-    rows = [list(map(_text, row)) for row in zip(*columns.values(), strict=True)]
-    return Table(header=list(columns), rows=rows, lines=list(range(1, len(rows) + 1)))
-
-
-def _text(cell: object) -> str:
-    if cell is None or cell != cell:  # missing, or NaN
-        return ""
-    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
-
-
-def _check_named(root: Path, table: Table, names: dict[str, str]) -> None:
+def _check_named(root: Path, header: Sequence[str], names: dict[str, str]) -> None:
     """A column that was asked for by name must be there; the standard names may be absent."""
     for word, column in names.items():
-        if column != _OURS[word] and column not in table.header:
-            raise ManifestError(f"{root}:1: no column {column!r} (--{word}-column); {nearest(column, table.header)}")
+        if column != _OURS[word] and column not in header:
+            raise ManifestError(f"{root}:1: no column {column!r} (--{word}-column); {nearest(column, header)}")
 
 
-def _label(root: Path, line: int, text: str, classes: ClassSet) -> str:
+def _label(root: Path, labels: Words, lines: Sequence[int], text: str, classes: ClassSet) -> str:
     label = classes.match_or_id(text)
     if label is not None:
         return label
+    line = lines[int(labels.where({text})[0])]
     raise ManifestError(f"{root}:{line}: label {text!r} is not in the class set; {nearest(text, classes.labels)}")
 
 

@@ -187,3 +187,40 @@ def test_another_run_in_the_folder_is_refused_by_the_field_that_differs(tune):
 def test_classes_are_in_the_card_in_order(tune):
     card = backbones.read_card(tune().output / "card.json")
     assert card["classes"] == list(CLASSES)
+
+
+def test_trackers_are_told_the_recipe_and_every_epoch(tune, monkeypatch, tmp_path):
+    from tests.kit.test_tracking import Fake
+
+    library = Fake("wandb")
+    monkeypatch.setitem(__import__("sys").modules, "wandb", library)
+    report = tune(track=("wandb",))
+    assert [kind for kind, _ in library.calls] == ["init", "config", "log", "log", "finish"]
+    assert library.calls[0][1] == {"project": "cer-fusion", "name": "out"}
+    assert (library.calls[1][1]["recipe.epochs"], library.calls[1][1]["classes"]) == (2, 3)
+    assert str(tmp_path) not in repr(library.calls)
+    told = [values for kind, (values, *_) in library.calls[2:4] for _ in [kind]]
+    assert [one["valid_macro_f1"] for one in told] == [epoch.valid_macro_f1 for epoch in report.epochs]
+    library.calls.clear()
+    tune(track=("wandb",))  # finished already: nothing to tell
+    assert library.calls == []
+
+
+def test_a_tracker_that_fails_meanwhile_costs_no_training(tune, monkeypatch, caplog):
+    from tests.kit.test_tracking import Fake
+
+    monkeypatch.setitem(__import__("sys").modules, "wandb", Fake("wandb", "log"))
+    assert len(tune(track=("wandb",)).epochs) == 2
+    assert "the tracker wandb is left out from here on" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_s_curves_are_beside_the_weights(tune, tmp_path):
+    from tests.kit.test_tracking import has, scalars
+
+    if not has("tensorboard"):
+        pytest.skip("tensorboard is not installed")
+    report = tune(tensorboard=True)
+    found = scalars(tmp_path / "out" / "tensorboard")
+    assert found["valid_loss"] == [(one.epoch, pytest.approx(one.valid_loss, abs=1e-5)) for one in report.epochs]
+    assert set(found) == {"loss", "lr", "train_accuracy", "valid_loss", "valid_accuracy", "valid_macro_f1"}

@@ -14,8 +14,10 @@ from cer_fusion.featstore import Manifest, extract, import_rows
 from cer_fusion.featstore.errors import DamagedShardError, FeatstoreError
 from cer_fusion.featstore.exchange.exporting import export, form_of, parse_note
 from cer_fusion.featstore.exchange.foreign_files import read_foreign
+from cer_fusion.featstore.exchange.hub import features_parcel
 from cer_fusion.featstore.rows.shard import read_header
 from cer_fusion.kit import OutputExistsError, WriteError
+from cer_fusion.kit.hub import HubPlace
 from tests.featstore.conftest import ToyEmbedder
 
 FORMS = {"npz": "out.npz", "parquet": "out.parquet", "csv": "out.csv", "npy": "out", "projector": "out"}
@@ -271,3 +273,31 @@ def test_parquet_without_its_library_says_what_to_install(view, monkeypatch):
     with pytest.raises(FeatstoreError, match=r"pip install 'cer-fusion\[parquet\]'"):
         export(view, Path("out.parquet"), form="parquet")
     assert files_here() == []
+
+
+def test_parquet_has_the_paths_where_they_are_known_and_comes_back_all_the_same(view):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    export(view, Path("out.parquet"), form="parquet", paths=[f"{name}.png" for name in view.ids])
+    table = parquet.read_table("out.parquet")
+    assert table.column_names[:5] == ["sample_id", "path", "label", "split", "group"]
+    assert table["path"].to_pylist() == [f"{name}.png" for name in view.ids]
+    assert list(read_foreign(Path("out.parquet")).names) == list(view.ids)
+
+
+def test_what_goes_to_the_hub_is_named_by_split_and_leaves_a_missing_label_empty(view, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    splits = ["" if i < 3 else one for i, one in enumerate(view.splits)]
+    place = HubPlace.parse("hf://datasets/me/faces", "dataset")
+    (tmp_path / "made").mkdir()
+    parcel = features_parcel(replace(view, splits=tuple(splits)), tmp_path / "made", place, dataset="d")
+    found = {name: parquet.read_table(data) for name, data in parcel.files.items() if name.endswith(".parquet")}
+    assert set(found) == {f"data/{one or 'unsplit'}-00000-of-00001.parquet" for one in splits}
+    for name, table in found.items():
+        split = name.removeprefix("data/").removesuffix("-00000-of-00001.parquet")
+        rows = [i for i, one in enumerate(splits) if (one or "unsplit") == split]
+        assert table["label"].to_pylist() == [None if view.y[i] < 0 else view.y[i] for i in rows]
+        for block, values in view.blocks.items():
+            np.testing.assert_array_equal(np.stack(table[block].to_pylist()), np.asarray(values)[rows])
+    assert not any(parcel.owned(name) for name in ("README.md", "LICENSE", "data/notes.txt", "mine.parquet"))
+    with pytest.raises(FeatstoreError, match="split 'a b' is no name that datasets takes"):
+        features_parcel(replace(view, splits=("a b",) * len(view)), tmp_path / "made", place, dataset="d")

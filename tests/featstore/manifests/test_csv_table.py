@@ -31,7 +31,7 @@ def test_a_table_is_read_whatever_separates_its_cells_and_lines(tmp_path: Path, 
     text = line_end.join(separator.join(f'"{cell}"' for cell in row) for row in _ROWS) + line_end
     found = Manifest.read(written(tmp_path, text))
     assert [sample[:3] for sample in found.samples] == [tuple(row) for row in _ROWS[1:]]
-    assert found.lines == (2, 3)
+    assert tuple(found.lines) == (2, 3)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
@@ -185,6 +185,16 @@ def test_ids_that_a_spreadsheet_rounded_are_told(tmp_path: Path, caplog: pytest.
     assert "one id is '1.23E+11', first in line 2" in caplog.text
     with pytest.raises(ManifestError, match=r"'1\.23E\+11' stands twice(?s:.*)a spreadsheet rounded it"):
         Manifest.read(written(tmp_path, "sample_id,path\n1.23E+11,a.png\n1.23E+11,b.png\n"))
+
+
+def test_ids_that_only_forms_of_unicode_part_are_two_samples_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = written(tmp_path, "sample_id,path\ncaf\u00e9,1.png\nx\u0301,2.png\ncafe\u0301,3.png\n")
+    assert Manifest.read(path).ids == ("caf\u00e9", "x\u0301", "cafe\u0301")
+    [told] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "one id is there in several forms of Unicode" in told
+    assert r"('caf\xe9' in line 2, 'cafe\u0301' in line 4)" in told
 
 
 def test_what_a_store_has_sealed_is_read_to_the_letter(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ import pytest
 from cer_fusion.featstore import Manifest
 from cer_fusion.featstore.errors import FeatstoreError, FormatError, ManifestError
 from cer_fusion.featstore.manifests import manifest as manifests
+from cer_fusion.featstore.manifests import parquet_table
 from cer_fusion.featstore.manifests import sidecar as sidecars
+from cer_fusion.featstore.manifests.columns import Texts, Words
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -142,3 +144,83 @@ def test_a_store_knows_the_parquet_file_that_its_manifest_was_made_from(tmp_path
     sealed = store.sealed_manifest("d")
     assert sealed.is_made_from(path, None)
     assert sealed.rows(np.array([2])).ids == ("é c",)
+
+
+def categorical(cells):
+    return pytest.importorskip("pandas").Categorical(cells, categories=["z", "y", "x"])
+
+
+def of_pandas(**columns):
+    frame = pytest.importorskip("pandas").DataFrame({"sample_id": ["b", "a", "c"], "path": ["1", "2", "3"], **columns})
+    return pa.Table.from_pandas(frame.set_index("sample_id"))
+
+
+ODD = {
+    "an index of pandas that is the ids": (lambda: of_pandas(label=["x", "y", None]), ["x", "y", ""]),
+    "a label that is a Categorical with gaps": (
+        lambda: of_pandas(label=categorical(["x", None, "y"])),
+        ["x", "", "y"],
+    ),
+    "whole numbers with pandas' own missing value": (
+        lambda: of_pandas(label=pytest.importorskip("pandas").array([7, None, 10], dtype="Int8")), ["7", "", "10"],
+    ),
+    "true and false": (lambda: of_pandas(label=[True, False, True]), ["True", "False", "True"]),
+    "codes of numbers": (
+        lambda: of_pandas().append_column("label", pa.array([5, None, 6]).dictionary_encode()),
+        ["5", "", "6"],
+    ),
+    "bytes with blanks around": (lambda: of_pandas(label=[b" x ", b"\xc2\xa0y", None]), ["x", "y", ""]),
+    "texts without a copy": (
+        lambda: of_pandas().append_column("label", pa.array(["x", "y", None]).cast(pa.string_view())),
+        ["x", "y", ""],
+    ),
+    "decimals of two bytes": (
+        lambda: of_pandas().append_column("label", pa.array([np.float16(2), None, np.float16(3)])),
+        ["2", "", "3"],
+    ),
+    "one null beside two": (lambda: of_pandas(label=[None, None, None]), ["", "", ""]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("batch", [1, 2, 65536])
+def test_columns_of_other_programs_are_the_texts_that_a_csv_of_them_would_hold(tmp_path, monkeypatch, name, batch):
+    monkeypatch.setattr(parquet_table, "_BATCH", batch)
+    table, labels = ODD[name]
+    try:
+        parquet.write_table(table(), tmp_path / "faces.parquet")
+    except (pa.ArrowNotImplementedError, AttributeError):
+        pytest.skip("this pyarrow does not write such a column")
+    found = Manifest.read(tmp_path / "faces.parquet")
+    assert [s.label for s in found.samples] == labels
+    assert sorted(found.ids) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("coded", [False, True])
+@pytest.mark.parametrize(
+    ("name", "cells", "error", "message"),
+    [
+        ("label", [1.0, 2.0, None, 2.5], ManifestError, "faces.parquet, sample 3: column 'label' holds the number 2.5"),
+        ("path", [b"a", b"b", b"c", b"\xff"], FormatError, r"sample 3: column 'path' cannot .* b'\\xff' is no UTF-8"),
+        (
+            "label",
+            [b"a", None, b"\xc3", b"\xa9"],
+            FormatError,
+            r"sample 2: column 'label' cannot .* b'\\xc3' is no UTF-8",
+        ),
+    ],
+)
+def test_what_is_no_cell_is_refused_with_its_sample(tmp_path, monkeypatch, coded, name, cells, error, message):
+    monkeypatch.setattr(parquet_table, "_BATCH", 3)
+    array = pa.array(cells)
+    columns = {"sample_id": list("abcd"), "path": list("abcd"), name: array.dictionary_encode() if coded else array}
+    with pytest.raises(error, match=message):
+        Manifest.read(written(tmp_path, columns))
+
+
+def test_a_part_of_a_larger_array_is_read_where_it_begins(tmp_path):
+    column = pa.array(["no", None, "é", None, "a"])
+    cells = parquet_table._Cells(pa, Texts, "path", tmp_path)
+    assert list(cells.of(column.slice(1, 3))) == ["", "é", ""]
+    cells = parquet_table._Cells(pa, Words, "label", tmp_path)
+    assert list(cells.of(column.dictionary_encode().slice(1, 4))) == ["", "é", "", "a"]
