@@ -74,7 +74,9 @@ def _cut_up(entries: list[str] | None, comma: re.Pattern[str]) -> list[str] | No
 
 def _is_file(entry: str) -> bool:
     """Whether an entry, as in `onnx:FILE` and `FILE.py:CLASS`, names a file whose name holds the commas."""
-    return any(path and Path(path).exists() for path in (entry, entry.partition(":")[2], entry.rpartition(":")[0]))
+    with contextlib.suppress(OSError, ValueError):  # longer than any name of a file, or no name at all
+        return any(path and Path(path).exists() for path in (entry, entry.partition(":")[2], entry.rpartition(":")[0]))
+    return False
 
 
 def _is_inside(before: str) -> bool:

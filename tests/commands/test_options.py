@@ -56,6 +56,10 @@ def test_a_comma_in_the_name_of_a_file_that_is_there_parts_nothing(tmp_path, mon
     ]  # fmt: skip
 
 
+def test_a_value_too_long_for_a_file_s_name_is_one_all_the_same() -> None:
+    assert each([",".join(["a" * 300, "b"])]) == ["a" * 300, "b"]
+
+
 def test_a_key_that_is_given_twice_is_refused() -> None:
     with pytest.raises(typer.BadParameter, match="C is given twice"):
         key_values(["C=1", "C=2"], "--set")
