@@ -26,6 +26,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from ..kit import errors
 from ..kit.errors import CerError
 
 
@@ -61,7 +62,7 @@ class DeviceError(BackbonesError, RuntimeError):
     """A device that this machine does not have."""
 
 
-class MissingExtraError(BackbonesError, ImportError):
+class MissingExtraError(BackbonesError, errors.MissingExtraError):
     """An optional library that is not installed."""
 
 

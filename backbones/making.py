@@ -38,8 +38,8 @@ def create(
     Parameters
     ----------
     name : str
-        One of `names()`, ``timm:<name>``, ``onnx:<file>``, or a network of your own: ``<file.py>:<Class>`` or
-        ``<module>:<Class>``, whose code is run.
+        One of `names()`, ``timm:<name>``, ``onnx:<file>``, ``clip:<folder>``, ``audio:<name>``, or a network of your
+        own: ``<file.py>:<Class>`` or ``<module>:<Class>``, whose code is run.
     weights : str or Path, optional
         A pretrained tag, "pretrained" for the default one, a file (safetensors, .pth, .pth.tar, a whole network that
         was pickled), ``file#teacher`` for one of the weights in it, or "random". Nothing stands in for what was asked.
@@ -58,11 +58,11 @@ def create(
     """
     recipe, target = recipe_of(name)
     check_options(name, options)
-    given: dict[str, Any] = {"target": target, "device": device, "precision": precision}
+    given: dict[str, Any] = {"target": target, "device": device, "precision": precision, "weights": weights}
     accepted = inspect.signature(recipe.build).parameters
     given = {key: value for key, value in given.items() if key in accepted}
     if "tag" not in accepted:
-        if weights is not None:
+        if weights is not None and "weights" not in accepted:
             raise WeightsError(f"{name!r} is network and weights in one file; weights={str(weights)!r} is not for it")
         finished = recipe.build(**given, **options)
         assert isinstance(finished, Backbone)
@@ -200,6 +200,11 @@ def recreate(
         If a plugin's backbone made them that is not here.
     """
     kind, source = described.get("name"), str(described.get("weights_source", ""))
+    if "sound" in identity:
+        raise OptionError(
+            f"the rows of {name!r} were made from the sound around frames ({kind}), of which pictures have none\n"
+            "  answer about samples of the store, whose rows are there: cer-fuse predict --head RUN --data NAME"
+        )
     if not isinstance(kind, str) or "transform" not in identity:
         raise OptionError(_not_ours(name, identity, kind))
     if (origin := identity.get("plugin")) is not None:
@@ -296,6 +301,8 @@ def _weights(name: str, kind: str, source: str, weights: str | Path | None) -> t
         if weights is None:
             raise _unnamed(name, f"{kind.removeprefix('onnx:')}.onnx")
         return None, f"onnx:{weights}"
+    if kind.startswith("clip:"):
+        return _of_folder(name, kind, source, weights)
     if weights is not None:
         entry, named = addressed(source)[1], addressed(weights)[1]  # which of several in the file, where it is not said
         return (f"{weights}#{entry}" if entry and named is None else weights), kind
@@ -304,6 +311,19 @@ def _weights(name: str, kind: str, source: str, weights: str | Path | None) -> t
     if tag := re.fullmatch(r"pretrained\((.+)\)", source):
         return tag[1], kind
     raise _unnamed(name, source)
+
+
+def _of_folder(name: str, kind: str, source: str, weights: str | Path | None) -> tuple[str | Path | None, str]:
+    """What `create` is to be asked for where network and weights lie in a folder; a file in it is other weights."""
+    if weights is None:
+        raise WeightsError(
+            f"the encoder of {name!r} lies in a folder, {kind.removeprefix('clip:')}, whose place is not kept\n"
+            f"  say where it is now: --weights {name}=FOLDER"
+        )
+    place = Path(weights)
+    if place.is_file():
+        return place, f"clip:{place.parent}"
+    return "random" if source.startswith("random(") else None, f"clip:{place}"
 
 
 def _unnamed(name: str, source: str) -> WeightsError:

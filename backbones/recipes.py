@@ -144,7 +144,7 @@ OWN = re.compile(r"(.+\.py|[^\W\d]\w*(\.[^\W\d]\w*)*):[^\W\d]\w*")
 OWN_NAME = "<file.py>:<Class>"
 """Names of users' own networks: ``folder/file.py:Class``, ``package.module:Class``; and their row in the catalogue."""
 
-RESERVED = ("target", "tag", "pretrained", "device", "precision")
+RESERVED = ("target", "tag", "pretrained", "device", "precision", "weights")
 """Arguments of ``build`` that `create` fills in, as far as a recipe takes them; ``target`` follows the name's colon."""
 
 
@@ -152,7 +152,8 @@ def names() -> tuple[str, ...]:
     """List the backbones that have a name of their own.
 
     Besides, ``timm:<name>`` makes any timm model (``timm:vit_small_patch14_dinov2.lvd142m``), ``onnx:<file>`` any
-    ONNX model, and ``<file.py>:<Class>`` or ``<module>:<Class>`` a network of the user's own.
+    ONNX model, ``clip:<folder>`` the image half of a CLIP or SigLIP, ``audio:<name>`` what hears the sound around a
+    frame, and ``<file.py>:<Class>`` or ``<module>:<Class>`` a network of the user's own.
     """
     return tuple(sorted(name for name in _entries() if "<" not in name))
 
@@ -237,8 +238,8 @@ def _entry_of(name: str) -> tuple[_Entry, str]:
         return _entries()[OWN_NAME], name
     raise UnknownBackboneError(
         f"there is no backbone {name!r}{nearest(name, names())}\n"
-        f"  there are {', '.join(names())}, any timm model as timm:<name>, any ONNX model as onnx:<file> and "
-        "your own network as <file.py>:<Class>"
+        f"  there are {', '.join(names())}, any timm model as timm:<name>, any ONNX model as onnx:<file>, "
+        "CLIP or SigLIP as clip:<folder>, what hears sound as audio:<name> and your own network as <file.py>:<Class>"
     )
 
 

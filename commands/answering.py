@@ -1,8 +1,11 @@
-"""A kept head and all that comes before it, made again from what the store knows: pictures in, probabilities out."""
+"""A kept head and all that comes before it, made again from what the store knows: pictures in, probabilities out.
+
+Text vectors that stand for classes answer in a head's place, of rows of the encoder whose text half made them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +22,10 @@ if TYPE_CHECKING:
 
     from ..backbones import Backbone
     from ..featstore import FeatureSpec, Store
-    from ..fusion import HeadInfo
-    from ..fusion.heads.base import Head
+    from ..fusion import HeadInfo, JoinedRows, TextVectors
 
+FOREIGN = "foreign"
+"""Architecture of rows that were imported, in their identity."""
 BATCH = 32
 """Pictures embedded together."""
 CHUNK = 256
@@ -67,22 +71,23 @@ class Recreated:
 
 @dataclass(frozen=True, kw_only=True)
 class Answering:
-    """A kept head and all that comes before it: bytes of pictures in, probabilities out."""
+    """What answers of rows, and all that comes before it: bytes of pictures in, probabilities out."""
 
-    info: HeadInfo
-    head: Head
+    blocks: tuple[str, ...]
+    """What is asked about, in the order of the columns."""
+    classes: tuple[str, ...]
+    """Class names in the order of the columns of the answers."""
+    ask: Callable[[JoinedRows], NDArray[np.float64]]
+    """Rows of the blocks in, probabilities (b, k) out."""
     features: tuple[Recreated, ...]
+    head: Any
+    """The kept head, or what answers by prompts."""
 
     @property
     def cuts_faces(self) -> bool:
         """Whether pictures are aligned on the way in."""
         taken = (one.backbone.faces for one in self.features)
         return any(one is not None and "part" not in one.identity() for one in taken)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the columns."""
-        return tuple(str(name) for name in (self.info.class_set or self.info.classes))
 
     def answers(
         self, pictures: Iterator[tuple[str, bytes]], unusable: dict[str, str]
@@ -92,7 +97,6 @@ class Answering:
 
         from ..featstore.extraction.reading import Decoder, Remarked, Unusable
         from ..fusion import JoinedRows
-        from ..fusion.keeping.answers import aligned
 
         decoder, every = Decoder([one.backbone for one in self.features]), range(len(self.features))
         with ThreadPoolExecutor(2) as pool:
@@ -108,15 +112,13 @@ class Answering:
                     decoded.append([one.picture if isinstance(one, Remarked) else one for one in found.values()])
                 if not ids:
                     continue
-                blocks: dict[str, list[Any]] = {name: [] for name, _ in self.info.blocks}
+                blocks: dict[str, list[Any]] = {name: [] for name in self.blocks}
                 for start in range(0, len(ids), BATCH):
                     for i, feature in enumerate(self.features):
                         rows = feature.rows(np.stack([one[i] for one in decoded[start : start + BATCH]]))
                         for name in blocks.keys() & rows.keys():
                             blocks[name].append(rows[name])
-                joined = JoinedRows({name: np.concatenate(parts) for name, parts in blocks.items()})
-                proba = self.head.predict_proba(joined)
-                yield ids, aligned(proba, self.head.classes_, len(self.classes), "the kept head")
+                yield ids, self.ask(JoinedRows({name: np.concatenate(parts) for name, parts in blocks.items()}))
 
 
 def answering_of(
@@ -129,27 +131,133 @@ def answering_of(
     FeatstoreError, BackbonesError, FusionError
         If a feature is not there any more, its weights are others, or the head is damaged.
     """
-    from ..backbones.making import recreate
-    from ..frames import LooseCrops
     from ..fusion import load_head, read_head_info
+    from ..fusion.keeping.answers import aligned
 
     folder = head_folder(run)
     info = read_head_info(folder)
     head = load_head(folder, fingerprints=info.fingerprints)
     opened = store_of(info, store)
-    given = named_files(weights, list(info.fingerprints), "--weights")
-    written = named_files(code, list(info.fingerprints), "--code")
+    specs = {name: spec_of(opened, name, fingerprint) for name, fingerprint in info.fingerprints.items()}
+    features = _recreated(specs, weights, code, device, detector)
+    say(f"head: [bold]{escape(info.head)}[/] on {escape(', '.join(info.fingerprints))}")
+    classes = tuple(str(name) for name in (info.class_set or info.classes))
+    return Answering(
+        blocks=tuple(name for name, _ in info.blocks),
+        classes=classes,
+        ask=lambda rows: aligned(head.predict_proba(rows), head.classes_, len(classes), "the kept head"),
+        features=features,
+        head=head,
+    )
+
+
+def prompted_answering(
+    vectors: TextVectors,
+    classes: Sequence[str] | None,
+    rule: str | None,
+    store: Path,
+    weights: Sequence[str],
+    code: Sequence[str],
+    device: str,
+    detector: str,
+) -> Answering:
+    """What answers by prompts, of pictures embedded as the store's rows of the vectors' encoder were.
+
+    Parameters
+    ----------
+    vectors : TextVectors
+    classes : sequence of str, optional
+        What to answer; by default all classes that there are vectors for.
+    rule : str, optional
+        How two basic expressions make a compound.
+
+    Raises
+    ------
+    FeatstoreError, BackbonesError, FusionError
+        If no feature of the store has rows of that encoder, or nothing can make it again.
+    """
+    from ..featstore import Store
+    from ..fusion import prompted
+
+    opened = Store(store)
+    specs = {
+        feature.label: feature.spec for dataset in opened.datasets() for feature in opened.usable_features(dataset)
+    }
+    block, _ = encoder_rows(vectors, specs)
+    label = block.partition(".")[0]
+    spec = specs[label]
+    names = tuple(vectors.classes if classes is None else classes)
+    head = prompted(vectors, names, rule=rule)  # type: ignore[arg-type]
+    features = _recreated({spec.name: spec}, weights, code, device, detector)
+    say(f"prompts for {len(vectors.classes)} classes, held against rows of {escape(label)}")
+    block = block.replace(label, spec.name, 1)
+    return Answering(blocks=(block,), classes=names, ask=head.predict_proba, features=features, head=head)
+
+
+def encoder_rows(vectors: TextVectors, specs: Mapping[str, FeatureSpec]) -> tuple[str, str | None]:
+    """Find the block whose rows the text vectors may be held against, and the digest of the weights that made it.
+
+    Where vectors say their encoder, that is the feature of the same weights, or an imported one, which knows none, if
+    no other is there; where they do not, the only feature of their width.
+
+    Parameters
+    ----------
+    vectors : TextVectors
+    specs : dict of what a view calls a feature to its identity
+
+    Raises
+    ------
+    ExpressionError
+        If there is none, or several; says what the features are.
+    """
+    from ..fusion import ExpressionError
+
+    found = [
+        (
+            name if len(spec.blocks) == 1 else f"{name}.{block}",
+            width,
+            dict(spec.identity.get("weights", {})).get("digest"),
+        )
+        for name, spec in specs.items()
+        for block, width in spec.blocks.items()
+    ]
+    fitting = [one for one in found if vectors.weights and one[2] == vectors.weights]
+    if not fitting and (
+        not vectors.weights or [one.identity.get("architecture") for one in specs.values()] == [FOREIGN]
+    ):
+        fitting = [one for one in found if one[1] == vectors.width]
+    if len(fitting) == 1:
+        return fitting[0][0], fitting[0][2]
+    has = ", ".join(
+        f"{name} ({width} columns, weights {str(digest or 'not known')[:12]})" for name, width, digest in found
+    )
+    of = f"{vectors.encoder or 'an encoder not named'} ({vectors.width} columns, image weights "
+    of += f"{vectors.weights[:12] or 'not said'})"
+    raise ExpressionError(
+        f"text vectors are of {of}, and {len(fitting)} features have such rows, expected one: {has}\n"
+        "  extract them with the same encoder, cer-feat extract --backbone clip:FOLDER, or make the vectors with the "
+        "encoder of the rows, cer-feat prompts; of several, name one with --features"
+    )
+
+
+def _recreated(
+    specs: Mapping[str, FeatureSpec], weights: Sequence[str], code: Sequence[str], device: str, detector: str
+) -> tuple[Recreated, ...]:
+    """Make the backbones of features again."""
+    from ..backbones.making import recreate
+    from ..frames import LooseCrops
+
+    given = named_files(weights, list(specs), "--weights")
+    written = named_files(code, list(specs), "--code")
     features = []
-    for name, fingerprint in info.fingerprints.items():
-        spec = spec_of(opened, name, fingerprint)
+    for name, spec in specs.items():
         backbone = recreate(
             name, spec.identity, spec.described, weights=given.get(name), code=written.get(name), device=device,
             faces=lambda way: LooseCrops.again(way, detector),
         )  # fmt: skip
         _check_fingerprint(name, spec, backbone)
         features.append(Recreated(name=name, backbone=backbone, spec=spec))
-    say(f"head: [bold]{escape(info.head)}[/] on {escape(', '.join(info.fingerprints))}")
-    return Answering(info=info, head=head, features=tuple(features))
+    return tuple(features)
 
 
 def refuse_ungraphed(store: Store, info: HeadInfo) -> None:

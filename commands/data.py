@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ..kit.errors import Masked
 from .console import Progress, escape, out_json, say, size_text
 from .options import Missing, names_a_file, no_manifest
 
@@ -45,21 +46,30 @@ def manifest_by_parts(
     data: str | None, store: Path, *, dataset: str | None, root: Path | None
 ) -> tuple[Manifest | SealedManifest, str]:
     """As `manifest_and_dataset`; a large manifest that the dataset has already is opened to be read by parts."""
+    sealed = None if data is None else sealed_manifest(data, store, dataset=dataset, root=root)
+    return sealed or manifest_and_dataset(data, store, dataset=dataset, root=root)
+
+
+def sealed_manifest(
+    data: str, store: Path, *, dataset: str | None, root: Path | None
+) -> tuple[SealedManifest, str] | None:
+    """The large manifest of a dataset, if that is what `--data` names, or what its file was made into."""
     from ..featstore import Store
     from ..featstore.manifests.sidecar import in_store
 
-    if data is not None and (store / "store.json").is_file() and (root is None or root.exists()):
-        file = Path(data) if names_a_file(data) else None
-        if file is not None and in_store(file) and file.absolute().parent.parent.resolve() == store.resolve():
-            data, file = file.absolute().parent.name, None
-        name = dataset or (data if file is None else file.stem.replace(".", "_"))
-        opened = Store(store)
-        sealed = opened.sealed_manifest(name) if name in opened.datasets() else None
-        if sealed is not None and file is not None and sealed.is_made_from(file, root):
-            return sealed, name
-        if sealed is not None and file is None and name == data and root in (None, sealed.root):
-            return sealed, name
-    return manifest_and_dataset(data, store, dataset=dataset, root=root)
+    if not (store / "store.json").is_file() or not (root is None or root.exists()):
+        return None
+    file = Path(data) if names_a_file(data) else None
+    if file is not None and in_store(file) and file.absolute().parent.parent.resolve() == store.resolve():
+        data, file = file.absolute().parent.name, None
+    name = dataset or (data if file is None else file.stem.replace(".", "_"))
+    opened = Store(store)
+    sealed = opened.sealed_manifest(name) if name in opened.datasets() else None
+    if sealed is not None and file is not None and sealed.is_made_from(file, root):
+        return sealed, name
+    if sealed is not None and file is None and name == data and root in (None, sealed.root):
+        return sealed, name
+    return None
 
 
 def tell_change(store: Store, dataset: str, manifest: Manifest, *, replace_manifest: bool) -> None:
@@ -138,18 +148,27 @@ def tell_extract(report: ExtractReport, store: Store, dataset: str, *, bound: bo
     """Print what a run did, and what its user should know; with `bound`, what kept it from being faster."""
     from ..featstore.extraction.run import bottleneck
 
-    rate = f", {report.embedded / report.elapsed_s:,.1f} pictures/s" if report.embedded and report.elapsed_s else ""
+    feature = store.feature(report.feature, dataset)
+    things, same = (
+        ("frames", "a frame of the same time") if feature.spec.is_of_sound else ("pictures", "an identical picture")
+    )
+    rate = f", {report.embedded / report.elapsed_s:,.1f} {things}/s" if report.embedded and report.elapsed_s else ""
     others = f"{report.by_others:,} done meanwhile by another run, " if report.by_others else ""
     limit = f", bound by {bottleneck([report])}" if bound and report.embedded and bottleneck([report]) else ""
     say(
         f"[bold]{escape(report.feature)}[/]: {report.samples:,} samples, {report.already:,} there already, {others}"
-        f"{report.embedded:,} embedded, {report.shared:,} shared with an identical picture "
+        f"{report.embedded:,} embedded, {report.shared:,} shared with {same} "
         f"({report.elapsed_s:,.1f} s{rate}{limit})"
     )
-    if report.quarantined:
+    if report.masked:
+        reasons = ", ".join(f"{reason} ({count:,})" for reason, count in Counter(report.masked).most_common())
+        count = sum(report.masked.values())
+        say(f"[yellow]{count:,} of {report.samples:,} {things} are masked, and have no row[/]: {escape(reasons)}")
+    faults = {key: reason for key, reason in report.quarantined.items() if Masked.reason(reason) is None}
+    if faults:
         folder = store.path / dataset / report.feature
-        say(f"[yellow]{len(report.quarantined):,} pictures in quarantine[/]: {escape(folder / 'quarantine.csv')}")
-        for sample_id, reason in list(report.quarantined.items())[:3]:
+        say(f"[yellow]{len(faults):,} {things} in quarantine[/]: {escape(folder / 'quarantine.csv')}")
+        for sample_id, reason in list(faults.items())[:3]:
             say(f"  {escape(sample_id)}: {escape(reason)}")
     if report.unread:
         say(
@@ -161,8 +180,8 @@ def tell_extract(report: ExtractReport, store: Store, dataset: str, *, bound: bo
         first = next(sample_id for sample_id, told in report.remarks.items() if told == remark)
         say(f"[yellow]{count:,} of {made:,} pictures[/]: {escape(remark)} (first: {escape(first)})")
     if report.repeated_across_splits:
-        say(f"[yellow]{report.repeated_across_splits:,} pictures are in more than one split[/], so scores flatter")
-    _tell_siblings(store.feature(report.feature, dataset), store.usable_features(dataset))
+        say(f"[yellow]{report.repeated_across_splits:,} {things} are in more than one split[/], so scores flatter")
+    _tell_siblings(feature, store.usable_features(dataset))
 
 
 def _tell_siblings(feature: Feature, features: list[Feature]) -> None:
@@ -351,7 +370,7 @@ def _about_others(table: Path, listed: Collection[str], rows: Rows, option: str)
 
 
 def targeted(rows: Rows, table: Path | None) -> Rows:
-    """The rows with the action units of a table, and says how many have some; in others they are not known.
+    """The rows with the action units, valence and arousal of a table, and says how many have a line there.
 
     Raises
     ------
@@ -360,14 +379,14 @@ def targeted(rows: Rows, table: Path | None) -> Rows:
     """
     if table is None:
         return rows
-    from ..featstore.manifests.targets import aligned, read_action_units
+    from ..featstore.manifests.targets import read_targets
 
-    found = read_action_units(table)
+    found = read_targets(table)
     there = sum(name in found.rows for name in rows.names)
     if not there:
         raise _about_others(table, found.rows, rows, "--targets")
-    say(f"{there:,} of {rows.n:,} rows have a line of {len(found.numbers)} action units")
-    return replace(rows, targets={"au": aligned(found, rows.names)})
+    say(f"{there:,} of {rows.n:,} rows have a line of {found.text}; in the others they are not known")
+    return replace(rows, targets=found.aligned(rows.names), units=found.units or None)
 
 
 SIDE_PX = 96

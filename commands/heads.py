@@ -44,6 +44,7 @@ def build_head(
     """An unfitted head for the task's blocks."""
     from ..fusion import make_head, parse_weights
     from ..fusion.heads.late import CHOSEN, by_position
+    from ..fusion.judging.zero_shot import with_unit_table
 
     known, presets = head_settings(name), head_presets(name)
     given = dict(settings)
@@ -58,6 +59,8 @@ def build_head(
         given["weights"] = weighed if weighed in words else parse_weights(weighed, task.train.widths)
     if name == "late" and isinstance(given.get("weights"), Mapping):
         given["weights"] = by_position(given["weights"], task.train.classes)
+    if name == "multitask":
+        given = with_unit_table(given, task.train)
     if device is not None and "device" in known and "device" not in given:
         given["device"] = device
     if preset is not None and preset not in presets:

@@ -136,6 +136,12 @@ Root = Annotated[
     Path | None,
     typer.Option("--root", help="Where the pictures' paths start.", show_default="as the manifest says"),
 ]
+Videos = Annotated[
+    Path | None,
+    typer.Option(
+        "--videos", help="Folder of the videos that the frames were made of, for their sound.", show_default="none"
+    ),
+]
 ReplaceManifest = Annotated[
     bool,
     typer.Option(
@@ -273,7 +279,16 @@ Targets = Annotated[
     Path | None,
     typer.Option(
         "--targets",
-        help="CSV of action units, sample_id,AU1,AU2,…, to learn beside the classes (head multitask).",
+        help="CSV of sample_id,AU1,AU2_r,…,valence,arousal to learn beside the classes (head multitask).",
+        show_default=False,
+    ),
+]
+Prompts = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompts",
+        help="Text vectors that stand for classes, .safetensors, .npz or .csv; cer-feat prompts makes them. Nothing is "
+        "learned.",
         show_default=False,
     ),
 ]
@@ -306,9 +321,9 @@ Runs = Annotated[
     list[Path] | None,
     typer.Argument(help="Run folders of cer-fuse train; without them, heads are trained now.", show_default=False),
 ]
-KeptHead = Annotated[
-    Path, typer.Option("--head", help="A run of cer-fuse train, the head folder in it, or hf://USER/NAME@REVISION.")
-]
+_KEPT_HEAD = "A run of cer-fuse train, the head folder in it, or hf://USER/NAME@REVISION."
+AnyHead = Annotated[Path | None, typer.Option("--head", help=_KEPT_HEAD, show_default=False)]
+KeptHead = Annotated[Path, typer.Option("--head", help=_KEPT_HEAD)]
 Singles = Annotated[bool, typer.Option(help="A column for each single backbone as well.")]
 Baseline = Annotated[str | None, typer.Option(help="Column the others are tested against, paired.", show_default=False)]
 

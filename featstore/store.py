@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,7 @@ from .exchange.cached import Cached
 from .manifests.checking import ManifestChange, change_of
 from .manifests.manifest import Manifest, SealedManifest
 from .rows import files
+from .rows.counting import Counts, counts_by_index, counts_by_sums
 from .rows.feature import (
     Feature,
     FeatureSpec,
@@ -132,7 +133,7 @@ class Store:
         rows = []
         for dataset in self.datasets():
             try:
-                count, features = f"{len(self.manifest(dataset)):,}", self.opened_features(dataset)
+                count, features = f"{self.size(dataset):,}", self.opened_features(dataset)
                 labels = shortened([*(one.label for one in features[0]), *(f"{one} (damaged)" for one in features[1])])
             except (FeatstoreError, OSError) as error:
                 count, labels = "?", str(error).partition("\n")[0]
@@ -178,6 +179,30 @@ class Store:
         """The dataset's manifest, to read a part's own samples of; None of a small one, and where there is none yet."""
         return SealedManifest.open(self._folder(dataset) / "manifest.csv")
 
+    def size(self, dataset: str | None = None) -> int:
+        """How many samples a dataset has; a large manifest is not read for this."""
+        name = self.dataset(dataset)
+        sealed = SealedManifest.open(self.path / name / "manifest.csv")
+        return len(self.manifest(name)) if sealed is None else len(sealed)
+
+    def counts(self, feature: Feature, dataset: str | None = None) -> Counts:
+        """How many samples of a dataset have a row of a feature, and how many stand in quarantine there.
+
+        All ids of the shards are read and verified. Of a large manifest only what is needed is read: nothing if
+        the feature is complete.
+
+        Raises
+        ------
+        DamagedShardError, FormatError, ManifestError
+        """
+        name = self.dataset(dataset)
+        sealed = SealedManifest.open(self.path / name / "manifest.csv")
+        if sealed is None:
+            ids = self.manifest(name).table.ids
+            return Counts(*feature.index(only=ids).counts_of(ids))
+        found = while_shards_change(lambda: counts_by_sums(feature.headers(), sealed))
+        return counts_by_index(feature.index(), sealed) if found is None else found
+
     def check_sealed(self, dataset: str, manifest: SealedManifest) -> None:
         """Raise ManifestError if the dataset has another manifest by now."""
         present = self.sealed_manifest(dataset)
@@ -190,7 +215,7 @@ class Store:
     def manifest_change(self, dataset: str, manifest: Manifest) -> ManifestChange:
         """What it would change to make `manifest` the dataset's."""
         if dataset not in self.datasets():
-            return change_of(dataset, None, manifest, made_from=dict)
+            return change_of(dataset, None, manifest, made_from=lambda _: {})
         try:
             present = self.manifest(dataset)
         except NewerFormatError:
@@ -199,7 +224,7 @@ class Store:
             return ManifestChange(
                 dataset=dataset, given=manifest.where, before=None, after=len(manifest), unreadable=str(error)
             )
-        return change_of(dataset, present, manifest, made_from=lambda: self._made_from(dataset))
+        return change_of(dataset, present, manifest, made_from=lambda ids: self._made_from(dataset, ids))
 
     def use_manifest(self, dataset: str, manifest: Manifest, *, replace_manifest: bool = True) -> ManifestChange:
         """Make `manifest` the dataset's; rows stay, so a changed label or split costs nothing.
@@ -294,7 +319,8 @@ class Store:
 
     def create_feature(self, dataset: str, spec: FeatureSpec) -> Feature:
         """The feature of that identity, its folder made if it is new."""
-        return Feature.create(self._folder(dataset), spec)
+        made = Feature.create(self._folder(dataset), spec)
+        return self._known(made.folder, lambda: made)
 
     def view(
         self,
@@ -354,10 +380,9 @@ class Store:
 
         Two pictures are the same when their bytes are. Rows that were imported without pictures are not compared.
         """
-        index = self.feature(feature.partition(".")[0], dataset).index()
         manifest = self.manifest(dataset)
         ids, of_each = manifest.table.ids, manifest.table.splits
-        known = index.pictures_of(ids)
+        known = self.feature(feature.partition(".")[0], dataset).index(only=ids).pictures_of(ids)
         first, second = (np.flatnonzero(of_each.numbered(split.__eq__)) for split in splits)
         ours, theirs = same_pictures(known[:, first], known[:, second] if splits[0] != splits[1] else None)
         named: dict[Mark, str] = {}
@@ -373,30 +398,38 @@ class Store:
         that nobody can tell.
         """
         indexes = [self.feature(feature, dataset).index() for dataset in datasets]
-        first, second = (list(index.ids()) for index in indexes)
-        pictures = indexes[0].pictures_of(first), indexes[1].pictures_of(second)
+        pictures = indexes[0].pictures(), indexes[1].pictures()
         if not all(known.any() for known in pictures):
             return None
         ours, theirs = same_pictures(*pictures)
+        first, second = (
+            index.ids_at([at for at, _ in found]) for index, found in zip(indexes, (ours, theirs), strict=True)
+        )
         others: dict[Mark, list[str]] = {}
         for at, picture in theirs:
             others.setdefault(picture, []).append(second[at])
         return [(first[at], other) for at, picture in ours for other in others.get(picture, ())]
 
-    def _made_from(self, dataset: str) -> dict[str, str]:
-        """sample_id to the digest of the picture that a row of some feature was made from."""
+    def _made_from(self, dataset: str, ids: Sequence[str]) -> dict[str, str]:
+        """Of those samples that have a row of some feature, the digest of the picture that it was made from."""
         found: dict[str, str] = {}
         for feature in self.opened_features(dataset)[0]:
+            if feature.spec.is_of_sound:  # its digests are no pictures'
+                continue
             with contextlib.suppress(FeatstoreError, OSError):  # a damaged feature says nothing here
-                found.update({i: digest for i, digest in feature.index().image_digests().items() if digest})
+                digests = feature.index(only=ids).image_digests().of(ids)
+                found.update({one: digest for one, digest in zip(ids, digests, strict=True) if digest})
         return found
 
     def _feature(self, folder: Path) -> Feature:
+        return self._known(folder, lambda: Feature(folder) if self._cached is None else self._cached.feature(folder))
+
+    def _known(self, folder: Path, make: Callable[[], Feature]) -> Feature:
+        """The feature that was opened before, which knows its shards, as long as its `feature.json` is the same."""
         state = files.state(folder / "feature.json")
         known = self._features.get(folder)
         if known is None or known[0] != state:
-            feature = Feature(folder) if self._cached is None else self._cached.feature(folder)
-            known = self._features[folder] = (state, feature)
+            known = self._features[folder] = (state, make())
         return known[1]
 
     def _folder(self, dataset: str) -> Path:

@@ -4,6 +4,7 @@
 detector)`` makes the frames of one and goes on where a killed run was; ``VideoReader(path).frames()`` is the stream of
 frames by itself. ``MTCNN().detect(picture)`` gives a `Face` each with box, score, points; ``Alignment().crop(picture,
 face)`` an upright square, a `Tracker` numbers that go through a video, `MainTrack` the face that counts.
+``read_sound(path)`` is a video's sound, and a `FrameSound` what is heard around each frame of a folder of frames.
 Needs PyAV, the extra `video`, and for faces the extra `faces`, whose weights come with it: nothing is downloaded later.
 This package knows pixels and sound; it has not heard of torch, labels or stores.
 """
@@ -39,6 +40,7 @@ from .finding import (
 from .folder import MadeFrames, Row, index_path, read_table, table_path
 from .making import Ending, FrameSettings, make_frames
 from .mtcnn import MTCNN, MTCNNSettings
+from .sound import FrameSound, Sound, read_sound
 from .tracks import MainTrack, Tracker, TrackSettings, presences
 
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "FolderError",
     "Follows",
     "FrameSettings",
+    "FrameSound",
     "FramesError",
     "Held",
     "LooseCrops",
@@ -72,6 +75,7 @@ __all__ = [
     "Policy",
     "Row",
     "ShapeError",
+    "Sound",
     "TrackSettings",
     "Tracker",
     "VideoError",
@@ -93,6 +97,7 @@ __all__ = [
     "overlap",
     "presences",
     "printable",
+    "read_sound",
     "read_table",
     "table_path",
     "video_name",

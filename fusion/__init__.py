@@ -3,9 +3,10 @@
 `make_head` builds a scikit-learn classifier for the joined blocks of a view: `concat` joins them in memory,
 `JoinedRows` leaves them on the disk. `save_head` and `load_head` keep it as JSON and safetensors, bound to the features
 it learned from. `scores` judges predictions, `compare` sets heads and single backbones side by side with intervals,
-`cross_compare` does so fold by fold, `recipe_columns` sets other people's systems beside them, `sweep` tries many block
-or decision weights at once, `diagnose` says which blocks carry a head and where it fails. Arrays only: no HDF5, no
-images. Nothing heavy is imported until a name below is used.
+`cross_compare` does so fold by fold, `PromptColumns` answers by text vectors that stand for classes, `recipe_columns`
+sets other people's systems beside them, `sweep` tries many block or decision weights at once, `diagnose` says which
+blocks carry a head and where it fails. Arrays only: no HDF5, no images. Nothing heavy is imported until a
+name below is used.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from .judging.comparison import Report, Rows, compare, cross_compare
     from .judging.diagnosis import Diagnosis, diagnose
     from .judging.metrics import Scores, scores
+    from .judging.prompts import PromptColumns, TextVectors, prompted, read_text_vectors
     from .judging.zero_shot import ZeroShot, ZeroShotColumns, compound_proba
     from .keeping.head import HeadInfo, check_compatible, load_head, read_head_info, save_head
     from .recipes import Recipe, choose_recipes, recipe_columns, recipes_in
@@ -76,6 +78,7 @@ _HOMES = {
     "keeping.head": ("HeadInfo", "check_compatible", "load_head", "read_head_info", "save_head"),
     "recipes": ("Recipe", "choose_recipes", "recipe_columns", "recipes_in"),
     "sweeps": ("Sweep", "sweep"),
+    "judging.prompts": ("PromptColumns", "TextVectors", "prompted", "read_text_vectors"),
     "judging.zero_shot": ("ZeroShot", "ZeroShotColumns", "compound_proba"),
 }
 
@@ -93,6 +96,7 @@ __all__ = [
     "MLPConfig",
     "PredictionsError",
     "PriorShiftError",
+    "PromptColumns",
     "Recipe",
     "RecipeError",
     "Report",
@@ -103,6 +107,7 @@ __all__ = [
     "SubmissionError",
     "Sweep",
     "SweepError",
+    "TextVectors",
     "TimelineError",
     "UnknownHeadError",
     "ZeroShot",
@@ -119,7 +124,9 @@ __all__ = [
     "load_head",
     "make_head",
     "parse_weights",
+    "prompted",
     "read_head_info",
+    "read_text_vectors",
     "recipe_columns",
     "recipes_in",
     "save_head",

@@ -160,7 +160,7 @@ def parse_json(data: bytes, *, where: str, error: type[Exception] = DocumentErro
         raise error(f"{where} is nested {deep} deep: it is none of ours")
     try:
         text = data.decode()  # the JSON reader itself would take UTF-16 as well
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+        return _DECODER.decode(text)
     except (ValueError, RecursionError) as fault:
         raise error(f"{where} is not valid JSON: {str(fault)[:120] or type(fault).__name__}") from None
 
@@ -236,6 +236,10 @@ def _finite(text: str) -> float:
     if math.isinf(number):
         raise ValueError(f"{text[:20]} is larger than any number")
     return number
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+"""One for all: `json.loads` would make it anew for each of ten thousand headers."""
 
 
 def _memory_of(data: bytes) -> int:

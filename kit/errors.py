@@ -9,6 +9,7 @@
     │   ├── NewerFormatError                one that only a newer release reads
     │   └── OlderFormatError                one that an older release wrote, and this one does not read
     ├── TextError         (ValueError)      a text or table that cannot be read as it stands
+    ├── Masked            (ValueError)      there is nothing to make a row of, which is nobody's fault
     └── WriteError        (OSError)         the file system refused a write
 """
 
@@ -53,6 +54,24 @@ class OlderFormatError(DocumentError):
 
 class TextError(CerError, ValueError):
     """A text or table that cannot be read as it stands; says the line."""
+
+
+class Masked(CerError, ValueError):
+    """There is nothing to make a sample's row of, and that is no fault: a frame of a video without sound.
+
+    The sample gets no row and no zeros; it is counted, by the reason given, and never stops a run.
+    """
+
+    MARK = "masked: "
+    """What the reason begins with wherever it is kept."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{self.MARK}{reason.removeprefix(self.MARK)}")  # which a copy brings along
+
+    @classmethod
+    def reason(cls, kept: str) -> str | None:
+        """Return the reason in a text that was kept; None if that tells of something else."""
+        return kept.removeprefix(cls.MARK) if kept.startswith(cls.MARK) else None
 
 
 class WriteError(CerError, OSError):

@@ -38,7 +38,7 @@ _HOLDERS: Mapping[str, Mapping[int, str]] = {
     "Attribute": {5: "Tensor", 6: "Graph", 10: "Tensor", 11: "Graph", 22: "Sparse", 23: "Sparse"},
     "Sparse": {1: "Tensor", 2: "Tensor"},
 }
-_DIMS, _TYPE, _NAME, _RAW, _EXTERNAL, _LOCATION = 1, 2, 8, 9, 13, 14  # fields of a tensor
+_DIMS, _TYPE, _FLOATS, _NAME, _RAW, _EXTERNAL, _LOCATION = 1, 2, 4, 8, 9, 13, 14  # fields of a tensor
 
 _HALF = {10, 16}  # TensorProto.DataType of float16 and bfloat16
 
@@ -162,13 +162,46 @@ def with_output(content: bytes, name: str) -> bytes:
 
     A field that holds a message may stand in a file twice, and both are one message then: the output is put at the end.
     """
-    said = name.encode()
-    value = _header(1, len(said)) + said
-    output = _header(12, len(value)) + value
-    return content + _header(_GRAPH, len(output)) + output
+    return content + encoded(_GRAPH, encoded(12, encoded(1, name)))
 
 
 _GRAPH = 7
+
+
+def float_weights(content: bytes) -> dict[str, NDArray[np.float32]]:
+    """The float32 weights of the outermost graph, by name.
+
+    Raises
+    ------
+    OnnxFileError
+        If one has not as many numbers as its shape says.
+    """
+    found = {}
+    try:
+        tensors = (tensor for n, graph in _messages(memoryview(content)) if n == _GRAPH for tensor in _messages(graph))
+        for number, tensor in tensors:
+            said: dict[int, list[int | memoryview]] = {}
+            for field, value, _, _ in _fields(tensor) if number == 5 else ():
+                said.setdefault(field, []).append(value)
+            if said.get(_TYPE) != [1]:
+                continue
+            dims = [d for v in said.get(_DIMS, []) for d in ([v] if isinstance(v, int) else _varints(v))]
+            (name,) = (_text(v) for v in said[_NAME] if isinstance(v, memoryview))
+            numbers = b"".join(v for v in said.get(_RAW, said.get(_FLOATS, [])) if isinstance(v, memoryview))
+            if len(numbers) != 4 * math.prod(dims):
+                raise _DamagedError(f"tensor {name!r} has {len(numbers):,} bytes, expected {4 * math.prod(dims):,}")
+            found[name] = np.frombuffer(numbers, "<f4").astype(np.float32).reshape(dims)
+    except (_DamagedError, KeyError, ValueError) as error:
+        raise OnnxFileError(f"the weights of the ONNX file cannot be read ({error})") from None
+    return found
+
+
+def encoded(number: int, value: int | str | bytes) -> bytes:
+    """A field of a message as it stands in a file: a number from 0, a text, or bytes (a message in it among them)."""
+    if isinstance(value, int):
+        return _varint_bytes(number << 3) + _varint_bytes(value)
+    content = value.encode() if isinstance(value, str) else value
+    return _header(number, len(content)) + content
 
 
 def _declared(value: memoryview) -> tuple[str, str]:
@@ -443,12 +476,15 @@ def _varints(message: memoryview) -> list[int]:
 
 def _header(number: int, length: int) -> bytes:
     """Encode what stands before a field of `length` bytes."""
+    return _varint_bytes(number << 3 | 2) + _varint_bytes(length)
+
+
+def _varint_bytes(value: int) -> bytes:
     found = bytearray()
-    for value in (number << 3 | 2, length):
-        while value >= 0x80:
-            found.append(value & 0x7F | 0x80)
-            value >>= 7
-        found.append(value)
+    while value >= 0x80:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
     return bytes(found)
 
 

@@ -16,6 +16,7 @@ from timm.data.mixup import Mixup
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...kit.locality import drawn, near_votes, same_class
 from ..errors import OptionError
 from ..torch_backbone import TorchBackbone
 from .examples import Examples
@@ -24,6 +25,8 @@ from .recipe import Recipe
 from .trainable import merged_state
 
 HEAD = "head"
+UNITS = "units"
+"""What the head reads, beside the branches' logits, where a training asks for it."""
 
 
 class Classifier(nn.Module):
@@ -33,7 +36,11 @@ class Classifier(nn.Module):
     ----------
     shares : dict of float
         Branch -> its share in logits and loss; they sum to 1. One linear head is the one branch "head".
+    shows_units : bool
+        Whether `forward` gives what the head reads too, (b, d), as `UNITS`.
     """
+
+    shows_units = False
 
     def __init__(self, backbone: TorchBackbone, k: int) -> None:
         super().__init__()
@@ -60,9 +67,26 @@ class Classifier(nn.Module):
             return self._own.logits(self.encoder, x)
         assert self.head is not None
         if self._reads is not None:
-            return {HEAD: self.head(self._reads[1](self.encoder, x))}
-        rows = self.encoder(x)
-        return {HEAD: self.head(torch.cat([rows[block] for block in self.blocks], dim=1))}
+            units = self._reads[1](self.encoder, x)
+        else:
+            rows = self.encoder(x)
+            units = torch.cat([rows[block] for block in self.blocks], dim=1)
+        return {HEAD: self.head(units)} | ({UNITS: units} if self.shows_units else {})
+
+    def show_units(self) -> None:
+        """Give what the head reads too, from now on.
+
+        Raises
+        ------
+        OptionError
+            If it has heads of its own, which read no one vector.
+        """
+        if self.head is None:
+            raise OptionError(
+                "locality draws what one linear head reads, and this network has heads of its own "
+                f"({', '.join(self.shares)})\n  leave it out: locality=0"
+            )
+        self.shows_units = True
 
     def mixed(self, logits: Mapping[str, Tensor]) -> Tensor:
         """Mix the branches' logits: {branch: (b, k)} -> (b, k)."""
@@ -128,6 +152,22 @@ def loss_sum(
             loss = F.cross_entropy(adjusted, targets, reduction="sum")
         each.append(share * loss)
     return torch.stack(each).sum()
+
+
+def locality_sum(units: Tensor, codes: Tensor, soft: Tensor | None, recipe: Recipe) -> Tensor:
+    """Sum the recipe's locality loss over a batch.
+
+    Parameters
+    ----------
+    units : Tensor of shape (b, d)
+        What the classifier reads.
+    codes : int Tensor of shape (b,)
+        Classes.
+    soft : Tensor of shape (b, k) or None
+        Label distributions, where examples have any: then neighbours are alike in these.
+    """
+    alike = same_class(codes) if soft is None else near_votes(soft, recipe.neighbours)
+    return drawn(units.float()[None], alike, recipe.neighbours).sum() * (recipe.locality / 2)
 
 
 def mix(x: Tensor, targets: Tensor, recipe: Recipe, *, seed: int) -> tuple[Tensor, Tensor]:

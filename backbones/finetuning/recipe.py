@@ -61,6 +61,12 @@ class Recipe:
     """timm's CutMix alpha; 0: off."""
     focal: Annotated[float, 0, 10] = 0.0
     """Focal loss (Lin et al., ICCV 2017, eq. 4): each class's term counts (1 - p) to this power; 0: cross-entropy."""
+    locality: Annotated[float, 0, 100] = 0.0
+    """Factor on a loss that draws what the classifier reads of a picture to that of its nearest neighbours in the batch
+    of the same class or, with soft labels, of alike ones: the terms of DLP-CNN and DBM-CNN (`cer_fusion.kit.locality`).
+    A batch is what one process computes at once. 0: off."""
+    neighbours: Annotated[int, 1, 1000] = 10
+    """For locality: how many neighbours that are."""
     freeze: Annotated[float, 0, 1] = 0.0
     """Share of the network's layers, from the input on, that stay as they are, batch norms' statistics included; 1:
     only the classifier learns. Layers are timm's groups, or the parts that a network is made of."""
@@ -117,6 +123,11 @@ class Recipe:
             raise RecipeError(
                 f"freeze={self.freeze:g} and lora_rank={self.lora_rank}: low-rank additions leave every layer as it is "
                 f"already\n  choose one: freeze=0, or lora_rank=0"
+            )
+        if self.locality and (self.mixup or self.cutmix):
+            raise RecipeError(
+                f"locality={self.locality:g} draws pictures to those of their class, and mixup={self.mixup:g} and "
+                f"cutmix={self.cutmix:g} make pictures of two\n  choose one: locality=0, or mixup=0 and cutmix=0"
             )
         if self.sampling == "balanced" and self.logit_adjustment:
             raise RecipeError(

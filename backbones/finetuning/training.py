@@ -25,8 +25,10 @@ from ...kit.errors import duration, listing
 from ..errors import DivergedError, RecipeError
 from ..torch_backbone import TorchBackbone, float32_as
 from .classifier import (
+    UNITS,
     Classifier,
     classifier_of,
+    locality_sum,
     log_prior,
     loss_sum,
     mix,
@@ -137,6 +139,8 @@ class Training:
         self._check_parts()
         device = accelerator.device
         self.classifier: Classifier = classifier_of(backbone, k, seed=seed).to(device)
+        if recipe.locality:
+            self.classifier.show_units()
         self.average = ModelEmaV3(self.classifier, decay=recipe.ema, use_warmup=True) if recipe.ema else None
         optimizer = _optimizer_of(self.classifier, backbone, recipe)
         self.schedule = _schedule_of(optimizer, recipe, updates_per_epoch=self.updates_per_epoch)
@@ -237,6 +241,9 @@ class Training:
         with self.accelerator.autocast():
             logits = self.model(x)
         loss = loss_sum(logits, self.classifier.shares, targets, self.prior, self.recipe.focal)
+        if self.recipe.locality:
+            soft = None if self.material.train.soft is None else targets
+            loss = loss + locality_sum(logits[UNITS], self.y[own], soft, self.recipe)
         # Processes average their gradients and accelerate divides by the parts: this makes it the mean of the batch.
         self.accelerator.backward(loss * (self.accelerator.num_processes * self.recipe.accumulation / size))
         right = (self.classifier.mixed(logits).argmax(1) == self.y[own]).sum()

@@ -21,6 +21,10 @@ COMMANDS = {
         "cer_fusion.commands.feat.backbones:inspect",
         "Open a checkpoint without running code from it; say what it is, which backbone takes it, and how.",
     ),
+    "prompts": (
+        "cer_fusion.commands.feat.backbones:prompts",
+        "Make vectors of texts with an image-text encoder: they stand for classes that no head learns.",
+    ),
     "finetune": (
         "cer_fusion.commands.feat.finetune:finetune",
         "Train a backbone end to end, keep the best epoch. Run it again after a kill. No test picture is learnt from.",

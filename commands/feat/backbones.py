@@ -1,4 +1,4 @@
-"""`cer-feat backbones` and `inspect`: what embeds pictures; what a file of weights is, and a clean copy of it."""
+"""`cer-feat backbones`, `inspect` and `prompts`: what embeds pictures, what a file of weights is, vectors of texts."""
 
 from __future__ import annotations
 
@@ -91,6 +91,75 @@ def inspect(
         if converted["left_out"]:
             dropped = ", ".join(f"{key} ({text})" for key, text in converted["left_out"].items())
             say(f"not in it, as it is no weight: {escape(dropped)}")
+
+
+def prompts(
+    backbone: Annotated[
+        str, typer.Option("--backbone", "-b", help="clip:<folder>: a CLIP or SigLIP as transformers keeps it.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="What to write: .safetensors or .npz.")],
+    prompts: Annotated[
+        str,
+        typer.Option("--prompts", help="TOML or JSON of class -> texts; or a set of this package: compounds, basic."),
+    ] = "compounds",
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", "-w", help="Of a fine-tuned image half, a file.", show_default="those in the folder"),
+    ] = None,
+    device: opt.Device = "auto",
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Make vectors of texts with an image-text encoder: they stand for classes that no head learns.
+
+    The vectors say which image half they belong to: cer-fuse compare and predict --prompts refuse rows of another one.
+
+    Example: cer-feat prompts --backbone clip:models/clip-vit-base-patch32 -o prompts.safetensors
+    """
+    import numpy as np
+
+    from ...backbones import create
+    from ...backbones.zoo.image_text import text_vectors
+    from ...fusion.judging.prompts import TextVectors, read_prompts, shipped_prompts, write_text_vectors
+    from ...kit.errors import nearest
+
+    kind, _, folder = backbone.partition(":")
+    if kind != "clip" or not folder:
+        raise typer.BadParameter(
+            f"texts are embedded by clip:<folder>, however: {backbone!r}; vectors of another encoder can be given as "
+            ".npz or .csv where these are read",
+            param_hint="--backbone",
+        )
+    if output.suffix.lower() not in (".safetensors", ".npz"):
+        raise typer.BadParameter(f"must end in .safetensors or .npz, however: {output}", param_hint="--output")
+    check_outputs({"--output": output}, overwrite=overwrite)
+    shipped = shipped_prompts()
+    if prompts not in shipped and not Path(prompts).is_file():
+        raise typer.BadParameter(
+            f"no such file, and no set of this package; {nearest(prompts, shipped)}", param_hint="--prompts"
+        )
+    asked = shipped[prompts] if prompts in shipped else read_prompts(Path(prompts))
+    made = create(backbone, weights=weights, device=device)
+    texts = [text for listed in asked.classes.values() for text in listed]
+    embedded = text_vectors(folder, texts, device=made.device)
+    parts = np.split(embedded.vectors, np.cumsum([len(listed) for listed in asked.classes.values()])[:-1])
+    found = TextVectors(
+        vectors=dict(zip(asked.classes, parts, strict=True)), prompts=asked.classes, encoder=made.name,
+        weights=made.weights_digest(), temperature=embedded.temperature, source=asked.source,
+    )  # fmt: skip
+    write_text_vectors(output, found, overwrite=overwrite)
+    say(
+        f"wrote [bold]{escape(output)}[/]: {len(texts)} vectors of {found.width} columns for {len(found.classes)} "
+        f"classes, by {escape(made.name)}, temperature {embedded.temperature:.3g}"
+    )
+    if as_json:
+        out_json(
+            {
+                "path": str(output), "classes": {name: len(one) for name, one in found.vectors.items()},
+                "width": found.width, "encoder": found.encoder, "weights": found.weights,
+                "temperature": found.temperature, "source": found.source,
+            }
+        )  # fmt: skip
 
 
 def _converted(checkpoint: Path, target: Path, overwrite: bool) -> tuple[CheckpointInfo, dict[str, Any]]:

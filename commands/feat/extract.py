@@ -6,7 +6,7 @@ import os
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,13 +15,14 @@ import typer
 
 from .. import options as opt
 from ..console import escape, out_json, progress_bar, say, show_logs
-from ..data import dataset_of, manifest_by_parts, tell_change, tell_extracts, tell_frames_from_zero
+from ..data import dataset_of, manifest_by_parts, sealed_manifest, tell_change, tell_extracts, tell_frames_from_zero
 from ..runners import Engine, Outcome, PartProgress, WorkerError, gpus_here, tell_submitted
 
 if TYPE_CHECKING:
     from ...backbones import Backbone
     from ...featstore import ExtractReport, Manifest, Store
     from ...featstore.manifests.manifest import SealedManifest
+    from ...frames import FrameSound
 
 
 def _gone(assumed: bool) -> bool:
@@ -37,6 +38,7 @@ def _gone(assumed: bool) -> bool:
     here=opt.Form("is for processes on this machine, and --runner names others", ("workers", "part")),
     slurm=opt.Form("is for --runner slurm", ("slurm", "wait")),
     ray=opt.Form("is for --runner ray", ("ray_address", "num_gpus")),
+    heard=opt.Form("says where the sound is that audio:<name> hears, and none is named", ("videos",)),
     aligned=opt.Form("says how faces are cut out, and that is for --align", (*opt.CROPPED, "no_face")),
 )
 def extract(
@@ -46,8 +48,8 @@ def extract(
         opt.several(
             "--backbone",
             "-b",
-            help="vit, manet, resnet50, poster, …, timm:<name>, onnx:<file>, or your own as <file.py>:<Class>; see "
-            "backbones. Several share one pass.",
+            help="vit, manet, resnet50, poster, …, timm:<name>, onnx:<file>, clip:<folder>, audio:<name>, or your own "
+            "as <file.py>:<Class>; see backbones. Several share one pass.",
         ),
     ],
     data: opt.Data = None,
@@ -83,6 +85,7 @@ def extract(
     ] = None,
     dataset: opt.DatasetName = None,
     root: opt.Root = None,
+    videos: opt.Videos = None,
     batch_size: Annotated[
         str, typer.Option(help="Pictures per forward pass; auto begins large and halves when memory does not suffice.")
     ] = "auto",
@@ -153,14 +156,26 @@ def extract(
 
     Example: cer-feat extract --backbone resnet50 --data rafdb.csv --store features
 
+    audio:<name> makes a row of the sound around each frame, by the times that cer-feat frames wrote down: --videos says
+    where the videos are. Frames without sound are masked and counted.
+
     Example: cer-feat extract --backbone onnx:faces.onnx -O size_px=112 … --align --crop arcface112 --data ferplus.csv
     """
     from ...featstore import Store
+    from ...featstore.extraction.run import repeated_across_splits
     from ...featstore.manifests.manifest import SealedManifest as Sealed
 
-    opt.only(ctx, here=runner in (None, "local"), slurm=runner == "slurm", ray=runner == "ray", aligned=align)
+    opt.only(
+        ctx,
+        here=runner in (None, "local"),
+        slurm=runner == "slurm",
+        ray=runner == "ray",
+        heard=_hears(backbone),
+        aligned=align,
+    )
     show_logs()
     chosen = chosen_backbones(backbone, weights or [], option or [], name or [])
+    _check_sound(backbone, videos, align=align)
     size = _batch_size(batch_size)
     if data is None:
         data = dataset_of(store, None)[1]
@@ -179,6 +194,7 @@ def extract(
         store=store,
         dataset=dataset_name,
         root=root,
+        videos=videos,
         ids_digest=manifest.ids_digest,
         faces=None if not align else (detector, points, crop, margin, no_face),
         readers=(readers, reader_processes),
@@ -211,6 +227,13 @@ def extract(
         outcomes = engine.run(job, step, name=f"extract-{dataset_name}", busy=busy)
     reports = _reports(outcomes)
     if not isinstance(manifest, Sealed):
+        if engine.n > 1:  # of a large manifest each part looks at its own samples
+            known = (opened.feature(report.feature, dataset_name) for report in reports)
+            repeated = [repeated_across_splits(manifest, feature, {}) for feature in known]
+            reports = [
+                replace(report, repeated_across_splits=max(count, report.repeated_across_splits))
+                for report, count in zip(reports, repeated, strict=True)
+            ]
         for one, report in zip(chosen, reports, strict=True):
             _tell_learnt(one.weights, report.feature, opened, dataset_name, manifest)
     tell_extracts(reports, opened, dataset_name, as_json=as_json)
@@ -225,7 +248,8 @@ def _tell_learnt(weights: str | None, feature: str, store: Store, dataset: str, 
     learnt = pictures_behind(Path(weights))
     if not learnt:
         return
-    digests = store.feature(feature, dataset).index().image_digests().of(manifest.ids)
+    ids = manifest.table.ids
+    digests = store.feature(feature, dataset).index(only=ids).image_digests().of(ids)
     known = Counter(split for split, digest in zip(manifest.split_of_each, digests, strict=True) if digest in learnt)
     if known:
         counts = ", ".join(f"{count:,} of {split or 'no split'}" for split, count in known.items())
@@ -256,6 +280,8 @@ class ExtractJob:
     store: Path
     dataset: str
     root: Path | None
+    videos: Path | None
+    """Where the videos are whose sound is heard; None for backbones that look at pictures."""
     ids_digest: str
     """Of the samples' ids in order, by which they are dealt into parts."""
     faces: tuple[str, str | None, Any, float | None, str] | None
@@ -270,7 +296,6 @@ class ExtractJob:
 
     def run_part(self, k: int, n: int, progress: PartProgress) -> list[dict[str, Any]]:
         """Embed what part k of n lacks; the report of each feature, as JSON values."""
-        from ...featstore import Store
         from ...featstore import extract as run_extract
         from ...featstore.extraction.reading import Meter
 
@@ -278,11 +303,12 @@ class ExtractJob:
             _OPENED.clear()  # of another job: its encoders would stay in memory
             _OPENED[self.key] = Opened(self)
         opened, meter = _OPENED[self.key], Meter()
+        opened.read_by_parts()
         threads, processes = opt.readers_for([one.device for one in opened.embedders], *self.readers)
         reports = run_extract(
             opened.embedders,
             opened.manifest,
-            Store(self.store),
+            opened.store,
             dataset=self.dataset,
             name=[one.feature for one in self.chosen],
             part=(k, n),
@@ -290,6 +316,7 @@ class ExtractJob:
             reader_processes=processes,
             progress=lambda stage, done, total: progress(stage, done, total, meter.busy),
             meter=meter,
+            source=opened.sound,
             **self.settings,
         )
         return [vars(report) for report in reports]
@@ -315,6 +342,24 @@ class Opened:
                 "start it again"
             )
         self.manifest = manifest
+        self._begun = False
+
+    def read_by_parts(self) -> None:
+        """Before each part: of a large manifest, which the first one made the dataset's, others read what is theirs."""
+        from ...featstore.manifests.manifest import SealedManifest as Sealed
+
+        if self._begun and not isinstance(self.manifest, Sealed):
+            sealed = sealed_manifest(self._job.data, self._job.store, dataset=self._job.dataset, root=self._job.root)
+            if sealed is not None and sealed[0].ids_digest == self._job.ids_digest:
+                self.manifest = sealed[0]
+        self._begun = True
+
+    @cached_property
+    def store(self) -> Store:
+        """The store, whose shards are looked at once for all parts, but for new ones."""
+        from ...featstore import Store
+
+        return Store(self._job.store)
 
     @cached_property
     def embedders(self) -> list[Backbone]:
@@ -334,6 +379,11 @@ class Opened:
                 )
         return made
 
+    @cached_property
+    def sound(self) -> FrameSound | None:
+        """What the backbones hear, which each of them is told; None where they look at pictures."""
+        return None if self._job.videos is None else _heard(self.embedders, self.manifest.root, self._job.videos)
+
 
 _OPENED: dict[str, Opened] = {}
 """Of the job that this process did a part of last."""
@@ -350,10 +400,44 @@ def _align(
         embedder.take_faces(faces, missing=no_face)
 
 
+def _hears(backbones: Sequence[str]) -> bool:
+    return any(name.startswith("audio:") for name in backbones)
+
+
+def _check_sound(backbones: Sequence[str], videos: Path | None, *, align: bool) -> None:
+    """Refuse sound without videos, and beside pictures."""
+    if not _hears(backbones):
+        return
+    if looking := [name for name in backbones if not _hears([name])]:
+        raise typer.BadParameter(
+            f"{', '.join(looking)} look at pictures and the others hear sound, which is read otherwise: run them apart",
+            param_hint="--backbone",
+        )
+    if videos is None:
+        raise typer.BadParameter(
+            f"is needed by {', '.join(backbones)}: the folder of the videos that the frames were made of",
+            param_hint="--videos",
+        )
+    if align:
+        raise typer.BadParameter("is for pictures, and sound is heard: there is no face in it", param_hint="--align")
+
+
+def _heard(embedders: Sequence[Backbone], root: Path, videos: Path) -> FrameSound:
+    """What all of them hear, and tell each of it."""
+    from ...backbones.zoo.audio import SoundBackbone
+    from ...frames import FrameSound
+
+    hearing = [one for one in embedders if isinstance(one, SoundBackbone)]
+    sound = FrameSound(root, videos, window_s=hearing[0].window_s)
+    for one in hearing:
+        one.take_sound(sound)
+    return sound
+
+
 def _device(device: str, backbone: str) -> str:
     """For `auto` in one of several processes on a machine with several GPUs: a GPU of its own, by `LOCAL_RANK`."""
     number = os.environ.get("LOCAL_RANK", "")
-    if device != "auto" or not number.isdecimal():
+    if device != "auto" or not number.isdecimal() or backbone == "audio:egemaps":
         return device
     if backbone.startswith("onnx:"):
         from ...backbones.zoo.onnx_model import build_has_cuda

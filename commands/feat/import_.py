@@ -20,15 +20,22 @@ if TYPE_CHECKING:
 
 
 @opt.forms(
-    listed=opt.Form("names are in Parquet itself, and those of a folder's samples are its files'", ("names",)),
-    keyed=opt.Form("is for .npz, HDF5 and .pt files", ("rows_key", "names_key")),
+    listed=opt.Form(
+        "names are in Parquet and in tables of face tools, and those of a folder's samples are its files'", ("names",)
+    ),
+    keyed=opt.Form("is for .npz, HDF5 and .pt files", ("names_key",)),
+    chosen=opt.Form("is for .npz, HDF5 and .pt files, and tables of face tools", ("rows_key",)),
+    tabled=opt.Form("is for tables of face tools", ("face", "first_frame", "fps")),
     pooled=opt.Form("is for a folder of one .npy a sample", ("frames",)),
 )  # fmt: skip
 def import_(
     ctx: typer.Context,
     rows: Annotated[
         Path,
-        typer.Argument(help=".npy, .npz, .pt, HDF5, Parquet of cer-feat export, or a folder of one .npy a sample."),
+        typer.Argument(
+            help=".npy, .npz, .pt, HDF5, Parquet of cer-feat export, a folder of one .npy a sample; CSV of OpenFace, "
+            "Py-Feat or blendshapes, one or a folder of them."
+        ),
     ],
     name: Annotated[str, typer.Option("--as", help="What the feature is called.")],
     names: Annotated[
@@ -43,8 +50,9 @@ def import_(
         list[str] | None,
         opt.several(
             "--rows-key",
-            help="Which array of a file with several; a,b makes each a block.",
-            show_default="the only 2-D float array",
+            help="Which array of a file with several, or which columns of a table (au_intensity, gaze, …); a,b makes "
+            "each a block.",
+            show_default="the only 2-D float array; all blocks of a table",
         ),
     ] = None,
     names_key: Annotated[
@@ -53,6 +61,25 @@ def import_(
     ] = None,
     frames: Annotated[
         Literal["mean", "max"] | None, typer.Option("--frames", help="How to pool a folder's frame-level files.")
+    ] = None,
+    face: Annotated[
+        Literal["error", "best"],
+        typer.Option("--face", help="Several faces in a frame of a table: an error, or the one its tool is surest of."),
+    ] = "error",
+    first_frame: Annotated[
+        int | None,
+        typer.Option(
+            "--first-frame",
+            min=0,
+            help="The number of a video's first frame in a table.",
+            show_default="OpenFace's 1, Py-Feat's 0",
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            "--fps", min=0.001, help="Frames a second, of a table with time stamps alone.", show_default=False
+        ),
     ] = None,
     data: opt.Data = None,
     store: opt.StorePath = opt.DEFAULT_STORE,
@@ -74,20 +101,30 @@ def import_(
     """Import embeddings of another tool; they are marked foreign and identified by their content.
 
     Example: cer-feat import hse.npy --names file_names.txt --as hse --data ferplus.csv
+
+    Example: cer-feat import openface/ --as aus --rows-key au_intensity,au_presence --data abaw.csv
     """
     from ...featstore import Store, import_rows
-    from ...featstore.exchange.foreign_files import recognise
+    from ...featstore.exchange.foreign_files import read_foreign, recognise
 
     if names is not None and names_key is not None:
         raise typer.BadParameter("give the names as a file or as a key, not both", param_hint="--names-key")
     form = recognise(rows)
     opt.only(
-        ctx, listed=form not in ("parquet", "sample folder"), keyed=form in ("npz", "hdf5", "torch"),
+        ctx, listed=form not in ("parquet", "sample folder", "face table"), keyed=form in ("npz", "hdf5", "torch"),
+        chosen=form in ("npz", "hdf5", "torch", "face table"), tabled=form == "face table",
         pooled=form == "sample folder",
     )  # fmt: skip
     with progress_bar() as step:
         step("reading", 0, None, rows.name)
-        found = _read(rows, names, rows_key or [], names_key, frames)
+        keys = rows_key or []
+        if form == "torch":
+            found = _read_torch(rows, names=names, rows_keys=keys, names_key=names_key)
+        else:
+            found = read_foreign(
+                rows, names=names, rows_keys=keys, names_key=names_key, frames=frames, face=face,
+                first_frame=first_frame, fps=fps,
+            )  # fmt: skip
     _tell_read(rows, found)
     manifest, dataset_name = manifest_and_dataset(data, store, dataset=dataset, root=root)
     opened = Store.create(store)
@@ -103,6 +140,7 @@ def import_(
             name=name,
             source=rows.name,
             described=found.described,
+            failed=found.failed,
             share_repeats=share_repeats,
             blank=blank,
             extra=extra,
@@ -120,8 +158,16 @@ def import_(
         say(f"[yellow]{done} {len(report.blank):,} rows of one number throughout[/]: {_few(report.blank)}")
     for note in report.notes:
         say(f"[yellow]note:[/] {escape(note)}")
-    if report.missing:
-        say(f"[yellow]{len(report.missing):,} samples have no row[/], first: {escape(', '.join(report.missing[:3]))}")
+    if report.failed:
+        folder = opened.path / dataset_name / report.feature
+        say(
+            f"[yellow]{len(report.failed):,} samples in quarantine[/], at which the tool failed: "
+            f"{escape(folder / 'quarantine.csv')}"
+        )
+    failed = set(report.failed)
+    absent = [name for name in report.missing if name not in failed]
+    if absent:
+        say(f"[yellow]{len(absent):,} samples have no row[/], first: {escape(', '.join(absent[:3]))}")
     if report.unread:
         first, reason = next(iter(report.unread.items()))
         say(
@@ -137,17 +183,6 @@ def _few(names: Sequence[str]) -> str:
     return escape(", ".join(names[:3]) + (", …" if len(names) > 3 else ""))
 
 
-def _read(
-    path: Path, names: Path | None, rows_keys: list[str], names_key: str | None, pool: Literal["mean", "max"] | None
-) -> ForeignRows:
-    """Open the file by the reader that fits its content."""
-    from ...featstore.exchange.foreign_files import read_foreign, recognise
-
-    if recognise(path) == "torch":
-        return _read_torch(path, names=names, rows_keys=rows_keys, names_key=names_key)
-    return read_foreign(path, names=names, rows_keys=rows_keys, names_key=names_key, frames=pool)
-
-
 def _tell_read(path: Path, found: ForeignRows) -> None:
     blocks = ", ".join(
         f"{block} {' x '.join(f'{size:,}' for size in rows.shape) or 'one number,'} {rows.dtype}"
@@ -156,6 +191,7 @@ def _tell_read(path: Path, found: ForeignRows) -> None:
     say(
         f"read {escape(path)} as {escape(found.form)}: {escape(blocks)}; "
         f"{len(found.names):,} names from {escape(found.names_from)}"
+        + (f"; the tool failed at {len(found.failed):,} more" if found.failed else "")
     )
 
 

@@ -98,7 +98,16 @@ def build(
     votes: Annotated[
         Path | None, _labels("ferplus: write the annotators' votes too, to learn from with --soft-labels.")
     ] = None,
-    au: Annotated[Path | None, _labels("raf-ce: write the action units too, to learn from with --targets.")] = None,
+    beside: Annotated[
+        Path | None,
+        typer.Option(
+            "--targets",
+            help="raf-ce, affwild2, csv, parquet: write action units, valence and arousal too, to learn from with "
+            "--targets.",
+            show_default=False,
+            rich_help_panel="Labels",
+        ),
+    ] = None,
     pictures: Annotated[
         str | None, _own("rafdb, raf-ce: aligned (default) or original; csv, parquet: folder of the pictures.")
     ] = None,
@@ -151,8 +160,9 @@ def build(
 
     if votes is not None and kind != "ferplus":
         raise typer.BadParameter("only ferplus has votes", param_hint="--votes")
-    if au is not None and kind != "raf-ce":
-        raise typer.BadParameter("only raf-ce has action units", param_hint="--au")
+    if beside is not None and (kind not in adapters.KINDS or adapters.KINDS[kind].targets is None):
+        able = ", ".join(name for name, one in adapters.KINDS.items() if one.targets is not None)
+        raise typer.BadParameter(f"{kind} has no targets beside classes; {able} have", param_hint="--targets")
     options: dict[str, Any] = {
         "classes": opt.joined(classes), "labels": labels, "pictures": pictures, "partition": opt.joined(partition),
         "columns": opt.joined(columns),
@@ -160,7 +170,7 @@ def build(
         "split_column": split_column, "group_column": group_column, "first_frame": first_frame, "encoding": encoding,
     }  # fmt: skip
     check_outputs(
-        {"--output": [output, output.with_suffix(".json")], "--votes": votes, "--au": au}, overwrite=overwrite
+        {"--output": [output, output.with_suffix(".json")], "--votes": votes, "--targets": beside}, overwrite=overwrite
     )
     if adapters.takes(kind, "archive"):
         options |= {"archive": output.with_suffix(".pictures.zip"), "overwrite": overwrite}
@@ -187,11 +197,10 @@ def build(
         made = labels or "compound7"
         count = write_votes(root, listed, votes, labels=made, encoding=encoding, overwrite=overwrite)
         say(f"wrote [bold]{escape(votes)}[/]: the votes of {count:,} samples")
-    if au is not None:
-        from ...featstore.manifests.adapters.raf import write_rafce_aus
-
-        count = write_rafce_aus(root, listed, au, encoding=encoding, overwrite=overwrite)
-        say(f"wrote [bold]{escape(au)}[/]: the action units of {count:,} of {len(listed):,} samples")
+    write_beside = adapters.KINDS[kind].targets
+    if beside is not None and write_beside is not None:
+        count = write_beside(root, listed, beside, overwrite=overwrite, **given)
+        say(f"wrote [bold]{escape(beside)}[/]: targets of {count:,} of {len(listed):,} samples")
     write(
         listed, output, as_json, overwrite=overwrite,
         left_out=adapted.left_out, missing=list(adapted.missing), notes=list(adapted.notes),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import string
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ...kit.errors import Masked
 from .. import options as opt
 from ..console import FAILED, escape, out, out_json, say, size_text
 from ..data import dataset_of
@@ -17,7 +19,7 @@ from ..parts import array_text
 from ..tables import out_facts, out_table
 
 if TYPE_CHECKING:
-    from ...featstore import Feature, FeatureSpec, Manifest, Store
+    from ...featstore import Feature, FeatureSpec, Store
     from ...featstore.rows.feature import Change
 
 
@@ -76,15 +78,15 @@ def parts(
     opened, dataset = dataset_of(store, data)
     names = features or []
     found = [opened.feature(name, dataset) for name in names] if names else opened.usable_features(dataset)
-    manifest = opened.manifest(dataset)
-    left = unfinished_parts(manifest, found, shard_rows=shard_rows, parts=of)
+    complete = bool(found) and all(sum(opened.counts(one, dataset)) == opened.size(dataset) for one in found)
+    left = [] if complete else unfinished_parts(opened.manifest(dataset), found, shard_rows=shard_rows, parts=of)
     if not found:
         say(f"dataset [bold]{escape(dataset)}[/] has no features yet: all parts are unfinished")
     elif not left:
         say(f"all parts are finished, of {escape(', '.join(feature.label for feature in found))}")
-    unread = {
-        sample_id for feature in found for sample_id, (digest, _) in feature.index().quarantined.items() if not digest
-    }.intersection(manifest.ids)
+    unread = {one for feature in found for one, (digest, _) in feature.quarantined().items() if not digest}
+    if unread:
+        unread &= set(opened.manifest(dataset).ids)
     if unread:
         say(f"[yellow]{len(unread):,} pictures could not be read[/], first: {escape(min(unread))}; extract tries again")
     if as_json:
@@ -120,7 +122,7 @@ def quarantine(
             "tried_again": not digest,
         }
         for feature in found
-        for sample_id, (digest, reason) in sorted(feature.index().quarantined.items())
+        for sample_id, (digest, reason) in sorted(feature.quarantined().items())
         if sample_id in path_of
     ]
     if as_json:
@@ -147,8 +149,15 @@ def show(
 
     opened = Store(store)
     found = opened.feature(feature, data)
-    summary = _summary(found, opened.manifest(data))
-    entry = {**summary, "identity": dict(found.spec.identity), "described": dict(found.spec.described)}
+    summary = _summary(opened, opened.dataset(data), found)
+    reasons = (Masked.reason(reason) for _, reason in found.quarantined().values())
+    masked = dict(Counter(reason for reason in reasons if reason is not None))
+    entry = {
+        **summary,
+        **({"masked": masked} if masked else {}),
+        "identity": dict(found.spec.identity),
+        "described": dict(found.spec.described),
+    }
     if as_json:
         out_json(entry)
         return
@@ -231,34 +240,33 @@ def _of_dataset(opened: Store, dataset: str) -> list[dict[str, Any]]:
     from ...featstore import FeatstoreError
 
     try:
-        manifest = opened.manifest(dataset)
+        samples = opened.size(dataset)
         features, unopened = opened.opened_features(dataset)
     except (FeatstoreError, OSError) as error:
         return [{"dataset": dataset, "feature": None, "samples": None, "unusable": str(error)}]
     entries: list[dict[str, Any]] = []
     for feature in features:
         try:
-            entries.append({"dataset": dataset, **_summary(feature, manifest)})
+            entries.append({"dataset": dataset, **_summary(opened, dataset, feature)})
         except (FeatstoreError, OSError) as error:
             unopened[feature.label] = error
     for label, why in unopened.items():
-        entries.append({"dataset": dataset, "feature": label, "samples": len(manifest), "unusable": str(why)})
-    none = {"dataset": dataset, "feature": None, "samples": len(manifest)}
+        entries.append({"dataset": dataset, "feature": label, "samples": samples, "unusable": str(why)})
+    none = {"dataset": dataset, "feature": None, "samples": samples}
     return sorted(entries, key=lambda entry: entry["feature"]) or [none]
 
 
-def _summary(feature: Feature, manifest: Manifest) -> dict[str, Any]:
-    index = feature.index()
+def _summary(opened: Store, dataset: str, feature: Feature) -> dict[str, Any]:
+    counts = opened.counts(feature, dataset)
     stats = [path.stat() for path in feature.shard_paths()]
-    rows, quarantined = index.counts_of(manifest.table.ids)
     return {
         "feature": feature.label,
         "fingerprint": feature.spec.fingerprint,
         "blocks": dict(feature.spec.blocks),
         "dtype": feature.spec.dtype,
-        "samples": len(manifest),
-        "rows": rows,
-        "quarantined": quarantined,
+        "samples": opened.size(dataset),
+        "rows": counts.rows,
+        "quarantined": counts.quarantined,
         "shards": len(stats),
         "nbytes": sum(stat.st_size for stat in stats),
         "newest_s": max((stat.st_mtime for stat in stats), default=0.0),

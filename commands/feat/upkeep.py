@@ -12,7 +12,10 @@ from ..console import FAILED, agreed, escape, out, out_json, progress_bar, say, 
 from ..tables import out_table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ...featstore import Feature, Manifest, Store
+    from ...featstore.pictures.pictures import Source
     from ...featstore.upkeep.compaction import CompactReport
     from ...featstore.upkeep.garbage import Garbage
     from ...featstore.upkeep.names import Named
@@ -141,10 +144,27 @@ def _concerned(folder: Path, store: Store, one: Named) -> dict[Path, RunConfig]:
     return {path: run for path, run in runs_in(folder).items() if concerns(run)}
 
 
+def _sound_in(videos: Path) -> Callable[[Manifest], Source]:
+    """What reads the sound around a manifest's frames; what is wrong with a video is told of each of its frames."""
+    from ...frames import FramesError, FrameSound
+
+    class Told(FrameSound):
+        def digest(self, path: str) -> str:
+            try:
+                return super().digest(path)
+            except FramesError as error:
+                raise OSError(f"cannot be compared: {str(error).partition(chr(10))[0]}") from None
+
+    return lambda manifest: Told(manifest.root, videos, 1.0)
+
+
+@opt.forms(images=opt.Form("says where the sound is that --images compares", ("videos",)))
 def verify(
+    ctx: typer.Context,
     store: opt.StorePath = opt.DEFAULT_STORE,
     data: opt.StoredData = None,
     images: Annotated[bool, typer.Option("--images", help="Also compare every picture with its row's digest.")] = False,
+    videos: opt.Videos = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Set damaged shards aside, mend feature.json; nothing is deleted.")
     ] = False,
@@ -152,13 +172,17 @@ def verify(
 ) -> None:
     """Read every byte of the store and compare it with its digests; exit status 1 if something is wrong.
 
+    Rows of sound are compared with the videos that --videos names, and else told as not compared.
+
     Example: cer-feat verify --images --store features
     """
+    opt.only(ctx, images=images)
     from ...featstore import Store
     from ...featstore import verify as run_verify
 
+    sound = None if videos is None else _sound_in(videos)
     with progress_bar() as step:
-        report = run_verify(Store(store), dataset=data, images=images, repair=repair, progress=step)
+        report = run_verify(Store(store), dataset=data, images=images, repair=repair, progress=step, sound=sound)
     if as_json:
         out_json({**vars(report), "problems": [vars(p) for p in report.problems]})
     else:
@@ -167,6 +191,8 @@ def verify(
         looked = f"{report.shards:,} shards, {report.rows:,} rows, {size_text(report.nbytes)}"
         looked += f", {report.pictures:,} pictures" if images else ""
         out(f"{looked}: {len(report.problems):,} problems" if report.problems else f"{looked}: all as written")
+    for label in report.not_compared:
+        say(f"[yellow]{escape(label)} was made from sound, which was not compared[/]: name the videos with --videos")
     for path in report.mended:
         say(f"wrote {escape(path)} anew; the damaged one is beside it as damaged-{escape(path.name)}")
     if report.set_aside:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import options as opt
+from ..answering import encoder_rows
 from ..console import escape, out_json, progress_bar, say
 from ..data import Task, as_rows, fits_in_memory, load_folds_task, load_task, splits_text, targeted
 from ..heads import (
@@ -27,7 +28,7 @@ from ..runners import fitted
 
 if TYPE_CHECKING:
     from ...featstore import Store
-    from ...fusion import Recipe, Rows
+    from ...fusion import PromptColumns, Recipe, Rows
     from ...fusion.judging.comparison import Comparison
 
 RESULT = Path("runs") / "compare"
@@ -41,7 +42,7 @@ TITLE = "zero-shot"
         opt.AS_KEPT,
         (
             "heads", "features", "data", "store", "setting", "singles", "cv", "near", "zero_shot", "train_split",
-            "missing", "memory", "soft_labels", "targets", "runner", "recipes",
+            "missing", "memory", "soft_labels", "targets", "runner", "recipes", "prompts",
         ),
     ),
     divided=replace(opt.DIVIDED, within="trained"),
@@ -62,7 +63,13 @@ TITLE = "zero-shot"
     seeded=opt.Form("with --cv every repeat has seeds of its own: use --repeats", ("seeds",), within="trained"),
     repeated=opt.Form("repeats are of a cross-validation: give --cv 5 as well", ("repeats",), within="trained"),
     elsewhere=opt.Form(
-        "says how --zero-shot DATASET answers: name the dataset", ("zero_shot_head", "rules"), within="trained"
+        "says how --zero-shot DATASET answers: name the dataset", ("zero_shot_head",), within="trained"
+    ),
+    paired=opt.Form(
+        "says how two expressions make a compound: name the dataset that they are learned from, --zero-shot DATASET, "
+        "or --prompts for them",
+        ("rules",),
+        within="trained",
     ),
     computing=replace(opt.COMPUTING, within="trained"),
     table=opt.TABLE,
@@ -112,11 +119,12 @@ def compare(
         list[str] | None,
         opt.several(
             "--rules",
-            help="With --zero-shot: how two expressions make a compound, a column each: sum,likely_sum,product,"
-            "harmonic,minimum.",
+            help="With --zero-shot, or --prompts for basic expressions: how two make a compound, a column each: "
+            "sum,likely_sum,product,harmonic,minimum.",
             show_default="product",
         ),
     ] = None,
+    prompts: opt.Prompts = None,
     recipes: Annotated[
         list[str] | None,
         opt.several(
@@ -168,6 +176,8 @@ def compare(
     Example: cer-fuse compare --data compound --heads linear --zero-shot basic --rules sum,product
 
     Example: cer-fuse compare --recipes paper,hsemotion,avcer --zero-shot basic --baseline paper
+
+    Example: cer-fuse compare --heads linear --features clip --prompts prompts.safetensors
     """
     from ...fusion import Report
     from ...fusion.keeping.comparison import compare_runs
@@ -181,7 +191,7 @@ def compare(
         output, figure = output or opt.NOTHING, figure or opt.NOTHING
     opt.only(
         ctx, trained=not runs, judging=kept is None, alone=singles, split=cv is None, seeded=cv is None,
-        repeated=cv is not None, elsewhere=zero_shot is not None,
+        repeated=cv is not None, elsewhere=zero_shot is not None, paired=zero_shot is not None or prompts is not None,
         named=named, computing=not runs
         and (bool(named) or compute([*chosen, *([zero_shot_head] if zero_shot and zero_shot_head else [])])),
         table=not as_json, noted=format == "table",
@@ -204,7 +214,7 @@ def compare(
             soft_labels=soft_labels, targets=targets, budget=opt.memory_budget(memory), cv=cv, repeats=repeats,
             seeds=seeds,
             device=device, seed=seed,
-            zero_shot=zero_shot, zero_shot_head=zero_shot_head, rules=rules, recipes=named,
+            zero_shot=zero_shot, zero_shot_head=zero_shot_head, rules=rules, prompts=prompts, recipes=named,
             recipe_folder=opt.recipe_folder(recipe_folder),
             options={"singles": singles, "single_head": single_head, "baseline": baseline, "seed": seed,
                      "metrics": asked},
@@ -257,6 +267,7 @@ class CompareOptions:
     zero_shot: str | None
     zero_shot_head: str | None
     rules: list[str] | None
+    prompts: Path | None
     recipes: list[str]
     recipe_folder: Path | None
     options: dict[str, Any]
@@ -300,7 +311,10 @@ class CompareOptions:
                     "recipes have their own settings: name --zero-shot-head too for a column beside them",
                     param_hint="--set",
                 )
-        options["more"] = self._columns(recipes, task, basic)
+        texts = None if self.prompts is None else self._texts(task)
+        options["more"] = self._columns(recipes, task, basic, texts)
+        if texts is not None and not any(one.prompts for one in recipes):
+            options["more"].append(texts)
         if not built and not options["more"] and "zero_shot" not in options:
             raise typer.BadParameter("no recipe can run on these rows: see above", param_hint="--recipes")
         if self.cv is None:
@@ -329,7 +343,28 @@ class CompareOptions:
                 param_hint="--soft-labels",
             )
 
-    def _columns(self, recipes: list[Recipe], task: Task, basic: tuple[Rows, str] | None) -> list[Any]:
+    def _texts(self, task: Task) -> PromptColumns:
+        """Text vectors, and the rows among the task's that they may be held against; it is said which."""
+        from ...featstore import Store
+        from ...fusion import PromptColumns, read_text_vectors
+
+        assert self.prompts is not None
+        vectors = read_text_vectors(self.prompts)
+        opened = Store(self.store)
+        prints = dict(task.test.fingerprints or {})
+        specs = {
+            name: opened.feature(f"{name.partition('@')[0]}@{fingerprint}", task.dataset).spec
+            for name, fingerprint in prints.items()
+        }
+        block, weights = encoder_rows(vectors, specs)
+        by_pairs = self.zero_shot is None or vectors.standing_for(task.test.classes) is None
+        rules: Any = tuple(self.rules or ()) if by_pairs else ()
+        say(f"prompts: {len(vectors.classes)} classes of [bold]{escape(self.prompts)}[/], held against {escape(block)}")
+        return PromptColumns(vectors=vectors, block=block, weights=weights, rules=rules, source=self.prompts.name)
+
+    def _columns(
+        self, recipes: list[Recipe], task: Task, basic: tuple[Rows, str] | None, texts: PromptColumns | None
+    ) -> list[Any]:
         """The columns of the recipes; of all of them those that can run, and it is said which cannot."""
         from ...challenge import over_time
         from ...fusion import recipe_columns
@@ -339,8 +374,8 @@ class CompareOptions:
 
         rows, source = basic or (None, "")
         return recipe_columns(
-            recipes, task.train, test=task.test, basic=rows, source=source, smoother=over_time, device=self.device,
-            seed=self.seed, leave_out=tell if self.recipes == ["all"] else None,
+            recipes, task.train, test=task.test, basic=rows, source=source, texts=texts, smoother=over_time,
+            device=self.device, seed=self.seed, leave_out=tell if self.recipes == ["all"] else None,
         )  # fmt: skip
 
 

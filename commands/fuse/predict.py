@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import options as opt
-from ..answering import answering_of
+from ..answering import answering_of, encoder_rows, prompted_answering
 from ..console import FAILED, escape, out_data, out_json, progress_bar, say, show_logs
 from ..data import tell_frames_from_zero
 from ..heads import head_folder, loaded_head, probabilities
@@ -27,6 +27,7 @@ from ..sources import (
 
 if TYPE_CHECKING:
     from ...fusion.keeping.answers import Predictions
+    from ..answering import Answering
 
 
 _LOOSE = 0.3  # a margin that leaves features which cut faces out themselves room to do so
@@ -51,13 +52,14 @@ _STORED = "Of stored samples"
 )
 def predict(
     ctx: typer.Context,
-    head: opt.KeptHead,
+    head: opt.AnyHead = None,
     pictures: Annotated[
         Path | None,
         typer.Argument(
             metavar="[PICTURE|FOLDER|VIDEO]", help="What to answer for.", show_default="samples of the store"
         ),
     ] = None,
+    prompts: opt.Prompts = None,
     data: opt.StoredData = None,
     split: Annotated[
         str | None, typer.Option(help="Only this split.", show_default="all samples", rich_help_panel=_STORED)
@@ -115,7 +117,8 @@ def predict(
     compounds: Annotated[
         str | None,
         typer.Option(
-            help="Of a head of basic expressions: answer the compounds of a class set that it never learned, abaw7.",
+            help="Of a head of basic expressions: answer the compounds of a class set that it never learned, abaw7. "
+            "With --prompts: the classes to answer.",
             show_default=False,
         ),
     ] = None,
@@ -141,15 +144,23 @@ def predict(
     Example: cer-fuse predict talk.mp4 --head runs/rafdb-mlp --smooth box:25 --annotate talk-annotated.mp4
 
     Example: cer-fuse predict videos --head runs/basic-linear --compounds abaw7 --smooth box:25 -o hsemotion.csv
+
+    Example: cer-fuse predict --prompts prompts.safetensors --data abaw --compounds abaw7 -o ustc-ac.csv
     """
+    if (head is None) == (prompts is None):
+        raise typer.BadParameter("name a kept head, or text vectors with --prompts, and not both", param_hint="--head")
     meant = {"stored": pictures is None, "shown": pictures is not None, "faces": not no_faces, "drawn": annotate}
     meant["written"] = output or annotate or frames
     meant["compounded"] = compounds is not None
     opt.only(ctx, **meant, filmed=True)
     check_outputs({"--output": output}, overwrite=overwrite)
-    pairs = None if compounds is None else _pairs(head, compounds, rule or "product")
+    pairs = None if compounds is None or head is None else _pairs(head, compounds, rule or "product")
     if pictures is None:
-        stored = _stored_predictions(head, store, data, split, missing, pairs)
+        stored = (
+            _prompted_predictions(prompts, store, data, split, missing, compounds, rule)
+            if head is None
+            else _stored_predictions(head, store, data, split, missing, pairs)
+        )
         tell_frames_from_zero(stored.ids)
         _answer(stored, output, as_json, overwrite)
         return
@@ -168,9 +179,12 @@ def predict(
         opt.only(ctx, **meant, filmed=source.filmed)
         drawn = [] if annotate is None else source.drawn_to(annotate)
         check_outputs(
-            {"--output": output, "--annotate": drawn}, overwrite=overwrite, apart_from=(head, *source.files())
+            {"--output": output, "--annotate": drawn},
+            overwrite=overwrite,
+            apart_from=(head or prompts, *source.files()),
         )
-        line = answering_of(head, store, weights or [], code or [], device, detector)
+        made = (store, weights or [], code or [], device, detector)
+        line = _prompted_line(prompts, compounds, rule, *made) if head is None else answering_of(head, *made)
         if line.cuts_faces and crop == "face" and margin is None and not no_faces:
             alignment = Alignment(size_px=size, convention="box", margin=_LOOSE)
             say(f"the head's features cut faces out themselves: they are given loose ones (box, margin {_LOOSE})")
@@ -268,6 +282,47 @@ def _stored_predictions(
     basic = tuple(str(name) for name in info.class_set or info.classes)
     answers = Predictions(ids=view.ids, classes=basic, proba=probabilities(fitted, view, basic))
     return pairs(answers, labels)
+
+
+def _prompted_line(prompts: Path | None, compounds: str | None, rule: str | None, *made: Any) -> Answering:
+    """What answers about pictures by prompts."""
+    from ...featstore import class_set
+    from ...fusion import read_text_vectors
+
+    assert prompts is not None
+    names = None if compounds is None else class_set(compounds).labels
+    return prompted_answering(read_text_vectors(prompts), names, rule, *made)
+
+
+def _prompted_predictions(
+    prompts: Path | None,
+    store: Path,
+    data: str | None,
+    split: str | None,
+    missing: opt.Missing,
+    compounds: str | None,
+    rule: str | None,
+) -> Predictions:
+    """Probabilities of samples that have rows in the store, by text vectors of the encoder that made the rows."""
+    from ...featstore import Store, class_set
+    from ...fusion import prompted, read_text_vectors
+    from ...fusion.keeping.answers import Predictions
+
+    assert prompts is not None
+    vectors = read_text_vectors(prompts)
+    opened = Store(store)
+    dataset = opened.dataset(data)
+    specs = {feature.label: feature.spec for feature in opened.usable_features(dataset)}
+    block, _ = encoder_rows(vectors, specs)
+    view = opened.view([block], dataset=dataset, split=split, missing=missing, mapped=True)
+    names = view.classes if compounds is None else class_set(compounds).labels
+    head = prompted(vectors, names, rule=rule)  # type: ignore[arg-type]
+    said = f"{len(vectors.classes)} classes, held against {len(view):,} rows of {escape(block)}"
+    say(f"prompts for {said} of [bold]{escape(dataset)}[/]")
+    labels = tuple(view.classes[y] if y >= 0 else None for y in view.y)
+    known = {one for one in labels if one is not None} <= set(names)
+    (rows,) = view.blocks.values()
+    return Predictions(ids=view.ids, classes=names, proba=head.predict_proba(rows), labels=labels if known else None)
 
 
 def _json(found: Predictions, shown: Shown | None) -> dict[str, Any]:

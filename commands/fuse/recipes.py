@@ -78,6 +78,8 @@ def _tell(recipe: Recipe) -> None:
         settings = "".join(f", {key}={value}" for key, value in head.settings.items())
         preset = "" if head.preset is None else f", preset {head.preset}"
         out(f"head: {head.name}{preset}{settings}")
+    if recipe.prompts:
+        out("answers by prompts: text vectors that stand for classes, --prompts")
     if recipe.blocks:
         out(f"blocks: {', '.join(recipe.blocks)}, and no others")
     if recipe.soft_labels != "never":
@@ -89,5 +91,5 @@ def _tell(recipe: Recipe) -> None:
     if recipe.smooth is not None:
         out(f"smoothing over time: {recipe.smooth}")
     out("runs here: " + ("yes" if fault is None else f"no, {fault}"))
-    if head is not None:
-        out(f"its head by hand: {recipe.command}")
+    if head is not None or recipe.prompts:
+        out(f"{'its answers' if head is None else 'its head'} by hand: {recipe.command}")

@@ -17,6 +17,8 @@ from ..heads import build_head, compute, refuse_unused_targets, refuse_unused_vo
 from ..outputs import print_table, put, track_report
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ...fusion import Report
     from ...fusion.keeping.runs import Run, RunConfig
 
@@ -189,6 +191,13 @@ def _config(task: Task, report: Report, *, head: str, store: Path, preset: str |
         test_split=task.test_split,
         missing=missing,
         in_memory=all(isinstance(block, np.ndarray) for block in task.train.blocks.values()),
-        soft_labels=None if (soft := task.train.soft) is None else hashlib.sha256(soft.tobytes()).hexdigest(),
+        soft_labels=None if (soft := task.train.soft) is None else _digest(soft),
+        targets=None
+        if task.train.targets is None
+        else {name: _digest(one) for name, one in task.train.targets.items()},
         data_digest=data_digest(parts),
     )
+
+
+def _digest(values: NDArray[Any]) -> str:
+    return hashlib.sha256(values.tobytes()).hexdigest()

@@ -44,7 +44,7 @@ def standing_of(dataset: str, mine: Manifest, theirs: Manifest) -> tuple[Standin
     ``ahead``: it has all of the other's samples, said alike, and more; ``behind``: the other has; ``apart``: one says
     something of a sample that the other does not. Where the pictures are on a machine does not count.
     """
-    change = change_of(dataset, replace(theirs, root=mine.root), mine, made_from=dict)
+    change = change_of(dataset, replace(theirs, root=mine.root), mine, made_from=lambda _: {})
     counts = change.counts()
     added, removed = counts.pop("added"), counts.pop("removed")
     if any(counts.values()) or mine.classes.labels != theirs.classes.labels or (added and removed):

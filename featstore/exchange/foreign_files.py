@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ...kit.text import decoded, lines_of
 from ..errors import FormatError, ManifestError, RowsError, listing, nearest
 from ..rows import files
-from . import exporting
+from . import exporting, face_tables
 from .foreign_formats import (
     NUMPY_MAGIC,
     PARQUET_MAGIC,
@@ -32,7 +32,7 @@ from .foreign_formats import (
 )
 from .importing import RowSource
 
-Form = Literal["npy", "npz", "torch", "hdf5", "parquet", "export folder", "sample folder"]
+Form = Literal["npy", "npz", "torch", "hdf5", "parquet", "export folder", "sample folder", "face table"]
 NAMES_FILE = "file_names.txt"
 """What thingsvision calls the names of the rows in `features.npy`."""
 _USER_BLOCKS = [512 << i for i in range(16)]
@@ -53,6 +53,8 @@ class ForeignRows:
     """Where the names were found, for people."""
     described: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """What is known of the rows' origin."""
+    failed: Mapping[str, str] | None = field(default=None, repr=False)
+    """Names that the tool itself failed at, with its reasons; None of a file that cannot say so."""
 
 
 def recognise(path: Path) -> Form:
@@ -64,7 +66,9 @@ def recognise(path: Path) -> Form:
         If it is nothing that can be imported, saying what it looks like.
     """
     if path.is_dir():
-        return "export folder" if (path / NAMES_FILE).exists() else "sample folder"
+        if (path / NAMES_FILE).exists():
+            return "export folder"
+        return "face table" if face_tables.tool_of(path) is not None else "sample folder"
     try:
         with path.open("rb") as file:
             head = file.read(512)
@@ -88,6 +92,8 @@ def recognise(path: Path) -> Form:
         return "torch"
     if behind:
         return "hdf5"
+    if head and b"\0" not in head[1::2][:8] and face_tables.tool_of(path) is not None:
+        return "face table"
     raise FormatError(_unknown(path, head))
 
 
@@ -98,6 +104,9 @@ def read_foreign(
     rows_keys: Sequence[str] = (),
     names_key: str | None = None,
     frames: Frames | None = None,
+    face: face_tables.Face = "error",
+    first_frame: int | None = None,
+    fps: float | None = None,
 ) -> ForeignRows:
     """Open a file or folder of another tool (all forms but "torch"); big arrays stay on the disk.
 
@@ -107,17 +116,24 @@ def read_foreign(
     names : Path, optional
         Text file, one name a row; needed for a `.npy` that has no `file_names.txt` beside it.
     rows_keys : sequence of str
-        Which arrays of a file with several; each becomes a block. Default: the only 2-D float array.
+        Which arrays of a file with several, or blocks of a face tool's table; each becomes a block. Default: the only
+        2-D float array, and all blocks that the table's columns make.
     names_key : str, optional
         Which array holds the names. Default: the only 1-D text array of that length.
     frames : {"mean", "max"}, optional
         Pool frame-level files of a folder.
+    face, first_frame, fps
+        Of a face tool's table, see `cer_fusion.featstore.exchange.face_tables.read_face_table`.
 
     Raises
     ------
     FormatError, RowsError
     """
     form = recognise(path)
+    if form == "face table":
+        return _read_face_table(face_tables.read_face_table(
+            path, blocks=rows_keys, face=face, first_frame=first_frame, fps=fps
+        ))  # fmt: skip
     if form in ("npy", "export folder"):
         return _read_npy(path, names)
     if form == "npz":
@@ -296,6 +312,18 @@ def _read_keyed(
     )
 
 
+def _read_face_table(found: face_tables.FaceTable) -> ForeignRows:
+    taken = sum(map(len, found.columns.values()))
+    return ForeignRows(
+        form=f"table of {found.tool}, {taken} columns taken and {found.others} others left out",
+        blocks=dict(found.blocks),
+        names=found.names,
+        names_from=found.told,
+        described={"tool": found.tool, "columns": {block: list(titles) for block, titles in found.columns.items()}},
+        failed=found.failed,
+    )
+
+
 def _read_parquet(path: Path) -> ForeignRows:
     file = ParquetFile(path)
     if exporting.KEY not in file.metadata:
@@ -343,7 +371,8 @@ def _unknown(path: Path, head: bytes) -> str:
         what = "is compressed with gzip; unpack it first"
     return (
         f"{path} is nothing that can be imported: it {what}\n"
-        f"  what can: .npy with names, .npz, .pt, HDF5, a Parquet export of ours, a folder of one .npy a sample"
+        f"  what can: .npy with names, .npz, .pt, HDF5, a Parquet export of ours, a folder of one .npy a sample, "
+        f"{face_tables.TABLES}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,11 @@ _KEYS: dict[str, tuple[Callable[[Sample], str], Callable[[str], str]]] = {
     "file stem without folders": (lambda s: PurePosixPath(s.path).stem, lambda name: _posix(name).stem),
 }
 """What names may be: of a sample, and of a name, what must be equal. The stricter come first."""
+_FRAMES: dict[str, tuple[Callable[[Sample], str], Callable[[str], str]]] = {
+    "video and number of the frame": (lambda s: _frame(s.sample_id), lambda name: _frame(name)),
+    "folder and number of the frame": (lambda s: _frame(s.path), lambda name: _frame(name)),
+}
+"""What they may be beside that where they are frames of videos."""
 
 
 class RowSource(Protocol):
@@ -80,6 +86,8 @@ class ImportReport:
     """Names that no sample has, whose rows were left out."""
     blank: tuple[str, ...] = ()
     """Sample ids whose rows say nothing, and were left out or kept as asked."""
+    failed: tuple[str, ...] = ()
+    """Sample ids that the tool failed at, now in quarantine."""
     notes: tuple[str, ...] = field(default=())
     """What is odd about the rows, in sentences."""
     unread: dict[str, str] = field(default_factory=dict)
@@ -96,6 +104,7 @@ def import_rows(
     name: str,
     source: str = "",
     described: Mapping[str, Any] | None = None,
+    failed: Mapping[str, str] | None = None,
     share_repeats: bool = True,
     blank: Blank = "error",
     extra: Extra = "error",
@@ -121,6 +130,9 @@ def import_rows(
         For people: the file the rows came from.
     described : dict, optional
         For people: more about where the rows came from, JSON values.
+    failed : dict of name to reason, optional
+        Of a tool that says what it failed at: their samples go to quarantine. It is believed of the others, where a row
+        of one number, such as no action unit at all, says something; and names may be a video and a frame's number.
     share_repeats : bool
         Give a sample without a row the row of an identical picture (equal bytes), where the pictures can be read.
     blank : {"error", "drop", "keep"}
@@ -145,9 +157,11 @@ def import_rows(
     blocks: dict[str, RowSource] = dict(rows) if isinstance(rows, Mapping) else {"rows": rows}
     looked = _look(blocks, names, blank)
     dtype: Dtype = "float16" if all(block.dtype == np.float16 for block in blocks.values()) else "float32"
-    matched_by, position = _match(names, manifest, extra)
-    found = {i: at for i, at in enumerate(position) if at >= 0}
-    blank_rows = [i for i in sorted(looked.blank) if i in found]
+    every = [*names, *(failed or ())]
+    matched_by, position = _match(every, manifest, extra, frames=failed is not None)
+    found = {i: at for i, at in enumerate(position[: len(names)]) if at >= 0}
+    lost = dict(zip(position[len(names) :], (failed or {}).values(), strict=True))
+    blank_rows = [i for i in sorted(looked.blank) if i in found] if failed is None else []
     _check_blank(blank_rows, names, len(found), blank)
     notes = _notes(looked, found, names)
     if looked.all_alike and blank != "keep":
@@ -178,18 +192,25 @@ def import_rows(
     if share_repeats:
         _share(row_of, manifest, digests)
     store.use_manifest(dataset, manifest, replace_manifest=replace_manifest)
-    done = feature.index().rows_of(manifest.ids) >= 0
+    there = feature.index()
+    done = there.rows_of(manifest.ids) >= 0
+    told = [i for i in sorted(lost) if i >= 0 and manifest.ids[i] not in row_of]
+    refused = {i for i in told if manifest.ids[i] not in there.quarantined and not done[i]}
     for index, positions in deal(len(manifest), shard_rows):
         chosen = [i for i in positions if manifest.ids[i] in row_of and not done[i]]
-        if chosen:
+        quarantined = [(manifest.ids[i], digests[i], lost[i]) for i in positions if i in refused]
+        if chosen or quarantined:
             ids = [manifest.ids[i] for i in chosen]
             at = [row_of[sample_id] for sample_id in ids]
             new = Rows(
                 ids=ids,
                 image_digests=[digests[i] for i in chosen],
                 blocks={block: source_rows[at].astype(dtype) for block, source_rows in blocks.items()},
+                quarantined=quarantined,
             )
             feature.commit(new, index=index, generation=0)
+    if refused:
+        feature.write_quarantine(feature.index().quarantined)
     return ImportReport(
         feature=feature.label,
         samples=len(manifest),
@@ -197,8 +218,9 @@ def import_rows(
         matched_by=matched_by,
         shared=len(row_of) - matched,
         missing=tuple(sample_id for sample_id in manifest.ids if sample_id not in row_of),
-        extra=tuple(name for i, name in enumerate(names) if i not in found),
+        extra=tuple(name for name, at in zip(every, position, strict=True) if at < 0),
         blank=tuple(manifest.ids[found[i]] for i in blank_rows),
+        failed=tuple(manifest.ids[i] for i in told),
         notes=notes,
         unread=unread,
     )
@@ -327,12 +349,12 @@ def _pieces(rows: RowSource) -> Iterator[tuple[int, npt.NDArray[Any]]]:
         yield start, np.ascontiguousarray(rows[start : start + step])
 
 
-def _match(names: Sequence[str], manifest: Manifest, extra: Extra) -> tuple[str, list[int]]:
+def _match(names: Sequence[str], manifest: Manifest, extra: Extra, *, frames: bool = False) -> tuple[str, list[int]]:
     """What kind of name these are, and each one's position in the manifest; -1 for one that is to be left out."""
     best: tuple[str, list[int]] | None = None
     ambiguous = ""
     spelt = [_spelt(name) for name in names]
-    for kind, (of_sample, of_name) in _KEYS.items():
+    for kind, (of_sample, of_name) in (_KEYS | _FRAMES if frames else _KEYS).items():
         places: Mapping[str, int] = {of_sample(s): i for i, s in enumerate(manifest.samples)}
         keys = [of_name(name) for name in names]
         position = [places.get(key, -1) for key in keys]
@@ -361,6 +383,16 @@ def _match(names: Sequence[str], manifest: Manifest, extra: Extra) -> tuple[str,
         f"{len(unknown)} of {len(names)} names are no {kind} of {manifest.where} (first: {listing(unknown)})\n"
         f"  a sample there: id {manifest.ids[0]!r}, path {manifest.samples[0].path!r}{hint}"
     )
+
+
+def _frame(name: str) -> str:
+    """What frames of a video have in common however they are written: ``7/frame_12.png`` and ``07/00012.jpg`` alike."""
+    path = _posix(name)
+    number = re.fullmatch(r".*?([0-9]{1,9})", path.stem, re.DOTALL)
+    video = path.parent.name
+    if number is None or not video:
+        return name
+    return f"{int(video) if re.fullmatch('[0-9]{1,9}', video) else video.casefold()}/{int(number[1])}"
 
 
 def _posix(name: str) -> PurePosixPath:

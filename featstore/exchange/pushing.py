@@ -552,7 +552,7 @@ def pull(store: Path, plan: PullPlan, *, progress: Progress | None = None) -> Tr
             spec, _ = read_spec(bucket, one.dataset, label)
             take_shards(bucket, f"{one.dataset}/{label}", shards, store / one.dataset / label, progress=progress)
             feature = opened.create_feature(one.dataset, spec)
-            quarantined = feature.index().quarantined
+            quarantined = feature.quarantined()
             if quarantined:
                 feature.write_quarantine(quarantined)
         if one.manifest is not None:

@@ -12,6 +12,7 @@ from ..errors import FeatstoreError, ManifestError
 from ..manifests.columns import IntArray
 from ..manifests.manifest import Manifest
 from ..pictures import pictures
+from ..pictures.pictures import Source
 from ..pictures.seen import Seen
 from ..rows import files
 from ..rows.feature import Dtype, Feature, FeatureSpec, name_for
@@ -172,7 +173,8 @@ def plan_features(
     indexes: Sequence[RowIndex],
     *,
     readers: int,
-    seen: Seen,
+    seen: Seen | None,
+    source: Source,
     retry_quarantined: bool = False,
     progress: Progress,
 ) -> list[FeaturePlan]:
@@ -199,7 +201,9 @@ def plan_features(
         new = np.ones(len(manifest), dtype=bool)
         for index in indexes:
             new &= index.owners_of(manifest.table.ids) < 0
-        digests, missing = pictures.digests(manifest, workers=readers, progress=step, seen=seen, later=new)
+        digests, missing = pictures.digests(
+            manifest, workers=readers, progress=step, seen=seen, later=new, source=source
+        )
         unknown = {i for i in np.flatnonzero(new).tolist() if not digests[i] and ids[i] not in missing}
         if len(missing) + len(unknown) == len(manifest):  # whether any can be read is not known yet
             missing |= _not_opened(manifest, unknown)

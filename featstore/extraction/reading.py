@@ -6,7 +6,6 @@ Threads do it, or processes that a thread each attends to.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import multiprocessing
 import queue
@@ -18,16 +17,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from ...kit.errors import listing
+from ...kit.errors import Masked, listing
 from ..errors import FeatstoreError, RowsError
-from ..pictures.pictures import CHANGED, PictureSource, reason_of
+from ..pictures.pictures import CHANGED, Source, reason_of
 from ..pictures.seen import State
 from ..rows.feature import Feature
 
@@ -392,8 +390,8 @@ class Readers:
 
     Parameters
     ----------
-    root : Path
-        Where the pictures' paths start: a folder, a zip file or a tar file.
+    source : Source
+        What the bytes come from: a `PictureSource`, or another.
     decoder : Decoder
     threads : int
         How many read at once, if there are no processes.
@@ -407,13 +405,13 @@ class Readers:
         If the decoder cannot be sent to a process, or a process ends before its time.
     """
 
-    def __init__(self, root: Path, decoder: Decoder, *, threads: int, processes: int = 0) -> None:
-        self._source, self._decoder = PictureSource(root), decoder
+    def __init__(self, source: Source, decoder: Decoder, *, threads: int, processes: int = 0) -> None:
+        self._source, self._decoder = source, decoder
         self._processes: list[_ReaderProcess] = []
         self._idle: queue.SimpleQueue[_ReaderProcess] = queue.SimpleQueue()
         try:
             for _ in range(processes):
-                self._processes.append(_ReaderProcess(root, decoder))
+                self._processes.append(_ReaderProcess(source, decoder))
                 self._idle.put(self._processes[-1])
         except BaseException:
             self._end_processes()
@@ -477,18 +475,19 @@ class Readers:
             process.end()
 
 
-def _read(source: PictureSource, decoder: Decoder, wanted: Wanted) -> Found:
+def _read(source: Source, decoder: Decoder, wanted: Wanted) -> Found:
     """Read and decode one picture; one that cannot be read is unusable for all.
 
-    Bytes of another sha256 than expected are not decoded: the file is being written, or a read fell short, and what is
+    Bytes of another digest than expected are not decoded: the file is being written, or a read fell short, and what is
     made of them would stand under the digest of others. Where none is expected, what is decoded are the very bytes that
     are hashed here.
     """
     try:
-        data, state = source.read_with_state(wanted.path)
+        data, digest, state = source.content(wanted.path)
+    except Masked as error:
+        return Found(dict.fromkeys(wanted.embedders, Unusable(str(error))), wanted.digest)
     except (OSError, MemoryError) as error:
         return Found(dict.fromkeys(wanted.embedders, Unusable(reason_of(error), unread=True)))
-    digest = hashlib.sha256(data).hexdigest()
     if wanted.digest and digest != wanted.digest:
         return Found(dict.fromkeys(wanted.embedders, Unusable(CHANGED, unread=True)))
     return Found(decoder(data, [k for k in wanted.embedders if wanted.settled.get(k) != digest]), digest, state)
@@ -515,10 +514,10 @@ def _as_it_is(data: bytes) -> bytes:
 class _ReaderProcess:
     """One process that answers one request at a time; it ends when this one ends, however that is."""
 
-    def __init__(self, root: Path, decoder: Decoder) -> None:
+    def __init__(self, source: Source, decoder: Decoder) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would copy the model's threads in mid-air
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, root, decoder), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, source, decoder), daemon=True)
         try:
             with _endings_held_back():
                 self._process.start()
@@ -559,9 +558,8 @@ class _ReaderProcess:
         self._connection.close()
 
 
-def _serve(connection: Connection[Any, Any], root: Path, decoder: Decoder) -> None:
+def _serve(connection: Connection[Any, Any], source: Source, decoder: Decoder) -> None:
     """In a reader process: answer until the other side is gone."""
-    source = PictureSource(root)
     with contextlib.suppress(EOFError, OSError):
         while True:
             wanted = connection.recv()

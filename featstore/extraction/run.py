@@ -14,19 +14,20 @@ import os
 import secrets
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, overload
 
 import numpy as np
 
-from ...kit.errors import needed
+from ...kit.errors import Masked, needed
 from ..errors import FeatstoreError, ManifestError, TooManyErrors
 from ..manifests.manifest import Manifest, SealedManifest
+from ..pictures.pictures import PictureSource, Source
 from ..pictures.seen import Seen
 from ..rows import files
-from ..rows.feature import Dtype
-from ..rows.index import RowIndex
+from ..rows.feature import Dtype, Feature
 from ..rows.keys import Mark, keys_of, same_pictures
 from ..store import Store
 from .plan import Counted, FeaturePlan, Progress, deal_part, make_features, names_of, plan_features, positions_of
@@ -55,6 +56,9 @@ class ExtractReport:
     """Rows taken over from an identical picture."""
     quarantined: dict[str, str] = field(default_factory=dict)
     """sample_id to reason, for every sample of the part that has no row because its picture cannot be used."""
+    masked: dict[str, int] = field(default_factory=dict)
+    """Of those in `quarantined`, how many have no row for no fault of theirs, by the reason: their video has no sound.
+    They never stop a run."""
     unread: list[str] = field(default_factory=list)
     """Those of `quarantined` whose picture could not be read, which may pass: the next run tries them again."""
     remarks: dict[str, str] = field(default_factory=dict)
@@ -92,6 +96,7 @@ class ExtractReport:
             embedded=sum(part.embedded for part in parts),
             shared=sum(part.shared for part in parts),
             quarantined={key: reason for part in parts for key, reason in part.quarantined.items()},
+            masked=dict(sum((Counter(part.masked) for part in parts), Counter[str]())),
             unread=sorted(sample_id for part in parts for sample_id in part.unread),
             remarks={key: remark for part in parts for key, remark in part.remarks.items()},
             repeated_across_splits=max(part.repeated_across_splits for part in parts),  # the last one saw all
@@ -117,6 +122,7 @@ def extract(
     reader_processes: int = ...,
     part: tuple[int, int] = ...,
     check_pictures: bool = ...,
+    source: Source | None = ...,
     retry_quarantined: bool = ...,
     replace_manifest: bool = ...,
     progress: Progress | Literal["auto"] | None = ...,
@@ -140,6 +146,7 @@ def extract(
     reader_processes: int = ...,
     part: tuple[int, int] = ...,
     check_pictures: bool = ...,
+    source: Source | None = ...,
     retry_quarantined: bool = ...,
     replace_manifest: bool = ...,
     progress: Progress | Literal["auto"] | None = ...,
@@ -162,6 +169,7 @@ def extract(
     reader_processes: int = 0,
     part: tuple[int, int] = (0, 1),
     check_pictures: bool = False,
+    source: Source | None = None,
     retry_quarantined: bool = False,
     replace_manifest: bool = True,
     progress: Progress | Literal["auto"] | None = "auto",
@@ -202,6 +210,9 @@ def extract(
     check_pictures : bool
         Read every picture to see whether its bytes changed. Without it those are not read again whose file has the size
         and the times of change that it had when it was read (`cer_fusion.featstore.pictures.seen`).
+    source : Source, optional
+        What the samples' bytes come from where that is not their pictures: the sound around frames
+        (`frames.FrameSound`). Its digests are asked for anew by every run.
     retry_quarantined : bool
         Try every picture in quarantine again. Without it only those whose bytes changed, or that could not be read.
     replace_manifest : bool
@@ -248,22 +259,27 @@ def extract(
     only = None if part[1] == 1 else own.ids
     stored = [StoredRows(feature, only=only) for feature in features]
     paths = None if part[1] == 1 else own.table.paths
-    seen = Seen(store.path / dataset, manifest.root, part, paths=paths, trusted=not check_pictures)
+    seen = None
+    if source is None:
+        source = PictureSource(manifest.root)
+        seen = Seen(store.path / dataset, manifest.root, part, paths=paths, trusted=not check_pictures)
     with meter.waiting():
         plans = plan_features(
             own,
             [one.before for one in stored],
             readers=readers,
             seen=seen,
+            source=source,
             retry_quarantined=retry_quarantined,
             progress=say,
         )
-    seen.write()
+    if seen is not None:
+        seen.write()
     advance = Counted(say, "embed", sum(sum(plan.pending) for plan in plans))
     todo = list(deal_part(len(own), shard_rows, part))
     processes = reader_processes if advance.total else 0
     with (
-        Readers(manifest.root, Decoder(embedders), threads=readers, processes=processes) as reading,
+        Readers(source, Decoder(embedders), threads=readers, processes=processes) as reading,
         Committer() as committer,
     ):
         writers = [
@@ -295,9 +311,11 @@ def extract(
                 wanted = _wanted(own, positions, shards)
                 with contextlib.closing(reading.read(wanted, ahead=ahead, then=then)) as in_order:
                     _fill(number, shards, _learning(own, plans[0], seen, meter.waiting_for(in_order)), committer)
-                seen.write_more(at_least=1.25)
+                if seen is not None:
+                    seen.write_more(at_least=1.25)
         finally:
-            seen.write_more()
+            if seen is not None:
+                seen.write_more()
         committer.wait()
         listed = manifest if isinstance(manifest, Manifest) else own
         reports = [_report(writer, listed, meter) for writer in writers]
@@ -356,13 +374,13 @@ def _expected(manifest: Manifest, positions: range, writers: Sequence[FeatureWri
 
 
 def _learning(
-    manifest: Manifest, plan: FeaturePlan, seen: Seen, found_in_order: Iterable[tuple[int, Found]]
+    manifest: Manifest, plan: FeaturePlan, seen: Seen | None, found_in_order: Iterable[tuple[int, Found]]
 ) -> Iterator[tuple[int, Decoded]]:
     """Pass on what was decoded, once what was learnt of a new picture is noted."""
     for position, found in found_in_order:
         if position in plan.unknown:
             plan.learn(position, found.digest)
-            if found.state is not None:
+            if seen is not None and found.state is not None:
                 seen.note(manifest.samples[position].path, found.state, found.digest)
         yield position, found.decoded
 
@@ -394,9 +412,9 @@ def _report(writer: FeatureWriter, manifest: Manifest, meter: Meter) -> ExtractR
     """Sum one feature's run up, and write its quarantine list for people."""
     feature, plan = writer.stored.feature, writer.plan
     files.sync_folder(feature.folder)  # a killed run may have left a shard that is there but not durable yet
-    index = feature.index()
-    if index.quarantined or (feature.folder / "quarantine.csv").exists():
-        feature.write_quarantine(index.quarantined)
+    quarantined = feature.quarantined()
+    if quarantined or (feature.folder / "quarantine.csv").exists():
+        feature.write_quarantine(quarantined)
     just_read = dict(zip(writer.manifest.ids, plan.digests, strict=True))
     return ExtractReport(
         feature=feature.label,
@@ -406,9 +424,10 @@ def _report(writer: FeatureWriter, manifest: Manifest, meter: Meter) -> ExtractR
         embedded=writer.embedded,
         shared=writer.shared,
         quarantined=dict(sorted(writer.failed.items())),
+        masked=dict(Counter(reason for text in writer.failed.values() if (reason := Masked.reason(text)) is not None)),
         unread=sorted(writer.unread),
         remarks=dict(sorted(writer.remarks.items())),
-        repeated_across_splits=_repeated_across_splits(manifest, index, just_read),
+        repeated_across_splits=repeated_across_splits(manifest, feature, just_read),
         elapsed_s=meter.elapsed_s,
         compute_s=writer.model.compute_s,
         waited_s=meter.waited_s,
@@ -439,12 +458,20 @@ def _told(one: object) -> str:
     return f"{type(one).__name__} {one!r}" if isinstance(one, str | os.PathLike) else type(one).__name__
 
 
-def _repeated_across_splits(manifest: Manifest, index: RowIndex, just_read: Mapping[str, str]) -> int:
-    """Pictures in more than one split, by what rows were made from, or by what was read now where there is no row."""
+def repeated_across_splits(manifest: Manifest, feature: Feature, just_read: Mapping[str, str]) -> int:
+    """How many pictures stand in more than one split, by what rows were made from.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    feature : Feature
+    just_read : dict of str to str
+        sample_id to the digest of the picture that was read now, which counts where there is no row.
+    """
     if len(manifest.splits) < 2:
         return 0
-    known = index.pictures_of(manifest.table.ids)
     ids = manifest.table.ids
+    known = feature.index(only=ids).pictures_of(ids)
     found_now = {i: digest for i in np.flatnonzero(known[0] == 0).tolist() if (digest := just_read.get(ids[i]))}
     known[:, list(found_now)] = keys_of(list(found_now.values()))
     splits: dict[Mark, set[str]] = {}

@@ -14,19 +14,21 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
+from ...kit.errors import Masked
 from ..errors import TooManyErrors
 from ..manifests.manifest import Manifest
 from ..rows.feature import Feature, shard_names
 from ..rows.files import going_away
 from ..rows.index import RowIndex
-from ..rows.keys import KeyedNumbers, keys_of
-from ..rows.shard import RowReader, Rows, ShardHeader, read_header, read_strings
+from ..rows.keys import KeyedNumbers, WantedKeys, keys_of, keys_of_texts
+from ..rows.shard import RowReader, Rows, ShardHeader, read_header, read_texts
 from .plan import FeaturePlan
 from .reading import Batch, Model, Picture, Remarked, Row, Unusable
 
@@ -56,6 +58,8 @@ class FeatureWriter:
 
     def __post_init__(self) -> None:
         self.failed = dict(self.plan.failed)
+        self._masked = {key for key, reason in self.failed.items() if Masked.reason(reason) is not None}
+        """Those of `failed` that are no fault of theirs."""
         self.unread = set(self.plan.unread)
         """Those of `failed` that the next run tries again."""
         self.remarks: dict[str, str] = {}
@@ -80,10 +84,12 @@ class FeatureWriter:
 
     def check_errors(self) -> None:
         """Stop the run when more pictures failed than are allowed."""
-        if len(self.failed) > self.allowed:
-            some = [f"{sample_id} ({reason})" for sample_id, reason in list(self.failed.items())[:3]]
+        count = len(self.failed) - len(self._masked)
+        if count > self.allowed:
+            faults = (entry for entry in self.failed.items() if entry[0] not in self._masked)
+            some = [f"{sample_id} ({reason})" for sample_id, reason in islice(faults, 3)]
             raise TooManyErrors(
-                f"{len(self.failed)} of {self.samples} pictures cannot be used, "
+                f"{count} of {self.samples} pictures cannot be used, "
                 f"more than the {self.allowed} allowed (first: {', '.join(some)})\n"
                 + (f"  {len(self.unread)} of them could not be read\n" if self.unread else "")
                 + "  what was embedded is kept; mend the pictures, or accept more with --max-errors"
@@ -92,12 +98,14 @@ class FeatureWriter:
     def fail(self, sample_id: str, reason: str, *, unread: bool) -> None:
         """Note why a sample gets no row."""
         self.failed[sample_id] = reason
+        (self._masked.discard if Masked.reason(reason) is None else self._masked.add)(sample_id)
         (self.unread.add if unread else self.unread.discard)(sample_id)
 
     def pardon(self, sample_id: str) -> None:
         """Forget why a sample would get no row: it gets one."""
         self.failed.pop(sample_id, None)
         self.unread.discard(sample_id)
+        self._masked.discard(sample_id)
 
     def remark(self, position: int, text: str) -> None:
         """Note what is to be told of a sample, and of others with its picture."""
@@ -368,6 +376,7 @@ class StoredRows:
 
     def __init__(self, feature: Feature, *, only: Sequence[str] | None = None) -> None:
         self.feature = feature
+        self._only = None if only is None else WantedKeys(keys_of(only))
         self._listing = _Listing(feature)
         self._seen = set(self._listing.names())
         self.before: RowIndex = feature.index(only=only)  # in this order: no shard may escape both
@@ -386,14 +395,27 @@ class StoredRows:
         for header in self.feature.headers_of(new):
             try:
                 with going_away(header.path):
-                    ids, digests = read_strings(header, "ids"), read_strings(header, "image_digest")
+                    own = self._own(header)
             except FileNotFoundError:  # compacted away already, and what took its place is new as well
                 continue
             self._seen.add(header.path.name)
-            for row, (sample_id, digest) in enumerate(zip(ids, digests, strict=True)):
+            for row, sample_id, digest in own:
                 self._settled[sample_id] = Settled(digest=digest, header=header, row=row)
             for sample_id, digest, reason in header.quarantined:
-                self._settled[sample_id] = Settled(digest=digest, header=header, row=None, reason=reason)
+                if self._only is None or len(self._only.positions(keys_of([sample_id]))):
+                    self._settled[sample_id] = Settled(digest=digest, header=header, row=None, reason=reason)
+
+    def _own(self, header: ShardHeader) -> list[tuple[int, str, str]]:
+        """Row, id and digest of the picture of those samples of a shard that this run is about."""
+        ids = read_texts(header, "ids")
+        rows = np.arange(len(ids)) if self._only is None else self._only.positions(keys_of_texts(ids))
+        if not len(rows):
+            return []
+        digests = read_texts(header, "image_digest")[rows].tolist()
+        return [
+            (row, sample_id.decode(), digest.decode())
+            for row, sample_id, digest in zip(rows.tolist(), ids[rows].tolist(), digests, strict=True)
+        ]
 
     def settled(self, sample_id: str, digest: str) -> Settled | None:
         """What another run made of this sample from the same picture, if it did.

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +34,8 @@ class Look(NamedTuple):
 
 Looking = Callable[[bytes], Look]
 """Opens a picture's bytes; raises ValueError if they are none."""
+MadeFrom = Callable[[Sequence[str]], Mapping[str, str]]
+"""Given sample ids: of those that have a row, the sha256 of the picture that it was made from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,9 +298,7 @@ class ManifestChange:
         return ""
 
 
-def change_of(
-    dataset: str, old: Manifest | None, new: Manifest, *, made_from: Callable[[], Mapping[str, str]]
-) -> ManifestChange:
+def change_of(dataset: str, old: Manifest | None, new: Manifest, *, made_from: MadeFrom) -> ManifestChange:
     """Compare a dataset's manifest with a new one.
 
     Parameters
@@ -306,7 +306,7 @@ def change_of(
     old : Manifest, optional
         None if there is none.
     made_from : callable
-        sample_id to the sha256 of the picture that a row was made from, for pictures that are not at their old place.
+        Asked, once at most, about a few samples whose pictures are not at their old place.
     """
     if old is None or old is new:
         return ManifestChange(
@@ -342,22 +342,22 @@ def change_of(
 
 
 def _compared(
-    pairs: list[tuple[Sample, Sample]], old: Manifest, new: Manifest, made_from: Callable[[], Mapping[str, str]]
+    pairs: list[tuple[Sample, Sample]],
+    old: Manifest,
+    new: Manifest,
+    made_from: MadeFrom,
 ) -> tuple[int, int]:
     """How many of some pictures with other paths could be compared, and how many of these differ."""
-    at_old, at_new, rows = PictureSource(old.root), PictureSource(new.root), None
-    looked_at = differ = 0
-    for a, b in pairs:
-        if os.path.abspath(old.root / a.path) == os.path.abspath(new.root / b.path):
-            continue
-        now, then = _digest(at_new, b.path), _digest(at_old, a.path)
-        if now and not then:
-            rows = made_from() if rows is None else rows
-            then = rows.get(a.sample_id, "")
-        if now and then:
-            looked_at += 1
-            differ += now != then
-    return looked_at, differ
+    at_old, at_new = PictureSource(old.root), PictureSource(new.root)
+    looked = [
+        (a.sample_id, now, _digest(at_old, a.path))
+        for a, b in pairs
+        if os.path.abspath(old.root / a.path) != os.path.abspath(new.root / b.path) and (now := _digest(at_new, b.path))
+    ]
+    gone = [sample_id for sample_id, _, then in looked if not then]
+    rows = made_from(gone) if gone else {}
+    known = [(now, then or rows.get(sample_id, "")) for sample_id, now, then in looked]
+    return sum(bool(then) for _, then in known), sum(bool(then) and now != then for now, then in known)
 
 
 def _digest(source: PictureSource, path: str) -> str:

@@ -8,6 +8,7 @@ import logging
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ...kit.text import many_objects
 from ..errors import ClassSetError, ManifestError, nearest
 from ..pictures.archives import inside_archive
 from ..rows import files
+from ..rows.keys import Keys, keys_of, keys_of_first_cells, sums_to_text
 from .class_sets import ClassSet, found_classes
 from .columns import IntArray, Kinds, Samples, Texts, Words, is_utf8
 from .columns import Sample as Sample
@@ -132,7 +134,7 @@ class Manifest:
     @functools.cached_property
     def group_of_each(self) -> tuple[str, ...]:
         """Group of each sample; its own id where it has none."""
-        return tuple(group or name for group, name in zip(self.table.groups, self.table.ids, strict=True))
+        return tuple(group or name for group, name in zip(self.table.groups, self.ids, strict=True))
 
     @functools.cached_property
     def y(self) -> npt.NDArray[np.int64]:
@@ -268,7 +270,8 @@ class Manifest:
         root = _portable(self.root, path.parent)
         beside = Sidecar(classes=self.classes, root=root, origin=self.origin)
         if sealed and len(blocks) > 1:
-            beside = replace(beside, blocks=Blocks.of(header, blocks, len(self), self.ids_digest), source=self.source)
+            where = Blocks.of(header, blocks, len(self), self.ids_digest, sums_to_text(self.table.ids))
+            beside = replace(beside, blocks=where, source=self.source)
         del blocks
         if overwrite:
             write_with_sidecar(path, data, beside, sealed=sealed)
@@ -318,6 +321,26 @@ class SealedManifest:
     def ids_digest(self) -> str:
         """As that of a `Manifest`."""
         return self.blocks.ids_sha256
+
+    @property
+    def ids_sums(self) -> str:
+        """What hashes of the ids add up to."""
+        return self.blocks.ids_sums
+
+    def keys(self, samples: range) -> Keys:
+        """Hashes of the ids of the samples at these positions, (2, n); raises FormatError as `rows` does."""
+        numbers = range(samples.start // BLOCK_ROWS, -(-samples.stop // BLOCK_ROWS))
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            found = np.concatenate([np.empty((2, 0), np.uint64), *pool.map(self._keys_of_block, numbers)], axis=1)
+        first = numbers.start * BLOCK_ROWS
+        return found[:, samples.start - first : samples.stop - first]
+
+    def _keys_of_block(self, number: int) -> Keys:
+        plain = keys_of_first_cells(self.blocks.read(self.path, number))
+        if plain is not None:
+            return plain
+        start = number * BLOCK_ROWS
+        return keys_of(self.rows(np.arange(start, min(start + BLOCK_ROWS, len(self)))).table.ids)
 
     @property
     def where(self) -> str:

@@ -43,9 +43,11 @@ class Blocks:
     """Of each block's bytes, in hex."""
     ids_sha256: str
     """`Manifest.ids_digest`."""
+    ids_sums: str = ""
+    """What hashes of the ids add up to (`sums_to_text`); empty where whoever wrote this did not say."""
 
     @classmethod
-    def of(cls, header: bytes, blocks: Sequence[bytes], samples: int, ids_sha256: str) -> Blocks:
+    def of(cls, header: bytes, blocks: Sequence[bytes], samples: int, ids_sha256: str, ids_sums: str) -> Blocks:
         """Take them from the parts that a CSV is made of."""
         starts = itertools.accumulate(map(len, blocks), initial=len(header))
         return cls(
@@ -53,6 +55,7 @@ class Blocks:
             starts=tuple(starts),
             sha256=tuple(hashlib.sha256(block).hexdigest() for block in blocks),
             ids_sha256=ids_sha256,
+            ids_sums=ids_sums,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -62,20 +65,22 @@ class Blocks:
             "starts": list(self.starts),
             "sha256": list(self.sha256),
             "ids_sha256": self.ids_sha256,
+            "ids_sums": self.ids_sums,
         }
 
     @classmethod
     def from_json(cls, body: dict[str, Any]) -> Blocks:
         """Undo `to_json`; raises KeyError or TypeError for anything else."""
         samples, starts, sha256, of_ids = (body[key] for key in ("samples", "starts", "sha256", "ids_sha256"))
+        sums = body.get("ids_sums", "")
         numbers = [samples, *starts]
         if any(type(number) is not int or number < 0 for number in numbers) or list(starts) != sorted(starts):
             raise TypeError("blocks are counts of samples and ascending places in a file")
-        if not all(isinstance(text, str) for text in (*sha256, of_ids)) or len(starts) != len(sha256) + 1:
+        if not all(isinstance(text, str) for text in (*sha256, of_ids, sums)) or len(starts) != len(sha256) + 1:
             raise TypeError("blocks have a digest each")
         if -(-samples // BLOCK_ROWS) != len(sha256):
             raise TypeError(f"{samples} samples are not {len(sha256)} blocks")
-        return cls(samples=samples, starts=tuple(starts), sha256=tuple(sha256), ids_sha256=of_ids)
+        return cls(samples=samples, starts=tuple(starts), sha256=tuple(sha256), ids_sha256=of_ids, ids_sums=sums)
 
     def read(self, path: Path, number: int) -> bytes:
         """Bytes of one block.

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,35 @@ from .archives import Archive, bounded, inside_archive, open_archive
 from .seen import Seen, State
 
 T = TypeVar("T")
+S = TypeVar("S", bound="Source")
 CHANGED = "its bytes changed while it was read"
 _AHEAD = 4096
 """Pictures whose hashing is asked for at a time."""
+
+
+class Source(Protocol):
+    """What samples' rows are made of, by the paths in the manifest; threads share it, and processes are sent it.
+
+    `PictureSource` reads files; whoever makes rows of something else that a path leads to gives `extract` another.
+    """
+
+    def digest(self, path: str) -> str:
+        """Identify what a sample's row follows from, in 64 hex digits; raises OSError where it cannot be read."""
+
+    def content(self, path: str) -> tuple[bytes, str, State | None]:
+        """Bytes for the embedder, the digest of what they were made from, as it is now, and the state of the one file
+        that it follows from; None where that is not to be remembered.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read, which may pass.
+        Masked
+            If there is nothing to make a row of.
+        """
+
+    def state(self, path: str) -> State | None:
+        """What the file system says of the one file that the digest follows from; None to have it asked every time."""
 
 
 class PictureSource:
@@ -60,9 +86,18 @@ class PictureSource:
                 raise
         return self._read(self._root / meant)
 
+    def __reduce__(self) -> tuple[type[PictureSource], tuple[Path]]:
+        """Send it to a process by its root: what is open stays here."""
+        return PictureSource, (self._root,)
+
     def digest(self, path: str) -> str:
         """sha256 of the picture's bytes, in hex."""
         return hashlib.sha256(self.read(path)).hexdigest()
+
+    def content(self, path: str) -> tuple[bytes, str, State | None]:
+        """Bytes of one picture, their sha256, and the file's state, as `read_with_state` has them."""
+        data, state = self.read_with_state(path)
+        return data, hashlib.sha256(data).hexdigest(), state
 
     def read_with_state(self, path: str) -> tuple[bytes, State | None]:
         """Bytes of one picture, and the state of its file, None where it was changed so lately that this says little.
@@ -145,6 +180,7 @@ def digests(
     workers: int = 4,
     progress: Callable[[int], None] | None = None,
     seen: Seen | None = None,
+    source: Source | None = None,
     later: NDArray[np.bool_] | None = None,
 ) -> tuple[list[str], dict[str, str]]:
     """Hash every picture of a manifest; with `seen`, those alone that may have changed since they were read.
@@ -160,6 +196,8 @@ def digests(
         Knows pictures that were read before, and is told of those that are read now.
     later : ndarray of shape (n,), bool, optional
         Pictures that will be read in any case: those that `seen` does not know are left to that, if they are there.
+    source : Source, optional
+        What the digests are of, where that is not the manifest's pictures.
 
     Returns
     -------
@@ -169,7 +207,7 @@ def digests(
         sample_id to reason, for those that cannot be read.
     """
 
-    def digest_of(source: PictureSource, i: int) -> str:
+    def digest_of(source: Source, i: int) -> str:
         path = manifest.samples[i].path
         if seen is None:
             return source.digest(path)
@@ -179,13 +217,13 @@ def digests(
             return known
         if before is not None and later is not None and later[i]:
             return ""
-        found, state = source.read_with_state(path)
-        digest = hashlib.sha256(found).hexdigest()
+        _, digest, state = source.content(path)
         if state is not None:
             seen.note(path, state, digest)
         return digest
 
-    found, failed = _each(manifest, digest_of, workers=workers, progress=progress)
+    source = PictureSource(manifest.root) if source is None else source
+    found, failed = _each(manifest, source, digest_of, workers=workers, progress=progress)
     return [digest or "" for digest in found], failed
 
 
@@ -209,17 +247,17 @@ def each(
     def one(source: PictureSource, i: int) -> T:
         return use(source.read(manifest.samples[i].path))
 
-    return _each(manifest, one, workers=workers, progress=progress)
+    return _each(manifest, PictureSource(manifest.root), one, workers=workers, progress=progress)
 
 
 def _each(
     manifest: Manifest,
-    use: Callable[[PictureSource, int], T],
+    source: S,
+    use: Callable[[S, int], T],
     *,
     workers: int,
     progress: Callable[[int], None] | None,
 ) -> tuple[list[T | None], dict[str, str]]:
-    source = PictureSource(manifest.root)
     failed: dict[str, str] = {}
 
     def one(i: int) -> T | None:

@@ -20,6 +20,7 @@ import numpy as np
 from ...kit.documents import canonical
 from ...kit.text import many_objects
 from ..errors import FeatstoreError, FingerprintError, FormatError, NewerFormatError
+from ..manifests.columns import Texts
 from . import files
 from .index import RowIndex, make_index
 from .shard import Rows, ShardHeader, encode, parse_name, read_header
@@ -65,6 +66,11 @@ class FeatureSpec:
         """sha256 in hex of identity, blocks and dtype."""
         fixed = {"identity": self.identity, "blocks": list(self.blocks.items()), "dtype": self.dtype}
         return hashlib.sha256(canonical(fixed)).hexdigest()
+
+    @property
+    def is_of_sound(self) -> bool:
+        """Whether rows were made from the sound around frames: then their digests are that sound's, no pictures'."""
+        return "sound" in self.identity
 
     @property
     def folder(self) -> str:
@@ -162,7 +168,15 @@ class Feature:
             raise FormatError(
                 f"{folder} holds the feature.json of {self.spec.fingerprint[:12]}: it was moved here by hand"
             )
+        self._expected = (
+            self.spec.fingerprint,
+            {f"blocks/{name}": width for name, width in self.spec.blocks.items()},
+            np.dtype(self.spec.dtype).str,
+        )
+        """What the header of each shard must say: fingerprint, widths and dtype."""
         self._indexed: tuple[Mapping[str, object], RowIndex] | None = None
+        self._part: tuple[Texts, Mapping[str, object], RowIndex] | None = None
+        """The last index of a manifest's samples alone: a command asks more than once about them."""
         self._read: dict[str, tuple[object, ShardHeader]] = {}
 
     @classmethod
@@ -241,9 +255,17 @@ class Feature:
         ----------
         only : sequence of str, optional
             The samples that are of interest. Where they are few among the rows there are, the index knows of these
-            alone, takes no memory for others, and is made anew each time.
+            alone and takes no memory for others; it is kept for the ids of a manifest, else made anew.
         """
         return while_shards_change(lambda: self._index(only))
+
+    def quarantined(self) -> dict[str, tuple[str, str]]:
+        """The samples that stand in quarantine, each with the digest of its picture and the reason.
+
+        No more is looked at than the headers where none do, and no other sample where some do.
+        """
+        ids = {entry[0] for header in self.headers() for entry in header.quarantined}
+        return self.index(only=sorted(ids)).quarantined if ids else {}
 
     def _index(self, only: Sequence[str] | None) -> RowIndex:
         states = self._states()
@@ -252,13 +274,20 @@ class Feature:
             return known[1]
         headers = self._headers(states)
         if only is not None and _FEW * len(only) < sum(header.rows for header in headers):
-            return make_index(headers, only=only)
+            part = self._part
+            if part is not None and part[0] is only and part[1] == states:
+                return part[2]
+            index = make_index(headers, only=only)
+            if isinstance(only, Texts):  # which never changes
+                self._part = (only, states, index)
+            return index
         known = self._indexed = (states, make_index(headers))
         return known[1]
 
     def _states(self) -> dict[str, object]:
         """The shards that are there, by name, and what tells a file from another of its name."""
-        return {name: files.state(self.folder / name) for name in self.shard_names()}
+        folder = os.fspath(self.folder)
+        return {name: files.state(os.path.join(folder, name)) for name in self.shard_names()}  # no Path: ten thousand
 
     def _headers(self, states: Mapping[str, object]) -> list[ShardHeader]:
         with many_objects():
@@ -286,11 +315,10 @@ class Feature:
 
     def own(self, header: ShardHeader) -> ShardHeader:
         """Pass a shard of this feature through; raises FingerprintError for any other."""
-        expected = {f"blocks/{name}": width for name, width in self.spec.blocks.items()}
+        fingerprint, expected, dtype = self._expected
         found = {name: s.shape[-1] for name, s in header.segments.items() if name.startswith("blocks/")}
-        stored = {s.dtype for name, s in header.segments.items() if name.startswith("blocks/")}
-        alike = found == expected and stored == {np.dtype(self.spec.dtype).str}
-        if header.fingerprint != self.spec.fingerprint or not alike:
+        alike = found == expected and all(header.segments[name].dtype == dtype for name in found)
+        if header.fingerprint != fingerprint or not alike:
             raise FingerprintError(
                 f"shard {header.path.name} belongs to another feature: expected fingerprint "
                 f"{self.spec.fingerprint[:12]} with blocks {dict(self.spec.blocks)}, however: "

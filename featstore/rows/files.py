@@ -258,15 +258,16 @@ def try_out(folder: Path) -> Trial:
         )
 
 
-def state(*paths: Path) -> tuple[object, ...]:
+def state(*paths: Path | str) -> tuple[object, ...]:
     """Something that changes when any of these files does; to know whether what was read from them still holds."""
     found: list[object] = []
     for path in paths:
+        name = os.path.basename(path)
         try:
-            stat = path.stat()
-            found.append((path.name, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+            stat = os.stat(path)
+            found.append((name, stat.st_ino, stat.st_size, stat.st_mtime_ns))
         except FileNotFoundError:
-            found.append(path.name)
+            found.append(name)
     return tuple(found)
 
 

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from .keys import IntArray, Keys, WantedKeys, WantedTexts, keys_of, keys_of_texts, positions_in, with_first_hash
-from .shard import ShardHeader, read_strings, read_texts
+from .shard import ShardHeader, read_strings, read_texts, read_texts_of
 
 _DIGEST_BYTES = 32
+_AT_A_TIME = 1 << 16
+"""Rows whose ids are read and hashed together."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +112,10 @@ class RowIndex:
 
     def counts_of(self, ids: Sequence[str]) -> tuple[int, int]:
         """How many of the samples have a row, and how many stand in quarantine."""
-        keys = keys_of(ids)
+        return self.counts_of_keys(keys_of(ids))
+
+    def counts_of_keys(self, keys: Keys) -> tuple[int, int]:
+        """As `counts_of`, of the samples whose ids have these hashes."""
         return int((self.rows_of_keys(keys) >= 0).sum()), len(self._refused(keys))
 
     def _refused(self, keys: Keys) -> list[int]:
@@ -116,9 +124,17 @@ class RowIndex:
 
     def ids(self) -> Iterator[str]:
         """The samples that have a row, by row; read from the shards."""
-        for number, rows in self._by_shard(self.counting_rows()):
+        return self._ids(self.counting_rows())
+
+    def ids_at(self, positions: Sequence[int]) -> dict[int, str]:
+        """The samples at some positions in `keys`; only the shards that they are in are read."""
+        ordered = np.unique(np.asarray(positions, dtype=np.int64))
+        return dict(zip(ordered.tolist(), self._ids(self._row_at(ordered)), strict=True))
+
+    def _ids(self, rows: IntArray) -> Iterator[str]:
+        for number, of_shard in self._by_shard(rows):
             texts = read_strings(self.headers[number], "ids")
-            yield from (texts[row] for row in rows.tolist())
+            yield from (texts[row] for row in of_shard.tolist())
 
     def image_digests(self) -> PictureDigests:
         """What picture each row was made from, 32 bytes a row; empty for imported rows."""
@@ -141,13 +157,22 @@ class RowIndex:
         there = np.flatnonzero(rows >= 0)
         there = there[np.argsort(rows[there], kind="stable")]
         pictures = np.zeros((2, len(ids)), dtype=np.uint64)
+        pictures[:, there] = self._pictures(rows[there])
+        return pictures
+
+    def pictures(self) -> Keys:
+        """As `pictures_of` gives them, (2, m), of each row that counts."""
+        return self._pictures(self.counting_rows())
+
+    def _pictures(self, rows: IntArray) -> Keys:
+        pictures = np.zeros((2, len(rows)), dtype=np.uint64)
         done = 0
-        for number, wanted in self._by_shard(rows[there]):
+        for number, wanted in self._by_shard(rows):
             header = self.headers[number]
             if _knows_pictures(header):
                 texts = read_texts(header, "image_digest")
                 part = texts if np.array_equal(wanted, np.arange(len(texts))) else texts[wanted]
-                pictures[:, there[done : done + len(wanted)]] = keys_of_texts(part)
+                pictures[:, done : done + len(wanted)] = keys_of_texts(part)
             done += len(wanted)
         return pictures
 
@@ -324,12 +349,7 @@ def make_index(headers: Iterable[ShardHeader], *, only: Sequence[str] | None = N
     starts = np.cumsum([0, *(header.rows for header in shards)])[:-1].astype(np.int64)
     asked = None if only is None else WantedKeys(keys_of(only))
     keys, rows = _read_keys(shards, starts, asked)
-    entries: dict[str, list[_Claim]] = {}
-    wanted = None if only is None else frozenset(only)
-    for number, header in enumerate(shards):
-        for sample_id, digest, reason in header.quarantined:
-            if wanted is None or sample_id in wanted:
-                entries.setdefault(sample_id, []).append(_Claim(number, None, (digest, reason)))
+    entries = _entries(shards, asked)
     index = RowIndex(
         headers=shards,
         starts=starts,
@@ -343,23 +363,86 @@ def make_index(headers: Iterable[ShardHeader], *, only: Sequence[str] | None = N
     return _settled(index, entries)
 
 
+def _entries(headers: Sequence[ShardHeader], asked: WantedKeys | None) -> dict[str, list[_Claim]]:
+    """What stands in quarantine, by sample: of all, or of those that are asked for."""
+    claims = [
+        (sample_id, _Claim(number, None, (digest, reason)))
+        for number, header in enumerate(headers)
+        for sample_id, digest, reason in header.quarantined
+    ]
+    if asked is not None and claims:
+        claims = [claims[at] for at in asked.positions(keys_of([sample_id for sample_id, _ in claims])).tolist()]
+    entries: dict[str, list[_Claim]] = {}
+    for sample_id, claim in claims:
+        entries.setdefault(sample_id, []).append(claim)
+    return entries
+
+
 def _read_keys(
     headers: Sequence[ShardHeader], starts: IntArray, asked: WantedKeys | None
 ) -> tuple[Keys, npt.NDArray[np.integer] | None]:
     """Hashes of the ids of all rows, or of those that are asked for and their rows."""
     if asked is None:
         keys = np.empty((2, sum(header.rows for header in headers)), dtype=np.uint64)
-        for header, start in zip(headers, starts.tolist(), strict=True):
-            keys[:, start : start + header.rows] = keys_of_texts(read_texts(header, "ids"))
+
+        def keep(shards: range, of_shards: Keys) -> None:
+            start = int(starts[shards.start])
+            keys[:, start : start + of_shards.shape[1]] = of_shards
+
+        keys_of_shards(headers, keep)
         return keys, None
-    parts, rows = [np.empty((2, 0), dtype=np.uint64)], [np.empty(0, dtype=np.int64)]
-    for header, start in zip(headers, starts.tolist(), strict=True):
-        of_shard = keys_of_texts(read_texts(header, "ids"))
-        at = asked.positions(of_shard)
-        if len(at):
-            parts.append(of_shard[:, at])
-            rows.append(start + at)
-    return np.concatenate(parts, axis=1), np.concatenate(rows)
+    wanted = asked
+
+    def find(shards: range, of_shards: Keys) -> tuple[Keys, IntArray]:
+        at = wanted.positions(of_shards)
+        return of_shards[:, at], starts[shards.start] + at
+
+    found = keys_of_shards(headers, find)
+    keys = np.concatenate([np.empty((2, 0), dtype=np.uint64), *(part for part, _ in found)], axis=1)
+    return keys, np.concatenate([np.empty(0, dtype=np.int64), *(rows for _, rows in found)])
+
+
+def keys_of_shards(headers: Sequence[ShardHeader], work: Callable[[range, Keys], T]) -> list[T]:
+    """Read and verify the ids of shards, and do something with their hashes, some shards at a time, in threads.
+
+    Parameters
+    ----------
+    headers : sequence of ShardHeader
+    work : callable (range, (2, m) Keys)
+        Given the positions in `headers` of some shards, and the hashes of the ids of all of their rows.
+
+    Returns
+    -------
+    list
+        What `work` gave, in the order of the shards.
+
+    Raises
+    ------
+    DamagedShardError, FileNotFoundError
+        As `make_index`.
+    """
+    batches = list(_batches(headers))
+
+    def of_batch(batch: range) -> T:
+        return work(batch, keys_of_texts(read_texts_of([headers[number] for number in batch], "ids")))
+
+    if len(batches) < 2:
+        return [of_batch(batch) for batch in batches]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(of_batch, batches))
+
+
+def _batches(headers: Sequence[ShardHeader]) -> Iterator[range]:
+    """Positions of shards that are read together: neighbours whose ids have one width, up to `_AT_A_TIME` rows."""
+    start = rows = 0
+    for number, header in enumerate(headers):
+        alike = header.segments["ids"].dtype == headers[start].segments["ids"].dtype
+        if number > start and (not alike or rows + header.rows > _AT_A_TIME):
+            yield range(start, number)
+            start, rows = number, 0
+        rows += header.rows
+    if headers:
+        yield range(start, len(headers))
 
 
 def _settled(index: RowIndex, entries: Mapping[str, list[_Claim]]) -> RowIndex:

@@ -20,6 +20,8 @@ Keys = npt.NDArray[np.uint64]
 IntArray = npt.NDArray[np.int64]
 Mark = tuple[int, int]
 """Both hashes of one text."""
+SUMMED = 1024
+"""Samples of a manifest from one sum of hashes to the next."""
 _AT_A_TIME, _BLOCK_BYTES = 1 << 14, 1 << 20
 """Texts are hashed so many, and about so many bytes, at a time, which stay in the processor's cache."""
 
@@ -100,6 +102,49 @@ def keys_of_texts(texts: npt.NDArray[np.bytes_]) -> Keys:
     return out
 
 
+def keys_of_first_cells(rows: bytes) -> Keys | None:
+    """Hash what stands before the first comma of each line; None where some cell may be quoted.
+
+    Parameters
+    ----------
+    rows : bytes
+        Lines of a CSV file as a manifest's are written, each with its end.
+    """
+    letters = np.frombuffer(rows, dtype=np.uint8)
+    starts = np.append(0, np.flatnonzero(letters == ord("\n"))[:-1] + 1)
+    commas = np.flatnonzero(letters == ord(","))
+    if any(letter in rows for letter in b'"\r\0') or rows[-1:] != b"\n" or len(commas) < len(starts):
+        return None
+    lengths = commas[np.searchsorted(commas, starts).clip(max=len(commas) - 1)] - starts
+    if (lengths < 0).any() or (starts[1:] <= (starts + lengths)[:-1]).any():  # a line without a comma
+        return None
+    ends = np.cumsum(lengths)
+    together = np.arange(ends[-1]) + np.repeat(starts - (ends - lengths), lengths)  # one behind the other
+    return keys_of_utf8(letters[together], ends - lengths, ends)
+
+
+def sums_to_text(ids: Sequence[str]) -> str:
+    """What the hashes of ids add up to, modulo 2^64: of the first 0, `SUMMED`, 2 · `SUMMED` … and of all of them.
+
+    Of m such places, the m sums of the first hash and then those of the second, 16 hex digits each.
+    """
+    keys = keys_of(ids)
+    sums = np.zeros((2, -(-len(ids) // SUMMED) + 1), dtype=np.uint64)
+    if len(ids):
+        np.cumsum(np.add.reduceat(keys, np.arange(0, len(ids), SUMMED), axis=1), axis=1, out=sums[:, 1:])
+    return sums.astype(">u8").tobytes().hex()
+
+
+def sums_from_text(text: str, samples: int) -> Keys | None:
+    """Undo `sums_to_text`, (2, m); None of what is not the sums of so many samples."""
+    try:
+        sums = np.frombuffer(bytes.fromhex(text), dtype=">u8").astype(np.uint64)
+    except ValueError:
+        return None
+    places = -(-samples // SUMMED) + 1
+    return sums.reshape(2, places) if len(sums) == 2 * places else None
+
+
 def _hash_words(words: npt.NDArray[np.uint64], out: Keys) -> None:
     """Add up a mix of each word and its place; a word of padding adds nothing, so that padding does not count.
 
@@ -133,8 +178,7 @@ class WantedKeys:
     """A set of keys that is asked about arrays: one look at a table of bits answers nearly all."""
 
     def __init__(self, keys: Keys) -> None:
-        order = np.lexsort((keys[1], keys[0]))
-        self._keys = keys[:, order]
+        self._keys = keys[:, np.argsort(keys[0])]
         self._mask = np.uint64((1 << max(10, int(8 * keys.shape[1]).bit_length())) - 1)
         self._table = np.zeros(int(self._mask) + 1, dtype=bool)
         self._table[keys[0] & self._mask] = True

@@ -9,8 +9,10 @@ open the same file and find `/ids`, `/image_digest` and `/blocks/<name>`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
@@ -350,16 +352,33 @@ def read_strings(header: ShardHeader, name: str) -> list[str]:
 
 def read_texts(header: ShardHeader, name: str) -> npt.NDArray[np.bytes_]:
     """A dataset of fixed-length UTF-8 strings as it is stored, (n,), each padded with NUL."""
-    texts = read_segment(header, name)
+    return read_texts_of([header], name)
+
+
+def read_texts_of(headers: Sequence[ShardHeader], name: str) -> npt.NDArray[np.bytes_]:
+    """As `read_texts`, of several shards whose strings have one length, one shard behind the other."""
+    ends = list(itertools.accumulate(header.rows for header in headers))
+    texts = np.empty(ends[-1], dtype=headers[0].segments[name].dtype)
+    for header, end in zip(headers, ends, strict=True):
+        read_into(header, name, texts[end - header.rows : end])
+    if not _are_texts(texts):
+        for header, end in zip(headers, ends, strict=True):
+            if not _are_texts(texts[end - header.rows : end]):
+                raise damaged(header.path, f"dataset /{name} holds texts that are not UTF-8, or have NUL in them")
+    return texts
+
+
+def _are_texts(texts: npt.NDArray[np.bytes_]) -> bool:
+    """Whether all are UTF-8 without NUL, but for the NULs behind each."""
     letters = texts.view(np.uint8).reshape(len(texts), texts.dtype.itemsize)
-    if ((letters[:, :-1] == 0) & (letters[:, 1:] != 0)).any():
-        raise damaged(header.path, f"dataset /{name} holds texts with NUL in them")
+    if not letters.all() and ((letters[:, :-1] == 0) & (letters[:, 1:] != 0)).any():
+        return False
     if letters.size and letters.max() >= 0x80:
         try:
             b"\0".join(texts.tolist()).decode()
         except UnicodeDecodeError:
-            raise damaged(header.path, f"dataset /{name} is not UTF-8") from None
-    return texts
+            return False
+    return True
 
 
 def damaged(path: Path, why: str) -> DamagedShardError:
@@ -413,7 +432,7 @@ def _parse_header(path: Path, text: bytes) -> ShardHeader:
             name: Segment(
                 offset=_whole(entry["offset"]),
                 shape=tuple(_whole(size) for size in entry["shape"]),
-                dtype=str(np.dtype(str(entry["dtype"])).str),
+                dtype=_dtype(str(entry["dtype"])),
                 digests=tuple(entry["xxh3_128"]),
             )
             for name, entry in raw["segments"].items()
@@ -441,6 +460,11 @@ def _parse_header(path: Path, text: bytes) -> ShardHeader:
     if not consistent:
         raise FormatError(f"{path} has a header that contradicts itself")
     return header
+
+
+@functools.lru_cache
+def _dtype(text: str) -> str:
+    return np.dtype(text).str
 
 
 def _whole(value: Any) -> int:

@@ -27,6 +27,8 @@ from .shard import ShardHeader, read_into, read_segment
 
 FloatArray = npt.NDArray[np.float32]
 BlockRows = FloatArray | MappedBlock
+_SHARDS = 16
+"""Shards that a thread loads, one after the other, before it looks for more."""
 _told: set[Path] = set()
 log = logging.getLogger(__name__)
 
@@ -312,6 +314,11 @@ def load_rows(
             stored: npt.NDArray[Any] = read_segment(header, dataset, verify=verify)
             out[at] = stored[rows]
 
+    def load_shards(numbers: range) -> None:
+        for number in numbers:
+            load_shard(number)
+
+    some = [range(first, min(first + _SHARDS, len(headers))) for first in range(0, len(headers), _SHARDS)]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        list(pool.map(load_shard, range(len(headers))))
+        list(pool.map(load_shards, some))
     return out

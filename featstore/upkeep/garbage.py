@@ -173,7 +173,7 @@ def remove_garbage(found: Sequence[Garbage], *, progress: Callable[[str, int, in
     for folder in sorted({item.path.parent for item in found if parse_name(item.path.name)}):
         if (folder / "quarantine.csv").exists():
             feature = Feature(folder)
-            feature.write_quarantine(feature.index().quarantined)
+            feature.write_quarantine(feature.quarantined())
     return freed
 
 

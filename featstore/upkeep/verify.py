@@ -15,6 +15,7 @@ from ..errors import FeatstoreError, FingerprintError, FormatError, NewerFormatE
 from ..extraction.plan import Counted
 from ..manifests.manifest import Manifest
 from ..pictures import pictures
+from ..pictures.pictures import Source
 from ..rows import files
 from ..rows.feature import Feature, FeatureSpec, is_feature_folder, shard_paths
 from ..rows.shard import damaged, is_as_named, parse_name, read_header, read_segment
@@ -44,6 +45,8 @@ class VerifyReport:
     problems: tuple[Problem, ...]
     set_aside: tuple[Path, ...] = ()
     """Damaged shards, under their new names."""
+    not_compared: tuple[str, ...] = ()
+    """Features of sound, where their sound was asked for and nobody said where it is."""
     mended: tuple[Path, ...] = ()
     """`feature.json` files that were written anew; the damaged ones are beside them."""
 
@@ -55,6 +58,7 @@ def verify(
     images: bool = False,
     repair: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
+    sound: Callable[[Manifest], Source] | None = None,
 ) -> VerifyReport:
     """Check every shard of a store, and on request every source picture.
 
@@ -68,18 +72,29 @@ def verify(
         Rename damaged shards, so that the next `extract` computes their rows again, and write a damaged `feature.json`
         anew where what it said is known for certain. Nothing is deleted. What could not be read, and what a newer
         release wrote, is told and left alone.
+    sound : callable, optional
+        Gives what reads the sound around a manifest's frames, with `images`: features of sound are compared with that.
     """
     looking = _Looking(store, repair=repair, say=progress or (lambda stage, done, total: None))
-    checked = 0
+    checked, not_compared = 0, list[str]()
     for name in store.datasets() if dataset is None else [store.dataset(dataset)]:
         manifest = looking.manifest(name)
         looked = _Pictures(manifest, looking.say) if images and manifest is not None else None
+        heard: _Pictures | None = None
         for folder in looking.folders(store.path / name):
             feature = looking.feature(folder)
             looking.shards(folder, feature)
             if feature is not None:
                 looking.problems += _disputes(feature)
-                looking.problems += looked.problems(feature) if looked is not None else []
+                if looked is None:
+                    continue
+                if not feature.spec.is_of_sound:
+                    looking.problems += looked.problems(feature)
+                elif sound is None:
+                    not_compared.append(f"{name}/{feature.label}")
+                else:
+                    heard = heard or _Pictures(looked.manifest, looking.say, sound(looked.manifest))
+                    looking.problems += heard.problems(feature)
         checked += len(looked.manifest) if looked is not None else 0
     if dataset is None:
         looking.problems += _without_manifest(store)
@@ -89,6 +104,7 @@ def verify(
         nbytes=looking.nbytes,
         pictures=checked,
         problems=tuple(looking.problems),
+        not_compared=tuple(not_compared),
         set_aside=tuple(looking.set_aside),
         mended=tuple(looking.mended),
     )
@@ -319,12 +335,17 @@ def _strangers(folder: Path) -> Iterator[Problem]:
 
 
 class _Pictures:
-    """The pictures of a dataset, hashed once for all its features."""
+    """The pictures of a dataset, or the sound around its frames, hashed once for all its features."""
 
-    def __init__(self, manifest: Manifest, progress: Callable[[str, int, int], None]) -> None:
+    def __init__(
+        self, manifest: Manifest, progress: Callable[[str, int, int], None], source: Source | None = None
+    ) -> None:
         self.manifest = manifest
-        step = Counted(progress, "pictures", len(manifest))
-        self.digests, self.failed = pictures.digests(manifest, workers=min(8, os.cpu_count() or 1), progress=step)
+        self._thing = "picture" if source is None else "sound"
+        step = Counted(progress, "pictures" if source is None else "sound", len(manifest))
+        self.digests, self.failed = pictures.digests(
+            manifest, workers=min(8, os.cpu_count() or 1), progress=step, source=source
+        )
 
     def problems(self, feature: Feature) -> list[Problem]:
         """What is wrong with the pictures that a feature's rows were made from."""
@@ -336,7 +357,7 @@ class _Pictures:
         found = []
         for sample, digest, made_from in zip(self.manifest.samples, self.digests, stored, strict=True):
             if made_from and sample.sample_id in self.failed:
-                what = f"{sample.sample_id}: picture {self.failed[sample.sample_id]}"
+                what = f"{sample.sample_id}: {self._thing} {self.failed[sample.sample_id]}"
                 found.append(Problem(where=sample.path, what=what))
             elif made_from and digest != made_from:
                 what = f"{sample.sample_id}: its bytes changed since {feature.label} was made; run extract again"

@@ -67,6 +67,8 @@ class Rows:
     instead of ``y``, by which all are judged."""
     targets: Mapping[str, NDArray[np.float64]] | None = None
     """Task -> (n, t), NaN where a row has none: what heads of several tasks (`Head.learns_targets`) learn beside."""
+    units: tuple[int, ...] | None = None
+    """FACS numbers of the columns of ``targets["au"]``, where they are known."""
     features: tuple[str, ...] | None = None
     """Feature (backbone) names; None takes what stands before the first dot of each block's name."""
     fingerprints: Mapping[str, str] | None = None
@@ -94,6 +96,9 @@ class Rows:
             raise ReportError(
                 f"soft labels must have a column for each of {len(self.classes)} classes, however: {self.soft.shape}"
             )
+        units = (self.targets or {}).get("au", np.empty((0, 0)))
+        if self.units is not None and units.shape[1] != len(self.units):
+            raise ReportError(f"units must name the columns of targets['au'], however: {len(self.units)} numbers")
         if self.ids is not None and len(set(self.ids)) < len(self.ids):
             raise ReportError("a sample id stands twice among the rows: they would count double")
         self.by_feature()

@@ -1,4 +1,4 @@
-"""Several tasks share hidden units: compound classes, basic classes and action units (AUs), each row with what it has.
+"""Several tasks share hidden units: compounds, basic classes, action units (AUs), affect, each row with what it has.
 
 C-EXPR-NET (Kollias, CVPR 2023, "Multi-label compound expression recognition") learns compounds and AUs in one network
 and couples their answers by distribution matching (Kollias et al., 2021, arXiv 2105.03790): a table of how often an AU
@@ -8,7 +8,8 @@ al., CVPRW 2023, on RAF-CE) counts that table in its training rows and adapts th
 The papers': the shared network, the KL divergence of a row's distribution to the answer (its gradient is that of the
 cross-entropy, which all networks here have: with soft labels a row is of several classes), the matching by a table,
 counted or given, the inner step on training rows and the outer one on rows held out from it. Left open, or not to be
-had for cached rows, and chosen here: AU texts are not used; a task's layer is linear on the last hidden units, without
+had for cached rows, and chosen here: valence and arousal (C-EXPR-DB has them) are learned by squared distance, as a
+hyperbolic tangent; AU texts are not used; a task's layer is linear on the last hidden units, without
 dropout; matching goes both ways, each side once the fixed target; counts of the table begin at one; rows held out
 from the inner step are half of each batch, whole groups where there are any; the outer gradient is taken before the
 inner step instead of after it (first order), and its cosine with a task's gradient moves the logarithm of the task's
@@ -20,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Literal, Self
 
 import numpy as np
 import torch
@@ -35,10 +36,11 @@ from .base import Codes, HeadState, RowInfo
 from .labels import SHARES_OFF, Floats
 from .layers import Linear, Network, unchanged
 from .mlp import MLPHead, MLPNetwork
-from .settings import not_negative
+from .settings import DU2014, not_negative
 
-TASKS: Final = ("au", "basic")
-"""Tasks beside the classes: probabilities of AUs, each for itself; shares of basic classes, of unit sum."""
+TASKS: Final = ("au", "basic", "va")
+"""Tasks beside the classes: probabilities of AUs, each for itself; shares of basic classes, of unit sum; valence and
+arousal, or whatever lies in [-1, 1]."""
 
 FARTHEST: Final = 10.0
 """Factor by which the meta step may raise or lower a task's weight."""
@@ -46,11 +48,12 @@ FARTHEST: Final = 10.0
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class MultitaskHead(MLPHead):
-    """The perceptrons of `mlp`, which learn AUs and basic classes beside the classes that they are asked for.
+    """The perceptrons of `mlp`, which learn AUs, basic classes and affect beside the classes that they are asked for.
 
-    ``fit(X, y, targets={"au": (n, a), "basic": (n, b)})``: AUs in [0, 1], NaN where an AU of a row is not known; shares
-    of basic classes that sum to one, or a row of NaN. A row without a class has None in `y`, or a row of NaN where `y`
-    is soft. Without targets, or with all weights 0, it is `mlp` to the bit.
+    ``fit(X, y, targets={"au": (n, a), "basic": (n, b), "va": (n, 2)})``: AUs in [0, 1], NaN where an AU of a row is not
+    known; shares of basic classes that sum to one, or a row of NaN; valence and arousal in [-1, 1], or NaN. A row
+    without a class has None in `y`, or a row of NaN where `y` is soft. Without targets, or with all weights 0, it is
+    `mlp` to the bit.
 
     Attributes
     ----------
@@ -69,12 +72,16 @@ class MultitaskHead(MLPHead):
     basic_weight: float = 1.0
     """Factor on the cross-entropy of the basic classes."""
 
+    va_weight: float = 1.0
+    """Factor on the mean squared distance of a row's valence and arousal."""
+
     coupling: float = 0.0
     """Factor on the distance of the AUs' probabilities to those that the answer about classes implies (`table`)."""
 
-    table: tuple[tuple[float, ...], ...] | None = None
+    table: tuple[tuple[float, ...], ...] | Literal["du2014"] | None = None
     """Probability of each AU (column of the targets) given each class (row, in the order of `classes_`). None counts it
-    in the training rows that have both."""
+    in the training rows that have both. Commands and recipes take "du2014" for the one that
+    `cer_fusion.fusion.judging.zero_shot.unit_table` makes for their classes and AUs."""
 
     meta_lr: float = 0.0
     """Step of the logarithms of the tasks' weights, every batch; 0 keeps the weights."""
@@ -95,12 +102,12 @@ class MultitaskHead(MLPHead):
 
     def _check(self) -> None:
         super()._check()
-        for name in ("au_weight", "basic_weight", "coupling", "meta_lr"):
+        for name in ("au_weight", "basic_weight", "va_weight", "coupling", "meta_lr"):
             not_negative(name, getattr(self, name))
 
     def _fit(self, X: Matrix, codes: Codes, info: RowInfo) -> None:
         self._check()
-        weights = {"au": self.au_weight, "basic": self.basic_weight}
+        weights = {"au": self.au_weight, "basic": self.basic_weight, "va": self.va_weight}
         found = checked_targets(info.targets or {})
         self.tasks_ = {name: one.shape[1] for name, one in found.items() if self._wants(name, weights)}
         self.task_weights_ = {name: weights[name] for name in self.tasks_}
@@ -158,6 +165,13 @@ class MultitaskHead(MLPHead):
         """Return the probability of each AU given each class (k, a), as set or counted."""
         if self.table is None:
             return counted_table(aus, shares if labelled is None else shares * labelled[:, None])
+        if isinstance(self.table, str):
+            raise HeadConfigError(
+                f"table={self.table!r} is not numbers yet: a head knows no names of classes and AUs\n"
+                "  make them first: cer_fusion.fusion.judging.zero_shot.unit_table(classes, units)"
+                if self.table == DU2014
+                else f"table must be numbers, or {DU2014!r} in commands and recipes, got {self.table!r}"
+            )
         found = np.asarray(self.table, dtype=np.float64)
         if found.shape != (len(self.classes_), aus.shape[1]) or not ((found >= 0) & (found <= 1)).all():
             raise HeadConfigError(
@@ -167,7 +181,7 @@ class MultitaskHead(MLPHead):
         return found
 
     def predict_targets(self, X: Any) -> dict[str, Floats]:
-        """Return what it says of its further tasks, each (n, t): probabilities of AUs, shares of basic classes.
+        """Return what it says of its further tasks, each (n, t): probabilities of AUs, shares of basic classes, affect.
 
         Answers of several networks (one a block) and of their members are averaged.
         """
@@ -179,7 +193,7 @@ class MultitaskHead(MLPHead):
 
                     def question(part: Tensor, where: slice, network: Network = trained.network) -> Tensor:
                         logits = network.tasks[task](network.units(part, unchanged))  # type: ignore[index,operator]
-                        found: Tensor = (logits.sigmoid() if task == "au" else logits.softmax(-1)).mean(0)
+                        found: Tensor = _said(task, logits).mean(0)
                         return found
 
                     found.append(trained.asked(self._columns(rows, widths), question))
@@ -277,6 +291,9 @@ class TaskLosses:
             if name == "au":
                 each = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
                 found[name] = (each * known).sum(-1) / known.sum(-1).clamp_min(1)
+            elif name == "va":
+                each = (logits.tanh() - wanted).square()
+                found[name] = (each * known).sum(-1) / known.sum(-1).clamp_min(1)
             else:
                 found[name] = -(wanted * logits.log_softmax(-1)).sum(-1)
         return found
@@ -306,6 +323,11 @@ class TaskLosses:
             self.weights[name] = float(np.clip(moved, self.first[name] / FARTHEST, self.first[name] * FARTHEST))
 
 
+def _said(task: str, logits: Tensor) -> Tensor:
+    """Return what the numbers of a task's layer mean: probabilities, shares, or values in [-1, 1]."""
+    return {"au": logits.sigmoid, "basic": lambda: logits.softmax(-1), "va": logits.tanh}[task]()
+
+
 def _flat(gradients: tuple[Tensor, ...]) -> Tensor:
     return torch.cat([one.flatten() for one in gradients])
 
@@ -330,18 +352,19 @@ def checked_targets(targets: Mapping[str, Floats]) -> Mapping[str, Floats]:
     Raises
     ------
     HeadDataError
-        If an AU lies outside [0, 1], or shares do not sum to one or are known in part.
+        If an AU lies outside [0, 1], affect outside [-1, 1], or shares do not sum to one or are known in part.
     """
     for name, one in targets.items():
         if name not in TASKS:
             raise HeadDataError(f"there is no task {name!r}: targets are of {' or '.join(TASKS)}")
-        wrong = ~np.isnan(one) & ~((one >= 0) & (one <= 1))
+        low = -1 if name == "va" else 0
+        wrong = ~np.isnan(one) & ~((one >= low) & (one <= 1))
         if wrong.any():
             row, column = np.argwhere(wrong)[0]
             raise HeadDataError(
-                f"targets[{name!r}] must lie in [0, 1], or be NaN where nothing is known, however: {wrong.sum()} do "
-                f"not (first: row {row}, column {column}: {one[row, column]:g})\n"
-                "  divide intensities by their largest, 5"
+                f"targets[{name!r}] must lie in [{low}, 1], or be NaN where nothing is known, however: {wrong.sum()} "
+                f"do not (first: row {row}, column {column}: {one[row, column]:g})\n"
+                + ("  divide intensities by their largest, 5" if name == "au" else "  leave unknown ones NaN, not -5")
             )
         if name == "basic":
             known = ~np.isnan(one).all(axis=1)

@@ -27,6 +27,10 @@ _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
 }
 
 
+DU2014: Final = "du2014"
+"""Stands for the prior table of action units of `cer_fusion.fusion.judging.zero_shot.unit_table`."""
+
+
 def check_kinds(head: Any) -> None:
     """Refuse settings that are of another kind than the head declares: a word for a number, a number for yes or no.
 

@@ -20,7 +20,7 @@ from .metrics import Metrics, check_metrics
 from .report import Report
 from .resampling import LEVEL, RESAMPLES
 from .verdicts import Judgeable, judged, singles_note
-from .zero_shot import ZeroShotColumns, check_columns
+from .zero_shot import Columns, check_columns
 
 IntArray = NDArray[np.int64]
 log = logging.getLogger(__name__)
@@ -71,8 +71,8 @@ def compare(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
-    zero_shot: ZeroShotColumns | None = None,
-    more: Sequence[Entry | ZeroShotColumns] = (),
+    zero_shot: Columns | None = None,
+    more: Sequence[Entry | Columns] = (),
     n_jobs: int | None = None,
     metrics: Metrics = (),
     progress: Progress | None = None,
@@ -102,9 +102,9 @@ def compare(
         and the report tells how far the fits lie apart.
     resamples, level, seed
         Of the bootstrap.
-    zero_shot : ZeroShotColumns, optional
-        Columns that learned basic expressions only, from rows of their own.
-    more : sequence of Entry or ZeroShotColumns
+    zero_shot : ZeroShotColumns or PromptColumns, optional
+        Columns that learned basic expressions only, from rows of their own, or that answer by prompts.
+    more : sequence of Entry, ZeroShotColumns or PromptColumns
         Further columns, as `cer_fusion.fusion.recipes.recipe_columns` makes them; with them there need be no heads.
     metrics : sequence of str or function
         Further metrics with intervals: ``uar`` (mean per-class recall), ``weighted_f1``, ``f1`` (of each class), or
@@ -151,7 +151,7 @@ class Comparison:
     """Seeds, or repeats."""
     folds: int
     """0 if there is a test split."""
-    zero_shot: Sequence[ZeroShotColumns]
+    zero_shot: Sequence[Columns]
     judging: Mapping[str, Any]
     """Of `judged`: baseline, resamples, level, seed."""
     notes: tuple[str, ...]
@@ -248,8 +248,8 @@ def comparison(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
-    zero_shot: ZeroShotColumns | None = None,
-    more: Sequence[Entry | ZeroShotColumns] = (),
+    zero_shot: Columns | None = None,
+    more: Sequence[Entry | Columns] = (),
     metrics: Metrics = (),
 ) -> Comparison:
     """Return what `compare` does, with its parameters, before any fit: a fit an entry and seed."""
@@ -286,13 +286,13 @@ def comparison(
 def _columns(
     heads: Mapping[str, Classifier],
     rows: Rows,
-    zero_shot: ZeroShotColumns | None,
-    more: Sequence[Entry | ZeroShotColumns],
+    zero_shot: Columns | None,
+    more: Sequence[Entry | Columns],
     singles: bool,
     single_head: str | None,
     baseline: str | None,
     seed: int,
-) -> tuple[list[Entry], list[ZeroShotColumns]]:
+) -> tuple[list[Entry], list[Columns]]:
     """Return all that is fitted on the rows, and all that learned from others; singles stand beside heads."""
     entries: list[Entry] = []
     if heads or not more:
@@ -300,7 +300,7 @@ def _columns(
     entries[len(heads) : len(heads)] = [one for one in more if isinstance(one, Entry)]
     return entries, [
         *([] if zero_shot is None else [zero_shot]),
-        *(one for one in more if isinstance(one, ZeroShotColumns)),
+        *(one for one in more if not isinstance(one, Entry)),
     ]
 
 
@@ -370,8 +370,8 @@ def cross_compare(
     level: float = LEVEL,
     seed: int = 0,
     progress: Progress | None = None,
-    zero_shot: ZeroShotColumns | None = None,
-    more: Sequence[Entry | ZeroShotColumns] = (),
+    zero_shot: Columns | None = None,
+    more: Sequence[Entry | Columns] = (),
     n_jobs: int | None = None,
     metrics: Metrics = (),
 ) -> Report:
@@ -396,9 +396,9 @@ def cross_compare(
         As for `compare`.
     progress : callable (done, all, title), optional
         Called before each fit, and once all are done.
-    zero_shot : ZeroShotColumns, optional
+    zero_shot : ZeroShotColumns or PromptColumns, optional
         Columns that learned basic expressions only, from rows of their own: fitted once a repeat, not once a fold.
-    more : sequence of Entry or ZeroShotColumns
+    more : sequence of Entry, ZeroShotColumns or PromptColumns
         As for `compare`.
     metrics : sequence of str or function
         As for `compare`.
@@ -431,8 +431,8 @@ def cross_comparison(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
-    zero_shot: ZeroShotColumns | None = None,
-    more: Sequence[Entry | ZeroShotColumns] = (),
+    zero_shot: Columns | None = None,
+    more: Sequence[Entry | Columns] = (),
     metrics: Metrics = (),
 ) -> Comparison:
     """Return what `cross_compare` does, with its parameters, before any fit: a fit an entry, repeat and fold."""

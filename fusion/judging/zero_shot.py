@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from time import perf_counter
-from typing import Any, Final, Literal, Self, TypeAlias, get_args
+from typing import Any, Final, Literal, Protocol, Self, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ...kit.errors import nearest
 from ..data.rows import Rows
 from ..errors import ExpressionError, ReportError
+from ..heads.settings import DU2014
 from ..heads.weights import SMALLEST, weighted_means
 from ..keeping.answers import Classifier
 from .entries import After, Answer, Described, Entry, entries_of, plain_params, refuse_to_load_quietly
@@ -229,16 +230,74 @@ def components(compound: str) -> tuple[str, str]:
     ExpressionError
         If it is none of the fourteen of RAF-CE (REFERENCE.md §4); the message names the nearest ones.
     """
-    table: Mapping[str, Sequence[str]] = _tables()["compounds"]
-    known = {_letters(name): (parts[0], parts[1]) for name, parts in table.items()}
+    known = _compounds()
     if _letters(compound) not in known:
-        raise ExpressionError(f"there is no compound expression {compound!r}; {nearest(compound, table)}")
+        raise ExpressionError(f"there is no compound expression {compound!r}; {nearest(compound, compound_names())}")
     return known[_letters(compound)]
+
+
+TYPICAL, SOME, OTHER = 0.85, 0.45, 0.1
+"""Probability of a unit that more than 70 of 100 people show, that 20 to 70 show, and of any other: the middles."""
+
+
+def unit_table(classes: Sequence[str], units: Sequence[int]) -> tuple[tuple[float, ...], ...]:
+    """Return how likely each action unit is given each expression, (k, a): the prior table of coupled tasks.
+
+    From Du, Tao and Martinez (2014, "Compound facial expressions of emotion", PNAS 111(15), Table 1), who coded 230
+    people: units that more than 70 % of them show are typical, units that some show are listed with their shares. The
+    lists are data here (`compounds.json`); a number for each of the three kinds, their middle, is ours.
+
+    Parameters
+    ----------
+    classes : sequence of k str
+        Compound or basic expressions, in any spelling; neutral shows no unit.
+    units : sequence of a int
+        FACS numbers. One that the table never lists, such as 45, a blink, is as likely in all of them.
+
+    Raises
+    ------
+    ExpressionError
+        If a class is not in the table, as RAF-CE's Happily Fearful and Happily Sad are not.
+    """
+    table = {meaning(name): entry for name, entry in _tables()["units"].items()} | {"neutral": {}}
+    lost = [name for name in classes if meaning(str(name)) not in table]
+    if lost:
+        raise ExpressionError(
+            f"Du et al. (2014) have no action units for {', '.join(map(str, lost))}\n"
+            "  leave the table out: it is then counted in the training rows"
+        )
+    found = []
+    for name in classes:
+        entry = table[meaning(str(name))]
+        typical, some = set(entry.get("typical", ())), set(entry.get("some", ()))
+        found.append(tuple(TYPICAL if one in typical else SOME if one in some else OTHER for one in units))
+    return tuple(found)
+
+
+def with_unit_table(settings: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
+    """Return a head's settings with ``table="du2014"`` made into the table of the rows' classes and action units.
+
+    Raises
+    ------
+    ExpressionError
+        If the rows do not say which units their targets are, or a class is not in the table.
+    """
+    if settings.get("table") != DU2014:
+        return dict(settings)
+    if rows.units is None:
+        raise ExpressionError("table='du2014' goes by FACS numbers, and the rows do not say which unit a target is")
+    return {**settings, "table": unit_table(rows.classes, rows.units)}
 
 
 def emotion(name: str) -> str | None:
     """Return the basic expression that a class name means (``Happy`` -> ``happiness``), None if it means none."""
     return _emotions().get(_letters(name))
+
+
+def meaning(name: str) -> str:
+    """Return what a class is known by whatever its spelling: its two expressions, its expression, or its letters."""
+    letters = _letters(name)
+    return " and ".join(_compounds().get(letters, ())) or emotion(name) or letters
 
 
 def columns(basic_classes: Sequence[str]) -> dict[str, int]:
@@ -276,10 +335,37 @@ def _emotions() -> dict[str, str]:
 
 
 @functools.cache
+def _compounds() -> dict[str, tuple[str, str]]:
+    return {_letters(name): (parts[0], parts[1]) for name, parts in _tables()["compounds"].items()}
+
+
+@functools.cache
 def _tables() -> dict[str, Any]:
     text = resources.files("cer_fusion.fusion.judging").joinpath("compounds.json").read_text(encoding="utf-8")
     tables: dict[str, Any] = json.loads(text)
     return tables
+
+
+class Columns(Protocol):
+    """Columns of a comparison that never saw a label of it: by rules (`ZeroShotColumns`), or by prompts."""
+
+    @property
+    def title(self) -> str | None:
+        """Title of the one column; None if they are called by their rules."""
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """Titles of the columns."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """All that a reader of the report must know."""
+
+    def check(self, test: Rows, titles: Sequence[str] = ()) -> None:
+        """Refuse what could not be answered, before anything is fitted, and titles that are taken."""
+
+    def answers(self, test: Rows, *, runs: int, seed: int) -> dict[Judgeable, list[Answer]]:
+        """Answer the test rows, a list of one answer a run for each column."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -416,9 +502,7 @@ class ZeroShotColumns:
         return answers
 
 
-def check_columns(
-    entries: Sequence[Entry], zero_shot: Sequence[ZeroShotColumns], test: Rows, baseline: str | None
-) -> None:
+def check_columns(entries: Sequence[Entry], zero_shot: Sequence[Columns], test: Rows, baseline: str | None) -> None:
     """Refuse zero-shot columns that nothing could answer, titles that stand twice, and a baseline that is no column."""
     titles: list[str] = []
     for entry in entries:

@@ -14,7 +14,7 @@ from ..judging.metrics import Metrics, check_metrics
 from ..judging.report import Report
 from ..judging.resampling import LEVEL, RESAMPLES
 from ..judging.verdicts import check_baseline, judged
-from .runs import Run
+from .runs import Run, RunConfig
 
 
 def compare_runs(
@@ -142,10 +142,16 @@ def _fingerprints(runs: Mapping[str, Run]) -> dict[str, str]:
     }
 
 
+def _learned_beside(config: RunConfig) -> str:
+    """Say what it learned from beside labels, or instead of them."""
+    targets = () if config.targets is None else (f"targets {' and '.join(config.targets)}, ",)
+    return "".join((*(("soft labels, ",) if config.soft_labels else ()), *targets))
+
+
 def _notes(runs: Mapping[str, Run]) -> tuple[str, ...]:
     notes = [
         f"{name}: {run.config.estimator} on {', '.join(run.config.features)} of {run.config.dataset!r}, "
-        f"seed {run.config.seed}, {'soft labels, ' if run.config.soft_labels else ''}run {run.digest[:12]}."
+        f"seed {run.config.seed}, {_learned_beside(run.config)}run {run.digest[:12]}."
         for name, run in runs.items()
     ]
     first_name, first = next(iter(runs.items()))

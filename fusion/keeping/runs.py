@@ -306,6 +306,8 @@ class RunConfig:
     """Whether rows were loaded whole; else they were read from the store piece by piece."""
     soft_labels: str | None = None
     """SHA-256 of the shares (n, k), float64, that were learned from in place of labels; None: labels were."""
+    targets: Mapping[str, str] | None = None
+    """Task -> SHA-256 of the targets (n, t), float64, that were learned beside the classes; None: there were none."""
     data_digest: str | None = None
     """`data_digest` of the rows that were learned from and judged; None in runs that were kept before it was."""
 

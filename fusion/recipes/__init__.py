@@ -1,8 +1,9 @@
 """Recipes: what other systems do, as short TOML files of steps that exist anyway, and the columns they make.
 
 A file names a head with its settings, which blocks and labels it sees, whether it answers compounds from basic
-expressions, and how its answers are smoothed; beside that its source, what is theirs and what was chosen here. Those of
-this package lie beside this module; users keep theirs in a folder of their own.
+expressions, and how its answers are smoothed, or that it answers by prompts instead; beside that its source, what is
+theirs and what was chosen here. Those of this package lie beside this module; users keep theirs in a folder of their
+own.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from ..heads import head_class, head_settings, make_head
 from ..heads.late import by_position
 from ..heads.settings import check_kinds
 from ..judging.entries import After, Entry, entries_of
-from ..judging.zero_shot import Rule, ZeroShotColumns
+from ..judging.prompts import PromptColumns
+from ..judging.zero_shot import Columns, Rule, ZeroShotColumns, with_unit_table
 
 __all__ = ["Recipe", "choose_recipes", "read_recipe", "recipe_columns", "recipes_in", "shipped_recipes"]
 
@@ -70,7 +72,10 @@ class Recipe:
     targets: Literal["never", "if there", "needed"] = "never"
     """Whether its head learns action units beside the classes."""
     head: RecipeHead | None = None
-    """What learns: compounds, or basic expressions where there is a rule. None only where `waits_for` says why."""
+    """What learns: compounds, or basic expressions where there is a rule. None only where `waits_for` says why, or
+    nothing learns."""
+    prompts: bool = False
+    """Whether it answers by text vectors that stand for classes, and nothing learns."""
     waits_for: str | None = None
     """What this version lacks for it; such a recipe is listed with its source, and never run."""
     rule: Rule | None = None
@@ -81,6 +86,12 @@ class Recipe:
     @property
     def fault(self) -> str | None:
         """Why nothing can run it here, whatever the rows; None if it can."""
+        if self.prompts:
+            given = {"soft_labels": self.soft_labels != "never", "targets": self.targets != "never"}
+            given["blocks"] = bool(self.blocks)
+            if any(given.values()):
+                return f"it answers by prompts, and has no use for {', '.join(key for key in given if given[key])}"
+            return None
         if self.head is None:
             return f"it waits for {self.waits_for}"
         if self.rule is not None and self.blocks:
@@ -103,8 +114,13 @@ class Recipe:
             return f"head {self.head.name!r} learns from one label a row, and the recipe from votes"
         return None
 
-    def lacks(self, rows: Rows, basic: Rows | None) -> str | None:
+    def lacks(self, rows: Rows, basic: Rows | None, texts: PromptColumns | None = None) -> str | None:
         """Return what these rows lack for it, and how that is made; None if nothing."""
+        if self.prompts and texts is None:
+            return (
+                "answers by prompts, and there are no text vectors\n  give them: --prompts VECTORS\n  make them with "
+                "the encoder of the rows: cer-feat prompts --backbone clip:FOLDER -o prompts.safetensors"
+            )
         known = {**rows.by_feature(), **{name: (name,) for name in rows.blocks}}
         missing = [name for name in self.blocks if name not in known]
         if missing:
@@ -120,7 +136,7 @@ class Recipe:
         if self.targets == "needed" and rows.targets is None:
             return (
                 "learns action units beside the classes, and there are none\n  give them: --targets TABLE "
-                "(cer-feat manifest raf-ce … --au TABLE makes one)"
+                "(cer-feat manifest raf-ce … --targets TABLE makes one)"
             )
         if self.rule is not None and basic is None:
             return (
@@ -132,10 +148,10 @@ class Recipe:
 
     def note(self, rows: Rows) -> str:
         """Say in a report what the column is, and on which backbones where the source has others."""
-        head = _head_of(self)
-        steps = [f"head {head.name!r}"]
-        steps += [] if head.preset is None else [f"preset {head.preset!r}"]
-        steps += [f"{key}={value}" for key, value in head.settings.items()]
+        steps = ["by prompts"] if self.head is None else [f"head {self.head.name!r}"]
+        if (head := self.head) is not None:
+            steps += [] if head.preset is None else [f"preset {head.preset!r}"]
+            steps += [f"{key}={value}" for key, value in head.settings.items()]
         steps += [] if self.rule is None else [f"of basic expressions, rule {self.rule!r}"]
         steps += [] if self.smooth is None else [f"smoothed by {self.smooth}"]
         here = tuple(rows.by_feature())
@@ -148,7 +164,10 @@ class Recipe:
 
     @property
     def command(self) -> str:
-        """Return how its head is trained by hand."""
+        """Return how its head is trained by hand, or its answers are given where nothing is trained."""
+        if self.prompts:
+            rule = "" if self.rule is None else f" --rule {self.rule}"
+            return f"cer-fuse predict --prompts prompts.safetensors --compounds abaw7{rule}"
         head = _head_of(self)
         words = [f"cer-fuse train --head {head.name}"]
         words += [] if head.preset is None else [f"--preset {head.preset}"]
@@ -239,11 +258,12 @@ def recipe_columns(
     test: Rows | None = None,
     basic: Rows | None = None,
     source: str = "basic",
+    texts: PromptColumns | None = None,
     smoother: Smoother | None = None,
     device: str | None = None,
     seed: int = 0,
     leave_out: Callable[[Recipe, str], None] | None = None,
-) -> list[Entry | ZeroShotColumns]:
+) -> list[Entry | Columns]:
     """Return the columns of recipes, as `compare` and `cross_compare` take them beside heads.
 
     Parameters
@@ -257,6 +277,8 @@ def recipe_columns(
         Rows of the same features with basic expressions, none of which is judged, for recipes with a rule.
     source : str
         Where those are from.
+    texts : PromptColumns, optional
+        Text vectors and the rows that they are held against, for recipes that answer by prompts.
     smoother : callable (setting), optional
         For recipes that smooth: `cer_fusion.challenge.over_time`.
     device : str, optional
@@ -271,10 +293,10 @@ def recipe_columns(
     RecipeError
         If a recipe cannot run on these rows; says what it needs and how that is made.
     """
-    found: list[Entry | ZeroShotColumns] = []
+    found: list[Entry | Columns] = []
     asked = rows if test is None else test
     for recipe in recipes:
-        reason = recipe.lacks(rows, basic)
+        reason = recipe.lacks(rows, basic, texts)
         after = None
         if reason is None and recipe.smooth is not None:
             if smoother is None:
@@ -285,7 +307,14 @@ def recipe_columns(
             except CerError as error:
                 reason = f"smooths over time, and cannot: {error}"
         if reason is None:
-            column = _column(recipe, rows, basic, source, after, device, seed)
+            column = (
+                _column(recipe, rows, basic, source, after, device, seed)
+                if texts is None or not recipe.prompts
+                else replace(
+                    texts, rules=() if recipe.rule is None else (recipe.rule,), title=recipe.name, after=after,
+                    about=recipe.note(rows),
+                )
+            )  # fmt: skip
             reason = _unanswerable(column, asked)
         if reason is None:
             found.append(column)
@@ -296,7 +325,7 @@ def recipe_columns(
     return found
 
 
-def _unanswerable(column: Entry | ZeroShotColumns, asked: Rows) -> str | None:
+def _unanswerable(column: Entry | Columns, asked: Rows) -> str | None:
     """Return why the expressions that were learned make none of the compounds that are asked for; None if they do."""
     if isinstance(column, Entry):
         return None
@@ -309,7 +338,7 @@ def _unanswerable(column: Entry | ZeroShotColumns, asked: Rows) -> str | None:
 
 def _column(
     recipe: Recipe, rows: Rows, basic: Rows | None, source: str, after: After | None, device: str | None, seed: int
-) -> Entry | ZeroShotColumns:
+) -> Entry | Columns:
     learned = rows if basic is None or recipe.rule is None else basic
     if recipe.blocks:
         owned = {**{name: (name,) for name in rows.blocks}, **rows.by_feature()}
@@ -318,6 +347,8 @@ def _column(
     settings = dict(wanted.settings)
     if isinstance(settings.get("weights"), Mapping):
         settings["weights"] = by_position(settings["weights"], learned.classes)
+    if wanted.name == "multitask":
+        settings = with_unit_table(settings, learned)
     if device is not None and "device" in head_settings(wanted.name) and "device" not in settings:
         settings["device"] = device
     head = make_head(wanted.name, blocks=learned.widths, preset=wanted.preset, **settings)
@@ -347,8 +378,10 @@ def _parsed(data: bytes, name: str, where: str) -> Recipe:
     if "rule" in plain and plain["rule"] not in get_args(Rule):
         raise RecipeError(f"{where}: there is no rule {plain['rule']!r}; {nearest(str(plain['rule']), get_args(Rule))}")
     recipe = from_plain(Recipe, plain | {"name": name}, where, error=RecipeError, defaults=True)
-    if (recipe.head is None) == (recipe.waits_for is None):
-        raise RecipeError(f"{where} needs a [head], or waits_for that says what is lacking, and not both")
+    if (recipe.head is not None) + (recipe.waits_for is not None) + recipe.prompts != 1:
+        raise RecipeError(
+            f"{where} needs a [head], or waits_for that says what is lacking, or prompts = true, and not both"
+        )
     if not recipe.source:
         raise RecipeError(f"{where} has no source: say where the system is described, or that it is yours")
     return recipe

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cer_fusion.featstore import Store
+from tests.featstore.exchange.test_face_tables import blendshapes, openface, pyfeat, write
 from tests.featstore.manifests.adapters.layouts import fill, npy, zipped
 from tests.pages import Page
 
@@ -41,16 +43,21 @@ def disk(run, tmp_path) -> Path:
             "RAF-CE/RAFCE_partition.txt": "0001.jpg 0\n",
             "AffectNet/train_set/annotations/0_exp.npy": npy("7"),
             "Aff-Wild2/Train_Set/v.txt": EXPR + "1\n",
+            "Aff-Wild2/AU/Train_Set/v.txt": "AU1,AU12\n0,1\n",
             "Aff-Wild2/v/00001.jpg": png(1),
             "fer2013.csv": f"emotion,pixels,Usage\n0,{pixels},Training\n",
             "FERPLUS/FER2013Train/label.csv": "".join(f'{i}.png,"(0)",{votes}\n' for i, votes in enumerate(VOTES)),
             "FRAMES/01/00001.jpg": png(2),
+            "FRAMES/01/00002.jpg": png(4),
             "faces/sadly_angry/1.png": png(3),
             "list.csv": "file,emotion,fold,subject\n"
             + "".join(f"{n},{e},{f},s{i}\n" for i, (n, e, f) in enumerate(zip(names, emotions, folds, strict=True))),
             **{f"faces/{name}": png(10 + i) for i, name in enumerate(names)},
         },
     )
+    write(tmp_path / "processed" / "01.csv", openface(2))
+    write(tmp_path / "fex.csv", pyfeat([("01.mp4", 0), ("01.mp4", 1)]))
+    write(tmp_path / "blendshapes.csv", blendshapes({"video": ["01", "01"], "frame": [0, 1]}, 2))
     zipped(tmp_path / "faces")
     parquet.write_table(arrow.table({"file": names, "emotion": emotions}), tmp_path / "list.parquet")
     for part, i in (("a", 0), ("b", 1)):
@@ -59,7 +66,7 @@ def disk(run, tmp_path) -> Path:
 
 
 def test_the_pages_commands_run_in_its_order_and_write_what_they_name(run, disk):
-    assert len(COMMANDS) == 19
+    assert len(COMMANDS) == 22
     for command in COMMANDS:
         run(command)
         written = re.search(r"-o (\S+)", command)
@@ -67,3 +74,6 @@ def test_the_pages_commands_run_in_its_order_and_write_what_they_name(run, disk)
     assert (disk / "fer.pictures.zip").exists()
     assert (disk / "votes.csv").read_text().count("\n") == 2
     assert (disk / "compounds.csv").read_text().startswith("sample_id,Fearfully Surprised,")
+    assert (disk / "targets.csv").read_text() == "sample_id,AU1,AU12\nv/00001,0,1\n"
+    views = {name: Store(disk / "features").view([name]) for name in ("openface", "pyfeat", "mediapipe")}
+    assert all(view.ids == ("01/00001.jpg", "01/00002.jpg") for view in views.values())

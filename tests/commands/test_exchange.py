@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from cer_fusion.featstore import Manifest, Store
+from tests.featstore.exchange.test_face_tables import frames, openface, write
 
 
 @pytest.fixture
@@ -73,7 +74,8 @@ def test_export_takes_all_features_or_a_split_and_says_what_it_chose(run, filled
         ),
         ("cer-feat import names.txt --as x", 1, "names.txt is nothing that can be imported: it is a text file"),
         ("cer-feat import one.npy --as x", 1, "no file_names.txt beside it"),
-        ("cer-feat import one.npy --names names.txt --as x --rows-key a", 2, "is for .npz, HDF5 and .pt files"),
+        ("cer-feat import one.npy --names names.txt --as x --rows-key a", 2, "is for .npz, HDF5 and .pt files, and"),
+        ("cer-feat import one.npy --names names.txt --as x --fps 30", 2, "is for tables of face tools"),
         ("cer-feat import one.npy --names names.txt --as x --frames mean", 2, "is for a folder of one .npy a sample"),
         ("cer-feat import one.npy --names names.txt --names-key n --as x", 2, "not both"),
         ("cer-feat import one.npy --names names.txt --as x --frames median", 2, "'median' is not one of 'mean', 'max'"),
@@ -185,3 +187,18 @@ def test_import_tells_what_it_left_out_of_names_and_rows(run, faces, ids, rows):
     assert f"left out 1 rows of one number throughout: {ids[0]}" in told
     run(f"{command} --extra some", code=2)
     run(f"{command} --blank some", code=2)
+
+
+def test_a_face_tools_table_is_imported_by_frames_and_what_it_failed_at_is_in_quarantine(run, tmp_path):
+    manifest = frames({"01": 3, "02": 2})
+    manifest.write(tmp_path / "abaw.csv")
+    write(tmp_path / "openface" / "01.csv", openface(3, lost=(3,)))
+    write(tmp_path / "openface" / "02.csv", openface(1, seed=1))
+    result = run("cer-feat import openface --as aus --rows-key au_intensity,gaze --data abaw.csv --json")
+    told = words(result)
+    assert "table of OpenFace, 7 columns taken and 18 others left out" in told
+    assert "1 samples in quarantine, at which the tool failed" in told
+    assert "1 samples have no row, first: 02/00002.jpg" in told
+    assert json.loads(result.stdout)["failed"] == ["01/00003.jpg"]
+    assert "success 0, confidence 0.02" in run("cer-feat quarantine").stdout
+    assert "02/00002.jpg" in words(run("cer-feat export aus --output x.npz", code=1))

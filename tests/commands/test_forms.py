@@ -18,9 +18,9 @@ ONE_FORM = {
     "cer-feat backbones", "cer-feat demo", "cer-feat doctor", "cer-feat gc", "cer-feat ls",
     "cer-feat manifest build", "cer-feat manifest check", "cer-feat manifest filter", "cer-feat manifest merge",
     "cer-feat manifest relabel", "cer-feat manifest split", "cer-feat manifest unity", "cer-feat parts",
-    "cer-feat quarantine", "cer-fuse heads", "cer-feat use-manifest", "cer-feat show", "cer-feat verify",
+    "cer-feat quarantine", "cer-fuse heads", "cer-feat use-manifest", "cer-feat show",
     "cer-feat pull", "cer-feat cache", "cer-feat rename", "cer-fuse pull",
-    "cer-fuse recipes",
+    "cer-fuse recipes", "cer-feat prompts",
 }  # fmt: skip
 """Commands whose every option says something whatever the others are."""
 
@@ -37,6 +37,7 @@ ALWAYS = {
         "readers reader_processes memory state_every state_minutes max_errors track tensorboard overwrite seed "
         "as_json",
     "cer-feat import": "name data store dataset root share_repeats blank extra replace_manifest as_json",
+    "cer-feat verify": "store data images repair as_json",
     "cer-feat export": "output data store split form join missing overwrite as_json",
     "cer-feat diff": "as_json",
     "cer-feat push": "store data features dry_run as_json",
@@ -52,7 +53,7 @@ ALWAYS = {
     "cer-fuse diagnose":
         "head features data store setting players cv near most train_split missing figure output seed as_json",
     "cer-fuse evaluate": "head data split store missing near metrics figure seed as_json",
-    "cer-fuse predict": "head store compounds output as_json",
+    "cer-fuse predict": "head prompts store compounds output as_json",
     "cer-fuse explore": "output map split thumbnails data store missing overwrite as_json",
     "cer-fuse export": "output head_only check store data overwrite as_json",
     "cer-fuse push": "public licence with_answers with_rows dry_run as_json",
@@ -72,9 +73,11 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
     "cer-feat extract": [
         ("cer-feat extract -b vit -d faces.csv", {"here"}),
         ("cer-feat extract -b vit -d faces.csv --align --runner local", {"aligned", "here"}),
+        ("cer-feat extract -b audio:egemaps -d faces.csv --videos videos", {"heard", "here"}),
         ("cer-feat extract -b vit --runner slurm --parts 4", {"slurm"}),
         ("cer-feat extract -b vit --runner ray --parts 4", {"ray"}),
     ],
+    "cer-feat verify": [("cer-feat verify", set()), ("cer-feat verify --images", {"images"})],
     "cer-feat inspect": [("cer-feat inspect w.pth", set())],
     "cer-feat finetune": [
         ("cer-feat finetune -b vit -d faces.csv -o out", {"shared", "resumed"}),
@@ -82,7 +85,8 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
     ],
     "cer-feat import": [
         ("cer-feat import rows.npy --as x", {"listed"}),
-        ("cer-feat import rows.npz --as x", {"listed", "keyed"}),
+        ("cer-feat import rows.npz --as x", {"listed", "keyed", "chosen"}),
+        ("cer-feat import openface.csv --as x", {"chosen", "tabled"}),
         ("cer-feat import samples --as x", {"pooled"}),
         ("cer-feat import rows.parquet --as x", set()),
     ],
@@ -117,7 +121,10 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-fuse compare --recipes paper",
          {"trained", "judging", "split", "seeded", "named", "computing", "noted", "table", "written", "here"}),
         ("cer-fuse compare --heads mlp --no-singles --zero-shot basic",
-         {"trained", "judging", "split", "seeded", "elsewhere", "computing", "noted", "table", "written", "here"}),
+         {"trained", "judging", "split", "seeded", "elsewhere", "paired", "computing", "noted", "table", "written",
+          "here"}),
+        ("cer-fuse compare --heads linear --no-singles --prompts p.npz",
+         {"trained", "judging", "split", "seeded", "paired", "noted", "table", "written", "here"}),
     ],
     "cer-fuse ablate": [("cer-fuse ablate --weights a=0:1:0.1 --select test", {"noted", "table", "written", "here"}),
         ("cer-fuse ablate --weights a=0:1:0.1 --json --select test", {"written", "here"}),
@@ -322,6 +329,9 @@ def made(tmp_path) -> None:
     rows = np.ones((3, 2), dtype=np.float32)
     np.save(tmp_path / "rows.npy", rows)
     np.savez(tmp_path / "rows.npz", rows=rows, names=np.array(["a", "b", "c"]))
+    (tmp_path / "openface.csv").write_text(
+        "frame, timestamp, confidence, success, AU01_r, AU01_c\n1, 0, 0.9, 1, 2, 1\n"
+    )
     (tmp_path / "rows.parquet").write_bytes(b"PAR1" + bytes(12) + b"PAR1")
     for folder in ("samples", "pictures"):
         (tmp_path / folder).mkdir()

@@ -229,3 +229,23 @@ def test_filter_tells_which_classes_go_and_which_stay_without_samples(run, pics,
     assert "no class any more: z" in told
     assert Manifest.read(tmp_path / "less.csv").classes.labels == ("x", "y")
     run("cer-feat manifest filter m.csv split=train --classes some -o less.csv", code=2)
+
+
+def test_the_targets_of_a_dataset_are_written_beside_its_manifest_and_learned_from(run, tmp_path):
+    video = tmp_path / "aff" / "v"
+    video.mkdir(parents=True)
+    for i in (1, 2, 3):
+        (video / f"{i:05d}.jpg").write_bytes(bytes([i]))
+    lists = {"EXPR": "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other\n1\n4\n4\n"}
+    lists |= {"AU": "AU1,AU12\n0,1\n-1,-1\n1,1\n", "VA": "valence,arousal\n0.5,0.25\n-5,-5\n-5,-5\n"}
+    for name, text in lists.items():
+        (tmp_path / "aff" / name / "Train_Set").mkdir(parents=True)
+        (tmp_path / "aff" / name / "Train_Set" / "v.txt").write_text(text)
+    told = run("cer-feat manifest affwild2 aff -o m.csv --targets t.csv").stderr
+    assert "wrote t.csv: targets of 2 of 3 samples" in told
+    assert (tmp_path / "t.csv").read_text().splitlines() == [
+        "sample_id,AU1,AU12,valence,arousal", "v/00001,0,1,0.5,0.25", "v/00002,,,,", "v/00003,1,1,,",
+    ]  # fmt: skip
+    refused = " ".join(run("cer-feat manifest folder aff -o n.csv --targets u.csv", code=2).stderr.split())
+    assert "folder has no targets beside classes; " in refused
+    assert "raf-ce" in refused

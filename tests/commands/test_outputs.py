@@ -14,11 +14,11 @@ from cer_fusion.fusion.keeping.runs import read_run
 from tests.commands.walk import commands, kinds, options
 
 READ = {
-    "runs", "store", "root", "names", "soft_labels", "targets", "pictures", "table", "partition", "head", "template",
-    "validation", "folder", "recipe_folder", "check", "diff", "choose_on", "data",
+    "store", "root", "names", "soft_labels", "targets", "pictures", "table", "partition", "head", "template",
+    "validation", "folder", "recipe_folder", "check", "diff", "choose_on", "data", "videos", "prompts", "runs",
 }  # fmt: skip
 """Path options that name what is read; `--store` is added to and never replaced."""
-WRITTEN = {"output", "to", "figure", "keep", "votes", "au", "convert", "annotate", "frames"}
+WRITTEN = {"output", "to", "figure", "keep", "votes", "beside", "convert", "annotate", "frames"}
 """Path options that name what is written."""
 APPENDED = {"log"}
 """Path options that name what lines are added to: nothing there is lost."""
@@ -36,6 +36,7 @@ TRIED = [
     ("cer-feat manifest split list.csv -o precious.csv", "precious.csv"),
     ("cer-feat manifest relabel list.csv --map-to abaw7 -o precious.csv", "precious.csv"),
     ("cer-feat inspect w.pth --convert precious.safetensors", "precious.safetensors"),
+    ("cer-feat prompts -b clip:none -o precious.npz", "precious.npz"),
     ("cer-fuse compare --output precious.json", "precious.json"),
     ("cer-fuse compare runs/a --figure precious.png", "precious.png"),
     ("cer-fuse ablate --simplex one,two:0.5 -o precious.json", "precious.json"),

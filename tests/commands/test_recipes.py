@@ -9,6 +9,7 @@ import pytest
 from cer_fusion.featstore import Manifest, Sample, class_set
 from cer_fusion.fusion import Report, compound_proba
 from cer_fusion.fusion.keeping.answers import read_predictions
+from cer_fusion.fusion.keeping.runs import read_run
 from tests.commands.test_zero_shot import BASIC, basic, keep, words
 
 QUICK = """
@@ -197,10 +198,16 @@ def test_action_units_reach_heads_and_recipes_of_several_tasks(run, filled, tmp_
     quiet = "--no-singles --figure none --output none --json"
     told = json.loads(run(f"cer-fuse compare --heads linear --recipes tasks --targets aus.csv {quiet}").stdout)
     assert [column["name"] for column in told["columns"]] == ["linear", "tasks"]
-    told = run(f"cer-fuse compare --heads multitask --set multitask.epochs=2 --cv 2 --targets aus.csv {quiet}")
+    prior = "--set multitask.coupling=1 --set multitask.table=du2014"
+    told = run(f"cer-fuse compare --heads multitask --set multitask.epochs=2 {prior} --cv 2 --targets aus.csv {quiet}")
     assert json.loads(told.stdout)["columns"][0]["name"] == "multitask"
+    for name, table in (("with", " --targets aus.csv"), ("without", "")):
+        run(f"cer-fuse train --head multitask --set epochs=2 -o {name}{table}")
+    kept = [read_run(tmp_path / name).config.targets for name in ("with", "without")]
+    assert (list(kept[0] or ()), kept[1]) == (["au"], None)
+    assert "targets au, run" in " ".join(run("cer-fuse compare with without --explain").stdout.split())
     missing = run(f"cer-fuse compare --recipes c-expr-net {quiet}", code=1).stderr
     assert "learns action units beside the classes" in missing
-    assert "cer-feat manifest raf-ce … --au TABLE" in missing
+    assert "cer-feat manifest raf-ce … --targets TABLE" in missing
     unused = run(f"cer-fuse compare --heads linear --targets aus.csv {quiet}", code=2).stderr
     assert "multitask" in unused

@@ -240,3 +240,13 @@ def test_a_small_part_of_a_filled_feature_knows_its_own_samples_and_every_pictur
     for sample_id, row in zip(before.ids, before.join(), strict=True):
         assert sample_id in ("s0006", "s0007") or np.array_equal(rows[sample_id], row)
     assert store.feature("toy").index().quarantined == refused
+
+
+def test_a_part_takes_note_of_its_own_samples_alone_in_what_others_commit(store, make_manifest):
+    manifest = make_manifest(12, contents={5: b"BAD", 9: b"BAD"})
+    extract(ToyEmbedder(), manifest, store, dataset="d", shard_rows=4, part=(0, 3))
+    stored = writing.StoredRows(store.feature("toy"), only=manifest.ids[4:7])
+    extract(ToyEmbedder(), manifest, Store(store.path), dataset="d", shard_rows=4)
+    stored.look()
+    assert stored.are_newer(manifest.ids) == set(manifest.ids[4:7])
+    assert stored.settled(manifest.ids[4], "").row == 0

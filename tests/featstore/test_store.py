@@ -19,6 +19,10 @@ from cer_fusion.featstore.errors import (
     UnknownDatasetError,
     UnknownFeatureError,
 )
+from cer_fusion.featstore.manifests import manifest as manifests
+from cer_fusion.featstore.manifests import sidecar as sidecars
+from cer_fusion.featstore.rows import feature as features
+from cer_fusion.featstore.rows.index import make_index
 from tests.featstore.conftest import ToyEmbedder
 
 
@@ -247,3 +251,52 @@ def test_a_dataset_whose_list_is_gone_is_not_said_to_be_unknown(store, make_mani
     (store.path / "d" / "manifest.csv").unlink()
     with pytest.raises(FormatError, match=r"manifest\.csv is missing(.|\n)*--dataset d"):
         store.manifest("d")
+
+
+@pytest.fixture
+def indexed(monkeypatch):
+    """Of every index that is made, how many samples it was made for; None for all there are."""
+    asked = []
+
+    def noted(headers, *, only=None):
+        asked.append(None if only is None else len(only))
+        return make_index(headers, only=only)
+
+    monkeypatch.setattr(features, "make_index", noted)
+    return asked
+
+
+def test_a_leak_check_among_few_of_many_rows_makes_one_index_of_these_for_view_and_check(filled, indexed):
+    few = filled.manifest().keep([i < 6 for i in range(30)])
+    filled.use_manifest("d", few)
+    store = Store(filled.path)
+    assert len(store.view(["toy"], dataset="d")) == 6
+    assert store.shared_pictures("toy", dataset="d", splits=("train", "test")) == []
+    assert indexed == [6]
+
+
+def test_pictures_that_moved_are_compared_with_the_rows_of_a_few_samples_alone(filled, make_manifest, indexed):
+    moved = make_manifest(30, folder="elsewhere")
+    shutil.rmtree(filled.manifest().root)
+    change = Store(filled.path).manifest_change("d", moved)
+    assert (change.looked_at, change.differ) == (20, 0)
+    assert indexed == [None, None]  # twenty of thirty are not few: an index of all serves as well
+    assert Store(filled.path)._made_from("d", ["s0003"]) == {
+        "s0003": filled.feature("toy").index().image_digests()["s0003"]
+    }
+    assert indexed[2:] == [1, 1]
+
+
+def test_a_part_of_a_large_dataset_and_its_report_ask_about_their_own_samples_alone(filled, monkeypatch, indexed):
+    for module in (manifests, sidecars):
+        monkeypatch.setattr(module, "BLOCK_ROWS", 8)
+    manifest = filled.manifest()
+    (manifest.root / "25.png").write_bytes(b"BAD")
+    filled.use_manifest("d", manifest.keep([True] * 29 + [False]))
+    for k in range(10):
+        store = Store(filled.path)
+        report = extract(ToyEmbedder(), store.sealed_manifest("d"), store, dataset="d", part=(k, 10), shard_rows=3)
+        assert report.samples == (3 if k < 9 else 2)
+    assert set(indexed) <= {1, 2, 3}
+    assert Store(filled.path).feature("toy").quarantined().keys() == {"s0025"}
+    assert "s0025" in (filled.feature("toy").folder / "quarantine.csv").read_text(encoding="utf-8")

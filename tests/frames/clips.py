@@ -121,3 +121,60 @@ class FollowingDetector(SquareDetector):
         self.ways.append("near")
         found = super().detect(picture)
         return [face for face in found if any(overlap(face.box, box) > 0.3 for box in boxes)]
+
+
+def tones(*steps: tuple[float, float], end_s: float, rate_hz: int = 48_000, start_s: float = 0.0) -> np.ndarray:
+    """Sound (n,) float32 whose pitch changes: (time, Hz) each; 0 Hz is silence. It begins at `start_s`."""
+    t = start_s + np.arange(round((end_s - start_s) * rate_hz)) / rate_hz
+    pitch = np.zeros(len(t))
+    for time_s, hz in steps:
+        pitch[t >= time_s] = hz
+    return (0.5 * np.sin(2 * np.pi * np.cumsum(pitch) / rate_hz)).astype(np.float32)
+
+
+def write_sounding(
+    path: Path,
+    times_ms: Sequence[int],
+    *tracks: np.ndarray,
+    rate_hz: int = 48_000,
+    codec: str = "pcm_s16le",
+    offset_s: float = 0.0,
+    holes_s: Sequence[tuple[float, float]] = (),
+) -> Path:
+    """Encode grey pictures at the times given, and tracks of sound beside them, each (n,) or (n, channels).
+
+    A track begins at `offset_s`; what of it lies in a hole is not written, and time goes on behind it.
+    """
+    with av.open(str(path), "w") as container:
+        pictures = container.add_stream("mpeg4", rate=25)
+        pictures.height, pictures.width, pictures.pix_fmt = *SIZE, "yuv420p"
+        pictures.codec_context.time_base = Fraction(1, 1000)
+        sounds = []
+        for track in tracks:
+            channels = 1 if track.ndim == 1 else track.shape[1]
+            sounds.append(container.add_stream(codec, rate=rate_hz, layout={1: "mono", 2: "stereo"}[channels]))
+        for i, time_ms in enumerate(times_ms):
+            frame = av.VideoFrame.from_ndarray(grey(90 + 20 * (i % 2)), format="rgb24")
+            frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
+            container.mux(pictures.encode(frame))
+        container.mux(pictures.encode(None))
+        for stream, track in zip(sounds, tracks, strict=True):
+            whole = track[:, None] if track.ndim == 1 else track
+            kind = stream.codec_context.format.name
+            for first in range(0, len(whole), 1024):
+                if any(a <= offset_s + first / rate_hz < b for a, b in holes_s):
+                    continue
+                part = whole[first : first + 1024]
+                if kind == "s16":
+                    values, form = np.round(part * 32767).astype(np.int16).reshape(1, -1), "s16"
+                elif kind == "flt":
+                    values, form = np.ascontiguousarray(part.reshape(1, -1)), "flt"
+                else:
+                    values, form = np.ascontiguousarray(part.T.astype(np.float32)), "fltp"
+                layout = stream.codec_context.layout.name
+                frame = av.AudioFrame.from_ndarray(values, format=form, layout=layout)
+                frame.sample_rate, frame.time_base = rate_hz, Fraction(1, rate_hz)
+                frame.pts = round(offset_s * rate_hz) + first
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    return path

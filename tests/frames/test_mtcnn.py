@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 pytest.importorskip("onnxruntime", reason="onnxruntime, of the extra `faces`, is not installed")
 try:
@@ -59,6 +60,31 @@ def test_equal_pictures_give_equal_faces_with_any_number_of_threads(detector):
     assert detector.detect(picture) == MTCNN(threads=2).detect(picture) == detector.detect(picture.copy())
 
 
+def test_a_face_is_found_at_every_roll_with_an_eye_line_that_follows(detector):
+    """Upright heads are looked at once, tilted ones again: the points must follow across that limit."""
+    picture, (box,) = canvas((4, 90, 30))
+    middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+    for roll in (-20, -13, -11, 0, 11, 13, 20):
+        turned = np.asarray(Image.fromarray(picture).rotate(-roll, Image.Resampling.BICUBIC, center=middle))
+        (face,) = detector.detect(turned)
+        (left_x, left_y), (right_x, right_y) = face.landmarks[:2]
+        assert abs(np.degrees(np.arctan2(right_y - left_y, right_x - left_x)) - roll) < 9  # of a drawn face
+
+
+def test_a_look_that_is_less_sure_of_a_face_than_the_one_before_is_not_believed(detector, monkeypatch):
+    picture, (box,) = canvas((4, 90, 30))
+    middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+    turned = np.asarray(Image.fromarray(picture).rotate(-20, Image.Resampling.BICUBIC, center=middle))
+
+    def beside(levels, moves):
+        return np.full((len(moves), 5, 2), 7, np.float32), np.full(len(moves), 0.5, np.float32)
+
+    monkeypatch.setattr(detector, "_turned", beside)
+    (face,) = detector.detect(turned)
+    assert face.score > 0.9
+    assert (7, 7) not in face.landmarks
+
+
 def test_the_identity_names_weights_and_settings(detector):
     identity = detector.identity()
     assert identity["settings"]["min_face_px"] == 40
@@ -102,6 +128,26 @@ BOXES = st.lists(
     st.tuples(*[st.floats(0, 100, width=32)] * 2, *[st.floats(1, 50, width=32)] * 2, st.floats(0, 1, width=32)),
     max_size=12,
 )
+
+
+@pytest.mark.parametrize("smaller", [False, True])
+def test_suppression_of_more_boxes_than_are_measured_together_is_that_of_one_after_the_other(smaller):
+    rng = np.random.default_rng(0)
+    corners, sides = rng.uniform(0, 200, (300, 2)), rng.uniform(5, 60, (300, 2))
+    scores = rng.integers(0, 50, (300, 1)) / 50  # many are equal: the first of them goes first
+    boxes = np.concatenate([corners, corners + sides, scores], axis=1).astype(np.float32)
+    kept: list[int] = []
+    for one in sorted(range(300), key=lambda i: -boxes[i, 4]):
+        if not any(share(boxes[one], boxes[other], smaller) > 0.4 for other in kept):
+            kept.append(one)
+    assert suppress(boxes, 0.4, smaller=smaller).tolist() == kept
+
+
+def share(a, b, smaller):
+    a, b = a.astype(float), b.astype(float)
+    both = np.prod(np.maximum(np.minimum(a[2:4], b[2:4]) - np.maximum(a[:2], b[:2]), 0))
+    areas = [np.prod(one[2:4] - one[:2]) for one in (a, b)]
+    return both / (min(areas) if smaller else sum(areas) - both)
 
 
 @given(BOXES, st.floats(0.1, 0.9))

@@ -1,19 +1,26 @@
-"""Aff-Wild2's expression annotations: a text file a video, a header line, then the number of a class for each frame.
+"""Aff-Wild2's annotations: a text file a video, a header line, then a line for each frame.
 
-Line i below the header is frame i, counted from 1, and lies in `<video>/00001.jpg` and so on. Frames where no face was
-found have no picture in the official crops, and invalid ones the number -1: both are counted and left out.
+Line i below the header is frame i, counted from 1, and lies in `<video>/00001.jpg` and so on. Lists of expressions make
+the samples: frames where no face was found have no picture in the official crops, and invalid ones the number -1; both
+are counted and left out. Lists of action units (a column an AU, 0 or 1, -1 unknown) and of valence and arousal (in
+[-1, 1], -5 unknown) of the same videos are further targets of these samples. Their training and validation parts are
+cut otherwise than those of the expressions: a sample stays in the part of its expression.
 """
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ....kit.text import is_told_separator, lines_of
 from ...errors import ManifestError, listing
 from ..class_sets import class_set
-from ..manifest import Sample
-from .base import Adapted, Gathering, adapter
+from ..manifest import Manifest, Sample
+from ..targets import AFFECT, target_of, write_targets
+from .base import Adapted, Gathering, adapter, targets_of
 from .tree import Tree
 
 _SPLITS = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
@@ -38,9 +45,14 @@ def read_affwild2(root: Path, *, encoding: str | None = None) -> Adapted:
     frames = _frames(tree)
     without: list[str] = []
     notes: list[str] = []
+    further: Counter[str] = Counter()
     header = [label.lower() for label in classes.labels]
     for name in texts:
-        if _words(tree.first_line(name)) != header:  # before it is read whole: a licence may be in any encoding
+        words = _words(tree.first_line(name))  # before it is read whole: a licence may be in any encoding
+        if (kind := _further(words)) is not None:
+            further[kind] += 1
+            continue
+        if words != header:
             found.left_out["text file that is no annotation of expressions"] += 1
             continue
         lines = lines_of(tree.text(name))
@@ -59,7 +71,85 @@ def read_affwild2(root: Path, *, encoding: str | None = None) -> Adapted:
             f"{len(without)} annotated videos have no frames: {listing(without)}; put them under {root} as "
             f"<video>/00001.jpg, or make them with: cer-feat frames"
         )
+    if further:
+        told = " and ".join(f"{count:,} lists of {kind}" for kind, count in sorted(further.items()))
+        notes.append(f"{told}: targets beside the classes, which --targets FILE writes")
     return found.adapted(_EXPECTED, notes=notes)
+
+
+@targets_of("affwild2")
+def write_affwild2_targets(
+    root: Path, manifest: Manifest, path: Path, *, encoding: str | None = None, overwrite: bool = True, **read: Any
+) -> int:
+    """Write the action units, valence and arousal of the samples, `sample_id,AU1,…,valence,arousal`.
+
+    Returns
+    -------
+    int
+        Of how many samples something is known.
+
+    Raises
+    ------
+    ManifestError
+        With file and line: an AU that is not 0, 1 or -1, a number out of [-1, 1] that is not -5, lists of other AUs,
+        two lists of one kind for a video; or if there is no list.
+    """
+    tree = Tree(root, encoding)
+    wanted = set(manifest.ids)
+    titles: dict[str, list[str]] = {}
+    rows: dict[str, dict[str, float]] = {}
+    seen: dict[tuple[str, str], str] = {}
+    for name in _texts(tree):
+        words = _words(tree.first_line(name))
+        if (kind := _further(words)) is None:
+            continue
+        targets = [one for one in map(target_of, words) if one is not None]
+        columns = [one.kind for one in targets]
+        if titles.setdefault(kind, columns) != columns:
+            raise ManifestError(
+                f"{tree.where(name)}: expected the columns of the other lists, {', '.join(titles[kind])}, however: "
+                f"{', '.join(columns)}"
+            )
+        video = PurePosixPath(name).stem
+        if (other := seen.setdefault((kind, video.lower()), name)) != name:
+            raise ManifestError(f"{tree.where(name)}: a second list of {kind} for this video, beside {other}")
+        for number, (where, cells) in enumerate(_lines(tree, name), 1):
+            if len(cells) != len(columns):
+                raise ManifestError(f"{where}: expected {', '.join(columns)}, however: {len(cells)} numbers")
+            values = [one.value(cell, where) for one, cell in zip(targets, cells, strict=True)]
+            if (sample := f"{video}/{number:05d}") in wanted:
+                rows.setdefault(sample, {}).update(zip(columns, values, strict=True))
+    columns = [*titles.get(_UNITS, []), *titles.get(_AFFECT, [])]
+    if not columns:
+        raise ManifestError(
+            f"{root} has no list of action units, nor of valence and arousal: expected such as AU_Detection_Challenge/"
+            "Train_Set/<video>.txt that begins with AU1,AU2,…"
+        )
+    known = {name: [row.get(title, math.nan) for title in columns] for name, row in rows.items()}
+    return write_targets(path, manifest.ids, columns, known, overwrite=overwrite)
+
+
+_UNITS, _AFFECT = "action units", "valence and arousal"
+
+
+def _further(words: list[str]) -> str | None:
+    """What a list is of, by the words of its first line; None for any other file."""
+    if words == list(AFFECT):
+        return _AFFECT
+    found = [target_of(word) for word in words]
+    return _UNITS if words and all(one is not None and one.unit is not None for one in found) else None
+
+
+def _lines(tree: Tree, name: str) -> list[tuple[str, list[str]]]:
+    """Place and cells of each line below the first."""
+    lines = lines_of(tree.text(name))
+    above = 1 + is_told_separator(lines[0])
+    rest = [line.strip(" \t,;|\"'") for line in lines[above:]]
+    while rest and not rest[-1]:
+        rest.pop()
+    return [
+        (f"{tree.where(name)}:{number}", re.split(r"[\s,;|\"']+", line)) for number, line in enumerate(rest, above + 1)
+    ]
 
 
 def _texts(tree: Tree) -> list[str]:

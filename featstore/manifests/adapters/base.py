@@ -44,6 +44,9 @@ class Kind(NamedTuple):
     """The class set that its labels are renamed into unless another is asked for."""
     plugin: Mapping[str, str] | None = None
     """Distribution and version, where another distribution reads it; kept with the manifest."""
+    targets: Callable[..., int] | None = None
+    """Writes what the dataset says beside classes, ``(root, manifest, path, *, overwrite, …)``, its reader's options
+    too; returns of how many samples there is something."""
 
 
 KINDS: dict[str, Kind] = {}
@@ -56,6 +59,17 @@ def adapter(kind: str, layout: str, *, renames_to: str | None = None) -> Callabl
     def register(read: Reader) -> Reader:
         KINDS[kind] = Kind(read, layout, renames_to)
         return read
+
+    return register
+
+
+def targets_of(*kinds: str) -> Callable[[Reader], Reader]:
+    """Make a function the one that writes further targets of kinds whose readers are there; see `Kind.targets`."""
+
+    def register(write: Reader) -> Reader:
+        for kind in kinds:
+            KINDS[kind] = KINDS[kind]._replace(targets=write)
+        return write
 
     return register
 

@@ -16,14 +16,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 from ...errors import ManifestError, listing
 from ..class_sets import class_set
 from ..manifest import Manifest, Sample
 from ..places import folded, plain_path
-from ..targets import write_action_units
-from .base import Adapted, Gathering, adapter, named_number
+from ..targets import write_targets
+from .base import Adapted, Gathering, adapter, named_number, targets_of
 from .tree import Tree
 
 Pictures = Literal["aligned", "original"]
@@ -104,8 +104,9 @@ def read_rafce(
     )
 
 
+@targets_of("raf-ce")
 def write_rafce_aus(
-    root: Path, manifest: Manifest, path: Path, *, encoding: str | None = None, overwrite: bool = True
+    root: Path, manifest: Manifest, path: Path, *, encoding: str | None = None, overwrite: bool = True, **read: Any
 ) -> int:
     """Write the AUs of RAF-CE's `RAFCE_AUlabel.txt`, `sample_id,AU1,AU2,…`, for heads of several tasks.
 
@@ -143,7 +144,12 @@ def write_rafce_aus(
         if None in found:
             raise ManifestError(f"{where}: {words[found.index(None)]!r} is no action unit; expected such as 1+4+L12")
         shown[PurePosixPath(picture).stem] = [int(one[1]) for one in found if one is not None]
-    return write_action_units(path, {name: shown.get(name) for name in manifest.ids}, overwrite=overwrite)
+    wanted = set(manifest.ids)
+    units = sorted({one for name, listed in shown.items() if name in wanted for one in listed})
+    if not units:
+        raise ManifestError(f"no sample of {tree.where(file)} has an action unit: nothing to write to {path}")
+    rows = {name: [float(unit in listed) for unit in units] for name, listed in shown.items()}
+    return write_targets(path, manifest.ids, [f"AU{unit}" for unit in units], rows, overwrite=overwrite)
 
 
 def _read_rafdb(root: Path, part: str, classes: str, pictures: Pictures, encoding: str | None) -> Adapted:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from ...errors import ManifestError, nearest
+from ...errors import ManifestError, listing, nearest
+from ...exchange.foreign_formats import pyarrow
 from ..class_sets import ClassSet, declared_classes, found_classes
 from ..columns import Samples, Texts, Words
 from ..csv_table import (
@@ -19,7 +21,8 @@ from ..csv_table import (
 from ..manifest import Manifest
 from ..parquet_table import is_parquet, parquet_columns
 from ..places import Places, as_meant
-from .base import Adapted, adapter, need_samples
+from ..targets import LARGEST, checked_columns, target_of, write_targets
+from .base import Adapted, adapter, need_samples, targets_of
 
 _OURS = {"id": "sample_id", "path": "path", "label": "label", "split": "split", "group": "group"}
 """What `--columns` calls a column, to its standard name."""
@@ -79,12 +82,73 @@ def read_csv(
     splits, of_splits = read_splits(Words.of(cells.get("split", blank)), lines, others=True)
     groups, of_groups = read_groups(Words.of(cells.get("group", blank)), lines)
     notes += [*of_paths, *of_splits, *of_groups, *id_notes(ids, lines)]
+    if further := [title for title in header if target_of(title) is not None]:
+        notes.append(f"columns {listing(further)} are targets beside the classes: --targets FILE checks and keeps them")
     found = need_samples(
         Samples(ids, Texts.of(paths), labels, splits, groups), root, "at least one row below the header"
     )
     named = chosen or found_classes(labels)
     manifest = Manifest(samples=found, classes=named, root=start, where=str(root), lines=lines)
     return Adapted(manifest=manifest, missing=_missing(manifest), notes=tuple(notes))
+
+
+@targets_of("csv", "parquet")
+def write_table_targets(
+    root: Path,
+    manifest: Manifest,
+    path: Path,
+    *,
+    pictures: str | None = None,
+    columns: str | None = None,
+    id_column: str | None = None,
+    path_column: str | None = None,
+    encoding: str | None = None,
+    overwrite: bool = True,
+    **read: Any,
+) -> int:
+    """Write the columns of action units, valence and arousal that the table has, typed by their titles and checked.
+
+    Returns
+    -------
+    int
+        Of how many samples something is known.
+
+    Raises
+    ------
+    ManifestError
+        With file and line: a value out of its range; or if there is no such column.
+    """
+    names = _columns(columns, {**dict.fromkeys(_OURS), "id": id_column, "path": path_column})
+    header, cells, lines = _read(root, {word: names[word] for word in ("id", "path")}, encoding)
+    titles = [title for title in header if target_of(title) is not None]
+    if not titles:
+        raise ManifestError(f"{root} has no columns such as AU1, AU12_r or valence: {listing(header, 8)}")
+    found = checked_columns(titles, str(root))
+    start = Path(pictures) if pictures else root.parent
+    paths, _ = as_meant(cells["path"], start, where=str(root), lines=lines)
+    ids = [sample_id or path for sample_id, path in zip(cells.get("id", paths), paths, strict=True)]
+    values = _target_cells(root, names["path"], titles, encoding)
+    rows = {
+        name: [
+            one.value(values[one.title][i], f"{root}:{lines[i]}") * (LARGEST if one.intensity else 1) for one in found
+        ]
+        for i, name in enumerate(ids)
+    }
+    return write_targets(path, manifest.ids, [one.title for one in found], rows, overwrite=overwrite)
+
+
+def _target_cells(root: Path, needed: str, titles: Sequence[str], encoding: str | None) -> dict[str, Sequence[str]]:
+    """The cells of columns of numbers, as texts; a number that is missing, or NaN, is blank."""
+    with root.open("rb") as file:
+        is_a_parquet = is_parquet(file.read(4))
+    if not is_a_parquet:
+        table = parse_table(
+            table_bytes(root), root, required=(needed,), optional=titles, others=True, encoding=encoding
+        )
+        return {title: table.column(title) or () for title in titles}
+    _, parquet = pyarrow()
+    read = parquet.read_table(root, columns=list(titles)).to_pydict()
+    return {title: ["" if one is None or one != one else str(one) for one in read[title]] for title in titles}
 
 
 def _columns(text: str | None, given: dict[str, str | None]) -> dict[str, str]:

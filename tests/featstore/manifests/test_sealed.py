@@ -16,6 +16,7 @@ from cer_fusion.featstore.manifests import manifest as manifests
 from cer_fusion.featstore.manifests import sidecar as sidecars
 from cer_fusion.featstore.manifests.class_sets import custom
 from cer_fusion.featstore.manifests.manifest import SealedManifest
+from cer_fusion.featstore.rows.keys import keys_of
 from tests.featstore.conftest import ToyEmbedder
 
 
@@ -179,3 +180,19 @@ class TestWhatItWasMadeFrom:
         assert not sealed.is_made_from(file, None)
         store.use_manifest("d", Manifest.read(file))
         assert store.sealed_manifest("d").is_made_from(file, None)
+
+
+@pytest.mark.parametrize("quoted", [True, False])
+def test_hashes_of_ids_are_read_and_only_of_what_was_sealed(tmp_path, quoted):
+    whole = listed(tmp_path)
+    if not quoted:
+        whole = replace(whole, samples=[Sample(f"é {i}", f"{i * i}.png") for i in range(50)])
+    _, sealed = sealed_of(tmp_path, whole)
+    for samples in (range(50), range(3, 4), range(7, 41), range(48, 50), range(5, 5)):
+        assert np.array_equal(sealed.keys(samples), keys_of(whole.ids[samples.start : samples.stop]))
+    data = bytearray(sealed.path.read_bytes())
+    data[sealed.blocks.starts[3] + 2] ^= 1
+    sealed.path.write_bytes(data)
+    assert np.array_equal(sealed.keys(range(24)), keys_of(whole.ids[:24]))
+    with pytest.raises(FormatError, match="samples 24 to 31 have not the digest"):
+        sealed.keys(range(20, 30))

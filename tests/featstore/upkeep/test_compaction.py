@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from cer_fusion.featstore import Store, extract
 from cer_fusion.featstore.errors import DamagedShardError, FeatstoreError
+from cer_fusion.featstore.rows.counting import counts_by_sums
 from cer_fusion.featstore.rows.feature import Feature
 from cer_fusion.featstore.rows.shard import read_strings
 from cer_fusion.featstore.upkeep.compaction import compact
 from cer_fusion.featstore.upkeep.garbage import find_garbage, remove_garbage
 from tests.featstore.conftest import ToyEmbedder
 from tests.featstore.history import histories, holdings, lived
+from tests.featstore.rows.test_counting import Listed
 
 
 def names(store):
@@ -97,6 +99,9 @@ def test_whatever_a_feature_went_through_compacting_keeps_rows_and_quarantine(hi
         assert holdings(store, listed_only=False) == before
         assert len(names(store)) == report.shards_after
         assert (report.rows + report.quarantined) == len(before)
+        ids = store.manifest().ids
+        for feature in store.features():
+            assert counts_by_sums(feature.headers(), Listed(ids)) in (None, feature.index().counts_of(ids))
         again = rewrite(store, shard_rows=shard_rows, drop_unlisted=drop_unlisted)
         assert (again.written, again.replaced) == (0, ())
 

@@ -121,6 +121,31 @@ def test_it_learns_basic_classes_beside_and_pools_blocks_with_groups_weights_and
     assert ((said["au"] > 0.5) == aus).mean() > 0.7
 
 
+def affective(n, seed):
+    """Classes at the corners of a plane of valence and arousal, which a hundred columns of noise show."""
+    y = faces(n, seed)[1]
+    corners = np.array([[0.8, 0.8], [0.8, -0.8], [-0.8, 0.8], [-0.8, -0.8]])
+    rng = np.random.default_rng(seed)
+    va = np.clip(corners[y] + 0.1 * rng.normal(size=(n, 2)), -1, 1)
+    shown = np.random.default_rng(98).normal(size=(2, 100))
+    return (0.2 * va @ shown + rng.normal(size=(n, 100))).astype(np.float32), y, va
+
+
+def test_valence_and_arousal_help_few_classes_whose_plane_they_are_and_are_answered_themselves():
+    test, truth, wanted = affective(600, 1)
+    gains = []
+    for seed in (2, 3):
+        X, y, va = affective(400, seed)
+        va[::3] = np.nan  # a row says what it has
+        alone = fitted(X[:24], y[:24], epochs=40).predict(test)
+        head = fitted(X, without(y, 24), {"va": va})
+        gains.append((head.predict(test) == truth).mean() - (alone == truth).mean())
+        said = head.predict_targets(test)["va"]
+        assert np.abs(said).max() <= 1
+        assert min(np.corrcoef(said[:, i], wanted[:, i])[0, 1] for i in (0, 1)) > 0.6
+    assert min(gains) > 0.02
+
+
 def test_a_kept_head_says_the_same_of_every_task(tmp_path):
     X, y, aus = faces(80, 2)
     head = fitted(X, y, {"au": aus}, epochs=3)
@@ -146,7 +171,8 @@ def test_a_comparison_hands_targets_to_heads_that_learn_them_and_to_no_others():
         ({"au": np.full((40, 2), -1.0)}, {}, HeadDataError, "must lie in"),
         ({"basic": np.full((40, 2), 0.3)}, {}, HeadDataError, "sum to one"),
         ({"basic": np.tile([1.0, np.nan], (40, 1))}, {}, HeadDataError, "row of NaN"),
-        ({"va": np.zeros((40, 2))}, {}, HeadDataError, "no task 'va'"),
+        ({"gaze": np.zeros((40, 2))}, {}, HeadDataError, "no task 'gaze'"),
+        ({"va": np.full((40, 2), -5.0)}, {}, HeadDataError, r"must lie in \[-1, 1\][\s\S]*NaN, not -5"),
         ({"au": np.zeros((39, 2))}, {}, HeadDataError, "its shape is"),
         ({"au": np.zeros((40, 2))}, {"hidden": []}, HeadConfigError, "hidden"),
         ({"au": np.zeros((40, 2))}, {"coupling": 1.0, "table": ((0.5, 0.5),)}, HeadConfigError, "each of 4 classes"),

@@ -22,8 +22,17 @@ from cer_fusion.fusion import (
     make_head,
 )
 from cer_fusion.fusion.data.rows import Rows
+from cer_fusion.fusion.errors import HeadConfigError
 from cer_fusion.fusion.judging.report import Report, report_table
-from cer_fusion.fusion.judging.zero_shot import ZeroShotColumns, columns, components, compound_names, emotion
+from cer_fusion.fusion.judging.zero_shot import (
+    ZeroShotColumns,
+    columns,
+    components,
+    compound_names,
+    emotion,
+    unit_table,
+    with_unit_table,
+)
 
 BASIC = ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral")
 SEVEN = (
@@ -369,3 +378,33 @@ def test_a_head_of_the_same_title_is_refused():
 def test_rules_that_are_none_are_refused(rules, message):
     with pytest.raises(ExpressionError, match=message):
         zero_shot(rules=rules)
+
+
+# action units
+
+
+def test_the_table_of_units_says_for_every_expression_of_the_source_what_most_and_what_some_people_show():
+    units = (1, 2, 4, 5, 6, 12, 25, 26, 45)
+    both, surprised, happy = unit_table(["Happily_Surprised", "surprise", "happy"], units)
+    assert happy == (0.1, 0.1, 0.1, 0.1, 0.45, 0.85, 0.85, 0.1, 0.1)
+    assert both == (0.85, 0.85, 0.1, 0.45, 0.1, 0.85, 0.85, 0.45, 0.1)
+    assert surprised[-2:] == (0.85, 0.1)
+    assert set(unit_table(["Neutral"], units)[0]) == {0.1}
+    covered = [name for name in compound_names() if name not in ("Happily Fearful", "Happily Sad")]
+    assert len({unit_table([name], tuple(range(1, 28)))[0] for name in covered}) == 12  # no two are alike
+    with pytest.raises(ExpressionError, match="no action units for Happily Sad, Other"):
+        unit_table(["Happily Sad", "Sadly Angry", "Other"], units)
+
+
+def test_a_setting_of_its_name_becomes_the_table_of_the_rows():
+    rows = replace(compound(14, 0), targets={"au": np.zeros((14, 2))})
+    with pytest.raises(ExpressionError, match="do not say which unit"):
+        with_unit_table({"table": "du2014"}, rows)
+    known = replace(rows, units=(4, 12))
+    made = with_unit_table({"table": "du2014", "coupling": 1.0}, known)
+    assert made == {"coupling": 1.0, "table": unit_table(rows.classes, (4, 12))}
+    assert with_unit_table({"coupling": 1.0}, rows) == {"coupling": 1.0}
+    with pytest.raises(ReportError, match="must name the columns"):
+        replace(rows, units=(4,))
+    with pytest.raises(HeadConfigError, match="is not numbers yet"):
+        make_head("multitask", epochs=1, coupling=1.0, table="du2014").fit(rows.x(), rows.y, targets=rows.targets)
