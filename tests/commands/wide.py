@@ -301,7 +301,7 @@ def _quarantine() -> None:
     entries = {
         f"{HEADS[0]}/{i:05d}": ("", "missing" if i else "damaged: " + "bytes that are none " * 6) for i in (0, 1)
     }
-    feature = SimpleNamespace(label=f"{BLOCKS[0]}@3f9c1a2b77d0", index=lambda: SimpleNamespace(quarantined=entries))
+    feature = SimpleNamespace(label=f"{BLOCKS[0]}@3f9c1a2b77d0", quarantined=lambda: entries)
     samples = [SimpleNamespace(sample_id=name, path=f"{name}_aligned_by_the_detector.jpg") for name in entries]
     opened = SimpleNamespace(usable_features=lambda _: [feature], manifest=lambda _: SimpleNamespace(samples=samples))
     with patch.object(store, "dataset_of", lambda *_: (opened, DATASET)):
