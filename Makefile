@@ -10,7 +10,7 @@ CONSTRAINED := $(addprefix --constraint ,$(CONSTRAINTS))
 
 .PHONY: demo test test-pythons test-lowest lowest exact sbom wheel reliability lint check docs bench gpu clean
 
-demo: $(STAMP)  ## draw faces, embed them with the three backbones, train and compare all heads
+demo: $(STAMP)  ## draw faces, embed them once, train in seconds, sweep weights, write a page
 	$(BIN)/cer-feat demo --output demo-out
 
 test: $(STAMP)  ## the whole test suite

@@ -369,6 +369,37 @@ class Faces(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PicturePart:
+    """Cuts the same part out of every picture, for pictures of faces that are aligned already; it is `Faces`."""
+
+    part: str
+    """What the part is called."""
+    box: tuple[float, float, float, float]
+    """Left, top, right and bottom, as shares of width and height."""
+
+    @classmethod
+    def again(cls, identity: Mapping[str, Any]) -> PicturePart:
+        """What has this identity."""
+        left, top, right, bottom = identity["box"]
+        return cls(part=identity["part"], box=(left, top, right, bottom))
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that fixes the crops but their size; JSON values."""
+        return {"part": self.part, "box": list(self.box), "resize": "bicubic"}
+
+    def find(self, picture: NDArray[np.uint8]) -> tuple[int, int, int, int]:
+        """The part's box in pixels of a picture (h, w, 3)."""
+        height, width = picture.shape[:2]
+        left, top, right, bottom = self.box
+        return round(left * width), round(top * height), round(right * width), round(bottom * height)
+
+    def cut(self, picture: NDArray[np.uint8], face: Any, size_px: int) -> NDArray[np.uint8]:
+        """The part, (h, w, 3) -> (size_px, size_px, 3), uint8, RGB."""
+        crop = Image.fromarray(picture).crop(face)
+        return np.asarray(crop.resize((size_px, size_px), Image.Resampling.BICUBIC))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Looked:
     """An opened picture in which a face was looked for."""
 

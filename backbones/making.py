@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .backbone import Backbone, Faces
+from ..kit.plugins import need
+from .backbone import Backbone, Faces, PicturePart
 from .errors import CheckpointError, DeviceError, OptionError, UnknownBackboneError, WeightsError, listed
 from .recipes import Encoder, check_options, is_own, options_of, plugin_of, recipe_of
 from .weights.fit import Fault, addressed, choose_source, compare, fit, in_heads, under
@@ -195,6 +196,8 @@ def recreate(
         If the file must be named, or holds other weights; naming both digests.
     OptionError
         If no backbone made these rows, or this release's is another one; naming what differs.
+    PluginError
+        If a plugin's backbone made them that is not here.
     """
     kind, source = described.get("name"), str(described.get("weights_source", ""))
     if "sound" in identity:
@@ -204,6 +207,8 @@ def recreate(
         )
     if not isinstance(kind, str) or "transform" not in identity:
         raise OptionError(_not_ours(name, identity, kind))
+    if (origin := identity.get("plugin")) is not None:
+        need("backbones", kind, origin, f"the feature {name!r}")
     given, kind = _weights(name, kind, source, weights)
     stated = {**described, **identity["transform"], **identity["options"]}
     if is_own(kind):
@@ -224,10 +229,11 @@ def recreate(
     )
     made.take_views(identity["options"].get("views", "none"))
     if "faces" in identity:
-        if faces is None:
-            raise OptionError(f"the pictures of {name!r} were aligned on the way in, and nothing here finds faces")
         way = {key: value for key, value in identity["faces"].items() if key != "missing"}
-        made.take_faces(faces(way), missing=identity["faces"]["missing"])
+        if faces is None and "part" not in way:
+            raise OptionError(f"the pictures of {name!r} were aligned on the way in, and nothing here finds faces")
+        found = PicturePart.again(way) if faces is None or "part" in way else faces(way)
+        made.take_faces(found, missing=identity["faces"]["missing"])
     if "compile" in identity["options"]:
         _compile(name, made, identity["options"]["compile"])
     _check(name, identity, made.spec(), source, weights)

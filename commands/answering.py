@@ -88,7 +88,8 @@ class Answering:
     @property
     def cuts_faces(self) -> bool:
         """Whether pictures are aligned on the way in."""
-        return any(one.backbone.faces is not None for one in self.features)
+        taken = (one.backbone.faces for one in self.features)
+        return any(one is not None and "part" not in one.identity() for one in taken)
 
     def answers(
         self, pictures: Iterator[tuple[str, bytes]], unusable: dict[str, str]

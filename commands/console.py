@@ -211,6 +211,14 @@ def say(markup: str) -> None:
     console(stderr=True).print(text, highlight=False, soft_wrap=True)
 
 
+def agreed(question: str, what: str) -> bool:
+    """Ask on stderr, and return the answer; where nobody can answer, `--yes` must say `what` is asked."""
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        raise typer.BadParameter(f"nobody answered {what}: say it with --yes", param_hint="--yes") from None
+
+
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
     """Say nothing meanwhile: another process has said it already."""

@@ -17,7 +17,7 @@ import typer
 
 from ..kit.errors import Masked
 from .console import Progress, escape, out_json, say, size_text
-from .options import Missing, names_a_file, no_manifest, split_list
+from .options import Missing, names_a_file, no_manifest
 
 if TYPE_CHECKING:
     from ..featstore import ExtractReport, Feature, Manifest, Store, View
@@ -222,7 +222,7 @@ _COPIES = 3
 def load_task(
     store: Path,
     data: str | None,
-    features: str | None,
+    features: Sequence[str] | None,
     missing: Missing,
     train_split: str,
     test_split: str | None,
@@ -238,7 +238,7 @@ def load_task(
     """
     from ..fusion import Rows
 
-    view, dataset, opened = load_view(store, data, split_list(features), missing)
+    view, dataset, opened = load_view(store, data, features or (), missing)
     test_split = test_split or _test_split(view.splits, train_split)
     parts = {}
     for split in (train_split, test_split):
@@ -265,7 +265,7 @@ def load_task(
 def load_folds_task(
     store: Path,
     data: str | None,
-    features: str | None,
+    features: Sequence[str] | None,
     missing: Missing,
     train_split: str,
     budget: float = math.inf,
@@ -281,7 +281,7 @@ def load_folds_task(
     from ..fusion import Rows
     from ..fusion.data.rows import tied
 
-    view, dataset, opened = load_view(store, data, split_list(features), missing)
+    view, dataset, opened = load_view(store, data, features or (), missing)
     names = list(dict.fromkeys(view.splits))
     split = names[0] if len(names) == 1 else train_split
     part = _labelled(view, split, dataset, "--train-split")

@@ -16,7 +16,7 @@ from ..fusion.heads import (
     installed_heads,
 )  # light: it imports no head
 from .console import escape, say
-from .options import Missing, key_values, split_list
+from .options import Missing, key_values, several
 
 if TYPE_CHECKING:
     from ..featstore import View
@@ -26,10 +26,8 @@ if TYPE_CHECKING:
 
 
 Heads = Annotated[
-    str | None,
-    typer.Option(
-        "--heads", help=f"Comma-separated, of {', '.join(head_names())}.", show_default=f"{','.join(USUAL)}; or all"
-    ),
+    list[str] | None,
+    several("--heads", help=f"Of {', '.join(head_names())}.", show_default=f"{','.join(USUAL)}; or all"),
 ]
 
 
@@ -39,7 +37,7 @@ def build_head(
     settings: dict[str, Any],
     *,
     preset: str | None = None,
-    weights: str | None = None,
+    weights: Sequence[str] | None = None,
     device: str | None = None,
     seed: int,
 ) -> Any:
@@ -50,14 +48,15 @@ def build_head(
 
     known, presets = head_settings(name), head_presets(name)
     given = dict(settings)
+    weighed = ",".join(weights or ())
     for setting, why in (("random_state", "is chosen with --seed"), ("blocks", "are those of --features")):
         if setting in given:
             raise typer.BadParameter(f"{setting} {why}", param_hint="--set")
-    if weights is not None:
+    if weighed:
         if "weights" in given:
             raise typer.BadParameter("--set weights=… says that too: leave one of them out", param_hint="--weights")
         words = {"late": CHOSEN, "weighted": ("learned",)}.get(name, ())
-        given["weights"] = weights if weights in words else parse_weights(weights, task.train.widths)
+        given["weights"] = weighed if weighed in words else parse_weights(weighed, task.train.widths)
     if name == "late" and isinstance(given.get("weights"), Mapping):
         given["weights"] = by_position(given["weights"], task.train.classes)
     if name == "multitask":
@@ -82,20 +81,30 @@ def weights_text(weights: Mapping[str, Any], classes: Sequence[str] = ()) -> str
     return "".join(lines)
 
 
-def named_heads(text: str | None) -> list[str]:
+def named_heads(entries: list[str] | None) -> list[str]:
     """The heads that `--heads` names: the usual ones when it is not given, every one that is installed for `all`."""
-    return list(installed_heads()) if text == "all" else split_list(text) or list(USUAL)
+    return list(installed_heads()) if entries == ["all"] else list(entries or USUAL)
 
 
 def settings_of(entries: list[str] | None, heads: list[str]) -> dict[str, dict[str, object]]:
-    """`--set HEAD.key=value` options, by head."""
+    """What `--set` says, by head: HEAD.key=value, or key=value where there is one head.
+
+    Raises
+    ------
+    typer.BadParameter
+        If a setting is of no head, is given twice, or does not say whose it is of several.
+    """
     found: dict[str, dict[str, object]] = {name: {} for name in heads}
     for key, value in key_values(entries, "--set").items():
         head, dot, name = key.rpartition(".")  # the name of a head may hold dots, no setting does
-        if not dot or head not in found:
+        if not dot and len(found) == 1:
+            head = next(iter(found))
+        if head not in found:
             raise typer.BadParameter(
                 f"expected HEAD.key=value with HEAD one of {', '.join(heads)}, however: {key!r}", param_hint="--set"
             )
+        if name in found[head]:
+            raise typer.BadParameter(f"{name} is given twice: leave one of them out", param_hint="--set")
         found[head][name] = value
     return found
 

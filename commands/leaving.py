@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import escape, out, out_json, say, size_text
+from .console import agreed, escape, out, out_json, say, size_text
 
 if TYPE_CHECKING:
     from ..kit.hub import HubPlace, Parcel
@@ -22,13 +22,7 @@ Licence = Annotated[
 
 def ask() -> None:
     """Ask whether what was said may leave; ends with 1 where it may not."""
-    try:
-        may = typer.confirm("may all that leave this machine?", err=True)
-    except typer.Abort:
-        raise typer.BadParameter(
-            "nobody answered whether that may leave this machine: say it with --yes", param_hint="--yes"
-        ) from None
-    if not may:
+    if not agreed("may all that leave this machine?", "whether that may leave this machine"):
         say("nothing was sent")
         raise typer.Exit(1)
 

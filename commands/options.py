@@ -22,7 +22,7 @@ import typer
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
-def _no_file(data: str | None) -> str | None:
+def no_file(data: str | None) -> str | None:
     """Refuse a file, or a folder elsewhere, where a dataset of the store is named."""
     if data is not None and Path(data).name != data and Path(data).is_dir():
         raise typer.BadParameter(no_manifest(data))
@@ -54,6 +54,60 @@ def no_manifest(folder: str) -> str:
     )
 
 
+def _cut_up(entries: list[str] | None, comma: re.Pattern[str]) -> list[str] | None:
+    """The values of an option that takes several: a comma parts them as a second option does.
+
+    A comma within brackets or quotes parts nothing, nor does one in the name of a file that is there.
+    """
+    if not entries:
+        return None
+    found: list[str] = []
+    for entry in entries:
+        if "," in entry and _is_file(entry):
+            found.append(entry)
+            continue
+        cuts = [one.start() for one in comma.finditer(entry) if not _is_inside(entry[: one.start()])]
+        begins = [0, *(at + 1 for at in cuts)]
+        found += [entry[begin:end].strip() for begin, end in zip(begins, [*cuts, len(entry)], strict=True)]
+    return list(filter(None, found))
+
+
+def _is_file(entry: str) -> bool:
+    """Whether an entry, as in `onnx:FILE` and `FILE.py:CLASS`, names a file whose name holds the commas."""
+    with contextlib.suppress(OSError, ValueError):  # longer than any name of a file, or no name at all
+        return any(path and Path(path).exists() for path in (entry, entry.partition(":")[2], entry.rpartition(":")[0]))
+    return False
+
+
+def _is_inside(before: str) -> bool:
+    """Whether what follows a text stands within brackets or double quotes."""
+    apart = re.sub(r'"[^"]*"', "", before)
+    return '"' in apart or sum(map(apart.count, "[{(")) > sum(map(apart.count, "]})"))
+
+
+def each(entries: list[str] | None) -> list[str] | None:
+    """The words of an option or argument of several."""
+    return _cut_up(entries, re.compile(","))
+
+
+def _each_pair(entries: list[str] | None) -> list[str] | None:
+    return _cut_up(entries, re.compile(r",(?=\s*[^\s,=\[\]{}\"]+=)"))
+
+
+def joined(entries: list[str] | None) -> str | None:
+    """Several values as one text, for readers that take a list so."""
+    return None if entries is None else ",".join(entries)
+
+
+def several(*names: str, pairs: bool = False, help: str, **more: Any) -> Any:
+    """An option of type `list[str] | None` that takes several values, by commas or repeated, or both.
+
+    With `pairs` they are KEY=VALUE, and only a comma before a further KEY= parts two of them: a value may hold commas.
+    A test goes through all commands: no option that takes several is declared in another way.
+    """
+    return typer.Option(*names, help=help, callback=_each_pair if pairs else each, **more)
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Seed = Annotated[int, typer.Option("--seed", help="What every random choice is drawn from.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps, or auto (says what it chose).")]
@@ -73,7 +127,7 @@ Data = Annotated[
 ]
 StoredData = Annotated[
     str | None,
-    typer.Option("--data", "-d", help="A dataset in the store.", show_default=False, callback=_no_file),
+    typer.Option("--data", "-d", help="A dataset in the store.", show_default=False, callback=no_file),
 ]
 DatasetName = Annotated[
     str | None, typer.Option("--dataset", help="Name in the store.", show_default="the manifest file's name")
@@ -133,8 +187,9 @@ Workers = Annotated[
 ]
 Slurm = Annotated[
     list[str] | None,
-    typer.Option(
+    several(
         "--slurm",
+        pairs=True,
         help="What Slurm is asked for, key=value,…: partition=gpu,time=240,gpus_per_node=1,array_parallelism=16.",
         show_default=False,
     ),
@@ -196,8 +251,8 @@ CROPPED = ("crop", "margin", "detector", "points")
 
 # what heads learn from, and how
 Features = Annotated[
-    str | None,
-    typer.Option("--features", "-f", help="Features or blocks, comma-separated: vit,manet.local.", show_default=False),
+    list[str] | None,
+    several("--features", "-f", help="Features or blocks: vit,manet.local.", show_default=False),
 ]
 Missing = Annotated[
     Literal["error", "drop"], typer.Option("--missing", help="Samples without a row: an error, or drop them.")
@@ -256,8 +311,11 @@ Memory = Annotated[
 ]
 Setting = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", help="A setting of the head, key=value: hidden=[512], C=0.1, member=mlp.", show_default=False
+    several(
+        "--set",
+        pairs=True,
+        help="Settings of the head, key=value: hidden=[512],C=0.1; of one of several heads HEAD.key=value.",
+        show_default=False,
     ),
 ]
 RunsOrKept = Annotated[
@@ -288,18 +346,16 @@ RecipeFolder = Annotated[
     ),
 ]
 MoreMetrics = Annotated[
-    str | None,
-    typer.Option(
+    list[str] | None,
+    several(
         "--metrics",
-        help="Further rows, comma-separated: uar (mean per-class recall), weighted_f1, f1 (of each class).",
+        help="Further rows: uar (mean per-class recall), weighted_f1, f1 (of each class).",
         show_default=False,
     ),
 ]
 TrackedBy = Annotated[
-    str | None,
-    typer.Option(
-        "--track", help="Tell trackers too, comma-separated: trackio,tensorboard,wandb,mlflow.", show_default="none"
-    ),
+    list[str] | None,
+    several("--track", help="Tell trackers too: trackio,tensorboard,wandb,mlflow.", show_default="none"),
 ]
 TableFormat = Annotated[Format, typer.Option("--format", help="How tables are printed.")]
 FigurePath = Annotated[
@@ -336,17 +392,13 @@ _MOST_READERS = 16
 """Readers beyond which pictures come faster than any one GPU takes them."""
 
 
-def split_list(text: str | None) -> list[str]:
-    """A comma-separated option as a list."""
-    return [part.strip() for part in (text or "").split(",") if part.strip()]
-
-
-def numbers(text: str | None, option: str) -> list[float]:
-    """A comma-separated option as numbers."""
+def numbers(entries: list[str] | None, option: str) -> list[float]:
+    """The values of an option of several numbers."""
     try:
-        return [float(part) for part in split_list(text)]
+        return [float(entry) for entry in entries or ()]
     except ValueError:
-        raise typer.BadParameter(f"expected numbers such as 0.1,1,10, however: {text!r}", param_hint=option) from None
+        said = ",".join(entries or ())
+        raise typer.BadParameter(f"expected numbers such as 0.1,1,10, however: {said!r}", param_hint=option) from None
 
 
 def recipe_folder(given: Path | None) -> Path | None:
@@ -355,12 +407,12 @@ def recipe_folder(given: Path | None) -> Path | None:
     return usual if given is None and any(usual.glob("*.toml")) else given
 
 
-def metrics_of(text: str | None) -> tuple[str, ...]:
+def metrics_of(entries: list[str] | None) -> tuple[str, ...]:
     """The metrics that `--metrics` names; one that is not known, or is there twice, is refused before any work."""
     from ..fusion.errors import ReportError
     from ..fusion.judging.metrics import check_metrics
 
-    names = tuple(name.lower().replace("-", "_") for name in split_list(text))
+    names = tuple(name.lower().replace("-", "_") for name in entries or ())
     try:
         check_metrics(names)
     except ReportError as error:
@@ -368,12 +420,12 @@ def metrics_of(text: str | None) -> tuple[str, ...]:
     return names
 
 
-def trackers_of(text: str | None, tell: Callable[[str], None]) -> tuple[str, ...]:
+def trackers_of(entries: list[str] | None, tell: Callable[[str], None]) -> tuple[str, ...]:
     """The trackers that `--track` names; one that is not known, or not installed, is refused before any work."""
     from ..kit.tracking import LEAVING, TrackingError, check_trackers
 
     try:
-        names = check_trackers(split_list(text))
+        names = check_trackers(entries or [])
     except TrackingError as error:
         raise typer.BadParameter(str(error), param_hint="--track") from None
     for name in names:
@@ -383,12 +435,20 @@ def trackers_of(text: str | None, tell: Callable[[str], None]) -> tuple[str, ...
 
 
 def key_values(entries: list[str] | None, option: str) -> dict[str, Any]:
-    """Repeated `key=value` options; values are JSON where they can be, `1,2,3` is a list of numbers, else text."""
+    """The `key=value` pairs of an option; values are JSON where they can be, `1,2,3` is a list of numbers, else text.
+
+    Raises
+    ------
+    typer.BadParameter
+        If an entry is no pair, or one key is given twice.
+    """
     found: dict[str, Any] = {}
     for entry in entries or []:
         key, equals, text = entry.partition("=")
         if not equals or not key:
             raise typer.BadParameter(f"expected key=value, however: {entry!r}", param_hint=option)
+        if key.strip() in found:
+            raise typer.BadParameter(f"{key.strip()} is given twice: leave one of them out", param_hint=option)
         found[key.strip()] = _value(text)
     return found
 

@@ -143,7 +143,7 @@ class Store:
 
     def datasets(self) -> list[str]:
         """Names of the datasets, sorted."""
-        return sorted(p.name for p in self.path.iterdir() if _holds(p, "manifest.csv"))
+        return sorted(p.name for p in self.path.iterdir() if valid_name(p.name) and _holds(p, "manifest.csv"))
 
     def dataset(self, name: str | None = None) -> str:
         """The dataset of that name; for None, the only one there is.

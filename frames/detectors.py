@@ -25,7 +25,7 @@ from PIL import Image
 
 from ..kit.errors import MissingExtraError, nearest
 from ..kit.onnx_file import OnnxFile, OnnxFileError, read_onnx
-from ..kit.plugins import Plugin, PluginError, plugins
+from ..kit.plugins import Plugin, PluginError, need, plugins
 from .errors import DetectorError, OptionError
 from .faces import Box, Detector, Face, Follows
 from .mtcnn import MTCNN, MTCNNSettings, checked, face, suppress
@@ -233,6 +233,7 @@ def _plugged(plugin: Plugin, file: str, **settings: Any) -> Detector:
 
 def _plugin_again(identity: Mapping[str, Any], text: str, *, device: str) -> Detector:
     """The plugin's detector of that identity, made as for crops and as for frames."""
+    need("detectors", None, identity["plugin"], "finding faces as they were found")
     made = [detector_for_crops(text, device=device), detector_named(text, device=device)]
     for one in made:
         if one.identity() == identity:

@@ -23,6 +23,7 @@ from typing import Any
 from .errors import CerError
 
 SWITCH = "CER_PLUGINS"
+GROUPS = ("backbones", "heads", "manifests", "detectors")
 log = logging.getLogger(__name__)
 _told: set[tuple[str, str, str]] = set()
 
@@ -94,7 +95,7 @@ def plugins(group: str, built_in: Collection[str] = ()) -> Mapping[str, Plugin]:
     if os.environ.get(SWITCH, "").strip() == "0":
         return {}
     found: dict[str, Plugin] = {}
-    for one in _found(group):
+    for one in entry_points_of(group):
         if one.name in built_in:
             tell_once(one, one.told(f"{one.name!r} is built in, and what is built in wins"))
         elif one.name in found:
@@ -105,7 +106,8 @@ def plugins(group: str, built_in: Collection[str] = ()) -> Mapping[str, Plugin]:
 
 
 @cache
-def _found(group: str) -> tuple[Plugin, ...]:
+def entry_points_of(group: str) -> tuple[Plugin, ...]:
+    """Return all that other distributions add to a group, what is left out included; none is imported."""
     every = [
         Plugin(
             name=one.name, group=group, value=one.value,
@@ -117,7 +119,37 @@ def _found(group: str) -> tuple[Plugin, ...]:
     return tuple(sorted(every, key=lambda one: (one.name, one.distribution)))
 
 
+def need(group: str, name: str | None, origin: Mapping[str, str], what: str) -> None:
+    """Refuse to open what a plugin made that is not here.
+
+    Parameters
+    ----------
+    group : str
+        Without `cer_fusion.`.
+    name : str or None
+        What the plugin is called; None where only its distribution is known.
+    origin : mapping
+        Its distribution and version, as provenance keeps them (`Plugin.origin`).
+    what : str
+        What needs it, for the message.
+
+    Raises
+    ------
+    PluginError
+        Naming plugin, distribution, version, and what to do.
+    """
+    here = plugins(group)
+    if name in here or (name is None and any(one.distribution == origin["distribution"] for one in here.values())):
+        return
+    called = "a plugin" if name is None else f"the plugin {name!r}"
+    remedy = f"install it: pip install '{origin['distribution']}=={origin['version']}'"
+    if os.environ.get(SWITCH, "").strip() == "0":
+        remedy = f"all plugins are left out by {SWITCH}=0: unset it"
+    whose = f"{origin['distribution']} {origin['version']}"
+    raise PluginError(f"{what} needs {called} ({group}) of {whose}, which is not here\n  {remedy}")
+
+
 def forget() -> None:
     """Look for plugins anew: something was installed meanwhile."""
-    _found.cache_clear()
+    entry_points_of.cache_clear()
     _told.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -66,6 +67,14 @@ class Table:
 def first_sentence(note: str) -> str:
     """Return what a note begins with: all up to the first full stop that ends a sentence."""
     return re.split(r"(?<=[^.A-Z].\.)\s(?=[A-Z'\"])", note, maxsplit=1)[0]
+
+
+def rounded(value: float, *, digits: int = 4, decimals: int = 2) -> str:
+    """Return a number for people: four digits or all of a whole number's, two decimals at most; files keep all."""
+    if not math.isfinite(value):
+        return str(value)
+    whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
+    return f"{value:,.{max(0, min(decimals, digits - whole))}f}"
 
 
 def points(share: float, low: float, high: float) -> Cell:

@@ -20,7 +20,7 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     )
     manifest = Manifest(samples=samples, classes=class_set("abaw7"), root=tmp_path)
     store = Store.create("demo-out/features")
-    for name in ("vit", "manet", "resnet50"):
+    for name in ("face", "eyes", "mouth"):
         rows = (np.eye(7)[y] @ rng.normal(size=(7, 8)) + rng.normal(size=(140, 8))).astype(np.float32)
         import_rows(rows, manifest.ids, manifest, store, dataset="faces", name=name)
     for block in Page("README.md").python:

@@ -22,13 +22,19 @@ Status = Literal["ok", "warn", "fail"]
 
 
 def doctor(store: opt.StorePath = opt.DEFAULT_STORE, as_json: opt.Json = False) -> None:
-    """Check libraries, device, the store's file system and the hub; exit status 1 if something needed fails.
+    """Check libraries, device, the store's file system, the hub, plugins; exit status 1 if something needed fails.
 
     Example: cer-feat doctor --store features
     """
     from . import device, libraries, place
 
-    checks = [*libraries.checks(), *device.checks(), *place.checks(store), *libraries.hub_checks()]
+    checks = [
+        *libraries.checks(),
+        *device.checks(),
+        *place.checks(store),
+        *libraries.hub_checks(),
+        *libraries.plugin_checks(),
+    ]
     counts = Counter(check.status for check in checks)
     if as_json:
         out_json({"checks": [vars(check) for check in checks], "counts": dict(counts)})

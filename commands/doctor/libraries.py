@@ -8,14 +8,19 @@ import platform
 import time
 import urllib.error
 import urllib.request
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ...kit import plugins
+from ...kit.errors import CerError
 from ..console import size_text
 from . import Check, fail, guarded, ok, one_line, warn
 
 PACKAGE = "cer-fusion"
+FOUND_BY = ("mtcnn", "yunet", "scrfd")
+"""Detectors that are built in."""
 _ANSWER_S = 3.0
 _WALK_S = 1.0
 _WITHOUT = "without it: weights in the cache, files (--weights FILE) and --weights random work"
@@ -31,6 +36,58 @@ def checks() -> list[Check]:
         *guarded("h5py", _hdf5),
         *guarded("xgboost", lambda: _imports("xgboost", "the head xgboost needs it; the other heads do not")),
     ]
+
+
+def plugin_checks() -> list[Check]:
+    """What other distributions add, each loaded as it is when it is asked for."""
+    found = [one for group in plugins.GROUPS for one in plugins.entry_points_of(group)]
+    if os.environ.get(plugins.SWITCH, "").strip() == "0":
+        names = ", ".join(f"{one.name} ({one.distribution})" for one in found)
+        return [ok("plugins", f"left out by {plugins.SWITCH}=0: {names}", f"unset {plugins.SWITCH}")] if found else []
+    return [check for one in found for check in guarded(f"plugin {one.name}", partial(_plugin, one))]
+
+
+def _plugin(one: plugins.Plugin) -> Check:
+    """Does a plugin load, as what its group holds, and is it the one that its name stands for?"""
+    from ...backbones.recipes import recipe_of
+    from ...fusion.heads import head_class
+
+    title, whose = f"plugin {one.name} ({one.group})", f"{one.distribution} {one.version}"
+    advice = f"tell its authors, or pip uninstall {one.distribution}; {plugins.SWITCH}=0 leaves all plugins out"
+    try:
+        stands = _stands_for(one)
+        if stands is None:
+            return warn(title, f"{whose} is left out: {one.name!r} is built in", advice)
+        if stands != one:
+            return warn(title, f"{whose} is left out: {stands.distribution} has one of that name", advice)
+        loaded = one.load()
+        if one.group == "heads":
+            head_class(one.name)
+        elif one.group == "backbones":
+            recipe_of(one.name)
+        elif not callable(loaded):
+            return warn(title, f"{whose}: {one.value} cannot be called", advice)
+    except CerError as error:
+        return warn(title, f"{whose}: {one_line(str(error).partition(chr(10))[0])}", advice)
+    return ok(title, f"{whose}, {one.value}")
+
+
+def _stands_for(one: plugins.Plugin) -> plugins.Plugin | None:
+    """The plugin that the name stands for in its group; None where something built in does."""
+    from ...backbones import UnknownBackboneError
+    from ...backbones.recipes import plugin_of as backbone_of
+    from ...featstore.manifests.adapters import KINDS
+    from ...fusion.heads import plugin_of as head_of
+
+    if one.group == "heads":
+        return head_of(one.name)
+    if one.group == "backbones":
+        try:
+            return backbone_of(one.name)
+        except UnknownBackboneError:  # it is left out, being broken: loading it says why
+            return one
+    own = {name for name, kind in KINDS.items() if kind.plugin is None}
+    return plugins.plugins(one.group, own if one.group == "manifests" else FOUND_BY).get(one.name)
 
 
 def _versions() -> list[Check]:

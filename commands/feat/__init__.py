@@ -73,6 +73,14 @@ COMMANDS = {
         "cer_fusion.commands.feat.store:show",
         "Show what a feature is: everything that fixes its numbers, and where its weights came from.",
     ),
+    "rename": (
+        "cer_fusion.commands.feat.upkeep:rename",
+        "Give a feature, or a dataset, another name; no row and no fingerprint changes.",
+    ),
+    "rm": (
+        "cer_fusion.commands.feat.upkeep:rm",
+        "Take features, or whole datasets, out of the store, after saying what goes and which runs learned from it.",
+    ),
     "verify": (
         "cer_fusion.commands.feat.upkeep:verify",
         "Read every byte of the store and compare it with its digests; exit status 1 if something is wrong.",
@@ -91,7 +99,7 @@ COMMANDS = {
     ),
     "doctor": (
         "cer_fusion.commands.doctor:doctor",
-        "Check libraries, device, the store's file system and the hub; exit status 1 if something needed fails.",
+        "Check libraries, device, the store's file system, the hub, plugins; exit status 1 if something needed fails.",
     ),
     "demo": (
         "cer_fusion.commands.feat.demo:demo",

@@ -21,8 +21,8 @@ Url = Annotated[
     str, typer.Argument(metavar="URL", help="s3://BUCKET/FOLDER, file:///FOLDER, gs://BUCKET/FOLDER or az://….")
 ]
 Chosen = Annotated[
-    str | None,
-    typer.Option("--features", "-f", help="Features, comma-separated: vit,manet@3f9c.", show_default="all"),
+    list[str] | None,
+    opt.several("--features", "-f", help="Features: vit,manet@3f9c.", show_default="all"),
 ]
 ReplaceManifest = Annotated[
     bool,
@@ -82,14 +82,12 @@ def push(
     opt.only(ctx, sending=not dry_run, bucket=not is_hub(url), hub=is_hub(url))
     if is_hub(url):
         _push_features(
-            url, store, data, opt.split_list(features), split, missing, public=public, licence=licence,
+            url, store, data, features or [], split, missing, public=public, licence=licence,
             with_ids=with_ids, with_paths=with_paths, yes=yes, dry_run=dry_run, as_json=as_json,
         )  # fmt: skip
         return
     opened = Store(store)
-    plan = pushing.plan_push(
-        opened, url, dataset=data, features=opt.split_list(features), replace_manifest=replace_manifest
-    )
+    plan = pushing.plan_push(opened, url, dataset=data, features=features or [], replace_manifest=replace_manifest)
     for line in _leaving(plan):
         say(line)
     if not (plan.is_empty or dry_run or yes):
@@ -130,7 +128,7 @@ def pull(
         store,
         url,
         dataset=data,
-        features=opt.split_list(features),
+        features=features or [],
         root=root,
         replace_manifest=replace_manifest,
     )

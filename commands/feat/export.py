@@ -24,7 +24,9 @@ def export(
     ],
     features: Annotated[
         list[str] | None,
-        typer.Argument(help="Features or blocks: vit manet.local.", show_default="all of the dataset"),
+        typer.Argument(
+            help="Features or blocks: vit manet.local.", show_default="all of the dataset", callback=opt.each
+        ),
     ] = None,
     data: opt.StoredData = None,
     store: opt.StorePath = opt.DEFAULT_STORE,

@@ -45,7 +45,7 @@ def extract(
     ctx: typer.Context,
     backbone: Annotated[
         list[str],
-        typer.Option(
+        opt.several(
             "--backbone",
             "-b",
             help="vit, manet, resnet50, poster, …, timm:<name>, onnx:<file>, clip:<folder>, audio:<name>, or your own "
@@ -56,26 +56,31 @@ def extract(
     store: opt.StorePath = opt.DEFAULT_STORE,
     weights: Annotated[
         list[str] | None,
-        typer.Option(
+        opt.several(
             "--weights",
             "-w",
+            pairs=True,
             help="pretrained, a timm tag, a file, or random; BACKBONE=… for one of several.",
             show_default="the backbone's",
         ),
     ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option(
+        opt.several(
             "--option",
             "-O",
+            pairs=True,
             help="The backbone's own, key=value: flow=legacy, tap=pool2048, img_size=112; BACKBONE=key=value for one "
             "of several.",
         ),
     ] = None,
     name: Annotated[
         list[str] | None,
-        typer.Option(
-            "--as", help="What the feature is called; BACKBONE=… for one of several.", show_default="the backbone"
+        opt.several(
+            "--as",
+            pairs=True,
+            help="What the feature is called; BACKBONE=… for one of several.",
+            show_default="the backbone",
         ),
     ] = None,
     dataset: opt.DatasetName = None,

@@ -35,7 +35,7 @@ def finetune(
     backbone: Annotated[str, typer.Option("--backbone", "-b", help="vit, manet, resnet50 or timm:<name>.")],
     data: Annotated[
         list[str],
-        typer.Option("--data", "-d", help="A manifest CSV, or a dataset in the store; several are learnt together."),
+        opt.several("--data", "-d", help="A manifest CSV, or a dataset in the store; several are learnt together."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for weights, card and log.")],
     weights: Annotated[
@@ -48,13 +48,14 @@ def finetune(
         ),
     ] = None,
     option: Annotated[
-        list[str] | None, typer.Option("--option", "-O", help="The backbone's own, key=value: img_size=64.")
+        list[str] | None, opt.several("--option", "-O", pairs=True, help="The backbone's own, key=value: img_size=64.")
     ] = None,
     recipe: Annotated[
         Literal["default", "paper", "paper-unity", "manet"], typer.Option(help="Named settings of the training.")
     ] = "default",
     changes: Annotated[
-        list[str] | None, typer.Option("--set", help="Change the recipe, key=value: epochs=10, lr=1e-4, ema=0.")
+        list[str] | None,
+        opt.several("--set", pairs=True, help="Change the recipe, key=value: epochs=10, lr=1e-4, ema=0."),
     ] = None,
     sync_bn: Annotated[
         bool, typer.Option("--sync-bn", help="Batch norms see the parts of all processes: --set sync_bn=true.")

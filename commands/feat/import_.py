@@ -47,8 +47,8 @@ def import_(
         ),
     ] = None,
     rows_key: Annotated[
-        str | None,
-        typer.Option(
+        list[str] | None,
+        opt.several(
             "--rows-key",
             help="Which array of a file with several, or which columns of a table (au_intensity, gaze, …); a,b makes "
             "each a block.",
@@ -117,7 +117,7 @@ def import_(
     )  # fmt: skip
     with progress_bar() as step:
         step("reading", 0, None, rows.name)
-        keys = opt.split_list(rows_key)
+        keys = rows_key or []
         if form == "torch":
             found = _read_torch(rows, names=names, rows_keys=keys, names_key=names_key)
         else:

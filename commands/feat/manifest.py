@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 _DEFAULT = "build"
+_SHARES = ["train=0.8", "valid=0.1", "test=0.1"]
 _MISSING_SHOWN = 10
 """Missing pictures that are named; --json names all."""
 
@@ -34,7 +35,13 @@ def _panel(name: str) -> Callable[..., Any]:
     return option
 
 
-_labels, _rows, _own = _panel("Labels"), _panel("Which samples"), _panel("Some kinds only")
+def _several(name: str, panel: str, help_text: str, show_default: bool | str = False, *, pairs: bool = False) -> Any:
+    """As `_panel`, of several values."""
+    return opt.several(name, pairs=pairs, help=help_text, show_default=show_default, rich_help_panel=panel)
+
+
+_OWN, _PARTITION = "Some kinds only", "0=train,1=test,2=valid"
+_labels, _rows, _own = _panel("Labels"), _panel("Which samples"), _panel(_OWN)
 
 
 class KindsAndTools(TyperGroup):
@@ -84,8 +91,8 @@ def build(
         str | None, _labels("Map the labels onto a class set by what they mean: abaw7, unity8, basic7, …")
     ] = None,
     classes: Annotated[
-        str | None,
-        _labels("Class set that the labels are of: abaw7, rafdb_compound11, basic8, …; or your own, a,b,c."),
+        list[str] | None,
+        _several("--classes", "Labels", "Class set that the labels are of: abaw7, basic8, …; or your own, a,b,c."),
     ] = None,
     labels: Annotated[str | None, _labels("ferplus: compound7 (default) or basic8.")] = None,
     votes: Annotated[
@@ -105,10 +112,13 @@ def build(
         str | None, _own("rafdb, raf-ce: aligned (default) or original; csv, parquet: folder of the pictures.")
     ] = None,
     partition: Annotated[
-        str | None,
-        _own("raf-ce: the split of each number in its partition file.", show_default="0=train,1=test,2=valid"),
+        list[str] | None,
+        _several("--partition", _OWN, "raf-ce: the split of each number in its file.", _PARTITION, pairs=True),
     ] = None,
-    columns: Annotated[str | None, _own("csv, parquet: path=…,label=…,split=…,group=…,id=…")] = None,
+    columns: Annotated[
+        list[str] | None,
+        _several("--columns", _OWN, "csv, parquet: path=…,label=…,split=…,group=…,id=…", pairs=True),
+    ] = None,
     id_column: Annotated[str | None, _own("csv: column of the ids.")] = None,
     path_column: Annotated[str | None, _own("csv: column of the paths.")] = None,
     label_column: Annotated[str | None, _own("csv: column of the labels.")] = None,
@@ -154,7 +164,8 @@ def build(
         able = ", ".join(name for name, one in adapters.KINDS.items() if one.targets is not None)
         raise typer.BadParameter(f"{kind} has no targets beside classes; {able} have", param_hint="--targets")
     options: dict[str, Any] = {
-        "classes": classes, "labels": labels, "pictures": pictures, "partition": partition, "columns": columns,
+        "classes": opt.joined(classes), "labels": labels, "pictures": pictures, "partition": opt.joined(partition),
+        "columns": opt.joined(columns),
         "id_column": id_column, "path_column": path_column, "label_column": label_column,
         "split_column": split_column, "group_column": group_column, "first_frame": first_frame, "encoding": encoding,
     }  # fmt: skip
@@ -372,7 +383,10 @@ def relabel(
 def split(
     file: File,
     output: Output,
-    shares: Annotated[str, typer.Option(help="Each split and its share.")] = "train=0.8,valid=0.1,test=0.1",
+    shares: Annotated[
+        list[str] | None,
+        opt.several("--shares", pairs=True, help="Each split and its share.", show_default=",".join(_SHARES)),
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="Forget the splits that are there.")] = False,
     repeats: Annotated[
         Literal["together", "ignore"],
@@ -405,7 +419,7 @@ def split(
         )
     if together:
         say(f"{len(together):,} pictures occur more than once: the samples of each stay together")
-    done = split_by_shares(listed, _shares(shares), together=together, seed=seed)
+    done = split_by_shares(listed, _shares(shares or _SHARES), together=together, seed=seed)
     write(done, output, as_json, overwrite=overwrite)
     for part in done.splits:
         empty = [label for label, count in done.select(part).counts().items() if not count and done.counts()[label]]
@@ -543,9 +557,9 @@ def _counting(stage: str, total: int) -> Iterator[Callable[[int], None]]:
         yield count
 
 
-def _shares(text: str) -> dict[str, float]:
+def _shares(entries: list[str]) -> dict[str, float]:
     found: dict[str, float] = {}
-    for part in opt.split_list(text):
+    for part in entries:
         name, _, share = part.partition("=")
         try:
             if name.strip() in found:
@@ -553,7 +567,7 @@ def _shares(text: str) -> dict[str, float]:
             found[name.strip()] = float(share)
         except ValueError:
             raise typer.BadParameter(
-                f"expected such as train=0.8,test=0.2, however: {text!r}", param_hint="--shares"
+                f"expected such as train=0.8,test=0.2, however: {','.join(entries)!r}", param_hint="--shares"
             ) from None
     return found
 

@@ -76,7 +76,7 @@ def parts(
     from ...featstore.extraction.plan import unfinished_parts
 
     opened, dataset = dataset_of(store, data)
-    names = opt.split_list(features)
+    names = features or []
     found = [opened.feature(name, dataset) for name in names] if names else opened.usable_features(dataset)
     complete = bool(found) and all(sum(opened.counts(one, dataset)) == opened.size(dataset) for one in found)
     left = [] if complete else unfinished_parts(opened.manifest(dataset), found, shard_rows=shard_rows, parts=of)
@@ -109,7 +109,7 @@ def quarantine(
     Example: cer-feat quarantine --data faces --features manet
     """
     opened, dataset = dataset_of(store, data)
-    names = opt.split_list(features)
+    names = features or []
     found = [opened.feature(name, dataset) for name in names] if names else opened.usable_features(dataset)
     manifest = opened.manifest(dataset)
     path_of = {sample.sample_id: sample.path for sample in manifest.samples}

@@ -1,23 +1,147 @@
-"""`cer-feat verify`, `gc`, `compact`: keep a store sound and small."""
+"""`cer-feat rename`, `rm`, `verify`, `gc`, `compact`: keep a store tidy, sound and small."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .. import options as opt
-from ..console import FAILED, escape, out, out_json, progress_bar, say, size_text
+from ..console import FAILED, agreed, escape, out, out_json, progress_bar, say, size_text
 from ..tables import out_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from ...featstore import Feature, Manifest
+    from ...featstore import Feature, Manifest, Store
     from ...featstore.pictures.pictures import Source
     from ...featstore.upkeep.compaction import CompactReport
     from ...featstore.upkeep.garbage import Garbage
+    from ...featstore.upkeep.names import Named
+    from ...fusion.keeping.runs import RunConfig
+
+
+What = "A feature: manet, manet@3f9c, DATASET/manet; or DATASET/ for all of a dataset."
+KeptRuns = Annotated[Path, typer.Option("--runs", help="Folder of kept runs, to say which of them it concerns.")]
+
+
+def rename(
+    old: Annotated[str, typer.Argument(metavar="OLD", help=What)],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The new name, without a fingerprint or a dataset.")],
+    data: opt.StoredData = None,
+    store: opt.StorePath = opt.DEFAULT_STORE,
+    runs: KeptRuns = Path("runs"),
+    as_json: opt.Json = False,
+) -> None:
+    """Give a feature, or a dataset, another name; no row and no fingerprint changes.
+
+    Example: cer-feat rename manet manet_unity --data faces
+
+    Example: cer-feat rename faces/ rafdb
+    """
+    from ...featstore import Store
+    from ...featstore.upkeep import names
+
+    opened = Store(store)
+    one = names.named(opened, old, data)
+    concerned = _concerned(runs, opened, one)
+    done = names.rename(opened, one, new)
+    if as_json:
+        out_json({"old": one.label, "new": done.label, "runs": list(map(str, concerned))})
+    else:
+        out(f"{one.label} is {done.label} now")
+    if concerned and one.feature is None:
+        say(f"{_counted(concerned)} the dataset {escape(one.dataset)}: give them --data {escape(new)}")
+    elif concerned:
+        say(f"{_counted(concerned)} {escape(one.label)}: they find it by its fingerprint, as before")
+
+
+@opt.forms(removing=opt.Form("asks nothing, as --dry-run removes nothing", ("yes",)))
+def rm(
+    ctx: typer.Context,
+    what: Annotated[list[str], typer.Argument(metavar="WHAT", help=What, callback=opt.each)],
+    data: opt.StoredData = None,
+    store: opt.StorePath = opt.DEFAULT_STORE,
+    runs: KeptRuns = Path("runs"),
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether all that may go.")] = False,
+    dry_run: opt.DryRun = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Take features, or whole datasets, out of the store, after saying what goes and which runs learned from it.
+
+    Pictures, weights and runs stay. The bytes stay too, for readers that have them open: cer-feat gc --delete frees
+    them, an hour later.
+
+    Example: cer-feat rm manet@3f9c --data faces
+
+    Example: cer-feat rm faces/ --yes
+    """
+    from ...featstore import Store
+    from ...featstore.upkeep import names
+
+    opt.only(ctx, removing=not dry_run)
+    opened = Store(store)
+    chosen = {one.label: one for one in (names.named(opened, text, data) for text in what)}
+    whole = {one.dataset for one in chosen.values() if one.feature is None}
+    going = [one for one in chosen.values() if one.feature is None or one.dataset not in whole]
+    told = [_going(opened, one, _concerned(runs, opened, one)) for one in going]
+    if not (dry_run or yes) and not agreed("may all that go?", "whether all that may go"):
+        say("nothing was removed")
+        raise typer.Exit(FAILED)
+    for one in [] if dry_run else going:
+        names.put_away(one)
+    nbytes = sum(entry["nbytes"] for entry in told)
+    if as_json:
+        out_json({"removed": told, "nbytes": nbytes, "dry_run": dry_run})
+        return
+    labels = ", ".join(one.label for one in going)
+    out(f"{'would take' if dry_run else 'took'} {labels} out of {opened.path}: {size_text(nbytes)}")
+    if not dry_run:
+        say("its bytes still take room: free it in an hour with [bold]cer-feat gc --delete[/], or at once with --now")
+
+
+def _going(store: Store, one: Named, concerned: dict[Path, RunConfig]) -> dict[str, Any]:
+    """Say what goes with a feature or a dataset, and what cannot be done any more then."""
+    features = [one.feature] if one.feature else store.opened_features(one.dataset)[0]
+    nbytes = sum(path.stat().st_size for path in one.folder.rglob("*") if path.is_file())
+    rows = {feature.label: _rows(feature) for feature in features}
+    say(f"[bold]{escape(one.label)}[/]: {size_text(nbytes)}")
+    if one.feature is None:
+        say(f"  the manifest of {len(store.manifest(one.dataset)):,} samples: labels, splits, groups")
+    for feature in features:
+        foreign = feature.spec.identity.get("architecture") == "foreign"
+        again = "[yellow]imported: only another import brings them back[/]" if foreign else "extract makes them again"
+        count = rows[feature.label]
+        say(f"  {'damaged' if count is None else f'{count:,}'} rows of {escape(feature.label)}; {again}")
+    if concerned:
+        say(f"  [yellow]{_counted(concerned)} them[/]: {escape(', '.join(map(str, concerned)))}; they answer no more")
+    return {"name": one.label, "rows": rows, "nbytes": nbytes, "runs": list(map(str, concerned))}
+
+
+def _rows(feature: Feature) -> int | None:
+    """How many rows its shards hold; None where that cannot be read."""
+    from ...featstore import FeatstoreError
+
+    try:
+        return sum(header.rows for header in feature.headers())
+    except FeatstoreError:
+        return None
+
+
+def _counted(concerned: dict[Path, RunConfig]) -> str:
+    return f"{len(concerned):,} kept {'run learned' if len(concerned) == 1 else 'runs learned'} from"
+
+
+def _concerned(folder: Path, store: Store, one: Named) -> dict[Path, RunConfig]:
+    """The kept runs that learned from a feature, or from anything of a dataset, of this store."""
+    from ...fusion.keeping.runs import runs_in
+
+    def concerns(run: RunConfig) -> bool:
+        of_feature = one.feature is None or one.feature.spec.fingerprint in run.fingerprints.values()
+        return of_feature and run.dataset == one.dataset and Path(run.store).resolve() == store.path.resolve()
+
+    return {path: run for path, run in runs_in(folder).items() if concerns(run)}
 
 
 def _sound_in(videos: Path) -> Callable[[Manifest], Source]:

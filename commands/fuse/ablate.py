@@ -11,7 +11,7 @@ import typer
 from .. import options as opt
 from ..console import escape, out_json, progress_bar, say
 from ..data import load_task
-from ..heads import build_head, weights_text
+from ..heads import build_head, settings_of, weights_text
 from ..outputs import check_outputs, figure_output, keep_and_show, print_table
 from ..runners import fitted
 
@@ -34,16 +34,17 @@ def ablate(
     head: Annotated[str, typer.Option("--head", help="late (mixes decisions) or weighted (weighs blocks).")] = "late",
     weights: Annotated[
         list[str] | None,
-        typer.Option(
+        opt.several(
             "--weights",
             "-w",
-            help="BLOCK=start:stop:step, BLOCK=value, or BLOCK=1- (what is left of 1); comma-separated or repeated.",
+            pairs=True,
+            help="BLOCK=start:stop:step, BLOCK=value, or BLOCK=1- (what is left of 1).",
             show_default=False,
         ),
     ] = None,
     simplex: Annotated[
-        str | None,
-        typer.Option(help="All weights that sum to 1: vit,manet,resnet50:0.1.", show_default=False),
+        list[str] | None,
+        opt.several("--simplex", help="All weights that sum to 1: vit,manet,resnet50:0.1.", show_default=False),
     ] = None,
     per_class: Annotated[
         int,
@@ -63,8 +64,8 @@ def ablate(
     ] = "inner",
     folds: Annotated[int, typer.Option(min=2, help="Inner folds.")] = 5,
     C: Annotated[
-        str | None,
-        typer.Option(
+        list[str] | None,
+        opt.several(
             "--C",
             help="Inverse strengths of the penalty to cross with the weights, chosen by the same rows: 0.1,1,10.",
             show_default="the head's own",
@@ -110,8 +111,9 @@ def ablate(
         unasked={} if figure else {"--figure": Path("runs") / "figure.png"},
     )  # fmt: skip
     plan = SweepOptions(
-        head=head, weights=weights or [], simplex=simplex, setting=setting, features=features, data=data, store=store,
-        missing=missing, splits=(train_split, test_split), near=near, seed=seed,
+        head=head, weights=weights or [], simplex=",".join(simplex or ()), settings=settings_of(setting, [head])[head],
+        features=features, data=data, store=store, missing=missing, splits=(train_split, test_split), near=near,
+        seed=seed,
         options={"select": select, "folds": folds, "C": opt.numbers(C, "--C"), "seeds": seeds, "seed": seed,
                  "per_class": per_class},
     )  # fmt: skip
@@ -140,9 +142,9 @@ class SweepOptions:
 
     head: str
     weights: list[str]
-    simplex: str | None
-    setting: list[str] | None
-    features: str | None
+    simplex: str
+    settings: dict[str, Any]
+    features: list[str] | None
     data: str | None
     store: Path
     missing: opt.Missing
@@ -158,14 +160,13 @@ class SweepOptions:
         """Open the rows and plan the fits."""
         from ...fusion.sweeps.sweeping import parse_grid, parse_simplex, sweep_plan
 
-        specs = [spec for entry in self.weights for spec in opt.split_list(entry)]
-        if bool(specs) == bool(self.simplex):
+        specs, simplex = self.weights, self.simplex
+        if bool(specs) == bool(simplex):
             raise typer.BadParameter("give either --weights or --simplex", param_hint="--weights")
-        simplex = self.simplex or ""
-        names = [spec.partition("=")[0].strip() for spec in specs] or opt.split_list(simplex.rpartition(":")[0])
-        named = self.features or ",".join(dict.fromkeys(names))
+        names = [spec.partition("=")[0] for spec in specs] or simplex.rpartition(":")[0].split(",")
+        named = self.features or [name for name in dict.fromkeys(map(str.strip, names)) if name]
         task = load_task(self.store, self.data, named, self.missing, *self.splits, near=self.near)
         self.dataset = task.dataset
         grid = parse_grid(specs, task.train.widths) if specs else parse_simplex(simplex, task.train.by_feature())
-        built = build_head(self.head, task, opt.key_values(self.setting, "--set"), seed=self.seed)
+        built = build_head(self.head, task, self.settings, seed=self.seed)
         return sweep_plan(built, grid, task.train, task.test, pieces=pieces, **self.options)

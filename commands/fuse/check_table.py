@@ -22,8 +22,8 @@ def check_table(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(help="CSV: class,<system>,…; a row a class, percent, and a row accuracy.")],
     supports: Annotated[
-        str | None,
-        typer.Option(help="Rows of each class, in the table's order: 38,35,116.", show_default="found"),
+        list[str] | None,
+        opt.several("--supports", help="Rows of each class, in the table's order: 38,35,116.", show_default="found"),
     ] = None,
     total: Annotated[
         int | None, typer.Option(min=2, help="Rows in all, for finding the supports.", show_default="any")
@@ -60,10 +60,9 @@ def check_table(
         raise typer.Exit(1)
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    parts = opt.split_list(text)
+def _numbers(parts: list[str]) -> tuple[int, ...]:
     if not all(part.isascii() and part.isdigit() for part in parts):
         raise typer.BadParameter(
-            f"expected whole numbers such as 38,35,116, however: {text!r}", param_hint="--supports"
+            f"expected whole numbers such as 38,35,116, however: {','.join(parts)!r}", param_hint="--supports"
         )
     return tuple(int(part) for part in parts)

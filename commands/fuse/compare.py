@@ -116,8 +116,8 @@ def compare(
         str | None, typer.Option("--zero-shot-head", help="With --zero-shot: the head.", show_default="linear")
     ] = None,
     rules: Annotated[
-        str | None,
-        typer.Option(
+        list[str] | None,
+        opt.several(
             "--rules",
             help="With --zero-shot, or --prompts for basic expressions: how two make a compound, a column each: "
             "sum,likely_sum,product,harmonic,minimum.",
@@ -126,11 +126,11 @@ def compare(
     ] = None,
     prompts: opt.Prompts = None,
     recipes: Annotated[
-        str | None,
-        typer.Option(
+        list[str] | None,
+        opt.several(
             "--recipes",
-            help="Other systems as columns, comma-separated, of cer-fuse recipes; or all that can run. Without --heads "
-            "nothing else is compared.",
+            help="Other systems as columns, of cer-fuse recipes; or all that can run. Without --heads nothing else is "
+            "compared.",
             show_default=False,
         ),
     ] = None,
@@ -161,7 +161,7 @@ def compare(
 ) -> None:
     """Compare heads: a column a head and a single backbone, a row a class, accuracy and F1 with intervals, seconds.
 
-    Settings of one head are written HEAD.key=value: --set mlp.hidden=[512] --set linear.C=0.1; zero-shot is a HEAD too.
+    Settings of one of several heads: --set mlp.hidden=[512],linear.C=0.1; zero-shot is a HEAD too.
 
     Given run folders of cer-fuse train, it fits nothing: the same table from the predictions they keep.
 
@@ -183,7 +183,7 @@ def compare(
     from ...fusion.keeping.comparison import compare_runs
     from ...fusion.page.figures import draw_confusions
 
-    named = opt.split_list(recipes)
+    named = recipes or []
     chosen = [] if named and heads is None else named_heads(heads)
     singles = singles and bool(chosen)
     kept = runs[0] if runs and len(runs) == 1 and runs[0].suffix == ".json" else None
@@ -250,7 +250,7 @@ class CompareOptions:
 
     heads: list[str]
     settings: dict[str, dict[str, Any]]
-    features: str | None
+    features: list[str] | None
     data: str | None
     store: Path
     missing: opt.Missing
@@ -267,7 +267,7 @@ class CompareOptions:
     seed: int
     zero_shot: str | None
     zero_shot_head: str | None
-    rules: str | None
+    rules: list[str] | None
     prompts: Path | None
     recipes: list[str]
     recipe_folder: Path | None
@@ -308,7 +308,7 @@ class CompareOptions:
                 budget=self.budget,
             )  # fmt: skip
             if self.rules or self.zero_shot_head or not any(one.rule for one in recipes):
-                name, rules = self.zero_shot_head or "linear", tuple(opt.split_list(self.rules)) or ("product",)
+                name, rules = self.zero_shot_head or "linear", tuple(self.rules or ()) or ("product",)
                 head = build_head(name, task, self.settings[TITLE], device=self.device, seed=self.seed)
                 options["zero_shot"] = ZeroShotColumns(head=head, rows=basic[0], rules=rules, source=basic[1])  # type: ignore[arg-type]
             elif self.settings[TITLE]:
@@ -363,7 +363,7 @@ class CompareOptions:
         }
         block, weights = encoder_rows(vectors, specs)
         by_pairs = self.zero_shot is None or vectors.standing_for(task.test.classes) is None
-        rules: Any = tuple(opt.split_list(self.rules)) if by_pairs else ()
+        rules: Any = tuple(self.rules or ()) if by_pairs else ()
         say(f"prompts: {len(vectors.classes)} classes of [bold]{escape(self.prompts)}[/], held against {escape(block)}")
         return PromptColumns(vectors=vectors, block=block, weights=weights, rules=rules, source=self.prompts.name)
 

@@ -11,7 +11,7 @@ import typer
 from .. import options as opt
 from ..console import out_json, progress_bar
 from ..data import load_folds_task, load_task
-from ..heads import build_head, compute
+from ..heads import build_head, compute, settings_of
 from ..outputs import check_outputs, figure_output, keep_and_show, print_tables
 
 
@@ -71,10 +71,10 @@ def diagnose(
     from ...fusion.judging.measures import THRESHOLD
     from ...fusion.page.diagnosis import diagnosis_tables, draw_diagnosis
 
-    settings = opt.key_values(setting, "--set")
+    settings = settings_of(setting, [head])[head]
     opt.only(
         ctx, split=cv is None, unset="device" not in settings, computing=compute([head]), table=not as_json,
-        noted=format == "table",        written=output or figure != opt.NO_PICTURE,
+        noted=format == "table", written=output or figure != opt.NO_PICTURE,
     )  # fmt: skip
     check_outputs(
         {"--output": output, "--figure": figure_output(figure)}, overwrite=overwrite,

@@ -61,8 +61,12 @@ def export(
     data: opt.StoredData = None,
     weights: Annotated[
         list[str] | None,
-        typer.Option(
-            "--weights", "-w", help="FEATURE=FILE, where weights that came from a file are now.", show_default=False
+        opt.several(
+            "--weights",
+            "-w",
+            pairs=True,
+            help="FEATURE=FILE, where weights that came from a file are now.",
+            show_default=False,
         ),
     ] = None,
     overwrite: opt.Overwrite = False,

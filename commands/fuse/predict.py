@@ -68,9 +68,10 @@ def predict(
     missing: opt.Missing = "error",
     weights: Annotated[
         list[str] | None,
-        typer.Option(
+        opt.several(
             "--weights",
             "-w",
+            pairs=True,
             help="FEATURE=FILE, where weights that came from a file are now; others are refused.",
             show_default=False,
             rich_help_panel=_SHOWN,
@@ -78,8 +79,9 @@ def predict(
     ] = None,
     code: Annotated[
         list[str] | None,
-        typer.Option(
+        opt.several(
             "--code",
+            pairs=True,
             help="FEATURE=FILE.py, where the code of your own network is now; other code is refused.",
             show_default=False,
             rich_help_panel=_SHOWN,

@@ -28,12 +28,14 @@ def smooth(
     ctx: typer.Context,
     predictions: Annotated[Path, typer.Argument(help="A CSV of cer-fuse predict; ids are VIDEO/00001.jpg.")],
     method: Annotated[
-        str,
-        typer.Option("--method", "-m", help="box, gaussian, median, exponential, hmm, viterbi; comma-separated."),
-    ] = "box",
+        list[str] | None,
+        opt.several(
+            "--method", "-m", help="box, gaussian, median, exponential, hmm, viterbi, none.", show_default="box"
+        ),
+    ] = None,
     window: Annotated[
-        str | None,
-        typer.Option(
+        list[str] | None,
+        opt.several(
             "--window",
             "-w",
             help="Frames: 51, or 5,25,51, or start:stop:step. Of hmm and viterbi: how long a class stays on average.",
@@ -41,8 +43,13 @@ def smooth(
         ),
     ] = None,
     stickiness: Annotated[
-        str, typer.Option(help="Where hmm and viterbi have it from: window, labels, em (no labels); comma-separated.")
-    ] = "window",
+        list[str] | None,
+        opt.several(
+            "--stickiness",
+            help="Where hmm and viterbi have it from: window, labels, em (no labels).",
+            show_default="window",
+        ),
+    ] = None,
     choose_on: Annotated[
         Path | None,
         typer.Option(help="Labelled predictions of other videos to choose and learn on.", show_default="PREDICTIONS"),
@@ -81,14 +88,14 @@ def smooth(
     from ...challenge.smoothing_sweep import smoothing_table
     from ...fusion.keeping.answers import predictions_csv, read_predictions, write_predictions
 
-    methods, sources = opt.split_list(method), opt.split_list(stickiness)
+    methods, sources = method or ["box"], stickiness or ["window"]
     chains = [one for one in methods if one in CHAINS]
     windowed = [one for one in methods if one not in (*CHAINS, "none")] or (chains and "window" in sources)
     meant = {"windows": windowed, "chains": chains, "table": not as_json, "written": output}
     meant["noted"] = format == "table"
     opt.only(ctx, **meant, filling=True)
     check_outputs({"--output": output}, overwrite=overwrite)
-    settings = settings_of(methods, parse_windows(window) if window else (), sources)
+    settings = settings_of(methods, parse_windows(",".join(window)) if window else (), sources)
     given = read_predictions(predictions)
     source = given if choose_on is None else _same_classes(read_predictions(choose_on), given, choose_on, "--choose-on")
     prior = None

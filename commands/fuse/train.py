@@ -13,7 +13,15 @@ from ...fusion.heads import head_names  # light: no head is imported before it i
 from .. import options as opt
 from ..console import escape, out_json, progress_bar, say
 from ..data import Task, load_task, schooled, targeted
-from ..heads import build_head, compute, curriculum_of, refuse_unused_targets, refuse_unused_votes, weights_text
+from ..heads import (
+    build_head,
+    compute,
+    curriculum_of,
+    refuse_unused_targets,
+    refuse_unused_votes,
+    settings_of,
+    weights_text,
+)
 from ..outputs import print_table, put, track_report
 
 if TYPE_CHECKING:
@@ -45,10 +53,11 @@ def train(
     ] = None,
     setting: opt.Setting = None,
     weights: Annotated[
-        str | None,
-        typer.Option(
+        list[str] | None,
+        opt.several(
             "--weights",
             "-w",
+            pairs=True,
             help="weighted, late: vit=1,manet.local=0.6,manet.multi_scale=0.4, or learned; late: learned_per_class, "
             "drawn_per_class as well.",
         ),
@@ -86,7 +95,7 @@ def train(
     from ...fusion import compare as run_compare
     from ...fusion.keeping.runs import refuse_what_is_there
 
-    settings = opt.key_values(setting, "--set")
+    settings = settings_of(setting, [head])[head]
     opt.only(ctx, unset="device" not in settings, computing=compute([head]), noted=not as_json)
     if curriculum is not None:
         settings |= curriculum_of(curriculum, head, settings)

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -155,7 +155,7 @@ class Feature:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            self.spec = FeatureSpec.read(folder / "feature.json")
+            self.spec = replace(FeatureSpec.read(folder / "feature.json"), name=folder.name.rpartition("@")[0])
         except NewerFormatError:
             raise
         except FormatError as error:

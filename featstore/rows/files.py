@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from ...kit.files import name_new, temporary_beside, write_synced
 from ..errors import CommitError, FormatError, NewerFormatError, OutputExistsError
 
 _PATIENCE_S = 10.0
+REMOVED = ".tmp-removed-"
+"""How the name of a folder begins that was put away: a temporary one, which no reader looks at."""
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 
 
@@ -178,6 +181,31 @@ def remove_folder(path: Path) -> None:
         kit.sync_folder(path.parent)
 
 
+def rename_folder(old: Path, new: Path, *, stamp: bool = False) -> None:
+    """Give a folder another name beside, one that nothing bears, in one step; with `stamp` it counts as changed now.
+
+    Raises
+    ------
+    CommitError
+        If the file system refuses; the folder bears the name it had then.
+    """
+    with kit.reporting("rename", old, error=CommitError):
+        if stamp:
+            os.utime(old)
+        if os.path.lexists(new):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(new))
+        os.rename(old, new)
+        kit.sync_folder(old.parent)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder that was put away, with all that is in it; one that is gone already is no error."""
+    with kit.reporting("remove", path, error=CommitError):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
+        kit.sync_folder(path.parent)
+
+
 def remove_temporaries(folder: Path, older_than_s: float) -> list[Path]:
     """Remove what killed writers left; young files are spared, since their writer may be alive."""
     removed: list[Path] = []
@@ -186,7 +214,7 @@ def remove_temporaries(folder: Path, older_than_s: float) -> list[Path]:
         now = now_on(folder) if found else 0.0
         for path in found:
             with contextlib.suppress(FileNotFoundError):
-                if now - os.stat(path).st_mtime >= older_than_s:
+                if not path.is_dir() and now - os.stat(path).st_mtime >= older_than_s:
                     os.unlink(path)
                     removed.append(path)
     return removed

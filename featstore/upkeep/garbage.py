@@ -25,7 +25,7 @@ GRACE_S = 3600.0
 
 @dataclass(frozen=True, kw_only=True)
 class Garbage:
-    """A file, or an empty folder, that nothing in the store needs."""
+    """A file, an empty folder, or one that was taken out with all that is in it: nothing in the store needs it."""
 
     path: Path
     nbytes: int
@@ -46,7 +46,8 @@ def find_garbage(
     unlisted : bool
         Also shards none of whose samples is in the manifest any more.
     now : bool
-        Also shards that were superseded within the last hour. Temporary files are always spared for an hour.
+        Also shards that were superseded, and what was taken out, within the last hour. Temporary files are always
+        spared for an hour.
 
     Returns
     -------
@@ -59,10 +60,10 @@ def find_garbage(
     alone with a warning.
     """
     known = store.datasets() if dataset is None else [store.dataset(dataset)]
-    found = list(_leftovers(store.path, _Clock(store.path))) if dataset is None else []
+    found = list(_leftovers(store.path, _Clock(store.path), now)) if dataset is None else []
     for folder in _dataset_folders(store.path) if dataset is None else [store.path / known[0]]:
         clock = _Clock(folder)
-        found += _leftovers(folder, clock)
+        found += _leftovers(folder, clock, now)
         for inner in sorted(filter(is_feature_folder, folder.iterdir())):
             found += _leftovers(inner, clock)
             found += _abandoned(inner, clock)
@@ -160,7 +161,9 @@ def remove_garbage(found: Sequence[Garbage], *, progress: Callable[[str, int, in
             if path not in intact:
                 _check_bytes(path)
                 intact.add(path)
-        if item.path.is_dir():
+        if item.path.name.startswith(files.REMOVED):
+            files.remove_tree(item.path)
+        elif item.path.is_dir():
             files.remove_folder(item.path)
         else:
             files.remove(item.path)
@@ -213,13 +216,22 @@ def _dataset_folders(root: Path) -> Iterator[Path]:
                 yield path
 
 
-def _leftovers(folder: Path, clock: _Clock) -> Iterator[Garbage]:
-    """Temporary files whose writer must be dead."""
+def _leftovers(folder: Path, clock: _Clock, now: bool = False) -> Iterator[Garbage]:
+    """Temporary files whose writer must be dead, and what was put away and nobody can be reading any more."""
     for path in sorted(path for path in folder.iterdir() if files.is_temporary(path.name)):
         with contextlib.suppress(FileNotFoundError):
             stat = path.lstat()
-            if not path.is_dir() and clock.is_stale(stat.st_mtime):
+            put_away = path.is_dir() and path.name.startswith(files.REMOVED)
+            if not ((put_away and now) or clock.is_stale(stat.st_mtime)):
+                continue
+            if put_away:
+                yield Garbage(path=path, nbytes=_size(path), why="taken out by cer-feat rm")
+            elif not path.is_dir():
                 yield Garbage(path=path, nbytes=stat.st_size, why="a write that never finished")
+
+
+def _size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _abandoned(folder: Path, clock: _Clock) -> Iterator[Garbage]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 import textwrap
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 from itertools import pairwise
 from typing import Any
 
@@ -33,6 +35,17 @@ def head_line(name: str) -> str:
     """Return the first sentence about a head."""
     text = " ".join((inspect.getdoc(head_class(name)) or "").split("\n\n")[0].split())
     return text if len(text) <= 120 else text.partition(" (")[0] + "."
+
+
+@cache
+def measured() -> dict[str, Any]:
+    """Return what `python -m benchmarks.heads --write` measured: of which rows, on which machine, and of each head.
+
+    ``heads`` maps a head's name to its processor seconds ``fit_cpu_s``, the shares ``accuracy`` and ``macro_f1`` on
+    rows kept apart, and the day, ``measured``.
+    """
+    found: dict[str, Any] = json.loads(files(__package__).joinpath("measured.json").read_text(encoding="utf-8"))
+    return found
 
 
 def explained_settings(name: str) -> list[Setting]:

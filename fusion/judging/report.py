@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...kit.documents import read_sealed, write_sealed
 from ...kit.errors import nearest, needed
 from ...kit.plain import NOT_KEPT, from_plain, to_plain
-from ...kit.table import EN_DASH, LE, MINUS, Cell, Table, first_sentence, points, render, shortened, to_html
+from ...kit.table import EN_DASH, LE, MINUS, Cell, Table, first_sentence, points, render, rounded, shortened, to_html
 from ..errors import ReportError
 from .metrics import METRICS, Scores, scores
 from .resampling import Interval, Metric, wilson
@@ -356,7 +356,7 @@ def report_table(report: Report, *, class_intervals: bool = False) -> Table:
     if any(column.letters for column in columns):
         rows.append((Cell("Letters (macro F1)"), *(Cell(column.letters) for column in columns)))
     rules.append(len(rows))
-    rows.append((Cell("Training (s)"), *(Cell(f"{column.fit_s:.2f}", column.fit_s) for column in columns)))
+    rows.append((Cell("Training (s)"), *(Cell(rounded(column.fit_s), column.fit_s) for column in columns)))
     return Table(
         title=_title(report),
         header=("Class", *(column.name for column in columns)),

@@ -7,7 +7,7 @@ import os
 import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
@@ -20,6 +20,7 @@ from ...kit.errors import OutputExistsError
 from ...kit.files import write_synced
 from ...kit.folders import bring_back, whole_folder
 from ...kit.hub import HubPlace, fetch, is_hub, pinned
+from ...kit.plugins import Plugin, need
 from ..errors import HeadMismatchError, SavedHeadError
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def save_head(
         versions=versions(head),
         threads=dict(head.fit_threads_),
         extra=dict(extra or {}),
+        plugins={name: one.origin for name, one in _plugged(head).items()},
     )
     files[INFO] = info.to_bytes()
     if len(files[INFO]) > LARGEST_INFO:
@@ -139,6 +141,8 @@ def load_head(
     ------
     SavedHeadError
         If a file is missing, damaged, of a newer format, or no head's.
+    PluginError
+        If it needs a plugin that is not here, or is broken.
     HeadMismatchError
         If the head learned from other blocks, features or classes than asked about.
     HubError
@@ -148,6 +152,8 @@ def load_head(
 
     at, info = _place_of(folder, revision)
     check_compatible(info, blocks=blocks, fingerprints=fingerprints, classes=classes)
+    for name, origin in info.plugins.items():
+        need("heads", name, origin, f"the head {info.head!r} kept in {folder}")
     data = head_files(at, info)
     try:
         from ..heads.base import HeadState
@@ -395,10 +401,15 @@ class HeadInfo:
     extra: dict[str, Any]
     """What the caller wanted kept."""
 
+    plugins: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Distribution and version of each plugin that the head, or a head inside it, is, by its name."""
+
     def to_bytes(self) -> bytes:
         """Return `head.json`, a sealed document of all fields."""
         try:
             plain = {one.name: getattr(self, one.name) for one in fields(self)}
+            if not self.plugins:  # as it was kept before there were any
+                del plain["plugins"]
             return seal(plain, kind=FORMAT, version=FORMAT_VERSION, where="this head")
         except DocumentError as error:
             raise SavedHeadError(str(error)) from error
@@ -413,7 +424,7 @@ class HeadInfo:
             If it is damaged, of another format version, holds unknown keys, or is no head's.
         """
         body = unseal(data, kind=FORMAT, version=FORMAT_VERSION, where=where, error=SavedHeadError)
-        info = from_plain(cls, body, where, error=SavedHeadError)
+        info = from_plain(cls, body, where, error=SavedHeadError, defaults=True)
         for name, is_sound in info._forms().items():
             if not is_sound:
                 raise SavedHeadError(f"{where}: field {name!r} has not the form of a head's")
@@ -461,19 +472,28 @@ def decoded(value: Any) -> Any:
     return tuple(decoded(one) for one in value) if isinstance(value, list) else value
 
 
-def _plugged(head: Head) -> tuple[str, ...]:
-    """Return the distributions of the plugins that a head, and the heads inside it, come from."""
+def _plugged(head: Head) -> dict[str, Plugin]:
+    """Return the plugins that a head, and the heads inside it, are, by name."""
     from ..heads import plugin_of
 
     inside = [one for one in (getattr(head, "head_", None), *getattr(head, "members_", {}).values()) if one is not None]
     own = plugin_of(head.name)
-    return (*(() if own is None else (own.distribution,)), *(name for one in inside for name in _plugged(one)))
+    found = {} if own is None else {head.name: own}
+    for one in inside:
+        found |= _plugged(one)
+    return found
 
 
 def versions(head: Head) -> dict[str, str]:
     """Return the versions of Python and of the libraries that a head's fit runs through."""
     found = {"python": platform.python_version()}
-    for name in ("numpy", "scikit-learn", "scipy", *head.computed_with(), *_plugged(head)):
+    for name in (
+        "numpy",
+        "scikit-learn",
+        "scipy",
+        *head.computed_with(),
+        *(one.distribution for one in _plugged(head).values()),
+    ):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

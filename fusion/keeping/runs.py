@@ -1,7 +1,8 @@
-"""x"""
+"""Runs: one fit with every choice, its answers and its figures, in a folder that appears whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import platform
@@ -155,6 +156,16 @@ def read_run(folder: Path) -> Run:
     if run.scores.to_dict() != metrics["scores"]:
         raise ReportError(f"the figures of {folder / METRICS} do not follow from {PREDICTIONS}")
     return run
+
+
+def runs_in(folder: Path) -> dict[Path, RunConfig]:
+    """Return the choices of all runs in a folder, by path; what is no run that can be read is passed over."""
+    found = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if (path / INDEX).is_file():
+            with contextlib.suppress(ReportError, OSError):
+                found[path] = _config(path)
+    return found
 
 
 def _config(folder: Path) -> RunConfig:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kit.documents import seal_digest
-from ...kit.table import Cell, Table
+from ...kit.table import Cell, Table, rounded
 from ..heads.weights import Mix
 from ..judging.comparison import Members
 from ..judging.diagnosis import Diagnosis
@@ -42,7 +42,7 @@ def configuration_section(report: Report) -> Section:
             Cell(column.name),
             Cell(column.head),
             Cell(", ".join(column.blocks)),
-            Cell(f"{column.fit_s:.2f}", column.fit_s),
+            Cell(rounded(column.fit_s), column.fit_s),
             Cell(f"{column.predict_s:.2f}", column.predict_s),
         )
         for column in report.columns

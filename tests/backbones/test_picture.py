@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -341,3 +342,17 @@ def test_a_header_of_a_picture_that_is_too_large_is_refused():
     Image.new("1", (30_000, 4_000)).save(buffer, format="PNG")
     with pytest.raises(PictureError, match="pixels"):
         picture_header(buffer.getvalue())
+
+
+def test_a_part_of_a_picture_is_cut_out_at_the_network_s_size_and_comes_again_from_its_identity() -> None:
+    from cer_fusion.backbones.backbone import PicturePart
+
+    part = PicturePart(part="mouth", box=(0.25, 0.5, 0.75, 1.0))
+    picture = np.zeros((40, 80, 3), dtype=np.uint8)
+    picture[20:, 20:60] = 200
+    box = part.find(picture)
+    assert box == (20, 20, 60, 40)
+    crop = part.cut(picture, box, 16)
+    assert crop.shape == (16, 16, 3)
+    assert (crop == 200).all()
+    assert PicturePart.again(json.loads(json.dumps(part.identity()))) == part

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cer_fusion.fusion.heads import head_names, installed_heads
-from cer_fusion.fusion.heads.explained import explained_settings, head_line
+from cer_fusion.fusion.heads.explained import explained_settings, head_line, measured
 
 
 @pytest.mark.parametrize("name", head_names())
@@ -41,3 +41,20 @@ def test_one_head_tells_its_settings_with_defaults_and_presets(run):
 
 def test_a_head_that_is_not_there_is_told_with_the_nearest(run):
     assert "did you mean 'mlp'" in run("cer-fuse heads mpl", code=1).stderr
+
+
+def test_the_list_says_what_was_measured_of_each_head_on_which_rows_and_when(run):
+    figures = measured()
+    assert set(figures["heads"]) <= set(head_names())
+    assert {"mlp", "linear", "late", "xgboost"} <= set(figures["heads"])
+    found = json.loads(run("cer-fuse heads --json").stdout)
+    assert found["measured_on"]["train_rows"] == 3165
+    for entry in found["heads"]:
+        once = entry["measured"]
+        assert once == figures["heads"].get(entry["head"])
+        assert once is None or (0 < once["macro_f1"] < once["accuracy"] < 1 and once["fit_cpu_s"] > 0)
+    told = " ".join(run("cer-fuse heads mlp").stdout.split())
+    assert f"accuracy {100 * figures['heads']['mlp']['accuracy']:.2f} %" in told
+    assert figures["machine"] in told
+    assert figures["heads"]["mlp"]["measured"] in told
+    assert "Measured" not in run("cer-fuse heads sklearn:sklearn.naive_bayes.GaussianNB").stdout

@@ -15,7 +15,7 @@ from tests.commands.walk import commands, kinds, options
 
 READ = {
     "store", "root", "names", "soft_labels", "targets", "pictures", "table", "partition", "head", "template",
-    "validation", "folder", "recipe_folder", "check", "diff", "choose_on", "data", "videos", "prompts",
+    "validation", "folder", "recipe_folder", "check", "diff", "choose_on", "data", "videos", "prompts", "runs",
 }  # fmt: skip
 """Path options that name what is read; `--store` is added to and never replaced."""
 WRITTEN = {"output", "to", "figure", "keep", "votes", "beside", "convert", "annotate", "frames"}

@@ -15,6 +15,7 @@ from rich.cells import cell_len
 
 from cer_fusion.commands import tables
 from cer_fusion.commands.tables import Grid, broken, laid_out, out_table, records
+from cer_fusion.kit.table import rounded
 from tests.commands.wide import HEADS, SCREENS, WIDTHS, screen, sheet
 
 _TREE = Path(__file__).resolve().parents[2]
@@ -50,6 +51,26 @@ def test_every_table_is_whole_on_a_narrow_terminal(name: str, width: int) -> Non
     text, grids = screen(name, width)
     assert (name in ("show",)) or grids
     check(grids, text, width)
+
+
+@pytest.mark.parametrize("name", SCREENS)
+def test_numbers_for_people_have_four_digits(name: str) -> None:
+    """A decimal fraction has four digits at most, and a hundred per cent its two decimals; whole numbers have all."""
+    text, _ = screen(name, None)
+    numbers = re.findall(r"(?<![\w.,])\d[\d,]*\.\d+(?![\w.])", text)
+    long = [number for number in numbers if len(re.sub(r"[,.]", "", number).lstrip("0")) > 4]
+    assert set(long) <= {"100.00"}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0.00"), (0.004, "0.00"), (0.974, "0.97"), (6.1, "6.10"), (75.491, "75.49"), (123.456, "123.5"),
+        (1234.56, "1,235"), (123456.7, "123,457"), (-12.345, "-12.35"), (float("nan"), "nan"),
+    ],
+)  # fmt: skip
+def test_a_number_is_rounded_in_one_place(value: float, text: str) -> None:
+    assert rounded(value) == text
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -171,3 +171,40 @@ def test_compact_keeps_rows_of_samples_that_are_not_listed_and_says_so(run, toys
     toys.use_manifest("d", manifest.keep(i < 4 for i in range(10)))
     assert "6 entries are of samples that are not in the manifest: kept" in run("cer-feat compact --now").stderr
     assert len(holdings(toys)) == 10
+
+
+def test_rm_says_what_goes_and_which_runs_learned_from_it_and_asks(run, filled):
+    run("cer-fuse train --head linear --features one,two -o runs/both")
+    run("cer-fuse train --head linear --features two -o runs/second")
+    for line in ("cer-feat rm one", "cer-feat rm faces/"):
+        said = run(line, code=2).stderr.replace("│", " ")
+        assert "nobody answered whether all that may go: say it with --yes" in " ".join(said.split())
+    told = run("cer-feat rm one --dry-run").stderr
+    assert "42 rows of one@" in told
+    assert "1 kept run learned from them: runs/both" in " ".join(told.split())
+    assert "imported: only another import brings them back" in told
+    entry = json.loads(run("cer-feat rm one --yes --json").stdout)
+    assert [one["runs"] for one in entry["removed"]] == [["runs/both"]]
+    assert [one["feature"].partition("@")[0] for one in json.loads(run("cer-feat ls --json").stdout)["features"]] == [
+        "two"
+    ]
+    assert "1 more shards" in run("cer-feat gc").stderr
+    assert json.loads(run("cer-feat gc --now --delete --json").stdout)["nbytes"] == entry["nbytes"]
+    run("cer-fuse evaluate --head runs/second --split test")
+    assert "has no one@" in run("cer-fuse evaluate --head runs/both --split test", code=1).stderr
+    both = run("cer-feat rm two,faces/ --yes")
+    assert "2 kept runs" not in both.stdout
+    assert "took faces/ out of" in both.stdout
+    assert run("cer-feat ls --json").stdout == '{\n  "features": []\n}\n'
+
+
+def test_renamed_things_are_found_by_what_was_kept_before(run, filled):
+    run("cer-fuse train --head linear --features one,two -o runs/both")
+    before = json.loads(run("cer-fuse evaluate --head runs/both --split test --json").stdout)
+    told = run("cer-feat rename one first")
+    assert "first@" in told.stdout
+    assert "1 kept run learned from faces/one@" in told.stderr
+    assert "they find it by its fingerprint" in told.stderr
+    assert "give them --data rafdb" in run("cer-feat rename faces/ rafdb").stderr
+    after = json.loads(run("cer-fuse evaluate --head runs/both --split test --data rafdb --json").stdout)
+    assert before == after

@@ -215,7 +215,8 @@ def _doctor() -> None:
         fail("store", f"/data/of/somebody/{DATASET} is neither empty nor a store", "name another with --store"),
     ]
     with patch.object(libraries, "checks", lambda: found), patch.object(device, "checks", list), patch.object(
-            place, "checks", lambda _: []), patch.object(libraries, "hub_checks", list), suppress(
+            place, "checks", lambda _: []), patch.object(libraries, "hub_checks", list), patch.object(
+            libraries, "plugin_checks", list), suppress(
             typer.Exit):  # fmt: skip
         doctor.doctor(Path("features"))  # which ends with 1: a check fails
 
@@ -286,7 +287,11 @@ def _heads() -> None:
         Setting(name=name, default=default, kind="Any", text=text * times)
         for name, default, times in (("epochs", 15, 1), ("standardize", "power", 2), ("hidden_of_forty", (256, 128), 3))
     ]
-    with patch("cer_fusion.fusion.heads.explained.explained_settings", lambda _: found):
+    once = {"fit_cpu_s": 1234.5678, "accuracy": 0.754911, "macro_f1": 0.578571, "measured": "2026-11-28"}
+    figures = {"machine": "one thread of a shared server", "data": "faces", "columns": 3072, "train_rows": 3165,
+               "test_rows": 355, "heads": {"tabm": once}}  # fmt: skip
+    with patch("cer_fusion.fusion.heads.explained.explained_settings", lambda _: found), patch(
+            "cer_fusion.fusion.heads.explained.measured", lambda: figures):  # fmt: skip
         heads.heads("tabm")
 
 
@@ -296,7 +301,7 @@ def _quarantine() -> None:
     entries = {
         f"{HEADS[0]}/{i:05d}": ("", "missing" if i else "damaged: " + "bytes that are none " * 6) for i in (0, 1)
     }
-    feature = SimpleNamespace(label=f"{BLOCKS[0]}@3f9c1a2b77d0", index=lambda: SimpleNamespace(quarantined=entries))
+    feature = SimpleNamespace(label=f"{BLOCKS[0]}@3f9c1a2b77d0", quarantined=lambda: entries)
     samples = [SimpleNamespace(sample_id=name, path=f"{name}_aligned_by_the_detector.jpg") for name in entries]
     opened = SimpleNamespace(usable_features=lambda _: [feature], manifest=lambda _: SimpleNamespace(samples=samples))
     with patch.object(store, "dataset_of", lambda *_: (opened, DATASET)):

@@ -18,7 +18,6 @@ from cer_fusion.featstore.manifests import adapters
 from cer_fusion.frames import OptionError, detector_named
 from cer_fusion.frames.detectors import detector_again
 from cer_fusion.fusion import (
-    SavedHeadError,
     head_names,
     installed_heads,
     load_head,
@@ -109,7 +108,17 @@ def test_a_head_of_a_plugin_is_listed_made_kept_and_read_back_with_its_distribut
         np.testing.assert_array_equal(load_head(tmp_path / name).predict_proba(X), head.predict_proba(X))
     monkeypatch.setenv("CER_PLUGINS", "0")
     assert "prior" not in head_names()
-    with pytest.raises(SavedHeadError, match="there is no head 'prior'"):
+    for name in ("prior", "late"):  # itself, and by a head inside it
+        with pytest.raises(
+            PluginError, match=r"needs the plugin 'prior' \(heads\) of priors 1.2(?s:.)*unset it"
+        ) as told:
+            load_head(tmp_path / name)
+        assert "not whole" not in str(told.value)
+        assert "damaged" not in str(told.value)
+    monkeypatch.delenv("CER_PLUGINS")
+    table.forget()
+    monkeypatch.setattr(table, "entry_points", lambda group: ())
+    with pytest.raises(PluginError, match=r"which is not here\n  install it: pip install 'priors==1.2'"):
         load_head(tmp_path / "prior")
 
 
@@ -221,3 +230,32 @@ def test_a_check_says_which_promise_does_not_hold():
 
     with pytest.raises(AssertionError, match="a promise does not hold"):
         check_head(Careless)
+
+
+def test_doctor_lists_the_plugins_with_their_distributions_and_says_which_are_broken_and_why(install, monkeypatch):
+    from cer_fusion.commands.doctor import libraries
+
+    install(
+        "several",
+        "[cer_fusion.heads]\ngone = no_such_module:Head\nnone = their_none:VALUE\nmlp = their_none:VALUE\n"
+        "[cer_fusion.manifests]\ntheirs = their_reader:read\n"
+        "[cer_fusion.detectors]\nreds = their_reds:Reds\nyunet = their_reds:Reds\n",
+        their_none="VALUE = 1\n", their_reader=READER, their_reds=DETECTOR,
+    )  # fmt: skip
+    install("more", "[cer_fusion.heads]\nnone = their_other:VALUE\n", their_other="VALUE = 2\n")
+    found = {(one.name, one.found.partition(" ")[0]): one for one in libraries.plugin_checks()}
+
+    def check(name: str, distribution: str = "several") -> Any:
+        return found[f"plugin {name}", distribution]
+
+    assert check("theirs (manifests)").status == check("reds (detectors)").status == "ok"
+    assert "1.2, their_reader:read" in check("theirs (manifests)").found
+    assert "No module named 'no_such_module'" in check("gone (heads)").found
+    assert "no subclass of" in check("none (heads)", "more").found
+    assert "more has one of that name" in check("none (heads)").found
+    assert all(f"'{n.split()[0]}' is built in" in check(n).found for n in ("mlp (heads)", "yunet (detectors)"))
+    assert {one.status for one in found.values()} == {"ok", "warn"}
+    monkeypatch.setenv("CER_PLUGINS", "0")
+    (left_out,) = libraries.plugin_checks()
+    assert "left out by CER_PLUGINS=0" in left_out.found
+    assert "reds (several)" in left_out.found
