@@ -103,7 +103,7 @@ COMMANDS = {
     ),
     "demo": (
         "cer_fusion.commands.feat.demo:demo",
-        "Draw schematic compound-expression faces, embed them with the paper's three backbones, compare all heads.",
+        "Draw schematic faces, let one network look at face, eyes and mouth, and show what fusing the three is worth.",
     ),
 }
 """Where each command is, and the first line of its docstring."""

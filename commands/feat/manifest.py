@@ -29,8 +29,8 @@ _MISSING_SHOWN = 10
 def _panel(name: str) -> Callable[..., Any]:
     """Options of a panel of the help page; without a default to tell, unless said."""
 
-    def option(help_text: str, show_default: bool | str = False, **more: Any) -> Any:
-        return typer.Option(help=help_text, show_default=show_default, rich_help_panel=name, **more)
+    def option(help_text: str, *names: str, show_default: bool | str = False, **more: Any) -> Any:
+        return typer.Option(*names, help=help_text, show_default=show_default, rich_help_panel=name, **more)
 
     return option
 
@@ -41,6 +41,7 @@ def _several(name: str, panel: str, help_text: str, show_default: bool | str = F
 
 
 _OWN, _PARTITION = "Some kinds only", "0=train,1=test,2=valid"
+_TARGETS = "raf-ce, affwild2, csv, parquet: write action units, valence and arousal, to learn from with --targets."
 _labels, _rows, _own = _panel("Labels"), _panel("Which samples"), _panel(_OWN)
 
 
@@ -98,16 +99,7 @@ def build(
     votes: Annotated[
         Path | None, _labels("ferplus: write the annotators' votes too, to learn from with --soft-labels.")
     ] = None,
-    beside: Annotated[
-        Path | None,
-        typer.Option(
-            "--targets",
-            help="raf-ce, affwild2, csv, parquet: write action units, valence and arousal too, to learn from with "
-            "--targets.",
-            show_default=False,
-            rich_help_panel="Labels",
-        ),
-    ] = None,
+    beside: Annotated[Path | None, _labels(_TARGETS, "--targets")] = None,
     pictures: Annotated[
         str | None, _own("rafdb, raf-ce: aligned (default) or original; csv, parquet: folder of the pictures.")
     ] = None,

@@ -70,8 +70,9 @@ def train(
     targets: opt.Targets = None,
     basic: opt.Basic = None,
     curriculum: Annotated[
-        str | None,
-        typer.Option(
+        list[str] | None,
+        opt.several(
+            "--curriculum",
             help="From single to compound expressions: epochs:share of compounds, 5:0,5:0.2,3:0.4,3:1. Needs --basic.",
             show_default=False,
         ),
@@ -98,7 +99,7 @@ def train(
     settings = settings_of(setting, [head])[head]
     opt.only(ctx, unset="device" not in settings, computing=compute([head]), noted=not as_json)
     if curriculum is not None:
-        settings |= curriculum_of(curriculum, head, settings)
+        settings |= curriculum_of(",".join(curriculum), head, settings)
     refuse_unused_votes(soft_labels, [head])
     refuse_unused_targets(targets, [head])
     asked, trackers = opt.metrics_of(metrics), opt.trackers_of(track, say)

@@ -259,7 +259,13 @@ def try_out(folder: Path) -> Trial:
 
 
 def state(*paths: Path | str) -> tuple[object, ...]:
-    """Something that changes when any of these files does; to know whether what was read from them still holds."""
+    """Something that changes when any of these files does; to know whether what was read from them still holds.
+
+    Raises
+    ------
+    CommitError
+        If the disk does not tell.
+    """
     found: list[object] = []
     for path in paths:
         name = os.path.basename(path)
@@ -268,6 +274,11 @@ def state(*paths: Path | str) -> tuple[object, ...]:
             found.append((name, stat.st_ino, stat.st_size, stat.st_mtime_ns))
         except FileNotFoundError:
             found.append(name)
+        except OSError as error:
+            if error.errno == errno.ESTALE:  # who reads shards looks again
+                raise
+            with kit.reporting("look at", Path(path), error=CommitError):
+                raise
     return tuple(found)
 
 

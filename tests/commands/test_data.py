@@ -87,7 +87,7 @@ def test_a_worker_reads_a_large_manifest_for_its_first_part_and_opens_store_and_
     digest = Manifest.read("faces.csv").ids_digest
     job = extracting.ExtractJob(
         chosen=(extracting.Chosen(backbone="toy", weights=None, options={}, feature="toy"),),
-        data="faces.csv", store=Path("new"), dataset="faces", root=None, ids_digest=digest,
+        data="faces.csv", store=Path("new"), dataset="faces", root=None, videos=None, ids_digest=digest,
         faces=None, readers=(1, 0), made={}, settings={"shard_rows": 2},
     )  # fmt: skip
     reads.clear()

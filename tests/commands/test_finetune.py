@@ -169,7 +169,7 @@ def test_ferplus_votes_are_written_for_the_samples_of_the_manifest(run, tmp_path
         (f"{TINY} --recipe papers", 2, "'papers' is not one of"),
         (f"{TINY} --set learning_rate=1", 1, "no field 'learning_rate'"),
         (f"{TINY} --set epochs", 2, "expected key=value"),
-        (f"{TINY} --set epochs=0", 1, "epochs must be a whole number within 1..100000"),
+        (TINY.replace("epochs=1", "epochs=0"), 1, "epochs must be a whole number within 1..100000"),
         (f"{TINY} --valid-share 1.5", 2, "between 0 and 1"),
         (f"{TINY} --class-set basic9", 1, "no class set 'basic9'"),
         (f"{QUICK} --data none.csv -o out", 1, "no manifest none.csv"),

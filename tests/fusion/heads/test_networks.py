@@ -23,7 +23,7 @@ every_network = pytest.mark.parametrize("name", NAMES)
 
 
 def test_there_are_such_heads():
-    assert NAMES == ["mlp", "multitask", "gated", "bilinear", "tokens", "tabm"]
+    assert NAMES == ["mlp", "multitask", "sequence", "gated", "bilinear", "tokens", "tabm"]
 
 
 @every_network

@@ -37,6 +37,7 @@ def test_the_heads_that_learn_from_shares_are_those_that_are_documented_to():
     documented = {
         "mlp",
         "multitask",
+        "sequence",
         "linear",
         "tabm",
         "gated",
