@@ -36,6 +36,22 @@ def test_a_folder_of_videos_is_answered_to_the_bit_as_step_by_step(run, detector
     assert (steps.proba == once.proba).all()
 
 
+@pytest.mark.slow
+def test_a_head_over_time_answers_videos_as_their_rows(run, detector, videos, faces, tmp_path, monkeypatch):  # noqa: F811
+    """Its windows reach over the chunks in which pictures are embedded, and never from one video into the next."""
+    monkeypatch.setattr("cer_fusion.commands.answering.CHUNK", 3)
+    run(f"{EXTRACT} --weights random --data faces.csv")
+    run("cer-fuse train --head sequence --features r18 --set epochs=2,members=1,window=5")
+    run("cer-feat frames videos -o frames")
+    run("cer-feat manifest frames frames -o ce.csv")
+    run(f"{EXTRACT} --weights random --data ce.csv")
+    run("cer-fuse predict --head runs/faces-sequence --data ce -o steps.csv")
+    run("cer-fuse predict videos --head runs/faces-sequence -o once.csv --device cpu")
+    steps, once = read_predictions(tmp_path / "steps.csv"), read_predictions(tmp_path / "once.csv")
+    assert steps.ids == once.ids
+    np.testing.assert_allclose(steps.proba, once.proba, atol=1e-6)
+
+
 def test_a_video_is_smoothed_and_annotated(run, detector, videos, trained, tmp_path):  # noqa: F811
     line = "cer-fuse predict videos/1.mp4 --head runs/faces-linear --device cpu"
     run(f"{line} -o plain.csv")
