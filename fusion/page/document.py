@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-SCRIPTS = ("mixing.js", "noise.js", "explorer.js")
+SCRIPTS = ("nodes.js", "mixing.js", "noise.js", "explorer.js")
 """Of an explorer, in the order in which they run."""
-SCATTER_SCRIPTS = ("scatter.js",)
+SCATTER_SCRIPTS = ("nodes.js", "scatter.js")
 """Of a scatter."""
 
 
@@ -78,7 +78,8 @@ def page_html(title: str, sections: Sequence[Section], *, subtitle: str = "") ->
     if len(scatters) > 1:
         raise ReportError(f"a page has at most one scatter, however: {len(scatters)}")
     anchors = _different([section.anchor for section in sections])
-    scripts = [_packaged(name) for name in (*(SCRIPTS if explorers else ()), *(SCATTER_SCRIPTS if scatters else ()))]
+    names = (*(SCRIPTS if explorers else ()), *(SCATTER_SCRIPTS if scatters else ()))
+    scripts = [_packaged(name) for name in dict.fromkeys(names)]
     entries = [
         element("li", element("a", escape(section.title), href=f"#{anchor}"))
         for section, anchor in zip(sections, anchors, strict=True)

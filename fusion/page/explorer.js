@@ -7,18 +7,7 @@
   const k = data.classes.length, m = data.members.length, level = `${Mixing.fixed(100 * noise.level, 0)} %`;
   const state = { weights: [...data.presets[data.start]], rule: data.mix };
 
-  function make(name, attributes = {}, ...children) {
-    const node = document.createElement(name);
-    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-    node.append(...children);
-    return node;
-  }
-
-  function draw(name, attributes = {}) {
-    const node = document.createElementNS("http://www.w3.org/2000/svg", name);
-    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-    return node;
-  }
+  const { make, draw } = Nodes;
 
   // As `worded` of document.py: a name moves to the next line as a whole, and one longer than a line breaks after a dot
   // or an underscore.

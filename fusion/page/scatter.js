@@ -9,18 +9,7 @@
   const at = data.x.map((x, i) => [EDGE + across / 2 + x * SIDE, EDGE + height / 2 - data.y[i] * SIDE]);
   const state = { column: 0, truth: -1, right: true, current: -1, wrong: [] };
 
-  function make(name, attributes = {}, ...children) {
-    const node = document.createElement(name);
-    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-    node.append(...children);
-    return node;
-  }
-
-  function draw(name, attributes = {}) {
-    const node = document.createElementNS("http://www.w3.org/2000/svg", name);
-    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-    return node;
-  }
+  const { make, draw } = Nodes;
 
   const place = ([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`;
   const dots = (rows) => rows.map((i) => `M${place(at[i])}h0`).join("");
