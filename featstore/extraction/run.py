@@ -313,10 +313,10 @@ def extract(
                     _fill(number, shards, _learning(own, plans[0], seen, meter.waiting_for(in_order)), committer)
                 if seen is not None:
                     seen.write_more(at_least=1.25)
+            committer.wait()
         finally:
             if seen is not None:
                 seen.write_more()
-        committer.wait()
         listed = manifest if isinstance(manifest, Manifest) else own
         reports = [_report(writer, listed, meter) for writer in writers]
     return reports if several else reports[0]

@@ -122,8 +122,8 @@ class RecordingOs:
             self._note(FolderSynced(target))
 
     def close(self, fd: int) -> None:
+        del self._open[fd]  # first: once it is closed, another thread's file may have its number
         os.close(fd)
-        del self._open[fd]
 
     def link(self, source: Path, target: Path) -> None:
         self._live()
