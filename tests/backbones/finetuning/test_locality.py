@@ -53,26 +53,28 @@ def tinted(label: int, number: int) -> bytes:
 
 
 def spread(backbone) -> float:
-    """How far rows of a class lie apart, over how far the classes do, of pictures that were not learnt from."""
-    pictures = np.stack([backbone.decode(tinted(i % 3, 300 + i)) for i in range(36)])
+    """Share of the variance of rows that is within classes, of pictures that were not learnt from."""
+    pictures = np.stack([backbone.decode(tinted(i % 3, 300 + i)) for i in range(90)])
     rows = backbone.embed(pictures)["pooled"].astype(np.float64)
-    of_class = [rows[k::3] for k in range(3)]
-    within = np.mean([one.var(0).sum() for one in of_class])
-    return float(within / np.stack([one.mean(0) for one in of_class]).var(0).sum())
+    return float(np.mean([rows[k::3].var(0).sum() for k in range(3)]) / rows.var(0).sum())
 
 
 def test_pictures_of_a_class_come_closer_and_their_class_is_found_as_before(tune):
-    train = examples(360, contents={i: tinted(i % 3, i) for i in range(360)})
+    """On the mean of three runs: a single one may go either way, by its seed and by PyTorch's version."""
+    train = examples(180, contents={i: tinted(i % 3, i) for i in range(180)})
     valid = examples(18, first=1000, contents={i: tinted(i % 3, 1000 + i) for i in range(18)})
-    found, right = [], []
-    for weight in (0.0, 2.0):
-        used = network("timm:test_resnet")
-        recipe = FREE.changed({"locality": weight, "batch_size": 20, "epochs": 1})
-        report = tune(used, train, valid, recipe=recipe, output=f"w{weight:g}")
-        found.append(spread(used))
-        right.append(report.best.valid_accuracy)
-    assert found[1] < 0.85 * found[0]
-    assert right[1] >= right[0] - 1 / 18
+    found, right = {}, {}
+    for weight in (0.0, 1.0):
+        recipe = FREE.changed({"locality": weight, "batch_size": 30})
+        used = [network("timm:test_resnet", seed=seed) for seed in range(3)]
+        reports = [
+            tune(one, train, valid, recipe=recipe, output=f"w{weight:g}-{seed}", seed=seed)
+            for seed, one in enumerate(used)
+        ]
+        found[weight] = np.mean([spread(one) for one in used])
+        right[weight] = np.mean([report.best.valid_accuracy for report in reports])
+    assert found[1.0] < 0.95 * found[0.0]
+    assert right[1.0] >= right[0.0] - 1 / 18
 
 
 def test_a_weight_of_nothing_changes_no_weight_and_a_run_repeats(tune):
