@@ -351,7 +351,7 @@ def _in_zip(path: Path) -> Form:
         if error.errno != errno.EINVAL:  # it cannot be read just now: it may be sound
             raise
         raise FormatError(f"{path} is a damaged zip archive: it points to before its beginning") from None
-    except (zipfile.BadZipFile, NotImplementedError) as error:  # the latter: a version or compression zipfile lacks
+    except (zipfile.BadZipFile, NotImplementedError) as error:  # a boundary: damaged, or a version that zipfile lacks
         raise FormatError(f"{path} is a damaged zip archive: {error}") from None
     if any(member.endswith("data.pkl") for member in members):
         return "torch"

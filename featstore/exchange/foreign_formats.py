@@ -199,7 +199,7 @@ MAX_INFLATED_BYTES = 4 * 1024**3
 _STEP = 1024 * 1024
 _LOCAL = struct.Struct("<4s22xHH")
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
-"""What zipfile raises for a damaged archive, a compression it does not know, and encryption."""
+"""A boundary: what zipfile raises for a damaged archive, a compression it does not know, and encryption."""
 
 
 class NpzFile:

@@ -14,6 +14,7 @@ import io
 import json
 import tomllib
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -478,6 +479,11 @@ def _from_safetensors(data: bytes, where: str) -> tuple[dict[str, NDArray[Any]],
         raise ExpressionError(f"{where} is no safetensors file of numbers: {error}") from None
 
 
+_DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError, RuntimeError)
+"""A boundary: what zipfile and NumPy raise for a damaged archive in memory, a compression they do not know, encryption,
+and arrays of objects."""
+
+
 def _from_npz(data: bytes, where: str) -> tuple[dict[str, NDArray[Any]], str | None]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -485,7 +491,7 @@ def _from_npz(data: bytes, where: str) -> tuple[dict[str, NDArray[Any]], str | N
                 raise ExpressionError(f"{where} would take more than {MOST_BYTES >> 20} MiB: no text vectors do")
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError) as error:
+    except _DAMAGE as error:
         raise ExpressionError(f"{where} is no .npz file of plain arrays: {error}") from None
     note = arrays.pop(_NOTE, None)
     if {"vectors", "classes"} <= arrays.keys():
