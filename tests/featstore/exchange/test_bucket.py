@@ -1,22 +1,13 @@
-"""Stores in buckets: one contract for a folder (`file://`) and for S3, of which moto is a stand-in on the loopback."""
+"""Stores in buckets: one contract for a folder (`file://`) and for S3."""
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
 import threading
-import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,134 +16,18 @@ from cer_fusion.featstore import Manifest, Store, compact, extract
 from cer_fusion.featstore.errors import (
     BucketError,
     DamagedShardError,
-    FeatstoreError,
     FormatError,
     ManifestError,
     NewerFormatError,
     UnknownDatasetError,
     UnknownFeatureError,
 )
-from cer_fusion.featstore.exchange import bucket as module
 from cer_fusion.featstore.exchange.bucket import Bucket, last_pushed
-from cer_fusion.featstore.exchange.cached import cached_stores
-from cer_fusion.featstore.exchange.pushing import plan_pull, plan_push, pull, push
-from cer_fusion.featstore.rows import files
+from cer_fusion.featstore.exchange.pushing import plan_pull, plan_push, push
 from tests.featstore.conftest import ToyEmbedder
+from tests.featstore.exchange.conftest import half_pushed, put, same_rows, shards_in, take
 
 pytest.importorskip("obstore", reason="no bucket without obstore: pip install 'cer-fusion[cloud]'")
-MOTO = os.environ.get("CER_MOTO", "")
-"""A folder with moto's modules, where it is not installed beside the rest: it wants older versions of some."""
-no_moto = "" if MOTO or all(map(importlib.util.find_spec, ("moto", "flask", "flask_cors"))) else "moto[server]"
-_SERVE = """
-import os, sys
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-print(*server.get_host_and_port(), flush=True)
-sys.stdin.read()
-os._exit(0)
-"""
-"""Serves until whoever started it is gone."""
-
-
-@pytest.fixture(scope="session")
-def endpoint() -> Iterator[str]:
-    if no_moto:
-        pytest.skip(f"no S3 on the loopback: not installed: {no_moto}")
-    environment = {**os.environ, "PYTHONPATH": MOTO}
-    command = [sys.executable, "-W", "ignore", "-c", _SERVE]
-    with subprocess.Popen(
-        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        watch = threading.Timer(60, server.kill)
-        watch.start()
-        said = server.stdout.readline().split()
-        watch.cancel()
-        if len(said) != 2:
-            pytest.skip("no S3 on the loopback: moto did not start")
-        yield f"http://{said[0]}:{said[1]}"
-        server.stdin.close()
-
-
-@pytest.fixture
-def s3(endpoint, monkeypatch, request) -> SimpleNamespace:
-    """A new bucket, and this process's credentials for it."""
-    name = re.sub(r"[^a-z0-9]", "", request.node.name.lower())[-40:] + f"{abs(hash(request.node.nodeid)) % 10**8:08d}"
-    for key in [key for key in os.environ if key.upper().startswith("AWS_")]:
-        monkeypatch.delenv(key)
-    for key, value in {"ENDPOINT_URL": endpoint, "ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "y"}.items():
-        monkeypatch.setenv(f"AWS_{key}", value)
-    monkeypatch.setattr(module, "WAIT_S", 0.01)
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{name}", method="PUT")).close()
-    return SimpleNamespace(url=f"s3://{name}/faces", endpoint=endpoint, name=name)
-
-
-class Objects:
-    """What is in a bucket, as a test looks at it and spoils it."""
-
-    def __init__(self, url: str, folder: Path | None) -> None:
-        self.url, self.folder = url, folder
-
-    def names(self) -> list[str]:
-        return sorted(Bucket(self.url).names())
-
-    def find(self, pattern: str) -> str:
-        return next(name for name in self.names() if re.search(pattern, name))
-
-    def get(self, name: str) -> bytes:
-        return Bucket(self.url).read(name, Bucket(self.url).names()[name])
-
-    def overwrite(self, name: str, data: bytes) -> None:
-        import obstore
-
-        obstore.put(Bucket(self.url)._store(making=True), name, data)
-
-    def remove(self, name: str) -> None:
-        import obstore
-
-        obstore.delete(Bucket(self.url)._store(), name)
-
-
-@pytest.fixture(params=["file", "s3"])
-def place(request, tmp_path) -> Objects:
-    if request.param == "s3":
-        return Objects(request.getfixturevalue("s3").url, None)
-    return Objects(f"file://{tmp_path}/bucket/faces", tmp_path / "bucket" / "faces")
-
-
-@pytest.fixture
-def in_folder(tmp_path) -> Objects:
-    return Objects(f"file://{tmp_path}/bucket/faces", tmp_path / "bucket" / "faces")
-
-
-@pytest.fixture
-def filled(store, make_manifest) -> Store:
-    manifest = make_manifest(30)
-    extract(ToyEmbedder(), manifest, store, dataset="d", shard_rows=8)
-    extract(ToyEmbedder("other", tap=1), manifest, store, dataset="d", shard_rows=11)
-    return store
-
-
-def put(store: Store, url: str, **options):
-    return push(store, plan_push(store, url, **options))
-
-
-def take(folder: Path, url: str, **options):
-    return pull(folder, plan_pull(folder, url, **options))
-
-
-def shards_in(folder: Path) -> set[str]:
-    return {f"{path.parent.name}/{path.name}" for path in folder.rglob("shard-*.h5")}
-
-
-def same_rows(a: Store, b: Store, features=("toy", "other"), dataset="d") -> None:
-    one, other = a.view(features, dataset=dataset), b.view(features, dataset=dataset)
-    assert one.ids == other.ids
-    assert one.splits == other.splits
-    np.testing.assert_array_equal(one.y, other.y)
-    np.testing.assert_array_equal(one.join(), other.join())
 
 
 def test_what_was_pushed_is_pulled_with_every_row_label_and_split(filled, place, tmp_path):
@@ -340,22 +215,6 @@ def test_of_two_datasets_of_one_name_pushed_at_once_one_is_refused(place, tmp_pa
         push(*plans[1])
     take(tmp_path / "taken", place.url)
     same_rows(filled, Store(tmp_path / "taken"))
-
-
-def half_pushed(filled: Store, url: str, monkeypatch) -> None:
-    """Push until the last document, and die."""
-
-    real = Bucket.put_new
-
-    def killed(self: Bucket, name: str, data: bytes) -> bool:
-        if "/pushed-" in name:
-            raise KeyboardInterrupt
-        return real(self, name, data)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Bucket, "put_new", killed)
-        with pytest.raises(KeyboardInterrupt):
-            put(filled, url)
 
 
 def test_a_half_pushed_store_is_refused_by_name_until_the_push_is_finished(filled, place, tmp_path, monkeypatch):
@@ -572,218 +431,3 @@ def test_a_hostile_document_names_no_file_outside(filled, in_folder, tmp_path):
         with pytest.raises(FormatError, match="does not hold what a cer-push does"):
             take(tmp_path / "other", in_folder.url)
     assert not (tmp_path / "other").exists()
-
-
-def test_opening_a_store_in_a_bucket_fetches_shards_when_they_are_read(filled, place, tmp_path, caplog):
-    put(filled, place.url)
-    cache = tmp_path / "cache"
-    opened = Store.open(place.url, cache=cache)
-    assert opened.datasets() == ["d"]
-    assert [feature.name for feature in opened.features()] == ["other", "toy"]
-    assert shards_in(cache) == set()
-    same_rows(filled, opened, ["toy"])
-    assert str(opened.path) in caplog.text
-    assert {name.partition("@")[0] for name in shards_in(cache)} == {"toy"}
-    caplog.clear()
-    again = Store.open(place.url, cache=cache)
-    np.testing.assert_array_equal(again.view(["toy"], mapped=True).join(), filled.view(["toy"]).join())
-    assert "fetching" not in caplog.text
-    [kept] = cached_stores(cache)
-    assert (kept.url, kept.shards, kept.folder) == (place.url, 4, opened.path)
-
-
-def test_a_store_opened_from_a_bucket_is_not_written_to(filled, in_folder, tmp_path, make_manifest):
-    put(filled, in_folder.url)
-    opened = Store.open(in_folder.url, cache=tmp_path / "cache")
-    with pytest.raises(FeatstoreError, match="nothing is written to it"):
-        opened.use_manifest("d", make_manifest(30))
-    with pytest.raises(FeatstoreError, match="nothing is written to it"):
-        extract(ToyEmbedder(), make_manifest(30), opened, dataset="new")
-
-
-def test_an_opened_store_sees_what_was_pushed_since_when_it_is_opened_again(filled, in_folder, tmp_path, make_manifest):
-    put(filled, in_folder.url)
-    cache = tmp_path / "cache"
-    old = Store.open(in_folder.url, cache=cache)
-    old.view(["toy"])
-    extract(ToyEmbedder(), make_manifest(45), filled, dataset="d", shard_rows=8)
-    put(filled, in_folder.url)
-    same_rows(filled, Store.open(in_folder.url, cache=cache), ["toy"])
-
-
-def test_a_damaged_shard_in_the_cache_is_never_handed_out(filled, in_folder, tmp_path):
-    put(filled, in_folder.url)
-    cache = tmp_path / "cache"
-    Store.open(in_folder.url, cache=cache).view(["toy"])
-    path = next(cache.rglob("toy@*/shard-*.h5"))
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-50])
-    same_rows(filled, Store.open(in_folder.url, cache=cache), ["toy"])
-    assert path.read_bytes() == whole
-    header = Store.open(in_folder.url, cache=cache).feature("toy").headers()[0]
-    at = header.segments["blocks/left"].offset
-    header.path.write_bytes(header.path.read_bytes()[:at] + b"\xff" + header.path.read_bytes()[at + 1 :])
-    with pytest.raises(DamagedShardError):
-        Store.open(in_folder.url, cache=cache).view(["toy"])
-
-
-def test_the_cache_is_where_it_is_said_to_be(filled, in_folder, tmp_path, monkeypatch):
-    put(filled, in_folder.url)
-    monkeypatch.setenv("CER_CACHE", str(tmp_path / "named"))
-    assert Store.open(in_folder.url).path.parent == tmp_path / "named"
-    monkeypatch.delenv("CER_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert Store.open(in_folder.url).path.is_relative_to(tmp_path / "xdg" / "cer-fusion")
-    assert Store.open(filled.path).path == filled.path
-
-
-def test_a_shard_that_a_power_cut_tore_is_not_named_by_a_document(filled, in_folder, monkeypatch):
-    half_pushed(filled, in_folder.url, monkeypatch)
-    name = in_folder.find("shard-")
-    in_folder.overwrite(name, bytes(len(in_folder.get(name))))
-    with pytest.raises(DamagedShardError, match=f"{name} is not what was pushed"):
-        plan_push(filled, in_folder.url)
-    in_folder.remove(name)
-    assert plan_push(filled, in_folder.url).shards == 1
-
-
-def test_a_push_to_a_folder_waits_for_the_disk(filled, in_folder, monkeypatch):
-    synced: list[Path] = []
-    monkeypatch.setattr("cer_fusion.kit.files.sync_file", lambda path: synced.append(path))
-    put(filled, in_folder.url)
-    assert {str(path.relative_to(in_folder.folder)) for path in synced} == set(in_folder.names())
-
-
-def test_a_place_that_replaces_what_is_only_to_be_made_is_no_place_for_a_store(
-    filled, in_folder, tmp_path, monkeypatch
-):
-    """As servers do that ignore the condition."""
-    real = module.importlib.import_module("obstore").put
-    monkeypatch.setattr("obstore.put", lambda *args, mode, **options: real(*args, **options))
-    with pytest.raises(BucketError, match="ignores If-None-Match"):
-        put(filled, in_folder.url)
-    with pytest.raises(FormatError, match="half pushed"):
-        plan_pull(tmp_path / "other", in_folder.url)
-
-
-def test_a_url_is_no_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for make in (Store, Store.create):
-        with pytest.raises(FormatError, match=r"is a bucket, and no folder: read it with Store.open"):
-            make("s3://bucket/faces")
-    assert not list(tmp_path.iterdir())
-
-
-def test_without_obstore_it_is_said_what_to_install(monkeypatch):
-    from cer_fusion.kit.errors import MissingExtraError
-
-    def none(name: str) -> None:
-        raise ImportError(name)
-
-    monkeypatch.setattr(module.importlib, "import_module", none)
-    with pytest.raises(MissingExtraError, match=r"pip install 'cer-fusion\[cloud\]'"):
-        Bucket("s3://bucket/faces")
-
-
-# a line that is cut
-
-
-class Line:
-    """Passes bytes on to a server.
-
-    `cut_after` bytes of a connection, in either direction, it cuts it, `cuts` times; after `ends_after` bytes in all
-    it cuts every one.
-    """
-
-    def __init__(self, endpoint: str) -> None:
-        self.cut_after, self.cuts, self.made, self.ends_after = 10**12, 0, 0, 10**12
-        host, port = endpoint.removeprefix("http://").split(":")
-        self._server = (host, int(port))
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._listening.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listening.accept()
-            except OSError:
-                return
-            server = socket.create_connection(self._server)
-            budget = [self.cut_after]
-            for a, b in ((client, server), (server, client)):
-                threading.Thread(target=self._pass, args=(a, b, budget), daemon=True).start()
-
-    def _pass(self, source: socket.socket, target: socket.socket, budget: list[int]) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(1024):
-                if (self.cuts and budget[0] < len(data)) or self.ends_after < len(data):
-                    target.sendall(data[: max(0, min(budget[0], self.ends_after))])
-                    self.cuts, self.made = self.cuts - 1, self.made + 1
-                    break
-                budget[0] -= len(data)
-                self.ends_after -= len(data)
-                target.sendall(data)
-        for one in (source, target):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-
-
-@pytest.fixture
-def line(s3, monkeypatch) -> Iterator[Line]:
-    made = Line(s3.endpoint)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", made.endpoint)
-    yield made
-    made.close()
-
-
-def test_a_line_that_is_cut_now_and_then_costs_tries_and_no_row(filled, s3, line, tmp_path):
-    line.cut_after, line.cuts = 6000, 3
-    put(filled, s3.url)
-    assert line.made == 3
-    line.cut_after, line.cuts = 6000, 3
-    take(tmp_path / "other", s3.url)
-    assert line.made == 6
-    same_rows(filled, Store(tmp_path / "other"))
-
-
-def test_a_push_whose_line_stays_cut_is_told_refused_to_readers_and_goes_on(filled, s3, line, tmp_path, monkeypatch):
-    plan = plan_push(filled, s3.url)
-    line.ends_after = 30_000
-    with pytest.raises(BucketError, match=r"could not put d/.*\n  what is there stays; run the same command again"):
-        push(filled, plan)
-    line.ends_after = 10**12
-    sent = [name for name in Bucket(s3.url).names() if "shard-" in name]
-    assert 0 < len(sent) < 7
-    with pytest.raises(FormatError, match="is half pushed"):
-        plan_pull(tmp_path / "other", s3.url)
-    plan = plan_push(filled, s3.url)
-    assert plan.already == len(sent)
-    push(filled, plan)
-    take(tmp_path / "other", s3.url)
-    same_rows(filled, Store(tmp_path / "other"))
-
-
-def test_a_pull_whose_line_stays_cut_leaves_whole_shards_and_goes_on(filled, s3, line, tmp_path):
-    put(filled, s3.url)
-    plan = plan_pull(tmp_path / "other", s3.url)
-    line.ends_after = 20_000
-    with pytest.raises(BucketError, match="could not"):
-        pull(tmp_path / "other", plan)
-    line.ends_after = 10**12
-    taken = shards_in(tmp_path / "other")
-    assert taken < shards_in(filled.path)
-    assert not [path for path in (tmp_path / "other").rglob("*") if files.is_temporary(path.name)]
-    again = take(tmp_path / "other", s3.url)
-    assert again.already == len(taken)
-    same_rows(filled, Store(tmp_path / "other"))
-
-
-def test_a_bucket_that_is_not_there_is_told_at_once(filled, s3, monkeypatch):
-    monkeypatch.setattr(module, "WAIT_S", 100.0)  # it would be noticed
-    with pytest.raises(BucketError, match="NoSuchBucket"):
-        plan_push(filled, "s3://nobody-has-this/faces")
