@@ -236,6 +236,8 @@ def _entry_of(name: str) -> tuple[_Entry, str]:
             return entry, ""
     if is_own(name):
         return _entries()[OWN_NAME], name
+    if broken := plugins("backbones", tuple(_entries())).get(name):
+        return _plugged_in(broken), ""  # raises what was told when it was left out
     raise UnknownBackboneError(
         f"there is no backbone {name!r}{nearest(name, names())}\n"
         f"  there are {', '.join(names())}, any timm model as timm:<name>, any ONNX model as onnx:<file>, "
@@ -253,16 +255,22 @@ def _plugged(own: tuple[str, ...]) -> Iterator[_Entry]:
     """What plugins add: modules like those of the zoo, parsed and not run either; broken ones are told and left out."""
     for plugin in plugins("backbones", own).values():
         try:
-            spec = importlib.util.find_spec(plugin.value.partition(":")[0])
-            if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-                raise OptionError(f"there is no module {plugin.value}")
-            entry = _read(Path(spec.origin))
-            if entry.said["name"] != plugin.name:
-                raise OptionError(f"its RECIPE is called {entry.said['name']!r}")
-        except (OptionError, ImportError, OSError) as error:
-            plugin.warn(plugin.told(str(error)))
-        else:
-            yield replace(entry, plugin=plugin)
+            yield _plugged_in(plugin)
+        except PluginError as error:
+            plugin.warn(error)
+
+
+def _plugged_in(plugin: Plugin) -> _Entry:
+    try:
+        spec = importlib.util.find_spec(plugin.value.partition(":")[0])
+        if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+            raise OptionError(f"there is no module {plugin.value}")
+        entry = _read(Path(spec.origin))
+        if entry.said["name"] != plugin.name:
+            raise OptionError(f"its RECIPE is called {entry.said['name']!r}")
+    except (OptionError, ImportError, OSError, SystemExit) as error:  # a package above it is run to find it
+        raise PluginError(plugin.told(str(error))) from error
+    return replace(entry, plugin=plugin)
 
 
 @lru_cache

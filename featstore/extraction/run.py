@@ -240,7 +240,7 @@ def extract(
     CommitError
         If the disk refuses; what was committed before stays.
     """
-    _check_kinds(embedder, manifest, store)
+    _check_kinds(embedder, manifest, store, progress)
     _check(manifest, batch_size, shard_rows, readers, reader_processes, part, max_errors)
     if isinstance(manifest, SealedManifest):
         store.check_sealed(dataset, manifest)
@@ -434,7 +434,7 @@ def _report(writer: FeatureWriter, manifest: Manifest, meter: Meter) -> ExtractR
     )
 
 
-def _check_kinds(embedder: object, manifest: object, store: object) -> None:
+def _check_kinds(embedder: object, manifest: object, store: object, progress: object) -> None:
     """Refuse paths and names where objects are meant, saying what makes the objects."""
     for one in embedder if isinstance(embedder, Sequence) and not isinstance(embedder, str) else [embedder]:
         if isinstance(one, type) or not all(callable(getattr(one, name, None)) for name in ("decode", "embed")):
@@ -445,6 +445,10 @@ def _check_kinds(embedder: object, manifest: object, store: object) -> None:
     if not isinstance(manifest, Manifest | SealedManifest):
         raise FeatstoreError(
             f"manifest must be a Manifest, however: {_told(manifest)}\n  read it: cer_fusion.Manifest.read('faces.csv')"
+        )
+    if not (progress is None or progress == "auto" or callable(progress)):
+        raise FeatstoreError(
+            f"progress must be 'auto', a callable (stage, done, total) or None, however: {_told(progress)}"
         )
     if not isinstance(store, Store):
         raise FeatstoreError(

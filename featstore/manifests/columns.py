@@ -17,6 +17,8 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import FeatstoreError
+
 IntArray = npt.NDArray[np.integer[Any]]
 Letters = npt.NDArray[np.uint8]
 """Bytes of UTF-8."""
@@ -402,6 +404,24 @@ class Samples(Sequence[Sample]):
             for k, (data, _) in enumerate(columns):
                 letters[_each_byte(starts[:, k], sizes[:, k])] = np.frombuffer(data, np.uint8)
             yield letters.tobytes()
+
+
+def where_true(mask: Iterable[bool], count: int) -> IntArray:
+    """Return the positions at which a mask of so many samples is true.
+
+    Raises
+    ------
+    FeatstoreError
+        If it is not one truth value for each of them: positions would be read as a mask, a short mask as a part.
+    """
+    given = np.asarray(mask if hasattr(mask, "__len__") else list(mask))
+    if given.shape != (count,) or (count and given.dtype != bool):
+        found = f"shape {given.shape}, dtype {given.dtype}"
+        raise FeatstoreError(
+            f"a mask must be one truth value for each of {count:,} samples, however: {found}\n"
+            "  of positions: mask = np.isin(np.arange(n), positions)"
+        )
+    return np.flatnonzero(given)
 
 
 def _quoted(cell: str) -> str:

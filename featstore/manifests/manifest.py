@@ -23,7 +23,7 @@ from ..pictures.archives import inside_archive
 from ..rows import files
 from ..rows.keys import Keys, keys_of, keys_of_first_cells, sums_to_text
 from .class_sets import ClassSet, found_classes
-from .columns import IntArray, Kinds, Samples, Texts, Words, is_utf8
+from .columns import IntArray, Kinds, Samples, Texts, Words, is_utf8, where_true
 from .columns import Sample as Sample
 from .csv_table import (
     id_notes,
@@ -84,6 +84,9 @@ class Manifest:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.samples)
 
     def _facts(self) -> dict[str, str]:
         groups = self.table.groups.counts()
@@ -181,7 +184,7 @@ class Manifest:
 
     def keep(self, mask: Iterable[bool]) -> Manifest:
         """The samples whose mask is true, in order."""
-        return self.rows(np.flatnonzero(mask if isinstance(mask, np.ndarray) else np.fromiter(mask, bool)))
+        return self.rows(where_true(mask, len(self)))
 
     def rows(self, at: IntArray) -> Manifest:
         """The samples at these positions, in this order."""

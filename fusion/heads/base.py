@@ -19,6 +19,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from ..data.blocks import WHOLE, FloatArray, checked_widths, slices
+from ..data.entering import check_labelled, entered_table, in_memory
 from ..data.joined import JoinedRows, Matrix, each_piece, rows_at
 from ..data.moments import Moments
 from ..errors import BlockError, HeadConfigError, HeadDataError
@@ -218,6 +219,8 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
             if it cannot weigh rows, or not learn from soft labels, or these are no shares; if a class has rows of one
             group only, where the head chooses on groups kept aside.
         """
+        X, y = entered_table(X, self.blocks), in_memory(y, "y")
+        check_labelled(y)
         y, soft, classes, labelled = entered_labels(self, y, classes, X)
         basic = self._entered_basic(basic, groups)
         moments, groups = entered_time(self, groups, times, videos, X)
@@ -526,7 +529,8 @@ def entered(head: Head, X: Any) -> Matrix:
     """
     if not isinstance(X, JoinedRows):
         with np.errstate(over="ignore"):
-            checked = validate_data(head, X, reset=False, dtype=np.float32, order="C", ensure_all_finite=False)
+            table = entered_table(X, head.blocks_)
+            checked = validate_data(head, table, reset=False, dtype=np.float32, order="C", ensure_all_finite=False)
         return np.asarray(checked)
     if X.shape[1] != head.n_features_in_:
         raise BlockError(

@@ -21,6 +21,7 @@ from ...kit.documents import canonical, read_sealed, seal_digest, write_sealed
 from ...kit.errors import OutputExistsError
 from ...kit.files import write_whole
 from ...kit.folders import bring_back, whole_folder
+from ...kit.table import facts_html, shortened
 from ..errors import ReportError
 from ..judging.metrics import Scores, scores
 from ..judging.report import Report
@@ -52,6 +53,24 @@ class Run:
     """What it ran on, see `environment`."""
     digest: str
     """Of ``run.json``, which holds those of all other files."""
+
+    def __repr__(self) -> str:
+        """Return what was fitted on what, and what it is worth."""
+        config, found = self.config, self.scores
+        figures = f"accuracy {100 * found.accuracy:.2f} %  macro F1 {100 * found.macro_f1:.2f} %"
+        judged = f"{found.n:,} {config.test_split} rows of {config.dataset}"
+        return f"<Run: {config.head} on {shortened(config.features)}, {judged}; {figures}>"
+
+    def _repr_html_(self) -> str:
+        config, found = self.config, self.scores
+        facts = {
+            "blocks": shortened(f"{name} {width:,}" for name, width in config.blocks),
+            "data": f"{config.dataset}, learned from {config.train_split}, judged on {found.n:,} {config.test_split} rows",
+            "accuracy": f"{100 * found.accuracy:.2f} %",
+            "macro F1": f"{100 * found.macro_f1:.2f} %",
+            "settings": shortened(f"{name}={value}" for name, value in config.params.items()),
+        }
+        return facts_html(f"Run: {config.head}", facts)
 
     @property
     def y_true(self) -> NDArray[np.int64]:
