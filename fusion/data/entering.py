@@ -93,8 +93,8 @@ def check_labelled(y: Any) -> None:
     if none.any():
         first = int(none.argmax())
         raise HeadDataError(
-            f"y must name the class of every row, however: {int(none.sum()):,} of {len(found):,} rows have none (first: "
-            f"row {first}, {found[first].item() if hasattr(found[first], 'item') else found[first]!r})\n"
+            f"y must name the class of every row, however: {int(none.sum()):,} of {len(found):,} rows have none "
+            f"(first: row {first}, {found.tolist()[first]!r})\n"
             "  leave them out, here as in X: of a view, view.take(view.y >= 0)"
         )
 

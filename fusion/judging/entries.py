@@ -219,7 +219,8 @@ def _narrowed(head: Any, known: Mapping[str, int], widths: Mapping[str, int]) ->
         if isinstance(value, Mapping) and value and set(value) <= set(known)
     }
     whole: dict[str, Any] = {f"{name}__chosen": None for name, part in params.items() if isinstance(part, Blocks)}
-    return head.set_params(**by_block | whole | ({"blocks": dict(widths)} if "blocks" in params else {}))
+    own = head.get_params(deep=False)  # a Pipeline may have a step of that name
+    return head.set_params(**by_block | whole | ({"blocks": dict(widths)} if "blocks" in own else {}))
 
 
 def _untold(head: Any, widths: Mapping[str, int]) -> dict[str, Any]:
@@ -228,7 +229,9 @@ def _untold(head: Any, widths: Mapping[str, int]) -> dict[str, Any]:
 
     params = head.get_params()
     selectors = [f"{name}__blocks" for name, part in params.items() if isinstance(part, Blocks)]
-    return {name: dict(widths) for name in ("blocks", *selectors) if name in params and params[name] is None}
+    untold = [name for name in selectors if params[name] is None]
+    own = ["blocks"] if head.get_params(deep=False).get("blocks", widths) is None else []
+    return {name: dict(widths) for name in (*own, *untold)}
 
 
 def answered(entry: Entry, run: int, learn: Rows, ask: Rows) -> Answer:

@@ -168,7 +168,7 @@ def check_metrics(metrics: Metrics) -> None:
         if not isinstance(one, str) and not metric_name(one).isidentifier():
             raise ReportError(
                 f"a metric of your own is a function, told by its name, however: {one!r}\n"
-                "  give it a name with def, in place of lambda or functools.partial"
+                "  give it one with def, not lambda or functools.partial"
             )
     names = [metric_name(one) for one in metrics]
     if len(set(names)) < len(names):

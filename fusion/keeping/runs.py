@@ -65,7 +65,9 @@ class Run:
         config, found = self.config, self.scores
         facts = {
             "blocks": shortened(f"{name} {width:,}" for name, width in config.blocks),
-            "data": f"{config.dataset}, learned from {config.train_split}, judged on {found.n:,} {config.test_split} rows",
+            "data": config.dataset,
+            "learned from": config.train_split,
+            "judged on": f"{found.n:,} {config.test_split} rows",
             "accuracy": f"{100 * found.accuracy:.2f} %",
             "macro F1": f"{100 * found.macro_f1:.2f} %",
             "settings": shortened(f"{name}={value}" for name, value in config.params.items()),

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...kit.documents import read_sealed, write_sealed
+from ...kit.errors import needed
 from ...kit.plain import from_plain, to_plain
 from ...kit.table import EN_DASH, Cell, Table, shortened, to_html
 from ..errors import ReportError
 from ..judging.metrics import Scores
 from ..judging.resampling import Interval
+
+if TYPE_CHECKING:
+    import pandas
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -150,6 +154,31 @@ class Sweep:
     def load(cls, path: Path | str) -> Sweep:
         """Read a sweep written by `save`."""
         return cls.from_dict(read_sealed(path, kind=FORMAT, version=FORMAT_VERSION, error=ReportError))
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return the curves as a pandas DataFrame: a row a weight vector in the grid's order, unrounded.
+
+        Its columns are the blocks' weights, ``C`` where a list was crossed with them, ``accuracy`` and ``macro_f1`` of
+        the test rows (0-1) with ``_low`` and ``_high``, ``inner_accuracy`` and ``inner_macro_f1`` where the choice was
+        made on inner folds, and ``chosen``.
+
+        Raises
+        ------
+        MissingExtraError
+            If pandas is not installed.
+        """
+        frames = needed("pandas", "a DataFrame of a sweep", extra="frames")
+        columns: dict[str, Any] = {name: self.weights[:, i] for i, name in enumerate(self.blocks)}
+        columns |= {} if self.penalty is None else {"C": self.penalty}
+        for metric, band in (("accuracy", self.test.accuracy), ("macro_f1", self.test.macro_f1)):
+            columns |= {metric: band.value, f"{metric}_low": band.low, f"{metric}_high": band.high}
+        if self.inner is not None:
+            columns |= {
+                "inner_accuracy": self.inner.accuracy.value,
+                "inner_macro_f1": self.inner.macro_f1.value,
+            }
+        made: pandas.DataFrame = frames.DataFrame(columns | {"chosen": np.arange(len(self.weights)) == self.chosen})
+        return made
 
     def __repr__(self) -> str:
         """Return what was swept and what was chosen; the figures are left to whoever asks for them."""

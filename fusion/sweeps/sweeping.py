@@ -17,7 +17,7 @@ from ..data.rows import Rows, folds_of
 from ..errors import SweepError
 from ..heads.weights import counted, dirichlet_weights, totals
 from ..judging.comparison import check_same_task
-from ..judging.entries import check_rows
+from ..judging.entries import check_heads, check_rows
 from ..judging.fits import Progress, Step, do_all
 from ..judging.resampling import LEVEL, accuracy_interval, thin
 from ..keeping.answers import Classifier
@@ -254,6 +254,7 @@ def sweep_plan(
     many slices of the grid each as make `pieces` fits together.
     """
     check_rows(train=train, test=test)
+    check_heads({"swept": head})
     _check(head, grid, select, C, seeds)
     check_same_task(train, test)
     if per_class:
@@ -296,6 +297,11 @@ def sweep_plan(
 
 
 def _check(head: Classifier, grid: Grid, select: str, C: Sequence[float], seeds: int) -> None:
+    if not isinstance(grid, Grid):
+        raise SweepError(
+            f"grid must be a Grid, however: {type(grid).__name__}\n  of a simplex: cer_fusion.fusion.parse_simplex("
+            "'vit,manet:0.1', rows.by_feature()); of ranges: parse_grid(['vit=0:1:0.1', 'manet=1-'], rows.widths)"
+        )
     reason = unidentifiable(head)
     if reason:
         raise SweepError(reason)

@@ -12,6 +12,7 @@ import socket
 import zipfile
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -25,6 +26,7 @@ from cer_fusion.kit.hub import HubError
 from tests.fusion.kept import NOISE, config_of, rows
 from tests.fusion.kept import trained as trained_once
 from tests.hub import TOKEN, Hub, served
+from tests.pages import Page
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own
 
@@ -132,7 +134,7 @@ def test_what_leaves_is_said_first_with_sizes_and_asked(trained, run, tmp_path):
     assert hub.asked == []
 
 
-def test_a_pushed_head_answers_as_the_run_s_does_at_every_revision(trained, run, tmp_path):
+def test_a_pushed_head_answers_as_the_run_s_does_at_every_revision(trained, run, tmp_path, monkeypatch):
     hub, x = trained, asked_about()
     run("cer-fuse push runs/one hf://me/faces --yes")
     first = hub.repositories["models/me/faces"].head
@@ -151,6 +153,11 @@ def test_a_pushed_head_answers_as_the_run_s_does_at_every_revision(trained, run,
     hub.asked.clear()
     np.testing.assert_array_equal(load_head(f"hf://me/faces@{first}").predict_proba(x), own)
     assert hub.asked == []  # a commit never changes
+    monkeypatch.delattr(huggingface_hub, "constants", raising=False)  # no attribute before somebody imports it
+    [code, _] = Page("docs/hub.md").python
+    exec(re.sub("[0-9a-f]{40}", first, code.replace("user/rafdb-mlp", "me/faces")), found := {})
+    np.testing.assert_array_equal(found["head"].predict_proba(x), own)
+    assert load_head("hf://me/faces").blocks_ == {"vit": 3}
 
     pulled = json.loads(run(f"cer-fuse pull me/faces --revision {first} --json").stdout)
     assert (pulled["head"], pulled["commit"]) == ("runs/faces", first)
@@ -446,6 +453,9 @@ def test_the_library_datasets_reads_the_parquet_files(run, filled, hub, tmp_path
     assert found["train"].features["label"].names == list(view.classes)
     assert found["test"].num_rows == view.splits.count("test")
     np.testing.assert_allclose(found["train"].with_format("numpy")["one"][0], view.blocks["one"][0])
+    [_, code] = Page("docs/hub.md").python
+    exec(code.replace("user/faces", str(tmp_path / "there")), named := {})
+    assert named["names"] == list(view.classes)
 
 
 def test_features_pulled_from_the_hub_and_options_of_the_other_kind_are_told(run, filled, hub):
