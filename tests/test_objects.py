@@ -23,12 +23,14 @@ from cer_fusion.fusion import (
     SavedHeadError,
     SweepError,
     diagnose,
+    installed_heads,
     parse_simplex,
     sweep,
 )
 from cer_fusion.kit import MissingExtraError
 from cer_fusion.kit.table import Cell, Table, to_html
 from tests.fusion.kept import config_of
+from tests.typed import fuse
 
 CLASSES = ("<b>Happily</b>", "Sadly & Angry", "Fearful")
 N, LEARN = 120, 80
@@ -136,6 +138,17 @@ def test_the_html_of_an_object_is_whole_and_every_text_in_it_is_escaped(shown, k
     page = Balanced(shown[kind]._repr_html_())
     assert page.tags <= {"div", "table", "caption", "thead", "tbody", "tr", "th", "td", "strong", "small"}
     assert len(page.text) > 20
+
+
+def test_the_blocks_of_a_head_and_of_a_selector_stand_in_the_order_of_the_columns():
+    blocks = {"vit": 40, "manet": 5}
+    head = cer.make_head("mlp", blocks=blocks, epochs=3)
+    assert repr(head) == "MLPHead(blocks={'vit': 40, 'manet': 5}, epochs=3)"
+    assert repr(cer.Blocks("manet", blocks=blocks)) == "Blocks(blocks={'vit': 40, 'manet': 5}, chosen=('manet',))"
+    many = repr(cer.make_head("mlp", blocks={f"block{i}": i for i in range(1, 200)}))
+    assert len(many) == 700
+    assert many.endswith("…)")
+    assert all(repr(cer.make_head(name)).endswith("Head()") for name in installed_heads())
 
 
 def test_texts_of_other_people_are_shown_as_they_are_written(shown):
@@ -251,6 +264,12 @@ def test_rows_and_manifests_have_a_length_and_a_manifest_its_samples(store):
     assert [sample.sample_id for sample in store.manifest()] == list(store.manifest().ids)
 
 
+def test_rows_without_a_label_are_told_with_how_to_take_the_others(view):
+    with pytest.raises(ReportError, match=r"1 of 120 rows of the view have no label.*\n.*where=view.y >= 0"):
+        cer.Rows.of(view)
+    assert len(cer.Rows.of(view, where=view.y >= 0)) == N - 1
+
+
 @pytest.mark.parametrize("given", [3, np.eye(3), {"vit": np.eye(3)}], ids=["number", "array", "blocks"])
 def test_rows_are_taken_of_a_view_alone(given):
     with pytest.raises(ReportError, match=r"rows are taken of a view, however: \w+\n  open one: .*of arrays: "):
@@ -342,3 +361,11 @@ def test_results_are_kept_and_read_by_paths_of_text(report, tmp_path):
 def test_a_manifests_root_may_be_a_text():
     manifest = cer.Manifest(samples=(Sample("a", "a.png"),), classes=ClassSet(name="", labels=()), root="faces")  # type: ignore[arg-type]
     assert manifest.root == Path("faces")
+
+
+def test_the_script_that_is_checked_for_its_types_runs(store, tmp_path):
+    view, labelled = store.view(["vit", "manet"]), cer.Store.create(tmp_path / "s")
+    manifest = store.manifest().keep(view.y >= 0)
+    for name, rows in view.take(view.y >= 0).blocks.items():
+        import_rows(np.asarray(rows), manifest.ids, manifest, labelled, dataset="d", name=name)
+    assert fuse(labelled).columns[0].name == "lda"

@@ -406,7 +406,7 @@ class Samples(Sequence[Sample]):
             yield letters.tobytes()
 
 
-def where_true(mask: Iterable[bool], count: int) -> IntArray:
+def where_true(mask: Iterable[bool], count: int) -> npt.NDArray[np.int64]:
     """Return the positions at which a mask of so many samples is true.
 
     Raises
@@ -421,7 +421,7 @@ def where_true(mask: Iterable[bool], count: int) -> IntArray:
             f"a mask must be one truth value for each of {count:,} samples, however: {found}\n"
             "  of positions: mask = np.isin(np.arange(n), positions)"
         )
-    return np.flatnonzero(given)
+    return np.flatnonzero(given).astype(np.int64, copy=False)
 
 
 def _quoted(cell: str) -> str:

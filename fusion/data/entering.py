@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,15 @@ def check_labelled(y: Any) -> None:
             f"(first: row {first}, {found.tolist()[first]!r})\n"
             "  leave them out, here as in X: of a view, view.take(view.y >= 0)"
         )
+
+
+def in_order(estimator: Any, most: int = 700) -> str:
+    """Return an estimator's class and what is not its default; scikit-learn's own would sort the blocks by name."""
+    parameters = signature(type(estimator)).parameters
+    settings = estimator.get_params(deep=False).items()
+    shown = [f"{name}={one!r}" for name, one in settings if repr(one) != repr(parameters[name].default)]
+    text = f"{type(estimator).__name__}({', '.join(shown)})"
+    return text if len(text) <= most else f"{text[: most - 2]}…)"
 
 
 def titles_of(X: Any) -> list[str] | None:

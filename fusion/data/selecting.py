@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ...kit.errors import nearest
 from ..errors import BlockError
 from .blocks import WHOLE, checked_widths, slices
-from .entering import refuse_arrays
+from .entering import in_order, refuse_arrays
 from .entering import titles_of as _titles
 from .joined import JoinedRows
 
@@ -54,6 +54,10 @@ class Blocks(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
     ) -> None:
         self.chosen = names or chosen
         self.blocks = blocks
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """Return the names and, in the order of the columns, the blocks."""
+        return in_order(self, N_CHAR_MAX)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters by keyword: the names are ``chosen``."""

@@ -419,7 +419,7 @@ class PromptColumns:
         )
 
 
-def read_text_vectors(path: Path) -> TextVectors:
+def read_text_vectors(path: Path | str) -> TextVectors:
     """Read text vectors from a file, by its ending.
 
     ``.safetensors``: a tensor (p, d) or (d,) a class; the note of `write_text_vectors` says their encoder. ``.npz``: an
@@ -431,6 +431,7 @@ def read_text_vectors(path: Path) -> TextVectors:
     ExpressionError
         If it is no such file, or what it holds can stand for no classes; with the file.
     """
+    path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ExpressionError(

@@ -180,7 +180,7 @@ def write_predictions(path: Path | str, predictions: Predictions, *, overwrite: 
     return write_whole(Path(path), predictions_csv(predictions).encode(), overwrite=overwrite)
 
 
-def read_predictions(path: Path) -> Predictions:
+def read_predictions(path: Path | str) -> Predictions:
     """Read a file written by `write_predictions`, or saved again by a spreadsheet with other separators.
 
     Raises
@@ -188,6 +188,7 @@ def read_predictions(path: Path) -> Predictions:
     PredictionsError
         Naming file and line, if it is no such file or its ``predicted`` column disagrees with the probabilities.
     """
+    path = Path(path)
     rows = read_cells(path, error=PredictionsError, known=FIXED, strip=False)
     first, header = rows[0] if rows else (1, [])
     if tuple(header[:3]) != FIXED or len(header) < 4:

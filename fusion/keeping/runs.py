@@ -136,7 +136,7 @@ def write_run(
     return read_run(folder)
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path | str) -> Run:
     """Read a run back, every file against its digest before it is parsed.
 
     Raises
@@ -144,6 +144,7 @@ def read_run(folder: Path) -> Run:
     ReportError
         If it is no run, of another format version, or not as it was written.
     """
+    folder = Path(folder)
     folder = Path(folder)
     bring_back(folder)
     if folder.is_file():
@@ -179,8 +180,9 @@ def read_run(folder: Path) -> Run:
     return run
 
 
-def runs_in(folder: Path) -> dict[Path, RunConfig]:
+def runs_in(folder: Path | str) -> dict[Path, RunConfig]:
     """Return the choices of all runs in a folder, by path; what is no run that can be read is passed over."""
+    folder = Path(folder)
     found = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if (path / INDEX).is_file():

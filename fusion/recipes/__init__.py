@@ -216,7 +216,7 @@ def shipped_recipes() -> dict[str, Recipe]:
     return {_name(one): _parsed(one.read_bytes(), _name(one), one.name) for one in files}
 
 
-def recipes_in(folder: Path | None) -> dict[str, Recipe]:
+def recipes_in(folder: Path | str | None) -> dict[str, Recipe]:
     """Return the recipes of this package and those of a folder, by name.
 
     Raises
@@ -224,6 +224,7 @@ def recipes_in(folder: Path | None) -> dict[str, Recipe]:
     RecipeError
         If the folder is none, a file is no recipe, or has the name of one of this package: neither replaces the other.
     """
+    folder = None if folder is None else Path(folder)
     found = shipped_recipes()
     if folder is None:
         return found
