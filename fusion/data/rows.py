@@ -139,8 +139,8 @@ class Rows:
         chosen = positions_of(slice(None) if where is None else where, len(view.y))
         if unlabelled := int((np.asarray(view.y)[chosen] < 0).sum()):
             raise ReportError(
-                f"{unlabelled:,} of {len(chosen):,} rows of the view have no label, and there is nothing to learn from them"
-                "\n  take the others: cer_fusion.Rows.of(view, where=view.y >= 0)"
+                f"{unlabelled:,} of {len(chosen):,} rows of the view have no label to learn from\n"
+                "  take the others: cer_fusion.Rows.of(view, where=view.y >= 0)"
             )
         blocks = dict(view.blocks) if where is None else taken(view.blocks, chosen)
         splits = getattr(view, "splits", ())
