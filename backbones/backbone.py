@@ -313,7 +313,7 @@ class Backbone(ABC):
     def _repr_html_(self) -> str:
         facts = {
             "blocks": shortened(f"{name} {width:,}" for name, width in self.blocks.items()),
-            "pictures": f"{self.transform.size_px} px, {self.transform.resize}",
+            "pictures": f"{self.transform.size_px} px, resized: {self.transform.resize}",
             "views": self.views,
             "computes": f"on {self.device} in {self.precision}",
         }

@@ -53,6 +53,7 @@ RUN_BY = {
     "docs/report.md": {"tests/test_pages.py": 1},
     "docs/statistics.md": {"tests/commands/test_statistics_page.py": 2},
     "docs/submission.md": {"tests/commands/test_submission_page.py": 1},
+    "docs/sweeps.md": {"tests/test_pages.py": 1},
 }
 """Page to the tests that run its blocks of Python, and how many each runs."""
 
@@ -80,3 +81,12 @@ def test_the_python_of_the_page_on_reports_writes_a_page(tmp_path, monkeypatch):
     exec(code, {"table": table, "figure": figure})
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert all(one in page for one in ("Ablation", "Weights", "<svg", "caption"))
+
+
+def test_the_python_of_the_page_on_sweeps_runs(capsys):
+    pytest.importorskip("pandas", reason="pandas is not installed")
+    from tests.fusion.judging.test_comparison import rows
+
+    [code] = Page("docs/sweeps.md").python
+    exec(code, {"train": rows(60, 0), "test": rows(30, 1)})
+    assert capsys.readouterr().out.startswith("{'vit': ")
