@@ -340,3 +340,21 @@ def _undecodable(data: bytes, at: int, encoding: str, where: str, byte: int, adv
 
 def _remedy(encoding: str, advice: str) -> str:
     return (_CONVERT + (f"; {advice}" if advice else "")).format(encoding)
+
+
+def is_utf8_data(data: bytes) -> bool:
+    """Whether these bytes are UTF-8."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def is_utf8(text: str) -> bool:
+    """False for bytes of a file's name that are no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
