@@ -5,6 +5,7 @@ Whatever is chosen for the user is said.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -213,6 +214,10 @@ class Task:
     train_split: str
     test_split: str
     class_set: str
+    manifest: Path
+    """The dataset's, in the store."""
+    targets_from: dict[str, str] | None = None
+    """File, and its sha256, that targets beside the classes are from; None where nothing learns any."""
 
 
 _COPIES = 3
@@ -259,6 +264,7 @@ def load_task(
         train_split=train_split,
         test_split=test_split,
         class_set=view.class_set.name,
+        manifest=opened.path / dataset / "manifest.csv",
     )
 
 
@@ -299,8 +305,9 @@ def load_folds_task(
     rows = tied(Rows.of(as_rows(part), load=fits_in_memory(len(part), view, budget)), sorted(pairs))
     rows = voted(near_ones_tied(rows, near), soft_labels)
     return Task(
-        dataset=dataset, train=rows, test=rows, train_split=split, test_split=split, class_set=view.class_set.name
-    )
+        dataset=dataset, train=rows, test=rows, train_split=split, test_split=split, class_set=view.class_set.name,
+        manifest=opened.path / dataset / "manifest.csv",
+    )  # fmt: skip
 
 
 def _labelled(view: View, split: str, dataset: str, option: str) -> View:
@@ -369,24 +376,62 @@ def _about_others(table: Path, listed: Collection[str], rows: Rows, option: str)
     )
 
 
-def targeted(rows: Rows, table: Path | None) -> Rows:
-    """The rows with the action units, valence and arousal of a table, and says how many have a line there.
+def targeted(task: Task, heads: Iterable[str], table: Path | None = None, *, wanted: bool = False) -> Task:
+    """The task with the targets beside classes that its heads learn: of a table, else of the manifest's columns.
+
+    It is said which, and of how many rows they are known. Heads that learn classes alone get none.
+
+    Parameters
+    ----------
+    heads : iterable of str
+    table : Path, optional
+        Takes the place of all that the manifest says.
+    wanted : bool
+        Something else than these heads learns targets.
 
     Raises
     ------
     typer.BadParameter
         If the table is about none of the rows.
     """
-    if table is None:
-        return rows
-    from ..featstore.manifests.targets import read_targets
+    import numpy as np
 
+    from ..featstore.manifests.targets import columns_told, read_targets
+    from ..fusion.heads import head_class
+
+    rows, test = task.train, replace(task.test, targets=None, units=None)
+    if not wanted and not any(head_class(name).learns_targets for name in heads):
+        return replace(task, train=replace(rows, targets=None, units=None), test=test)
+    there = {name: known for name, known in (rows.targets or {}).items() if not np.isnan(known).all()}
+    if table is None:
+        units = rows.units if "au" in there else None
+        rows = replace(rows, targets=there or None, units=units)
+        if not there:
+            return replace(task, train=rows, test=test)
+        titles = [f"au.{unit}" for unit in units or ()] + (["va.valence", "va.arousal"] if "va" in there else [])
+        known = np.any([~np.isnan(one).all(axis=1) for one in there.values()], axis=0)
+        say(
+            f"{' and '.join(columns_told(titles))} of {int(known.sum()):,} of {rows.n:,} rows are learned beside the "
+            f"classes: columns of the manifest of {escape(task.dataset)} (--targets takes a table instead)"
+        )
+        return replace(task, train=rows, test=test, targets_from=_provenance(task.manifest, task.dataset))
     found = read_targets(table)
-    there = sum(name in found.rows for name in rows.names)
-    if not there:
+    lines = sum(name in found.rows for name in rows.names)
+    if not lines:
         raise _about_others(table, found.rows, rows, "--targets")
-    say(f"{there:,} of {rows.n:,} rows have a line of {found.text}; in the others they are not known")
-    return replace(rows, targets=found.aligned(rows.names), units=found.units or None)
+    say(
+        f"{lines:,} of {rows.n:,} rows have a line of {found.text} in {escape(table)}; in the others they are not known"
+        + ("; what the manifest says of them is not used" if there else "")
+    )
+    rows = replace(rows, targets=found.aligned(rows.names), units=found.units or None)
+    return replace(task, train=rows, test=test, targets_from=_provenance(table))
+
+
+def _provenance(file: Path, folder: str = "") -> dict[str, str]:
+    """What a run keeps of a file that it learned from: its name, and the sha256 of its bytes."""
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    return {"file": f"{folder}/{file.name}" if folder else file.name, "sha256": digest}
 
 
 def schooled(
@@ -560,7 +605,8 @@ def basic_rows(
         )
     said = f" of [bold]{escape(split)}[/]" if split else ""
     say(f"{option.lstrip('-')}: learning from {len(part):,} rows{said} of [bold]{escape(dataset)}[/]")
-    return Rows.of(as_rows(part), load=fits_in_memory(len(part), view, budget)), dataset
+    rows = Rows.of(as_rows(part), load=fits_in_memory(len(part), view, budget))
+    return replace(rows, targets=None, units=None), dataset  # they learn the expressions alone
 
 
 def _judged_pictures(store: Store, dataset: str, task: Task) -> set[str]:

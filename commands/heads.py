@@ -211,15 +211,30 @@ def loaded_head(
     return info, fitted, view, split
 
 
-def probabilities(fitted: Any, view: View, classes: Sequence[str] | None = None) -> Any:
-    """(n, k) in the order of the view's classes, or the head's own ones, whatever classes the head saw."""
+def probabilities(fitted: Any, view: View, info: HeadInfo, classes: Sequence[str] | None = None) -> Any:
+    """(n, k) in the order of the view's classes, or the head's own ones, whatever classes the head saw.
+
+    A head that learned in seconds is asked in seconds, one that learned in frame numbers in these.
+
+    Raises
+    ------
+    typer.BadParameter
+        If it learned in seconds, and the dataset's manifest has none.
+    """
     from ..fusion import JoinedRows
-    from ..fusion.data.moments import frames_of
+    from ..fusion.data.moments import in_time
     from ..fusion.keeping.answers import aligned
 
     told = {}
     if fitted.learns_in_time:
-        videos, times = frames_of(view.ids, view.groups)
+        time_s = view.time_s if info.extra.get("in_seconds") else None
+        if info.extra.get("in_seconds") and time_s is None:
+            raise typer.BadParameter(
+                "the head learned when frames stand in their videos in seconds, and this dataset's manifest has no "
+                "column time_s: add one, and make it the dataset's with cer-feat use-manifest",
+                param_hint="--data",
+            )
+        videos, times = in_time(view.ids, view.groups, time_s)
         told = {"groups": videos, "times": times}
     k = len(view.classes if classes is None else classes)
     return aligned(fitted.predict_proba(JoinedRows(view.blocks), **told), fitted.classes_, k, "the kept head")

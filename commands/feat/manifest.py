@@ -41,7 +41,10 @@ def _several(name: str, panel: str, help_text: str, show_default: bool | str = F
 
 
 _OWN, _PARTITION = "Some kinds only", "0=train,1=test,2=valid"
-_TARGETS = "raf-ce, affwild2, csv, parquet: write action units, valence and arousal, to learn from with --targets."
+_TARGETS = (
+    "raf-ce, affwild2, csv, parquet: write action units, valence and arousal to a table apart, to learn from with "
+    "--targets. Without it they are columns of the manifest."
+)
 _labels, _rows, _own = _panel("Labels"), _panel("Which samples"), _panel(_OWN)
 
 
@@ -109,7 +112,12 @@ def build(
     ] = None,
     columns: Annotated[
         list[str] | None,
-        _several("--columns", _OWN, "csv, parquet: path=…,label=…,split=…,group=…,id=…", pairs=True),
+        _several(
+            "--columns",
+            _OWN,
+            "csv, parquet: path=…,label=…,split=…,group=…,id=…; targets=none leaves numbers out.",
+            pairs=True,
+        ),
     ] = None,
     id_column: Annotated[str | None, _own("csv: column of the ids.")] = None,
     path_column: Annotated[str | None, _own("csv: column of the paths.")] = None,
@@ -149,6 +157,7 @@ def build(
     from ...featstore.manifests import adapters
     from ...featstore.manifests.splitting import hold_out as split_off
     from ...featstore.manifests.splitting import thin
+    from ...featstore.manifests.targets import is_target
 
     if votes is not None and kind != "ferplus":
         raise typer.BadParameter("only ferplus has votes", param_hint="--votes")
@@ -193,6 +202,7 @@ def build(
     if beside is not None and write_beside is not None:
         count = write_beside(root, listed, beside, overwrite=overwrite, **given)
         say(f"wrote [bold]{escape(beside)}[/]: targets of {count:,} of {len(listed):,} samples")
+        listed = listed.with_further({title: one for title, one in listed.further.items() if not is_target(title)})
     write(
         listed, output, as_json, overwrite=overwrite,
         left_out=adapted.left_out, missing=list(adapted.missing), notes=list(adapted.notes),
@@ -476,8 +486,12 @@ def write(listed: Manifest, output: Path, as_json: bool, *, overwrite: bool, rem
 
     Declared classes without any sample are named, with a remedy.
     """
+    from ...featstore.manifests.targets import known_texts
+
     listed.write(output, overwrite=overwrite)
     say(f"wrote [bold]{escape(output)}[/]: {len(listed):,} samples, classes {escape(listed.classes.name)}")
+    for text in known_texts(listed.further):
+        say(f"  with {escape(text)}")
     empty = [label for label, count in listed.counts().items() if not count]
     if empty and len(empty) < len(listed.classes.labels):
         say(

@@ -291,7 +291,7 @@ class CompareOptions:
             task = load_task(*found, *self.splits, self.budget, **more)
         else:
             task = load_folds_task(*found, self.splits[0], self.budget, **more)
-        task = replace(task, train=targeted(task.train, self.targets))
+        task = targeted(task, self.heads, self.targets, wanted=any(one.targets != "never" for one in recipes))
         self.dataset = task.dataset
         built = {
             name: build_head(name, task, self.settings[name], device=self.device, seed=self.seed) for name in self.heads

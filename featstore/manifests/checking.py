@@ -22,7 +22,7 @@ from ..pictures.pictures import PictureSource
 from ..rows.keys import keys_of, positions_in
 from .columns import Numbers, Samples
 from .manifest import Manifest, Sample
-from .targets import columns_told
+from .targets import known_texts
 
 
 class Look(NamedTuple):
@@ -116,9 +116,7 @@ class ManifestReport:
             )
         if self.imbalance is not None:
             yield f"the largest class has {self.imbalance:,.1f} times the samples of the smallest"
-        for text, titles in columns_told(self.manifest.table.further).items():
-            known = ~np.isnan([self.manifest.further[title] for title in titles]).all(axis=0)
-            yield f"{text} of {int(known.sum()):,} of {len(self.manifest):,} samples ({listing(titles)})"
+        yield from known_texts(self.manifest.further)
         if not any(self.manifest.table.groups.counts()) and not self.crossing_groups:
             yield "no sample has a group: whether a subject or a video stands in two splits cannot be seen"
 

@@ -539,7 +539,8 @@ def read_soft_labels(path: Path, classes: Sequence[str]) -> dict[str, NDArray[np
     Parameters
     ----------
     path : Path
-        CSV with a header. A class without a column has no votes; a column that is no class is refused.
+        CSV with a header. A class without a column has no votes; a column that is no class is refused. Of a manifest
+        with columns `votes.<class>` these are read, where a sample has any.
     classes : sequence of str
         In the order of the result.
 
@@ -555,6 +556,7 @@ def read_soft_labels(path: Path, classes: Sequence[str]) -> dict[str, NDArray[np
     """
     (_, header), *rows = read_cells(path, known=("sample_id", *classes), error=ManifestError) or [(1, [])]
     columns = _columns(header, classes, path)
+    of_a_manifest = any(title.startswith("votes.") for title in header)
     found: dict[str, NDArray[np.float32]] = {}
     for line, row in rows:
         where = f"{path}:{line}"
@@ -562,7 +564,8 @@ def read_soft_labels(path: Path, classes: Sequence[str]) -> dict[str, NDArray[np
             raise ManifestError(f"{where}: expected {len(header)} fields, however: {len(row)}")
         if row[0] in found:
             raise ManifestError(f"{where}: sample_id {row[0]!r} stands twice")
-        found[row[0]] = _shares(row, columns, len(classes), where)
+        if not of_a_manifest or any(row[column] for column in columns):
+            found[row[0]] = _shares(row, columns, len(classes), where)
     return found
 
 
@@ -570,12 +573,15 @@ def _columns(header: Sequence[str], classes: Sequence[str], path: Path) -> dict[
     """Column of the file -> position of its class."""
     if header[:1] != ["sample_id"]:
         raise ManifestError(f"{path}: the first column must be sample_id, however: {header[:1]}")
-    for name in header[1:]:
+    of_a_manifest = [title for title in header if title.startswith("votes.")]
+    named = {column: name for column, name in enumerate(header) if name in (of_a_manifest or header[1:])}
+    places = {column: name[6:] if of_a_manifest else name for column, name in named.items()}
+    for column, name in places.items():
         if name not in classes:
-            raise ManifestError(f"{path}: column {name!r} is none of the classes: {nearest(name, classes)}")
+            raise ManifestError(f"{path}: column {header[column]!r} is none of the classes: {nearest(name, classes)}")
     if len(set(header)) != len(header):
         raise ManifestError(f"{path}: a column stands twice: {', '.join(header)}")
-    return {column: list(classes).index(name) for column, name in enumerate(header[1:], 1)}
+    return {column: list(classes).index(name) for column, name in places.items()}
 
 
 def _shares(row: Sequence[str], columns: dict[int, int], k: int, where: str) -> NDArray[np.float32]:

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kit.text import read_cells
-from ..errors import ManifestError, nearest
+from ..errors import ManifestError, listing, nearest
 from ..rows import files
 from .columns import Numbers
 
@@ -51,9 +51,14 @@ def typed_titles(titles: Sequence[str], where: str) -> tuple[list[str], tuple[st
         If one begins as such a column does and is none, or one of valence and arousal is alone; with the place.
     """
     written = [_as_written(title) for title in titles]
-    typed = tuple(dict.fromkeys(one for one in written if one == TIME or one.casefold().startswith(_PREFIXES)))
+    typed = tuple(dict.fromkeys(filter(is_typed, written)))
     check_titles(typed, where)
     return written, typed
+
+
+def is_typed(title: str) -> bool:
+    """Whether a column's title begins as one of numbers, which it may still not be."""
+    return title.casefold() == TIME or title.casefold().startswith(_PREFIXES)
 
 
 def _as_written(title: str) -> str:
@@ -158,6 +163,11 @@ def without_empty_votes(further: Mapping[str, Numbers]) -> dict[str, Numbers]:
     }
 
 
+def is_target(title: str) -> bool:
+    """Whether a manifest's column is one that heads of several tasks learn."""
+    return title.startswith(("au.", "va."))
+
+
 def targets_of(further: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
     """Return a manifest's columns by task, `au` (n, a) and `va` (n, 2), NaN where nothing is known; {} without any."""
     units = [f"au.{unit}" for unit in units_of(further)]
@@ -189,6 +199,15 @@ def columns_told(further: Collection[str]) -> dict[str, list[str]]:
     affect = [title for title in further if title.startswith("va.")]
     words = {"votes": votes, units_text(len(units)): units, "valence and arousal": affect, "times": [TIME]}
     return {text: titles for text, titles in words.items() if titles and set(titles) <= set(further)}
+
+
+def known_texts(further: Mapping[str, NDArray[np.float64]]) -> list[str]:
+    """Say of how many samples something is known: `2 action units of 3 of 4 samples (au.1, au.12)`."""
+    found = []
+    for text, titles in columns_told(further).items():
+        known: NDArray[np.bool_] = np.logical_or.reduce([~np.isnan(further[title]) for title in titles])
+        found.append(f"{text} of {int(known.sum()):,} of {len(known):,} samples ({listing(titles)})")
+    return found
 
 
 def units_text(count: int) -> str:

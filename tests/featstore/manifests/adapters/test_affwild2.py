@@ -48,7 +48,8 @@ def test_a_line_is_a_frame_and_a_video_is_a_group(affwild2, pack):
         "frame after the last line of its annotation": 1,
     }
     assert "1 annotated videos have no frames: nowhere" in adapted.notes[0]
-    assert "1 lists of valence and arousal: targets beside the classes, which --targets FILE writes" in adapted.notes
+    assert any(note.startswith("1 lists of valence and arousal: columns of the manifest") for note in adapted.notes)
+    assert list(adapted.manifest.further) == ["va.valence", "va.arousal"]
 
 
 def test_expressions_map_onto_unity_without_other(affwild2):
