@@ -358,3 +358,24 @@ def is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+_NUMBER = re.compile(r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)([eE][+-]?[0-9]+)?")
+
+
+def number_of(cell: str) -> float:
+    """Return the number in a cell, decimals behind a point or comma; NaN of an empty one.
+
+    Raises
+    ------
+    ValueError
+        For all else: `nan` and `inf`, which are words, and Python's own spellings such as `1_0`.
+    """
+    if cell and _NUMBER.fullmatch(cell) is None:
+        raise ValueError(cell)
+    return float(cell.replace(",", ".") or "nan") + 0.0  # there is no -0
+
+
+def number_text(number: float) -> str:
+    """Return the shortest decimals that `number_of` reads as this number; nothing for NaN."""
+    return "" if number != number else repr(number).removesuffix(".0")

@@ -13,8 +13,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from ...kit.text import number_text
 from ..errors import FeatstoreError
-from ..manifests.columns import text_of
 from ..manifests.manifest import COLUMNS
 from ..rows.view import BlockRows, View
 from .foreign_formats import pyarrow
@@ -45,7 +45,7 @@ class Exported:
     @property
     def further_cells(self) -> Mapping[str, Sequence[str]]:
         """The columns of numbers as cells of a CSV, blank where nothing is known."""
-        return {title: [*map(text_of, numbers.tolist())] for title, numbers in self.further.items()}
+        return {title: [*map(number_text, numbers.tolist())] for title, numbers in self.further.items()}
 
     def texts(self, paths: Sequence[str] | None = None) -> dict[str, Sequence[str]]:
         """What is known about the samples, by the names of `SAMPLE_COLUMNS`; with paths as a manifest has it."""

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import operator
-import re
 from abc import abstractmethod
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeAlias, overload
@@ -18,7 +17,7 @@ from typing import Any, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-from ...kit.text import is_utf8, is_utf8_data
+from ...kit.text import is_utf8, is_utf8_data, number_of, number_text
 from .sample import Knowing, Sample
 
 IntArray = npt.NDArray[np.integer[Any]]
@@ -36,7 +35,7 @@ _QUOTED = b',"\r\n'
 """What a cell may hold that is written in quotes; the csv module of Python 3.11 leaves a lone return out."""
 
 
-_NUMBER = re.compile(r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)([eE][+-]?[0-9]+)?")
+_POWERS = np.array([float(10**k) for k in range(16)])
 
 
 class _Column(Sequence[str]):
@@ -318,8 +317,9 @@ class Numbers:
 
     @classmethod
     def between(cls, data: Letters, starts: IntArray, ends: IntArray) -> Numbers:
-        """Those between these places of valid UTF-8, each different one read once."""
-        return cls.of(Words.between(data, starts, ends))
+        """Those between these places of valid UTF-8."""
+        plain = _plain_decimals(data, starts, ends)
+        return cls.of(Words.between(data, starts, ends)) if plain is None else cls(plain)
 
     @classmethod
     def unknown(cls, n: int) -> Numbers:
@@ -359,19 +359,32 @@ class Numbers:
     def of_rows(self, first: int, last: int) -> tuple[bytes, IntArray]:
         """As that of `Texts`: the shortest decimals that are read back as these numbers."""
         different, at = np.unique(self._values[first:last], return_inverse=True)
-        return Texts.of(map(text_of, different.tolist())).take(at).of_rows(0, len(at))
+        return Texts.of(map(number_text, different.tolist())).take(at).of_rows(0, len(at))
 
 
-def number_of(cell: str) -> float:
-    """The number in a cell, decimals behind a point or comma; NaN of an empty one, ValueError for `nan`, `1_0` …"""
-    if cell and _NUMBER.fullmatch(cell) is None:
-        raise ValueError(cell)
-    return float(cell.replace(",", ".") or np.nan) + 0.0  # there is no -0
+def _plain_decimals(data: Letters, starts: IntArray, ends: IntArray) -> npt.NDArray[np.float64] | None:
+    """(n,) decimals such as `-0.25` as `float` reads them, NaN of empty cells; None where any other cell stands.
 
-
-def text_of(number: float) -> str:
-    """The shortest decimals that are read back as this number; nothing for NaN."""
-    return "" if number != number else repr(number).removesuffix(".0")
+    Up to 15 digits are a quotient of two floats that are exact, rounded once (Clinger 1990, "How to read floating …").
+    """
+    sizes = ends - starts
+    if int(sizes.max(initial=0)) > 15:
+        return None
+    whole, places = np.zeros((2, len(sizes)), np.int64)
+    pointed, minus = np.zeros((2, len(sizes)), bool)
+    for k in range(int(sizes.max(initial=0))):
+        letter = data[np.minimum(starts + k, len(data) - 1)]
+        there, digit = sizes > k, letter - np.uint8(ord("0"))
+        is_digit, is_point = there & (digit < 10), there & (letter == ord(".")) & ~pointed
+        minus |= there & (letter == ord("-")) & (k == 0)
+        if (there & ~is_digit & ~is_point & ~(minus & (k == 0))).any():
+            return None
+        whole = np.where(is_digit, whole * 10 + digit, whole)
+        places += is_digit & pointed
+        pointed |= is_point
+    if ((sizes > 0) & (sizes == minus.astype(int) + pointed)).any():  # no digit
+        return None
+    return np.where(sizes > 0, np.where(minus, -1, 1) * whole / _POWERS[places], np.nan)
 
 
 def _short_floats(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
@@ -407,13 +420,12 @@ class Samples(Sequence[Sample]):
             return samples
         listed = samples if isinstance(samples, Sequence) else tuple(samples)
         column = [map(operator.itemgetter(k), listed) for k in range(5)]
-        further: dict[str, Numbers] = {}
+        known: dict[str, list[float]] = defaultdict(lambda: [np.nan] * len(listed))
         if Knowing in set(map(type, listed)):
-            known = [dict(sample.further) for sample in listed]
-            titles = dict.fromkeys(title for one in known for title in one)
-            further = {
-                title: Numbers(np.array([one.get(title, np.nan) for one in known], np.float64)) for title in titles
-            }
+            for i, sample in enumerate(listed):
+                for title, number in sample.further:
+                    known[title][i] = number
+        further = {title: Numbers(np.array(numbers, np.float64)) for title, numbers in known.items()}
         labels, splits, groups = map(Words.of, column[2:])
         return cls(Texts.of(column[0]), Texts.of(column[1]), labels, splits, groups, further)
 
@@ -438,9 +450,7 @@ class Samples(Sequence[Sample]):
             return tuple(self[i] for i in range(*at.indices(len(self))))
         i = _position(at, len(self))
         sample = Sample(self.ids[i], self.paths[i], self.labels[i], self.splits[i], self.groups[i])
-        return (
-            sample if not self.further else self._with_known(sample, [numbers[i] for numbers in self.further.values()])
-        )
+        return self._with_known(sample, [numbers[i] for numbers in self.further.values()]) if self.further else sample
 
     def __iter__(self) -> Iterator[Sample]:
         samples = map(Sample._make, zip(*self.columns, strict=True))

@@ -33,6 +33,7 @@ from ...kit.text import (
     is_utf8_data,
     many_objects,
     meant_titles,
+    number_of,
     plain_title,
     read_cells,
     rows_of,
@@ -40,7 +41,7 @@ from ...kit.text import (
 )
 from ..errors import ManifestError, listing, nearest
 from .class_sets import ClassSet
-from .columns import Column, IntArray, Kinds, Letters, Numbers, Texts, Words, begins_or_ends_blank, number_of
+from .columns import Column, IntArray, Kinds, Letters, Numbers, Texts, Words, begins_or_ends_blank
 from .targets import meaning_of, typed_titles
 
 ADVICE = "cer-feat manifest reads such lists with --encoding {0}"
