@@ -5,7 +5,6 @@ Whatever is chosen for the user is said.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -356,7 +355,7 @@ def voted(rows: Rows, table: Path | None) -> Rows:
     votes = read_soft_labels(table, rows.classes)
     there = [i for i, name in enumerate(rows.names) if name in votes]
     if not there:
-        raise _about_others(table, votes, rows, "--soft-labels")
+        raise about_others(table, votes, rows, "--soft-labels")
     soft = np.eye(len(rows.classes))[rows.y]
     soft[there] = [votes[rows.names[i]] for i in there]
     soft /= soft.sum(axis=1, keepdims=True)
@@ -368,70 +367,13 @@ def voted(rows: Rows, table: Path | None) -> Rows:
     return replace(rows, soft=soft)
 
 
-def _about_others(table: Path, listed: Collection[str], rows: Rows, option: str) -> typer.BadParameter:
+def about_others(table: Path, listed: Collection[str], rows: Rows, option: str) -> typer.BadParameter:
+    """What is wrong with a table of other samples than those that are learned from."""
     return typer.BadParameter(
         f"{table} has {len(listed):,} samples, none of which is learned from (the first there: "
         f"{next(iter(listed), 'none')!r}, here: {rows.names[0]!r})",
         param_hint=option,
     )
-
-
-def targeted(task: Task, heads: Iterable[str], table: Path | None = None, *, wanted: bool = False) -> Task:
-    """The task with the targets beside classes that its heads learn: of a table, else of the manifest's columns.
-
-    It is said which, and of how many rows they are known. Heads that learn classes alone get none.
-
-    Parameters
-    ----------
-    heads : iterable of str
-    table : Path, optional
-        Takes the place of all that the manifest says.
-    wanted : bool
-        Something else than these heads learns targets.
-
-    Raises
-    ------
-    typer.BadParameter
-        If the table is about none of the rows.
-    """
-    import numpy as np
-
-    from ..featstore.manifests.targets import columns_told, read_targets
-    from ..fusion.heads import head_class
-
-    rows, test = task.train, replace(task.test, targets=None, units=None)
-    if not wanted and not any(head_class(name).learns_targets for name in heads):
-        return replace(task, train=replace(rows, targets=None, units=None), test=test)
-    there = {name: known for name, known in (rows.targets or {}).items() if not np.isnan(known).all()}
-    if table is None:
-        units = rows.units if "au" in there else None
-        rows = replace(rows, targets=there or None, units=units)
-        if not there:
-            return replace(task, train=rows, test=test)
-        titles = [f"au.{unit}" for unit in units or ()] + (["va.valence", "va.arousal"] if "va" in there else [])
-        known = np.any([~np.isnan(one).all(axis=1) for one in there.values()], axis=0)
-        say(
-            f"{' and '.join(columns_told(titles))} of {int(known.sum()):,} of {rows.n:,} rows are learned beside the "
-            f"classes: columns of the manifest of {escape(task.dataset)} (--targets takes a table instead)"
-        )
-        return replace(task, train=rows, test=test, targets_from=_provenance(task.manifest, task.dataset))
-    found = read_targets(table)
-    lines = sum(name in found.rows for name in rows.names)
-    if not lines:
-        raise _about_others(table, found.rows, rows, "--targets")
-    say(
-        f"{lines:,} of {rows.n:,} rows have a line of {found.text} in {escape(table)}; in the others they are not known"
-        + ("; what the manifest says of them is not used" if there else "")
-    )
-    rows = replace(rows, targets=found.aligned(rows.names), units=found.units or None)
-    return replace(task, train=rows, test=test, targets_from=_provenance(table))
-
-
-def _provenance(file: Path, folder: str = "") -> dict[str, str]:
-    """What a run keeps of a file that it learned from: its name, and the sha256 of its bytes."""
-    with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    return {"file": f"{folder}/{file.name}" if folder else file.name, "sha256": digest}
 
 
 def schooled(

@@ -271,8 +271,8 @@ SoftLabels = Annotated[
     Path | None,
     typer.Option(
         "--soft-labels",
-        help="CSV of votes, sample_id,<class>,…, or a manifest with votes.<class>, to learn from instead of labels; heads "
-        "that cannot take the labels.",
+        help="CSV of votes, sample_id,<class>,…, or a manifest with votes.<class>, to learn from instead of labels; "
+        "heads that cannot take the labels.",
         show_default=False,
     ),
 ]

@@ -10,8 +10,8 @@ import typer
 
 from .. import options as opt
 from ..console import escape, out_json, progress_bar, say
-from ..data import load_task, targeted
-from ..heads import build_head, settings_of, weights_text
+from ..data import load_task
+from ..heads import build_head, settings_of, targeted, weights_text
 from ..outputs import check_outputs, figure_output, keep_and_show, print_table
 from ..runners import fitted
 

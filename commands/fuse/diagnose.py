@@ -10,8 +10,8 @@ import typer
 
 from .. import options as opt
 from ..console import out_json, progress_bar
-from ..data import load_folds_task, load_task, targeted
-from ..heads import build_head, compute, settings_of
+from ..data import load_folds_task, load_task
+from ..heads import build_head, compute, settings_of, targeted
 from ..outputs import check_outputs, figure_output, keep_and_show, print_tables
 
 

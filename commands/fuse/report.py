@@ -10,16 +10,8 @@ import typer
 
 from .. import options as opt
 from ..console import escape, out_json, progress_bar, say, size_text
-from ..data import SIDE_PX, Task, load_task, targeted, thumbnails_of
-from ..heads import (
-    Heads,
-    build_head,
-    compute,
-    datasets_of,
-    named_heads,
-    read_runs,
-    settings_of,
-)
+from ..data import SIDE_PX, Task, load_task, thumbnails_of
+from ..heads import Heads, build_head, compute, datasets_of, named_heads, read_runs, settings_of, targeted
 from ..outputs import check_outputs, put
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import typer
 from ...fusion.heads import head_names  # light: no head is imported before it is asked for
 from .. import options as opt
 from ..console import escape, out_json, progress_bar, say
-from ..data import Task, load_task, schooled, targeted
+from ..data import Task, load_task, schooled
 from ..heads import (
     build_head,
     compute,
@@ -20,6 +20,7 @@ from ..heads import (
     refuse_unused_targets,
     refuse_unused_votes,
     settings_of,
+    targeted,
     weights_text,
 )
 from ..outputs import print_table, put, track_report

@@ -22,7 +22,6 @@ from ..pictures.pictures import PictureSource
 from ..rows.keys import keys_of, positions_in
 from .columns import Numbers, Samples
 from .manifest import Manifest, Sample
-from .targets import known_texts
 
 
 class Look(NamedTuple):
@@ -116,7 +115,7 @@ class ManifestReport:
             )
         if self.imbalance is not None:
             yield f"the largest class has {self.imbalance:,.1f} times the samples of the smallest"
-        yield from known_texts(self.manifest.further)
+        yield from self.manifest.known_texts()
         if not any(self.manifest.table.groups.counts()) and not self.crossing_groups:
             yield "no sample has a group: whether a subject or a video stands in two splits cannot be seen"
 

@@ -46,7 +46,7 @@ from .sidecar import (
     write_new_with_sidecar,
     write_with_sidecar,
 )
-from .targets import checked_numbers
+from .targets import checked_numbers, is_target, known_texts
 
 COLUMNS = ("sample_id", "path", "label", "split", "group")
 _KINDS: Kinds = {name: Texts if name in COLUMNS[:2] else Words for name in COLUMNS}
@@ -136,6 +136,15 @@ class Manifest:
                     f"{len(numbers):,}"
                 )
         return replace(self, samples=self.table.but(further=found))
+
+    def without_targets(self) -> Manifest:
+        """The same samples without action units, valence and arousal, which then are in a table apart."""
+        further = {title: one for title, one in self.table.further.items() if not is_target(title)}
+        return replace(self, samples=self.table.but(further=further))
+
+    def known_texts(self) -> list[str]:
+        """Say of how many samples columns of numbers know something: `2 action units of 3 of 4 samples (au.1, …)`."""
+        return known_texts(self.further)
 
     @functools.cached_property
     def ids(self) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import typer
 
-from cer_fusion.commands.data import Task, as_rows, manifest_by_parts, targeted
+from cer_fusion.commands.data import Task, as_rows, manifest_by_parts
 from cer_fusion.commands.feat import extract as extracting
+from cer_fusion.commands.heads import targeted
 from cer_fusion.featstore import Manifest, Store
 from cer_fusion.featstore import extract as run_extract
 from cer_fusion.featstore.manifests import manifest as manifests
