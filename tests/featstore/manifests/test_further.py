@@ -12,9 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cer_fusion.commands.feat.finetune import _mapped
 from cer_fusion.featstore import Manifest, Sample, Store, class_set, extract, read_soft_labels
 from cer_fusion.featstore.errors import ManifestError
 from cer_fusion.featstore.exchange.exporting import export
+from cer_fusion.featstore.exchange.hub import features_parcel
 from cer_fusion.featstore.exchange.pushing import plan_pull, plan_push, pull, push
 from cer_fusion.featstore.manifests import manifest as module
 from cer_fusion.featstore.manifests import sidecar
@@ -24,6 +26,7 @@ from cer_fusion.featstore.manifests.checking import change_of, check_manifest
 from cer_fusion.featstore.manifests.class_sets import ClassSet
 from cer_fusion.featstore.manifests.manifest import SealedManifest
 from cer_fusion.featstore.manifests.splitting import hold_out, keep_first, split_by_shares, thin
+from cer_fusion.kit.hub import HubPlace
 from cer_fusion.kit.text import number_of, number_text
 from tests.featstore.conftest import ToyEmbedder
 
@@ -217,6 +220,12 @@ def test_votes_go_with_their_classes(tmp_path):
     assert known(united) == {"a/s": {"votes.Anger": 3, "au.4": 1}}
 
 
+def test_fine_tuning_maps_classes_of_a_manifest_with_votes(tmp_path):
+    faces = Manifest(samples=[Sample("s", "s.png", "Happy", "train")], classes=class_set("fer2013_7"), root=tmp_path)
+    found = _mapped(faces.with_further({"votes.Happy": [3]}), class_set("basic7"), "faces", lambda _: None)
+    assert (found.samples[0].label, found.further) == ("Happiness", {})
+
+
 def csv(tmp_path, *rows, header="sample_id,path,label,"):
     (tmp_path / "m.csv").write_text("\n".join((header + rows[0], *rows[1:])) + "\n")
     return tmp_path / "m.csv"
@@ -384,6 +393,22 @@ def test_tables_of_other_libraries_hold_the_columns(listed, store, tmp_path):
     np.testing.assert_array_equal(frame["time_s"], np.arange(12) / 25)
     pytest.importorskip("polars")
     assert view.to_polars()["au.12"].to_list()[:2] == [None, 0.4]
+
+
+def test_the_hub_is_sent_none_of_them(listed, store, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pytest.importorskip("huggingface_hub")
+    extract(ToyEmbedder(), listed, store, dataset="d")
+    place = HubPlace.parse("hf://datasets/me/faces", "dataset")
+    parcel = features_parcel(store.view(["toy.left"]), tmp_path, place, dataset="d", ids=True)
+    tables = [parquet.read_table(data) for name, data in parcel.files.items() if name.endswith(".parquet")]
+    assert {name for table in tables for name in table.column_names} == {
+        "sample_id",
+        "label",
+        "split",
+        "group",
+        "toy.left",
+    }
 
 
 def test_a_check_says_of_how_many_samples_something_is_known(listed, tmp_path):
