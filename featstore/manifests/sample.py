@@ -47,6 +47,11 @@ class Knowing(Sample):
     def _replace(self, **columns: Any) -> Sample:  # type: ignore[override]
         return super()._replace(**columns).knowing(dict(self.further))
 
+    __replace__ = _replace
+
+    def __repr__(self) -> str:
+        return f"{Sample(*self)!r}.knowing({dict(self.further)!r})"
+
     def __eq__(self, other: object) -> bool:
         return tuple.__eq__(self, other) is True and self.further == getattr(other, "further", ())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import pickle
@@ -295,6 +296,8 @@ def test_a_sample_is_a_tuple_of_texts_that_knows_more(tmp_path):
     assert more == plain.knowing({"au.1": 1, "time_s": 0.5})
     assert more._replace(label="calm").further == (("au.1", 1.0), ("time_s", 0.5))
     assert more.knowing({}) == plain
+    assert eval(repr(more)) == copy.copy(more) == more
+    assert more.__replace__(label="calm") == more._replace(label="calm")
     manifest = Manifest(samples=[more, Sample("b", "b.png")], classes=OWN, root=tmp_path)
     assert manifest.samples[0] == more
     assert manifest.samples != manifest.with_further({}).samples
