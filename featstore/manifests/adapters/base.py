@@ -136,7 +136,7 @@ class Gathering:
             raise ManifestError(f"{where}: {error}") from None
 
     def add(self, sample: Sample, line: int | None = None) -> None:
-        """Take a sample, which may know more (`Sample.knowing`); `line` is where it stands in the file that lists it."""
+        """Take a sample, which may know more (`Sample.knowing`); `line`: where it stands in the file that lists it."""
         self._samples.append(sample)
         if line is not None:
             self._lines.append(line)
