@@ -353,6 +353,7 @@ def test_other_targets_leave_rows_valid_and_are_told(listed, store):
 
 
 def test_a_bucket_takes_and_gives_the_columns_and_other_targets_are_another_manifest(listed, store, tmp_path):
+    pytest.importorskip("obstore")
     extract(ToyEmbedder(), listed, store, dataset="d")
     url = (tmp_path / "bucket").as_uri()
     plan = plan_push(store, url)
