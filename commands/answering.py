@@ -172,7 +172,7 @@ def answering_of(
     FeatstoreError, BackbonesError, FusionError
         If a feature is not there any more, its weights are others, or the head is damaged.
     """
-    from ..fusion import load_head, read_head_info
+    from ..fusion import SavedHeadError, load_head, read_head_info
     from ..fusion.data.moments import frames_of
     from ..fusion.keeping.answers import aligned
 
@@ -189,6 +189,12 @@ def answering_of(
         when: dict[str, Any] = {}
         if head.learns_in_time:
             when["groups"], when["times"] = frames_of(ids, [name.rpartition("/")[0] for name in ids])
+            if info.extra.get("in_seconds") and any(when["groups"]):
+                raise SavedHeadError(
+                    "the head learned when frames stand in their videos in seconds, and pictures in a folder have "
+                    "numbers alone\n  list them in a manifest with a column time_s, extract that, and ask: cer-fuse "
+                    "predict --data"
+                )
         return aligned(head.predict_proba(rows, **when), head.classes_, len(classes), "the kept head")
 
     return Answering(
