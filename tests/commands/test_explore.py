@@ -147,10 +147,16 @@ def test_the_page_s_lines_for_fiftyone_make_a_dataset_of_the_table(run, kept, mo
     module.Sample, module.Dataset = Sample, Dataset
     module.Classification = lambda **fields: fields
     module.launch_app = lambda dataset: None
+    module.brain, shown = type(sys)("fiftyone.brain"), []
+    module.brain.compute_visualization = lambda dataset, points, brain_key: shown.append((points, brain_key))
     monkeypatch.setitem(sys.modules, "fiftyone", module)
+    monkeypatch.setitem(sys.modules, "fiftyone.brain", module.brain)
     [lines] = [one for one in Page("docs/explore.md").python if "fiftyone" in one]
     exec(compile(lines, "docs/explore.md", "exec"), {})
     own = read_run(kept).predictions
     assert [one["sample_id"] for one in made] == list(own.ids)
     assert made[0]["ground_truth"]["label"] == own.labels[0]
-    assert {"x", "y"} == set(made[0]["place"])
+    [(points, key)] = shown
+    places, _ = principal(Store("features").view(["one", "two"], split="test").blocks)
+    assert key == "places"
+    np.testing.assert_allclose(points, places, atol=1e-5)
