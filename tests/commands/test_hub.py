@@ -9,6 +9,8 @@ import os
 import re
 import shutil
 import socket
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -160,6 +162,20 @@ def test_a_pushed_head_answers_as_the_run_s_does_at_every_revision(trained, run,
     assert load_head("runs/faces").blocks_ == {"vit": 3}
     with pytest.raises(SavedHeadError, match="a revision is of the Hub"):
         load_head("runs/one/head", revision=first)
+
+
+def test_a_new_process_finds_and_fetches_what_was_pushed(trained, run):
+    run("cer-fuse push runs/one me/faces --yes")  # this process has imported more of huggingface_hub than a new one
+    lines = (
+        "from cer_fusion.kit.hub import HubPlace, fetch, pinned\n"
+        "place = pinned(HubPlace.parse('hf://me/faces', 'model'))\n"
+        "path, commit = fetch(place, 'head.json')\n"
+        "print(commit, len(path.read_bytes()))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "HF_HUB_DISABLE_XET": "1"}
+    told = subprocess.run([sys.executable, "-c", lines], env=environment, capture_output=True, text=True, timeout=60)
+    there = trained.repositories["models/me/faces"]
+    assert told.stdout.split() == [there.head, str(len(there.files["head.json"]))], told.stderr
 
 
 @pytest.mark.slow
