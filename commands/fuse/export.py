@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import logging
 import re
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +37,8 @@ MOST_OFF_ROWS = 1e-2
 """The same of rows, as a share of the block's largest value; float16 rounds by up to a thousandth of it."""
 ONNXSCRIPT = "0.7.2"
 """Older ones do not take what the exporters of torch 2.6 to 2.8 hand them."""
+TORCH = "2.7"
+"""2.6 cannot write a batch norm (`_native_batch_norm_legit_no_training`), nor a ViT for batches of any size."""
 _LAYOUT = "uint8 RGB (b, h, w, 3)"
 MOST_BYTES = (1 << 31) - (1 << 20)
 """A protobuf message ends at 2 GiB."""
@@ -86,7 +88,7 @@ def export(
         raise typer.BadParameter(f"the name must end in .onnx, however: {target}", param_hint="--output")
     folder = head_folder(run)
     check_outputs({"--output": target}, overwrite=overwrite, apart_from=(folder / "head.json",))
-    _libraries()
+    _libraries(whole=not head_only)
     graph = (_of_blocks if head_only else partial(_of_faces, one=inputs == "one", weights=weights or []))(
         folder, store, data, check
     )
@@ -146,8 +148,8 @@ class Graph:
         return len(next(iter(self.outputs.values())))
 
 
-def _libraries() -> None:
-    """Refuse before any work what is not installed."""
+def _libraries(*, whole: bool) -> None:
+    """Refuse before any work what is not installed, or too old."""
     from importlib.metadata import version
 
     from packaging.version import Version
@@ -160,6 +162,11 @@ def _libraries() -> None:
         raise MissingExtraError(
             f"writing a graph needs onnxscript {ONNXSCRIPT} or newer, however: {version('onnxscript')} is installed\n"
             f"  pip install 'onnxscript>={ONNXSCRIPT}'"
+        )
+    if whole and Version(version("torch")) < Version(TORCH):
+        raise MissingExtraError(
+            f"writing backbones needs torch {TORCH} or newer, however: {version('torch')} is installed\n"
+            f"  pip install 'torch>={TORCH}', or leave the backbones out: --head-only"
         )
 
 
@@ -341,7 +348,7 @@ def _exported(graph: Graph, folder: Path, run: Path) -> bytes:
     examples = tuple(torch.from_numpy(array[:2].repeat(2, axis=0)[:2]) for array in graph.inputs.values())
     batch = torch.export.Dim("batch")
     try:
-        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings(), _quiet():
+        with warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")
             program: Any = torch.onnx.export(
                 graph.module.eval(), examples, dynamo=True, external_data=False, verbose=False,
@@ -388,11 +395,12 @@ def _bare(message: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """Say nothing of what the exporter logs on its way."""
+    """Say nothing of what the exporter logs and prints on its way: of a failure the whole network, line by line."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        yield
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
     finally:
         logging.disable(before)
 

@@ -243,3 +243,15 @@ def test_a_library_that_is_missing_or_too_old_is_named(run, filled, monkeypatch,
     else:
         monkeypatch.setitem(__import__("sys").modules, library, None)
     assert told in run("cer-fuse export runs/faces-ridge --head-only", code=1).stderr
+
+
+def test_a_torch_that_writes_no_backbones_is_named_before_any_is_made(run, filled, monkeypatch):
+    from importlib import metadata
+
+    run("cer-fuse train --head ridge --features one")
+    known = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "2.6.0+cpu" if name == "torch" else known(name))
+    told = run("cer-fuse export runs/faces-ridge", code=1).stderr
+    assert "needs torch 2.7 or newer, however: 2.6.0+cpu is installed" in told
+    assert "--head-only" in told
+    run("cer-fuse export runs/faces-ridge --head-only")
