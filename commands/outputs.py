@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -216,7 +217,9 @@ def track_report(
     if failed:
         say(f"[yellow]not tracked by {escape(', '.join(failed))}[/], and nothing else is lost")
         if kept is not None:
-            say(f"  once it answers: cer-fuse compare {escape(kept)} --track {escape(','.join(failed))}")
+            say(
+                f"  once it answers: cer-fuse compare {escape(shlex.quote(str(kept)))} --track {escape(','.join(failed))}"
+            )
     return told
 
 
