@@ -206,9 +206,9 @@ def track_report(
     for column in report.columns if trackers else ():
         name = run if len(report.columns) == 1 else f"{run}/{column.name}"
         own = {"head": column.head, "blocks": " ".join(column.blocks), "params": _without_blocks(column.params)}
-        place = CURVES.joinpath(*(re.sub(r"[^\w@+=-]", "_", part) for part in name.split("/")))
+        curves = CURVES.joinpath(*(re.sub(r"[^\w@+=-]", "_", part) for part in name.split("/")))
         left = [one for one in trackers if one not in failed]
-        with tracked(left, run=name, config={**own, **config}, curves=place, failed=failed) as track:
+        with tracked(left, run=name, config={**own, **config}, curves=curves, failed=failed) as track:
             track(report.figures(column.name))
     told = [name for name in trackers if name not in failed]
     if told:
@@ -217,9 +217,8 @@ def track_report(
     if failed:
         say(f"[yellow]not tracked by {escape(', '.join(failed))}[/], and nothing else is lost")
         if kept is not None:
-            say(
-                f"  once it answers: cer-fuse compare {escape(shlex.quote(str(kept)))} --track {escape(','.join(failed))}"
-            )
+            place = escape(shlex.quote(str(kept)))
+            say(f"  once it answers: cer-fuse compare {place} --track {escape(','.join(failed))}")
     return told
 
 
