@@ -187,7 +187,7 @@ def predict(
         line = (
             _prompted_line(prompts, compounds, rule, *made)
             if head is None
-            else answering_of(head, *made, sound=source.sound)
+            else answering_of(head, *made, sound=source.sound, time_of=source.time_of)
         )
         if line.cuts_faces and crop == "face" and margin is None and not no_faces:
             alignment = Alignment(size_px=size, convention="box", margin=_LOOSE)
