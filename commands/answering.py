@@ -257,8 +257,8 @@ def encoder_rows(vectors: TextVectors, specs: Mapping[str, FeatureSpec]) -> tupl
     of += f"{vectors.weights[:12] or 'not said'})"
     raise ExpressionError(
         f"text vectors are of {of}, and {len(fitting)} features have such rows, expected one: {has}\n"
-        "  extract them with the same encoder, cer-feat extract --backbone clip:FOLDER, or make the vectors with the "
-        "encoder of the rows, cer-feat prompts; of several, name one with --features"
+        "  extract them with the same encoder, cer-feat extract --backbone clip:FOLDER or open-clip:NAME, or make the "
+        "vectors with the encoder of the rows, cer-feat prompts; of several, name one with --features"
     )
 
 

@@ -209,13 +209,14 @@ class TextVectors:
             raise ExpressionError(
                 f"text vectors and rows are of two encoders: the vectors of {made}, image weights "
                 f"{self.weights[:12]}…, the rows of {block!r} of weights {weights[:12]}…\n"
-                "  make the vectors with the encoder of the rows: cer-feat prompts --backbone clip:FOLDER"
+                "  make the vectors with the encoder of the rows: cer-feat prompts --backbone clip:FOLDER or "
+                "open-clip:NAME"
             )
         if width != self.width:
             raise ExpressionError(
                 f"text vectors have {self.width} columns ({made}), expected those of the rows of {block!r}: {width}\n"
-                "  rows must be those of the encoder's image half with its projection: cer-feat extract --backbone "
-                "clip:FOLDER"
+                "  rows must be those of the encoder's image half with its projection, which those of timm: are not: "
+                "cer-feat extract --backbone clip:FOLDER or open-clip:NAME"
             )
 
 
