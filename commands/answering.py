@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ..kit.errors import nearest
 from .console import escape, say
 from .heads import head_folder
 
@@ -173,6 +174,7 @@ def answering_of(
 
 def prompted_answering(
     vectors: TextVectors,
+    named: Sequence[str] | None,
     classes: Sequence[str] | None,
     rule: str | None,
     store: Path,
@@ -186,6 +188,8 @@ def prompted_answering(
     Parameters
     ----------
     vectors : TextVectors
+    named : sequence of str, optional
+        The features whose rows may be meant; by default all.
     classes : sequence of str, optional
         What to answer; by default all classes that there are vectors for.
     rule : str, optional
@@ -203,7 +207,7 @@ def prompted_answering(
     specs = {
         feature.label: feature.spec for dataset in opened.datasets() for feature in opened.usable_features(dataset)
     }
-    block, _ = encoder_rows(vectors, specs)
+    block, _ = encoder_rows(vectors, named_features(specs, named))
     label = block.partition(".")[0]
     spec = specs[label]
     names = tuple(vectors.classes if classes is None else classes)
@@ -214,6 +218,17 @@ def prompted_answering(
     return Answering(
         blocks=(block,), classes=names, ask=lambda rows, _: head.predict_proba(rows), features=features, head=head
     )
+
+
+def named_features(specs: Mapping[str, FeatureSpec], named: Sequence[str] | None) -> Mapping[str, FeatureSpec]:
+    """Return the features that are named, with or without their fingerprint; all if none is named."""
+    names = {label: label.partition("@")[0] for label in specs}
+    lost = [one for one in named or () if one not in names and one not in names.values()]
+    if lost:
+        raise typer.BadParameter(
+            f"there is no feature {lost[0]!r}; {nearest(lost[0], {*names.values()})}", param_hint="--features"
+        )
+    return {label: spec for label, spec in specs.items() if named is None or {label, names[label]} & {*named}}
 
 
 def encoder_rows(vectors: TextVectors, specs: Mapping[str, FeatureSpec]) -> tuple[str, str | None]:

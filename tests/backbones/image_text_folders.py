@@ -31,18 +31,8 @@ def small_model(kind: str, seed: int = 0) -> Any:
 
 def save_encoder(folder: Path, kind: str = "clip", seed: int = 0) -> Path:
     """Write what a published folder of such an encoder holds."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
     small_model(kind, seed).save_pretrained(folder)
-    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.post_processor = processors.TemplateProcessing(
-        single="<start> $A <end>", special_tokens=[("<start>", 1), ("<end>", 2)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="<pad>", eos_token="<end>", bos_token="<start>", unk_token="<unk>"
-    ).save_pretrained(folder)
+    save_words(folder)
     prepared: dict[str, Any] = {"do_resize": True, "do_normalize": True, "resample": 3, "rescale_factor": 1 / 255}
     prepared |= {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.25, 0.3]}
     if kind == "clip":
@@ -52,6 +42,21 @@ def save_encoder(folder: Path, kind: str = "clip", seed: int = 0) -> Path:
         prepared["size"] = {"height": SIDE, "width": SIDE}
     (folder / "preprocessor_config.json").write_text(json.dumps(prepared))
     return folder
+
+
+def save_words(folder: Path) -> None:
+    """Write a tokenizer of a few words as transformers keeps one."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(
+        single="<start> $A <end>", special_tokens=[("<start>", 1), ("<end>", 2)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="<pad>", eos_token="<end>", bos_token="<start>", unk_token="<unk>"
+    ).save_pretrained(folder)
 
 
 PREPARED = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3], "interpolation": "bicubic", "resize_mode": "shortest"}

@@ -24,7 +24,15 @@ from cer_fusion.backbones import (
 )
 from cer_fusion.backbones.making import recreate
 from cer_fusion.backbones.recipes import recipe_of
-from tests.backbones.image_text_folders import OPEN_CLIP, PREPARED, SIDE, save_open_clip, small_open_clip
+from tests.backbones.image_text_folders import (
+    OPEN_CLIP,
+    PREPARED,
+    SIDE,
+    WORDS,
+    save_open_clip,
+    save_words,
+    small_open_clip,
+)
 
 open_clip = pytest.importorskip("open_clip", reason="the extra [open-clip] is not installed")
 
@@ -327,6 +335,35 @@ def test_prompts_that_would_be_cut_or_lost_and_texts_that_cannot_be_embedded_are
     configured(folder, text_cfg={**OPEN_CLIP["plain"]["text_cfg"], **text})
     create(f"open-clip:{folder}")  # its rows can be had
     with pytest.raises(OptionError, match=message):
+        texts_of(folder, prompts)
+
+
+@pytest.mark.slow  # transformers takes seconds to import
+@pytest.mark.parametrize("clean", ["whitespace", "canonicalize"])
+def test_a_tokenizer_of_transformers_is_read_from_the_folder_or_beside_the_weights_of_a_named_model(
+    tmp_path, named, monkeypatch, caplog, clean
+):
+    pytest.importorskip("transformers", reason="the extra [prompts] is not installed")
+    folder = save_open_clip(tmp_path / "tiny", "siglip")
+    text = {**OPEN_CLIP["siglip"]["text_cfg"], "hf_tokenizer_name": "timm/x", "vocab_size": len(WORDS)}
+    config = {**OPEN_CLIP["siglip"], "text_cfg": text | {"tokenizer_kwargs": {"clean": clean}}}
+    monkeypatch.setitem(OPEN_CLIP, "worded", config)
+    save_open_clip(folder, "worded")
+    save_words(folder)
+    prompts = ["a photo of a face", "The face is angry, and sadly!"]
+    ids = open_clip.tokenizer.HFTokenizer(str(folder), context_length=64, clean=clean)(prompts)
+    found = texts_of(folder, prompts)
+    with torch.inference_mode():
+        wanted = small_open_clip("worded").encode_text(ids)
+    np.testing.assert_allclose(found.vectors, wanted.numpy(), atol=1e-5)
+    lost = "does not know all that 1 prompts say (first: 'The face is angry, and sadly!')"
+    assert (lost in caplog.text) is (clean == "whitespace")  # a capital and the marks; the other way takes them off
+    with pytest.raises(OptionError, match="more than the 64 tokens"):
+        texts_of(folder, ["a face", "a face and " * 30])
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "lone", config)
+    np.testing.assert_array_equal(texts_of("lone", prompts, weights=folder / WEIGHTS).vectors, found.vectors)
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(OptionError, match="cannot be read"):
         texts_of(folder, prompts)
 
 
