@@ -151,11 +151,11 @@ def prompts(
         )
     asked = shipped[prompts] if prompts in shipped else read_prompts(Path(prompts))
     made = create(backbone, weights=weights, device=device)
-    texts = [text for listed in asked.classes.values() for text in listed]
+    texts = [text for listed in asked.prompts.values() for text in listed]
     embedded = recipe.texts(target, texts, weights=weights, device=made.device)
-    parts = np.split(embedded.vectors, np.cumsum([len(listed) for listed in asked.classes.values()])[:-1])
+    parts = np.split(embedded.vectors, np.cumsum([len(listed) for listed in asked.prompts.values()])[:-1])
     found = TextVectors(
-        vectors=dict(zip(asked.classes, parts, strict=True)), prompts=asked.classes, encoder=made.name,
+        vectors=dict(zip(asked.classes, parts, strict=True)), prompts=asked.prompts, encoder=made.name,
         weights=made.weights_digest(), temperature=embedded.temperature, source=asked.source,
     )  # fmt: skip
     write_text_vectors(output, found, overwrite=overwrite)

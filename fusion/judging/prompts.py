@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import tomllib
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -56,24 +57,57 @@ class PromptSet:
     """Classes and the texts that describe them; a file's keys."""
 
     classes: Mapping[str, tuple[str, ...]]
-    """Class -> its prompts, at least one, all different."""
+    """Class -> its prompts, at least one, all different; with templates, what fills these."""
+    templates: tuple[str, ...] = ()
+    """Texts such as ``a photo of a {} face``: each makes a prompt of each text of a class, which fills every ``{}``."""
     source: str = ""
     """Whose wording it is."""
     about: str = ""
     """What it is for, in a line."""
 
     def __post_init__(self) -> None:
-        """Refuse classes without prompts, prompts without a word, and a class that is there in two spellings."""
+        """Refuse what can stand for no classes, texts that say nothing or nothing new, and placeholders left open."""
         _places(self.classes)
-        for name, prompts in self.classes.items():
-            blank = not prompts or any(not one.strip() for one in prompts)
-            if blank or len(set(prompts)) < len(prompts):
-                what = "none" if not prompts else "one without a word" if blank else "the same one twice"
+        for one in self.templates:
+            if "{}" not in one or set("{}") & set(one.replace("{}", "")):
+                raise ExpressionError(
+                    f"a template needs {{}} where a class's text stands, once or more, and no other placeholder, "
+                    f"however: {one!r}"
+                )
+        same: dict[tuple[str, ...], str] = {}
+        for name, texts in self.classes.items():
+            odd = next((one for one in texts if set("{}") & set(one)), None)
+            if odd is not None:
+                raise ExpressionError(
+                    f"class {name!r} has a placeholder that nothing fills: {odd!r}\n"
+                    "  put it into templates = [...], whose {} the texts of every class fill"
+                )
+            read = [unicodedata.normalize("NFC", " ".join(one.split())) for one in texts]
+            if not texts or not all(map(_says, texts)) or len(set(read)) < len(read):
+                twice = "the same one twice" if all(map(_says, texts)) else "one without a word"
+                what = twice if texts else "none"
                 raise ExpressionError(f"class {name!r} needs prompts that are texts and differ, however: {what}")
+            if (other := same.setdefault(tuple(sorted(read)), name)) != name:
+                raise ExpressionError(f"classes {other!r} and {name!r} have the same prompts: nothing tells them apart")
+        if len(self.classes) < 2:
+            raise ExpressionError(f"prompts are for two classes or more, however: {listing(self.classes) or 'none'}")
+
+    @property
+    def prompts(self) -> dict[str, tuple[str, ...]]:
+        """Class -> its prompts, templates filled: all of its first text, then all of its second."""
+        return {
+            name: tuple(one.replace("{}", text) for text in texts for one in self.templates or ("{}",))
+            for name, texts in self.classes.items()
+        }
+
+
+def _says(text: str) -> bool:
+    """Tell whether a text has anything to see in it: not blanks alone, nor marks without a width."""
+    return any(not one.isspace() and unicodedata.category(one)[0] != "C" for one in text)
 
 
 def read_prompts(path: Path) -> PromptSet:
-    """Read a prompt set: TOML or JSON with `classes`, a table of class -> list of texts, and `source` and `about`.
+    """Read a prompt set: TOML or JSON with `classes`, a table of class -> list of texts, and what else `PromptSet` has.
 
     Raises
     ------
@@ -221,9 +255,11 @@ class TextVectors:
 
 
 def _places(names: Mapping[str, Any]) -> dict[str, str]:
-    """Meaning -> name; two names of one meaning are refused."""
+    """Meaning -> name; two names of one meaning are refused, and those that say nothing."""
     found: dict[str, str] = {}
     for name in names:
+        if not _says(name):
+            raise ExpressionError(f"a class needs a name, however: {name!r}")
         if (other := found.setdefault(meaning(name), name)) != name:
             raise ExpressionError(f"classes {other!r} and {name!r} mean the same: one of them, please")
     return found
