@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 
 from cer_fusion.backbones import (
     CheckpointError,
@@ -46,6 +46,10 @@ def no_internet(monkeypatch):
         raise AssertionError("something asked the internet")
 
     monkeypatch.setattr(socket.socket, "connect", refused)
+
+
+def opened(path):
+    return load(path.read_bytes())  # a mapped file would change with what is written over it
 
 
 def texts_of(target, prompts=PROMPTS, **more):
@@ -100,7 +104,7 @@ def test_the_identity_is_of_the_image_half_its_activation_and_the_way_of_its_pic
     folder = save_open_clip(tmp_path / "tiny")
     spec = create(f"open-clip:{folder}").spec()
     assert create(f"open-clip:{save_open_clip(tmp_path / 'elsewhere')}").spec() == spec
-    state = load_file(folder / WEIGHTS)
+    state = opened(folder / WEIGHTS)
     for name, same in (("ln_final.bias", True), ("visual.ln_post.bias", False)):
         save_file({**state, name: state[name] + 1}, folder / WEIGHTS)
         assert (create(f"open-clip:{folder}").spec() == spec) is same
@@ -117,7 +121,7 @@ def test_weights_in_half_precision_and_in_a_file_of_pytorch_are_read_and_code_in
     folder = save_open_clip(tmp_path / "tiny", half=True)
     rows = create(f"open-clip:{folder}").embed(np.zeros((1, SIDE, SIDE, 3), np.uint8))["image"]
     assert rows.dtype == np.float32
-    torch.save({"state_dict": {f"module.{k}": v for k, v in load_file(folder / WEIGHTS).items()}}, folder / "kept.pt")
+    torch.save({"state_dict": {f"module.{k}": v for k, v in opened(folder / WEIGHTS).items()}}, folder / "kept.pt")
     (folder / WEIGHTS).unlink()
     (folder / "kept.pt").rename(folder / "open_clip_pytorch_model.bin")
     np.testing.assert_array_equal(
@@ -129,9 +133,9 @@ def test_weights_in_half_precision_and_in_a_file_of_pytorch_are_read_and_code_in
             return (open, (str(tmp_path / "ran"), "w"))
 
     (folder / "open_clip_pytorch_model.bin").write_bytes(pickle.dumps(Wicked()))
-    for opened in (lambda: create(f"open-clip:{folder}"), lambda: texts_of(folder)):
+    for make in (lambda: create(f"open-clip:{folder}"), lambda: texts_of(folder)):
         with pytest.raises(CheckpointError):
-            opened()
+            make()
     assert not (tmp_path / "ran").exists()
 
 
@@ -178,7 +182,7 @@ def test_a_models_name_and_tag_say_activation_and_preparation_and_the_file_has_b
     assert create("open-clip:tiny.own", weights=named).transform == plain.transform
     folder = save_open_clip(tmp_path / "same", "quick")
     configured(folder, "preprocess_cfg", **{k: quick.transform.identity()[k] for k in ("mean", "std")})
-    save_file(load_file(named), folder / WEIGHTS)
+    save_file(opened(named), folder / WEIGHTS)
     assert create(f"open-clip:{folder}").spec() == quick.spec()
     found = texts_of("tiny-quickgelu.openai", weights=named)
     np.testing.assert_array_equal(found.vectors, texts_of(folder).vectors)
@@ -241,7 +245,7 @@ def test_every_pair_of_a_model_and_a_tag_of_the_library_has_one_name_that_is_tak
 
 
 def test_openais_own_file_is_refused_under_a_network_of_gelu_and_read_under_its_own(named, tmp_path):
-    marked = {**load_file(named), "input_resolution": torch.tensor(32), "context_length": torch.tensor(77)}
+    marked = {**opened(named), "input_resolution": torch.tensor(32), "context_length": torch.tensor(77)}
     save_file({**marked, "vocab_size": torch.tensor(49408)}, tmp_path / "theirs.safetensors")
     for make in (create, lambda name, weights: texts_of(name.partition(":")[2], weights=weights)):
         with pytest.raises(OptionError, match=r"as OpenAI's own do[\s\S]*take open-clip:tiny-quickgelu\.own"):
@@ -264,7 +268,7 @@ def test_a_folder_or_file_called_after_weights_of_quickgelu_computes_it_or_is_re
 
 def test_timms_tower_without_a_projection_has_timms_digest_and_rows(tmp_path):
     folder = save_open_clip(tmp_path / "tiny", "siglip")
-    state = load_file(folder / WEIGHTS)
+    state = opened(folder / WEIGHTS)
     trunk = {k.removeprefix("visual.trunk."): v for k, v in state.items() if k.startswith("visual.trunk.")}
     save_file(trunk, tmp_path / "tower.safetensors")
     ours, timms = create(f"open-clip:{folder}"), create("timm:test_vit3", weights=tmp_path / "tower.safetensors")
@@ -369,7 +373,7 @@ def test_a_tokenizer_of_transformers_is_read_from_the_folder_or_beside_the_weigh
 
 def test_text_weights_that_lack_a_tensor_are_refused(tmp_path):
     folder = save_open_clip(tmp_path / "tiny")
-    state = load_file(folder / WEIGHTS)
+    state = opened(folder / WEIGHTS)
     del state["text_projection"]
     save_file(state, folder / WEIGHTS)
     with pytest.raises(CheckpointError, match="do not fit the text half: text_projection is missing"):
