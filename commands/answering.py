@@ -263,6 +263,14 @@ def encoder_rows(vectors: TextVectors, specs: Mapping[str, FeatureSpec]) -> tupl
         not vectors.weights or [one.identity.get("architecture") for one in specs.values()] == [FOREIGN]
     ):
         fitting = [one for one in found if one[1] == vectors.width]
+    apart = {name: _apart(vectors.options, spec) for name, spec in specs.items()}
+    other = [name for name, *_ in fitting if apart[name.partition(".")[0]]]
+    fitting = [one for one in fitting if one[0] not in other]
+    if other and not fitting:
+        raise ExpressionError(
+            f"text vectors and the rows of {other[0]!r} are of the same weights and of two networks: "
+            f"{apart[other[0].partition('.')[0]]}\n  one of the two is told wrongly what was trained"
+        )
     if len(fitting) == 1:
         return fitting[0][0], fitting[0][2]
     has = ", ".join(
@@ -274,6 +282,16 @@ def encoder_rows(vectors: TextVectors, specs: Mapping[str, FeatureSpec]) -> tupl
         f"text vectors are of {of}, and {len(fitting)} features have such rows, expected one: {has}\n"
         "  extract them with the same encoder, cer-feat extract --backbone clip:FOLDER or open-clip:NAME, or make the "
         "vectors with the encoder of the rows, cer-feat prompts; of several, name one with --features"
+    )
+
+
+def _apart(options: Mapping[str, Any], spec: FeatureSpec) -> str:
+    """Say which options of the vectors' network are others in the network that made rows; nothing where none is."""
+    theirs = dict(spec.identity.get("options", {}))
+    return ", ".join(
+        f"{key} was {value!r} for the vectors, {theirs[key]!r} for the rows"
+        for key, value in options.items()
+        if key in theirs and theirs[key] != value
     )
 
 

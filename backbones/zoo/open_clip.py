@@ -11,9 +11,9 @@ under a name that computes GELU they load without a word, and give other rows (o
 The library's own layers, conversions of texts and tokenizers compute; nothing is downloaded. A text tower that is a
 network of transformers is on the Hub alone: of such models there are rows, and no text vectors.
 
-Where a tower is timm's without a projection, as SigLIP's are, its tensors bear timm's names: rows of ``timm:<name>``
-with the same weights then have the same digest, and go with these text vectors. Of CLIP's towers timm's rows are those
-before the projection, in another space than the texts'.
+Where a tower is timm's without a projection and pools by attention, as SigLIP's are, its tensors bear timm's names:
+rows of ``timm:<name>`` with the same weights then have the same digest, and go with these text vectors. Of CLIP's towers
+timm's rows are those before the projection, in another space than the texts'.
 """
 
 from __future__ import annotations
@@ -79,8 +79,9 @@ def build(*, target: str, tag: str | None, pretrained: bool) -> Encoder:
     model = _Model.of(target)
     visual, settings = model.image_tower()
     half = ImageHalf(visual)
-    # timm's own names, where the tower is timm's network and no more
+    # timm's own names, where the tower is timm's network and no more, and there is but one way to pool its tokens
     bare = settings.get("timm_model_name") is not None and not len(visual.head)
+    bare = bare and getattr(visual.trunk, "attn_pool", None) is not None
     trunk, adapt = visual.trunk if bare else half, image_part("visual.trunk." if bare else "visual.")
     encoder = Encoder(
         name=model.name,
@@ -271,8 +272,8 @@ class _Model:
         made = self._made(library.CLIP, vision, text)
         default = asdict(library.CLIPVisionCfg())
         settings = {key: one for key, one in vision.items() if one != default.get(key) and key not in _TRAINING}
-        if self.quick and named is None and isinstance(vision.get("layers", 12), int):
-            settings["quick_gelu"] = True
+        if named is None and isinstance(vision.get("layers", 12), int):  # others have an activation of their own
+            settings["quick_gelu"] = self.quick
         return made.visual, settings
 
     def text_tower(self) -> Any:

@@ -156,7 +156,8 @@ def prompts(
     parts = np.split(embedded.vectors, np.cumsum([len(listed) for listed in asked.prompts.values()])[:-1])
     found = TextVectors(
         vectors=dict(zip(asked.classes, parts, strict=True)), prompts=asked.prompts, encoder=made.name,
-        weights=made.weights_digest(), temperature=embedded.temperature, source=asked.source,
+        weights=made.weights_digest(), options=made.spec()["options"], temperature=embedded.temperature,
+        source=asked.source,
     )  # fmt: skip
     write_text_vectors(output, found, overwrite=overwrite)
     say(

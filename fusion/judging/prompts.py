@@ -70,10 +70,7 @@ class PromptSet:
         _places(self.classes)
         for one in self.templates:
             if "{}" not in one or set("{}") & set(one.replace("{}", "")):
-                raise ExpressionError(
-                    f"a template needs {{}} where a class's text stands, once or more, and no other placeholder, "
-                    f"however: {one!r}"
-                )
+                raise ExpressionError(f"a template needs {{}} and no other placeholder, however: {one!r}")
         same: dict[tuple[str, ...], str] = {}
         for name, texts in self.classes.items():
             odd = next((one for one in texts if set("{}") & set(one)), None)
@@ -158,6 +155,8 @@ class TextVectors:
     """What people call the encoder: ``clip:clip-vit-base-patch32``."""
     weights: str = ""
     """Digest of the weights of the encoder's image half, as the identity of its rows has it; empty if not known."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Those of the image half in the identity of its rows: its activation among them."""
     temperature: float | None = None
     """The encoder's own: the inverse of its logits' scale."""
     source: str = ""
@@ -491,7 +490,7 @@ def write_text_vectors(path: Path, found: TextVectors, *, overwrite: bool = True
     """Write text vectors as safetensors or .npz, by the ending; equal vectors give equal bytes as safetensors."""
     note = _Note(
         classes=found.classes, prompts=found.prompts, encoder=found.encoder, weights=found.weights,
-        temperature=found.temperature, source=found.source,
+        temperature=found.temperature, source=found.source, options=found.options,
     )  # fmt: skip
     text = json.dumps(to_plain(note), ensure_ascii=False, sort_keys=True)
     arrays = {name: np.ascontiguousarray(one, dtype=np.float32) for name, one in found.vectors.items()}
@@ -582,6 +581,7 @@ class _Note:
     weights: str
     temperature: float | None
     source: str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _noted(note: str | None, where: str) -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -589,7 +589,7 @@ def _noted(note: str | None, where: str) -> tuple[tuple[str, ...], dict[str, Any
     if note is None:
         return (), {}
     plain = parse_json(note.encode(), where=f"the note of {where}", error=ExpressionError)
-    said = vars(from_plain(_Note, plain, f"the note of {where}", error=ExpressionError))
+    said = vars(from_plain(_Note, plain, f"the note of {where}", error=ExpressionError, defaults=True))
     return said["classes"], {name: value for name, value in said.items() if name != "classes"}
 
 

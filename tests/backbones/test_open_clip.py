@@ -21,6 +21,7 @@ from cer_fusion.backbones import (
     UnknownBackboneError,
     WeightsError,
     create,
+    inspect_checkpoint,
 )
 from cer_fusion.backbones.making import recreate
 from cer_fusion.backbones.recipes import recipe_of
@@ -176,7 +177,7 @@ def test_a_models_name_and_tag_say_activation_and_preparation_and_the_file_has_b
         create(f"open-clip:{name}", weights=named) for name in ("tiny-quickgelu.openai", "tiny.laion", "tiny.wide")
     )
     assert quick.options["quick_gelu"] is True
-    assert "quick_gelu" not in plain.options
+    assert plain.options["quick_gelu"] is False
     assert (plain.transform.resize, wide.transform.resize, wide.transform.mean) == ("shorter", "squash", (0.5,) * 3)
     assert create("open-clip:lone", weights=named).transform == wide.transform
     assert create("open-clip:tiny.own", weights=named).transform == plain.transform
@@ -278,6 +279,11 @@ def test_timms_tower_without_a_projection_has_timms_digest_and_rows(tmp_path):
     np.testing.assert_allclose(ours.embed(pictures)["image"], timms.embed(pictures)["pooled"], atol=1e-5)
     projected = create(f"open-clip:{save_open_clip(tmp_path / 'other', 'timm')}")
     assert projected.blocks["image"] == 16  # and timm's own rows of that tower have 64 columns
+
+
+def test_a_file_of_weights_is_recognised(tmp_path):
+    found = inspect_checkpoint(save_open_clip(tmp_path / "tiny") / WEIGHTS)
+    assert "open-clip:MODEL.TAG and this file" in found.looks_like
 
 
 def test_timms_names_tell_when_weights_of_quickgelu_are_computed_with_gelu():

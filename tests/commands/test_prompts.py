@@ -181,6 +181,14 @@ def test_an_encoder_of_open_clip_goes_the_whole_line_and_timms_rows_go_with_its_
         f"--compounds abaw7 --weights {folder} -o one.csv"
     )
     np.testing.assert_allclose(read_predictions(tmp_path / "one.csv").proba[0], stored.proba[0], atol=1e-4)
+    plain = save_open_clip(tmp_path / "plain", "plain")
+    run(f"cer-feat extract --backbone open-clip:{plain} -d faces.csv --as gelu")
+    config = json.loads((plain / "open_clip_config.json").read_text())
+    config["model_cfg"]["quick_gelu"] = True
+    (plain / "open_clip_config.json").write_text(json.dumps(config))
+    run(f"cer-feat prompts -b open-clip:{plain} -o quick.npz")
+    told = words(run("cer-fuse predict --prompts quick.npz -o x.csv", code=1))
+    assert "of two networks: quick_gelu was True for the vectors, False for the rows" in told
     projected = save_open_clip(tmp_path / "other", "timm")
     run(f"cer-feat prompts -b open-clip:{projected} -o other.npz")
     told = words(run("cer-fuse predict --prompts other.npz --features timm -o x.csv", code=1))

@@ -236,7 +236,7 @@ def test_prompts_are_read_from_toml_and_json_alike(tmp_path):
         ("[classes]\n' ' = ['a']", "a class needs a name, however: ' '"),
         ("[classes]\nFear = ['a', 'b']\nJoy = ['b', 'a ']", "'Fear' and 'Joy' have the same prompts"),
         ("[classes]\nFear = ['a {} face']\nJoy = ['b']", r"a placeholder that nothing fills: 'a \{\} face'"),
-        ("templates = ['a face']\n[classes]\nFear = ['a']\nJoy = ['b']", r"needs \{\} where .*however: 'a face'"),
+        ("templates = ['a face']\n[classes]\nFear = ['a']\nJoy = ['b']", r"needs \{\} and .*however: 'a face'"),
         ("templates = ['{}, {label}']\n[classes]\nFear = ['a']\nJoy = ['b']", r"no other placeholder.*\{label\}"),
         ("templates = ['{0} face']\n[classes]\nFear = ['a']\nJoy = ['b']", "no other placeholder"),
         ("templates = '{}'\n[classes]\nFear = ['a']\nJoy = ['b']", r"templates must be of type list"),
