@@ -12,8 +12,8 @@ The library's own layers, conversions of texts and tokenizers compute; nothing i
 network of transformers is on the Hub alone: of such models there are rows, and no text vectors.
 
 Where a tower is timm's without a projection and pools by attention, as SigLIP's are, its tensors bear timm's names:
-rows of ``timm:<name>`` with the same weights then have the same digest, and go with these text vectors. Of CLIP's towers
-timm's rows are those before the projection, in another space than the texts'.
+rows of ``timm:<name>`` with the same weights then have the same digest, and go with these text vectors. Of CLIP's
+towers timm's rows are those before the projection, in another space than the texts'.
 """
 
 from __future__ import annotations
