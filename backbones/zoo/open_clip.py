@@ -52,6 +52,9 @@ logger = logging.getLogger(__name__)
 CONFIG: Final = "open_clip_config.json"
 FILES: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 """Names under which a folder has its weights, in the library's order."""
+BESIDE: Final = ("text", "transformer", "token_embedding", "positional_embedding", "ln_final", "text_projection",
+                 "text_decoder", "logit_scale", "logit_bias")  # fmt: skip
+"""What a whole model holds beside its image half."""
 UNTOLD: Final = "own"
 """The tag of weights that one trained oneself under a model's name: pictures are prepared as the library's training
 does by default."""
@@ -91,6 +94,7 @@ def build(*, target: str, tag: str | None, pretrained: bool) -> Encoder:
         blocks={"image": int(model.config["embed_dim"])},
         transform=model.transform(visual.image_size),
         options={"embed_dim": int(model.config["embed_dim"]), **settings},
+        foreign_heads=("head", *BESIDE, *OPENAI),
         adapt=adapt,
         settle=lambda opened: model.refuse_other(opened.state, opened.path.name),
         notes={"in_folder": model.folder is not None},
@@ -477,9 +481,10 @@ def _prepared(library: Any, name: str, tag: str) -> Mapping[str, Any]:
     fields = ("mean", "std", "interpolation", "resize_mode")
     ways = {tuple(str(said.get(key)) for key in fields) for said in meant.values()}
     if wrong or len(ways) > 1:
+        first = next((f"{name}.{one}" for one in known if one not in wrong), f"{twin}.{next(iter(known))}")
         raise OptionError(
             f"nothing in a file says which weights of {name} it holds, and they differ in how pictures are prepared or "
-            f"in the activation: {listed(meant, count=8)}\n  say which: open-clip:{name}.{next(iter(known))}, or "
+            f"in the activation: {listed(meant, count=8)}\n  say which: open-clip:{first}, or "
             f"open-clip:{name}.{UNTOLD} for your own"
         )
     return {key: one for key, one in next(iter(meant.values())).items() if key in fields}

@@ -203,8 +203,9 @@ def test_a_models_name_and_tag_say_activation_and_preparation_and_the_file_has_b
             r"'openai' were trained with QuickGELU[\s\S]*take open-clip:tiny-quickgelu\.openai",
         ),
         ("tiny-quickgelu.laion", UnknownBackboneError, r"of the other activation: open-clip:tiny\.laion"),
+        ("RN50x4", OptionError, r"say which: open-clip:RN50x4-quickgelu\.openai, or open-clip:RN50x4\.own"),
         ("tiny.leion", UnknownBackboneError, r"no weights 'leion'; it has[\s\S]*nearest: 'laion'"),
-        ("tiny", OptionError, r"nothing in a file says which weights[\s\S]*say which: open-clip:tiny\."),
+        ("tiny", OptionError, r"nothing in a file says which weights[\s\S]*say which: open-clip:tiny\.laion, or"),
         ("tinny", UnknownBackboneError, r"no model 'tinny'[\s\S]*nearest: 'tiny'"),
         ("no/such/folder", UnknownBackboneError, r"expected a folder with open_clip_config\.json"),
     ],
@@ -213,6 +214,12 @@ def test_a_name_that_does_not_say_what_a_file_holds_or_says_it_wrongly_is_refuse
     for make in (lambda: create(f"open-clip:{name}", weights=named), lambda: texts_of(name, weights=named)):
         with pytest.raises(error, match=message):
             make()
+
+
+def test_a_file_of_another_model_is_refused_by_what_its_image_half_lacks(named, tmp_path):
+    other = save_open_clip(tmp_path / "other", "resnet") / WEIGHTS
+    with pytest.raises(CheckpointError, match=r"visual\.class_embedding is missing[\s\S]*encoder of open_clip"):
+        create("open-clip:lone", weights=other)
 
 
 def test_no_weights_are_downloaded_and_it_says_where_they_are(named):
