@@ -181,6 +181,20 @@ def test_a_row_that_counts_twice_is_two_rows_in_losses_table_and_meta_step():
     assert weighed == pytest.approx(2 * plain, rel=1e-5)
 
 
+def test_weights_of_classes_are_of_their_loss_alone_and_equal_ones_change_nothing():
+    X, y, aus = faces(120, 2)
+    settings = {"epochs": 6, "meta_lr": 0.1, "coupling": 0.2}
+    alike, even, rare = (
+        fitted(X, y, {"au": aus}, class_weight=one, **settings)
+        for one in (None, dict.fromkeys(range(4), 3.0), {0: 8.0, 1: 0.2, 2: 0.2, 3: 0.2})
+    )
+    np.testing.assert_allclose(even.predict_proba(X), alike.predict_proba(X), atol=1e-5)
+    np.testing.assert_allclose(even.predict_targets(X)["au"], alike.predict_targets(X)["au"], atol=1e-5)
+    assert rare.predict_proba(X)[:, 0].mean() > alike.predict_proba(X)[:, 0].mean() + 0.05
+    right = [((one.predict_targets(X)["au"] > 0.5) == aus).mean() for one in (alike, rare)]
+    assert abs(right[0] - right[1]) < 0.05
+
+
 def test_an_action_unit_that_is_known_beside_no_row_of_a_class_is_not_matched_to_that_class():
     table = np.array([[0.9, 0.2], [np.nan, 0.4], [0.1, np.nan]])
     assert np.isnan(counted_table(np.array([[1.0], [np.nan]]), np.eye(2))).tolist() == [[False], [True]]
