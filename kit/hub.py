@@ -182,8 +182,8 @@ def pinned(place: HubPlace) -> HubPlace:
         asked for: with a commit as the revision, or with HF_HUB_OFFLINE.
     """
     library()
-    constants: Any = importlib.import_module("huggingface_hub.constants")  # of newer versions no attribute before
-    if constants.HF_HUB_OFFLINE or re.fullmatch("[0-9a-f]{40}", place.revision or ""):
+    offline: bool = importlib.import_module("huggingface_hub.constants").HF_HUB_OFFLINE  # no attribute before that
+    if offline or re.fullmatch("[0-9a-f]{40}", place.revision or ""):
         return place
     with told(place, "found"):
         found = (
