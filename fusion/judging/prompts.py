@@ -468,8 +468,7 @@ def read_text_vectors(path: Path | str) -> TextVectors:
         If it is no such file, or what it holds can stand for no classes; with the file.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
+    if (suffix := path.suffix.lower()) not in SUFFIXES:
         raise ExpressionError(
             f"{path} is no file of text vectors, which end in {', '.join(SUFFIXES)}\n"
             f"  make one of prompts with: cer-feat prompts --backbone clip:FOLDER --prompts {path.name} -o vectors.npz"
