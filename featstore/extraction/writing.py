@@ -29,8 +29,9 @@ from ..rows.files import going_away
 from ..rows.index import RowIndex
 from ..rows.keys import KeyedNumbers, WantedKeys, keys_of, keys_of_texts
 from ..rows.shard import RowReader, Rows, ShardHeader, read_header, read_texts
+from .model import Batch, Model, Row
 from .plan import FeaturePlan
-from .reading import Batch, Model, Picture, Remarked, Row, Unusable
+from .reading import Picture, Remarked, Unusable
 
 _MOST_ROWS = 1 << 32
 """More than a shard can hold."""
@@ -204,6 +205,8 @@ class ShardInMaking:
         """Embed this picture as soon as a batch is full; an unusable one is noted and passed over."""
         if isinstance(picture, Unusable):
             self._writer.fail(self._writer.id(position), picture.reason, unread=picture.unread)
+            if digest := self._writer.plan.digests[position]:
+                self._first.setdefault(digest, position)
             self._writer.advance(1)
             self._writer.check_errors()
             return
@@ -217,6 +220,10 @@ class ShardInMaking:
             self._sort_new()
         if len(self._waiting) >= self._writer.model.batch_size:
             self._embed()
+
+    def repeat(self) -> None:
+        """Count a sample whose picture is decoded for another of the shard: `finish` gives it that one's row."""
+        self._writer.advance(1)
 
     def leave(self, position: int) -> None:
         """Leave a sample to the other run that has settled it from the very bytes that were read here."""
@@ -232,6 +239,7 @@ class ShardInMaking:
         for i, picture in new:
             digest = digests[i]
             if digest in known:
+                self._first.setdefault(digest, i)
                 self.rows[i] = known[digest]
                 writer.remark_again(i)
                 writer.shared += 1
