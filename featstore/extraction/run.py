@@ -33,7 +33,8 @@ from ..store import Store
 from .model import BatchSize, Model
 from .plan import Counted, FeaturePlan, Progress, deal_part, make_features, names_of, plan_features, positions_of
 from .reading import Decoder, Embedder, Found, Meter, Readers, Wanted
-from .writing import Committer, FeatureWriter, ShardInMaking, StoredRows
+from .stored import StoredRows
+from .writing import Committer, FeatureWriter, ShardInMaking
 
 FEW_ERRORS = 10
 """So many bad pictures never stop a run, unless `max_errors` is zero."""
