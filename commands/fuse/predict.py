@@ -184,7 +184,11 @@ def predict(
             apart_from=(head or prompts, *source.files()),
         )
         made = (store, weights or [], code or [], device, detector)
-        line = _prompted_line(prompts, compounds, rule, *made) if head is None else answering_of(head, *made)
+        line = (
+            _prompted_line(prompts, compounds, rule, *made)
+            if head is None
+            else answering_of(head, *made, sound=source.sound)
+        )
         if line.cuts_faces and crop == "face" and margin is None and not no_faces:
             alignment = Alignment(size_px=size, convention="box", margin=_LOOSE)
             say(f"the head's features cut faces out themselves: they are given loose ones (box, margin {_LOOSE})")
@@ -335,5 +339,6 @@ def _json(found: Predictions, shown: Shown | None) -> dict[str, Any]:
         "classes": found.classes,
         "predictions": rows,
         "without_face": shown.without_face,
+        "masked": shown.masked,
         "unusable": shown.unusable,
     }
