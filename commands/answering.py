@@ -6,6 +6,7 @@ Text vectors that stand for classes answer in a head's place, of rows of the enc
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -159,6 +160,7 @@ def answering_of(
     device: str,
     detector: str,
     sound: Heard | None = None,
+    time_of: Callable[[str], float | None] | None = None,
 ) -> Answering:
     """Open a run, find what its features are in the store, and make their backbones again.
 
@@ -166,13 +168,16 @@ def answering_of(
     ----------
     sound : callable (window_s, causal), optional
         What is heard at the frames of videos that are shown; without, features of sound are refused.
+    time_of : callable (name), optional
+        When a frame of the videos is shown, in seconds, None where the video does not say; without, heads that learned
+        in seconds are refused for frames.
 
     Raises
     ------
     FeatstoreError, BackbonesError, FusionError
         If a feature is not there any more, its weights are others, or the head is damaged.
     """
-    from ..fusion import load_head, read_head_info
+    from ..fusion import SavedHeadError, load_head, read_head_info
     from ..fusion.data.moments import frames_of
     from ..fusion.keeping.answers import aligned
 
@@ -189,6 +194,14 @@ def answering_of(
         when: dict[str, Any] = {}
         if head.learns_in_time:
             when["groups"], when["times"] = frames_of(ids, [name.rpartition("/")[0] for name in ids])
+            if info.extra.get("in_seconds") and time_of is not None:
+                when["times"] = [math.nan if (time_s := time_of(name)) is None else time_s for name in ids]
+            elif info.extra.get("in_seconds") and any(when["groups"]):
+                raise SavedHeadError(
+                    "the head learned when frames stand in their videos in seconds, and pictures in a folder have "
+                    "numbers alone\n  list them in a manifest with a column time_s, extract that, and ask: cer-fuse "
+                    "predict --data"
+                )
         return aligned(head.predict_proba(rows, **when), head.classes_, len(classes), "the kept head")
 
     return Answering(
