@@ -223,6 +223,7 @@ def test_what_is_read_ahead_for_the_next_shard_is_decoded_once_there_too(store, 
     assert (report.embedded, report.shared) == (3, 15)
 
 
+@pytest.mark.slow
 def test_reader_processes_decode_a_repeated_new_picture_once(store, tmp_path):
     from tests.featstore.openers import OpeningEmbedder, open_noting
 
@@ -253,3 +254,31 @@ def test_pictures_read_ahead_for_samples_that_another_run_settles_are_decoded_fo
     assert (report.by_others, len(report.quarantined)) == (7, 6)
     store.use_manifest("d", manifest)
     assert len(store.view(["toy"], missing="drop")) == 18
+
+
+@pytest.mark.parametrize("part", [(0, 1), (0, 2), (3, 4)], ids=str)
+@pytest.mark.parametrize("before", ["nothing", "another part", "one of two features", "all", "changed", "refused"])
+def test_progress_ends_at_exactly_what_there_is_to_do(store, tmp_path, before, part):
+    manifest, _ = repeating(tmp_path)
+    (tmp_path / "7.png").unlink()
+    options = {"dataset": "d", "shard_rows": 4, "max_errors": 1.0, "readers": 3}
+    if before == "another part":
+        extract(ToyEmbedder("one"), manifest, store, part=(1, 3), **options)
+    elif before != "nothing":
+        extract(ToyEmbedder("one"), manifest, store, **options)
+        if before != "one of two features":
+            extract(ToyEmbedder("two"), manifest, store, **options)
+    if before == "changed":
+        for i in (0, 5, 6, 20):
+            (tmp_path / f"{i}.png").write_bytes(b"changed 000" if i < 20 else b"BAD too")
+    steps, retry = [], before == "refused"
+    reports = extract(
+        [ToyEmbedder("one"), ToyEmbedder("two")], manifest, store, part=part, retry_quarantined=retry,
+        progress=lambda *step: steps.append(step), **options,
+    )  # fmt: skip
+    own = [i for i in range(24) if i // 4 % part[1] == part[0]]
+    for stage, total in (("hash", len(own)), ("embed", sum(report.samples - report.already for report in reports))):
+        told = [step[1:] for step in steps if step[0] == stage]
+        assert {of for _, of in told} <= {total}
+        assert [done for done, _ in told] == sorted(done for done, _ in told)
+        assert (told[-1][0] if told else 0) == total
