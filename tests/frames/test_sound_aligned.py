@@ -202,7 +202,7 @@ REAL = {
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="../shared/footage is not here")
 def test_every_frame_of_a_real_clip_hears_its_moment(tmp_path, name, causal):
     found = aligned(CLIPS / name, tmp_path, lambda _, time_s: time_s, heard_in_packets(CLIPS / name), causal=causal)
-    assert found.compared + sum(found.masked.values()) >= 0.9 * found.frames
+    assert found.compared + sum(found.masked.values()) >= found.frames - 5  # causal windows of the first are short
     assert found.most_ms <= REAL[name]
 
 
