@@ -30,9 +30,11 @@ from ..rows import files
 from ..rows.feature import Dtype, Feature
 from ..rows.keys import Mark, keys_of, same_pictures
 from ..store import Store
+from .model import BatchSize, Model
 from .plan import Counted, FeaturePlan, Progress, deal_part, make_features, names_of, plan_features, positions_of
-from .reading import BatchSize, Decoded, Decoder, Embedder, Found, Meter, Model, Readers, Wanted
-from .writing import Committer, FeatureWriter, ShardInMaking, StoredRows
+from .reading import Decoder, Embedder, Found, Meter, Readers, Wanted
+from .stored import StoredRows
+from .writing import Committer, FeatureWriter, ShardInMaking
 
 FEW_ERRORS = 10
 """So many bad pictures never stop a run, unless `max_errors` is zero."""
@@ -375,25 +377,27 @@ def _expected(manifest: Manifest, positions: range, writers: Sequence[FeatureWri
 
 def _learning(
     manifest: Manifest, plan: FeaturePlan, seen: Seen | None, found_in_order: Iterable[tuple[int, Found]]
-) -> Iterator[tuple[int, Decoded]]:
-    """Pass on what was decoded, once what was learnt of a new picture is noted."""
+) -> Iterator[tuple[int, Found]]:
+    """Pass on what was read, once what was learnt of a new picture is noted."""
     for position, found in found_in_order:
         if position in plan.unknown:
             plan.learn(position, found.digest)
             if seen is not None and found.state is not None:
                 seen.note(manifest.samples[position].path, found.state, found.digest)
-        yield position, found.decoded
+        yield position, found
 
 
 def _fill(
-    number: int, shards: Sequence[ShardInMaking], pictures_in_order: Iterable[tuple[int, Decoded]], committer: Committer
+    number: int, shards: Sequence[ShardInMaking], pictures_in_order: Iterable[tuple[int, Found]], committer: Committer
 ) -> None:
     """Embed the pictures, and commit them as one shard of each feature, in the background."""
     try:
-        for position, decoded in pictures_in_order:
+        for position, found in pictures_in_order:
             for k, shard in enumerate(shards):
-                if k in decoded:
-                    shard.take(position, decoded[k])
+                if k in found.decoded:
+                    shard.take(position, found.decoded[k])
+                elif k in found.again:
+                    shard.repeat()
                 elif position in shard.settled:
                     shard.leave(position)
             committer.check()
