@@ -257,7 +257,7 @@ def check_curriculum(curriculum: Sequence[Any] | int, mixed: float, spread: floa
 
 
 def parse_curriculum(text: str) -> tuple[tuple[int, float], ...] | int:
-    """Read ``5:0,5:0.2,3:0.4,3:1``: the epochs of each stage and its share of compounds; or ``10``, as `stages_of` does.
+    """Read ``5:0,5:0.2,3:0.4,3:1``: epochs of each stage and its share of compounds; or ``10``, as `stages_of`.
 
     Raises
     ------

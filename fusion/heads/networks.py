@@ -230,7 +230,7 @@ class NetworkHead(Head):
             aside[:n] = held_out(codes, self.early_stop, seed=self.seed_, groups=info.groups)
         known, own = RowInfo(soft=pool.soft, weights=pool.weights), pool.soft.argmax(axis=1)
         network = self._network(scaler.widths, k + pool.basics)
-        # neighbours are of a class, a basic one too, or of votes where there are any: a mixed row is of its larger share
+        # neighbours are of a class, basic ones too, or of votes where there are any: a mixed row is of its larger part
         pull = self._pull(network, own, RowInfo() if info.soft is None else known, device, left_out)
         columns, losses = self._columns(pool.X, scaler.widths), []
         for stage, (epochs, shown) in enumerate(pool.stages):
