@@ -35,10 +35,11 @@ ELSEWHERE: Final = {
     "weights": "of blocks or decisions have a sweep of their own (a Grid; --weights or --simplex)",
     "device": "does not change what is learned",
     "threads": "do not change what is learned",
+    "table": "is a table of numbers, and no axis: sweep the coupling by one table, and then by another",
 }
 """Why some settings are no axes."""
 
-OF_TASKS: Final = {"au_weight", "basic_weight", "va_weight", "coupling", "meta_lr", "table"}
+OF_TASKS: Final = {"au_weight", "basic_weight", "va_weight", "coupling", "meta_lr"}
 """Settings of `multitask` that say nothing without targets."""
 
 
@@ -86,8 +87,8 @@ class Axes:
         """All points in order, by setting."""
         return [dict(zip(self.values, one, strict=True)) for one in product(*self.values.values())]
 
-    def check(self, head: Classifier, train: Rows) -> None:
-        """Refuse settings that the head has not, or cannot have so on these rows, before anything is fitted.
+    def check(self, head: Classifier, train: Rows | None = None) -> None:
+        """Refuse settings that the head has not, or cannot have so on rows, before anything is fitted.
 
         Raises
         ------
@@ -107,10 +108,11 @@ class Axes:
                 if isinstance(told, Head):
                     check_kinds(told)
                     getattr(told, "_check", _nothing)()
-                    _check_rows(told, train)
+                    if train is not None:
+                        _check_rows(told, train)
             except (FusionError, ValueError, TypeError) as error:
                 raise SweepError(f"head {name!r} cannot be set to {point_text(point)}: {error}") from error
-        if not train.targets and (idle := [axis for axis in self.values if axis in OF_TASKS]):
+        if train is not None and not train.targets and (idle := [axis for axis in self.values if axis in OF_TASKS]):
             raise SweepError(
                 f"{', '.join(idle)} cannot matter: the rows have no targets beside the classes\n"
                 "  give them: Rows(targets=…), or --targets TABLE"
