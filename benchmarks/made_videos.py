@@ -1,6 +1,6 @@
 """Drawn videos with sound through the line of commands: where sound helps, where time helps, and where neither may.
 
-Videos of schematic faces (`demofaces`) that keep one of four compounds each, two sitters, a noise and a tone. Three sets:
+Videos of schematic faces (`demofaces`), two sitters, that keep one of four compounds each, with a noise and a tone:
 
 - `sound`: a face shows one of two compounds, and only the pitch says which of the two is meant.
 - `time`: every third frame shows the compound, the others a calm face; the pitch says nothing.
@@ -10,9 +10,10 @@ They are written by PyAV, cut into frames, listed and embedded by `cer-feat` its
 openSMILE's eGeMAPS), and heads are compared in grouped folds, whole videos apart. What it shows is a mechanism and no
 accuracy: nobody looks like these faces, nor sounds like this.
 
-    python -m benchmarks.made_videos [--videos 28] [--frames 8] [--folds 4]
+    python -m benchmarks.made_videos [--sets sound,time,neither] [--videos 28] [--frames 8] [--folds 4] [--keep DIR]
 
-Prints markdown. Needs the extras `video` and `audio`.
+`--keep` holds the videos and their rows, for the sets that are judged later. Prints markdown. Needs the extras `video`
+and `audio`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from cer_fusion.demofaces import COMPOUNDS, ActionUnits, Style, draw_face, sampl
 from cer_fusion.featstore import Store
 from cer_fusion.fusion import Report, Rows, cross_compare, make_head, recipe_columns, recipes_in
 from cer_fusion.fusion.judging.entries import Entry
+from cer_fusion.fusion.judging.report import p_text
 from cer_fusion.fusion.judging.zero_shot import with_basic
 from cer_fusion.fusion.recipes import Recipe
 
@@ -48,7 +50,7 @@ PARTNER = {0: 1, 1: 0, 2: 3, 3: 2}
 BASIC = {"Anger": (4, 7), "Disgust": (9, 10), "Fear": (1, 2, 5, 20), "Happiness": (6, 12), "Surprise": (1, 2, 26)}
 SIDE_PX, FPS, RATE_HZ = 64, 4, 16_000
 LOW_HZ, HIGH_HZ = 180.0, 420.0
-STEPS = {"epochs": 60, "batch_size": 32, "threads": 1}
+STEPS = {"epochs": 40, "batch_size": 32, "threads": 1}
 """More and smaller steps than the heads have by themselves, which are made for more rows."""
 
 
@@ -180,6 +182,8 @@ def judged(rows: Rows, basic: Rows, folds: int, seed: int) -> Report:
 def main() -> None:
     """Draw, go the line, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--keep", type=Path)
     parser.add_argument("--videos", type=int, default=28)
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--folds", type=int, default=4)
@@ -188,14 +192,17 @@ def main() -> None:
     print("| videos | column | accuracy (%) | macro F1 (%) | against `mlp, faces` (points) | p, Holm |")
     print("|---|---|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory(prefix="cer-bench-") as name:
-        started, folder = time.perf_counter(), Path(name)
-        (folder / "videos").mkdir()
-        shown = basic_written(folder / "videos", options.frames, options.seed)
-        labels = {kind: written(folder / "videos", kind, options.videos, options.frames, options.seed) for kind in SETS}
-        go_the_line(folder)
-        print(f"videos drawn, cut and embedded in {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+        started, folder = time.perf_counter(), options.keep or Path(name)
+        new = not (folder / "videos").exists()
+        videos = folder / "videos" if new else Path(name)  # drawn again, for their labels
+        videos.mkdir(parents=True, exist_ok=True)
+        shown = basic_written(videos, options.frames, options.seed)
+        labels = {kind: written(videos, kind, options.videos, options.frames, options.seed) for kind in SETS}
+        if new:
+            go_the_line(folder)
+            print(f"videos drawn, cut and embedded in {time.perf_counter() - started:.0f} s", file=sys.stderr)
         basic = rows_of(folder, shown, tuple(BASIC))
-        for kind in SETS:
+        for kind in options.sets.split(","):
             rows = rows_of(folder, labels[kind], NAMES)
             for column in judged(rows, basic, options.folds, options.seed).columns:
                 print(line(kind, column), flush=True)
@@ -210,7 +217,7 @@ def line(kind: str, column: Any) -> str:
 
     versus = column.versus
     against = "–" if versus is None else points(versus.macro_f1, versus.macro_f1_interval, "+")
-    p = "–" if versus is None else f"{'< ' if versus.p_is_bound else ''}{versus.p_macro_f1_holm:.3f}"
+    p = "–" if versus is None else f"{p_text(versus.p_macro_f1_holm, bound=versus.p_is_bound)}"
     accuracy = points(column.scores.accuracy, column.accuracy)
     return (
         f"| {kind} | {column.name} | {accuracy} | {points(column.scores.macro_f1, column.macro_f1)} | {against} | {p} |"
