@@ -270,6 +270,7 @@ def main() -> None:
     parser.add_argument("--set", choices=("systems", "seconds", "videos", "per-class"), default="systems")
     parser.add_argument("--keep", type=Path, help="folder of answers, to go on with a run that was stopped")
     parser.add_argument("--only", help="recipes, comma-separated, with the labels they are made for alone")
+    parser.add_argument("--variants", action="store_true", help="with --only: with the other kinds of labels, too")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -284,7 +285,7 @@ def main() -> None:
         left = {one.name: one.fault for one in chosen if one.fault}
         basic = basic_rows(rows, options.shared, options.seed)
         able = [(one, basic) for one in chosen if one.name not in left]
-        able = variants([one for one, _ in able], basic) if options.only is None else able
+        able = variants([one for one, _ in able], basic) if options.only is None or options.variants else able
         if options.set == "seconds":
             print_seconds(
                 [(one, basic) for one in chosen if one.name not in left], voted(rows, options.shared), options.seed

@@ -20,7 +20,7 @@ from .options import Missing, each, key_values, several, value_of
 
 if TYPE_CHECKING:
     from ..featstore import View
-    from ..fusion import HeadInfo
+    from ..fusion import HeadInfo, Recipe
     from ..fusion.keeping.runs import Run
     from .data import Task
 
@@ -172,6 +172,19 @@ def refuse_unused_targets(table: Path | None, heads: Sequence[str]) -> None:
         raise typer.BadParameter(
             "none of these heads learns targets beside classes; take multitask", param_hint="--targets"
         )
+
+
+def fault_of(recipe: Recipe) -> str | None:
+    """Why a recipe cannot run here, its smoothing included; None if it can."""
+    from ..challenge import over_time
+    from ..kit.errors import CerError
+
+    try:
+        if recipe.smooth is not None:
+            over_time(recipe.smooth)
+    except CerError as error:
+        return str(error)
+    return recipe.fault
 
 
 def curriculum_of(text: str, head: str, settings: Mapping[str, Any]) -> dict[str, Any]:

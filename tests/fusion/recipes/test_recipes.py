@@ -155,6 +155,12 @@ def test_neither_of_two_recipes_of_one_name_replaces_the_other(tmp_path):
         ('name = "mlp"\nsettings = { preset = "paper" }', "no setting 'preset'"),
         ('name = "linear"\nsettings = { blocks = { vit = 768 } }', "no setting 'blocks'"),
         ('name = "sklearn:sklearn.svm.SVD"', "sklearn.svm"),
+        ('name = "late"\nsettings = { member = "late" }', "a member of 'late' cannot be 'late' itself"),
+        ('name = "stacking"\nsettings = { member = { vit = "late" } }', "a member of 'stacking' cannot be 'late'"),
+        ('name = "mine"', "there is no head 'mine'"),
+        ('name = "mlp"\nsettings = { locality = -1 }', "locality must be finite and not negative"),
+        ('name = "mlp"\nsettings = { epochs = 0 }', "epochs must be a whole number"),
+        ('name = "late"\nsettings = { mix = "geometrical" }', "did you mean 'geometric'"),
     ],
 )
 def test_what_cannot_run_here_says_why_when_it_is_asked_for_and_stands_in_the_list(head, message, tmp_path):
