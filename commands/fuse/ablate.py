@@ -11,7 +11,7 @@ import typer
 
 from .. import options as opt
 from ..console import escape, out_json, progress_bar, say
-from ..data import load_task, schooled, targeted
+from ..data import load_task, schooled
 from ..heads import (
     axes_of,
     build_head,
@@ -19,6 +19,7 @@ from ..heads import (
     refuse_unused_targets,
     refuse_unused_votes,
     settings_of,
+    targeted,
     weights_text,
 )
 from ..outputs import check_outputs, figure_output, keep_and_show, print_table
@@ -266,8 +267,8 @@ class SweepOptions:
         task = load_task(
             self.store, self.data, named, self.missing, *self.splits, near=self.near, soft_labels=self.soft_labels
         )
+        task = targeted(task, [self.head], self.targets)
         self.dataset = task.dataset
-        task = replace(task, train=targeted(task.train, self.targets))
         grid = self._grid(task)
         built = build_head(
             self.head, task, self.settings, preset=self.preset, device=self.device, seed=self.seed

@@ -11,15 +11,7 @@ import typer
 from .. import options as opt
 from ..console import escape, out_json, progress_bar, say, size_text
 from ..data import SIDE_PX, Task, load_task, thumbnails_of
-from ..heads import (
-    Heads,
-    build_head,
-    compute,
-    datasets_of,
-    named_heads,
-    read_runs,
-    settings_of,
-)
+from ..heads import Heads, build_head, compute, datasets_of, named_heads, read_runs, settings_of, targeted
 from ..outputs import check_outputs, put
 
 if TYPE_CHECKING:
@@ -110,6 +102,7 @@ def report(
     else:
         budget = opt.memory_budget(memory)
         task = load_task(store, data, features, missing, train_split, test_split, budget, near=near)
+        task = targeted(task, chosen)
         name, options = task.dataset, {"device": device, "seed": seed}
         found = _compared(task, chosen, setting, options, singles=singles, baseline=baseline, metrics=asked)
         mixing = _mixed(task, found, options, folds=folds if sweep else None)
