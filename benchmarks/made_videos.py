@@ -4,7 +4,7 @@ Videos of schematic faces (`demofaces`), two sitters, that keep one of four comp
 
 - `sound`: a face shows one of two compounds, and only the pitch says which of the two is meant.
 - `time`: every third frame shows the compound, the others a calm face; the pitch says nothing.
-- `neither`: every frame shows the compound; the pitch says nothing.
+- `neither`: every frame shows the compound; the pitch says nothing. Time can only average what single frames err in.
 
 They are written by PyAV, cut into frames, listed and embedded by `cer-feat` itself (an untrained ResNet-18 at 64 px and
 openSMILE's eGeMAPS), and heads are compared in grouped folds, whole videos apart. What it shows is a mechanism and no
