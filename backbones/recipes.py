@@ -132,12 +132,15 @@ class Recipe:
     """``options(target)``: what there is and the defaults, where ``build`` takes any because the target decides."""
     usage: Callable[[Mapping[str, int], Mapping[str, Any] | None, Path], Usage] | None = field(default=None, repr=False)
     """``usage(heads, card, path)`` of a file that fits: its classifiers (layer -> classes), and the card beside it."""
+    texts: Callable[..., Any] | None = field(default=None, repr=False)
+    """``texts(target, prompts, weights=…, device=…)`` of an encoder that has a text half too: their vectors, and the
+    temperature of its cosines (`cer_fusion.backbones.zoo.image_text.Texts`)."""
     again: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = field(default=None, repr=False)
     """``again(options)`` of rows that are there: what more to tell ``build``, so that every file with their trunk does.
     """
 
 
-CALLED = ("build", "tags", "options", "usage", "again")
+CALLED = ("build", "tags", "options", "usage", "texts", "again")
 """What of a recipe is no plain value: known once its file is imported."""
 
 OWN = re.compile(r"(.+\.py|[^\W\d]\w*(\.[^\W\d]\w*)*):[^\W\d]\w*")
@@ -152,8 +155,8 @@ def names() -> tuple[str, ...]:
     """List the backbones that have a name of their own.
 
     Besides, ``timm:<name>`` makes any timm model (``timm:vit_small_patch14_dinov2.lvd142m``), ``onnx:<file>`` any
-    ONNX model, ``clip:<folder>`` the image half of a CLIP or SigLIP, ``audio:<name>`` what hears the sound around a
-    frame, and ``<file.py>:<Class>`` or ``<module>:<Class>`` a network of the user's own.
+    ONNX model, ``clip:<folder>`` and ``open-clip:<name>`` the image half of an image-text encoder, ``audio:<name>``
+    what hears the sound around a frame, and ``<file.py>:<Class>`` or ``<module>:<Class>`` a network of the user's own.
     """
     return tuple(sorted(name for name in _entries() if "<" not in name))
 
@@ -239,7 +242,8 @@ def _entry_of(name: str) -> tuple[_Entry, str]:
     raise UnknownBackboneError(
         f"there is no backbone {name!r}{nearest(name, names())}\n"
         f"  there are {', '.join(names())}, any timm model as timm:<name>, any ONNX model as onnx:<file>, "
-        "CLIP or SigLIP as clip:<folder>, what hears sound as audio:<name> and your own network as <file.py>:<Class>"
+        "CLIP or SigLIP as clip:<folder> or open-clip:<name>, what hears sound as audio:<name> and your own network as "
+        "<file.py>:<Class>"
     )
 
 

@@ -6,6 +6,7 @@ Text vectors that stand for classes answer in a head's place, of rows of the enc
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
 
-from ..kit.errors import Masked
+from ..kit.errors import Masked, nearest
 from .console import escape, say
 from .heads import head_folder
 
@@ -159,6 +160,7 @@ def answering_of(
     device: str,
     detector: str,
     sound: Heard | None = None,
+    time_of: Callable[[str], float | None] | None = None,
 ) -> Answering:
     """Open a run, find what its features are in the store, and make their backbones again.
 
@@ -166,6 +168,9 @@ def answering_of(
     ----------
     sound : callable (window_s, causal), optional
         What is heard at the frames of videos that are shown; without, features of sound are refused.
+    time_of : callable (name), optional
+        When a frame of the videos is shown, in seconds, None where the video does not say; without, heads that learned
+        in seconds are refused for frames.
 
     Raises
     ------
@@ -189,7 +194,9 @@ def answering_of(
         when: dict[str, Any] = {}
         if head.learns_in_time:
             when["groups"], when["times"] = frames_of(ids, [name.rpartition("/")[0] for name in ids])
-            if info.extra.get("in_seconds") and any(when["groups"]):
+            if info.extra.get("in_seconds") and time_of is not None:
+                when["times"] = [math.nan if (time_s := time_of(name)) is None else time_s for name in ids]
+            elif info.extra.get("in_seconds") and any(when["groups"]):
                 raise SavedHeadError(
                     "the head learned when frames stand in their videos in seconds, and pictures in a folder have "
                     "numbers alone\n  list them in a manifest with a column time_s, extract that, and ask: cer-fuse "
@@ -209,6 +216,7 @@ def answering_of(
 
 def prompted_answering(
     vectors: TextVectors,
+    named: Sequence[str] | None,
     classes: Sequence[str] | None,
     rule: str | None,
     store: Path,
@@ -222,6 +230,8 @@ def prompted_answering(
     Parameters
     ----------
     vectors : TextVectors
+    named : sequence of str, optional
+        The features whose rows may be meant; by default all.
     classes : sequence of str, optional
         What to answer; by default all classes that there are vectors for.
     rule : str, optional
@@ -239,7 +249,7 @@ def prompted_answering(
     specs = {
         feature.label: feature.spec for dataset in opened.datasets() for feature in opened.usable_features(dataset)
     }
-    block, _ = encoder_rows(vectors, specs)
+    block, _ = encoder_rows(vectors, named_features(specs, named))
     label = block.partition(".")[0]
     spec = specs[label]
     names = tuple(vectors.classes if classes is None else classes)
@@ -250,6 +260,17 @@ def prompted_answering(
     return Answering(
         blocks=(block,), classes=names, ask=lambda rows, _: head.predict_proba(rows), features=features, head=head
     )
+
+
+def named_features(specs: Mapping[str, FeatureSpec], named: Sequence[str] | None) -> Mapping[str, FeatureSpec]:
+    """Return the features that are named, with or without their fingerprint; all if none is named."""
+    names = {label: label.partition("@")[0] for label in specs}
+    lost = [one for one in named or () if one not in names and one not in names.values()]
+    if lost:
+        raise typer.BadParameter(
+            f"there is no feature {lost[0]!r}; {nearest(lost[0], {*names.values()})}", param_hint="--features"
+        )
+    return {label: spec for label, spec in specs.items() if named is None or {label, names[label]} & {*named}}
 
 
 def encoder_rows(vectors: TextVectors, specs: Mapping[str, FeatureSpec]) -> tuple[str, str | None]:
@@ -284,6 +305,14 @@ def encoder_rows(vectors: TextVectors, specs: Mapping[str, FeatureSpec]) -> tupl
         not vectors.weights or [one.identity.get("architecture") for one in specs.values()] == [FOREIGN]
     ):
         fitting = [one for one in found if one[1] == vectors.width]
+    apart = {name: _apart(vectors.options, spec) for name, spec in specs.items()}
+    other = [name for name, *_ in fitting if apart[name.partition(".")[0]]]
+    fitting = [one for one in fitting if one[0] not in other]
+    if other and not fitting:
+        raise ExpressionError(
+            f"text vectors and the rows of {other[0]!r} are of the same weights and of two networks: "
+            f"{apart[other[0].partition('.')[0]]}\n  one of the two is told wrongly what was trained"
+        )
     if len(fitting) == 1:
         return fitting[0][0], fitting[0][2]
     has = ", ".join(
@@ -293,8 +322,18 @@ def encoder_rows(vectors: TextVectors, specs: Mapping[str, FeatureSpec]) -> tupl
     of += f"{vectors.weights[:12] or 'not said'})"
     raise ExpressionError(
         f"text vectors are of {of}, and {len(fitting)} features have such rows, expected one: {has}\n"
-        "  extract them with the same encoder, cer-feat extract --backbone clip:FOLDER, or make the vectors with the "
-        "encoder of the rows, cer-feat prompts; of several, name one with --features"
+        "  extract them with the same encoder, cer-feat extract --backbone clip:FOLDER or open-clip:NAME, or make the "
+        "vectors with the encoder of the rows, cer-feat prompts; of several, name one with --features"
+    )
+
+
+def _apart(options: Mapping[str, Any], spec: FeatureSpec) -> str:
+    """Say which options of the vectors' network are others in the network that made rows; nothing where none is."""
+    theirs = dict(spec.identity.get("options", {}))
+    return ", ".join(
+        f"{key} was {value!r} for the vectors, {theirs[key]!r} for the rows"
+        for key, value in options.items()
+        if key in theirs and theirs[key] != value
     )
 
 

@@ -424,15 +424,16 @@ def metrics_of(entries: list[str] | None) -> tuple[str, ...]:
 
 def trackers_of(entries: list[str] | None, tell: Callable[[str], None]) -> tuple[str, ...]:
     """The trackers that `--track` names; one that is not known, or not installed, is refused before any work."""
-    from ..kit.tracking import LEAVING, TrackingError, check_trackers
+    from ..kit.tracking import TrackingError, check_trackers, leaving
+    from .console import escape
 
     try:
         names = check_trackers(entries or [])
     except TrackingError as error:
         raise typer.BadParameter(str(error), param_hint="--track") from None
     for name in names:
-        if name in LEAVING:
-            tell(f"[yellow]settings and figures are tracked:[/] {LEAVING[name]}")
+        if place := leaving(name):
+            tell(f"[yellow]settings and figures leave this machine:[/] {escape(place)}")
     return names
 
 

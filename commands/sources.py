@@ -69,6 +69,7 @@ class ShownPictures:
     """Paths from the root, with slashes; they are the sample ids."""
     filmed = False
     sound = None
+    time_of = None
 
     def files(self) -> list[Path]:
         """What is read."""
@@ -184,6 +185,8 @@ class ShownVideos:
     """By name."""
     folder: Path
     """Where their frames are made."""
+    times: dict[str, float | None] = field(default_factory=dict)
+    """When frames that were made are shown, by their pictures."""
     filmed = True
 
     def files(self) -> list[Path]:
@@ -213,9 +216,14 @@ class ShownVideos:
             tell_made(made)
             for row in self._rows(name):
                 if row.picture:
+                    self.times[row.picture] = row.time_s
                     if row.face is not None:
                         shown.boxes[row.picture] = row.face.box
                     yield row.picture, (self.folder / row.picture).read_bytes()
+
+    def time_of(self, picture: str) -> float | None:
+        """When a frame is shown, in seconds; None where its video does not say."""
+        return self.times[picture]
 
     def sound(self, window_s: float, causal: bool) -> FrameSound:
         """What is heard at the frames, by the paths of their pictures."""

@@ -227,7 +227,7 @@ def compare(
                 num_gpus=num_gpus, progress=step, name="compare",
             )  # fmt: skip
         name = plan.dataset
-    keep_and_show(
+    place = keep_and_show(
         report,
         lambda: (
             out_json(report.to_dict())
@@ -243,7 +243,11 @@ def compare(
     )
     given = {"dataset": name, "seed": report.seed, "folds": report.folds, "split": report.split,
              "fingerprints": report.fingerprints}  # fmt: skip
-    track_report(report, trackers, run=name if kept is not None else f"{name}-compare", config=given)
+    told = track_report(
+        report, trackers, run=name if kept is not None else f"{name}-compare", config=given, kept=kept or place
+    )
+    if trackers and not told and kept is not None:  # nothing else was to be done
+        raise typer.Exit(1)
 
 
 @dataclass(kw_only=True)

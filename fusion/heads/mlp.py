@@ -21,6 +21,7 @@ from .layers import Drop, HiddenNetwork, Joined, Linear, Network, Norm
 from .locality import Locality
 from .networks import NetworkHead
 from .settings import Fusion, MLPConfig, Normalization, not_negative, one_of, whole
+from .training import member_counts
 from .weights import SMALLEST, likeliest_factors, stratified_folds
 
 logger = logging.getLogger(__name__)
@@ -113,7 +114,10 @@ class MLPHead(NetworkHead):
     ) -> Callable[[Tensor, Tensor], Tensor] | None:
         if not self.locality:
             return None
-        return Locality(codes, info.soft, weight=self.locality, neighbours=self.neighbours, device=device)
+        return Locality(
+            codes, info.soft, weight=self.locality, neighbours=self.neighbours, device=device,
+            counts=member_counts(info.weights, left_out),
+        )  # fmt: skip
 
     def _products(self, device: torch.device) -> torch.dtype:
         dtype = chosen_dtype(self.precision, device)

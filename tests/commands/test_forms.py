@@ -146,6 +146,7 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
     "cer-fuse predict": [
         ("cer-fuse predict --head h", {"stored"}),
         ("cer-fuse predict --head h --compounds abaw7", {"stored", "compounded"}),
+        ("cer-fuse predict --prompts p.npz", {"stored", "prompted"}),
         ("cer-fuse predict picture.png --head h --no-faces", {"shown"}),
         ("cer-fuse predict picture.png --head h", {"shown", "faces"}),
         ("cer-fuse predict picture.png --head h --no-faces --annotate drawn.png", {"shown", "drawn", "written"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import io
 import json
@@ -9,6 +10,8 @@ import os
 import re
 import shutil
 import socket
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -61,7 +64,9 @@ def words(result):
 
 
 def unpacked(data: bytes) -> bytes:
-    """Bytes with those inside of a zip file, and the texts of a Parquet file."""
+    """Bytes with those inside of a zip file, the texts of a Parquet file, and of JSON without its escapes."""
+    with contextlib.suppress(ValueError):
+        return data + json.dumps(json.loads(data), ensure_ascii=False).encode()
     if data[:4] == b"PK\x03\x04":
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return data + b"".join(unpacked(archive.read(name)) for name in archive.namelist())
@@ -91,8 +96,13 @@ def told_of(hub: Hub, tmp_path: Path) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["linear", "xgboost --set trees=3", "sklearn:sklearn.linear_model.LogisticRegression"])
+@pytest.mark.parametrize(
+    "head",
+    ["linear", "xgboost --set trees=3", "lightgbm --set trees=2", "sklearn:sklearn.linear_model.LogisticRegression"],
+)
 def test_no_byte_that_is_sent_tells_of_a_sample_a_place_or_this_machine(run, filled, hub, tmp_path, head):
+    if head.startswith("lightgbm"):
+        pytest.importorskip("lightgbm", reason="the extra [lightgbm] is not installed")
     run(f"cer-fuse train --head {head} --store {filled} -o runs/one")
     assert str(filled) in (tmp_path / "runs/one/config.json").read_text()
     pushed = run("cer-fuse push runs/one me/faces --yes")
@@ -160,6 +170,20 @@ def test_a_pushed_head_answers_as_the_run_s_does_at_every_revision(trained, run,
     assert load_head("runs/faces").blocks_ == {"vit": 3}
     with pytest.raises(SavedHeadError, match="a revision is of the Hub"):
         load_head("runs/one/head", revision=first)
+
+
+def test_a_new_process_finds_and_fetches_what_was_pushed(trained, run):
+    run("cer-fuse push runs/one me/faces --yes")  # this process has imported more of huggingface_hub than a new one
+    lines = (
+        "from cer_fusion.kit.hub import HubPlace, fetch, pinned\n"
+        "place = pinned(HubPlace.parse('hf://me/faces', 'model'))\n"
+        "path, commit = fetch(place, 'head.json')\n"
+        "print(commit, len(path.read_bytes()))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "HF_HUB_DISABLE_XET": "1"}
+    told = subprocess.run([sys.executable, "-c", lines], env=environment, capture_output=True, text=True, timeout=60)
+    there = trained.repositories["models/me/faces"]
+    assert told.stdout.split() == [there.head, str(len(there.files["head.json"]))], told.stderr
 
 
 @pytest.mark.slow

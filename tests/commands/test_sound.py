@@ -201,3 +201,29 @@ def test_a_causal_sequence_on_causal_sound_answers_without_the_future(run, loud,
     early = [name for name in one if int(name[3:8]) <= 13]  # shown at 0.6 s
     assert all((one[name] == two[name]).all() for name in early)
     assert any((one[name] != two[name]).any() for name in one if name not in early)
+
+
+@pytest.mark.slow
+def test_a_head_that_learned_in_seconds_is_asked_about_videos_in_seconds(run, loud, listed, tmp_path):  # noqa: F811
+    times_ms = {"01": STEADY, "02": UNEVEN, "03": STEADY}
+    shown_s = {
+        f"{one}/{i + 1:05d}.jpg": ms / 1000 for one, listed_ms in times_ms.items() for i, ms in enumerate(listed_ms)
+    }
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["sample_id", "path", "label", "split", "group", "time_s"])
+        for sample in listed.samples:
+            if (time_s := shown_s.get(sample.sample_id)) is not None:
+                split = "test" if sample.sample_id.startswith("03") else "train"
+                label = ["Sadly Angry", "Fearfully Surprised"][time_s > 0.4]
+                table.writerow([sample.sample_id, sample.path, label, split, sample.group, time_s])
+    run("cer-feat manifest csv labels.csv --pictures frames -o ce.csv --overwrite")
+    (tmp_path / "videos" / "4.mkv").unlink()
+    run(LINE)
+    run("cer-fuse train --head sequence --features loud --missing drop -o runs/timed "
+        "--set window=5,epochs=3,members=1,width=16,standardize=standard,step=0.1")  # fmt: skip
+    run("cer-fuse predict --head runs/timed --data ce --missing drop -o steps.csv")
+    run("cer-fuse predict videos --head runs/timed --no-faces -o once.csv")
+    steps, once = read_predictions(tmp_path / "steps.csv"), read_predictions(tmp_path / "once.csv")
+    assert steps.ids == once.ids
+    np.testing.assert_allclose(steps.proba, once.proba, atol=1e-6)
