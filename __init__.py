@@ -12,9 +12,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .backbones import create, inspect_checkpoint
     from .featstore import Manifest, Store, View, extract
-    from .fusion import Blocks, Report, Rows, compare, load_head, make_head, parse_grid, parse_simplex, save_head, sweep
+    from .fusion import (
+        Axes,
+        Blocks,
+        Report,
+        Rows,
+        compare,
+        load_head,
+        make_head,
+        parse_grid,
+        parse_simplex,
+        save_head,
+        sweep,
+    )
 
 _HOMES = {
+    "Axes": "fusion",
     "Blocks": "fusion",
     "Manifest": "featstore",
     "Report": "fusion",
@@ -34,6 +47,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Axes",
     "Blocks",
     "Manifest",
     "Report",

@@ -452,11 +452,12 @@ def key_values(entries: list[str] | None, option: str) -> dict[str, Any]:
             raise typer.BadParameter(f"expected key=value, however: {entry!r}", param_hint=option)
         if key.strip() in found:
             raise typer.BadParameter(f"{key.strip()} is given twice: leave one of them out", param_hint=option)
-        found[key.strip()] = _value(text)
+        found[key.strip()] = value_of(text)
     return found
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
+    """What a value says: JSON where it can be, `1,2,3` a list of numbers, else the text itself."""
     with contextlib.suppress(ValueError):
         return json.loads(text)
     with contextlib.suppress(ValueError):

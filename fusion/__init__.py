@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from .keeping.head import HeadInfo, check_compatible, load_head, read_head_info, save_head
     from .keeping.runs import Run, read_run, runs_in
     from .recipes import Recipe, choose_recipes, recipe_columns, recipes_in
-    from .sweeps import Sweep, sweep
+    from .sweeps import Axes, Sweep, sweep
 
 # No module may bear the name of a public function: importing the module would put it in the function's place.
 _HOMES = {
@@ -81,12 +81,13 @@ _HOMES = {
     "keeping.runs": ("Run", "read_run", "runs_in"),
     "keeping.head": ("HeadInfo", "check_compatible", "load_head", "read_head_info", "save_head"),
     "recipes": ("Recipe", "choose_recipes", "recipe_columns", "recipes_in"),
-    "sweeps": ("Sweep", "sweep"),
+    "sweeps": ("Axes", "Sweep", "sweep"),
     "judging.prompts": ("PromptColumns", "TextVectors", "prompted", "read_text_vectors"),
     "judging.zero_shot": ("ZeroShot", "ZeroShotColumns", "compound_proba"),
 }
 
 __all__ = [
+    "Axes",
     "BlockError",
     "Blocks",
     "Diagnosis",

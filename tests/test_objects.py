@@ -279,7 +279,9 @@ def test_rows_are_taken_of_a_view_alone(given):
 @pytest.mark.parametrize("grid", ["vit,manet:0.1", {"vit": [0, 1]}, None])
 def test_a_sweep_wants_a_grid_and_says_what_makes_one(store, grid):
     head = cer.make_head("late", member="ridge")
-    with pytest.raises(SweepError, match=r"grid must be a Grid, however: \w+\n.*parse_simplex.*parse_grid"):
+    with pytest.raises(
+        SweepError, match=r"grid must be a Grid, or Axes of settings, however: \w+\n.*parse_simplex.*parse_grid.*Axes"
+    ):
         cer.sweep(head, grid, *halves(store))
 
 

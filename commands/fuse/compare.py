@@ -17,6 +17,7 @@ from ..heads import (
     build_head,
     compute,
     datasets_of,
+    fault_of,
     named_heads,
     read_runs,
     refuse_unused_targets,
@@ -336,7 +337,11 @@ class CompareOptions:
 
         known = recipes_in(self.recipe_folder) if self.recipes else {}
         if self.recipes != ["all"]:
-            return choose_recipes(known, self.recipes)
+            chosen = choose_recipes(known, self.recipes)
+            for one in chosen:
+                if fault := fault_of(one):
+                    raise typer.BadParameter(f"recipe {one.name!r} cannot run here: {fault}", param_hint="--recipes")
+            return chosen
         for one in known.values():
             if one.fault:
                 say(f"[yellow]recipe {escape(one.name)} is left out:[/] {escape(one.fault)}")

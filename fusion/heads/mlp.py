@@ -85,8 +85,6 @@ class MLPHead(NetworkHead):
         one_of("norm", self.norm, get_args(Normalization))
         not_negative("locality", self.locality)
         whole("neighbours", self.neighbours)
-        if self.locality and self._wants_basic():
-            raise HeadConfigError("locality looks at labels of one kind, and a curriculum shows two: leave one out")
         if self.locality and not self.hidden:
             raise HeadConfigError("locality draws hidden units together, and hidden=[] has none")
         if not 0 <= self.pool_share <= 0.5:

@@ -50,18 +50,23 @@ def test_few_classes_and_many_action_units_of_one_cause_beat_the_few_classes_alo
     assert min(gains) > 0
 
 
-def test_matching_by_a_table_lets_action_units_teach_the_classes():
+@pytest.mark.parametrize(("table", "least", "most"), [
+    (np.where(ON > 0, 0.9, 0.1), 0.02, 1.0),
+    (np.full(ON.shape, 0.5), -0.02, 0.02),
+])  # fmt: skip
+def test_matching_by_a_table_lets_action_units_teach_few_classes_and_changes_little_where_the_table_says_nothing(
+    table, least, most
+):
     test, truth, _ = faces(600, 1)
-    table = tuple(map(tuple, np.where(ON > 0, 0.9, 0.1)))
     gains = []
-    for seed in (2, 3):
+    for seed in (2, 3, 4):
         X, y, aus = faces(400, seed)
         apart, matched = (
-            fitted(X, without(y, 24), {"au": aus}, coupling=weight, table=table).predict(test) for weight in (0, 3.0)
+            fitted(X, without(y, 12), {"au": aus}, coupling=weight, table=tuple(map(tuple, table)), epochs=15)
+            for weight in (0, 3.0)
         )
-        gains.append((matched == truth).mean() - (apart == truth).mean())
-    assert min(gains) > 0
-    assert np.mean(gains) > 0.01
+        gains.append((matched.predict(test) == truth).mean() - (apart.predict(test) == truth).mean())
+    assert least < np.mean(gains) < most
 
 
 def test_action_units_of_noise_do_not_hurt():
@@ -72,12 +77,22 @@ def test_action_units_of_noise_do_not_hurt():
     assert (both.predict(test) == truth).mean() > (alone.predict(test) == truth).mean() - 0.04
 
 
-def test_the_meta_step_trusts_action_units_of_the_same_cause_more_than_noise():
-    X, y, aus = faces(300, 2)
-    noise = np.random.default_rng(0).integers(2, size=aus.shape).astype(float)
-    useful, useless = (fitted(X, y, {"au": one}, meta_lr=0.2).task_weights_["au"] for one in (aus, noise))
+def test_the_meta_step_trusts_action_units_of_the_same_cause_and_leaves_noise_where_it_was():
+    """It moves weights; with them within a factor of ten it moves no answer here, for good or bad."""
+    test, truth, _ = faces(600, 1)
+    weights, moved = [], []
+    for seed in (2, 3, 4):
+        X, y, aus = faces(300, seed)
+        noise = np.random.default_rng(seed).integers(2, size=aus.shape).astype(float)
+        heads = [fitted(X, y, {"au": one}, meta_lr=0.2, epochs=15) for one in (aus, noise)]
+        still = fitted(X, y, {"au": noise}, epochs=15)
+        weights.append([head.task_weights_["au"] for head in heads])
+        moved.append((heads[1].predict(test) == truth).mean() - (still.predict(test) == truth).mean())
+    useful, useless = np.mean(weights, axis=0)
+    assert np.max(weights) <= 10
     assert useful > 1.5 * useless
-    assert useful <= 10
+    assert 0.7 < useless < 1.4
+    assert abs(np.mean(moved)) < 0.02
 
 
 @pytest.mark.parametrize("targets", [None, {"au": "weightless", "basic": "weightless"}])
