@@ -46,7 +46,7 @@ def build_head(
 ) -> Any:
     """An unfitted head for the task's blocks."""
     from ..fusion import make_head, parse_weights
-    from ..fusion.heads.late import CHOSEN, by_position
+    from ..fusion.heads.late import CHOSEN, settings_by_position
     from ..fusion.judging.zero_shot import with_unit_table
 
     known, presets = head_settings(name), head_presets(name)
@@ -60,8 +60,7 @@ def build_head(
             raise typer.BadParameter("--set weights=… says that too: leave one of them out", param_hint="--weights")
         words = {"late": CHOSEN, "weighted": ("learned",)}.get(name, ())
         given["weights"] = weighed if weighed in words else parse_weights(weighed, task.train.widths)
-    if name == "late" and isinstance(given.get("weights"), Mapping):
-        given["weights"] = by_position(given["weights"], task.train.classes)
+    given = settings_by_position(given, task.train.classes)
     if name == "multitask":
         given = with_unit_table(given, task.train)
     if device is not None and "device" in known and "device" not in given:

@@ -378,6 +378,28 @@ def by_position(weights: Mapping[str, Any], classes: Sequence[str]) -> dict[str,
     return {block: {place[name]: weight for name, weight in one.items()} for block, one in weights.items()}
 
 
+def settings_by_position(settings: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """Return settings whose factors and weights a class, by its name, go by its position (`by_position`).
+
+    Raises
+    ------
+    HeadConfigError
+        If a name is no class.
+    """
+    found = dict(settings)
+    if isinstance(found.get("weights"), Mapping):
+        found["weights"] = by_position(found["weights"], classes)
+    if isinstance(factors_ := found.get("class_weight"), Mapping):
+        place = {name: str(i) for i, name in enumerate(classes)}
+        for name in factors_:
+            if name not in place:
+                raise HeadConfigError(
+                    f"class_weight has a factor for class {name!r}, which is none; {nearest(str(name), place)}"
+                )
+        found["class_weight"] = {place[name]: factor for name, factor in factors_.items()}
+    return found
+
+
 logger = logging.getLogger(__name__)
 
 NEVER: Final = -1e6

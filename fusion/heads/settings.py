@@ -107,7 +107,7 @@ def factors(
     Parameters
     ----------
     class_weight : None, "balanced" or dict of label to factor
-        None weighs every row alike, `balanced` every class alike; a label without a factor has 1.
+        None weighs every row alike, `balanced` every class alike; a label without a factor has 1. Labels may be texts.
     classes : ndarray of shape (k,)
         The labels.
     codes : ndarray of shape (n,)
@@ -122,6 +122,9 @@ def factors(
     """
     from sklearn.utils.class_weight import compute_class_weight
 
+    if isinstance(class_weight, Mapping):  # what was kept as JSON has texts
+        labels = {str(one): one for one in classes.tolist()}
+        class_weight = {labels.get(str(label), label): factor for label, factor in class_weight.items()}
     try:
         if soft is None:
             found = compute_class_weight(class_weight, classes=classes, y=classes[codes])

@@ -22,7 +22,7 @@ from ...kit.plain import from_plain, to_plain
 from ..data.rows import Rows
 from ..errors import FusionError, RecipeError
 from ..heads import head_class, head_settings, make_head
-from ..heads.late import OF_MEMBERS, by_position
+from ..heads.late import OF_MEMBERS, settings_by_position
 from ..heads.settings import check_kinds
 from ..judging.entries import After, Entry, entries_of
 from ..judging.prompts import PromptColumns
@@ -367,9 +367,7 @@ def _column(
         owned = {**{name: (name,) for name in rows.blocks}, **rows.by_feature()}
         learned = learned.only(list(dict.fromkeys(block for name in recipe.blocks for block in owned[name])))
     wanted = _head_of(recipe)
-    settings = dict(wanted.settings)
-    if isinstance(settings.get("weights"), Mapping):
-        settings["weights"] = by_position(settings["weights"], learned.classes)
+    settings = settings_by_position(wanted.settings, learned.classes)
     if wanted.name == "multitask":
         settings = with_unit_table(settings, learned)
     if device is not None and "device" in head_settings(wanted.name) and "device" not in settings:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from typer.testing import CliRunner
 
+from cer_fusion.commands import fuse
 from cer_fusion.fusion.heads import head_names, installed_heads
 from cer_fusion.fusion.heads.explained import explained_settings, head_line, measured
+from cer_fusion.fusion.keeping.answers import read_predictions
 
 
 @pytest.mark.parametrize("name", head_names())
@@ -58,3 +61,27 @@ def test_the_list_says_what_was_measured_of_each_head_on_which_rows_and_when(run
     assert figures["machine"] in told
     assert figures["heads"]["mlp"]["measured"] in told
     assert "Measured" not in run("cer-fuse heads sklearn:sklearn.naive_bayes.GaussianNB").stdout
+
+
+def trained(head: str, *settings: str, code: int = 0) -> str:
+    """Train on `one`; what was said. Settings may hold blanks."""
+    words = ["train", "--head", head, "--features", "one", *(word for one in settings for word in ("--set", one))]
+    result = CliRunner().invoke(fuse.app, [*words, "-o", f"runs/{head}", "--overwrite"])
+    assert result.exit_code == code, result.output
+    return " ".join(result.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp", "ridge", "svm", "stacking"])
+def test_a_factor_a_class_goes_by_its_name_and_moves_answers_towards_it(filled, tmp_path, head):
+    quick = ["epochs=3", "members=1"] if head == "mlp" else []
+    shares = []
+    for factor in (0.01, 50):
+        trained(head, f'class_weight={{"Sadly Angry": {factor}}}', *quick)
+        found = read_predictions(tmp_path / "runs" / head / "predictions.csv")
+        shares.append(found.proba[:, found.classes.index("Sadly Angry")].mean())
+    assert shares[0] < shares[1]
+
+
+def test_a_factor_of_what_is_no_class_is_refused_with_the_nearest(filled):
+    told = trained("linear", 'class_weight={"Sadly Angri": 2}', code=1)
+    assert "class_weight has a factor for class 'Sadly Angri', which is none; did you mean 'Sadly Angry'?" in told
