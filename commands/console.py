@@ -113,12 +113,15 @@ class Front(TyperGroup):
             return answer
         except KeyboardInterrupt:
             _settled(ctx)
-            say("[bold yellow]interrupted.[/] Nothing is half-written; run the same command again to go on.")
+            say("[bold yellow]interrupted.[/] Nothing is half-written; run the same command again: what is kept stays.")
             raise typer.Exit(INTERRUPTED) from None
         except ReaderGone:  # `cer-feat ls | head`
             _hush(sys.stdout)
             raise typer.Exit(0) from None
         except Exception as error:  # the boundary: our own errors are told, all others are raised again
+            from .usage import word
+
+            word(error)
             told = fault_of(error)
             if told is None:
                 raise
@@ -145,12 +148,14 @@ class Later(TyperCommand):
     @cached_property
     def real(self) -> Any:
         """The command itself, its module imported."""
+        from .usage import Whole
+
         module, name = self.where.split(":")
         found = getattr(import_module(module), name)
         if isinstance(found, typer.Typer):
             return typer.main.get_group(found)
         alone = typer.Typer(rich_markup_mode="rich", add_completion=False)
-        alone.command(self.name)(found)
+        alone.command(self.name, cls=Whole)(found)
         return typer.main.get_command(alone)
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:

@@ -223,7 +223,9 @@ def library() -> Any:
     MissingExtraError
         If it is not installed.
     """
-    return needed("huggingface_hub", "the Hugging Face Hub")
+    found = needed("huggingface_hub", "the Hugging Face Hub")
+    importlib.import_module("huggingface_hub.constants")  # not loaded with the package by every version
+    return found
 
 
 def check_licence(licence: str | None) -> None:

@@ -32,7 +32,7 @@ def evaluate(
         Path | None, typer.Option(help="Draw the confusion matrix: .png, .pdf or .svg.", show_default=False)
     ] = None,
     overwrite: opt.Overwrite = False,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: opt.Seed = 0,
     as_json: opt.Json = False,
 ) -> None:
     """Judge a kept head on labelled samples; it refuses features it did not learn from.
