@@ -135,13 +135,14 @@ class Answering:
 def answering_of(
     run: Path, store: Path, weights: Sequence[str], code: Sequence[str], device: str, detector: str
 ) -> Answering:
-    """Open a run, find what its features are in the store, and make their backbones again.
+    """Open a run, find what its features are in the store (`store_of_run`), and make their backbones again.
 
     Raises
     ------
     FeatstoreError, BackbonesError, FusionError
         If a feature is not there any more, its weights are others, or the head is damaged.
     """
+    from ..featstore import Store
     from ..fusion import load_head, read_head_info
     from ..fusion.data.moments import frames_of
     from ..fusion.keeping.answers import aligned
@@ -149,7 +150,7 @@ def answering_of(
     folder = head_folder(run)
     info = read_head_info(folder)
     head = load_head(folder, fingerprints=info.fingerprints)
-    opened = store_of(info, store)
+    opened = Store(store)
     specs = {name: spec_of(opened, name, fingerprint) for name, fingerprint in info.fingerprints.items()}
     features = _recreated(specs, weights, code, device, detector)
     say(f"head: [bold]{escape(info.head)}[/] on {escape(', '.join(info.fingerprints))}")
@@ -300,17 +301,6 @@ def refuse_ungraphed(store: Store, info: HeadInfo) -> None:
             raise OptionError(
                 f"{name!r} ({kind}) cannot be put into the graph: it {what}\n  leave the backbones out: --head-only"
             )
-
-
-def store_of(info: HeadInfo, store: Path) -> Store:
-    """The store asked for; where there is none, the one that the run names."""
-    from ..featstore import Store
-
-    recorded = Path(str(info.extra.get("store", store)))
-    if not (store / "store.json").exists() and (recorded / "store.json").exists():
-        say(f"store: [bold]{escape(recorded)}[/], as the run's")
-        store = recorded
-    return Store(store)
 
 
 def spec_of(store: Store, name: str, fingerprint: str) -> FeatureSpec:

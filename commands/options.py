@@ -127,6 +127,13 @@ StorePath = Annotated[
     ),
 ]
 DEFAULT_STORE = Path("features")
+RunStore = Annotated[
+    Path,
+    typer.Option(
+        "--store", "-s", envvar="CER_STORE", help="The feature store's folder.", callback=_no_bucket,
+        show_default="the run's own, while it is there with the same data",
+    ),
+]  # fmt: skip
 Data = Annotated[
     str | None,
     typer.Option("--data", "-d", help="A manifest CSV, or the name of a dataset in the store.", show_default=False),
@@ -569,6 +576,12 @@ def runs(runner: RunnerName | None, workers: int | None) -> dict[str, bool]:
         "ray": runner == "ray",
         "divided": runner is not None or (workers or 1) > 1,
     }
+
+
+def store_asked_for(ctx: typer.Context, store: Path) -> Path | None:
+    """The store that the command line or the environment names; None where neither does."""
+    source: Any = ctx.get_parameter_source("store")
+    return store if source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT") else None
 
 
 def _given(ctx: typer.Context, name: str) -> bool:

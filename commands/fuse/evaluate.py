@@ -24,7 +24,7 @@ def evaluate(
     head: opt.KeptHead,
     data: opt.StoredData = None,
     split: Annotated[str | None, typer.Option(help="Split to judge on.", show_default="as the run's")] = None,
-    store: opt.StorePath = opt.DEFAULT_STORE,
+    store: opt.RunStore = opt.DEFAULT_STORE,
     missing: opt.Missing = "error",
     near: opt.Near = None,
     metrics: opt.MoreMetrics = None,
@@ -48,7 +48,7 @@ def evaluate(
     opt.only(ctx, written=figure)
     asked = opt.metrics_of(metrics)
     check_outputs({"--figure": figure_output(figure)}, overwrite=overwrite)
-    info, fitted, view, split = loaded_head(head, store, data, split, missing)
+    info, fitted, view, split = loaded_head(head, opt.store_asked_for(ctx, store), data, split, missing)
     view = view.take(view.y >= 0)
     if not len(view):
         raise typer.BadParameter(f"no labelled sample in split {split!r}", param_hint="--split")

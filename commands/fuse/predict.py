@@ -14,7 +14,7 @@ from .. import options as opt
 from ..answering import answering_of, encoder_rows, prompted_answering
 from ..console import FAILED, escape, out_data, out_json, progress_bar, say, show_logs
 from ..data import tell_frames_from_zero
-from ..heads import head_folder, loaded_head, probabilities
+from ..heads import head_folder, loaded_head, probabilities, store_of_run
 from ..outputs import check_outputs, prediction_rows
 from ..sources import (
     Shown,
@@ -159,7 +159,7 @@ def predict(
         stored = (
             _prompted_predictions(prompts, store, data, split, missing, compounds, rule)
             if head is None
-            else _stored_predictions(head, store, data, split, missing, pairs)
+            else _stored_predictions(head, opt.store_asked_for(ctx, store), data, split, missing, pairs)
         )
         tell_frames_from_zero(stored.ids)
         _answer(stored, output, as_json, overwrite)
@@ -183,6 +183,8 @@ def predict(
             overwrite=overwrite,
             apart_from=(head or prompts, *source.files()),
         )
+        if head is not None:
+            store = store_of_run(head, opt.store_asked_for(ctx, store), rows=False)
         made = (store, weights or [], code or [], device, detector)
         line = _prompted_line(prompts, compounds, rule, *made) if head is None else answering_of(head, *made)
         if line.cuts_faces and crop == "face" and margin is None and not no_faces:
@@ -268,13 +270,13 @@ def _pairs(head: Path, compounds: str, rule: str) -> _Pairs:
 
 
 def _stored_predictions(
-    head: Path, store: Path, data: str | None, split: str | None, missing: opt.Missing, pairs: _Pairs | None
+    head: Path, asked: Path | None, data: str | None, split: str | None, missing: opt.Missing, pairs: _Pairs | None
 ) -> Predictions:
     """Probabilities of samples that have rows in the store."""
     from ...fusion.keeping.answers import Predictions
 
     info, fitted, view, _ = loaded_head(
-        head, store, data, split, missing, default_split=False, own_classes=pairs is not None
+        head, asked, data, split, missing, default_split=False, own_classes=pairs is not None
     )
     labels = tuple(view.classes[y] if y >= 0 else None for y in view.y)
     if pairs is None:
