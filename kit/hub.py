@@ -223,9 +223,7 @@ def library() -> Any:
     MissingExtraError
         If it is not installed.
     """
-    found = needed("huggingface_hub", "the Hugging Face Hub")
-    importlib.import_module("huggingface_hub.constants")  # not loaded with the package by every version
-    return found
+    return needed("huggingface_hub", "the Hugging Face Hub")
 
 
 def check_licence(licence: str | None) -> None:

@@ -54,9 +54,7 @@ def rename(
     if done.feature is not None:
         namesakes = [other.label for other in opened.opened_features(done.dataset)[0] if other.name == new]
         if len(namesakes) > 1:
-            say(
-                f"[yellow]{escape(new)} alone names neither of {escape(', '.join(namesakes))} now[/]: say the whole name"
-            )
+            say(f"[yellow]{escape(new)} alone names none of them now[/]: {escape(', '.join(namesakes))}")
     if concerned and one.feature is None:
         say(f"{_counted(concerned)} the dataset {escape(one.dataset)}: give them --data {escape(new)}")
     elif concerned:

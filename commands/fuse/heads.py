@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 import typer
@@ -68,11 +69,15 @@ def _figures(measured: dict[str, Any] | None) -> list[str]:
 
 
 def _measured_on(figures: dict[str, Any]) -> str:
+    from ...fusion.heads import head_names
+
     dates = sorted({one["measured"] for one in figures["heads"].values()})
+    missing = [name for name in head_names() if name not in figures["heads"]]
+    none = f" Not measured: {', '.join(missing)} (these rows are no videos)." if missing == ["sequence"] else ""
     return (
         f"Measured with defaults on {figures['machine']}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}: "
         f"{figures['data']}, {figures['columns']:,} columns; processor seconds to fit {figures['train_rows']:,} rows, "
-        f"scores on {figures['test_rows']:,} others. On your rows the order may be another: cer-fuse compare."
+        f"scores on {figures['test_rows']:,} others. On your rows the order may be another: cer-fuse compare.{none}"
     )
 
 
@@ -83,7 +88,7 @@ def _settings(name: str, as_json: bool) -> None:
     settings = [one for one in explained_settings(name) if one.name != "random_state"]  # that is --seed
     presets: dict[str, Any] = {preset: dict(values) for preset, values in head_class(name).presets.items()}
     if as_json:
-        listed = [{"name": s.name, "default": s.default, "type": s.kind, "text": s.text} for s in settings]
+        listed = [{"name": s.name, "default": s.default, "type": s.kind, "text": s.text, "words": list(s.words)} for s in settings]
         found = measured()["heads"].get(name)
         out_json({"head": name, "text": head_line(name), "settings": listed, "presets": presets, "measured": found})
         return
@@ -92,7 +97,16 @@ def _settings(name: str, as_json: bool) -> None:
     if name in figures["heads"]:
         seconds, accuracy, macro_f1 = _figures(figures["heads"][name])
         out_words(f"fit {seconds} s, accuracy {accuracy} %, macro F1 {macro_f1} %. {_measured_on(figures)}")
-    rows = [[s.name, str(s.default), s.text] for s in settings]
+    rows = [[s.name, as_set(s.default), " ".join(filter(None, (s.text, _words(s.words))))] for s in settings]
     out_table(["setting", "default", "what it does"], rows, left=3, words={1, 2})
     for preset, values in presets.items():
-        out_words(f"--preset {preset}: " + ", ".join(f"{key}={value}" for key, value in values.items()))
+        out_words(f"--preset {preset}: " + ", ".join(f"{key}={as_set(value)}" for key, value in values.items()))
+
+
+def as_set(value: Any) -> str:
+    """A setting's value as ``--set`` takes it: ``null``, ``[256]``; words without quotes."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _words(words: tuple[str, ...]) -> str:
+    return f"One of {', '.join(words)}." if words else ""
