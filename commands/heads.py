@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -83,7 +84,10 @@ def weights_text(weights: Mapping[str, Any], classes: Sequence[str] = ()) -> str
 
 def named_heads(entries: list[str] | None) -> list[str]:
     """The heads that `--heads` names: the usual ones when it is not given, every one that is installed for `all`."""
-    return list(installed_heads()) if entries == ["all"] else list(entries or USUAL)
+    named = list(installed_heads()) if entries == ["all"] else list(entries or USUAL)
+    if twice := [name for name, count in Counter(named).items() if count > 1]:
+        raise typer.BadParameter(f"{', '.join(twice)} stands twice: leave one of them out", param_hint="--heads")
+    return named
 
 
 def settings_of(entries: list[str] | None, heads: list[str]) -> dict[str, dict[str, object]]:

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import CerError, OutputExistsError, WriteError
+from .errors import CerError, OutputExistsError, WriteError, size_text
 
 _TEMPORARY = ".tmp-"
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.ENOTSUP}
@@ -26,6 +26,9 @@ _ADVICE = {
     errno.EFBIG: "the limit is on single files: raise it (ulimit -f) or write smaller ones (of a store: --shard-rows)",
     errno.EIO: "the disk itself reports an error: look at the system's log, and at its cables or its server",
     errno.ENOTEMPTY: "somebody has put a file there since it was looked at",
+    errno.EEXIST: "something else has that name: name another place",
+    errno.ENOTDIR: "something on the way is no folder: name another place",
+    errno.ENOENT: "nothing can be made there: name another place",
     errno.EROFS: "the place is read-only: mount it for writing or name another place",
     errno.EACCES: "mend the permissions of the folder or name another place",
     errno.EPERM: "mend the permissions of the folder or name another place",
@@ -266,8 +269,8 @@ def _refusal(verb: str, path: Path, size: int | None, fault: OSError) -> str:
     free = "unknown"
     with contextlib.suppress(OSError):
         where = next((one for one in path.absolute().parents if os.path.isdir(one)), Path())
-        free = f"{shutil.disk_usage(where).free:,} bytes"
-    needed = f"needed: {size:,} bytes, " if size else ""
+        free = size_text(shutil.disk_usage(where).free)
+    needed = f"needed: {size_text(size)}, " if size else ""
     advice = _ADVICE.get(fault.errno or 0, "make room or mend the permissions")
     return (
         f"could not {verb} {path.name or path}: {fault.strerror or fault}\n"

@@ -180,6 +180,7 @@ def extract(
     if data is None:
         data = dataset_of(store, None)[1]
     manifest, dataset_name = manifest_by_parts(data, store, dataset=dataset, root=root)
+    _check_names(dataset_name, chosen)
     engine = Engine.of_options(
         runner, parts=parts, part=part, workers=workers, slurm=slurm, ray_address=ray_address, num_gpus=num_gpus,
         gpus_wanted=device != "cpu", gpus_here=lambda: 0 if device == "cpu" else gpus_here(),
@@ -269,6 +270,18 @@ def _reports(outcomes: Sequence[Outcome]) -> list[ExtractReport]:
         ExtractReport.merged([ExtractReport(**entry) for entry in of_feature], workers)
         for of_feature in zip(*(outcome.value for outcome in outcomes), strict=True)
     ]
+
+
+def _check_names(dataset: str, chosen: Sequence[Chosen]) -> None:
+    """Refuse names that the store would refuse, before a network is loaded."""
+    from ...featstore.rows.feature import valid_name
+
+    for option, name in (("--dataset", dataset), *(("--as", one.feature) for one in chosen)):
+        if name is not None and not valid_name(name):
+            raise typer.BadParameter(
+                f"a name is letters, digits, '_' or '-', and begins with a letter or digit, however: {name!r}",
+                param_hint=option,
+            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -88,7 +88,10 @@ def _settings(name: str, as_json: bool) -> None:
     settings = [one for one in explained_settings(name) if one.name != "random_state"]  # that is --seed
     presets: dict[str, Any] = {preset: dict(values) for preset, values in head_class(name).presets.items()}
     if as_json:
-        listed = [{"name": s.name, "default": s.default, "type": s.kind, "text": s.text, "words": list(s.words)} for s in settings]
+        listed = [
+            {"name": s.name, "default": s.default, "type": s.kind, "text": s.text, "words": list(s.words)}
+            for s in settings
+        ]
         found = measured()["heads"].get(name)
         out_json({"head": name, "text": head_line(name), "settings": listed, "presets": presets, "measured": found})
         return

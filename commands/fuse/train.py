@@ -22,7 +22,7 @@ from ..heads import (
     settings_of,
     weights_text,
 )
-from ..outputs import print_table, put, track_report
+from ..outputs import check_folder, print_table, put, track_report
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -113,6 +113,8 @@ def train(
     built = build_head(head, task, settings, preset=preset, weights=weights, device=device, seed=seed)
     task = schooled(task, basic, [built], store, train_split, missing, opt.memory_budget(memory))
     default = Path("runs") / f"{task.dataset}-{head.rpartition('.')[2]}"  # of sklearn:MODULE.CLASS the class
+    if output is None:
+        check_folder("--output", default.parent)
     if output is None and overwrite:
         refuse_what_is_there(default, overwrite=True)
     with progress_bar() as step:
@@ -167,6 +169,7 @@ def _check_folder(output: Path, overwrite: bool) -> None:
             param_hint="--output",
         )
     refuse_what_is_there(output, overwrite=overwrite)
+    check_folder("--output", output)
 
 
 def _keep(folder: Path, task: Task, report: Report, config: RunConfig, overwrite: bool) -> Run:

@@ -97,3 +97,59 @@ def test_an_option_of_several_that_names_nothing_is_refused() -> None:
 def test_a_value_that_a_network_stumbles_over_is_told_as_an_option(name: str, option: str, value: Any) -> None:
     with pytest.raises(OptionError, match=option if value != 40 else "40 px"):
         create(name, weights="random", **{option: value})
+
+
+def _said(result: Any) -> str:
+    return " ".join(result.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "words"),
+    [
+        ("cer-fuse train --data pictures", 2, "pictures is a folder: make a manifest of it first"),
+        ("cer-fuse compare --heads lda,ncm,lda", 2, "lda stands twice"),
+        ("cer-fuse compare --heads lda --cv 500", 1, "use fewer folds"),
+        ("cer-fuse train --head mpl", 1, "did you mean 'mlp'?"),
+        ("cer-feat ls --store faces.csv", 1, "it is a file, and a store is a folder"),
+        ("cer-feat use-manifest nothing.csv", 1, "no manifest nothing.csv"),
+        ("cer-feat use-manifest other.csv", 2, "name the dataset that it is for (faces)"),
+        ("cer-feat inspect pictures", 1, "pictures is a folder, and a weights file is to be named"),
+        ("cer-feat extract -b timm:test_vit -w random --as a.b -d faces", 2, "however: 'a.b'"),
+        ("cer-feat extract -b timm:test_vit -w random -d faces.csv --dataset a.b", 2, "however: 'a.b'"),
+        ("cer-fuse check-table faces.csv", 1, "in all)"),
+        ("cer-fuse train --head ncm --device gpu -o x", 2, "--device"),
+    ],
+)
+def test_a_mistake_is_told_with_what_was_expected_and_what_to_do(run, filled, tmp_path, line, code, words) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "other.csv").write_text((tmp_path / "faces.csv").read_text())
+    told = run(line, code=code)
+    assert words in _said(told)
+    assert len(_said(told)) < 1000
+    assert "'cpu'" not in told.stderr, "a command says --device cpu, no Python"
+
+
+def test_data_without_labels_or_splits_and_rows_of_one_group_say_so(run, filled, tmp_path) -> None:
+    header, *rows = [row.split(",") for row in (tmp_path / "faces.csv").read_text().splitlines()]
+
+    def with_column(name: str, value: str) -> None:
+        at = header.index(name)
+        new = [[*row[:at], value, *row[at + 1 :]] for row in rows]
+        (tmp_path / "faces.csv").write_text("\n".join(map(",".join, [header, *new])) + "\n")
+        run("cer-feat use-manifest faces.csv")
+
+    with_column("split", "")
+    assert "no sample has a split" in _said(run("cer-fuse train --head ncm", code=2))
+    run("cer-fuse train --head ncm -o runs/a", code=2)
+    with_column("label", "")
+    assert "no sample of dataset 'faces' has a label" in _said(run("cer-fuse train --head ncm", code=2))
+    assert "no sample of dataset 'faces' has a label" in _said(run("cer-fuse compare --heads ncm --cv 3", code=2))
+    header, *rows = [[*row[:3], "train", "one"] for row in [header, *rows]]
+    header = ["sample_id", "path", "label", "split", "group"]
+    with_column("group", "one")
+    told = _said(run("cer-fuse compare --heads ncm --cv 3", code=1))
+    assert "are one group, and a fold cuts none" in told
+
+
+def test_a_feature_that_gets_the_name_of_another_is_told_to_share_it(run, filled) -> None:
+    assert "two alone names none of them now: two@" in _said(run("cer-feat rename one two"))
