@@ -26,8 +26,6 @@ from typing import Annotated, Any, ClassVar, NoReturn, Protocol, TextIO
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ..kit.errors import size_text as size_text
-
 FAILED, TOO_MANY_ERRORS, INTERRUPTED = 1, 3, 130
 PROCESS = "process"
 """The context object of a command that is all that its process does."""
@@ -271,7 +269,16 @@ def shown(text: object) -> str:
     return str(text).translate(_CONTROLS).encode(encoding, _PLAIN).decode(encoding)
 
 
-def rate_text(rate: float) -> str:
+def size_text(nbytes: float) -> str:
+    """Bytes for people, in powers of a thousand."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if nbytes < 1000:
+            return f"{nbytes:,.0f} {unit}" if unit == "B" else f"{nbytes:,.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:,.1f} TB"
+
+
+def per_second(rate: float) -> str:
     """A rate for people: one digit behind the point, none from a thousand on."""
     return f"{rate:,.1f}" if rate < 1000 else f"{rate:,.0f}"
 
@@ -366,7 +373,7 @@ def _told_somewhere(rate: Callable[[str, float | None], str] | None) -> Iterator
             "{task.fields[what]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
         ),
     )
-    told = rate or (lambda stage, speed: f"{rate_text(speed)}/s" if speed else "")
+    told = rate or (lambda stage, speed: f"{per_second(speed)}/s" if speed else "")
     with Bar(*columns, console=stderr, transient=True, expand=True, speed_estimate_period=_REMEMBERED_S) as bar:
         tasks: dict[str, Any] = {}
 
@@ -448,7 +455,7 @@ class _Lines:
         spent_s = time.monotonic() - self._stage_began
         count = f"{done:,} of {total:,}" if total else f"{done:,}" if done else ""
         doing = f"{count} ({what})" if count and what else count or what
-        rate = f"{rate_text(done / spent_s)}/s" if done >= spent_s > 0 else ""
+        rate = f"{per_second(done / spent_s)}/s" if done >= spent_s > 0 else ""
         text = ", ".join(filter(None, (doing, rate, duration(spent_s))))
         left = f", about {duration(spent_s * (total - done) / done)} left" if total and 0 < done < total else ""
         return f"{stage}: {text}{left}"

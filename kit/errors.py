@@ -112,15 +112,6 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def size_text(nbytes: float) -> str:
-    """Bytes for people, in powers of a thousand."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if nbytes < 1000:
-            return f"{nbytes:,.0f} {unit}" if unit == "B" else f"{nbytes:,.1f} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:,.1f} TB"
-
-
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return the end of a message about an unknown name.
 

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import CerError, OutputExistsError, WriteError, size_text
+from .errors import CerError, OutputExistsError, WriteError
 
 _TEMPORARY = ".tmp-"
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.ENOTSUP}
@@ -269,8 +269,8 @@ def _refusal(verb: str, path: Path, size: int | None, fault: OSError) -> str:
     free = "unknown"
     with contextlib.suppress(OSError):
         where = next((one for one in path.absolute().parents if os.path.isdir(one)), Path())
-        free = size_text(shutil.disk_usage(where).free)
-    needed = f"needed: {size_text(size)}, " if size else ""
+        free = f"{shutil.disk_usage(where).free:,} bytes"
+    needed = f"needed: {size:,} bytes, " if size else ""
     advice = _ADVICE.get(fault.errno or 0, "make room or mend the permissions")
     return (
         f"could not {verb} {path.name or path}: {fault.strerror or fault}\n"

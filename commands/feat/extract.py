@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .. import options as opt
-from ..console import escape, out_json, progress_bar, say, show_logs
+from ..console import escape, out_json, per_second, progress_bar, say, show_logs
 from ..data import dataset_of, manifest_by_parts, sealed_manifest, tell_change, tell_extracts, tell_frames_from_zero
 from ..runners import Engine, Outcome, PartProgress, WorkerError, gpus_here, tell_submitted
 
@@ -558,5 +558,5 @@ def rate_text(stage: str, speed: float | None, busy: float) -> str:
     """`85.3 pictures/s, model 93 % busy`; nothing while the speed is not known."""
     if not speed:
         return ""
-    rate = f"{speed:,.1f} pictures/s"
+    rate = f"{per_second(speed)} pictures/s"
     return f"{rate}, model {busy:.0%} busy" if stage == "embed" else rate

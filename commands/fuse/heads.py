@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any
 
 import typer
@@ -57,8 +58,14 @@ def heads(
         for entry in found
     ]
     header = ["head", "what it is", "in pieces", "votes", "fit (s)", "accuracy (%)", "macro F1 (%)"]
-    out_table(header, rows, left=4, words={1}, notes=(_measured_on(figures),))
+    out_table(header, rows, left=4, words={1}, notes=(_measured_on(figures), *_not_measured(found)))
     out_words("and sklearn:MODULE.CLASS, any classifier of scikit-learn; the settings of one: cer-fuse heads NAME")
+
+
+def _not_measured(found: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Why some heads have no figures: these rows have no times, and a plugin's head was not there."""
+    blank = [entry["head"] for entry in found if entry["measured"] is None]
+    return (f"Not measured there: {', '.join(blank)}.",) if blank else ()
 
 
 def _figures(measured: dict[str, Any] | None) -> list[str]:
@@ -69,15 +76,11 @@ def _figures(measured: dict[str, Any] | None) -> list[str]:
 
 
 def _measured_on(figures: dict[str, Any]) -> str:
-    from ...fusion.heads import head_names
-
     dates = sorted({one["measured"] for one in figures["heads"].values()})
-    missing = [name for name in head_names() if name not in figures["heads"]]
-    none = f" Not measured: {', '.join(missing)} (these rows are no videos)." if missing == ["sequence"] else ""
     return (
         f"Measured with defaults on {figures['machine']}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}: "
         f"{figures['data']}, {figures['columns']:,} columns; processor seconds to fit {figures['train_rows']:,} rows, "
-        f"scores on {figures['test_rows']:,} others. On your rows the order may be another: cer-fuse compare.{none}"
+        f"scores on {figures['test_rows']:,} others. On your rows the order may be another: cer-fuse compare."
     )
 
 
@@ -100,7 +103,7 @@ def _settings(name: str, as_json: bool) -> None:
     if name in figures["heads"]:
         seconds, accuracy, macro_f1 = _figures(figures["heads"][name])
         out_words(f"fit {seconds} s, accuracy {accuracy} %, macro F1 {macro_f1} %. {_measured_on(figures)}")
-    rows = [[s.name, as_set(s.default), " ".join(filter(None, (s.text, _words(s.words))))] for s in settings]
+    rows = [[s.name, as_set(s.default), _text(s.text, s.words)] for s in settings]
     out_table(["setting", "default", "what it does"], rows, left=3, words={1, 2})
     for preset, values in presets.items():
         out_words(f"--preset {preset}: " + ", ".join(f"{key}={as_set(value)}" for key, value in values.items()))
@@ -111,5 +114,6 @@ def as_set(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _words(words: tuple[str, ...]) -> str:
-    return f"One of {', '.join(words)}." if words else ""
+def _text(text: str, words: tuple[str, ...]) -> str:
+    """What a setting does, in the words of ``--set``, with all that it takes where that is a closed list."""
+    return " ".join(filter(None, (re.sub(r"\bNone\b", "null", text), f"One of {', '.join(words)}." if words else "")))

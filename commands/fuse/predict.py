@@ -12,7 +12,7 @@ import typer
 
 from .. import options as opt
 from ..answering import answering_of, encoder_rows, prompted_answering
-from ..console import FAILED, escape, out_data, out_json, progress_bar, say, show_logs
+from ..console import FAILED, console, escape, out_data, out_json, progress_bar, say, show_logs
 from ..data import tell_frames_from_zero
 from ..heads import head_folder, loaded_head, probabilities, store_of_run
 from ..outputs import check_outputs, prediction_rows
@@ -24,6 +24,7 @@ from ..sources import (
     source_of,
     tell_left_out,
 )
+from ..tables import out_table
 
 if TYPE_CHECKING:
     from ...fusion.keeping.answers import Predictions
@@ -235,8 +236,22 @@ def _answer(
         say(f"wrote [bold]{escape(output)}[/]: {len(found.ids):,} samples")
     if as_json:
         out_json(_json(found, shown))
+    elif output is None and _is_read_by_people():
+        labels = [] if found.labels is None or not any(found.labels) else ["label"]
+        rows = [
+            [name, *([label or ""] if labels else []), found.classes[y], *(f"{100 * share:.2f}" for share in shares)]
+            for name, label, y, shares in zip(
+                found.ids, found.labels or found.ids, found.y_pred.tolist(), found.proba.tolist(), strict=True
+            )
+        ]
+        header = ["sample", *labels, "answer", *(f"{name} (%)" for name in found.classes)]
+        out_table(header, rows, left=2 + len(labels), notes=("A pipe, or --output FILE, gets all digits as CSV.",))
     elif output is None:
         out_data(predictions_csv(found).rstrip("\n"))
+
+
+def _is_read_by_people() -> bool:
+    return bool(console().is_terminal)
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,8 @@ def train(
     folder, run = put(
         lambda folder, over: (folder, _keep(folder, task, report, config, over)), output, default, overwrite=overwrite
     )
+    if folder != default and output is None:
+        say(f"{escape(default)} is there already, and is left as it is: this run is [bold]{escape(folder)}[/]")
     column = report.columns[0]
     track_report(report, trackers, run=folder.resolve().name, config=_tracked(config, run.digest))
     if as_json:

@@ -58,3 +58,27 @@ def test_the_list_says_what_was_measured_of_each_head_on_which_rows_and_when(run
     assert figures["machine"] in told
     assert figures["heads"]["mlp"]["measured"] in told
     assert "Measured" not in run("cer-fuse heads sklearn:sklearn.naive_bayes.GaussianNB").stdout
+
+
+def test_defaults_are_shown_as_set_takes_them_and_closed_lists_with_all_their_words(run, filled):
+    from cer_fusion.fusion.heads import head_names
+    from cer_fusion.fusion.heads.explained import explained_settings
+
+    told = " ".join(run("cer-fuse heads mlp").stdout.replace("│", " ").split())
+    assert "One of none, standard, l2, power." in told
+    assert not any(python in told for python in ("None", "(256,)", "()", "True", "False"))
+    for name in head_names():
+        for setting in explained_settings(name):
+            assert not setting.words or setting.default is None or setting.default in setting.words, (
+                name,
+                setting.name,
+            )
+    for setting in ("hidden=[256]", "threads=null", "curriculum=[]"):
+        run(f"cer-fuse train --head mlp --set epochs=1 --set {setting} -o runs/{setting[:5]}")
+
+
+def test_every_head_for_pictures_has_measured_figures():
+    from cer_fusion.fusion.heads import head_names
+    from cer_fusion.fusion.heads.explained import measured
+
+    assert set(head_names()) - set(measured()["heads"]) == {"sequence"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -127,3 +128,20 @@ def test_what_is_no_run_is_told_with_the_runs_that_are_there(run, kept, line) ->
     assert "did you mean 'runs/a'" in run(line.format("runs/aa"), code=1).stderr
     assert "it holds runs: runs/a" in run(line.format("runs"), code=1).stderr
     assert "is a file, and a run is a folder" in run(line.format("runs/c.json"), code=1).stderr
+
+
+def test_a_terminal_gets_answers_as_a_table_of_four_digits_and_a_pipe_as_csv(run, kept, monkeypatch) -> None:
+    from cer_fusion.commands.fuse import predict
+
+    assert run("cer-fuse predict --head runs/a --split test").stdout.startswith("sample_id,label,predicted,Fearfully")
+    monkeypatch.setattr(predict, "_is_read_by_people", lambda: True)
+    told = run("cer-fuse predict --head runs/a --split test").stdout
+    assert "Sadly Angry (%)" in told
+    assert not re.search(r"\d\.\d{3}", told)
+
+
+def test_a_run_that_gets_another_name_since_its_own_is_taken_says_so(run, kept) -> None:
+    assert "is there already" not in run("cer-fuse train --head ncm").stderr
+    assert "runs/faces-ncm is there already, and is left as it is: this run is runs/faces-ncm-2" in " ".join(
+        run("cer-fuse train --head ncm").stderr.split()
+    )
