@@ -245,7 +245,9 @@ def keep_and_show(
                 lambda path, over: found.save(path, overwrite=over), output, keep or default, overwrite=overwrite
             )
             say(f"kept [bold]{escape(path)}[/]")
-        beside = default if path is None else path.with_suffix(default.suffix)  # both have one number
+        beside = (
+            default if path is None or output is not None else path.with_suffix(default.suffix)
+        )  # both have one number
         save_picture(draw, figure, beside, overwrite=overwrite)
     finally:
         show()

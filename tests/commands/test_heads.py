@@ -33,7 +33,7 @@ def test_the_heads_are_listed(run):
 
 def test_one_head_tells_its_settings_with_defaults_and_presets(run):
     found = json.loads(run("cer-fuse heads xgboost --json").stdout)
-    assert {"name": "depth", "default": 3, "type": "int", "text": "Levels a tree."} in found["settings"]
+    assert {"name": "depth", "default": 3, "type": "int", "text": "Levels a tree.", "words": []} in found["settings"]
     assert {"fast", "quality"} == set(found["presets"])
     assert "--preset quality" in run("cer-fuse heads xgboost").stdout
     assert "var_smoothing" in run("cer-fuse heads sklearn:sklearn.naive_bayes.GaussianNB").stdout

@@ -58,7 +58,7 @@ def test_a_word_where_a_number_is_wanted_is_told_with_what_was_found() -> None:
         ("cer-fuse train --near nan", "must be at most 1, however: nan"),
         ("cer-fuse train --seed x", "must be a whole number, however: 'x'"),
         ("cer-fuse train --seed 1.5", "must be a whole number, however: '1.5'"),
-        ("cer-fuse compare --format pdf", "must be one of table, markdown, latex, csv, json, however: 'pdf'"),
+        ("cer-fuse compare --format pdf", "'pdf' is not one of 'table', 'markdown', 'latex', 'csv', 'json'"),
     ],
 )
 def test_usage_errors_speak_our_words(line: str, words: str) -> None:
