@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .weights.checkpoint import Checkpoint
+    from .zoo.audio import HeardBy
 
 logger = logging.getLogger(__name__)
 
@@ -189,6 +190,7 @@ def recreate(
     code: str | Path | None = None,
     device: str = "cpu",
     faces: Callable[[Mapping[str, Any]], Faces] | None = None,
+    sound: Callable[[float, bool], HeardBy] | None = None,
 ) -> Backbone:
     """Make the backbone whose `spec` is `identity`.
 
@@ -208,6 +210,8 @@ def recreate(
         Where to compute; no part of the identity.
     faces : callable, optional
         Makes what cuts faces out, from its identity; needed for rows of pictures that were aligned on the way in.
+    sound : callable (window_s, causal), optional
+        Gives what decodes the sound; needed for rows that were made from the sound around frames.
 
     Raises
     ------
@@ -219,15 +223,12 @@ def recreate(
         If a plugin's backbone made them that is not here.
     """
     kind, source = described.get("name"), str(described.get("weights_source", ""))
-    if "sound" in identity:
-        raise OptionError(
-            f"the rows of {name!r} were made from the sound around frames ({kind}), of which pictures have none\n"
-            "  answer about samples of the store, whose rows are there: cer-fuse predict --head RUN --data NAME"
-        )
-    if not isinstance(kind, str) or "transform" not in identity:
+    if not isinstance(kind, str) or not {"transform", "sound"} & identity.keys():
         raise OptionError(_not_ours(name, identity, kind))
     if (origin := identity.get("plugin")) is not None:
         need("backbones", kind, origin, f"the feature {name!r}")
+    if "sound" in identity:
+        return _hearing(name, kind, identity, source, weights, device, sound)
     given, kind = _weights(name, kind, source, weights)
     stated = {**described, **identity["transform"], **identity["options"]}
     if is_own(kind):
@@ -255,6 +256,35 @@ def recreate(
         made.take_faces(found, missing=identity["faces"]["missing"])
     if "compile" in identity["options"]:
         _compile(name, made, identity["options"]["compile"])
+    _check(name, identity, made.spec(), source, weights)
+    return made
+
+
+def _hearing(
+    name: str, kind: str, identity: Mapping[str, Any], source: str, weights: str | Path | None, device: str,
+    sound: Callable[[float, bool], HeardBy] | None,
+) -> Backbone:  # fmt: skip
+    """Make what hears sound again."""
+    from .zoo.audio import SoundBackbone, with_folder
+
+    if sound is None:
+        raise OptionError(
+            f"the rows of {name!r} were made from the sound around frames ({kind}), of which pictures have none\n"
+            "  show it the video, or answer about samples of the store: cer-fuse predict --head RUN --data NAME"
+        )
+    if with_folder(kind) and weights is None:
+        raise WeightsError(
+            f"the network of {name!r} lies in a folder, {source}, whose place is not kept\n"
+            f"  say where it is now: --weights {name}=FOLDER"
+        )
+    causal = identity["sound"].get("place") == "before"
+    options = {option: value for option, value in identity["options"].items() if option in options_of(kind)}
+    made = create(
+        kind, weights=weights, device=device if with_folder(kind) else "cpu", precision=identity["precision"],
+        causal=causal, **options,
+    )  # fmt: skip
+    assert isinstance(made, SoundBackbone)
+    made.take_sound(sound(made.window_s, causal))
     _check(name, identity, made.spec(), source, weights)
     return made
 

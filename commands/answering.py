@@ -5,14 +5,17 @@ Text vectors that stand for classes answer in a head's place, of rows of the enc
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
 
+from ..kit.errors import Masked
 from .console import escape, say
 from .heads import head_folder
 
@@ -22,7 +25,11 @@ if TYPE_CHECKING:
 
     from ..backbones import Backbone
     from ..featstore import FeatureSpec, Store
+    from ..frames import FrameSound
     from ..fusion import HeadInfo, JoinedRows, TextVectors
+
+Heard: TypeAlias = "Callable[[float, bool], FrameSound]"
+"""Window in seconds, and whether it ends with the frame's time, to what is heard at frames."""
 
 FOREIGN = "foreign"
 """Architecture of rows that were imported, in their identity."""
@@ -98,21 +105,34 @@ class Answering:
         import numpy as np
 
         from ..featstore.extraction.reading import Decoder, Remarked, Unusable
+        from ..featstore.pictures.pictures import reason_of
         from ..fusion import JoinedRows
 
         decoder, every = Decoder([one.backbone for one in self.features]), range(len(self.features))
+        heard = {i: sound for i in every if (sound := getattr(self.features[i].backbone, "heard_by", None)) is not None}
+
+        def decoded_of(one: tuple[str, bytes]) -> list[Any]:
+            name, data = one
+            found = decoder(data, [i for i in every if i not in heard])
+            for i, sound in heard.items():
+                try:
+                    found |= decoder(sound.content(name)[0], [i])
+                except (Masked, OSError, MemoryError) as error:
+                    found[i] = Unusable(str(error) if isinstance(error, Masked) else reason_of(error))
+            return [found[i] for i in every]
+
         waiting: list[tuple[list[str], JoinedRows]] = []
         with ThreadPoolExecutor(2) as pool:
             for chunk in _pieces(pictures, CHUNK):
                 ids: list[str] = []
                 decoded: list[list[Any]] = []
-                for (name, _), found in zip(chunk, pool.map(lambda one: decoder(one[1], every), chunk), strict=True):
-                    reason = next((one.reason for one in found.values() if isinstance(one, Unusable)), None)
+                for (name, _), found in zip(chunk, pool.map(decoded_of, chunk), strict=True):
+                    reason = next((one.reason for one in found if isinstance(one, Unusable)), None)
                     if reason is not None:
                         unusable[name] = reason
                         continue
                     ids.append(name)
-                    decoded.append([one.picture if isinstance(one, Remarked) else one for one in found.values()])
+                    decoded.append([one.picture if isinstance(one, Remarked) else one for one in found])
                 if not ids:
                     continue
                 blocks: dict[str, list[Any]] = {name: [] for name in self.blocks}
@@ -133,9 +153,24 @@ class Answering:
 
 
 def answering_of(
-    run: Path, store: Path, weights: Sequence[str], code: Sequence[str], device: str, detector: str
+    run: Path,
+    store: Path,
+    weights: Sequence[str],
+    code: Sequence[str],
+    device: str,
+    detector: str,
+    sound: Heard | None = None,
+    time_of: Callable[[str], float | None] | None = None,
 ) -> Answering:
     """Open a run, find what its features are in the store (`store_of_run`), and make their backbones again.
+
+    Parameters
+    ----------
+    sound : callable (window_s, causal), optional
+        What is heard at the frames of videos that are shown; without, features of sound are refused.
+    time_of : callable (name), optional
+        When a frame of the videos is shown, in seconds, None where the video does not say; without, heads that learned
+        in seconds are refused for frames.
 
     Raises
     ------
@@ -143,7 +178,7 @@ def answering_of(
         If a feature is not there any more, its weights are others, or the head is damaged.
     """
     from ..featstore import Store
-    from ..fusion import load_head, read_head_info
+    from ..fusion import SavedHeadError, load_head, read_head_info
     from ..fusion.data.moments import frames_of
     from ..fusion.keeping.answers import aligned
 
@@ -152,7 +187,7 @@ def answering_of(
     head = load_head(folder, fingerprints=info.fingerprints)
     opened = Store(store)
     specs = {name: spec_of(opened, name, fingerprint) for name, fingerprint in info.fingerprints.items()}
-    features = _recreated(specs, weights, code, device, detector)
+    features = _recreated(specs, weights, code, device, detector, sound)
     say(f"head: [bold]{escape(info.head)}[/] on {escape(', '.join(info.fingerprints))}")
     classes = tuple(str(name) for name in (info.class_set or info.classes))
 
@@ -160,6 +195,14 @@ def answering_of(
         when: dict[str, Any] = {}
         if head.learns_in_time:
             when["groups"], when["times"] = frames_of(ids, [name.rpartition("/")[0] for name in ids])
+            if info.extra.get("in_seconds") and time_of is not None:
+                when["times"] = [math.nan if (time_s := time_of(name)) is None else time_s for name in ids]
+            elif info.extra.get("in_seconds") and any(when["groups"]):
+                raise SavedHeadError(
+                    "the head learned when frames stand in their videos in seconds, and pictures in a folder have "
+                    "numbers alone\n  list them in a manifest with a column time_s, extract that, and ask: cer-fuse "
+                    "predict --data"
+                )
         return aligned(head.predict_proba(rows, **when), head.classes_, len(classes), "the kept head")
 
     return Answering(
@@ -264,9 +307,15 @@ def encoder_rows(vectors: TextVectors, specs: Mapping[str, FeatureSpec]) -> tupl
 
 
 def _recreated(
-    specs: Mapping[str, FeatureSpec], weights: Sequence[str], code: Sequence[str], device: str, detector: str
+    specs: Mapping[str, FeatureSpec],
+    weights: Sequence[str],
+    code: Sequence[str],
+    device: str,
+    detector: str,
+    sound: Heard | None = None,
 ) -> tuple[Recreated, ...]:
-    """Make the backbones of features again."""
+    """Make the backbones of features again; those that hear alike share what decodes the sound."""
+    heard = None if sound is None else functools.cache(sound)
     from ..backbones.making import recreate
     from ..frames import LooseCrops
 
@@ -276,7 +325,7 @@ def _recreated(
     for name, spec in specs.items():
         backbone = recreate(
             name, spec.identity, spec.described, weights=given.get(name), code=written.get(name), device=device,
-            faces=lambda way: LooseCrops.again(way, detector),
+            faces=lambda way: LooseCrops.again(way, detector), sound=heard,
         )  # fmt: skip
         _check_fingerprint(name, spec, backbone)
         features.append(Recreated(name=name, backbone=backbone, spec=spec))

@@ -215,6 +215,10 @@ class Task:
     train_split: str
     test_split: str
     class_set: str
+    manifest: Path
+    """The dataset's, in the store."""
+    targets_from: dict[str, str] | None = None
+    """File, and its sha256, that targets beside the classes are from; None where nothing learns any."""
 
 
 _COPIES = 3
@@ -262,6 +266,7 @@ def load_task(
         train_split=train_split,
         test_split=test_split,
         class_set=view.class_set.name,
+        manifest=opened.path / dataset / "manifest.csv",
     )
 
 
@@ -303,8 +308,9 @@ def load_folds_task(
     rows = tied(Rows.of(as_rows(part), load=fits_in_memory(len(part), view, budget)), sorted(pairs))
     rows = voted(near_ones_tied(rows, near), soft_labels)
     return Task(
-        dataset=dataset, train=rows, test=rows, train_split=split, test_split=split, class_set=view.class_set.name
-    )
+        dataset=dataset, train=rows, test=rows, train_split=split, test_split=split, class_set=view.class_set.name,
+        manifest=opened.path / dataset / "manifest.csv",
+    )  # fmt: skip
 
 
 def _refuse_unlabelled(view: View, dataset: str) -> None:
@@ -362,7 +368,7 @@ def voted(rows: Rows, table: Path | None) -> Rows:
     votes = read_soft_labels(table, rows.classes)
     there = [i for i, name in enumerate(rows.names) if name in votes]
     if not there:
-        raise _about_others(table, votes, rows, "--soft-labels")
+        raise about_others(table, votes, rows, "--soft-labels")
     soft = np.eye(len(rows.classes))[rows.y]
     soft[there] = [votes[rows.names[i]] for i in there]
     soft /= soft.sum(axis=1, keepdims=True)
@@ -374,32 +380,13 @@ def voted(rows: Rows, table: Path | None) -> Rows:
     return replace(rows, soft=soft)
 
 
-def _about_others(table: Path, listed: Collection[str], rows: Rows, option: str) -> typer.BadParameter:
+def about_others(table: Path, listed: Collection[str], rows: Rows, option: str) -> typer.BadParameter:
+    """What is wrong with a table of other samples than those that are learned from."""
     return typer.BadParameter(
         f"{table} has {len(listed):,} samples, none of which is learned from (the first there: "
         f"{next(iter(listed), 'none')!r}, here: {rows.names[0]!r})",
         param_hint=option,
     )
-
-
-def targeted(rows: Rows, table: Path | None) -> Rows:
-    """The rows with the action units, valence and arousal of a table, and says how many have a line there.
-
-    Raises
-    ------
-    typer.BadParameter
-        If the table is about none of the rows.
-    """
-    if table is None:
-        return rows
-    from ..featstore.manifests.targets import read_targets
-
-    found = read_targets(table)
-    there = sum(name in found.rows for name in rows.names)
-    if not there:
-        raise _about_others(table, found.rows, rows, "--targets")
-    say(f"{there:,} of {rows.n:,} rows have a line of {found.text}; in the others they are not known")
-    return replace(rows, targets=found.aligned(rows.names), units=found.units or None)
 
 
 def schooled(
@@ -578,7 +565,8 @@ def basic_rows(
         )
     said = f" of [bold]{escape(split)}[/]" if split else ""
     say(f"{option.lstrip('-')}: learning from {len(part):,} rows{said} of [bold]{escape(dataset)}[/]")
-    return Rows.of(as_rows(part), load=fits_in_memory(len(part), view, budget)), dataset
+    rows = Rows.of(as_rows(part), load=fits_in_memory(len(part), view, budget))
+    return replace(rows, targets=None, units=None), dataset  # they learn the expressions alone
 
 
 def _judged_pictures(store: Store, dataset: str, task: Task) -> set[str]:

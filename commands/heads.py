@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +19,7 @@ from ..fusion.heads import (
     installed_heads,
 )  # light: it imports no head
 from .console import escape, say
+from .data import about_others
 from .options import DEFAULT_STORE, Missing, key_values, several
 
 if TYPE_CHECKING:
@@ -133,6 +136,64 @@ def refuse_unused_targets(table: Path | None, heads: Sequence[str]) -> None:
         raise typer.BadParameter(
             "none of these heads learns targets beside classes; take multitask", param_hint="--targets"
         )
+
+
+def targeted(task: Task, heads: Iterable[str], table: Path | None = None, *, wanted: bool = False) -> Task:
+    """The task with the targets beside classes that its heads learn: of a table, else of the manifest's columns.
+
+    It is said which, and of how many rows they are known. Heads that learn classes alone get none.
+
+    Parameters
+    ----------
+    heads : iterable of str
+    table : Path, optional
+        Takes the place of all that the manifest says.
+    wanted : bool
+        Something else than these heads learns targets.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the table is about none of the rows.
+    """
+    import numpy as np
+
+    from ..featstore.manifests.targets import columns_told, read_targets
+    from ..fusion.heads import head_class
+
+    rows, test = task.train, replace(task.test, targets=None, units=None)
+    if not wanted and not any(head_class(name).learns_targets for name in heads):
+        return replace(task, train=replace(rows, targets=None, units=None), test=test)
+    there = {name: known for name, known in (rows.targets or {}).items() if not np.isnan(known).all()}
+    if table is None:
+        units = rows.units if "au" in there else None
+        rows = replace(rows, targets=there or None, units=units)
+        if not there:
+            return replace(task, train=rows, test=test)
+        titles = [f"au.{unit}" for unit in units or ()] + (["va.valence", "va.arousal"] if "va" in there else [])
+        known = np.any([~np.isnan(one).all(axis=1) for one in there.values()], axis=0)
+        say(
+            f"{' and '.join(columns_told(titles))} of {int(known.sum()):,} of {rows.n:,} rows are learned beside the "
+            f"classes: columns of the manifest of {escape(task.dataset)} (--targets takes a table instead)"
+        )
+        return replace(task, train=rows, test=test, targets_from=_provenance(task.manifest, task.dataset))
+    found = read_targets(table)
+    lines = sum(name in found.rows for name in rows.names)
+    if not lines:
+        raise about_others(table, found.rows, rows, "--targets")
+    say(
+        f"{lines:,} of {rows.n:,} rows have a line of {found.text} in {escape(table)}; in the others they are not known"
+        + ("; what the manifest says of them is not used" if there else "")
+    )
+    rows = replace(rows, targets=found.aligned(rows.names), units=found.units or None)
+    return replace(task, train=rows, test=test, targets_from=_provenance(table))
+
+
+def _provenance(file: Path, folder: str = "") -> dict[str, str]:
+    """What a run keeps of a file that it learned from: its name, and the sha256 of its bytes."""
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    return {"file": f"{folder}/{file.name}" if folder else file.name, "sha256": digest}
 
 
 def curriculum_of(text: str, head: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -292,15 +353,30 @@ def loaded_head(
     return info, fitted, view, split
 
 
-def probabilities(fitted: Any, view: View, classes: Sequence[str] | None = None) -> Any:
-    """(n, k) in the order of the view's classes, or the head's own ones, whatever classes the head saw."""
+def probabilities(fitted: Any, view: View, info: HeadInfo, classes: Sequence[str] | None = None) -> Any:
+    """(n, k) in the order of the view's classes, or the head's own ones, whatever classes the head saw.
+
+    A head that learned in seconds is asked in seconds, one that learned in frame numbers in these.
+
+    Raises
+    ------
+    typer.BadParameter
+        If it learned in seconds, and the dataset's manifest has none.
+    """
     from ..fusion import JoinedRows
-    from ..fusion.data.moments import frames_of
+    from ..fusion.data.moments import in_time
     from ..fusion.keeping.answers import aligned
 
     told = {}
     if fitted.learns_in_time:
-        videos, times = frames_of(view.ids, view.groups)
+        time_s = view.time_s if info.extra.get("in_seconds") else None
+        if info.extra.get("in_seconds") and time_s is None:
+            raise typer.BadParameter(
+                "the head learned when frames stand in their videos in seconds, and this dataset's manifest has no "
+                "column time_s: add one, and make it the dataset's with cer-feat use-manifest",
+                param_hint="--data",
+            )
+        videos, times = in_time(view.ids, view.groups, time_s)
         told = {"groups": videos, "times": times}
     k = len(view.classes if classes is None else classes)
     return aligned(fitted.predict_proba(JoinedRows(view.blocks), **told), fitted.classes_, k, "the kept head")

@@ -284,7 +284,8 @@ SoftLabels = Annotated[
     Path | None,
     typer.Option(
         "--soft-labels",
-        help="CSV of votes, sample_id,<class>,…, to learn from instead of labels; heads that cannot take the labels.",
+        help="CSV of votes, sample_id,<class>,…, or a manifest with votes.<class>, to learn from instead of labels; "
+        "heads that cannot take the labels.",
         show_default=False,
     ),
 ]
@@ -292,8 +293,9 @@ Targets = Annotated[
     Path | None,
     typer.Option(
         "--targets",
-        help="CSV of sample_id,AU1,AU2_r,…,valence,arousal to learn beside the classes (head multitask).",
-        show_default=False,
+        help="CSV of sample_id,AU1,AU2_r,…,valence,arousal to learn beside the classes (head multitask), in place of "
+        "what the manifest says.",
+        show_default="the manifest's columns au.1, …",
     ),
 ]
 Prompts = Annotated[

@@ -17,13 +17,14 @@ from zipfile import is_zipfile
 
 import typer
 
+from ..kit.errors import Masked
 from .console import escape, progress_bar, say
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..frames import Box, Detector, FrameSettings, MadeFrames, Mark, Row
+    from ..frames import Box, Detector, FrameSettings, FrameSound, MadeFrames, Mark, Row
     from ..fusion.keeping.answers import Predictions
 
 
@@ -53,6 +54,11 @@ class Shown:
     boxes: dict[str, Box] = field(default_factory=dict)
     """Where the face of a sample is, in pixels of its picture or frame."""
 
+    @property
+    def masked(self) -> dict[str, int]:
+        """Of `unusable`, how many have no answer for no fault of theirs, by the reason: their video has no sound."""
+        return dict(Counter(found for text in self.unusable.values() if (found := Masked.reason(text)) is not None))
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShownPictures:
@@ -62,6 +68,8 @@ class ShownPictures:
     names: tuple[str, ...]
     """Paths from the root, with slashes; they are the sample ids."""
     filmed = False
+    sound = None
+    time_of = None
 
     def files(self) -> list[Path]:
         """What is read."""
@@ -177,6 +185,8 @@ class ShownVideos:
     """By name."""
     folder: Path
     """Where their frames are made."""
+    times: dict[str, float | None] = field(default_factory=dict)
+    """When frames that were made are shown, by their pictures."""
     filmed = True
 
     def files(self) -> list[Path]:
@@ -206,9 +216,20 @@ class ShownVideos:
             tell_made(made)
             for row in self._rows(name):
                 if row.picture:
+                    self.times[row.picture] = row.time_s
                     if row.face is not None:
                         shown.boxes[row.picture] = row.face.box
                     yield row.picture, (self.folder / row.picture).read_bytes()
+
+    def time_of(self, picture: str) -> float | None:
+        """When a frame is shown, in seconds; None where its video does not say."""
+        return self.times[picture]
+
+    def sound(self, window_s: float, causal: bool) -> FrameSound:
+        """What is heard at the frames, by the paths of their pictures."""
+        from ..frames import FrameSound
+
+        return FrameSound(self.folder, self.videos, window_s, causal=causal)
 
     def annotate(self, target: Path, marks: dict[str, Mark], shown: Shown) -> int:
         """Write each video again with marks to where `drawn_to` says."""
@@ -348,10 +369,15 @@ def tell_left_out(shown: Shown) -> None:
         first = ", ".join(shown.without_face[:3])
         say(f"[yellow]no face in {len(shown.without_face):,} pictures[/] (first: {escape(first)})")
         say("  for pictures that are faces already: --no-faces")
-    for name, reason in list(shown.unusable.items())[:3]:
+    masked = shown.masked
+    if masked:
+        reasons = "; ".join(f"{reason} ({count:,})" for reason, count in masked.items())
+        say(f"[yellow]{sum(masked.values()):,} frames are masked, and have no answer[/]: {escape(reasons)}")
+    unusable = [(name, reason) for name, reason in shown.unusable.items() if Masked.reason(reason) is None]
+    for name, reason in unusable[:3]:
         say(f"[yellow]{escape(name)}[/]: {escape(reason)}")
-    if len(shown.unusable) > 3:
-        say(f"  and {len(shown.unusable) - 3:,} more unusable pictures")
+    if len(unusable) > 3:
+        say(f"  and {len(unusable) - 3:,} more unusable pictures")
 
 
 def counted(left_out: dict[str, int]) -> str:

@@ -17,6 +17,7 @@ import logging
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -37,6 +38,8 @@ CODE = 1
 """Version of what stands here; part of the identity."""
 RATE_HZ = 16_000
 """What everything is resampled to: the rate that networks of speech were trained at."""
+AROUND, BEFORE = "around", "before"
+"""Where windows lie by the frame's time, in the identity; `before` is what causal ones are."""
 NEAR_S = 0.05
 """A frame so little outside of the sound is one of its edge: containers begin and end their streams a coded packet
 apart, 26 ms in MP3."""
@@ -80,7 +83,7 @@ class Sound:
         """Whether there is sound and no value of it differs from zero: a row is made of that, too."""
         return bool(self.pieces) and not any(piece.samples.any() for piece in self.pieces)
 
-    def around(self, time_s: float | None, window_s: float) -> NDArray[np.float32]:
+    def around(self, time_s: float | None, window_s: float, *, causal: bool = False) -> NDArray[np.float32]:
         """Cut out the sound around a time.
 
         Parameters
@@ -89,6 +92,8 @@ class Sound:
             Of the frame, by the file's own zero; the middle of the window. None: the file does not say.
         window_s : float
             Length.
+        causal : bool
+            The time is the end of the window instead: nothing is heard that sounds later.
 
         Returns
         -------
@@ -107,14 +112,18 @@ class Sound:
             raise Masked("no sound of its video can be decoded")
         if time_s is None:
             raise Masked("its video does not say when the frame is shown")
-        piece = min(self.pieces, key=lambda piece: max(piece.start_s - time_s, time_s - piece.end_s))
+        heard = self.pieces
+        if causal:
+            heard = tuple(piece for piece in self.pieces if piece.start_s <= time_s) or self.pieces[:1]
+        piece = min(heard, key=lambda piece: max(piece.start_s - time_s, time_s - piece.end_s))
         if time_s < piece.start_s - NEAR_S or time_s > piece.end_s + NEAR_S:
             if time_s < self.pieces[0].start_s:
                 raise Masked("the sound of its video begins later")
             after = time_s > self.pieces[-1].end_s
             raise Masked("the sound of its video has ended" if after else "the sound of its video has a hole there")
         n = round(window_s * RATE_HZ)
-        first = round((min(max(time_s, piece.start_s), piece.end_s) - piece.start_s) * RATE_HZ) - n // 2
+        at_s = min(max(time_s, piece.start_s), piece.end_s) - piece.start_s
+        first = int(at_s * RATE_HZ) - n if causal else round(at_s * RATE_HZ) - n // 2
         return piece.samples[max(0, first) : max(0, first + n)]
 
 
@@ -272,10 +281,12 @@ class FrameSound:
     root : Path
         Where the pictures' paths start. Beside a video's folder of pictures lie its index and its table, as
         `make_frames` leaves them: they say which video it is, and when each frame is shown.
-    videos : Path
-        Folder of the videos, or one video; found by their names, as `named_videos` has them.
+    videos : Path, or dict of str to Path
+        Folder of the videos, or one video; found by their names, as `named_videos` has them. Or videos by name.
     window_s : float
         Length of sound around a frame.
+    causal : bool
+        Whether the window ends with the frame's time, instead of having it in its middle.
 
     Raises
     ------
@@ -283,9 +294,9 @@ class FrameSound:
         If there is no video at that place.
     """
 
-    def __init__(self, root: Path, videos: Path, window_s: float) -> None:
-        self.root, self.videos, self.window_s = Path(root), Path(videos), window_s
-        self._named = named_videos(self.videos)
+    def __init__(self, root: Path, videos: Path | Mapping[str, Path], window_s: float, *, causal: bool = False) -> None:
+        self.root, self.videos, self.window_s, self.causal = Path(root), videos, window_s, causal
+        self._named = dict(videos) if isinstance(videos, Mapping) else named_videos(Path(videos))
         self._lock = threading.Lock()
         self._folders: dict[Path, dict[str, Path]] = {}
         """Folder to its folders of pictures and the index of each."""
@@ -294,15 +305,16 @@ class FrameSound:
         self._sounds: OrderedDict[Path, Sound] = OrderedDict()
         """Decoded, the last used last."""
 
-    def __reduce__(self) -> tuple[type[FrameSound], tuple[Path, Path, float]]:
+    def __reduce__(self) -> tuple[Callable[..., FrameSound], tuple[Any, ...]]:
         """Send it to a process by what it was made of: each decodes for itself."""
-        return FrameSound, (self.root, self.videos, self.window_s)
+        made = functools.partial(FrameSound, causal=self.causal)
+        return made, (self.root, self.videos, self.window_s)
 
     def identity(self) -> dict[str, Any]:
         """Everything that fixes the sound of a given video but the window; JSON values."""
         return {
-            "decoding": CODE, "rate_hz": RATE_HZ, "channels": "mean", "place": "around", "edges": "shortened",
-            "cuts": "crossed", "probe": probe(),
+            "decoding": CODE, "rate_hz": RATE_HZ, "channels": "mean", "place": BEFORE if self.causal else AROUND,
+            "edges": "shortened", "cuts": "crossed", "probe": probe(),
         }  # fmt: skip
 
     def versions(self) -> dict[str, str]:
@@ -336,7 +348,7 @@ class FrameSound:
         """
         video, time_s = self._place(path)
         sound = self._sound(video)
-        return wav_bytes(sound.around(time_s, self.window_s)), video.digest_at(time_s), None
+        return wav_bytes(sound.around(time_s, self.window_s, causal=self.causal)), video.digest_at(time_s), None
 
     def state(self, path: str) -> None:
         """Nothing that could be remembered: videos are few, and each is read again by every run."""
@@ -357,10 +369,11 @@ class FrameSound:
         picture = self.root / path
         folder, place = picture.parent.name, picture.parent.parent
         with self._lock:
-            if place not in self._folders:
-                indexes = sorted(place.glob("*.frames.json")) if place.is_dir() else []
-                self._folders[place] = {name: one for one in indexes for name in MadeFrames.read(one).folders}
-            found = self._folders[place].get(folder)
+            known = self._folders.setdefault(place, {})
+            if folder not in known and place.is_dir():  # made since, as videos that are shown are one by one
+                new = sorted({*place.glob("*.frames.json")} - {*known.values()})
+                known.update((name, one) for one in new for name in MadeFrames.read(one).folders)
+            found = known.get(folder)
         if found is None:
             raise FolderError(
                 f"no index beside {picture.parent} says which video it is of, and when each frame is shown\n"
@@ -373,7 +386,8 @@ class FrameSound:
         made = MadeFrames.read(index)
         if made.video not in self._named:
             names = listing(sorted(self._named))
-            raise VideoError(f"{self.videos} holds no video {made.video!r} ({made.source['file']}); it holds {names}")
+            place = "what was shown" if isinstance(self.videos, Mapping) else self.videos
+            raise VideoError(f"{place} holds no video {made.video!r} ({made.source['file']}); it holds {names}")
         table = table_path(index.parent, made.video)
         if not table.is_file() or file_sha256(table) != made.table_sha256:
             raise FolderError(

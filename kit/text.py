@@ -340,3 +340,42 @@ def _undecodable(data: bytes, at: int, encoding: str, where: str, byte: int, adv
 
 def _remedy(encoding: str, advice: str) -> str:
     return (_CONVERT + (f"; {advice}" if advice else "")).format(encoding)
+
+
+def is_utf8_data(data: bytes) -> bool:
+    """Whether these bytes are UTF-8."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def is_utf8(text: str) -> bool:
+    """False for bytes of a file's name that are no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+_NUMBER = re.compile(r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)([eE][+-]?[0-9]+)?")
+
+
+def number_of(cell: str) -> float:
+    """Return the number in a cell, decimals behind a point or comma; NaN of an empty one.
+
+    Raises
+    ------
+    ValueError
+        For all else: `nan` and `inf`, which are words, and Python's own spellings such as `1_0`.
+    """
+    if cell and _NUMBER.fullmatch(cell) is None:
+        raise ValueError(cell)
+    return float(cell.replace(",", ".") or "nan") + 0.0  # there is no -0
+
+
+def number_text(number: float) -> str:
+    """Return the shortest decimals that `number_of` reads as this number; nothing for NaN."""
+    return "" if number != number else repr(number).removesuffix(".0")

@@ -63,6 +63,7 @@ def build(
     precision: str,
     weights: str | None = None,
     window: float = 1.0,
+    causal: bool = False,
     layer: int = -1,
 ) -> SoundBackbone:
     """Make what turns sound into rows.
@@ -78,6 +79,8 @@ def build(
         ``config.json`` and safetensors. What is pickled is not read.
     window : float
         Seconds of sound around the frame's time, half before and half after it.
+    causal : bool
+        Whether all of the window is before the frame's time: a row then says nothing of what sounds later.
     layer : int
         Of a network: the layer whose output is the row, -1 for the last; 0 is what enters the first.
     """
@@ -85,9 +88,13 @@ def build(
         raise OptionError(
             f"there is no backbone 'audio:{target}'{nearest(target, KINDS)}; there are {', '.join(KINDS)}"
         )
-    return KINDS[target](
+    if not isinstance(causal, bool):
+        raise OptionError(f"causal must be true or false, however: {causal!r}")
+    made = KINDS[target](
         target, weights=weights, window_s=_window(window), layer=layer, device=device, precision=precision
     )
+    made.causal = causal
+    return made
 
 
 RECIPE = Recipe(
@@ -105,6 +112,10 @@ class HeardBy(Protocol):
     def window_s(self) -> float:
         """Length of sound around a frame."""
 
+    @property
+    def causal(self) -> bool:
+        """Whether windows end with the frame's time."""
+
     def identity(self) -> dict[str, Any]:
         """Everything that fixes the sound of a given video; JSON values."""
 
@@ -120,6 +131,8 @@ class SoundBackbone(Backbone):
 
     window_s: float
     """Seconds of sound around a frame."""
+    causal: bool = False
+    """Whether windows end with the frame's time; the identity has it as what decodes the sound says it."""
     heard_by: HeardBy | None = None
     """What decodes the sound; set by `take_sound`."""
 
@@ -129,10 +142,15 @@ class SoundBackbone(Backbone):
         Raises
         ------
         OptionError
-            If it cuts windows of another length.
+            If it cuts windows of another length, or elsewhere.
         """
         if heard_by.window_s != self.window_s:
             raise OptionError(f"{self.name} takes windows of {self.window_s:g} s, however: {heard_by.window_s:g} s")
+        if heard_by.causal != self.causal:
+            raise OptionError(
+                f"{self.name} takes windows {'before' if self.causal else 'around'} a frame (causal={self.causal}), "
+                f"however: causal={heard_by.causal}"
+            )
         self.heard_by = heard_by
 
     def take_views(self, views: str) -> None:
@@ -191,8 +209,8 @@ class SoundBackbone(Backbone):
         if self.heard_by is None:
             raise OptionError(
                 f"nobody has said what decodes the sound that {self.name} hears\n"
-                "  in a program: sound = cer_fusion.frames.FrameSound(root, videos, window_s=backbone.window_s); "
-                "backbone.take_sound(sound); cer_fusion.extract(backbone, …, source=sound)"
+                "  in a program: sound = cer_fusion.frames.FrameSound(root, videos, window_s=backbone.window_s, "
+                "causal=backbone.causal); backbone.take_sound(sound); cer_fusion.extract(backbone, …, source=sound)"
             )
         rounded = {"device_kind": self.device_kind} if self.rounds else {}
         plugged = {} if self.plugin is None else {"plugin": dict(self.plugin)}
@@ -294,6 +312,11 @@ class EGeMAPS(SoundBackbone):
         return self.described(
             weights_source="openSMILE", parameters=None, versions={"opensmile": self._version}, licence=EGEMAPS_LICENCE
         )
+
+
+def with_folder(kind: str) -> bool:
+    """Whether ``audio:<name>`` is a network, whose weights lie in a folder."""
+    return kind.removeprefix("audio:") in NETWORKS
 
 
 NETWORKS = {"wav2vec2": "Wav2Vec2Model", "hubert": "HubertModel", "wavlm": "WavLMModel"}

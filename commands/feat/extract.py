@@ -162,6 +162,7 @@ def extract(
     Example: cer-feat extract --backbone onnx:faces.onnx -O size_px=112 … --align --crop arcface112 --data ferplus.csv
     """
     from ...featstore import Store
+    from ...featstore.extraction.plan import size_of_part
     from ...featstore.extraction.run import repeated_across_splits
     from ...featstore.manifests.manifest import SealedManifest as Sealed
 
@@ -225,7 +226,10 @@ def extract(
         _OPENED[job.key] = Opened(job, manifest)
     rate = lambda stage, speed: rate_text(stage, speed, sum(busy.values()) / max(1, len(busy)))  # noqa: E731
     with progress_bar(rate, log) as step:
-        outcomes = engine.run(job, step, name=f"extract-{dataset_name}", busy=busy)
+        outcomes = engine.run(
+            job, step, name=f"extract-{dataset_name}", busy=busy,
+            size_of=lambda k, n: size_of_part(len(manifest), shard_rows, (k, n)),
+        )  # fmt: skip
     reports = _reports(outcomes)
     if not isinstance(manifest, Sealed):
         if engine.n > 1:  # of a large manifest each part looks at its own samples
@@ -441,7 +445,7 @@ def _heard(embedders: Sequence[Backbone], root: Path, videos: Path) -> FrameSoun
     from ...frames import FrameSound
 
     hearing = [one for one in embedders if isinstance(one, SoundBackbone)]
-    sound = FrameSound(root, videos, window_s=hearing[0].window_s)
+    sound = FrameSound(root, videos, window_s=hearing[0].window_s, causal=hearing[0].causal)
     for one in hearing:
         one.take_sound(sound)
     return sound

@@ -320,7 +320,7 @@ def _mapped(manifest: Manifest, classes: ClassSet, name: str, tell: Tell) -> Man
     for label, count in unknown.items():
         reason = f"label {label!r} is not in {classes.name}" if label else "no label"
         tell(f"left out of {escape(name)}: {count:,} × {escape(reason)}")
-    kept = part.keep([counterpart.get(sample.label) is not None for sample in part.samples])
+    kept = part.keep([counterpart.get(sample.label) is not None for sample in part.samples]).with_further({})
     samples = tuple(sample._replace(label=counterpart[sample.label] or "") for sample in kept.samples)
     return replace(kept, samples=samples, classes=classes)
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ...featstore import Manifest
     from ...featstore.manifests.checking import Look, ManifestReport
 
-
 _DEFAULT = "build"
 _SHARES = ["train=0.8", "valid=0.1", "test=0.1"]
 _MISSING_SHOWN = 10
@@ -41,7 +40,8 @@ def _several(name: str, panel: str, help_text: str, show_default: bool | str = F
 
 
 _OWN, _PARTITION = "Some kinds only", "0=train,1=test,2=valid"
-_TARGETS = "raf-ce, affwild2, csv, parquet: write action units, valence and arousal, to learn from with --targets."
+_COLUMNS = "csv, parquet: path=…,label=…,split=…,group=…,id=…; targets=none leaves columns of numbers out."
+_TARGETS = "raf-ce, affwild2, csv, parquet: units and affect in a table for --targets, instead of in the manifest."
 _labels, _rows, _own = _panel("Labels"), _panel("Which samples"), _panel(_OWN)
 
 
@@ -109,7 +109,7 @@ def build(
     ] = None,
     columns: Annotated[
         list[str] | None,
-        _several("--columns", _OWN, "csv, parquet: path=…,label=…,split=…,group=…,id=…", pairs=True),
+        _several("--columns", _OWN, _COLUMNS, pairs=True),
     ] = None,
     id_column: Annotated[str | None, _own("csv: column of the ids.")] = None,
     path_column: Annotated[str | None, _own("csv: column of the paths.")] = None,
@@ -186,13 +186,12 @@ def build(
     if votes is not None:
         from ...featstore.manifests.adapters.ferplus import write_votes
 
-        made = labels or "compound7"
-        count = write_votes(root, listed, votes, labels=made, encoding=encoding, overwrite=overwrite)
+        count = write_votes(root, listed, votes, labels=labels or "compound7", encoding=encoding, overwrite=overwrite)
         say(f"wrote [bold]{escape(votes)}[/]: the votes of {count:,} samples")
-    write_beside = adapters.KINDS[kind].targets
-    if beside is not None and write_beside is not None:
+    if beside is not None and (write_beside := adapters.KINDS[kind].targets) is not None:
         count = write_beside(root, listed, beside, overwrite=overwrite, **given)
         say(f"wrote [bold]{escape(beside)}[/]: targets of {count:,} of {len(listed):,} samples")
+        listed = listed.without_targets()
     write(
         listed, output, as_json, overwrite=overwrite,
         left_out=adapted.left_out, missing=list(adapted.missing), notes=list(adapted.notes),
@@ -277,11 +276,9 @@ def check(
 
     with progress_bar() as step:
         report = check_manifest(
-            file,
-            root=root,
-            looking=_decode if decode else _look,
+            file, root=root, looking=_decode if decode else _look,
             progress=lambda done, total: step("checking", done, total),
-        )
+        )  # fmt: skip
     if as_json:
         out_json(report.to_json())
     else:
@@ -478,6 +475,8 @@ def write(listed: Manifest, output: Path, as_json: bool, *, overwrite: bool, rem
     """
     listed.write(output, overwrite=overwrite)
     say(f"wrote [bold]{escape(output)}[/]: {len(listed):,} samples, classes {escape(listed.classes.name)}")
+    for text in listed.known_texts():
+        say(f"  with {escape(text)}")
     empty = [label for label, count in listed.counts().items() if not count]
     if empty and len(empty) < len(listed.classes.labels):
         say(

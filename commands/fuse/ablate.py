@@ -11,7 +11,7 @@ import typer
 from .. import options as opt
 from ..console import escape, out_json, progress_bar, say
 from ..data import load_task
-from ..heads import build_head, settings_of, weights_text
+from ..heads import build_head, settings_of, targeted, weights_text
 from ..outputs import check_outputs, figure_output, keep_and_show, print_table
 from ..runners import fitted
 
@@ -166,6 +166,7 @@ class SweepOptions:
         names = [spec.partition("=")[0] for spec in specs] or simplex.rpartition(":")[0].split(",")
         named = self.features or [name for name in dict.fromkeys(map(str.strip, names)) if name]
         task = load_task(self.store, self.data, named, self.missing, *self.splits, near=self.near)
+        task = targeted(task, [self.head])
         self.dataset = task.dataset
         grid = parse_grid(specs, task.train.widths) if specs else parse_simplex(simplex, task.train.by_feature())
         built = build_head(self.head, task, self.settings, seed=self.seed)

@@ -11,7 +11,7 @@ import typer
 from .. import options as opt
 from ..answering import encoder_rows
 from ..console import escape, out_json, progress_bar, say
-from ..data import Task, basic_rows, load_folds_task, load_task, schooled, targeted
+from ..data import Task, basic_rows, load_folds_task, load_task, schooled
 from ..heads import (
     Heads,
     build_head,
@@ -22,6 +22,7 @@ from ..heads import (
     refuse_unused_targets,
     refuse_unused_votes,
     settings_of,
+    targeted,
 )
 from ..outputs import check_outputs, figure_output, keep_and_show, print_table, track_report
 from ..runners import fitted
@@ -291,7 +292,7 @@ class CompareOptions:
             task = load_task(*found, *self.splits, self.budget, **more)
         else:
             task = load_folds_task(*found, self.splits[0], self.budget, **more)
-        task = replace(task, train=targeted(task.train, self.targets))
+        task = targeted(task, self.heads, self.targets, wanted=any(one.targets != "never" for one in recipes))
         self.dataset = task.dataset
         built = {
             name: build_head(name, task, self.settings[name], device=self.device, seed=self.seed) for name in self.heads

@@ -11,7 +11,7 @@ import typer
 from .. import options as opt
 from ..console import out_json, progress_bar
 from ..data import load_folds_task, load_task
-from ..heads import build_head, compute, settings_of
+from ..heads import build_head, compute, settings_of, targeted
 from ..outputs import check_outputs, figure_output, keep_and_show, print_tables
 
 
@@ -84,6 +84,7 @@ def diagnose(
         task = load_task(store, data, features, missing, train_split, test_split, near=near)
     else:
         task = load_folds_task(store, data, features, missing, train_split, near=near)
+    task = targeted(task, [head])
     built = build_head(head, task, settings, device=device, seed=seed)
     with progress_bar() as step:
         found = run_diagnose(

@@ -54,7 +54,7 @@ def evaluate(
         raise typer.BadParameter(f"no labelled sample in split {split!r}", param_hint="--split")
     with progress_bar() as step:
         step("answering", 0, None, f"{len(view):,} rows")
-        proba = probabilities(fitted, view)
+        proba = probabilities(fitted, view, info)
     y_pred = proba.argmax(axis=1)
     found = scores(view.y, y_pred, view.classes)
     clusters = near_ones_tied(Rows.of(as_rows(view), load=False), near).clusters

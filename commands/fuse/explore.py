@@ -88,7 +88,7 @@ def _explored(
     paths = [path_of[name] for name in view.ids]
     with progress_bar() as step:
         step("answers", 0, None)
-        proba = probabilities(fitted, view)
+        proba = probabilities(fitted, view, info)
         step("map", 0, None, kind)
         if kind == "pca":
             places, shares = principal(view.blocks)

@@ -187,7 +187,11 @@ def predict(
         if head is not None:
             store = store_of_run(head, opt.store_asked_for(ctx, store), rows=False)
         made = (store, weights or [], code or [], device, detector)
-        line = _prompted_line(prompts, compounds, rule, *made) if head is None else answering_of(head, *made)
+        line = (
+            _prompted_line(prompts, compounds, rule, *made)
+            if head is None
+            else answering_of(head, *made, sound=source.sound, time_of=source.time_of)
+        )
         if line.cuts_faces and crop == "face" and margin is None and not no_faces:
             alignment = Alignment(size_px=size, convention="box", margin=_LOOSE)
             say(f"the head's features cut faces out themselves: they are given loose ones (box, margin {_LOOSE})")
@@ -295,9 +299,9 @@ def _stored_predictions(
     )
     labels = tuple(view.classes[y] if y >= 0 else None for y in view.y)
     if pairs is None:
-        return Predictions(ids=view.ids, classes=view.classes, proba=probabilities(fitted, view), labels=labels)
+        return Predictions(ids=view.ids, classes=view.classes, proba=probabilities(fitted, view, info), labels=labels)
     basic = tuple(str(name) for name in info.class_set or info.classes)
-    answers = Predictions(ids=view.ids, classes=basic, proba=probabilities(fitted, view, basic))
+    answers = Predictions(ids=view.ids, classes=basic, proba=probabilities(fitted, view, info, basic))
     return pairs(answers, labels)
 
 
@@ -352,5 +356,6 @@ def _json(found: Predictions, shown: Shown | None) -> dict[str, Any]:
         "classes": found.classes,
         "predictions": rows,
         "without_face": shown.without_face,
+        "masked": shown.masked,
         "unusable": shown.unusable,
     }

@@ -20,6 +20,7 @@ from ..heads import (
     read_runs,
     settings_of,
     store_of_run,
+    targeted,
 )
 from ..outputs import check_outputs, put
 
@@ -111,6 +112,7 @@ def report(
     else:
         budget = opt.memory_budget(memory)
         task = load_task(store, data, features, missing, train_split, test_split, budget, near=near)
+        task = targeted(task, chosen)
         name, options = task.dataset, {"device": device, "seed": seed}
         found = _compared(task, chosen, setting, options, singles=singles, baseline=baseline, metrics=asked)
         mixing = _mixed(task, found, options, folds=folds if sweep else None)

@@ -12,7 +12,7 @@ import typer
 from ...fusion.heads import head_names  # light: no head is imported before it is asked for
 from .. import options as opt
 from ..console import escape, out_json, progress_bar, say
-from ..data import Task, load_task, schooled, targeted
+from ..data import Task, load_task, schooled
 from ..heads import (
     build_head,
     compute,
@@ -20,6 +20,7 @@ from ..heads import (
     refuse_unused_targets,
     refuse_unused_votes,
     settings_of,
+    targeted,
     weights_text,
 )
 from ..outputs import check_folder, print_table, put, track_report
@@ -109,7 +110,7 @@ def train(
         store, data, features, missing, train_split, test_split, opt.memory_budget(memory),
         near=near, soft_labels=soft_labels,
     )  # fmt: skip
-    task = replace(task, train=targeted(task.train, targets))
+    task = targeted(task, [head], targets)
     built = build_head(head, task, settings, preset=preset, weights=weights, device=device, seed=seed)
     task = schooled(task, basic, [built], store, train_split, missing, opt.memory_budget(memory))
     default = Path("runs") / f"{task.dataset}-{head.rpartition('.')[2]}"  # of sklearn:MODULE.CLASS the class
@@ -197,6 +198,7 @@ def _rows_digest(rows: Rows) -> str:
 def _config(task: Task, report: Report, *, head: str, store: Path, preset: str | None, missing: str) -> RunConfig:
     import numpy as np
 
+    from ...fusion.heads import head_class
     from ...fusion.keeping.runs import RunConfig, data_digest
 
     column, classes = report.columns[0], task.train.classes
@@ -227,6 +229,9 @@ def _config(task: Task, report: Report, *, head: str, store: Path, preset: str |
         targets=None
         if task.train.targets is None
         else {name: _array_digest(one) for name, one in task.train.targets.items()},
+        units=task.train.units,
+        targets_from=task.targets_from,
+        in_seconds=task.train.time_s is not None and head_class(head).learns_in_time,
         data_digest=data_digest(parts),
     )
 

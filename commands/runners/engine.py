@@ -98,7 +98,13 @@ class Engine:
         )
 
     def run(
-        self, job: Job, progress: Progress, *, name: str, busy: MutableMapping[int, float] | None = None
+        self,
+        job: Job,
+        progress: Progress,
+        *,
+        name: str,
+        busy: MutableMapping[int, float] | None = None,
+        size_of: Callable[[int, int], int] | None = None,
     ) -> list[Outcome]:
         """Have the parts done, and wait for all of them.
 
@@ -111,6 +117,8 @@ class Engine:
             What a queue shows.
         busy : mapping, optional
             Filled with the share of the time in which each worker's model computed.
+        size_of : callable (k, n), optional
+            How much of the whole part k of n is; by default all are alike.
 
         Raises
         ------
@@ -118,7 +126,8 @@ class Engine:
             If parts could not be done. Of a part that this very process does: what it raises.
         """
         if self.runner == "local":
-            return run_here(job, self.parts, self.n, workers=self.workers, progress=progress, busy=busy)
+            sizes = None if size_of is None else {k: size_of(k, self.n) for k in self.parts}
+            return run_here(job, self.parts, self.n, workers=self.workers, progress=progress, busy=busy, sizes=sizes)
         if self.runner == "slurm":
             return self.submit(job, name=name).wait(progress)
         if self.runner == "ray":

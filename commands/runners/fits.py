@@ -96,12 +96,16 @@ def _no_step() -> None:
 
 
 def digest_of(planned: Planned) -> str:
-    """sha256 of which rows the fits are about: samples, labels, groups, features."""
+    """sha256 of which rows the fits are about: samples, labels, groups, features, and what is known besides."""
     state = hashlib.sha256(str(len(planned)).encode())
     for rows in (planned.train, planned.test):
         state.update(repr((rows.names, rows.groups, rows.classes, sorted((rows.fingerprints or {}).items()))).encode())
         state.update(rows.y.tobytes())
         state.update(b"" if rows.soft is None else rows.soft.tobytes())
+        if rows.targets is not None:
+            state.update(repr((rows.units, *rows.targets)).encode())
+            state.update(b"".join(known.tobytes() for known in rows.targets.values()))
+        state.update(b"" if rows.time_s is None else b"time" + rows.time_s.tobytes())
     return state.hexdigest()
 
 

@@ -12,7 +12,7 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
@@ -35,6 +35,7 @@ def run_here(
     workers: int,
     progress: Progress,
     busy: MutableMapping[int, float] | None = None,
+    sizes: Mapping[int, int] | None = None,
 ) -> list[Outcome]:
     """Do these parts of n in so many processes at once.
 
@@ -53,6 +54,8 @@ def run_here(
     progress : callable (stage, done, total)
     busy : mapping, optional
         Filled with the share of the time, 0 to 1, in which each worker's model computed so far.
+    sizes : mapping of part to int, optional
+        How much of the whole each part is, from which the total is told before all have begun; by default all alike.
 
     Returns
     -------
@@ -66,7 +69,7 @@ def run_here(
     KeyboardInterrupt
         Passed on to all of them, and raised again when they have ended.
     """
-    shown = _Shown(progress, {} if busy is None else busy, len(parts))
+    shown = _Shown(progress, {} if busy is None else busy, dict.fromkeys(parts, 1) if sizes is None else sizes)
     todo = _Todo(parts)
     count = max(1, min(workers, len(parts)))
     running = [_Worker(number, count, job, n, todo, shown) for number in range(count)]
@@ -152,10 +155,12 @@ class _Todo:
 
 
 class _Shown:
-    """Progress of parts as one; what is not begun yet counts as much as what is, on average."""
+    """Progress of parts as one; what is not begun yet counts as much as what is, for its size."""
 
-    def __init__(self, progress: Progress, busy: MutableMapping[int, float], parts: int) -> None:
-        self._progress, self._busy, self._parts = progress, busy, parts
+    def __init__(self, progress: Progress, busy: MutableMapping[int, float], sizes: Mapping[int, int]) -> None:
+        self._progress, self._busy, self._sizes = progress, busy, sizes
+        self._whole = sum(sizes.values())
+        self._ended: set[int] = set()
         self._lock = threading.Lock()
         self._found: dict[str, dict[int, tuple[int, int]]] = {}
 
@@ -164,14 +169,23 @@ class _Shown:
             self._busy[worker] = busy
             of_stage = self._found.setdefault(stage, {})
             of_stage[k] = (done, total)
-            all_of_it = sum(t for _, t in of_stage.values()) * self._parts // len(of_stage)
-            self._progress(stage, sum(d for d, _ in of_stage.values()), all_of_it)
+            self._tell(stage)
 
     def finished(self, k: int) -> None:
         """A part that told nothing had nothing to do."""
         with self._lock:
-            for of_stage in self._found.values():
-                of_stage.setdefault(k, (0, 0))
+            self._ended.add(k)
+            for stage, of_stage in self._found.items():
+                if k not in of_stage:
+                    self._tell(stage)
+
+    def _tell(self, stage: str) -> None:
+        of_stage = self._found[stage]
+        begun = sum(self._sizes[k] for k in self._ended.union(of_stage))
+        known = sum(total for _, total in of_stage.values())
+        self._progress(
+            stage, sum(done for done, _ in of_stage.values()), round(known * self._whole / begun) if begun else known
+        )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from ...kit.text import number_text
 from ..errors import FeatstoreError
 from ..manifests.manifest import COLUMNS
 from ..rows.view import BlockRows, View
@@ -38,6 +39,13 @@ class Exported:
     classes: Sequence[str]
     """Class names in order."""
     progress: Callable[[str, int, int], None] = field(repr=False)
+    further: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict, repr=False)
+    """Columns of numbers, NaN where nothing is known."""
+
+    @property
+    def further_cells(self) -> Mapping[str, Sequence[str]]:
+        """The columns of numbers as cells of a CSV, blank where nothing is known."""
+        return {title: [*map(number_text, numbers.tolist())] for title, numbers in self.further.items()}
 
     def texts(self, paths: Sequence[str] | None = None) -> dict[str, Sequence[str]]:
         """What is known about the samples, by the names of `SAMPLE_COLUMNS`; with paths as a manifest has it."""
@@ -84,9 +92,11 @@ def write_samples(
 ) -> None:
     """A CSV of the samples; with paths it is a manifest."""
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(header or SAMPLE_COLUMNS)
+    cells = exported.further_cells
+    writer.writerow([*(header or SAMPLE_COLUMNS), *cells])
     between = [] if paths is None else [paths]
-    writer.writerows(zip(exported.ids, *between, exported.labels, exported.splits, exported.groups, strict=True))
+    columns = (exported.ids, *between, exported.labels, exported.splits, exported.groups, *cells.values())
+    writer.writerows(zip(*columns, strict=True))
 
 
 _TEXT_ROWS = 65536
@@ -95,7 +105,8 @@ _WRITTEN = (1980, 1, 1, 0, 0, 0)
 
 
 def write_npz(exported: Exported, path: Path, note: tuple[str, str]) -> None:
-    """One uncompressed archive: an array a block, and ids, labels, y, splits, groups, classes as arrays of text.
+    """One uncompressed archive: an array a block, and ids, labels, y, splits, groups, classes as arrays of text; of a
+    manifest with columns of numbers an array each, such as `au.12`.
 
     `numpy.load(path)` reads it; nothing in it is pickled. `note` is the name and text of the note on its origin.
     """
@@ -106,7 +117,7 @@ def write_npz(exported: Exported, path: Path, note: tuple[str, str]) -> None:
         "groups": exported.groups,
         "classes": exported.classes,
     }
-    exported.refuse_names([*texts, "y", note[0]])
+    exported.refuse_names([*texts, "y", note[0], *exported.further])
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
 
         def member(name: str, write: Callable[[IO[bytes]], None]) -> None:
@@ -117,6 +128,8 @@ def write_npz(exported: Exported, path: Path, note: tuple[str, str]) -> None:
             member(name, lambda file, name=name: _write_block(file, exported, name))  # type: ignore[misc]
         for name, listed in texts.items():
             member(name, lambda file, listed=listed: _write_texts(file, listed))  # type: ignore[misc]
+        for name, numbers in exported.further.items():
+            member(name, lambda file, numbers=numbers: np.lib.format.write_array(file, numbers, allow_pickle=False))  # type: ignore[misc]
         member("y", lambda file: np.lib.format.write_array(file, np.asarray(exported.y, "<i8"), allow_pickle=False))
         member(note[0], lambda file: np.lib.format.write_array(file, np.array(note[1]), allow_pickle=False))
 
@@ -168,17 +181,20 @@ _EXACT = "%.9g"
 
 
 def write_csv(exported: Exported, path: Path) -> None:
-    """`sample_id,label,split,group`, then a column `block_0 … block_<d-1>` a number; float32 come back exactly."""
-    names = list(exported.blocks)
+    """`sample_id,label,split,group`, the manifest's columns of numbers, then a column `block_0 … block_<d-1>` a number;
+    float32 come back exactly.
+    """
+    names, cells = list(exported.blocks), exported.further_cells
     columns = [f"{name}_{i}" for name in names for i in range(exported.blocks[name].shape[1])]
     exact = ",".join([_EXACT] * len(columns))
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="")
-        writer.writerow([*SAMPLE_COLUMNS, *columns])
+        writer.writerow([*SAMPLE_COLUMNS, *cells, *columns])
         for start, rows in pieces(exported, *names):
             for i, numbers in enumerate(rows, start):
                 file.write("\n")
-                writer.writerow((exported.ids[i], exported.labels[i], exported.splits[i], exported.groups[i]))
+                further = (column[i] for column in cells.values())
+                writer.writerow((exported.ids[i], exported.labels[i], exported.splits[i], exported.groups[i], *further))
                 file.write("," + exact % tuple(numbers.tolist()))
         file.write("\n")
 
@@ -186,7 +202,8 @@ def write_csv(exported: Exported, path: Path) -> None:
 def write_parquet(
     exported: Exported, path: Path, note: tuple[str, str], *, texts: Mapping[str, Sequence[str]], coded: bool = False
 ) -> None:
-    """Columns of text, such as `sample_id`, `label`, `split`, `group`, and one of fixed-size float32 lists a block.
+    """Columns of text, such as `sample_id`, `label`, `split`, `group`, the manifest's columns of numbers (null where
+    not known), and one of fixed-size float32 lists a block.
 
     `note` is the key and text of the note on its origin, which goes into the file's metadata. With `coded` the column
     `label` holds positions in the classes, null where there is none, and the metadata name them as the library
@@ -198,7 +215,7 @@ def write_parquet(
         If pyarrow is not installed.
     """
     arrow, parquet = pyarrow()
-    exported.refuse_names({*texts, "label"})
+    exported.refuse_names({*texts, "label", *exported.further})
     widths = {name: rows.shape[1] for name, rows in exported.blocks.items()}
     columns: dict[str, Any] = {name: (column, arrow.string()) for name, column in texts.items()}
     metadata = {note[0]: note[1]}
@@ -207,6 +224,7 @@ def write_parquet(
         label = {"names": list(exported.classes), "_type": "ClassLabel"}
         metadata["huggingface"] = json.dumps({"info": {"features": {"label": label}}}, ensure_ascii=False)
     fields = [(name, kind) for name, (_, kind) in columns.items()]
+    fields += [(name, arrow.float64()) for name in exported.further]
     fields += [(name, arrow.list_(arrow.float32(), width)) for name, width in widths.items()]
     schema = arrow.schema(fields, metadata=metadata)
     repeated = [name for name in columns if name not in ("sample_id", "path")]
@@ -214,6 +232,8 @@ def write_parquet(
         for start, rows in _groups(exported):
             stop = start + len(rows)
             arrays = [arrow.array(column[start:stop], kind) for column, kind in columns.values()]
+            numbers = (one[start:stop] for one in exported.further.values())
+            arrays += [arrow.array(one, arrow.float64(), mask=np.isnan(one)) for one in numbers]
             edges = np.cumsum([0, *widths.values()])
             for left, width in zip(edges.tolist(), widths.values(), strict=False):
                 flat = np.ascontiguousarray(rows[:, left : left + width]).reshape(-1)  # (b, d) -> (b * d)
@@ -238,8 +258,10 @@ def write_projector(exported: Exported, folder: Path) -> None:
             f'  metadata_path: "metadata.tsv"\n}}\n'
         )
     with (folder / "metadata.tsv").open("x", encoding="utf-8", newline="") as file:
-        file.write("\t".join(SAMPLE_COLUMNS) + "\n")
-        for entry in zip(exported.ids, exported.labels, exported.splits, exported.groups, strict=True):
+        cells = exported.further_cells
+        file.write("\t".join((*SAMPLE_COLUMNS, *cells)) + "\n")
+        columns = (exported.ids, exported.labels, exported.splits, exported.groups, *cells.values())
+        for entry in zip(*columns, strict=True):
             file.write("\t".join(" ".join(text.split()) for text in entry) + "\n")  # no quoting in this format
     (folder / "projector_config.pbtxt").write_text("".join(config), encoding="utf-8")
 

@@ -183,6 +183,7 @@ def exported_of(view: View, *, join: bool = False, progress: Callable[[str, int,
         groups=view.groups,
         classes=classes,
         progress=progress or _quiet,
+        further=view.further,
     )
 
 

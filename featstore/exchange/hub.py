@@ -1,6 +1,7 @@
 """Features as a dataset on the Hugging Face Hub: a card, and a Parquet file a split, which `datasets` reads.
 
-Rows, labels and splits leave; sample ids, groups and paths only where they are asked for.
+Rows, labels and splits leave; sample ids, groups and paths only where they are asked for; a manifest's columns of
+numbers never.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ...kit.hub import HubPlace, Parcel, check_licence, library
@@ -36,6 +38,8 @@ def features_parcel(
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Parcel:
     """Write a view as files that go to the Hub: columns `label` (named classes), `split`, and a list a block.
+
+    The manifest's columns of numbers stay here: annotations are their owner's to publish.
 
     Parameters
     ----------
@@ -70,7 +74,7 @@ def features_parcel(
     for split in parts:
         mask = [(one or UNSPLIT) == split for one in view.splits]
         part = view.take(mask)
-        exported = exported_of(part, progress=progress)
+        exported = replace(exported_of(part, progress=progress), further={})
         there = None if paths is None else [path for path, taken in zip(paths, mask, strict=True) if taken]
         known = exported.texts(there)
         texts = {name: known[name] for name in known if ids or name not in ("sample_id", "group")}

@@ -22,6 +22,7 @@ from ..errors import (
     UnknownFeatureError,
 )
 from ..manifests.manifest import Manifest
+from ..manifests.targets import columns_told
 from ..rows.feature import Feature
 from ..rows.shard import damaged, parse_name
 from ..store import FORMAT, FORMAT_VERSION, Store
@@ -58,7 +59,7 @@ class DatasetPush:
     to_send: Mapping[str, tuple[str, ...]]
     """Of these, the shards that are not in the bucket."""
     inside: tuple[str, ...]
-    """Which of labels, splits and groups any sample of the manifest has."""
+    """Which of labels, splits and groups any sample of the manifest has, and what columns of numbers are there."""
     origin: bool
     """Whether the manifest says what its pictures were made from, videos by their names for instance."""
     manifest_files: Mapping[str, bytes] = field(repr=False)
@@ -276,7 +277,10 @@ class _Pushing:
             samples=len(manifest),
             features=features,
             to_send=to_send,
-            inside=tuple(word for word in _INSIDE if any(getattr(manifest.table, word))),
+            inside=(
+                *(word for word in _INSIDE if any(getattr(manifest.table, word))),
+                *columns_told(manifest.table.further),
+            ),
             origin=bool(manifest.origin),
             manifest_files=files_here,
             manifest_folder=folder,

@@ -38,6 +38,12 @@ def positions_of(n: int, shard_rows: int, part: tuple[int, int]) -> IntArray:
     return np.concatenate(dealt) if dealt else np.empty(0, np.int64)
 
 
+def size_of_part(n: int, shard_rows: int, part: tuple[int, int]) -> int:
+    """How many samples `positions_of` names."""
+    starts = range(part[0] * shard_rows, n, part[1] * shard_rows)
+    return sum(min(shard_rows, n - start) for start in starts)
+
+
 def deal_part(n: int, shard_rows: int, part: tuple[int, int]) -> Iterator[tuple[int, range]]:
     """Deal the n samples of a part as they are dealt among all: (shard index, positions in the part)."""
     for at, positions in deal(n, shard_rows):

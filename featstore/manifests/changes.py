@@ -14,13 +14,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from ..errors import ManifestError, listing, nearest
 from ..pictures import pictures
 from ..rows import files
 from .class_sets import ClassSet, custom, renaming
-from .manifest import COLUMNS, Manifest, Sample
+from .columns import Numbers, Samples, Texts
+from .manifest import COLUMNS, Manifest
 from .sidecar import joined_origin
 from .splitting import keep_first
+from .targets import without_empty_votes
 
 Renaming = Mapping[str, str | None]
 """Label to label; None leaves its samples out."""
@@ -61,8 +65,26 @@ def renamed(manifest: Manifest, target: ClassSet, table: Renaming | None = None)
             f"no label of {manifest.where} is a class of {target.name!r}: {', '.join(lost)}\n"
             f"  expected some of: {', '.join(target.labels)}"
         )
-    samples = tuple(s._replace(label=goes_to[s.label] or "") for s in kept.samples)
-    return replace(kept, samples=samples, classes=target), left_out
+    labels = kept.table.labels.renamed({word: goes_to[word] or "" for word in kept.table.labels.counts()})
+    further = _votes_renamed(kept.table.further, goes_to)
+    return replace(kept, samples=kept.table.but(labels=labels, further=further), classes=target), left_out
+
+
+def _votes_renamed(further: Mapping[str, Numbers], goes_to: Renaming) -> dict[str, Numbers]:
+    """The columns of numbers with votes under the names that labels have now; those of two that became one add up.
+
+    Votes for a class that has no counterpart are left out, and a sample with no others has none.
+    """
+    found: dict[str, Numbers] = {}
+    for title, numbers in further.items():
+        new = f"votes.{goes_to.get(title[6:])}" if title.startswith("votes.") else title
+        if new == "votes.None":
+            continue
+        if new in found:
+            both = np.stack([found[new].values, numbers.values])
+            numbers = Numbers(np.where(np.isnan(both).all(axis=0), np.nan, np.nan_to_num(both).sum(axis=0)))
+        found[new] = numbers
+    return without_empty_votes(found)
 
 
 def read_renaming(path: Path, source: ClassSet) -> Renaming:
@@ -165,17 +187,20 @@ def merge(manifests: Mapping[str, Manifest], classes: ClassSet | None = None, *,
         )
     roots = {name: manifest.root.resolve() for name, manifest in manifests.items()}
     root = _common(list(roots.values()))
-    samples: list[Sample] = []
+    parts: list[Samples] = []
     for name, manifest in manifests.items():
         below = roots[name].relative_to(root).as_posix()
         start = "" if below == "." else below + "/"
         begin = f"{name}/" if prefix else ""
-        samples += [
-            s._replace(sample_id=begin + s.sample_id, path=start + s.path, group=s.group and begin + s.group)
-            for s in manifest.samples
-        ]
+        part = manifest.table
+        if start:
+            part = part.but(paths=Texts.of(start + path for path in part.paths))
+        if begin:
+            groups = part.groups.renamed({word: word and begin + word for word in part.groups.counts()})
+            part = part.but(ids=Texts.of(begin + one for one in part.ids), groups=groups)
+        parts.append(part)
     origin = joined_origin({name: manifest.origin for name, manifest in manifests.items()})
-    return Manifest(samples=tuple(samples), classes=chosen, root=root, origin=origin, where=" + ".join(names))
+    return Manifest(samples=Samples.joined(parts), classes=chosen, root=root, origin=origin, where=" + ".join(names))
 
 
 def keep_where(
@@ -247,7 +272,10 @@ def _declaring(kept: Manifest, whole: Manifest, conditions: Sequence[str], class
         gone &= {sample.label for sample in whole.samples} - passed
     if not gone:
         return kept
-    return replace(kept, classes=custom([label for label in left if label not in gone]))
+    votes = {f"votes.{label}" for label in gone}
+    further = without_empty_votes({title: one for title, one in kept.table.further.items() if title not in votes})
+    labels = [label for label in left if label not in gone]
+    return replace(kept, samples=kept.table.but(further=further), classes=custom(labels))
 
 
 def _mask(kept: Manifest, whole: Manifest, text: str) -> list[bool]:

@@ -20,6 +20,7 @@ from ..errors import ManifestError, listing
 from ..pictures import pictures
 from ..pictures.pictures import PictureSource
 from ..rows.keys import keys_of, positions_in
+from .columns import Numbers, Samples
 from .manifest import Manifest, Sample
 
 
@@ -114,8 +115,14 @@ class ManifestReport:
             )
         if self.imbalance is not None:
             yield f"the largest class has {self.imbalance:,.1f} times the samples of the smallest"
+        yield from self.manifest.known_texts()
         if not any(self.manifest.table.groups.counts()) and not self.crossing_groups:
             yield "no sample has a group: whether a subject or a video stands in two splits cannot be seen"
+
+    @property
+    def _known(self) -> dict[str, int]:
+        """Title of a column of numbers to how many samples it says something of."""
+        return {title: int((~np.isnan(one)).sum()) for title, one in self.manifest.further.items()}
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
@@ -134,6 +141,7 @@ class ManifestReport:
             "crossing_groups": self.crossing_groups,
             "unlearnt": self.unlearnt,
             "imbalance": self.imbalance,
+            **({"columns": self._known} if manifest.table.further else {}),
             "sizes": self.sizes,
             "modes": self.modes,
             "faults": list(self.faults()),
@@ -233,6 +241,8 @@ class ManifestChange:
     other_groups: int = 0
     other_paths: int = 0
     """Samples whose picture has another path, or whose paths start elsewhere."""
+    other_targets: int = 0
+    """Samples of which a column of numbers says something else, or one alone says anything."""
     classes: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     """In order, before and after."""
     looked_at: int = 0
@@ -246,6 +256,7 @@ class ManifestChange:
         """How many samples came, went, or changed, by column."""
         kinds = ("labels", "splits", "groups", "paths")
         changed = {f"other_{kind}": int(getattr(self, f"other_{kind}")) for kind in kinds}
+        changed |= {"other_targets": self.other_targets} if self.other_targets else {}
         return {"added": self.added, "removed": len(self.removed), **changed}
 
     @property
@@ -335,10 +346,21 @@ def change_of(dataset: str, old: Manifest | None, new: Manifest, *, made_from: M
         other_splits=int(a.splits.differs(b.splits).sum()),
         other_groups=int(a.groups.differs(b.groups).sum()),
         other_paths=len(elsewhere),
+        other_targets=_other_numbers(a, b),
         classes=(old.classes.labels, new.classes.labels),
         looked_at=looked_at,
         differ=differ,
     )
+
+
+def _other_numbers(a: Samples, b: Samples) -> int:
+    """Of how many samples further columns say something else."""
+    nothing = Numbers.unknown(len(a))
+    titles = a.further.keys() | b.further.keys()
+    other = np.zeros(len(a), bool)
+    for title in titles:
+        other |= a.further.get(title, nothing).differs(b.further.get(title, nothing))
+    return int(other.sum())
 
 
 def _compared(

@@ -70,7 +70,7 @@ class ClassSet:
         """As `match`; also the dataset's own number of a class, written in digits (somebody's own set has none)."""
         if text in self.labels:
             return text
-        numbered = self.name != CUSTOM and text.isascii() and text.isdigit()
+        numbered = self.name != CUSTOM and text.isascii() and text.isdigit() and len(text) < 10
         if numbered and 0 <= int(text) - self.first_id < len(self.labels):
             return self.from_id(int(text))
         return self.match(text)
@@ -114,7 +114,7 @@ def custom(labels: Sequence[str]) -> ClassSet:
 def found_classes(labels: Iterable[str]) -> ClassSet:
     """The class set of labels that nobody has declared: whole numbers by their size, all others by the alphabet."""
     distinct = set(labels) - {""}
-    if all(_WHOLE.fullmatch(label) for label in distinct):
+    if all(_WHOLE.fullmatch(label) and len(label) < 1000 for label in distinct):  # int() takes no more than 4300
         return custom(sorted(distinct, key=lambda label: (int(label), label)))
     return custom(sorted(distinct))
 

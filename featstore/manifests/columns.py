@@ -1,7 +1,7 @@
 """The samples of a manifest as columns: a hundred bytes a sample, where an object and five texts take seven hundred.
 
 Ids and paths are the bytes of all of them with where each ends; labels, splits and groups, which repeat, are numbers of
-words. A `Sample` is made when it is asked for.
+words. What else is known of samples are numbers, in as few bytes as hold them. A `Sample` is made when it is asked for.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 import operator
 from abc import abstractmethod
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, NamedTuple, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
+
+from ...kit.text import is_utf8, is_utf8_data, number_of, number_text
+from .sample import Knowing, Sample
 
 IntArray = npt.NDArray[np.integer[Any]]
 Letters = npt.NDArray[np.uint8]
@@ -32,19 +35,7 @@ _QUOTED = b',"\r\n'
 """What a cell may hold that is written in quotes; the csv module of Python 3.11 leaves a lone return out."""
 
 
-class Sample(NamedTuple):
-    """One row of a manifest."""
-
-    sample_id: str
-    """Unique in the manifest; what rows of features are joined on."""
-    path: str
-    """The picture, relative to the manifest's root; may lead into a zip or tar file (`faces.zip/a/1.png`)."""
-    label: str = ""
-    """Class name, or empty for a sample without a label."""
-    split: str = ""
-    """`train`, `valid`, `test` or any word; empty if the data is not split."""
-    group: str = ""
-    """Video or subject; rows of one group never stand in two splits. Empty: the sample stands alone."""
+_POWERS = np.array([float(10**k) for k in range(16)])
 
 
 class _Column(Sequence[str]):
@@ -312,15 +303,115 @@ class Words(_Column):
         return np.fromiter(map(number_of, self.words), np.int64, len(self.words))[self.numbers]
 
 
-Kinds = Mapping[str, type[Texts] | type[Words]]
+class Numbers:
+    """Numbers in order, NaN where nothing is known; kept as the shortest floats that hold all of them exactly."""
+
+    def __init__(self, values: npt.NDArray[np.floating[Any]]) -> None:
+        self._values = _short_floats(values)
+
+    @classmethod
+    def of(cls, cells: Iterable[str]) -> Numbers:
+        """Read texts, empty ones as not known; raises ValueError as `number_of` does."""
+        words = cells if isinstance(cells, Words) else Words.of(cells)
+        return cls(np.array(list(map(number_of, words.words)), np.float64)[words.numbers])
+
+    @classmethod
+    def between(cls, data: Letters, starts: IntArray, ends: IntArray) -> Numbers:
+        """Those between these places of valid UTF-8."""
+        plain = _plain_decimals(data, starts, ends)
+        return cls.of(Words.between(data, starts, ends)) if plain is None else cls(plain)
+
+    @classmethod
+    def unknown(cls, n: int) -> Numbers:
+        """Nothing at every place."""
+        return cls(np.full(n, np.nan, np.float16))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Numbers]) -> Numbers:
+        """All numbers of several, in order."""
+        return cls(np.concatenate([part._values for part in parts]) if parts else np.empty(0, np.float16))
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, i: int) -> float:
+        return float(self._values[i])
+
+    def __iter__(self) -> Iterator[float]:
+        for first in range(0, len(self), _CHUNK):
+            yield from self._values[first : first + _CHUNK].tolist()
+
+    @property
+    def values(self) -> npt.NDArray[np.float64]:
+        """(n,) the numbers, a copy."""
+        return self._values.astype(np.float64)
+
+    def take(self, at: IntArray) -> Numbers:
+        """Those at some positions."""
+        return Numbers(self._values[at])
+
+    def differs(self, other: Numbers) -> npt.NDArray[np.bool_]:
+        """(n,) where another column of as many has another number, or one alone has any."""
+        own, others = self._values, other._values
+        found: npt.NDArray[np.bool_] = np.not_equal(own, others) & ~(np.isnan(own) & np.isnan(others))
+        return found
+
+    def of_rows(self, first: int, last: int) -> tuple[bytes, IntArray]:
+        """As that of `Texts`: the shortest decimals that are read back as these numbers."""
+        different, at = np.unique(self._values[first:last], return_inverse=True)
+        return Texts.of(map(number_text, different.tolist())).take(at).of_rows(0, len(at))
+
+
+def _plain_decimals(data: Letters, starts: IntArray, ends: IntArray) -> npt.NDArray[np.float64] | None:
+    """(n,) decimals such as `-0.25` as `float` reads them, NaN of empty cells; None where any other cell stands.
+
+    Up to 15 digits are a quotient of two floats that are exact, rounded once (Clinger 1990, "How to read floating …").
+    """
+    sizes = ends - starts
+    if int(sizes.max(initial=0)) > 15:
+        return None
+    whole, places = np.zeros((2, len(sizes)), np.int64)
+    pointed, minus = np.zeros((2, len(sizes)), bool)
+    for k in range(int(sizes.max(initial=0))):
+        letter = data[np.minimum(starts + k, len(data) - 1)]
+        there, digit = sizes > k, letter - np.uint8(ord("0"))
+        is_digit, is_point = there & (digit < 10), there & (letter == ord(".")) & ~pointed
+        minus |= there & (letter == ord("-")) & (k == 0)
+        if (there & ~is_digit & ~is_point & ~(minus & (k == 0))).any():
+            return None
+        whole = np.where(is_digit, whole * 10 + digit, whole)
+        places += is_digit & pointed
+        pointed |= is_point
+    if ((sizes > 0) & (sizes == minus.astype(int) + pointed)).any():  # no digit
+        return None
+    return np.where(sizes > 0, np.where(minus, -1, 1) * whole / _POWERS[places], np.nan)
+
+
+def _short_floats(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
+    with np.errstate(over="ignore"):
+        tried = (values.astype(kind) for kind in ("f2", "f4") if values.dtype == np.float64)
+        return next((short for short in tried if np.array_equal(short, values, equal_nan=True)), values)
+
+
+Column: TypeAlias = Texts | Words | Numbers
+Kinds = Mapping[str, type[Texts] | type[Words] | type[Numbers]]
 """The columns of a table that are known, and what keeps each."""
 
 
 class Samples(Sequence[Sample]):
     """Samples in order, kept as columns; a `Sample` is made when one is asked for."""
 
-    def __init__(self, ids: Texts, paths: Texts, labels: Words, splits: Words, groups: Words) -> None:
+    def __init__(
+        self,
+        ids: Texts,
+        paths: Texts,
+        labels: Words,
+        splits: Words,
+        groups: Words,
+        further: Mapping[str, Numbers] | None = None,
+    ) -> None:
         self.ids, self.paths, self.labels, self.splits, self.groups = ids, paths, labels, splits, groups
+        self.further = dict(further or {})
 
     @classmethod
     def of(cls, samples: Iterable[Sample]) -> Samples:
@@ -329,12 +420,23 @@ class Samples(Sequence[Sample]):
             return samples
         listed = samples if isinstance(samples, Sequence) else tuple(samples)
         column = [map(operator.itemgetter(k), listed) for k in range(5)]
-        return cls(Texts.of(column[0]), Texts.of(column[1]), *map(Words.of, column[2:]))
+        known: dict[str, list[float]] = defaultdict(lambda: [np.nan] * len(listed))
+        if Knowing in set(map(type, listed)):
+            for i, sample in enumerate(listed):
+                for title, number in sample.further:
+                    known[title][i] = number
+        further = {title: Numbers(np.array(numbers, np.float64)) for title, numbers in known.items()}
+        labels, splits, groups = map(Words.of, column[2:])
+        return cls(Texts.of(column[0]), Texts.of(column[1]), labels, splits, groups, further)
 
     @property
     def columns(self) -> tuple[Texts | Words, ...]:
         """Ids, paths, labels, splits and groups."""
         return self.ids, self.paths, self.labels, self.splits, self.groups
+
+    def but(self, **columns: Any) -> Samples:
+        """The same samples with other columns in place of some: `labels`, `further`, …"""
+        return Samples(**{**vars(self), **columns})
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -347,10 +449,15 @@ class Samples(Sequence[Sample]):
         if isinstance(at, slice):
             return tuple(self[i] for i in range(*at.indices(len(self))))
         i = _position(at, len(self))
-        return Sample(self.ids[i], self.paths[i], self.labels[i], self.splits[i], self.groups[i])
+        sample = Sample(self.ids[i], self.paths[i], self.labels[i], self.splits[i], self.groups[i])
+        return self._with_known(sample, [numbers[i] for numbers in self.further.values()]) if self.further else sample
 
     def __iter__(self) -> Iterator[Sample]:
-        return map(Sample._make, zip(*self.columns, strict=True))
+        samples = map(Sample._make, zip(*self.columns, strict=True))
+        return map(self._with_known, samples, zip(*self.further.values(), strict=True)) if self.further else samples
+
+    def _with_known(self, sample: Sample, row: Iterable[float]) -> Sample:
+        return sample.knowing({t: number for t, number in zip(self.further, row, strict=True) if number == number})
 
     def __eq__(self, other: object) -> bool:
         if self is other:
@@ -371,18 +478,22 @@ class Samples(Sequence[Sample]):
 
     @classmethod
     def joined(cls, parts: Sequence[Samples]) -> Samples:
-        """All samples of several, in order."""
+        """All samples of several, in order; columns of numbers that some lack are not known there."""
+        titles = dict.fromkeys(title for part in parts for title in part.further)
         return cls(
             Texts.joined([part.ids for part in parts]), Texts.joined([part.paths for part in parts]),
             Words.joined([part.labels for part in parts]), Words.joined([part.splits for part in parts]),
             Words.joined([part.groups for part in parts]),
+            {title: Numbers.joined([part.further.get(title) or Numbers.unknown(len(part)) for part in parts])
+             for title in titles},
         )  # fmt: skip
 
     def take(self, at: IntArray) -> Samples:
         """Those at some positions."""
         return Samples(
-            self.ids.take(at), self.paths.take(at), self.labels.take(at), self.splits.take(at), self.groups.take(at)
-        )
+            self.ids.take(at), self.paths.take(at), self.labels.take(at), self.splits.take(at), self.groups.take(at),
+            {title: numbers.take(at) for title, numbers in self.further.items()},
+        )  # fmt: skip
 
     def csv_blocks(self, rows: int) -> Iterator[bytes]:
         """As many rows at a time as lines of a CSV file; cells are quoted where they must be."""
@@ -391,10 +502,12 @@ class Samples(Sequence[Sample]):
             last = min(len(self), first + rows)
             columns = [column.of_rows(first, last) for column in (self.ids, self.paths)]
             columns += [known.take(numbers[first:last]).of_rows(0, last - first) for known, numbers in words]
+            columns += [numbers.of_rows(first, last) for numbers in self.further.values()]
             if any(len(data) != len(data.translate(None, _QUOTED)) for data, _ in columns):
-                yield "".join(",".join(map(_quoted, row)) + "\n" for row in self[first:last]).encode()
+                cells = (Texts(data, np.cumsum(sizes)) for data, sizes in columns)
+                yield "".join(",".join(map(quoted, row)) + "\n" for row in zip(*cells, strict=True)).encode()
                 continue
-            sizes = np.stack([sizes for _, sizes in columns], axis=1)  # (n, 5)
+            sizes = np.stack([sizes for _, sizes in columns], axis=1)  # (n, 5 + further)
             ends = np.cumsum(sizes + 1).reshape(sizes.shape)
             starts = ends - 1 - sizes
             letters = np.full(ends[-1, -1], ord(","), np.uint8)
@@ -404,7 +517,8 @@ class Samples(Sequence[Sample]):
             yield letters.tobytes()
 
 
-def _quoted(cell: str) -> str:
+def quoted(cell: str) -> str:
+    """A cell as it stands in a CSV file."""
     return '"' + cell.replace('"', '""') + '"' if any(letter in cell for letter in _QUOTED.decode()) else cell
 
 
@@ -466,33 +580,6 @@ def _each_byte(starts: IntArray, sizes: IntArray) -> IntArray:
 def _short(ends: IntArray) -> IntArray:
     """Places in half the memory where they fit."""
     return ends.astype(np.uint32) if not len(ends) or ends[-1] < 2**32 else ends
-
-
-def first_no_utf8(data: Letters, starts: IntArray, ends: IntArray) -> int | None:
-    """The first of some texts, one behind the other, that is no UTF-8; None if all are. Lone surrogates are none."""
-    begun = data[starts[starts < ends]]
-    if is_utf8_data(data.tobytes()) and not ((begun & 0xC0) == 0x80).any():
-        return None
-    wrong = (i for i, (a, b) in enumerate(zip(starts, ends, strict=True)) if not is_utf8_data(data[a:b].tobytes()))
-    return next(wrong, None)
-
-
-def is_utf8_data(data: bytes) -> bool:
-    """Whether these bytes are UTF-8."""
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def is_utf8(text: str) -> bool:
-    """False for bytes of a file's name that are no text."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _position(at: int, n: int) -> int:

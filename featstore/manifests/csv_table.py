@@ -30,8 +30,10 @@ from ...kit.text import (
     Opened,
     decoded,
     find_separator,
+    is_utf8_data,
     many_objects,
     meant_titles,
+    number_of,
     plain_title,
     read_cells,
     rows_of,
@@ -39,7 +41,8 @@ from ...kit.text import (
 )
 from ..errors import ManifestError, listing, nearest
 from .class_sets import ClassSet
-from .columns import IntArray, Kinds, Letters, Texts, Words, begins_or_ends_blank, is_utf8_data
+from .columns import Column, IntArray, Kinds, Letters, Numbers, Texts, Words, begins_or_ends_blank
+from .targets import meaning_of, typed_titles
 
 ADVICE = "cer-feat manifest reads such lists with --encoding {0}"
 """What else to do about a list in another encoding."""
@@ -88,6 +91,7 @@ def parse_table(
     required: Sequence[str],
     optional: Sequence[str] = (),
     others: bool = False,
+    typed: bool = False,
     encoding: str | None = None,
 ) -> Table:
     """Take the rows of a CSV file with a header from its bytes; `path` is for messages.
@@ -100,6 +104,8 @@ def parse_table(
         Columns that are known; one whose name differs in letter case, blanks, `_` or `-` alone is taken for it.
     others : bool
         Allow columns that are not known.
+    typed : bool
+        Know columns of numbers by their titles (`typed_titles`) too.
     encoding : str, optional
         What the bytes are, where they are neither UTF-8 nor UTF-16 with a byte-order mark.
 
@@ -116,13 +122,17 @@ def parse_table(
     if not rows:
         raise ManifestError(f"{path} is empty: expected a header with {', '.join(required)}")
     rows = _without_blank_columns(rows, lines, path)
-    header = meant_titles((cell.strip(AROUND) for cell in rows[0]), known, f"{path}:1", error=ManifestError)
+    titles = [cell.strip(AROUND) for cell in rows[0]]
+    if typed:
+        titles, numbers = typed_titles(titles, f"{path}:1")
+        known = (*known, *numbers)
+    header = meant_titles(titles, known, f"{path}:1", error=ManifestError)
     _check_header(header, path, required, known, others)
     return Table(header=header, rows=rows[1:], lines=lines[1:])
 
 
-def plain_columns(data: bytes, known: Kinds, required: Sequence[str]) -> dict[str, Texts | Words] | None:
-    """The columns of a CSV file such as programs write most, without a Python object a row.
+def plain_columns(data: bytes, known: Kinds, required: Sequence[str]) -> dict[str, Column] | None:
+    """The columns of a CSV file such as programs write most, without a Python object a row; numbers by their titles.
 
     Taken: a byte-order mark, any of the separators, line ends of Windows, cells in quotes, blanks around them.
 
@@ -140,7 +150,8 @@ def plain_columns(data: bytes, known: Kinds, required: Sequence[str]) -> dict[st
     found = None if stop < 0 else _plain_header(data[begin:stop].removesuffix(b"\r"), tuple(known), required)
     if found is None:
         return None
-    separator, names = found
+    separator, names, numbers = found
+    known = {**known, **dict.fromkeys(numbers, Numbers)}
     parts: dict[str, list[Any]] = {name: [] for name in names}
     begin = stop + 1
     while begin < end:
@@ -151,20 +162,27 @@ def plain_columns(data: bytes, known: Kinds, required: Sequence[str]) -> dict[st
             return None
         letters, starts, ends = cells
         for k, name in enumerate(names):
-            parts[name].append(known[name].between(letters, starts[:, k], ends[:, k]))
+            try:
+                parts[name].append(known[name].between(letters, starts[:, k], ends[:, k]))
+            except ValueError:  # no number
+                return None
     return {name: known[name].joined(found) for name, found in parts.items()}
 
 
-def _plain_header(line: bytes, known: Sequence[str], required: Sequence[str]) -> tuple[str, list[str]] | None:
-    """What separates the cells of a header of known columns alone, and these; None of any other."""
+def _plain_header(
+    line: bytes, known: Sequence[str], required: Sequence[str]
+) -> tuple[str, list[str], tuple[str, ...]] | None:
+    """What separates the cells of a header of known columns alone, these, those of numbers; None of any other."""
     for separator in SEPARATORS:
         try:
             [cells] = csv.reader([line.decode()], delimiter=separator, strict=True)
-            names = meant_titles((cell.strip(AROUND) for cell in cells), known, "", error=ManifestError)
+            titles, numbers = typed_titles([cell.strip(AROUND) for cell in cells], "")
+            all_known = (*known, *numbers)
+            names = meant_titles(titles, all_known, "", error=ManifestError)
         except (UnicodeDecodeError, ValueError, csv.Error, ManifestError):
             continue
-        if set(required) <= set(names) <= set(known) and len(set(names)) == len(names):
-            return separator, names
+        if set(required) <= set(names) <= set(all_known) and len(set(names)) == len(names):
+            return separator, names, numbers
     return None
 
 
@@ -366,6 +384,24 @@ def read_groups(cells: Words, lines: Sequence[int] = ()) -> tuple[Words, list[st
     return groups, list(filter(None, notes))
 
 
+def read_numbers(cells: Words, title: str, path: Path, lines: Sequence[int]) -> tuple[Numbers, str]:
+    """The numbers that the cells of a column mean, and a note where words for nothing are read as not known.
+
+    Raises
+    ------
+    ManifestError
+        With the line, for what is no number.
+    """
+    words, nothing = _words(cells, lambda text: text.casefold() in NO_VALUE)
+    for word, text in words.items():
+        try:
+            number_of(text)
+        except ValueError:
+            line = lines[int(cells.where({word})[0])]
+            raise ManifestError(f"{path}:{line}: {title} must {meaning_of(title)}, however: {text!r}") from None
+    return Numbers.of(cells.renamed(words)), _told(cells, lines, nothing, title, "not known")
+
+
 def alike_notes(counts: Mapping[str, int], what: str, whats: str) -> list[str]:
     """A note on each set of words that only spelling parts; `counts` says how often each word stands there."""
     by_spelling: dict[str, list[str]] = {}
@@ -488,7 +524,8 @@ def _told_at(at: Sequence[int], words: Iterable[str], lines: Sequence[int], what
 
 def _spelling(word: str) -> str:
     plain = re.sub(rf"[\s_\-{_INVISIBLE}]+", "", unicodedata.normalize("NFKC", word)).casefold()
-    if match := _WHOLE.fullmatch(word) or re.fullmatch(r"([+-]?\d+)", word):
+    match = _WHOLE.fullmatch(word) or re.fullmatch(r"([+-]?\d+)", word)
+    if match and len(match[1]) < 4000:  # int() takes no more digits
         return str(int(match[1]))
     return plain or word
 
@@ -503,7 +540,8 @@ def read_soft_labels(path: Path, classes: Sequence[str]) -> dict[str, NDArray[np
     Parameters
     ----------
     path : Path
-        CSV with a header. A class without a column has no votes; a column that is no class is refused.
+        CSV with a header. A class without a column has no votes; a column that is no class is refused. Of a manifest
+        with columns `votes.<class>` these are read, where a sample has any.
     classes : sequence of str
         In the order of the result.
 
@@ -519,6 +557,7 @@ def read_soft_labels(path: Path, classes: Sequence[str]) -> dict[str, NDArray[np
     """
     (_, header), *rows = read_cells(path, known=("sample_id", *classes), error=ManifestError) or [(1, [])]
     columns = _columns(header, classes, path)
+    of_a_manifest = any(title.startswith("votes.") for title in header)
     found: dict[str, NDArray[np.float32]] = {}
     for line, row in rows:
         where = f"{path}:{line}"
@@ -526,7 +565,8 @@ def read_soft_labels(path: Path, classes: Sequence[str]) -> dict[str, NDArray[np
             raise ManifestError(f"{where}: expected {len(header)} fields, however: {len(row)}")
         if row[0] in found:
             raise ManifestError(f"{where}: sample_id {row[0]!r} stands twice")
-        found[row[0]] = _shares(row, columns, len(classes), where)
+        if not of_a_manifest or any(row[column] for column in columns):
+            found[row[0]] = _shares(row, columns, len(classes), where)
     return found
 
 
@@ -534,12 +574,15 @@ def _columns(header: Sequence[str], classes: Sequence[str], path: Path) -> dict[
     """Column of the file -> position of its class."""
     if header[:1] != ["sample_id"]:
         raise ManifestError(f"{path}: the first column must be sample_id, however: {header[:1]}")
-    for name in header[1:]:
+    of_a_manifest = [title for title in header if title.startswith("votes.")]
+    named = {column: name for column, name in enumerate(header) if name in (of_a_manifest or header[1:])}
+    places = {column: name[6:] if of_a_manifest else name for column, name in named.items()}
+    for column, name in places.items():
         if name not in classes:
-            raise ManifestError(f"{path}: column {name!r} is none of the classes: {nearest(name, classes)}")
+            raise ManifestError(f"{path}: column {header[column]!r} is none of the classes: {nearest(name, classes)}")
     if len(set(header)) != len(header):
         raise ManifestError(f"{path}: a column stands twice: {', '.join(header)}")
-    return {column: list(classes).index(name) for column, name in enumerate(header[1:], 1)}
+    return {column: list(classes).index(name) for column, name in places.items()}
 
 
 def _shares(row: Sequence[str], columns: dict[int, int], k: int, where: str) -> NDArray[np.float32]:

@@ -17,14 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ...kit.table import Cell, Table, facts_html, shortened
-from ...kit.text import many_objects
+from ...kit.text import is_utf8, many_objects
 from ..errors import ClassSetError, ManifestError, nearest
 from ..pictures.archives import inside_archive
 from ..rows import files
 from ..rows.keys import Keys, keys_of, keys_of_first_cells, sums_to_text
 from .class_sets import ClassSet, found_classes
-from .columns import IntArray, Kinds, Samples, Texts, Words, is_utf8
-from .columns import Sample as Sample
+from .columns import IntArray, Kinds, Numbers, Samples, Texts, Words, quoted
 from .csv_table import (
     id_notes,
     looks_rounded,
@@ -32,9 +31,11 @@ from .csv_table import (
     plain_columns,
     read_groups,
     read_labels,
+    read_numbers,
     read_splits,
 )
 from .parquet_table import is_parquet, parquet_columns
+from .sample import Sample as Sample
 from .sidecar import (
     BLOCK_ROWS,
     Blocks,
@@ -45,6 +46,7 @@ from .sidecar import (
     write_new_with_sidecar,
     write_with_sidecar,
 )
+from .targets import checked_numbers, is_target, known_texts
 
 COLUMNS = ("sample_id", "path", "label", "split", "group")
 _KINDS: Kinds = {name: Texts if name in COLUMNS[:2] else Words for name in COLUMNS}
@@ -81,6 +83,8 @@ class Manifest:
         object.__setattr__(self, "root", Path(self.root))
         object.__setattr__(self, "samples", Samples.of(self.samples))
         _check_samples(self)
+        if self.table.further:
+            object.__setattr__(self, "samples", _with_numbers(self))
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -93,6 +97,7 @@ class Manifest:
             "splits": self._split_counts,
             "groups": f"{len(set(groups) - {''}):,} of {named:,} samples" if named else "none",
             "pictures": str(self.root),
+            **({"columns": shortened(self.table.further)} if self.table.further else {}),
         }
 
     @property
@@ -115,6 +120,31 @@ class Manifest:
         """The samples as columns."""
         assert isinstance(self.samples, Samples)
         return self.samples
+
+    @property
+    def further(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Title of a column of numbers to these, (n,), NaN where nothing is known: `au.12`, `va.valence`, `time_s`."""
+        return {title: numbers.values for title, numbers in self.table.further.items()}
+
+    def with_further(self, columns: Mapping[str, npt.ArrayLike]) -> Manifest:
+        """The same samples with these columns of numbers, (n,) each, in place of those that they have."""
+        found = {title: Numbers(np.asarray(numbers, np.float64)) for title, numbers in columns.items()}
+        for title, numbers in found.items():
+            if len(numbers) != len(self):
+                raise ManifestError(
+                    f"{self.where}: column {title!r} must have a number for each of {len(self):,} samples, however: "
+                    f"{len(numbers):,}"
+                )
+        return replace(self, samples=self.table.but(further=found))
+
+    def without_targets(self) -> Manifest:
+        """The same samples without action units, valence and arousal, which then are in a table apart."""
+        further = {title: one for title, one in self.table.further.items() if not is_target(title)}
+        return replace(self, samples=self.table.but(further=further))
+
+    def known_texts(self) -> list[str]:
+        """Say of how many samples columns of numbers know something: `2 action units of 3 of 4 samples (au.1, …)`."""
+        return known_texts(self.further)
 
     @functools.cached_property
     def ids(self) -> tuple[str, ...]:
@@ -197,7 +227,7 @@ class Manifest:
         ----------
         path : Path
             CSV with a header, or a Parquet file (which needs pyarrow); `sample_id` and `path` are required, `label`,
-            `split` and `group` optional.
+            `split` and `group` optional, and so are columns of numbers (`cer_fusion.featstore.manifests.targets`).
         root : Path, optional
             Where the pictures' paths start; overrides the JSON file. Without either: the folder of the CSV.
         forget_splits : bool
@@ -211,7 +241,7 @@ class Manifest:
         fields, source = _read_fields(Path(path), root)
         if forget_splits:
             found = fields["samples"]
-            fields["samples"] = Samples(found.ids, found.paths, found.labels, Words.blank(len(found)), found.groups)
+            fields["samples"] = found.but(splits=Words.blank(len(found)))
         read = cls(**fields)
         if not forget_splits:
             object.__setattr__(read, "source", source)
@@ -240,8 +270,7 @@ class Manifest:
                 splits.setdefault(table.groups.words[group], {})[table.splits.words[split]] = None
         crossing = {group: tuple(found) for group, found in splits.items() if len(found) > 1}
         if crossing:
-            groups = table.groups.renamed(dict.fromkeys(crossing, ""))
-            fields["samples"] = Samples(table.ids, table.paths, table.labels, table.splits, groups)
+            fields["samples"] = table.but(groups=table.groups.renamed(dict.fromkeys(crossing, "")))
         return cls(**fields), crossing
 
     def write(self, path: Path | str, *, sealed: bool = False, overwrite: bool = True) -> None:
@@ -271,7 +300,8 @@ class Manifest:
         root = _portable(self.root, path.parent)
         beside = Sidecar(classes=self.classes, root=root, origin=self.origin)
         if sealed and len(blocks) > 1:
-            where = Blocks.of(header, blocks, len(self), self.ids_digest, sums_to_text(self.table.ids))
+            sums = sums_to_text(self.table.ids)
+            where = Blocks.of(header, blocks, len(self), self.ids_digest, sums, tuple(self.table.further))
             beside = replace(beside, blocks=where, source=self.source)
         del blocks
         if overwrite:
@@ -285,7 +315,7 @@ class Manifest:
 
     def _csv_blocks(self) -> Iterator[bytes]:
         """The CSV's header, and its samples, `BLOCK_ROWS` at a time."""
-        yield (",".join(COLUMNS) + "\n").encode()
+        yield _header(self.table.further)
         yield from self.table.csv_blocks(BLOCK_ROWS)
 
 
@@ -361,7 +391,7 @@ class SealedManifest:
         FormatError
             If these are not the bytes that were sealed.
         """
-        header = (",".join(COLUMNS) + "\n").encode()
+        header = _header(self.blocks.columns)
         number_of = at // BLOCK_ROWS
         found = []
         for number in np.unique(number_of).tolist():
@@ -374,6 +404,10 @@ class SealedManifest:
             origin=self.sidecar.origin,
             where=self.where,
         )
+
+
+def _header(further: Iterable[str]) -> bytes:
+    return (",".join((*COLUMNS, *map(quoted, further))) + "\n").encode()
 
 
 def has_controls(text: str) -> bool:
@@ -428,7 +462,7 @@ def _as_meant(samples: Samples, lines: Sequence[int], path: Path, declared: Clas
         notes += [*of_splits, *of_groups, *id_notes(samples.ids, lines)]
     for note in notes:
         log.warning("%s: %s", path, note)
-    return Samples(samples.ids, samples.paths, labels, splits, groups)
+    return samples.but(labels=labels, splits=splits, groups=groups)
 
 
 def _existing(root: Path | str) -> Path:
@@ -452,18 +486,34 @@ def _parse_rows(data: bytes, path: Path) -> tuple[Samples, Sequence[int]]:
     if plain is not None:
         samples = _of_columns(plain)
         return samples, range(2, len(samples) + 2)
-    table = parse_table(data, path, required=COLUMNS[:2], optional=COLUMNS[2:])
+    table = parse_table(data, path, required=COLUMNS[:2], optional=COLUMNS[2:], typed=True)
     if not table.rows:
         raise ManifestError(f"{path} has a header but no samples: there is nothing to embed or to learn from")
     with many_objects():
-        cells = {name: table.column(name) for name in COLUMNS}
-        return _of_columns({n: _KINDS[n].of(c) for n, c in cells.items() if c is not None}), tuple(table.lines)
+        cells = {name: table.column(name) or () for name in table.header}
+        found: dict[str, Any] = {name: _KINDS[name].of(cells[name]) for name in COLUMNS if name in cells}
+        for title in cells.keys() - set(COLUMNS):
+            found[title], note = read_numbers(Words.of(cells[title]), title, path, table.lines)
+            if note:
+                log.warning("%s: %s", path, note)
+        return _of_columns(found), tuple(table.lines)
 
 
 def _of_columns(columns: Mapping[str, Any]) -> Samples:
     """The samples that these columns hold; those that are not there are empty."""
     ids, paths = (columns[name] for name in COLUMNS[:2])
-    return Samples(ids, paths, *(columns.get(name) or Words.blank(len(ids)) for name in COLUMNS[2:]))
+    labels, splits, groups = (columns.get(name) or Words.blank(len(ids)) for name in COLUMNS[2:])
+    further = {name: columns[name] for name in columns if name not in COLUMNS}
+    return Samples(ids, paths, labels, splits, groups, further)
+
+
+def _with_numbers(manifest: Manifest) -> Samples:
+    """The samples with their columns of numbers in order, once these have been checked."""
+    table = manifest.table
+    further = checked_numbers(
+        table.further, manifest.classes.labels, where=manifest.where, place=lambda i: _place(manifest, i)
+    )
+    return table.but(further=further)
 
 
 def _check_samples(manifest: Manifest) -> None:

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...kit.text import meant_titles
+from ...kit.text import is_utf8_data, meant_titles
 from ..errors import FormatError, ManifestError, nearest
 from ..exchange.foreign_formats import PARQUET_MAGIC, pyarrow
-from .columns import IntArray, Kinds, Texts, Words, first_no_utf8
+from .columns import Column, IntArray, Kinds, Letters, Numbers, Texts, Words
+from .targets import meaning_of, typed_titles
 
 _BATCH = 65536
 _INDEX = re.compile(r"__index_level_\d+__")
@@ -35,10 +36,11 @@ def is_parquet(data: bytes) -> bool:
 
 def parquet_columns(
     source: bytes | Path, path: Path, known: Kinds, *, required: Sequence[str], others: bool = False
-) -> tuple[dict[str, Texts | Words], list[str]]:
+) -> tuple[dict[str, Column], list[str]]:
     """Take the cells of a Parquet file, a batch of rows at a time, as Arrow holds them.
 
     Columns whose names differ from those that are known in letter case, blanks, `_` or `-` alone are taken for them.
+    Columns of numbers are known by their titles (`typed_titles`) too, unless `others` are passed over.
 
     Parameters
     ----------
@@ -73,7 +75,9 @@ def parquet_columns(
     try:
         file = parquet.ParquetFile(arrow.BufferReader(source) if isinstance(source, bytes) else source)
         names = [name for name in file.schema_arrow.names if not _INDEX.fullmatch(name)]
-        titles = meant_titles(names, tuple(known), str(path), error=ManifestError)
+        titles, numbers = (names, ()) if others else typed_titles(names, str(path))
+        known = {**known, **dict.fromkeys(numbers, Numbers)}
+        titles = meant_titles(titles, tuple(known), str(path), error=ManifestError)
         _check_titles(titles, path, required, known, others)
         wanted = {title: name for title, name in zip(titles, names, strict=True) if title in known}
         cells = {title: _Cells(arrow, known[title], title, path) for title in wanted}
@@ -114,13 +118,13 @@ class _Cells:
         Whether some were whole numbers kept as decimals.
     """
 
-    def __init__(self, arrow: Any, keeps: type[Texts] | type[Words], title: str, path: Path) -> None:
+    def __init__(self, arrow: Any, keeps: type[Column], title: str, path: Path) -> None:
         self._arrow, self._types, self._keeps = arrow, arrow.types, keeps
         self._title, self._path = title, path
         self._rows_before = 0
         self.decimals = False
 
-    def of(self, values: Any) -> Texts | Words:
+    def of(self, values: Any) -> Column:
         """The cells of the next array; a null is an empty one.
 
         Raises
@@ -134,8 +138,10 @@ class _Cells:
             values, is_coded = values.dictionary_decode(), False
         if not is_coded:
             values = self._usual(values)
-        found: Texts | Words
-        if self._types.is_null(values.type):
+        found: Column
+        if self._keeps is Numbers:
+            found = self._numbers(values.dictionary_decode() if is_coded else values)
+        elif self._types.is_null(values.type):
             found = Words.blank(len(values))
         elif self._keeps is Texts and not self._types.is_boolean(values.type):
             found = self._texts(values, np.arange(len(values)))
@@ -147,10 +153,11 @@ class _Cells:
     def _check(self, kind: Any) -> None:
         types = self._types
         is_cell = self._is_text(kind) or types.is_null(kind) or types.is_integer(kind) or types.is_boolean(kind)
-        if not is_cell and not (types.is_floating(kind) and self._keeps is Words):
+        if not is_cell and not (types.is_floating(kind) and self._keeps is not Texts):
+            expected = "numbers" if self._keeps is Numbers else "texts or whole numbers"
             raise ManifestError(
                 f"{self._path}: column {self._title!r} has the type {kind}, which is no cell of a manifest\n"
-                f"  expected texts or whole numbers: convert the column where the file is written"
+                f"  expected {expected}: convert the column where the file is written"
             )
 
     def _is_text(self, kind: Any) -> bool:
@@ -181,7 +188,7 @@ class _Cells:
         ends = bounds[1:].astype(np.int64) - bounds[0]
         starts = np.concatenate([[0], ends[:-1]])
         ends = np.where(_is_null(values), starts, ends)
-        if (at := first_no_utf8(letters, starts, ends)) is not None:
+        if (at := _first_no_utf8(letters, starts, ends)) is not None:
             raise FormatError(
                 f"{self._path}, sample {self._rows_before + int(row_of[at])}: column {self._title!r} cannot be read as "
                 f"Parquet: {letters[starts[at] : ends[at]].tobytes()!r} is no UTF-8 text"
@@ -206,6 +213,28 @@ class _Cells:
         ]
         return Words((*cells, ""), numbers)
 
+    def _numbers(self, values: Any) -> Numbers:
+        """Numbers of an array, or those that its texts are; a null is not known, and neither is NaN."""
+        kind = values.type
+        if self._is_text(kind) or self._types.is_null(kind):
+            words = Words.blank(len(values)) if self._types.is_null(kind) else self._words(values.dictionary_encode())
+            try:
+                return Numbers.of(words)
+            except ValueError as error:
+                wrong = str(error)
+            row = self._rows_before + int(words.where({wrong})[0])
+            raise ManifestError(
+                f"{self._path}, sample {row}: {self._title} must {meaning_of(self._title)}, however: {wrong!r}"
+            )
+        short = {"halffloat": np.float16, "float": np.float32}.get(str(kind))
+        values = self._usual(values).cast(self._arrow.float64())
+        numbers = np.frombuffer(values.buffers()[1], np.float64)[values.offset :][: len(values)]
+        numbers = np.where(_is_null(values), np.nan, numbers)
+        if short is not None:  # the decimals that were meant: 0.1, and not 0.10000000149
+            different, at = np.unique(numbers.astype(short), return_inverse=True)
+            numbers = np.array([float(str(one)) for one in different])[at]
+        return Numbers(numbers + 0.0)
+
     def _number(self, cell: int | float | None, row: int) -> str:
         if cell is None or cell != cell:  # NaN
             return ""
@@ -227,3 +256,12 @@ def _is_null(values: Any) -> npt.NDArray[np.bool_]:
         return np.zeros(len(values), bool)
     known = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
     return np.equal(known[values.offset :][: len(values)], 0)
+
+
+def _first_no_utf8(data: Letters, starts: IntArray, ends: IntArray) -> int | None:
+    """The first of some texts, one behind the other, that is no UTF-8; None if all are. Lone surrogates are none."""
+    begun = data[starts[starts < ends]]
+    if is_utf8_data(data.tobytes()) and not ((begun & 0xC0) == 0x80).any():
+        return None
+    wrong = (i for i, (a, b) in enumerate(zip(starts, ends, strict=True)) if not is_utf8_data(data[a:b].tobytes()))
+    return next(wrong, None)

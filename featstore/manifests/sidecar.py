@@ -45,9 +45,14 @@ class Blocks:
     """`Manifest.ids_digest`."""
     ids_sums: str = ""
     """What hashes of the ids add up to (`sums_to_text`); empty where whoever wrote this did not say."""
+    columns: tuple[str, ...] = ()
+    """Titles of the columns behind those that every manifest has."""
 
     @classmethod
-    def of(cls, header: bytes, blocks: Sequence[bytes], samples: int, ids_sha256: str, ids_sums: str) -> Blocks:
+    def of(
+        cls, header: bytes, blocks: Sequence[bytes], samples: int, ids_sha256: str, ids_sums: str,
+        columns: Sequence[str] = (),
+    ) -> Blocks:  # fmt: skip
         """Take them from the parts that a CSV is made of."""
         starts = itertools.accumulate(map(len, blocks), initial=len(header))
         return cls(
@@ -56,6 +61,7 @@ class Blocks:
             sha256=tuple(hashlib.sha256(block).hexdigest() for block in blocks),
             ids_sha256=ids_sha256,
             ids_sums=ids_sums,
+            columns=tuple(columns),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -66,21 +72,28 @@ class Blocks:
             "sha256": list(self.sha256),
             "ids_sha256": self.ids_sha256,
             "ids_sums": self.ids_sums,
+            **({"columns": list(self.columns)} if self.columns else {}),
         }
 
     @classmethod
     def from_json(cls, body: dict[str, Any]) -> Blocks:
         """Undo `to_json`; raises KeyError or TypeError for anything else."""
         samples, starts, sha256, of_ids = (body[key] for key in ("samples", "starts", "sha256", "ids_sha256"))
-        sums = body.get("ids_sums", "")
+        sums, columns = body.get("ids_sums", ""), body.get("columns", [])
         numbers = [samples, *starts]
         if any(type(number) is not int or number < 0 for number in numbers) or list(starts) != sorted(starts):
             raise TypeError("blocks are counts of samples and ascending places in a file")
-        if not all(isinstance(text, str) for text in (*sha256, of_ids, sums)) or len(starts) != len(sha256) + 1:
+        if (
+            not all(isinstance(text, str) for text in (*sha256, of_ids, sums, *columns))
+            or len(starts) != len(sha256) + 1
+        ):
             raise TypeError("blocks have a digest each")
         if -(-samples // BLOCK_ROWS) != len(sha256):
             raise TypeError(f"{samples} samples are not {len(sha256)} blocks")
-        return cls(samples=samples, starts=tuple(starts), sha256=tuple(sha256), ids_sha256=of_ids, ids_sums=sums)
+        return cls(
+            samples=samples, starts=tuple(starts), sha256=tuple(sha256), ids_sha256=of_ids, ids_sums=sums,
+            columns=tuple(columns),
+        )  # fmt: skip
 
     def read(self, path: Path, number: int) -> bytes:
         """Bytes of one block.

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..errors import ManifestError
+from .columns import Words
 from .manifest import Manifest
 
 
@@ -149,8 +150,7 @@ def _units(manifest: Manifest, together: Sequence[Sequence[int]]) -> list[list[i
 
 
 def _given(manifest: Manifest, splits: Sequence[str]) -> Manifest:
-    samples = (sample._replace(split=split) for sample, split in zip(manifest.samples, splits, strict=True))
-    return replace(manifest, samples=tuple(samples))
+    return replace(manifest, samples=manifest.table.but(splits=Words.of(splits)))
 
 
 def _need(lacking: Mapping[str, float], labels: Mapping[str, int], of_label: Mapping[str, int]) -> float:

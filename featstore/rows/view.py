@@ -19,6 +19,7 @@ from ...kit.table import facts_html, shortened
 from ..errors import FeatstoreError, IncompleteError
 from ..manifests.class_sets import ClassSet
 from ..manifests.manifest import Manifest
+from ..manifests.targets import TIME, shares_of, targets_of, units_of
 from . import files
 from .feature import Feature
 from .index import RowIndex
@@ -51,6 +52,8 @@ class View:
     """Block name (`vit`, `manet.local`) to (n, d) float32 rows, in the order the features were asked for."""
     fingerprints: Mapping[str, str]
     """Feature name to fingerprint."""
+    further: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict, repr=False)
+    """The manifest's columns of numbers, (n,) each, NaN where nothing is known: `au.12`, `va.valence`, `time_s`."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -64,6 +67,26 @@ class View:
     def widths(self) -> dict[str, int]:
         """Block name to number of columns, in order."""
         return {name: rows.shape[1] for name, rows in self.blocks.items()}
+
+    @property
+    def targets(self) -> dict[str, npt.NDArray[np.float64]] | None:
+        """What is known beside classes, by task: `au` (n, a) in the order of `units`, `va` (n, 2); None without any."""
+        return targets_of(self.further) or None
+
+    @property
+    def units(self) -> tuple[int, ...] | None:
+        """FACS numbers of the action units of which something is known; None without any."""
+        return units_of(self.further) or None
+
+    @property
+    def time_s(self) -> npt.NDArray[np.float64] | None:
+        """(n,) seconds of each frame in its video, NaN where not known; None where the manifest has no such column."""
+        return self.further.get(TIME)
+
+    @property
+    def votes(self) -> npt.NDArray[np.float64] | None:
+        """(n, k) share of each class in the annotators' votes, NaN of samples without; None without such columns."""
+        return shares_of(self.further, self.classes)
 
     def join(self) -> FloatArray:
         """All blocks side by side, (n, sum of widths) float32, in block order."""
@@ -88,13 +111,15 @@ class View:
                 for name, rows in self.blocks.items()
             },
             fingerprints=self.fingerprints,
+            further={title: numbers[chosen] for title, numbers in self.further.items()},
         )
 
     def to_pandas(self) -> Any:
         """Return a pandas DataFrame, a row a sample, indexed by `sample_id`.
 
         Its columns are ``label`` (a categorical in the order of the classes; missing where there is none), ``split``,
-        ``group``, and a float32 column ``<block>_<i>`` a number, named as `cer-feat export --format csv` names them.
+        ``group``, the manifest's columns of numbers, such as ``au.12`` (float64), and a float32 column ``<block>_<i>``
+        a number, named as `cer-feat export --format csv` names them.
 
         Raises
         ------
@@ -107,6 +132,7 @@ class View:
             "label": pandas.Categorical.from_codes(self.y, categories=list(self.classes)),
             "split": list(self.splits),
             "group": list(self.groups),
+            **self.further,
         }
         index = pandas.Index(list(self.ids), name="sample_id")
         names = [f"{block}_{i}" for block, width in self.widths.items() for i in range(width)]
@@ -114,8 +140,8 @@ class View:
         return pandas.concat([pandas.DataFrame(known, index=index), numbers], axis=1)
 
     def to_polars(self) -> Any:
-        """Return a polars DataFrame: ``sample_id``, ``label`` (null where there is none), ``split``, ``group``, and of
-        each block one column of float32 arrays of its width.
+        """Return a polars DataFrame: ``sample_id``, ``label`` (null where there is none), ``split``, ``group``, the
+        manifest's columns of numbers (null where not known), and of each block one of float32 arrays of its width.
 
         Raises
         ------
@@ -125,6 +151,8 @@ class View:
         polars = needed("polars", "a polars DataFrame of a view", extra="frames")
         self._refuse_names()
         columns = {name: polars.Series(name, texts, dtype=polars.String) for name, texts in self._texts().items()}
+        for name, numbers in self.further.items():
+            columns[name] = polars.Series(name, numbers, dtype=polars.Float64).fill_nan(None)
         for name, rows in self.blocks.items():
             kind = polars.Array(polars.Float32, rows.shape[1])
             columns[name] = polars.Series(name, np.ascontiguousarray(rows), dtype=kind)
@@ -132,7 +160,8 @@ class View:
 
     def to_arrow(self) -> Any:
         """Return a pyarrow Table of the columns that `cer-feat export --format parquet` writes: ``sample_id``,
-        ``label`` (null where there is none), ``split``, ``group``, and a fixed-size list of float32 a block.
+        ``label`` (null where there is none), ``split``, ``group``, the manifest's columns of numbers (null where not
+        known), and a fixed-size list of float32 a block.
 
         Raises
         ------
@@ -142,6 +171,8 @@ class View:
         arrow = needed("pyarrow", "an Arrow table of a view", extra="parquet")
         self._refuse_names()
         columns = {name: arrow.array(texts, arrow.string()) for name, texts in self._texts().items()}
+        for name, numbers in self.further.items():
+            columns[name] = arrow.array(numbers, arrow.float64(), mask=np.isnan(numbers))
         for name, rows in self.blocks.items():
             flat = np.ascontiguousarray(rows, dtype=np.float32).reshape(-1)  # (n, d) -> (n * d)
             columns[name] = arrow.FixedSizeListArray.from_arrays(arrow.array(flat), rows.shape[1])
@@ -156,7 +187,7 @@ class View:
         return {"sample_id": [*self.ids], "label": labels, "split": [*self.splits], "group": [*self.groups]}
 
     def _refuse_names(self) -> None:
-        if taken := {"sample_id", "label", "split", "group"} & set(self.blocks):
+        if taken := {"sample_id", "label", "split", "group", *self.further} & set(self.blocks):
             raise FeatstoreError(
                 f"a block is called {min(taken)!r}, as a column of every table is\n  name the feature otherwise: "
                 "cer-feat rename"
@@ -228,6 +259,7 @@ def build_view(
         groups=chosen.group_of_each,
         blocks=blocks,
         fingerprints={request.key: request.feature.spec.fingerprint for request in requests},
+        further=chosen.further,
     )
 
 

@@ -151,6 +151,25 @@ def frames_of(ids: Sequence[str], groups: Sequence[str] | None) -> tuple[tuple[s
     )
 
 
+def in_time(ids: Sequence[str], groups: Sequence[str] | None, time_s: Floats | None) -> tuple[tuple[str, ...], Floats]:
+    """Return the video of each row, empty for none, and its time there, NaN where not known.
+
+    Frames (`frames_of`) stand at their numbers; with `time_s` all rows at their seconds, and groups of those that are
+    no frames are videos.
+
+    Raises
+    ------
+    HeadDataError
+        If seconds of a video run backwards while frame numbers rise.
+    """
+    videos, numbers = frames_of(ids, groups)
+    if time_s is None:
+        return videos, numbers
+    refuse_backwards(videos, numbers, time_s)
+    named = groups or ("",) * len(ids)
+    return tuple(video or group for video, group in zip(videos, named, strict=True)), time_s
+
+
 def refuse_backwards(videos: Sequence[str], numbers: Floats, times: Floats) -> None:
     """Refuse time stamps that fall while frame numbers rise.
 

@@ -16,7 +16,7 @@ from ..errors import HeadDataError, ReportError
 from ..judging.metrics import indices
 from .blocks import concat, widths_of
 from .joined import JoinedRows, Matrix, positions_of, taken
-from .moments import frames_of, refuse_backwards
+from .moments import in_time
 
 IntArray = NDArray[np.int64]
 
@@ -119,7 +119,7 @@ class Rows:
 
     @classmethod
     def of(cls, view: View, *, load: bool = True, where: Any = None) -> Rows:
-        """Take the rows of a featstore view.
+        """Take the rows of a featstore view, with the targets and times of its manifest where it has such columns.
 
         Parameters
         ----------
@@ -135,6 +135,7 @@ class Rows:
         blocks = dict(view.blocks) if where is None else taken(view.blocks, chosen)
         splits = getattr(view, "splits", ())
         there = {splits[i] for i in chosen} if len(splits) else set()
+        targets, time_s = getattr(view, "targets", None), getattr(view, "time_s", None)
         return cls(
             blocks={name: np.asarray(block) for name, block in blocks.items()} if load else blocks,
             y=view.y[chosen],
@@ -144,6 +145,9 @@ class Rows:
             features=tuple(view.fingerprints),
             fingerprints=dict(view.fingerprints),
             split=there.pop() if len(there) == 1 else "",
+            targets=None if targets is None else {task: known[chosen] for task, known in targets.items()},
+            units=getattr(view, "units", None),
+            time_s=None if time_s is None else time_s[chosen],
         )
 
     def _facts(self) -> dict[str, str]:
@@ -204,12 +208,7 @@ class Rows:
         HeadDataError
             If times of a video run backwards while frame numbers rise.
         """
-        videos, numbers = frames_of(self.names, self.groups)
-        if self.time_s is None:
-            return videos, numbers
-        refuse_backwards(videos, numbers, self.time_s)
-        groups = self.groups or ("",) * self.n
-        return tuple(video or group for video, group in zip(videos, groups, strict=True)), self.time_s
+        return in_time(self.names, self.groups, self.time_s)
 
     def x(self) -> Matrix:
         """Return the joined matrix, (n, sum of widths) float32: an array, or `JoinedRows` if a block is lazy."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Self, TypeAlias, get_args
 
@@ -15,6 +17,7 @@ from ..errors import HeadConfigError
 from .base import expect_shape
 from .settings import Standardize
 
+logger = logging.getLogger(__name__)
 FLOOR: Final = 1e-6
 """A column whose standard deviation is under this share of its mean is constant up to rounding: it is only centred."""
 
@@ -28,6 +31,9 @@ class BlockScaler:
     - ``power``: signed square root, then ``l2``. Features behind a ReLU, and some columns of transformers, are
       heavy-tailed; the root lets many weak hints speak beside one loud one (Perronnin et al., 2010, "Improving the
       Fisher kernel", §3.1).
+
+    Unit length is for embeddings, whose columns have one unit. Where each column has its own (eGeMAPS, OpenFace's pose
+    and gaze), the largest numbers decide it, and ``standard`` is what fits.
 
     Parameters
     ----------
@@ -54,6 +60,7 @@ class BlockScaler:
         """
         if self.kind == "none":
             return self
+        tell_of_narrow(self.kind, self.widths, "standardize=standard")
         seen, squares = 0, np.zeros_like(self.mean)
         self.mean = np.zeros_like(self.mean)
         for rows, mean, about_mean in each_piece(X, self._moments):
@@ -102,6 +109,23 @@ class BlockScaler:
         return rows
 
 
+def tell_of_narrow(kind: str, widths: Mapping[str, int], instead: str) -> None:
+    """Warn of blocks of a single column whose rows are brought to unit length: only a sign is left of them."""
+    if kind in ("l2", "power"):
+        for name, width in widths.items():
+            if width == 1:
+                _tell_once(name, kind, instead)
+
+
+@functools.cache
+def _tell_once(name: str, kind: str, instead: str) -> None:
+    logger.warning(
+        "block %r has one column, and %r brings each row of a block to unit length: nothing but its sign is left; %s "
+        "keeps it",
+        name, kind, instead,
+    )  # fmt: skip
+
+
 def row_lengths(block: FloatArray) -> FloatArray:
     """Return the Euclidean length of each row (n, 1); 1 for a row of zeros, so that it stays zero."""
     lengths = np.sqrt(np.einsum("nd,nd->n", block, block, dtype=np.float64))
@@ -129,6 +153,7 @@ class BlockNormalizer:
     def fit(self, X: FloatArray) -> Self:
         """Learn the mean (D,) of training rows (n, D)."""
         if self.kind != "none":
+            tell_of_narrow(self.kind, self.widths, "normalize=none")
             self.mean = self._rooted(X).mean(axis=0, dtype=np.float64).astype(np.float32)
         return self
 

@@ -25,7 +25,10 @@ from .head import INFO, HeadInfo, head_files, head_on_hub, read_head_info, refus
 from .runs import CONFUSION, ENVIRONMENT, GROUPS, HEAD, METRICS, PREDICTIONS, REPORT, Run, read_run
 
 CARD = "README.md"
-TOLD = ("dataset", "train_split", "train_rows", "test_split", "test_rows", "class_set", "accuracy", "macro_f1")
+TOLD = (
+    "dataset", "train_split", "train_rows", "test_split", "test_rows", "class_set", "accuracy", "macro_f1",
+    "in_seconds",
+)  # fmt: skip
 """What of `HeadInfo.extra` leaves: no place of this machine."""
 _OURS = re.compile(r"head\.\w+|[a-z0-9][a-z0-9-]*\.(safetensors|ubj|txt|skops)|metrics\.json|environment\.json|"
                    r"confusion\.png|predictions\.csv|groups\.csv")  # fmt: skip

@@ -290,6 +290,7 @@ def _write(
         "class_set": config.class_set,
         "accuracy": column.scores.accuracy,
         "macro_f1": column.scores.macro_f1,
+        **({"in_seconds": True} if config.in_seconds else {}),
     }  # nothing here may differ between two equal runs: equal runs leave equal head files
     save_head(column.fitted, built / HEAD, fingerprints=config.fingerprints, class_set=config.classes, extra=extra)
     metrics = {
@@ -393,6 +394,12 @@ class RunConfig:
     """SHA-256 of the shares (n, k), float64, that were learned from in place of labels; None: labels were."""
     targets: Mapping[str, str] | None = None
     """Task -> SHA-256 of the targets (n, t), float64, that were learned beside the classes; None: there were none."""
+    units: tuple[int, ...] | None = None
+    """FACS numbers of the action units among them, in the order of their columns; None where they are not known."""
+    targets_from: Mapping[str, str] | None = None
+    """File that the targets are from, a table or the dataset's manifest: ``{"file": name, "sha256": of its bytes}``."""
+    in_seconds: bool = False
+    """Whether a head over time learned where rows stand in their videos in seconds; else in frame numbers."""
     data_digest: str | None = None
     """`data_digest` of the rows that were learned from and judged; None in runs that were kept before it was."""
 

@@ -144,8 +144,9 @@ class Recipe:
             )
         if self.targets == "needed" and rows.targets is None:
             return (
-                "learns action units beside the classes, and there are none\n  give them: --targets TABLE "
-                "(cer-feat manifest raf-ce … --targets TABLE makes one)"
+                "learns action units beside the classes, and there are none\n  give them: a manifest with columns au.N "
+                "(cer-feat manifest raf-ce makes one), or --targets TABLE (cer-feat manifest raf-ce … --targets TABLE "
+                "makes one)"
             )
         if (self.rule is not None or self.basic == "needed") and basic is None:
             return (

@@ -33,11 +33,11 @@ NAMES = ("wav2vec2", "hubert", "wavlm")
 class Heard:
     """Stands for what decodes a video."""
 
-    def __init__(self, window_s: float = 0.5, probe: str = "p") -> None:
-        self.window_s, self.probe = window_s, probe
+    def __init__(self, window_s: float = 0.5, probe: str = "p", *, causal: bool = False) -> None:
+        self.window_s, self.probe, self.causal = window_s, probe, causal
 
     def identity(self) -> dict[str, Any]:
-        return {"rate_hz": RATE_HZ, "probe": self.probe}
+        return {"rate_hz": RATE_HZ, "probe": self.probe, "place": "before" if self.causal else "around"}
 
     def versions(self) -> dict[str, str]:
         return {"av": "0"}
@@ -248,9 +248,37 @@ def test_what_cannot_be_meant_is_refused(loud):
     made.take_sound(Heard(0.5))
     with pytest.raises(OptionError, match="made from the sound around frames"):
         recreate("loud", made.spec(), made.describe())
+    with pytest.raises(OptionError, match="causal must be true or false, however: 1"):
+        create("audio:loud", causal=1)
+    with pytest.raises(OptionError, match=r"windows around a frame \(causal=False\), however: causal=True"):
+        made.take_sound(Heard(0.5, causal=True))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_what_hears_is_made_again_from_what_the_identity_says(loud, causal):
+    made = create("audio:loud", window=0.5, causal=causal)
+    made.take_sound(Heard(0.5, causal=causal))
+    said = json.loads(json.dumps([made.spec(), made.describe()]))
+    again = recreate("loud", *said, sound=lambda window_s, causal: Heard(window_s, causal=causal))
+    assert again.spec() == made.spec()
+    with pytest.raises(OptionError, match="would not make the rows of 'loud' again: sound was"):
+        recreate("loud", *said, sound=lambda window_s, causal: Heard(window_s, "other", causal=causal))
+
+
+def test_a_network_of_sound_is_made_again_from_its_folder_alone(networks):
+    folder = networks / "wav2vec2"
+    made = create("audio:wav2vec2", weights=folder, window=0.5, layer=1)
+    made.take_sound(Heard(0.5))
+    said = json.loads(json.dumps([made.spec(), made.describe()]))
+    sound = lambda window_s, causal: Heard(window_s, causal=causal)  # noqa: E731
+    assert recreate("speech", *said, weights=folder, sound=sound).spec() == made.spec()
+    with pytest.raises(WeightsError, match="--weights speech=FOLDER"):
+        recreate("speech", *said, sound=sound)
+    with pytest.raises(CheckpointError, match="take it as audio:hubert"):
+        recreate("speech", *said, weights=networks / "hubert", sound=sound)
 
 
 def test_the_catalogue_lists_sound_with_its_options_and_the_licence():
     (row,) = [row for row in catalogue() if row["name"] == "audio:<name>"]
-    assert row["options"] == {"window": 1.0, "layer": -1}
+    assert row["options"] == {"window": 1.0, "causal": False, "layer": -1}
     assert "free for research" in row["note"]

@@ -75,7 +75,7 @@ def launched(line: str) -> tuple[str, list[dict[str, str]]]:
     return shlex.join(words), [{names[0]: str(k), names[1]: str(count)} for k in range(count)]
 
 
-def in_this_process(job, parts, n, *, workers, progress, busy=None):
+def in_this_process(job, parts, n, *, workers, progress, busy=None, sizes=None):
     return [Outcome(part=k, worker="0", value=job.run_part(k, n, lambda *step: None)) for k in parts]
 
 

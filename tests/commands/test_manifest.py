@@ -246,6 +246,15 @@ def test_the_targets_of_a_dataset_are_written_beside_its_manifest_and_learned_fr
     assert (tmp_path / "t.csv").read_text().splitlines() == [
         "sample_id,AU1,AU12,valence,arousal", "v/00001,0,1,0.5,0.25", "v/00002,,,,", "v/00003,1,1,,",
     ]  # fmt: skip
+    assert (tmp_path / "m.csv").read_text().startswith("sample_id,path,label,split,group\n")  # apart, and not twice
+    told = " ".join(run("cer-feat manifest affwild2 aff -o w.csv").stderr.split())
+    assert "with 2 action units of 2 of 3 samples (au.1, au.12)" in told
+    assert "with valence and arousal of 1 of 3 samples (va.valence, va.arousal)" in told
+    run("cer-feat manifest filter w.csv label=Happiness -o part.csv")
+    assert (tmp_path / "part.csv").read_text().splitlines() == [
+        "sample_id,path,label,split,group,au.1,au.12,va.valence,va.arousal",
+        "v/00002,v/00002.jpg,Happiness,train,v,,,,", "v/00003,v/00003.jpg,Happiness,train,v,1,1,,",
+    ]  # fmt: skip
     refused = " ".join(run("cer-feat manifest folder aff -o n.csv --targets u.csv", code=2).stderr.split())
     assert "folder has no targets beside classes; " in refused
     assert "raf-ce" in refused

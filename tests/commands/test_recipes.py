@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cer_fusion.commands.runners.fits import digest_of
 from cer_fusion.featstore import Manifest, Sample, class_set
-from cer_fusion.fusion import Report, compound_proba
+from cer_fusion.fusion import Report, Rows, compound_proba
 from cer_fusion.fusion.keeping.answers import read_predictions
 from cer_fusion.fusion.keeping.runs import read_run
 from tests.commands.test_zero_shot import BASIC, basic, keep, words
@@ -211,3 +214,84 @@ def test_action_units_reach_heads_and_recipes_of_several_tasks(run, filled, tmp_
     assert "cer-feat manifest raf-ce … --targets TABLE" in missing
     unused = run(f"cer-fuse compare --heads linear --targets aus.csv {quiet}", code=2).stderr
     assert "multitask" in unused
+
+
+@pytest.mark.slow
+def test_heads_of_several_tasks_learn_the_columns_of_the_manifest_and_a_table_wins(run, filled, tmp_path):
+    manifest = Manifest.read(tmp_path / "faces.csv")
+    units = {"au.1": manifest.y % 2, "au.12": np.where(manifest.y == 3, np.nan, manifest.y // 4)}
+    table = Manifest.read(tmp_path / "faces.csv").with_further(units)
+    rows = zip(manifest.ids, *units.values(), strict=True)
+    cells = (f"{name},{one:g},{two:g}".replace("nan", "") for name, one, two in rows)
+    (tmp_path / "aus.csv").write_text("\n".join(["sample_id,AU1,AU12", *cells]) + "\n")
+
+    def trained(name, options="", head="multitask --set epochs=1,members=1"):
+        told = words(run(f"cer-fuse train --head {head} -o {name} {options}"))
+        return told, read_run(tmp_path / name)
+
+    with_table = trained("by-table", "--targets aus.csv")[1]
+    table.write(tmp_path / "faces.csv")
+    run("cer-feat use-manifest faces.csv")
+    told, by_manifest = trained("by-manifest")
+    assert "2 action units of 28 of 28 rows are learned beside the classes: columns of the manifest of faces" in told
+    assert (by_manifest.config.targets, by_manifest.config.units) == (with_table.config.targets, (1, 12))
+    digest = hashlib.sha256((filled / "faces" / "manifest.csv").read_bytes()).hexdigest()
+    assert by_manifest.config.targets_from == {"file": "faces/manifest.csv", "sha256": digest}
+    digest = hashlib.sha256((tmp_path / "aus.csv").read_bytes()).hexdigest()
+    assert with_table.config.targets_from == {"file": "aus.csv", "sha256": digest}
+    np.testing.assert_array_equal(by_manifest.predictions.proba, with_table.predictions.proba)
+    told, wins = trained("wins", "--targets aus.csv")
+    assert "in aus.csv" in told
+    assert "what the manifest says of them is not used" in told
+    assert wins.config.targets_from == with_table.config.targets_from
+    plain = trained("plain", head="linear")
+    assert "beside the classes" not in plain[0]
+    assert (plain[1].config.targets, plain[1].config.units, plain[1].config.targets_from) == (None, None, None)
+    table.with_further({**table.further, "au.1": 1 - units["au.1"]}).write(tmp_path / "faces.csv")
+    run("cer-feat use-manifest faces.csv")
+    other = trained("other")[1]
+    assert other.config.targets != by_manifest.config.targets
+    assert (other.digest != by_manifest.digest, other.config.data_digest) == (True, by_manifest.config.data_digest)
+
+
+def test_fits_elsewhere_are_of_the_same_targets_and_times():
+    rows = Rows(
+        blocks={"x": np.eye(4, dtype=np.float32)}, y=np.arange(4) % 2, classes=("a", "b"),
+        targets={"au": np.eye(4)}, units=(1, 2, 4, 5),
+    )  # fmt: skip
+    others = (
+        replace(rows, targets={"au": 1 - np.eye(4)}), replace(rows, units=(1, 2, 4, 6)),
+        replace(rows, targets=None, units=None), replace(rows, time_s=np.arange(4.0)),
+    )  # fmt: skip
+    found = {digest_of(_Planned(train=one, test=rows)) for one in (rows, *others)}
+    assert len(found) == 1 + len(others)
+
+
+@dataclass(frozen=True)
+class _Planned:
+    train: Rows
+    test: Rows
+
+    def __len__(self) -> int:
+        return 1
+
+
+@pytest.mark.slow
+def test_a_head_over_time_is_asked_in_the_unit_that_it_learned_in(run, filled, tmp_path):
+    manifest = Manifest.read(tmp_path / "faces.csv")
+    samples = [one._replace(group=f"{one.split} {i // 7}") for i, one in enumerate(manifest.samples)]
+    numbered = replace(manifest, samples=samples)
+    numbered.with_further({"time_s": np.arange(len(samples)) % 7 / 25}).write(tmp_path / "faces.csv")
+    run("cer-feat use-manifest faces.csv")
+    run("cer-fuse train --head sequence --features one --set epochs=1,members=1,window=3 -o runs/timed")
+    assert read_run(tmp_path / "runs" / "timed").config.in_seconds
+    run("cer-fuse predict --head runs/timed --split test -o p.csv")
+    found, judged = read_predictions(tmp_path / "p.csv"), read_run(tmp_path / "runs" / "timed").predictions
+    assert found.ids == judged.ids
+    np.testing.assert_allclose(found.proba, judged.proba, atol=1e-6)
+    numbered.write(tmp_path / "faces.csv")
+    run("cer-feat use-manifest faces.csv")
+    told = words(run("cer-fuse predict --head runs/timed --split test -o q.csv", code=2))
+    assert "no column time_s" in told
+    run("cer-fuse train --head sequence --features one --set epochs=1,members=1,window=3 -o runs/counted")
+    assert not read_run(tmp_path / "runs" / "counted").config.in_seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 
@@ -13,6 +14,8 @@ pytest.importorskip("av", reason="PyAV, the extra `video`, is not installed")
 from cer_fusion.featstore import Manifest, Store, extract
 from cer_fusion.featstore.errors import IncompleteError
 from cer_fusion.frames import FrameSound
+from cer_fusion.frames.sound import RATE_HZ
+from cer_fusion.fusion.keeping.answers import read_predictions
 from tests.backbones.test_audio import loud  # noqa: F401  # a fixture: a backbone of sound without any library
 from tests.featstore.conftest import ToyEmbedder
 from tests.frames.clips import tones, write_sounding
@@ -132,3 +135,95 @@ def test_reader_processes_hear_what_threads_hear(loud, listed, tmp_path):  # noq
 def test_sound_without_videos_beside_pictures_or_with_faces_is_refused(run, loud, listed, more, told):  # noqa: F811
     said = " ".join(run(f"cer-feat extract --data ce.csv {more}", code=2).stderr.replace("│", " ").split())
     assert told in said
+
+
+@pytest.fixture
+def labelled(run, listed, tmp_path):
+    """The same frames with labels, one a half of each video: a dataset beside, `ce`."""
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["sample_id", "path", "label", "split", "group"])
+        for sample in listed.samples:
+            later = int(sample.sample_id[3:8]) > 5
+            split = "test" if sample.sample_id.startswith("02") else "train"
+            label = ["Sadly Angry", "Fearfully Surprised"][later]
+            table.writerow([sample.sample_id, sample.path, label, split, sample.group])
+    run("cer-feat manifest csv labels.csv --pictures frames -o ce.csv --overwrite")
+
+
+PICTURES = "cer-feat extract --backbone timm:test_resnet --weights random --as seen --data ce.csv --device cpu"
+
+
+def test_videos_are_answered_by_sound_and_pictures_to_the_bit_as_step_by_step(run, loud, labelled, tmp_path):  # noqa: F811
+    run(PICTURES)
+    run(LINE)
+    run(LINE.replace("window=0.2", "window=0.4,causal=true") + " --as heard")
+    run("cer-fuse train --head linear --features seen,loud,heard --missing drop -o runs/both ")
+    run("cer-fuse predict --head runs/both --data ce --missing drop -o steps.csv")
+    shown = run("cer-fuse predict videos --head runs/both --no-faces -o once.csv --device cpu --json")
+    steps, once = read_predictions(tmp_path / "steps.csv"), read_predictions(tmp_path / "once.csv")
+    assert steps.ids == once.ids
+    assert (steps.proba == once.proba).all()
+    masked = json.loads(shown.stdout)["masked"]
+    assert masked.pop(NONE) == 20
+    assert masked.pop(SHORT) == 11
+    assert sum(masked.values()) == 70 - 31 - len(once.ids), "the first frames, before which nothing was heard"
+    assert "frames are masked, and have no answer" in " ".join(shown.stderr.split())
+
+
+def test_a_video_without_sound_and_a_picture_have_no_answer_from_a_head_that_hears(run, loud, labelled, tmp_path):  # noqa: F811
+    run(LINE)
+    run("cer-fuse train --head linear --features loud --missing drop -o runs/hears ")
+    told = run("cer-fuse predict videos/4.mkv --head runs/hears --no-faces", code=1).stderr
+    assert "20 frames are masked, and have no answer: its video has no sound track (20)" in " ".join(told.split())
+    told = run("cer-fuse predict frames/01/00001.jpg --head runs/hears --no-faces", code=1).stderr
+    assert "made from the sound around frames" in " ".join(told.replace("│", " ").split())
+
+
+@pytest.mark.slow
+def test_a_causal_sequence_on_causal_sound_answers_without_the_future(run, loud, labelled, tmp_path):  # noqa: F811
+    run(LINE.replace("window=0.2", "window=0.2,causal=true"))
+    run("cer-fuse train --head sequence --features loud --missing drop -o runs/live "
+        "--set causal=true,window=5,epochs=3,members=1,width=16,standardize=standard")  # fmt: skip
+    step = tones((0, 500), (0.5, 2000), end_s=1.0, rate_hz=RATE_HZ)
+    other = np.where(
+        np.arange(len(step)) < round(0.6 * RATE_HZ), step, np.random.default_rng(0).normal(0, 0.2, len(step))
+    )
+    answers = []
+    for number, sound in enumerate((step, other)):
+        (tmp_path / f"new{number}").mkdir()
+        write_sounding(tmp_path / f"new{number}" / "5.mkv", STEADY, sound, rate_hz=RATE_HZ)
+        run(f"cer-fuse predict new{number} --head runs/live --no-faces -o {number}.csv")
+        found = read_predictions(tmp_path / f"{number}.csv")
+        answers.append(dict(zip(found.ids, found.proba, strict=True)))
+    one, two = answers
+    assert one.keys() == two.keys() == {f"05/{i:05d}.jpg" for i in range(3, 21)}
+    early = [name for name in one if int(name[3:8]) <= 13]  # shown at 0.6 s
+    assert all((one[name] == two[name]).all() for name in early)
+    assert any((one[name] != two[name]).any() for name in one if name not in early)
+
+
+@pytest.mark.slow
+def test_a_head_that_learned_in_seconds_is_asked_about_videos_in_seconds(run, loud, listed, tmp_path):  # noqa: F811
+    times_ms = {"01": STEADY, "02": UNEVEN, "03": STEADY}
+    shown_s = {
+        f"{one}/{i + 1:05d}.jpg": ms / 1000 for one, listed_ms in times_ms.items() for i, ms in enumerate(listed_ms)
+    }
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["sample_id", "path", "label", "split", "group", "time_s"])
+        for sample in listed.samples:
+            if (time_s := shown_s.get(sample.sample_id)) is not None:
+                split = "test" if sample.sample_id.startswith("03") else "train"
+                label = ["Sadly Angry", "Fearfully Surprised"][time_s > 0.4]
+                table.writerow([sample.sample_id, sample.path, label, split, sample.group, time_s])
+    run("cer-feat manifest csv labels.csv --pictures frames -o ce.csv --overwrite")
+    (tmp_path / "videos" / "4.mkv").unlink()
+    run(LINE)
+    run("cer-fuse train --head sequence --features loud --missing drop -o runs/timed "
+        "--set window=5,epochs=3,members=1,width=16,standardize=standard,step=0.1")  # fmt: skip
+    run("cer-fuse predict --head runs/timed --data ce --missing drop -o steps.csv")
+    run("cer-fuse predict videos --head runs/timed --no-faces -o once.csv")
+    steps, once = read_predictions(tmp_path / "steps.csv"), read_predictions(tmp_path / "once.csv")
+    assert steps.ids == once.ids
+    np.testing.assert_allclose(steps.proba, once.proba, atol=1e-6)

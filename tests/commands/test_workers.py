@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from cer_fusion.commands.console import FAILED
 from cer_fusion.commands.runners import WorkerError, processes
 from cer_fusion.commands.runners.processes import _Shown, run_here
 from cer_fusion.featstore import Store
+from cer_fusion.featstore.extraction.plan import positions_of, size_of_part
 from cer_fusion.kit import machine
 from tests.commands.jobs import Embedding, Toy, begun, loads
 from tests.reliability import toy
@@ -101,13 +103,38 @@ def test_an_interrupt_ends_the_workers_and_is_raised_again(tmp_path):
 
 def test_what_no_part_has_told_yet_counts_as_much_as_what_has():
     seen, busy = [], {}
-    shown = _Shown(lambda *step: seen.append(step), busy, parts=4)
+    shown = _Shown(lambda *step: seen.append(step), busy, dict.fromkeys(range(4), 1))
     shown.step(0, 0, "embed", 3, 10, 0.5)
     shown.step(1, 1, "embed", 4, 20, 0.75)
     shown.finished(2)  # nothing to do
     shown.step(0, 0, "embed", 10, 10, 0.5)
-    assert seen == [("embed", 3, 40), ("embed", 7, 60), ("embed", 14, 40)]
+    assert seen == [("embed", 3, 40), ("embed", 7, 60), ("embed", 7, 40), ("embed", 14, 40)]
     assert busy == {0: 0.5, 1: 0.75}
+
+
+@pytest.mark.parametrize(("samples", "shard_rows", "parts"), [(60, 10, 8), (60, 2048, 2), (7, 3, 2), (1, 1, 4)])
+def test_the_total_of_parts_of_which_some_have_nothing_is_right_from_the_first_step(samples, shard_rows, parts):
+    sizes = {k: size_of_part(samples, shard_rows, (k, parts)) for k in range(parts)}
+    assert sizes == {k: len(positions_of(samples, shard_rows, (k, parts))) for k in range(parts)}
+    seen = []
+    shown = _Shown(lambda *step: seen.append(step), {}, sizes)
+    for k in reversed(range(parts)):
+        for done in range(1, sizes[k] + 1):
+            shown.step(0, k, "hash", done, sizes[k], 0.0)
+        shown.finished(k)
+    assert {total for _, _, total in seen} == {samples}
+    assert seen[-1] == ("hash", samples, samples)
+
+
+def test_the_bar_ends_at_what_there_was_to_do_whichever_part_ends_last():
+    for order in itertools.permutations(range(3)):
+        seen = []
+        shown = _Shown(lambda *step, to=seen: to.append(step), {}, {0: 5, 1: 5, 2: 0})
+        for k in order:
+            if k == 0:  # the rows of part 1 are there already
+                shown.step(0, 0, "embed", 5, 5, 0.0)
+            shown.finished(k)
+        assert seen[-1] == ("embed", 5, 5), order
 
 
 def test_workers_end_when_the_one_who_started_them_is_killed(tmp_path):

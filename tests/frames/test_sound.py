@@ -98,6 +98,39 @@ def test_sound_that_begins_later_is_where_it_sounded_and_frames_before_it_are_ma
     assert len(sound.around(0.5, WINDOW_S)) == pytest.approx(WINDOW_S / 2 * RATE_HZ, abs=16), "shortened, not filled"
 
 
+def test_a_causal_window_ends_with_its_frame_and_the_future_changes_nothing_in_it(tmp_path):
+    at = [i / 25 for i in range(50)]
+    whole, rng = stepping(rate_hz=RATE_HZ), np.random.default_rng(0)
+    path = write_sounding(tmp_path / "1.mkv", STEADY, whole, rate_hz=RATE_HZ)
+    sound = read_sound(path)
+    for time_s in at[5:]:
+        heard = sound.around(time_s, WINDOW_S, causal=True)
+        assert len(heard) in (n := int(min(time_s, WINDOW_S) * RATE_HZ), n - 1)
+        assert (share_above(heard[-400:]) > 0.5) is (time_s > STEP_S + 0.013), time_s
+    for time_s in (0.4, 1.0, 1.52):
+        other = whole.copy()
+        other[round(time_s * RATE_HZ) :] = rng.normal(0, 0.1, len(other) - round(time_s * RATE_HZ))
+        changed = read_sound(write_sounding(tmp_path / f"{time_s}.mkv", STEADY, other, rate_hz=RATE_HZ))
+        assert np.array_equal(
+            sound.around(time_s, WINDOW_S, causal=True), changed.around(time_s, WINDOW_S, causal=True)
+        ), time_s
+        assert not np.array_equal(sound.around(time_s, WINDOW_S), changed.around(time_s, WINDOW_S)), "the test can fail"
+
+
+def test_a_causal_window_between_two_pieces_hears_the_one_before(tmp_path):
+    path = write_sounding(tmp_path / "1.mkv", STEADY, stepping(), holes_s=[(0.5, 0.58)])
+    sound = read_sound(path)
+    before, after = sound.pieces
+    heard = sound.around(before.end_s + 0.02, WINDOW_S, causal=True)
+    assert np.array_equal(heard, before.samples[-len(heard) :])
+    assert len(heard) == pytest.approx(WINDOW_S * RATE_HZ, abs=1)
+    soon = after.start_s - 0.01
+    assert soon - before.end_s > 0.05
+    assert len(sound.around(soon, WINDOW_S)) == pytest.approx(WINDOW_S / 2 * RATE_HZ, abs=1)
+    with pytest.raises(Masked, match="hole"):
+        sound.around(soon, WINDOW_S, causal=True)
+
+
 def test_frames_behind_the_end_of_a_shorter_track_are_masked_and_windows_at_it_are_shortened(tmp_path):
     path = write_sounding(tmp_path / "1.mkv", STEADY, stepping(end_s=1.2))
     sound = read_sound(path)

@@ -2,7 +2,8 @@
 
 The release of eight labels has one `.npy` a picture, the full release lists in CSV files, and many copies are plain
 folders `{train,val}/{0..7}/`. Ids 8 (None), 9 (Uncertain) and 10 (No-Face) are counted and left out. The official
-validation set becomes the split `valid`.
+validation set becomes the split `valid`. Valence and arousal of the lists are columns of the manifest; those of the
+`.npy` release, two more files a picture, are not read.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ...exchange.foreign_formats import read_npy_header
 from ..class_sets import class_set
 from ..manifest import Sample
 from ..places import plain_path
+from ..targets import AFFECT, target_of
 from .base import Adapted, Gathering, adapter, tail
 from .tree import PICTURE_SUFFIXES, Tree
 
@@ -89,15 +91,27 @@ def _read_lists(tree: Tree, found: Gathering, lists: Sequence[str]) -> None:
     folders = _picture_folders(tree)
     for name in lists:
         split, where = _LISTS[PurePosixPath(name).name.lower()], tree.where(name)
-        rows = tree.rows(name, _COLUMNS, (_COLUMNS[0], "expression"), headless=True)  # the header may be missing
-        for line, (path, number) in rows:
+        begins = tree.first_line(name).lower()
+        whole = "expression" not in begins or all(one in begins for one in AFFECT)  # the header may be missing
+        affect = AFFECT if whole else ()
+        rows = tree.rows(name, _COLUMNS, (_COLUMNS[0], "expression", *affect), headless=True)
+        for line, (path, number, *said) in rows:
             label = found.label(number, f"{where}:{line}")
             if label is not None:
                 path = plain_path(path)
                 ends = dict.fromkeys((path, tail(path, 2)))  # a list of another machine may hold whole paths
                 candidates = [tree.picture(folder + end) for end in ends for folder in folders]
                 place = next((one for one in candidates if one in tree), candidates[0])
-                found.add(Sample(path.rpartition(".")[0] or path, place, label, split))
+                sample = Sample(path.rpartition(".")[0] or path, place, label, split)
+                found.add(sample.knowing(_affect(said, f"{where}:{line}")))
+
+
+def _affect(said: Sequence[str], where: str) -> dict[str, float]:
+    """Valence and arousal, where both are known: -2 is the list's word for what nobody could say."""
+    if not said or any(cell.strip() in ("", "-2") for cell in said):
+        return {}
+    columns = (target_of(title) for title in AFFECT)
+    return {one.column: one.value(cell.strip(), where) for one, cell in zip(columns, said, strict=True) if one}
 
 
 def _picture_folders(tree: Tree) -> list[str]:

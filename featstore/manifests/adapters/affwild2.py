@@ -3,7 +3,7 @@
 Line i below the header is frame i, counted from 1, and lies in `<video>/00001.jpg` and so on. Lists of expressions make
 the samples: frames where no face was found have no picture in the official crops, and invalid ones the number -1; both
 are counted and left out. Lists of action units (a column an AU, 0 or 1, -1 unknown) and of valence and arousal (in
-[-1, 1], -5 unknown) of the same videos are further targets of these samples. Their training and validation parts are
+[-1, 1], -5 unknown) of the same videos are further columns of these samples. Their training and validation parts are
 cut otherwise than those of the expressions: a sample stays in the part of its expression.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,8 +20,8 @@ from ....kit.text import is_told_separator, lines_of
 from ...errors import ManifestError, listing
 from ..class_sets import class_set
 from ..manifest import Manifest, Sample
-from ..targets import AFFECT, target_of, write_targets
-from .base import Adapted, Gathering, adapter, targets_of
+from ..targets import AFFECT, Target, target_of, write_targets
+from .base import Adapted, Gathering, adapter, targets_of, with_targets
 from .tree import Tree
 
 _SPLITS = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
@@ -29,7 +30,9 @@ _EXPECTED = "annotations such as EXPR_.../Train_Set/<video>.txt and frames <vide
 
 @adapter("affwild2", "Aff-Wild2 EXPR: a text file a video, <video>/00001.jpg")
 def read_affwild2(root: Path, *, encoding: str | None = None) -> Adapted:
-    """Read the annotated frames; the group of a frame is its video.
+    """Read the annotated frames, with action units, valence and arousal where there are lists of them.
+
+    The group of a frame is its video.
 
     Parameters
     ----------
@@ -73,8 +76,10 @@ def read_affwild2(root: Path, *, encoding: str | None = None) -> Adapted:
         )
     if further:
         told = " and ".join(f"{count:,} lists of {kind}" for kind, count in sorted(further.items()))
-        notes.append(f"{told}: targets beside the classes, which --targets FILE writes")
-    return found.adapted(_EXPECTED, notes=notes)
+        notes.append(f"{told}: columns of the manifest; --targets FILE writes them to a table apart instead")
+    adapted = found.adapted(_EXPECTED, notes=notes)
+    columns, rows = _further_rows(tree, texts, adapted.manifest.ids)
+    return with_targets(adapted, [one.column for one in columns], rows)
 
 
 @targets_of("affwild2")
@@ -95,38 +100,43 @@ def write_affwild2_targets(
         two lists of one kind for a video; or if there is no list.
     """
     tree = Tree(root, encoding)
-    wanted = set(manifest.ids)
-    titles: dict[str, list[str]] = {}
-    rows: dict[str, dict[str, float]] = {}
-    seen: dict[tuple[str, str], str] = {}
-    for name in _texts(tree):
-        words = _words(tree.first_line(name))
-        if (kind := _further(words)) is None:
-            continue
-        targets = [one for one in map(target_of, words) if one is not None]
-        columns = [one.kind for one in targets]
-        if titles.setdefault(kind, columns) != columns:
-            raise ManifestError(
-                f"{tree.where(name)}: expected the columns of the other lists, {', '.join(titles[kind])}, however: "
-                f"{', '.join(columns)}"
-            )
-        video = PurePosixPath(name).stem
-        if (other := seen.setdefault((kind, video.lower()), name)) != name:
-            raise ManifestError(f"{tree.where(name)}: a second list of {kind} for this video, beside {other}")
-        for number, (where, cells) in enumerate(_lines(tree, name), 1):
-            if len(cells) != len(columns):
-                raise ManifestError(f"{where}: expected {', '.join(columns)}, however: {len(cells)} numbers")
-            values = [one.value(cell, where) for one, cell in zip(targets, cells, strict=True)]
-            if (sample := f"{video}/{number:05d}") in wanted:
-                rows.setdefault(sample, {}).update(zip(columns, values, strict=True))
-    columns = [*titles.get(_UNITS, []), *titles.get(_AFFECT, [])]
+    columns, rows = _further_rows(tree, _texts(tree), manifest.ids)
     if not columns:
         raise ManifestError(
             f"{root} has no list of action units, nor of valence and arousal: expected such as AU_Detection_Challenge/"
             "Train_Set/<video>.txt that begins with AU1,AU2,…"
         )
-    known = {name: [row.get(title, math.nan) for title in columns] for name, row in rows.items()}
-    return write_targets(path, manifest.ids, columns, known, overwrite=overwrite)
+    return write_targets(path, manifest.ids, [one.kind for one in columns], rows, overwrite=overwrite)
+
+
+def _further_rows(tree: Tree, texts: Iterable[str], ids: Iterable[str]) -> tuple[list[Target], dict[str, list[float]]]:
+    """What lists of units and of affect have columns for, and the numbers of each sample that they say anything of."""
+    wanted = set(ids)
+    columns: dict[str, list[Target]] = {}
+    rows: dict[str, dict[str, float]] = {}
+    seen: dict[tuple[str, str], str] = {}
+    for name in texts:
+        words = _words(tree.first_line(name))
+        if (kind := _further(words)) is None:
+            continue
+        targets = [one for one in map(target_of, words) if one is not None]
+        titles, expected = ([one.kind for one in some] for some in (targets, columns.setdefault(kind, targets)))
+        if titles != expected:
+            raise ManifestError(
+                f"{tree.where(name)}: expected the columns of the other lists, {', '.join(expected)}, however: "
+                f"{', '.join(titles)}"
+            )
+        video = PurePosixPath(name).stem
+        if (other := seen.setdefault((kind, video.lower()), name)) != name:
+            raise ManifestError(f"{tree.where(name)}: a second list of {kind} for this video, beside {other}")
+        for number, (where, cells) in enumerate(_lines(tree, name), 1):
+            if len(cells) != len(titles):
+                raise ManifestError(f"{where}: expected {', '.join(titles)}, however: {len(cells)} numbers")
+            values = [one.value(cell, where) for one, cell in zip(targets, cells, strict=True)]
+            if (sample := f"{video}/{number:05d}") in wanted:
+                rows.setdefault(sample, {}).update(zip(titles, values, strict=True))
+    found = [one for kind in (_UNITS, _AFFECT) for one in columns.get(kind, ())]
+    return found, {name: [row.get(one.kind, math.nan) for one in found] for name, row in rows.items()}
 
 
 _UNITS, _AFFECT = "action units", "valence and arousal"

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
 
 from ...errors import ClassSetError, ManifestError, listing
 from ..class_sets import ClassSet, not_classes
@@ -45,8 +47,8 @@ class Kind(NamedTuple):
     plugin: Mapping[str, str] | None = None
     """Distribution and version, where another distribution reads it; kept with the manifest."""
     targets: Callable[..., int] | None = None
-    """Writes what the dataset says beside classes, ``(root, manifest, path, *, overwrite, …)``, its reader's options
-    too; returns of how many samples there is something."""
+    """Writes what the dataset says beside classes to a table apart, ``(root, manifest, path, *, overwrite, …)``, its
+    reader's options too; returns of how many samples there is something."""
 
 
 KINDS: dict[str, Kind] = {}
@@ -72,6 +74,26 @@ def targets_of(*kinds: str) -> Callable[[Reader], Reader]:
         return write
 
     return register
+
+
+def with_targets(adapted: Adapted, columns: Sequence[str], rows: Mapping[str, Sequence[float]]) -> Adapted:
+    """What an adapter found, with further columns of its manifest.
+
+    Parameters
+    ----------
+    adapted : Adapted
+    columns : sequence of t str
+        As a manifest calls them, such as ``au.12``.
+    rows : dict of sample_id to t numbers
+        NaN where something is not known, as of samples that are left out.
+    """
+    manifest = adapted.manifest
+    values = np.full((len(manifest), len(columns)), np.nan)
+    for i, name in enumerate(manifest.table.ids):
+        if (row := rows.get(name)) is not None:
+            values[i] = row
+    further = {**manifest.further, **dict(zip(columns, values.T, strict=True))}
+    return replace(adapted, manifest=manifest.with_further(further))
 
 
 class Gathering:
@@ -114,7 +136,7 @@ class Gathering:
             raise ManifestError(f"{where}: {error}") from None
 
     def add(self, sample: Sample, line: int | None = None) -> None:
-        """Take a sample; `line` is where it stands in the file that lists it."""
+        """Take a sample, which may know more (`Sample.knowing`); `line`: where it stands in the file that lists it."""
         self._samples.append(sample)
         if line is not None:
             self._lines.append(line)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from ..class_sets import class_set
 from ..manifest import Manifest, Sample
 from ..places import folded, plain_path
 from ..targets import write_targets
-from .base import Adapted, Gathering, adapter, named_number, targets_of
+from .base import Adapted, Gathering, adapter, named_number, targets_of, with_targets
 from .tree import Tree
 
 Pictures = Literal["aligned", "original"]
@@ -52,7 +52,7 @@ def read_compound(root: Path, *, pictures: Pictures = "aligned", encoding: str |
 def read_rafce(
     root: Path, *, pictures: Pictures = "aligned", partition: str = PARTITION, encoding: str | None = None
 ) -> Adapted:
-    """Read RAF-CE with all its classes.
+    """Read RAF-CE with all its classes, and with its action units where `RAFCE_AUlabel.txt` is there.
 
     Parameters
     ----------
@@ -77,6 +77,7 @@ def read_rafce(
             f"{tree.where(partition_file)} holds the number {unknown[0]}, which --partition {partition} does not name"
         )
     tree.use(name for name in tree.names if name.lower().endswith(".txt"))
+    au_files = tree.find(_CE_AUS)
     places: dict[str, str] = {}  # folded file name to path, the shallowest of several
     for name in sorted(tree.pictures(), key=lambda name: (name.count("/"), name)):
         places.setdefault(folded(PurePosixPath(name).name), name)
@@ -97,11 +98,16 @@ def read_rafce(
         found.left_out[f"no label in {_CE_LABELS}"] = len(number_of.keys() - listed)
     counts = Counter(number_of[name] for name in listed)
     meant = ", ".join(f"{number} is {split} ({counts[number]:,})" for number, split in sorted(means.items()))
-    return found.adapted(
+    adapted = found.adapted(
         f"lines such as '0001.jpg 3' in {label_file}",
         where=tree.where(label_file),
         notes=[f"assumed of {_CE_PARTITION}: {meant}; set it with --partition {partition}"],
     )
+    if not au_files:
+        return adapted
+    au_file = tree.find_one(_CE_AUS, f"RAF-CE's {_CE_AUS} beside {_CE_LABELS}")
+    units, rows = _action_units(tree, au_file, adapted.manifest.ids)
+    return with_targets(adapted, [f"au.{unit}" for unit in units], rows)
 
 
 @targets_of("raf-ce")
@@ -126,6 +132,14 @@ def write_rafce_aus(
     """
     tree = Tree(root, encoding)
     file = tree.find_one(_CE_AUS, f"RAF-CE's {_CE_AUS} beside {_CE_LABELS}")
+    units, rows = _action_units(tree, file, manifest.ids)
+    if not units:
+        raise ManifestError(f"no sample of {tree.where(file)} has an action unit: nothing to write to {path}")
+    return write_targets(path, manifest.ids, [f"AU{unit}" for unit in units], rows, overwrite=overwrite)
+
+
+def _action_units(tree: Tree, file: str, ids: Iterable[str]) -> tuple[list[int], dict[str, list[float]]]:
+    """The FACS numbers of all units that any of the samples shows, and of each sample that is looked at 0 or 1."""
     shown: dict[str, list[int]] = {}
     seen = set()
     for line, text in tree.lines(file):
@@ -144,12 +158,9 @@ def write_rafce_aus(
         if None in found:
             raise ManifestError(f"{where}: {words[found.index(None)]!r} is no action unit; expected such as 1+4+L12")
         shown[PurePosixPath(picture).stem] = [int(one[1]) for one in found if one is not None]
-    wanted = set(manifest.ids)
+    wanted = set(ids)
     units = sorted({one for name, listed in shown.items() if name in wanted for one in listed})
-    if not units:
-        raise ManifestError(f"no sample of {tree.where(file)} has an action unit: nothing to write to {path}")
-    rows = {name: [float(unit in listed) for unit in units] for name, listed in shown.items()}
-    return write_targets(path, manifest.ids, [f"AU{unit}" for unit in units], rows, overwrite=overwrite)
+    return units, {name: [float(unit in listed) for unit in units] for name, listed in shown.items() if name in wanted}
 
 
 def _read_rafdb(root: Path, part: str, classes: str, pictures: Pictures, encoding: str | None) -> Adapted:

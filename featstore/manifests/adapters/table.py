@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ...errors import ManifestError, listing, nearest
 from ...exchange.foreign_formats import pyarrow
 from ..class_sets import ClassSet, declared_classes, found_classes
-from ..columns import Samples, Texts, Words
+from ..columns import Numbers, Samples, Texts, Words
 from ..csv_table import (
     id_notes,
     parse_table,
     read_groups,
     read_labels,
+    read_numbers,
     read_splits,
     table_bytes,
 )
 from ..manifest import Manifest
 from ..parquet_table import is_parquet, parquet_columns
 from ..places import Places, as_meant
-from ..targets import LARGEST, checked_columns, target_of, write_targets
+from ..targets import LARGEST, Target, checked_columns, is_typed, target_of, typed_titles, write_targets
 from .base import Adapted, adapter, need_samples, targets_of
 
 _OURS = {"id": "sample_id", "path": "path", "label": "label", "split": "split", "group": "group"}
@@ -55,12 +58,15 @@ def read_csv(
     pictures : str, optional
         Folder that the paths start at. Default: the folder of the file.
     columns : str, optional
-        Names of the columns in one text: `path=file,label=emotion,split=part,group=video,id=name`.
+        Names of the columns in one text: `path=file,label=emotion,split=part,group=video,id=name`. Columns of numbers
+        are known by their titles, as a manifest's (`au.12`, `va.valence`, `time_s`) or a table of targets' (`AU12_r`,
+        `valence`), and become a manifest's; `targets=none` passes over them.
     id_column, path_column, label_column, split_column, group_column : str, optional
         The same, one by one. Only the column of the paths must exist. Without an id column, the path is the id.
     encoding : str, optional
         What a CSV file's text is in, where it is no UTF-8: `cp1252`, `mac_roman`, …
     """
+    columns, typed = _with_or_without(columns)
     names = _columns(columns, {
         "id": id_column, "path": path_column, "label": label_column, "split": split_column, "group": group_column,
     })  # fmt: skip
@@ -82,11 +88,11 @@ def read_csv(
     splits, of_splits = read_splits(Words.of(cells.get("split", blank)), lines, others=True)
     groups, of_groups = read_groups(Words.of(cells.get("group", blank)), lines)
     notes += [*of_paths, *of_splits, *of_groups, *id_notes(ids, lines)]
-    if further := [title for title in header if target_of(title) is not None]:
-        notes.append(f"columns {listing(further)} are targets beside the classes: --targets FILE checks and keeps them")
-    found = need_samples(
-        Samples(ids, Texts.of(paths), labels, splits, groups), root, "at least one row below the header"
-    )
+    further, of_further = _typed_columns(root, header, names, lines, encoding) if typed else ({}, [])
+    notes += of_further
+    if not len(ids):
+        need_samples((), root, "at least one row below the header")
+    found = Samples(ids, Texts.of(paths), labels, splits, groups, further)
     named = chosen or found_classes(labels)
     manifest = Manifest(samples=found, classes=named, root=start, where=str(root), lines=lines)
     return Adapted(manifest=manifest, missing=_missing(manifest), notes=tuple(notes))
@@ -118,6 +124,7 @@ def write_table_targets(
     ManifestError
         With file and line: a value out of its range; or if there is no such column.
     """
+    columns, _ = _with_or_without(columns)
     names = _columns(columns, {**dict.fromkeys(_OURS), "id": id_column, "path": path_column})
     header, cells, lines = _read(root, {word: names[word] for word in ("id", "path")}, encoding)
     titles = [title for title in header if target_of(title) is not None]
@@ -135,6 +142,60 @@ def write_table_targets(
         for i, name in enumerate(ids)
     }
     return write_targets(path, manifest.ids, [one.title for one in found], rows, overwrite=overwrite)
+
+
+def _with_or_without(columns: str | None) -> tuple[str | None, bool]:
+    """What `--columns` says of other columns, and whether those of numbers are wanted."""
+    parts = [part.strip() for part in (columns or "").split(",")]
+    kept = [part for part in parts if "".join(part.split()) != "targets=none"]
+    return ",".join(kept) or None, len(kept) == len(parts)
+
+
+def _typed_columns(
+    root: Path, header: Sequence[str], names: Mapping[str, str], lines: Sequence[int], encoding: str | None
+) -> tuple[dict[str, Numbers], list[str]]:
+    """The columns of numbers that a table has, as a manifest calls and keeps them, and notes on those.
+
+    Raises
+    ------
+    ManifestError
+        With file and line.
+    """
+    others = [title for title in header if title not in names.values()]
+    targets = {title: one for title in others if (one := target_of(title)) is not None}
+    plain = [title for title in others if title not in targets and is_typed(title)]
+    if not targets and not plain:
+        return {}, []
+    where = f"{root}:1"
+    try:
+        found = checked_columns(list(targets), where) if targets else ()
+        written, _ = typed_titles(plain, where)
+        if len(set(written)) < len(written):
+            raise ManifestError(f"{where}: a column stands twice: {', '.join(plain)}")
+        cells = _target_cells(root, names["path"], [*targets, *plain], encoding)
+        further: dict[str, Numbers] = {}
+        notes = []
+        for one in found:
+            further[one.column] = _values(one, cells[one.title], root, lines)
+        for title, column in zip(plain, written, strict=True):
+            further[column], note = read_numbers(Words.of(cells[title]), column, root, lines)
+            notes.append(note)
+    except ManifestError as error:
+        raise ManifestError(f"{error}\n  to leave such columns out of the manifest: --columns targets=none") from None
+    if renamed := [one for one in found if one.title != one.column]:
+        shares = f", intensities as their share of {LARGEST}" if any(one.intensity for one in renamed) else ""
+        notes.append(
+            f"columns {listing(one.title for one in renamed)} are targets beside the classes: kept as "
+            f"{listing(one.column for one in renamed)}{shares}; --targets FILE writes them to a table apart instead"
+        )
+    return further, list(filter(None, notes))
+
+
+def _values(target: Target, cells: Sequence[str], root: Path, lines: Sequence[int]) -> Numbers:
+    """The numbers of a column of targets; each different cell is read once."""
+    words = Words.of(cells)
+    known = {word: target.value(word, f"{root}:{lines[int(words.where({word})[0])]}") for word in words.words}
+    return Numbers(np.array([known[word] for word in words.words], np.float64)[words.numbers])
 
 
 def _target_cells(root: Path, needed: str, titles: Sequence[str], encoding: str | None) -> dict[str, Sequence[str]]:
@@ -175,12 +236,13 @@ def _read(
     with root.open("rb") as file:
         is_a_parquet = is_parquet(file.read(4))
     wanted = [name for word, name in names.items() if word != "path"]
+    columns: dict[str, Sequence[str]]
     if is_a_parquet or root.suffix.lower() == ".parquet":
         if encoding is not None:
             raise ManifestError(f"{root} is a Parquet file, whose texts are UTF-8: leave --encoding out")
         kinds = {name: Texts if word in ("id", "path") else Words for word, name in reversed(names.items())}
         found, header = parquet_columns(root, root, kinds, required=(names["path"],), others=True)
-        columns: dict[str, Sequence[str]] = dict(found)
+        columns = {name: column for name, column in found.items() if not isinstance(column, Numbers)}
         lines: Sequence[int] = range(1, len(columns[names["path"]]) + 1)
     else:
         data = table_bytes(root)

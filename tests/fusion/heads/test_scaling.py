@@ -55,3 +55,18 @@ def test_unknown_words_are_refused(faces):
         BlockScaler("standart", faces.widths)
     with pytest.raises(HeadConfigError, match="known: none, l2, power"):
         BlockNormalizer("L3", faces.widths)
+
+
+@pytest.mark.parametrize(
+    ("scaler", "word"), [(BlockScaler, "standardize=standard"), (BlockNormalizer, "normalize=none")]
+)
+def test_a_block_of_one_column_that_unit_length_leaves_nothing_of_is_told_once(scaler, word, caplog):
+    rows = np.random.default_rng(0).uniform(1, 9, (20, 4)).astype(np.float32)
+    name = f"arousal of {scaler.__name__}"
+    for _ in range(3):
+        scaler("power", {name: 1, "wide": 3}).fit(rows)
+    told = [record.getMessage() for record in caplog.records if name in record.getMessage()]
+    assert len(told) == 1
+    assert word in told[0]
+    scaler("none", {"other": 1, "wide": 3}).fit(rows)
+    assert "other" not in caplog.text

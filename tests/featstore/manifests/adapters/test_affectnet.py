@@ -148,3 +148,15 @@ def test_a_quote_that_never_closes_is_told_where_it_opens(tmp_path):
     fill(root, {"training.csv": HEADER + '"1/a.jpg,1\r\n' + listed("1/dd.JPG", 7) * 9999})
     with pytest.raises(ManifestError, match=r"training.csv:2: a cell of more than 131,072 letters .* never closed\?"):
         build("affectnet", root)
+
+
+@pytest.mark.parametrize("header", [HEADER, ""])
+def test_valence_and_arousal_of_the_lists_are_columns_and_minus_two_is_not_known(tmp_path, header):
+    lines = [listed(f"1/{name}.jpg", 1).rsplit(",", 2)[0] + f",{said}\r\n" for name, said in
+             {"a": "0.25,-0.5", "b": "-2,-2", "c": "-2,0.1", "d": "0,1"}.items()]  # fmt: skip
+    manifest = build("affectnet", fill(tmp_path / "a", {"training.csv": header + "".join(lines)})).manifest
+    np.testing.assert_array_equal(manifest.further["va.valence"], [0.25, np.nan, np.nan, 0])
+    np.testing.assert_array_equal(manifest.further["va.arousal"], [-0.5, np.nan, np.nan, 1])
+    fill(tmp_path / "b", {"training.csv": header + lines[0] + lines[0].replace("1/a", "1/e").replace("0.25", "1.5")})
+    with pytest.raises(ManifestError, match=r"training.csv:\d: valence must lie in \[-1, 1\], .* however: '1.5'"):
+        build("affectnet", tmp_path / "b")

@@ -48,7 +48,8 @@ def test_a_line_is_a_frame_and_a_video_is_a_group(affwild2, pack):
         "frame after the last line of its annotation": 1,
     }
     assert "1 annotated videos have no frames: nowhere" in adapted.notes[0]
-    assert "1 lists of valence and arousal: targets beside the classes, which --targets FILE writes" in adapted.notes
+    assert any(note.startswith("1 lists of valence and arousal: columns of the manifest") for note in adapted.notes)
+    assert list(adapted.manifest.further) == ["va.valence", "va.arousal"]
 
 
 def test_expressions_map_onto_unity_without_other(affwild2):
@@ -133,6 +134,9 @@ def test_lists_of_units_and_affect_are_targets_of_the_frames_with_minus_one_and_
     rows = found.aligned(manifest.ids)
     np.testing.assert_array_equal(rows["au"], [[1, 0, 1], [np.nan] * 3, [np.nan] * 3])
     np.testing.assert_array_equal(rows["va"], [[0.25, -0.5], [np.nan] * 2, [np.nan] * 2])
+    columns = np.stack(list(manifest.further.values()), axis=1)
+    assert list(manifest.further) == ["au.1", "au.2", "au.12", "va.valence", "va.arousal"]
+    np.testing.assert_array_equal(columns, np.concatenate([rows["au"], rows["va"]], axis=1))
 
 
 @pytest.mark.parametrize(
@@ -148,6 +152,8 @@ def test_targets_that_cannot_be_are_refused_with_file_and_line(affwild2, tmp_pat
     manifest = build("affwild2", affwild2).manifest
     with pytest.raises(ManifestError, match=message):
         write_affwild2_targets(lists(affwild2, **texts), manifest, tmp_path / "t.csv")
+    with pytest.raises(ManifestError, match=message):
+        build("affwild2", affwild2)
 
 
 def test_lists_of_other_units_twice_a_video_and_no_list_at_all_are_refused(affwild2, tmp_path):

@@ -47,6 +47,21 @@ def test_all_fourteen_classes_are_read_and_the_partitions_meaning_is_told(rafce,
     )
 
 
+def test_action_units_are_columns_of_the_manifest_where_there_is_a_file_of_them(rafce):
+    file = next(rafce.rglob("RAFCE_AUlabel.txt"))
+    file.write_text("0001.jpg 4+L7\n0002.jpg null\n0003.jpg 7\n0005.jpg 12\n")
+    for options in ({}, {"map_to": "abaw7"}):
+        manifest = build("raf-ce", rafce, **options).manifest
+        known = {sample.sample_id: dict(sample.further) for sample in manifest.samples}
+        assert known["0001"] == {"au.4": 1, "au.7": 1}
+        assert known["0004"] == {}
+    file.write_text("0001.jpg 4\n0003.jpg smile\n")
+    with pytest.raises(ManifestError, match=r"RAFCE_AUlabel\.txt:2: 'smile' is no action unit"):
+        build("raf-ce", rafce)
+    file.unlink()
+    assert build("raf-ce", rafce).manifest.further == {}
+
+
 def test_the_partitions_meaning_can_be_set_and_classes_mapped(rafce):
     adapted = build("raf-ce", rafce, partition="0=train,1=valid,2=test", map_to="abaw7")
     assert [(s.label, s.split) for s in adapted.manifest.samples] == [
