@@ -150,6 +150,7 @@ class Later(TyperCommand):
         """The command itself, its module imported."""
         from .usage import Whole
 
+        Whole.screen = staticmethod(console)
         module, name = self.where.split(":")
         found = getattr(import_module(module), name)
         if isinstance(found, typer.Typer):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from typer.core import TyperCommand
 
@@ -19,6 +20,9 @@ class Whole(TyperCommand):
     options, words of a list, and half of an example.
     """
 
+    screen: ClassVar[Callable[[], Any]]
+    """What makes rich's console; `console.py` says it, which stands on this file."""
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print usage, what the command does, its arguments and its options."""
         from rich.console import Group
@@ -26,9 +30,7 @@ class Whole(TyperCommand):
         from rich.panel import Panel
         from rich.text import Text
 
-        from .console import console
-
-        screen = console()
+        screen = type(self).screen()
         screen.print(Padding(Text(re.sub(r"\{(\w+)\}", r"\1", " ".join(self.get_usage(ctx).split()))), 1))
         for part in (self.help or "").split("\n\n"):
             screen.print(Padding(Text.from_markup(" ".join(part.split("\n"))), (0, 1, 1, 1)))
