@@ -25,7 +25,7 @@ class Whole(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print usage, what the command does, its arguments and its options."""
-        from rich.console import Group
+        from rich.containers import Renderables
         from rich.padding import Padding
         from rich.panel import Panel
         from rich.text import Text
@@ -45,10 +45,10 @@ class Whole(TyperCommand):
             told = Text(record[1].strip(), overflow="fold")
             kind = "Options" if param.opts[0].startswith("-") else "Arguments"
             panel = getattr(param, "rich_help_panel", None) or kind
-            panels.setdefault(panel, []).append(Group(names, Padding(told, (0, 0, 0, 4))))
+            panels.setdefault(panel, []).append(Renderables([names, Padding(told, (0, 0, 0, 4))]))
         for title, rows in panels.items():
             if rows:
-                screen.print(Panel(Group(*rows), title=title, title_align="left", border_style="dim"))
+                screen.print(Panel(Renderables(rows), title=title, title_align="left", border_style="dim"))
         screen.print()
 
 
