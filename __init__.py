@@ -12,9 +12,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .backbones import create, inspect_checkpoint
     from .featstore import Manifest, Store, View, extract
-    from .fusion import Blocks, Report, Rows, compare, load_head, make_head, save_head, sweep
+    from .fusion import (
+        Axes,
+        Blocks,
+        Report,
+        Rows,
+        compare,
+        load_head,
+        make_head,
+        parse_grid,
+        parse_simplex,
+        save_head,
+        sweep,
+    )
 
 _HOMES = {
+    "Axes": "fusion",
     "Blocks": "fusion",
     "Manifest": "featstore",
     "Report": "fusion",
@@ -27,11 +40,14 @@ _HOMES = {
     "inspect_checkpoint": "backbones",
     "load_head": "fusion",
     "make_head": "fusion",
+    "parse_grid": "fusion",
+    "parse_simplex": "fusion",
     "save_head": "fusion",
     "sweep": "fusion",
 }
 
 __all__ = [
+    "Axes",
     "Blocks",
     "Manifest",
     "Report",
@@ -44,6 +60,8 @@ __all__ = [
     "inspect_checkpoint",
     "load_head",
     "make_head",
+    "parse_grid",
+    "parse_simplex",
     "save_head",
     "sweep",
 ]

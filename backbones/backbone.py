@@ -16,14 +16,18 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..kit.table import facts_html, shortened
 from .errors import DeviceError, OptionError, PictureError, ShapeError, nearest
 from .picture import Transform, open_picture
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Views = Literal["none", "flip", "five-crop", "five-crop+flip"]
 """What a row is the mean of: the picture alone; it and its mirror image; its four corners and its centre; these five
@@ -80,6 +84,8 @@ class Backbone(ABC):
     """What a row is the mean of; set by `take_views`."""
     plugin: Mapping[str, str] | None = None
     """Distribution and version, where its code is another distribution's; then part of the identity."""
+    module: nn.Module
+    """The network, of those that PyTorch computes; an ONNX model has none."""
     faces: TakenFaces | None = None
     """How the face is cut out of each picture; set by `take_faces`. None: the picture is the face already."""
 
@@ -303,6 +309,15 @@ class Backbone(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Return what people want to know and no identity depends on, ready for JSON."""
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "blocks": shortened(f"{name} {width:,}" for name, width in self.blocks.items()),
+            "pictures": f"{self.transform.size_px} px, resized: {self.transform.resize}",
+            "views": self.views,
+            "computes": f"on {self.device} in {self.precision}",
+        }
+        return facts_html(f"Backbone {self.name}", facts)
 
     def __repr__(self) -> str:
         joined = " + ".join(f"{block} {width}" for block, width in self.blocks.items())

@@ -41,8 +41,8 @@ def create(
     Parameters
     ----------
     name : str
-        One of `names()`, ``timm:<name>``, ``onnx:<file>``, ``clip:<folder>``, ``audio:<name>``, or a network of your
-        own: ``<file.py>:<Class>`` or ``<module>:<Class>``, whose code is run.
+        One of `names()`, ``timm:<name>``, ``onnx:<file>``, ``clip:<folder>``, ``open-clip:<name>``, ``audio:<name>``,
+        or a network of your own: ``<file.py>:<Class>`` or ``<module>:<Class>``, whose code is run.
     weights : str or Path, optional
         A pretrained tag, "pretrained" for the default one, a file (safetensors, .pth, .pth.tar, a whole network that
         was pickled), ``file#teacher`` for one of the weights in it, or "random". Nothing stands in for what was asked.
@@ -229,7 +229,11 @@ def recreate(
         need("backbones", kind, origin, f"the feature {name!r}")
     if "sound" in identity:
         return _hearing(name, kind, identity, source, weights, device, sound)
-    given, kind = _weights(name, kind, source, weights)
+    is_there = weights is not None and Path(weights).is_dir()
+    if kind.startswith("clip:") or (kind.startswith("open-clip:") and (described.get("in_folder") or is_there)):
+        given, kind = _of_folder(name, kind, source, weights)
+    else:
+        given, kind = _weights(name, kind, source, weights)
     stated = {**described, **identity["transform"], **identity["options"]}
     if is_own(kind):
         kind = _code(name, kind, code, identity["options"])
@@ -350,8 +354,6 @@ def _weights(name: str, kind: str, source: str, weights: str | Path | None) -> t
         if weights is None:
             raise _unnamed(name, f"{kind.removeprefix('onnx:')}.onnx")
         return None, f"onnx:{weights}"
-    if kind.startswith("clip:"):
-        return _of_folder(name, kind, source, weights)
     if weights is not None:
         entry, named = addressed(source)[1], addressed(weights)[1]  # which of several in the file, where it is not said
         return (f"{weights}#{entry}" if entry and named is None else weights), kind
@@ -364,15 +366,16 @@ def _weights(name: str, kind: str, source: str, weights: str | Path | None) -> t
 
 def _of_folder(name: str, kind: str, source: str, weights: str | Path | None) -> tuple[str | Path | None, str]:
     """What `create` is to be asked for where network and weights lie in a folder; a file in it is other weights."""
+    family, _, folder = kind.partition(":")
     if weights is None:
         raise WeightsError(
-            f"the encoder of {name!r} lies in a folder, {kind.removeprefix('clip:')}, whose place is not kept\n"
+            f"the encoder of {name!r} lies in a folder, {folder}, whose place is not kept\n"
             f"  say where it is now: --weights {name}=FOLDER"
         )
     place = Path(weights)
     if place.is_file():
-        return place, f"clip:{place.parent}"
-    return "random" if source.startswith("random(") else None, f"clip:{place}"
+        return place, f"{family}:{place.parent}"
+    return "random" if source.startswith("random(") else None, f"{family}:{place}"
 
 
 def _unnamed(name: str, source: str) -> WeightsError:

@@ -132,12 +132,15 @@ class Recipe:
     """``options(target)``: what there is and the defaults, where ``build`` takes any because the target decides."""
     usage: Callable[[Mapping[str, int], Mapping[str, Any] | None, Path], Usage] | None = field(default=None, repr=False)
     """``usage(heads, card, path)`` of a file that fits: its classifiers (layer -> classes), and the card beside it."""
+    texts: Callable[..., Any] | None = field(default=None, repr=False)
+    """``texts(target, prompts, weights=…, device=…)`` of an encoder that has a text half too: their vectors, and the
+    temperature of its cosines (`cer_fusion.backbones.zoo.image_text.Texts`)."""
     again: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = field(default=None, repr=False)
     """``again(options)`` of rows that are there: what more to tell ``build``, so that every file with their trunk does.
     """
 
 
-CALLED = ("build", "tags", "options", "usage", "again")
+CALLED = ("build", "tags", "options", "usage", "texts", "again")
 """What of a recipe is no plain value: known once its file is imported."""
 
 OWN = re.compile(r"(.+\.py|[^\W\d]\w*(\.[^\W\d]\w*)*):[^\W\d]\w*")
@@ -152,8 +155,8 @@ def names() -> tuple[str, ...]:
     """List the backbones that have a name of their own.
 
     Besides, ``timm:<name>`` makes any timm model (``timm:vit_small_patch14_dinov2.lvd142m``), ``onnx:<file>`` any
-    ONNX model, ``clip:<folder>`` the image half of a CLIP or SigLIP, ``audio:<name>`` what hears the sound around a
-    frame, and ``<file.py>:<Class>`` or ``<module>:<Class>`` a network of the user's own.
+    ONNX model, ``clip:<folder>`` and ``open-clip:<name>`` the image half of an image-text encoder, ``audio:<name>``
+    what hears the sound around a frame, and ``<file.py>:<Class>`` or ``<module>:<Class>`` a network of the user's own.
     """
     return tuple(sorted(name for name in _entries() if "<" not in name))
 
@@ -236,10 +239,13 @@ def _entry_of(name: str) -> tuple[_Entry, str]:
             return entry, ""
     if is_own(name):
         return _entries()[OWN_NAME], name
+    if broken := plugins("backbones", tuple(_entries())).get(name):
+        return _plugged_in(broken), ""  # raises what was told when it was left out
     raise UnknownBackboneError(
         f"there is no backbone {name!r}{nearest(name, names())}\n"
         f"  there are {', '.join(names())}, any timm model as timm:<name>, any ONNX model as onnx:<file>, "
-        "CLIP or SigLIP as clip:<folder>, what hears sound as audio:<name> and your own network as <file.py>:<Class>"
+        "CLIP or SigLIP as clip:<folder> or open-clip:<name>, what hears sound as audio:<name> and your own network as "
+        "<file.py>:<Class>"
     )
 
 
@@ -253,16 +259,22 @@ def _plugged(own: tuple[str, ...]) -> Iterator[_Entry]:
     """What plugins add: modules like those of the zoo, parsed and not run either; broken ones are told and left out."""
     for plugin in plugins("backbones", own).values():
         try:
-            spec = importlib.util.find_spec(plugin.value.partition(":")[0])
-            if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-                raise OptionError(f"there is no module {plugin.value}")
-            entry = _read(Path(spec.origin))
-            if entry.said["name"] != plugin.name:
-                raise OptionError(f"its RECIPE is called {entry.said['name']!r}")
-        except (OptionError, ImportError, OSError) as error:
-            plugin.warn(plugin.told(str(error)))
-        else:
-            yield replace(entry, plugin=plugin)
+            yield _plugged_in(plugin)
+        except PluginError as error:
+            plugin.warn(error)
+
+
+def _plugged_in(plugin: Plugin) -> _Entry:
+    try:
+        spec = importlib.util.find_spec(plugin.value.partition(":")[0])
+        if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+            raise OptionError(f"there is no module {plugin.value}")
+        entry = _read(Path(spec.origin))
+        if entry.said["name"] != plugin.name:
+            raise OptionError(f"its RECIPE is called {entry.said['name']!r}")
+    except (OptionError, ImportError, OSError, SystemExit) as error:  # a package above it is run to find it
+        raise PluginError(plugin.told(str(error))) from error
+    return replace(entry, plugin=plugin)
 
 
 @lru_cache

@@ -48,7 +48,7 @@ from benchmarks.synthetic import CLASSES, NumberEmbedder, class_of
 from benchmarks.timing import report, seconds_of
 from cer_fusion.featstore import Feature, FeatureSpec, Manifest, Sample, Store, extract
 from cer_fusion.featstore.extraction import run
-from cer_fusion.featstore.extraction.writing import StoredRows
+from cer_fusion.featstore.extraction.stored import StoredRows
 from cer_fusion.featstore.manifests.columns import Samples, Texts, Words
 from cer_fusion.featstore.pictures import pictures
 from cer_fusion.featstore.rows import shard as shard_module

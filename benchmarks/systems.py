@@ -3,17 +3,21 @@
 FER+ compound7, 3,520 distinct faces, three encoders of 2304 columns together (`real_faces`), grouped and stratified
 folds; intervals, and paired tests against the recipe `paper`. Prints markdown.
 
-    python -m benchmarks.systems [--set systems|videos|per-class] [--folds 5] [--only paper,avcer]
+    python -m benchmarks.systems [--set systems|seconds|videos|per-class] [--folds 5] [--only paper,avcer] [--keep DIR]
+
+`--keep` holds the answers of each fold, so that a run that was stopped goes on, and others join its table.
 
 `systems`: every recipe of `cer-fuse recipes`, and a line with the reason for what cannot be measured on these rows.
 Recipes that answer compounds from basic expressions learn them from the annotators' basic votes on the very faces that
 are not in the judged fold (the votes as shares where the head can, else the expression with most votes, ties drawn):
 there are no rows of other faces in these three encoders. Compound labels are made of the same votes, so this flatters
 them: a zero-shot head of another dataset never sees faces that are chosen for two expressions at once. `…, labels`
-learns from the expression with most votes alone; `…, votes` from shares of the compounds instead of their labels.
+learns from the expression with most votes alone; `…, votes` from shares of the compounds instead of their labels, and
+`…, basic8 beside` has shares of the basic expressions as a second task on the same hidden units (head `multitask`).
 `videos`: the same faces as made videos of ten frames, each of one compound and of ten persons, for what needs time.
 That is the mechanism and no accuracy: frames of a real video err together, these do not. Intervals leave out whole
 videos.
+`seconds`: what each recipe takes to learn from all 3,520 rows and to answer them, once.
 `per-class`: `late` with weights that all classes share and with weights a class, learned and drawn, fold by fold; and a
 sweep of both, chosen on inner folds and judged on a fold kept aside.
 """
@@ -21,10 +25,11 @@ sweep of both, chosen on inner folds and judged on a fold kept aside.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -67,10 +72,16 @@ def basic_rows(rows: Rows, shared: Path, seed: int) -> Rows:
 
 
 def variants(recipes: list[Recipe], basic: Rows) -> list[tuple[Recipe, Rows]]:
-    """Return every recipe with the basic rows it learns from, and again with the other kind of labels if it can."""
+    """Return every recipe with the basic rows it learns from, and again with the other kind of labels if it can.
+
+    The recipe of the paper stands there with a second task, too.
+    """
     found = []
     for one in recipes:
         found.append((one, basic))
+        if one.name == "paper" and one.head is not None:
+            shared = replace(one.head, name="multitask")
+            found.append((replace(one, name=f"{one.name}, basic8 beside", targets="needed", head=shared), basic))
         if one.head is None or not head_class(one.head.name).learns_soft_labels or one.smooth is not None:
             continue
         if one.rule is not None:
@@ -94,10 +105,17 @@ def filmed(rows: Rows, parts: list[Part], seed: int, *, frames: int = 10) -> Row
 
 
 def measured(
-    recipes: list[tuple[Recipe, Rows]], rows: Rows, parts: list[Part], *, baseline: str, seed: int
+    recipes: list[tuple[Recipe, Rows]],
+    rows: Rows,
+    parts: list[Part],
+    *,
+    baseline: str,
+    seed: int,
+    keep: Path | None = None,
 ) -> tuple[Report | None, dict[str, str]]:
     """Fit and ask every recipe fold by fold; return the report, and why those that cannot run are not in it."""
     left: dict[str, str] = {}
+    kept = Kept(keep, rows, parts, seed)
     given: dict[str, list[tuple[np.ndarray, Answer]]] = {}
     about: dict[str, Described] = {}
 
@@ -107,16 +125,19 @@ def measured(
     for number, (learn, held) in enumerate(parts):
         train, test = rows.take(learn), replace(rows.take(held), soft=None)
         columns = [
-            column
+            (column, taught)
             for recipe, basic in recipes
+            for taught in [second_task(train, basic.take(learn)) if recipe.targets == "needed" and "," in recipe.name
+                           else train]
             for column in recipe_columns(
-                [recipe], train, basic=basic.take(learn), source="faces outside the fold", smoother=over_time,
+                [recipe], taught, basic=basic.take(learn), source="faces outside the fold", smoother=over_time,
                 seed=seed, leave_out=leave,
             )
         ]  # fmt: skip
-        for column in columns:
+        for column, taught in columns:
             if isinstance(column, Entry):
-                answers = {column: [answered(column, 0, train, test)]}
+                entry = column
+                answers = {entry: [kept.answer(entry.title, number, lambda: answered(entry, 0, taught, test))]}  # noqa: B023
             else:
                 answers = column.answers(test, runs=1, seed=seed)
             for entry, (answer,) in answers.items():
@@ -134,6 +155,56 @@ def measured(
         seed=seed, baseline=baseline if baseline in given else None,
     )  # fmt: skip
     return report, left
+
+
+def second_task(rows: Rows, basic: Rows) -> Rows:
+    """Return the rows with shares of the basic expressions as targets beside their compounds."""
+    assert basic.soft is not None
+    return replace(rows, targets={"basic": basic.soft})
+
+
+class Kept:
+    """Answers of folds in a folder, under the title of their column and what they are about; None keeps none."""
+
+    def __init__(self, folder: Path | None, rows: Rows, parts: list[Part], seed: int) -> None:
+        self.folder = folder
+        told = [
+            rows.y.tobytes(),
+            repr(rows.widths).encode(),
+            str(seed).encode(),
+            *(held.tobytes() for _, held in parts),
+        ]
+        self.about = hashlib.sha256(b"".join(told)).hexdigest()[:12]
+
+    def answer(self, title: str, fold: int, give: Callable[[], Answer]) -> Answer:
+        """Return what is kept of a column and fold, or what is given now."""
+        if self.folder is None:
+            return give()
+        path = self.folder / f"{title.replace(', ', '_').replace(' ', '_')}-{self.about}-{fold}.npz"
+        if not path.is_file():
+            found = give()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            beside = path.with_suffix(".part.npz")
+            np.savez(beside, proba=found.proba, times=[found.fit_s, found.predict_s])
+            beside.rename(path)
+        with np.load(path) as there:
+            fit_s, predict_s = there["times"].tolist()
+            return Answer(proba=there["proba"], head=None, fit_s=fit_s, predict_s=predict_s)
+
+
+def print_seconds(recipes: list[tuple[Recipe, Rows]], rows: Rows, seed: int) -> None:
+    """Print what each recipe takes to learn from all rows and to answer them; no figure is judged."""
+    print("| recipe | learning from 3,520 rows (s) | answering them (s) |\n|---|---:|---:|")
+    apart = replace(rows, ids=tuple(f"again {one}" for one in rows.names), soft=None, groups=None)
+    for recipe, basic in recipes:
+        for column in recipe_columns(
+            [recipe], rows, basic=basic, smoother=over_time, seed=seed, leave_out=lambda _, __: None
+        ):
+            if isinstance(column, Entry):
+                answer = answered(column, 0, rows, apart)
+            else:
+                ((answer,),) = column.answers(apart, runs=1, seed=seed).values()
+            print(f"| {column.title} | {answer.fit_s:.1f} | {answer.predict_s:.1f} |", flush=True)
 
 
 def _joined(found: list[tuple[np.ndarray, Answer]]) -> Answer:
@@ -196,8 +267,10 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
-    parser.add_argument("--set", choices=("systems", "videos", "per-class"), default="systems")
+    parser.add_argument("--set", choices=("systems", "seconds", "videos", "per-class"), default="systems")
+    parser.add_argument("--keep", type=Path, help="folder of answers, to go on with a run that was stopped")
     parser.add_argument("--only", help="recipes, comma-separated, with the labels they are made for alone")
+    parser.add_argument("--variants", action="store_true", help="with --only: with the other kinds of labels, too")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -212,10 +285,17 @@ def main() -> None:
         left = {one.name: one.fault for one in chosen if one.fault}
         basic = basic_rows(rows, options.shared, options.seed)
         able = [(one, basic) for one in chosen if one.name not in left]
-        able = variants([one for one, _ in able], basic) if options.only is None else able
+        able = variants([one for one, _ in able], basic) if options.only is None or options.variants else able
+        if options.set == "seconds":
+            print_seconds(
+                [(one, basic) for one in chosen if one.name not in left], voted(rows, options.shared), options.seed
+            )
+            print(f"\nLoad of the machine at the end: {os.getloadavg()[0]:.1f}")
+            return
         parts, asked = list(folds_of(rows, options.folds, options.seed)), voted(rows, options.shared)
         asked = filmed(asked, parts, options.seed) if options.set == "videos" else asked
-        report, lacking = measured(able, asked, parts, baseline=BASELINES[options.set], seed=options.seed)
+        report, lacking = measured(able, asked, parts, baseline=BASELINES[options.set], seed=options.seed,
+                                  keep=options.keep)  # fmt: skip
         print(systems_table(report, known, left | lacking, BASELINES[options.set]))
         for note in report.notes if report else ():
             print(f"\n{note}")

@@ -95,7 +95,7 @@ def check(
     return tuple(sorted(_runs(faults)))
 
 
-def read_submission(path: Path, challenge: Challenge) -> Submission:
+def read_submission(path: Path | str, challenge: Challenge) -> Submission:
     """Read a submission of any number of frames.
 
     Raises
@@ -103,6 +103,7 @@ def read_submission(path: Path, challenge: Challenge) -> Submission:
     SubmissionError
         Naming the first fault of its form and its line.
     """
+    path = Path(path)
     try:
         data = Path(path).read_bytes()
     except OSError as error:

@@ -36,7 +36,7 @@ class PublishedTable:
     """What was not read to the letter, in sentences."""
 
 
-def read_table(path: Path) -> PublishedTable:
+def read_table(path: Path | str) -> PublishedTable:
     """Read ``class,<system>,…`` with a row ``accuracy``, and perhaps a row ``macro F1`` and a column ``support``.
 
     Raises
@@ -44,6 +44,7 @@ def read_table(path: Path) -> PublishedTable:
     ReportError
         Naming file and line, if it is no such table.
     """
+    path = Path(path)
     return _as_percent(_parsed(path, read_cells(path, error=ReportError)))
 
 

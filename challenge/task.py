@@ -151,7 +151,7 @@ class Template:
         return (f"The template leaves out frames of {len(holed)} videos (first: {holed[0]}); nobody asks for them.",)
 
 
-def read_template(path: Path, challenge: Challenge) -> Template:
+def read_template(path: Path | str, challenge: Challenge) -> Template:
     """Read a template: the challenge's header, then a frame a row; what follows a comma is ignored.
 
     It may have been saved again by a spreadsheet, with any mark, line ends, quotes and one of the
@@ -163,6 +163,7 @@ def read_template(path: Path, challenge: Challenge) -> Template:
         Naming file and line: another header, a row that is no frame, a video the challenge does not have, a frame that
         stands twice, or an empty line between rows.
     """
+    path = Path(path)
     lines = re.split("\r\n|\r|\n", read_text(path, error=SubmissionError))
     above = 1 if re.fullmatch(r'"?sep=.?"?[ \t]*', lines[0], re.IGNORECASE) else 0  # Excel's first line
     lines = [re.sub(r"[;\t|]", ",", line.replace('"', "")).strip() for line in lines[above:]]
@@ -208,8 +209,9 @@ class Submission:
         rows = (f"{name},{y}" for name, y in zip(self.names, self.y.tolist(), strict=True))
         return "\n".join((challenge.header, *rows)) + "\n"
 
-    def write(self, path: Path, challenge: Challenge, *, overwrite: bool = True) -> Path:
+    def write(self, path: Path | str, challenge: Challenge, *, overwrite: bool = True) -> Path:
         """Write the file, whole or not at all; see `write_whole`."""
+        path = Path(path)
         return write_whole(path, self.text(challenge).encode(), overwrite=overwrite)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
 
-from ..kit.errors import Masked
+from ..kit.errors import Masked, nearest
 from .console import escape, say
 from .heads import head_folder
 
@@ -217,6 +217,7 @@ def answering_of(
 
 def prompted_answering(
     vectors: TextVectors,
+    named: Sequence[str] | None,
     classes: Sequence[str] | None,
     rule: str | None,
     store: Path,
@@ -230,6 +231,8 @@ def prompted_answering(
     Parameters
     ----------
     vectors : TextVectors
+    named : sequence of str, optional
+        The features whose rows may be meant; by default all.
     classes : sequence of str, optional
         What to answer; by default all classes that there are vectors for.
     rule : str, optional
@@ -247,7 +250,7 @@ def prompted_answering(
     specs = {
         feature.label: feature.spec for dataset in opened.datasets() for feature in opened.usable_features(dataset)
     }
-    block, _ = encoder_rows(vectors, specs)
+    block, _ = encoder_rows(vectors, named_features(specs, named))
     label = block.partition(".")[0]
     spec = specs[label]
     names = tuple(vectors.classes if classes is None else classes)
@@ -258,6 +261,17 @@ def prompted_answering(
     return Answering(
         blocks=(block,), classes=names, ask=lambda rows, _: head.predict_proba(rows), features=features, head=head
     )
+
+
+def named_features(specs: Mapping[str, FeatureSpec], named: Sequence[str] | None) -> Mapping[str, FeatureSpec]:
+    """Return the features that are named, with or without their fingerprint; all if none is named."""
+    names = {label: label.partition("@")[0] for label in specs}
+    lost = [one for one in named or () if one not in names and one not in names.values()]
+    if lost:
+        raise typer.BadParameter(
+            f"there is no feature {lost[0]!r}; {nearest(lost[0], {*names.values()})}", param_hint="--features"
+        )
+    return {label: spec for label, spec in specs.items() if named is None or {label, names[label]} & {*named}}
 
 
 def encoder_rows(vectors: TextVectors, specs: Mapping[str, FeatureSpec]) -> tuple[str, str | None]:
@@ -292,6 +306,14 @@ def encoder_rows(vectors: TextVectors, specs: Mapping[str, FeatureSpec]) -> tupl
         not vectors.weights or [one.identity.get("architecture") for one in specs.values()] == [FOREIGN]
     ):
         fitting = [one for one in found if one[1] == vectors.width]
+    apart = {name: _apart(vectors.options, spec) for name, spec in specs.items()}
+    other = [name for name, *_ in fitting if apart[name.partition(".")[0]]]
+    fitting = [one for one in fitting if one[0] not in other]
+    if other and not fitting:
+        raise ExpressionError(
+            f"text vectors and the rows of {other[0]!r} are of the same weights and of two networks: "
+            f"{apart[other[0].partition('.')[0]]}\n  one of the two is told wrongly what was trained"
+        )
     if len(fitting) == 1:
         return fitting[0][0], fitting[0][2]
     has = ", ".join(
@@ -301,8 +323,18 @@ def encoder_rows(vectors: TextVectors, specs: Mapping[str, FeatureSpec]) -> tupl
     of += f"{vectors.weights[:12] or 'not said'})"
     raise ExpressionError(
         f"text vectors are of {of}, and {len(fitting)} features have such rows, expected one: {has}\n"
-        "  extract them with the same encoder, cer-feat extract --backbone clip:FOLDER, or make the vectors with the "
-        "encoder of the rows, cer-feat prompts; of several, name one with --features"
+        "  extract them with the same encoder, cer-feat extract --backbone clip:FOLDER or open-clip:NAME, or make the "
+        "vectors with the encoder of the rows, cer-feat prompts; of several, name one with --features"
+    )
+
+
+def _apart(options: Mapping[str, Any], spec: FeatureSpec) -> str:
+    """Say which options of the vectors' network are others in the network that made rows; nothing where none is."""
+    theirs = dict(spec.identity.get("options", {}))
+    return ", ".join(
+        f"{key} was {value!r} for the vectors, {theirs[key]!r} for the rows"
+        for key, value in options.items()
+        if key in theirs and theirs[key] != value
     )
 
 

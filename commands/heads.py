@@ -20,11 +20,11 @@ from ..fusion.heads import (
 )  # light: it imports no head
 from .console import escape, say
 from .data import about_others
-from .options import DEFAULT_STORE, Missing, key_values, several
+from .options import DEFAULT_STORE, Missing, each, key_values, several, value_of
 
 if TYPE_CHECKING:
     from ..featstore import View
-    from ..fusion import HeadInfo
+    from ..fusion import HeadInfo, Recipe
     from ..fusion.keeping.runs import Run
     from .data import Task
 
@@ -116,6 +116,49 @@ def settings_of(entries: list[str] | None, heads: list[str]) -> dict[str, dict[s
     return found
 
 
+def axes_of(entries: list[str] | None) -> dict[str, list[Any]]:
+    """The values of each setting of ``--axis KEY=VALUE,VALUE,…``, read as `key_values` reads one; 0:1:0.1 is a range.
+
+    Raises
+    ------
+    typer.BadParameter
+        If an entry is none, or a setting is given twice.
+    """
+    found: dict[str, list[Any]] = {}
+    for entry in entries or []:
+        key, equals, text = (part.strip() for part in entry.partition("="))
+        values = each([text]) or []
+        if not equals or not key or not values:
+            raise typer.BadParameter(
+                f"expected a setting and its values, locality=0,0.1,1, however: {entry!r}", param_hint="--axis"
+            )
+        if key in found:
+            raise typer.BadParameter(f"{key} is given twice: leave one of them out", param_hint="--axis")
+        found[key] = [one for value in values for one in _spanned(value)]
+    return found
+
+
+def _spanned(text: str) -> list[Any]:
+    """The numbers of a range START:STOP:STEP, both ends in, or the one value that a text is."""
+    from decimal import Decimal, InvalidOperation
+
+    try:
+        start, stop, step = map(Decimal, text.split(":"))
+        count = int((stop - start) / step) if step else -1
+    except (ValueError, InvalidOperation):  # of two parts, or no numbers
+        return [value_of(text)]
+    if step <= 0 or not 0 <= count < MOST_OF_A_RANGE:
+        raise typer.BadParameter(
+            f"a range needs start <= stop and a positive step, and {MOST_OF_A_RANGE:,} values at most, however: {text}",
+            param_hint="--axis",
+        )
+    numbers = [start + i * step for i in range(count + 1)]
+    return [int(one) if all(one == one.to_integral_value() for one in numbers) else float(one) for one in numbers]
+
+
+MOST_OF_A_RANGE = 1_000
+
+
 def refuse_unused_votes(table: Path | None, heads: Sequence[str]) -> None:
     """Refuse soft labels that none of the heads can learn from."""
     from ..fusion.heads import head_class
@@ -136,6 +179,19 @@ def refuse_unused_targets(table: Path | None, heads: Sequence[str]) -> None:
         raise typer.BadParameter(
             "none of these heads learns targets beside classes; take multitask", param_hint="--targets"
         )
+
+
+def fault_of(recipe: Recipe) -> str | None:
+    """Why a recipe cannot run here, its smoothing included; None if it can."""
+    from ..challenge import over_time
+    from ..kit.errors import CerError
+
+    try:
+        if recipe.smooth is not None:
+            over_time(recipe.smooth)
+    except CerError as error:
+        return str(error)
+    return recipe.fault
 
 
 def targeted(task: Task, heads: Iterable[str], table: Path | None = None, *, wanted: bool = False) -> Task:

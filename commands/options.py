@@ -437,15 +437,16 @@ def metrics_of(entries: list[str] | None) -> tuple[str, ...]:
 
 def trackers_of(entries: list[str] | None, tell: Callable[[str], None]) -> tuple[str, ...]:
     """The trackers that `--track` names; one that is not known, or not installed, is refused before any work."""
-    from ..kit.tracking import LEAVING, TrackingError, check_trackers
+    from ..kit.tracking import TrackingError, check_trackers, leaving
+    from .console import escape
 
     try:
         names = check_trackers(entries or [])
     except TrackingError as error:
         raise typer.BadParameter(str(error), param_hint="--track") from None
     for name in names:
-        if name in LEAVING:
-            tell(f"[yellow]settings and figures are tracked:[/] {LEAVING[name]}")
+        if place := leaving(name):
+            tell(f"[yellow]settings and figures leave this machine:[/] {escape(place)}")
     return names
 
 
@@ -464,11 +465,12 @@ def key_values(entries: list[str] | None, option: str) -> dict[str, Any]:
             raise typer.BadParameter(f"expected key=value, however: {entry!r}", param_hint=option)
         if key.strip() in found:
             raise typer.BadParameter(f"{key.strip()} is given twice: leave one of them out", param_hint=option)
-        found[key.strip()] = _value(text)
+        found[key.strip()] = value_of(text)
     return found
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
+    """What a value says: JSON where it can be, `1,2,3` a list of numbers, else the text itself."""
     with contextlib.suppress(ValueError):
         return json.loads(text)
     with contextlib.suppress(ValueError):

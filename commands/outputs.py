@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -184,18 +185,43 @@ CURVES = Path("tracked")
 """Where TensorBoard's files of fits are, a folder a run: `runs/*/` stay runs."""
 
 
-def track_report(report: Report, trackers: Sequence[str], *, run: str, config: Mapping[str, Any]) -> None:
-    """Tell trackers a report: a run a column, its settings and figures, nothing about single samples."""
+def track_report(
+    report: Report, trackers: Sequence[str], *, run: str, config: Mapping[str, Any], kept: Path | None
+) -> list[str]:
+    """Tell trackers a report: a run a column, its settings and figures, nothing about single samples.
+
+    The fits are done by now: a tracker that fails is named, with how to tell it later, and the others are told.
+
+    Parameters
+    ----------
+    kept : path, optional
+        Where the report or the run is kept, from which it can be told again.
+
+    Returns
+    -------
+    list of str
+        Those that were told all of it.
+    """
     from ..kit.tracking import tracked
 
+    failed: dict[str, str] = {}
     for column in report.columns if trackers else ():
         name = run if len(report.columns) == 1 else f"{run}/{column.name}"
         own = {"head": column.head, "blocks": " ".join(column.blocks), "params": _without_blocks(column.params)}
-        place = CURVES.joinpath(*(re.sub(r"[^\w@+=-]", "_", part) for part in name.split("/")))
-        with tracked(trackers, run=name, config={**config, **own}, curves=place) as track:
+        curves = CURVES.joinpath(*(re.sub(r"[^\w@+=-]", "_", part) for part in name.split("/")))
+        left = [one for one in trackers if one not in failed]
+        with tracked(left, run=name, config={**own, **config}, curves=curves, failed=failed) as track:
             track(report.figures(column.name))
-    if trackers:
-        say(f"tracked by {escape(', '.join(trackers))}: {len(report.columns):,} runs, {escape(run)}")
+    told = [name for name in trackers if name not in failed]
+    if told:
+        count = len(report.columns)
+        say(f"tracked by {escape(', '.join(told))}: {f'{count:,} runs' if count > 1 else 'one run'}, {escape(run)}")
+    if failed:
+        say(f"[yellow]not tracked by {escape(', '.join(failed))}[/], and nothing else is lost")
+        if kept is not None:
+            place = escape(shlex.quote(str(kept)))
+            say(f"  once it answers: cer-fuse compare {place} --track {escape(','.join(failed))}")
+    return told
 
 
 def _without_blocks(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,10 +259,11 @@ def keep_and_show(
     default: Path,
     overwrite: bool,
     keep: Path | None = None,
-) -> None:
+) -> Path | None:
     """Write a result and its figure where asked, and show it; with `keep`, the result there where no place is named.
 
     Files come first, as whoever reads the table may go away; and the table even where a file cannot be written.
+    Returns where the result is kept.
     """
     path = None
     try:
@@ -251,6 +278,7 @@ def keep_and_show(
         save_picture(draw, figure, beside, overwrite=overwrite)
     finally:
         show()
+    return path
 
 
 def _check_place(option: str, path: Path, inputs: Iterable[Path]) -> None:

@@ -29,7 +29,7 @@ BROUGHT = {
 """Pages that stand elsewhere in the repository, and their names on the site."""
 INSTEAD = {"CITATION.cff": "docs/references.md#citing"}
 """Files of the repository that are no page, and what the site has for them."""
-PACKAGES = ("featstore", "backbones", "fusion", "frames", "challenge")
+PACKAGES = ("featstore", "backbones", "fusion", "frames", "challenge", "testing")
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#|/)(?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?(?=\))")
 
 

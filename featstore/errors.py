@@ -10,6 +10,7 @@ FeatstoreError
 ├── FingerprintError (ValueError)       rows of two different features would be mixed
 ├── UnknownDatasetError (KeyError)      no such dataset in the store
 ├── UnknownFeatureError (KeyError)      no such feature in the dataset
+├── UnknownBlockError (KeyError)        no such block in a view
 ├── AmbiguousFeatureError (LookupError) one name, several fingerprints
 ├── IncompleteError (LookupError)       a view over features that lack rows
 ├── TooManyErrors (RuntimeError)        more unreadable pictures than `max_errors` allows
@@ -63,6 +64,10 @@ class UnknownDatasetError(FeatstoreError, KeyError):
 
 class UnknownFeatureError(FeatstoreError, KeyError):
     """The dataset has no feature of that name."""
+
+
+class UnknownBlockError(FeatstoreError, KeyError):
+    """The view has no block of that name."""
 
 
 class AmbiguousFeatureError(FeatstoreError, LookupError):

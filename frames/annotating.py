@@ -52,7 +52,9 @@ def annotated(picture: NDArray[np.uint8], marks: Sequence[Mark]) -> NDArray[np.u
     return np.asarray(image)
 
 
-def write_video(path: Path, frames: Iterable[tuple[float | None, NDArray[np.uint8]]], *, overwrite: bool = True) -> int:
+def write_video(
+    path: Path | str, frames: Iterable[tuple[float | None, NDArray[np.uint8]]], *, overwrite: bool = True
+) -> int:
     """Write frames as H.264.
 
     Parameters
@@ -76,6 +78,7 @@ def write_video(path: Path, frames: Iterable[tuple[float | None, NDArray[np.uint
     OutputExistsError
         If the name is taken and not to be overwritten.
     """
+    path = Path(path)
     av = require_av()
     check_video_name(path)
     check_encoder()
@@ -115,8 +118,9 @@ def check_encoder() -> None:
         )
 
 
-def check_video_name(path: Path) -> None:
+def check_video_name(path: Path | str) -> None:
     """Refuse a name whose ending says no form that is written here."""
+    path = Path(path)
     if path.suffix.lower() not in _FORMATS:
         raise VideoError(f"a video is written as {', '.join(_FORMATS)}, however: {path}")
 

@@ -87,7 +87,8 @@ class VideoReader:
         What went wrong, in the order in which it was met; complete when `frames` has ended.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
+        path = Path(path)
         self.path = Path(path)
         self.faults: list[str] = []
         self._untold = 0

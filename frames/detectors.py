@@ -87,7 +87,10 @@ class FileDetector:
         If onnxruntime, or the weights for the points, are not installed.
     """
 
-    def __init__(self, kind: str, file: Path, settings: FileSettings | None = None, *, device: str = "cpu") -> None:
+    def __init__(
+        self, kind: str, file: Path | str, settings: FileSettings | None = None, *, device: str = "cpu"
+    ) -> None:
+        file = Path(file)
         self.kind, self._made_of = kind, (kind, file, settings)
         self._device = device
         self.settings = settings or FileSettings(min_score=_LEAST_SCORES[kind])

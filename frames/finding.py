@@ -58,7 +58,7 @@ class Held:
         return {**Counter(f"{_ending(path)} (pictures)" for path in self.pictures), **self.left_out}
 
 
-def held_by(path: Path, *, apart_from: Path | None = None) -> Held:
+def held_by(path: Path | str, *, apart_from: Path | str | None = None) -> Held:
     """Look at a file, or at all files in a folder, the folders in it and behind links.
 
     Parameters
@@ -72,6 +72,8 @@ def held_by(path: Path, *, apart_from: Path | None = None) -> Held:
     VideoError
         If there is nothing, or the folder cannot be read.
     """
+    path = Path(path)
+    apart_from = None if apart_from is None else Path(apart_from)
     if not path.exists():
         raise VideoError(f"there is no video or folder {path}")
     left_out: Counter[str] = Counter()
@@ -113,11 +115,12 @@ def kind_of(path: Path) -> Kind:
     return "video" if ending in SUFFIXES or film or _decodes(path) else meant
 
 
-def is_moving_webp(path: Path) -> bool:
+def is_moving_webp(path: Path | str) -> bool:
     """Whether a file is a WebP picture that moves: none for FFmpeg, so that it is a picture and its first frame counts.
 
     The flag is the second bit of the header of its extended form (WebP container specification).
     """
+    path = Path(path)
     try:
         with path.open("rb") as file:
             head = file.read(21)
@@ -126,11 +129,12 @@ def is_moving_webp(path: Path) -> bool:
     return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and head[20:21] != b"" and bool(head[20] & 2)
 
 
-def video_name(path: Path) -> str:
+def video_name(path: Path | str) -> str:
     """The name of a video's folder: its file name without ending, and two digits at least where that is a number.
 
     Bytes of the name that are no UTF-8 become `%E9`, as in addresses: tables and ids are text.
     """
+    path = Path(path)
     stem = printable(path.stem)
     return f"{int(stem):02d}" if re.fullmatch(r"[0-9]{1,9}", stem) else stem
 
@@ -145,7 +149,7 @@ def frame_name(number: int, ending: str) -> str:
     return f"{number:05d}.{ending}"
 
 
-def named_videos(path: Path, held: Held | None = None) -> dict[str, Path]:
+def named_videos(path: Path | str, held: Held | None = None) -> dict[str, Path]:
     """The videos that a path means, by name: a file, or every video in a folder and the folders in it.
 
     Parameters
@@ -159,6 +163,7 @@ def named_videos(path: Path, held: Held | None = None) -> dict[str, Path]:
     VideoError
         If there is none, the file is a picture, or two would have one name.
     """
+    path = Path(path)
     held = held_by(path) if held is None else held
     if not path.is_dir():
         if held.pictures:

@@ -54,24 +54,28 @@ class MadeFrames:
     skipped: bool = field(default=False, metadata=NOT_KEPT)
     """It was there already; not part of the file."""
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path | str) -> None:
         """Write the index."""
+        path = Path(path)
         write_sealed(path, to_plain(self), kind=_FORMAT, version=_VERSION)
 
     @classmethod
-    def read(cls, path: Path) -> MadeFrames:
+    def read(cls, path: Path | str) -> MadeFrames:
         """Read an index back; raises FolderError if it is none, or was changed."""
+        path = Path(path)
         body = read_sealed(path, kind=_FORMAT, version=_VERSION, error=FolderError)
         return from_plain(cls, body, f"the index {path}", error=FolderError)
 
 
-def index_path(output: Path, video: str) -> Path:
+def index_path(output: Path | str, video: str) -> Path:
     """Where a video's index lies."""
+    output = Path(output)
     return output / f"{video}.frames.json"
 
 
-def table_path(output: Path, video: str) -> Path:
+def table_path(output: Path | str, video: str) -> Path:
     """Where a video's table lies."""
+    output = Path(output)
     return output / f"{video}.frames.csv"
 
 
@@ -118,7 +122,7 @@ def write_table(path: Path, rows: Iterable[Row]) -> None:
         writer.writerows(map(_cells, rows))
 
 
-def read_table(path: Path) -> Iterator[Row]:
+def read_table(path: Path | str) -> Iterator[Row]:
     """Read the rows back, one by one.
 
     Raises
@@ -126,6 +130,7 @@ def read_table(path: Path) -> Iterator[Row]:
     FolderError
         Naming file and line, if it is no such table.
     """
+    path = Path(path)
     try:
         file = path.open(encoding="utf-8", newline="")
     except OSError as error:

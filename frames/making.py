@@ -132,9 +132,9 @@ class FrameSettings:
 
 
 def make_frames(
-    path: Path,
+    path: Path | str,
     name: str,
-    output: Path,
+    output: Path | str,
     settings: FrameSettings,
     detector: Detector | None,
     *,
@@ -167,6 +167,8 @@ def make_frames(
     DiskError
         If the disk fails; what was done is kept then.
     """
+    path = Path(path)
+    output = Path(output)
     assert (detector is None) == (settings.faces == "none")
     source = _source(path)
     identity = json.loads(json.dumps(settings.identity(detector)))

@@ -127,7 +127,7 @@ class Sound:
         return piece.samples[max(0, first) : max(0, first + n)]
 
 
-def read_sound(path: Path) -> Sound:
+def read_sound(path: Path | str) -> Sound:
     """Decode the sound of a video; what is damaged costs itself only.
 
     The channels' mean, resampled by FFmpeg (libswresample), each piece without a gap by itself. Of several streams the
@@ -143,6 +143,7 @@ def read_sound(path: Path) -> Sound:
     MissingExtraError
         If PyAV is not installed.
     """
+    path = Path(path)
     with opened(path) as container:
         return _sound_of(container, path)
 

@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .data.blocks import concat, parse_weights, slices, widths_of
+    from .data.blocks import Grid, concat, parse_grid, parse_simplex, parse_weights, slices, widths_of
     from .data.joined import JoinedRows
     from .data.selecting import Blocks
     from .errors import (
@@ -42,13 +42,15 @@ if TYPE_CHECKING:
     from .judging.metrics import Scores, scores
     from .judging.prompts import PromptColumns, TextVectors, prompted, read_text_vectors
     from .judging.zero_shot import ZeroShot, ZeroShotColumns, compound_proba
+    from .keeping.answers import Predictions, read_predictions, write_predictions
     from .keeping.head import HeadInfo, check_compatible, load_head, read_head_info, save_head
+    from .keeping.runs import Run, read_run, runs_in
     from .recipes import Recipe, choose_recipes, recipe_columns, recipes_in
-    from .sweeps import Sweep, sweep
+    from .sweeps import Axes, Sweep, sweep
 
 # No module may bear the name of a public function: importing the module would put it in the function's place.
 _HOMES = {
-    "data.blocks": ("concat", "parse_weights", "slices", "widths_of"),
+    "data.blocks": ("Grid", "concat", "parse_grid", "parse_simplex", "parse_weights", "slices", "widths_of"),
     "judging.comparison": ("compare", "cross_compare"),
     "judging.report": ("Report",),
     "data.rows": ("Rows",),
@@ -75,25 +77,30 @@ _HOMES = {
     "heads.settings": ("MLPConfig",),
     "data.joined": ("JoinedRows",),
     "judging.metrics": ("Scores", "scores"),
+    "keeping.answers": ("Predictions", "read_predictions", "write_predictions"),
+    "keeping.runs": ("Run", "read_run", "runs_in"),
     "keeping.head": ("HeadInfo", "check_compatible", "load_head", "read_head_info", "save_head"),
     "recipes": ("Recipe", "choose_recipes", "recipe_columns", "recipes_in"),
-    "sweeps": ("Sweep", "sweep"),
+    "sweeps": ("Axes", "Sweep", "sweep"),
     "judging.prompts": ("PromptColumns", "TextVectors", "prompted", "read_text_vectors"),
     "judging.zero_shot": ("ZeroShot", "ZeroShotColumns", "compound_proba"),
 }
 
 __all__ = [
+    "Axes",
     "BlockError",
     "Blocks",
     "Diagnosis",
     "ExpressionError",
     "FusionError",
+    "Grid",
     "HeadConfigError",
     "HeadDataError",
     "HeadInfo",
     "HeadMismatchError",
     "JoinedRows",
     "MLPConfig",
+    "Predictions",
     "PredictionsError",
     "PriorShiftError",
     "PromptColumns",
@@ -102,6 +109,7 @@ __all__ = [
     "Report",
     "ReportError",
     "Rows",
+    "Run",
     "SavedHeadError",
     "Scores",
     "SubmissionError",
@@ -123,17 +131,23 @@ __all__ = [
     "installed_heads",
     "load_head",
     "make_head",
+    "parse_grid",
+    "parse_simplex",
     "parse_weights",
     "prompted",
     "read_head_info",
+    "read_predictions",
+    "read_run",
     "read_text_vectors",
     "recipe_columns",
     "recipes_in",
+    "runs_in",
     "save_head",
     "scores",
     "slices",
     "sweep",
     "widths_of",
+    "write_predictions",
 ]
 
 

@@ -181,7 +181,9 @@ def pinned(place: HubPlace) -> HubPlace:
         If it is not there, or the Hub cannot be reached. What was fetched before is used without it only where that is
         asked for: with a commit as the revision, or with HF_HUB_OFFLINE.
     """
-    if library().constants.HF_HUB_OFFLINE or re.fullmatch("[0-9a-f]{40}", place.revision or ""):
+    library()
+    offline: bool = importlib.import_module("huggingface_hub.constants").HF_HUB_OFFLINE  # no attribute before that
+    if offline or re.fullmatch("[0-9a-f]{40}", place.revision or ""):
         return place
     with told(place, "found"):
         found = (

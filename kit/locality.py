@@ -27,7 +27,7 @@ def drawn(units: Tensor, alike: Tensor, neighbours: int) -> Tensor:
     ----------
     units : Tensor of shape (m, b, h)
         Features of the rows of a batch, of m networks; each has neighbours of its own.
-    alike : bool Tensor of shape (b, b)
+    alike : bool Tensor of shape (b, b) or (m, b, b)
         Which rows may be neighbours, see `same_class` and `near_votes`.
     neighbours : int
         k; where a row has fewer that it may have, all of them.
@@ -54,12 +54,17 @@ def same_class(codes: Tensor) -> Tensor:
     return (codes[:, None] == codes) & _others(len(codes), codes.device)
 
 
-def near_votes(shares: Tensor, neighbours: int) -> Tensor:
-    """Return which rows (b, b) have label distributions (b, k) near each other, a row and itself left out."""
-    alone = _others(len(shares), shares.device)
-    apart = torch.cdist(shares, shares, p=1).masked_fill(~alone, torch.inf)
+def near_votes(shares: Tensor, neighbours: int, there: Tensor | None = None) -> Tensor:
+    """Return which rows (b, b) have label distributions (b, k) near each other, a row and itself left out.
+
+    `there` (m, b) says which rows each of m networks may count among them: then the answer is (m, b, b).
+    """
+    may = _others(len(shares), shares.device)
+    if there is not None:
+        may = may & there[:, None, :]
+    apart = torch.cdist(shares, shares, p=1).masked_fill(~may, torch.inf)
     last = apart.kthvalue(max(1, min(2 * neighbours, len(shares) - 1)), dim=-1).values
-    return (apart <= last[:, None] + 1e-6) & alone
+    return (apart <= last[..., None] + 1e-6) & may
 
 
 def _others(count: int, device: torch.device) -> Tensor:

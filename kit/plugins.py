@@ -57,7 +57,7 @@ class Plugin:
         """
         try:
             return EntryPoint(name=self.name, value=self.value, group=f"cer_fusion.{self.group}").load()
-        except Exception as error:  # a boundary: other people's code, and the reason is kept
+        except (Exception, SystemExit) as error:  # a boundary: other people's code, and the reason is kept
             raise PluginError(self.told(f"{type(error).__name__}: {error}")) from error
 
     def told(self, what: str) -> str:

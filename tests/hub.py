@@ -247,11 +247,12 @@ def served(patch: pytest.MonkeyPatch, cache: Any) -> Iterator[Hub]:
     patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     patch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(cache / "no-token"))
     patch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)  # between its attempts
-    huggingface_hub.close_session()
+    forget = getattr(huggingface_hub, "close_session", None) or huggingface_hub.utils.reset_sessions  # before 1.0
+    forget()
     try:
         yield hub
     finally:
-        huggingface_hub.close_session()
+        forget()
         server.shutdown()
         server.server_close()
         thread.join()

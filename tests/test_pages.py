@@ -35,3 +35,58 @@ def test_the_files_that_the_architecture_names_are_there():
     assert len(named) > 25
     places = ("", "*/", "*/*/")
     assert [name for name in named if not any(any(ROOT.glob(f"{place}{name}")) for place in places)] == []
+
+
+RUN_BY = {
+    "CONTRIBUTING.md": {
+        "tests/backbones/test_new_backbone.py": 1,
+        "tests/backbones/test_own_network.py": 1,
+        "tests/fusion/heads/test_new_head.py": 1,
+        "tests/featstore/manifests/adapters/test_adapters.py": 1,
+    },
+    "README.md": {"tests/test_readme.py": 1},
+    "docs/clusters.md": {"tests/commands/test_clusters_page.py": 2},
+    "docs/explore.md": {"tests/commands/test_explore.py": 1},
+    "docs/format.md": {"tests/featstore/test_golden.py": 1},
+    "docs/hub.md": {"tests/commands/test_hub.py": 2},
+    "docs/onnx.md": {"tests/commands/test_export.py": 1},
+    "docs/report.md": {"tests/test_pages.py": 1},
+    "docs/statistics.md": {"tests/commands/test_statistics_page.py": 2},
+    "docs/submission.md": {"tests/commands/test_submission_page.py": 1},
+    "docs/sweeps.md": {"tests/test_pages.py": 1},
+}
+"""Page to the tests that run its blocks of Python, and how many each runs."""
+
+
+def test_every_python_block_of_a_page_is_run_by_a_test_that_names_the_page():
+    pages = [*PAGES, *(Page(name) for name in ("CONTRIBUTING.md", "SECURITY.md", "benchmarks/RESULTS.md"))]
+    blocks = {page.name: len(page.python) for page in pages if page.python}
+    assert {name: sum(tests.values()) for name, tests in RUN_BY.items()} == blocks
+    for name, tests in RUN_BY.items():
+        named = f'"{name.rpartition("/")[2]}"' if name == "docs/format.md" else f'Page("{name}")'
+        for test in tests:
+            assert named in (ROOT / test).read_text(encoding="utf-8"), f"{test} does not run {name}"
+
+
+def test_the_python_of_the_page_on_reports_writes_a_page(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    from cer_fusion.kit.table import Cell, Table
+
+    monkeypatch.chdir(tmp_path)
+    figure = Figure()
+    figure.subplots().plot([0, 1])
+    table = Table(title="Weights", header=("", "F1"), rows=((Cell("a"), Cell("1")),), notes=())
+    [code] = Page("docs/report.md").python
+    exec(code, {"table": table, "figure": figure})
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert all(one in page for one in ("Ablation", "Weights", "<svg", "caption"))
+
+
+def test_the_python_of_the_page_on_sweeps_runs(capsys):
+    pytest.importorskip("pandas", reason="pandas is not installed")
+    from tests.fusion.judging.test_comparison import rows
+
+    [code] = Page("docs/sweeps.md").python
+    exec(code, {"train": rows(60, 0), "test": rows(30, 1)})
+    assert capsys.readouterr().out.startswith("{'vit': ")

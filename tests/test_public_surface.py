@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import inspect
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +32,33 @@ def test_no_module_bears_the_name_of_a_public_function_of_its_package(name):
     lazy = "__getattr__" in vars(package)
     clashes = [n for n in package.__all__ if lazy and (ROOT / name / f"{n}.py").exists()]
     assert clashes == []
+
+
+RECORDS = {"CompactReport", "DrawnDataset", "ExportReport", "Feature", "FeatureSpec", "FinetuneReport", "FrameSound",
+           "Garbage", "Held", "VerifyReport"}  # fmt: skip
+"""Classes that a call returns, or that others of the package make: nobody types their paths."""
+
+
+def functions_of(package: str) -> Iterator[tuple[str, Any]]:
+    module = importlib.import_module(f"cer_fusion.{package}")
+    for name in module.__all__:
+        public = getattr(module, name)
+        if name in RECORDS or (inspect.isclass(public) and issubclass(public, BaseException)):
+            continue
+        own = vars(public).items() if inspect.isclass(public) else ()
+        yield from ((f"{name}.{key}", getattr(public, key)) for key, one in own if key[0] != "_" and callable(one))
+        yield name, public
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "frames", "challenge"])
+def test_whatever_takes_a_path_takes_a_text(package):
+    alone = []
+    for name, public in functions_of(package):
+        with contextlib.suppress(TypeError, ValueError):  # a class that has no signature
+            for one in inspect.signature(public).parameters.values():
+                if "Path" in str(one.annotation) and "str" not in str(one.annotation):
+                    alone.append(f"{name}({one.name}: {one.annotation})")
+    assert [one for one in alone if not one.startswith("Manifest(root: Path)")] == []  # it makes a Path of a text
 
 
 @pytest.mark.parametrize("name", [*PACKAGES, "commands"])

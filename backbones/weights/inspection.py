@@ -446,6 +446,10 @@ def looks_like(state: Mapping[str, Tensor], found: Sequence[Candidate] | None = 
             expected = encoder.trunk.state_dict()
             if sum(key in state for key in expected) >= ALIKE * len(expected):
                 return f"another {title}, of other sizes"
+    if "logit_scale" in state and any(key.startswith("vision_model.") for key in state):
+        return "an image-text encoder as transformers keeps it: --backbone clip:FOLDER"
+    if "logit_scale" in state and any(key.startswith("visual.") for key in state):
+        return "an image-text encoder of open_clip: --backbone open-clip:FOLDER, or open-clip:MODEL.TAG and this file"
     if "conv_stem.weight" in state:
         return "an EfficientNet or MobileNet of timm"
     if any(key.startswith("stages.") for key in state):

@@ -33,8 +33,12 @@ KINDS = ("clip", "siglip")
 """Values of ``model_type`` that are known here."""
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers of resampling filters, as the preprocessor's file has them."""
-_VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model")
-_BATCH = 64
+VOCABULARIES = (
+    "tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "vocab.txt",
+)  # fmt: skip
+"""Files of a tokenizer, of which a folder has one at least."""
+BATCH = 64
+"""Prompts a pass."""
 
 
 def build(*, target: str, tag: str | None, pretrained: bool) -> Encoder:
@@ -72,14 +76,6 @@ def tags(target: str) -> list[str]:
     return [OWN]
 
 
-RECIPE = Recipe(
-    name="clip:<folder>",
-    note="Image half of CLIP or SigLIP in a local folder of transformers; cer-feat prompts makes vectors of texts.",
-    build=build,
-    tags=tags,
-)
-
-
 class ImageHalf(nn.Module):
     """The image tower of a CLIP or SigLIP and, where it has one, its projection; tensors in their public names."""
 
@@ -104,10 +100,13 @@ class Texts:
     vectors: NDArray[np.float32]
     """(p, d), not scaled."""
     temperature: float
-    """The inverse of the scale that the encoder learned for its cosines."""
+    """The inverse of the scale that the encoder learned for its cosines. SigLIP learned an offset of its logits too,
+    which is one for all classes, so that a softmax over these does not see it."""
 
 
-def text_vectors(target: str, prompts: Sequence[str], *, device: str = "cpu") -> Texts:
+def text_vectors(
+    target: str, prompts: Sequence[str], *, weights: str | Path | None = None, device: str = "cpu"
+) -> Texts:
     """Embed prompts by the text half of the encoder in a folder.
 
     Parameters
@@ -116,6 +115,8 @@ def text_vectors(target: str, prompts: Sequence[str], *, device: str = "cpu") ->
         The folder.
     prompts : sequence of p str
         None is cut: one that is longer than the encoder reads is refused.
+    weights : str or Path, optional
+        Of a fine-tuned image half, in which there are none of texts: these are always the folder's.
     device : str
 
     Raises
@@ -130,15 +131,10 @@ def text_vectors(target: str, prompts: Sequence[str], *, device: str = "cpu") ->
     model = _network(folder, pretrained=True).to(device)
     most = int(model.config.text_config.max_position_embeddings)
     plain = encode(list(prompts))["input_ids"]
-    long = [text for text, ids in zip(prompts, plain, strict=True) if len(ids) > most]
-    if long:
-        raise OptionError(
-            f"{len(long)} prompts have more than the {most} tokens that {folder} reads (first: {long[0][:60]!r})\n"
-            "  shorten them: a prompt that is cut says something else"
-        )
+    check_tokens(prompts, [len(ids) for ids in plain], most, str(folder))
     found = []
-    for at in range(0, len(prompts), _BATCH):
-        part = list(prompts[at : at + _BATCH])
+    for at in range(0, len(prompts), BATCH):
+        part = list(prompts[at : at + BATCH])
         if model.config.model_type == "siglip":  # it was trained on texts filled up to the full length, without a mask
             ids = {"input_ids": encode(part, padding="max_length", max_length=most, return_tensors="pt")["input_ids"]}
         else:
@@ -152,12 +148,34 @@ def text_vectors(target: str, prompts: Sequence[str], *, device: str = "cpu") ->
     return Texts(vectors=np.concatenate(found), temperature=float(1 / model.logit_scale.detach().exp()))
 
 
+RECIPE = Recipe(
+    name="clip:<folder>",
+    note="Image half of CLIP or SigLIP in a local folder of transformers; cer-feat prompts makes vectors of texts.",
+    build=build,
+    tags=tags,
+    texts=text_vectors,
+)
+
+
+def check_tokens(prompts: Sequence[str], counts: Sequence[int], most: int, where: str) -> None:
+    """Refuse prompts of more tokens than an encoder reads."""
+    long = [text for text, count in zip(prompts, counts, strict=True) if count > most]
+    if long:
+        raise OptionError(
+            f"{len(long)} prompts have more than the {most} tokens that {where} reads (first: {long[0][:60]!r})\n"
+            "  shorten them: a prompt that is cut says something else"
+        )
+
+
 def _folder(target: str) -> Path:
     folder = Path(target)
     if not (folder / "config.json").is_file():
+        other = (folder / "open_clip_config.json").is_file()
         raise UnknownBackboneError(
             f"there is no image-text encoder in {target!r}: expected a folder with config.json, model.safetensors, "
-            "preprocessor_config.json and a tokenizer\n  nothing is downloaded: fetch it elsewhere, for example with "
+            "preprocessor_config.json and a tokenizer\n  "
+            + (f"it holds one of open_clip: open-clip:{target}\n  " if other else "")
+            + "nothing is downloaded: fetch it elsewhere, for example with "
             "huggingface-cli download openai/clip-vit-base-patch32 --local-dir FOLDER"
         )
     return folder
@@ -202,9 +220,9 @@ def _network(folder: Path, *, pretrained: bool) -> Any:
 
 
 def _tokenizer(folder: Path) -> Any:
-    if not any((folder / name).is_file() for name in _VOCABULARIES):  # the library would make one that knows no word
+    if not any((folder / name).is_file() for name in VOCABULARIES):  # the library would make one that knows no word
         raise OptionError(
-            f"{folder} has no tokenizer: expected one of {', '.join(_VOCABULARIES)}\n"
+            f"{folder} has no tokenizer: expected one of {', '.join(VOCABULARIES)}\n"
             "  put the files of the encoder's own tokenizer there"
         )
     with _transformers() as library:

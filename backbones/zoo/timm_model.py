@@ -69,6 +69,12 @@ def build(
     if in_chans == 1 and (mean is None or std is None):
         raise OptionError("how a network that sees grey was trained, no model of timm tells: say mean=… and std=…")
     chans = {"in_chans": in_chans} if in_chans == 1 else {}
+    if (own or pretrained) and (twin := quick_twin(name, tag or own)):
+        logger.warning(
+            "timm's %s computes GELU, and the weights %r were trained with QuickGELU: unless the network is fine-tuned "
+            "afterwards, take timm:%s.%s",
+            name, tag or own, twin, tag or own,
+        )  # fmt: skip
     trunk = build_trunk(name, tag=tag or own or None, pretrained=pretrained, img_size=img_size, **chans)
     module = encoder_of(trunk, pooling)
     transform = data_config(trunk, img_size=img_size, crop_pct=crop_pct, interpolation=interpolation)
@@ -310,6 +316,16 @@ def adapter(trunk: Any) -> Callable[[State], State]:
             return state
 
     return adapt
+
+
+def quick_twin(name: str, tag: str | None) -> str | None:
+    """Return the model for weights that were trained with QuickGELU, where timm has them under one of GELU too.
+
+    OpenAI's, MetaCLIP's and DFN's are; timm lists both since its pull request 2033.
+    """
+    twin = name.replace("_clip_", "_clip_quickgelu_")
+    is_there = twin != name and timm.is_model(twin) and f"{twin}.{tag}" in timm.list_pretrained(f"{twin}.*")
+    return twin if is_there else None
 
 
 def settle_norm(trunk: Any, state: State) -> State:

@@ -88,7 +88,7 @@ def guarded(name: str, run: Callable[[], Check | list[Check]], *, limit_s: float
                 warnings.simplefilter("ignore")  # old libraries warn when they are imported; that is not what is asked
                 found = run()
             done.extend(found if isinstance(found, list) else [found])
-        except Exception as error:  # the boundary: a check reports whatever happens in it
+        except (Exception, SystemExit) as error:  # the boundary: a check reports whatever happens in it
             done.append(fail(name, f"{type(error).__name__}: {one_line(error)}", "see the message; this should work"))
 
     thread = threading.Thread(target=work, name=f"doctor: {name}", daemon=True)

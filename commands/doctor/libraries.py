@@ -74,7 +74,6 @@ def _plugin(one: plugins.Plugin) -> Check:
 
 def _stands_for(one: plugins.Plugin) -> plugins.Plugin | None:
     """The plugin that the name stands for in its group; None where something built in does."""
-    from ...backbones import UnknownBackboneError
     from ...backbones.recipes import plugin_of as backbone_of
     from ...featstore.manifests.adapters import KINDS
     from ...fusion.heads import plugin_of as head_of
@@ -84,8 +83,8 @@ def _stands_for(one: plugins.Plugin) -> plugins.Plugin | None:
     if one.group == "backbones":
         try:
             return backbone_of(one.name)
-        except UnknownBackboneError:  # it is left out, being broken: loading it says why
-            return one
+        except plugins.PluginError:  # broken: loading it says why
+            return plugins.plugins("backbones").get(one.name)
     own = {name for name, kind in KINDS.items() if kind.plugin is None}
     return plugins.plugins(one.group, own if one.group == "manifests" else FOUND_BY).get(one.name)
 

@@ -95,7 +95,12 @@ def inspect(
 
 def prompts(
     backbone: Annotated[
-        str, typer.Option("--backbone", "-b", help="clip:<folder>: a CLIP or SigLIP as transformers keeps it.")
+        str,
+        typer.Option(
+            "--backbone",
+            "-b",
+            help="clip:<folder>: a CLIP or SigLIP as transformers keeps it; open-clip:<folder> or <model>.<tag>.",
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="What to write: .safetensors or .npz.")],
     prompts: Annotated[
@@ -104,7 +109,12 @@ def prompts(
     ] = "compounds",
     weights: Annotated[
         str | None,
-        typer.Option("--weights", "-w", help="Of a fine-tuned image half, a file.", show_default="those in the folder"),
+        typer.Option(
+            "--weights",
+            "-w",
+            help="Of a fine-tuned image half, or of open-clip:<model>.<tag>: a file.",
+            show_default="those in the folder",
+        ),
     ] = None,
     device: opt.Device = "auto",
     overwrite: opt.Overwrite = False,
@@ -119,15 +129,16 @@ def prompts(
     import numpy as np
 
     from ...backbones import create
-    from ...backbones.zoo.image_text import text_vectors
+    from ...backbones.recipes import recipe_of
     from ...fusion.judging.prompts import TextVectors, read_prompts, shipped_prompts, write_text_vectors
     from ...kit.errors import nearest
 
-    kind, _, folder = backbone.partition(":")
-    if kind != "clip" or not folder:
+    recipe, target = recipe_of(backbone)
+    if recipe.texts is None:
         raise typer.BadParameter(
-            f"texts are embedded by clip:<folder>, however: {backbone!r}; vectors of another encoder can be given as "
-            ".npz or .csv where these are read",
+            f"texts are embedded by clip:<folder> or open-clip:<name>, however: {backbone!r} has no text half"
+            f"{_instead_of_timm(backbone)}; vectors of another encoder can be given as .npz or .csv where these are "
+            "read",
             param_hint="--backbone",
         )
     if output.suffix.lower() not in (".safetensors", ".npz"):
@@ -140,12 +151,13 @@ def prompts(
         )
     asked = shipped[prompts] if prompts in shipped else read_prompts(Path(prompts))
     made = create(backbone, weights=weights, device=device)
-    texts = [text for listed in asked.classes.values() for text in listed]
-    embedded = text_vectors(folder, texts, device=made.device)
-    parts = np.split(embedded.vectors, np.cumsum([len(listed) for listed in asked.classes.values()])[:-1])
+    texts = [text for listed in asked.prompts.values() for text in listed]
+    embedded = recipe.texts(target, texts, weights=weights, device=made.device)
+    parts = np.split(embedded.vectors, np.cumsum([len(listed) for listed in asked.prompts.values()])[:-1])
     found = TextVectors(
-        vectors=dict(zip(asked.classes, parts, strict=True)), prompts=asked.classes, encoder=made.name,
-        weights=made.weights_digest(), temperature=embedded.temperature, source=asked.source,
+        vectors=dict(zip(asked.classes, parts, strict=True)), prompts=asked.prompts, encoder=made.name,
+        weights=made.weights_digest(), options=made.spec()["options"], temperature=embedded.temperature,
+        source=asked.source,
     )  # fmt: skip
     write_text_vectors(output, found, overwrite=overwrite)
     say(
@@ -160,6 +172,15 @@ def prompts(
                 "temperature": found.temperature, "source": found.source,
             }
         )  # fmt: skip
+
+
+def _instead_of_timm(backbone: str) -> str:
+    """Say whose text vectors go with rows of a timm network."""
+    if not backbone.startswith("timm:"):
+        return ""
+    if "siglip" in backbone:
+        return ": with the same weights, open-clip:<folder> has one for its rows"
+    return ": timm has image towers alone, of CLIP without the projection into the space of texts"
 
 
 def _converted(checkpoint: Path, target: Path, overwrite: bool) -> tuple[CheckpointInfo, dict[str, Any]]:

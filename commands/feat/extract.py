@@ -48,8 +48,8 @@ def extract(
         opt.several(
             "--backbone",
             "-b",
-            help="vit, manet, resnet50, poster, …, timm:<name>, onnx:<file>, clip:<folder>, audio:<name>, or your own "
-            "as <file.py>:<Class>; see backbones. Several share one pass.",
+            help="vit, manet, resnet50, poster, …, timm:<name>, onnx:<file>, clip:<folder>, open-clip:<name>, "
+            "audio:<name>, or your own as <file.py>:<Class>; see backbones. Several share one pass.",
         ),
     ],
     data: opt.Data = None,

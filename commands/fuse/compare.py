@@ -17,6 +17,7 @@ from ..heads import (
     build_head,
     compute,
     datasets_of,
+    fault_of,
     named_heads,
     read_runs,
     refuse_unused_targets,
@@ -226,7 +227,7 @@ def compare(
                 num_gpus=num_gpus, progress=step, name="compare",
             )  # fmt: skip
         name = plan.dataset
-    keep_and_show(
+    place = keep_and_show(
         report,
         lambda: (
             out_json(report.to_dict())
@@ -242,7 +243,11 @@ def compare(
     )
     given = {"dataset": name, "seed": report.seed, "folds": report.folds, "split": report.split,
              "fingerprints": report.fingerprints}  # fmt: skip
-    track_report(report, trackers, run=name if kept is not None else f"{name}-compare", config=given)
+    told = track_report(
+        report, trackers, run=name if kept is not None else f"{name}-compare", config=given, kept=kept or place
+    )
+    if trackers and not told and kept is not None:  # nothing else was to be done
+        raise typer.Exit(1)
 
 
 @dataclass(kw_only=True)
@@ -332,7 +337,11 @@ class CompareOptions:
 
         known = recipes_in(self.recipe_folder) if self.recipes else {}
         if self.recipes != ["all"]:
-            return choose_recipes(known, self.recipes)
+            chosen = choose_recipes(known, self.recipes)
+            for one in chosen:
+                if fault := fault_of(one):
+                    raise typer.BadParameter(f"recipe {one.name!r} cannot run here: {fault}", param_hint="--recipes")
+            return chosen
         for one in known.values():
             if one.fault:
                 say(f"[yellow]recipe {escape(one.name)} is left out:[/] {escape(one.fault)}")

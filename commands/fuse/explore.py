@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -62,7 +63,10 @@ def explore(
     write_explored(output, found, described=described, overwrite=overwrite)
     nbytes = output.stat().st_size
     say(f"wrote [bold]{escape(output)}[/]: {len(found.ids):,} samples, {size_text(nbytes)}")
-    say(f"  look at it with: embedding-atlas {escape(output)} --x x --y y" + (" --image thumbnail" * thumbnails))
+    say(
+        f"  look at it with: embedding-atlas {escape(shlex.quote(str(output)))} --x x --y y"
+        + (" --image thumbnail" * thumbnails)
+    )
     if as_json:
         out_json({"path": output, "samples": len(found.ids), "nbytes": nbytes, "map": map, "variance": found.shares})
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import logging
 import re
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,8 +33,12 @@ if TYPE_CHECKING:
 
 MOST_OFF = 1e-3
 """Probabilities that differ by more than this from the run's own are no rounding: such a graph is not written."""
+MOST_OFF_ROWS = 1e-2
+"""The same of rows, as a share of the block's largest value; float16 rounds by up to a thousandth of it."""
 ONNXSCRIPT = "0.7.2"
 """Older ones do not take what the exporters of torch 2.6 to 2.8 hand them."""
+TORCH = "2.7"
+"""2.6 cannot write a batch norm (`_native_batch_norm_legit_no_training`), nor a ViT for batches of any size."""
 _LAYOUT = "uint8 RGB (b, h, w, 3)"
 MOST_BYTES = (1 << 31) - (1 << 20)
 """A protobuf message ends at 2 GiB."""
@@ -85,24 +89,33 @@ def export(
     folder = head_folder(run)
     check_outputs({"--output": target}, overwrite=overwrite, apart_from=(folder / "head.json",))
     store = store_of_run(run, opt.store_asked_for(ctx, store), rows=False)
-    _libraries()
+    _libraries(whole=not head_only)
     graph = (_of_blocks if head_only else partial(_of_faces, one=inputs == "one", weights=weights or []))(
         folder, store, data, check
     )
     say(f"exporting [bold]{escape(graph.head.name)}[/] on {escape(', '.join(name for name, _ in graph.info.blocks))}")
     content = _exported(graph, folder, run)
-    off = _differences(graph, content)
+    off, blocks = _differences(graph, content)
+    from ...fusion.keeping.hub import rows_held
     from ...kit.files import write_whole
 
     write_whole(target, content, overwrite=overwrite)
-    size = len(content)
+    size, held = len(content), rows_held(folder, graph.info)
     if as_json:
         out_json({
             "graph": target, "bytes": size, "inputs": list(graph.inputs), "classes": graph.classes,
-            "rows": graph.rows, "largest_difference": off, "resizing_difference": graph.resizing,
+            "rows": graph.rows, "largest_difference": off, "blocks": blocks, "resizing_difference": graph.resizing,
+            "rows_held": held,
         })  # fmt: skip
     told = ", ".join(f"{name} {value:.1e}" for name, value in off.items())
     say(f"wrote [bold]{escape(target)}[/]: {size_text(size)}; largest differences on {graph.rows} samples: {told}")
+    for name, one in blocks.items():
+        say(f"  {escape(name)}: {one['difference']:.1e}, of values up to {one['largest']:.2g}")
+    if held:
+        say(
+            f"[yellow]the graph holds {held:,} of the rows that the head learned from[/] (features of single samples)\n"
+            "  think of that before you pass it on"
+        )
     if graph.resizing is not None and graph.resizing > MOST_OFF:
         say(
             f"[yellow]the backbones resize in ways of their own[/]: pictures of other sizes, all resized as "
@@ -136,8 +149,8 @@ class Graph:
         return len(next(iter(self.outputs.values())))
 
 
-def _libraries() -> None:
-    """Refuse before any work what is not installed."""
+def _libraries(*, whole: bool) -> None:
+    """Refuse before any work what is not installed, or too old."""
     from importlib.metadata import version
 
     from packaging.version import Version
@@ -150,6 +163,11 @@ def _libraries() -> None:
         raise MissingExtraError(
             f"writing a graph needs onnxscript {ONNXSCRIPT} or newer, however: {version('onnxscript')} is installed\n"
             f"  pip install 'onnxscript>={ONNXSCRIPT}'"
+        )
+    if whole and Version(version("torch")) < Version(TORCH):
+        raise MissingExtraError(
+            f"writing backbones needs torch {TORCH} or newer, however: {version('torch')} is installed\n"
+            f"  pip install 'torch>={TORCH}', or leave the backbones out: --head-only"
         )
 
 
@@ -189,10 +207,11 @@ def _of_faces(folder: Path, store: Path, data: str | None, check: int, *, one: b
     import torch
 
     from ...backbones.torch_backbone import PictureGraph
-    from ...fusion import read_head_info
+    from ...fusion import load_head, read_head_info
     from ...fusion.heads.torch_form import torch_form
 
     info = read_head_info(folder)
+    torch_form(load_head(folder, fingerprints=info.fingerprints))  # refuses, before backbones are made
     opened, dataset = _dataset(info, store, data)
     refuse_ungraphed(opened, info)
     line = answering_of(folder, store, weights, [], "cpu", "mtcnn")
@@ -332,7 +351,7 @@ def _exported(graph: Graph, folder: Path, run: Path) -> bytes:
     examples = tuple(torch.from_numpy(array[:2].repeat(2, axis=0)[:2]) for array in graph.inputs.values())
     batch = torch.export.Dim("batch")
     try:
-        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings(), _quiet():
+        with warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")
             program: Any = torch.onnx.export(
                 graph.module.eval(), examples, dynamo=True, external_data=False, verbose=False,
@@ -356,7 +375,7 @@ def _exported(graph: Graph, folder: Path, run: Path) -> bytes:
             f"torch {torch.__version__} can write {run} only for batches of one size ({', '.join(fixed)}), so nothing "
             "was written\n  a newer torch may, or leave the backbones out: --head-only"
         )
-    del proto.metadata_props[:]
+    _bare(proto)
     for key, value in _metadata(graph, folder).items():
         proto.metadata_props.add(key=key, value=value)
     if proto.ByteSize() > MOST_BYTES:
@@ -367,13 +386,24 @@ def _exported(graph: Graph, folder: Path, run: Path) -> bytes:
     return bytes(proto.SerializeToString())
 
 
+def _bare(message: Any) -> None:
+    """Take the exporter's notes out of a message of protobuf: they name this machine's folders, and lines of code."""
+    for field, value in message.ListFields():
+        if field.name in ("metadata_props", "doc_string"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for one in [value] if hasattr(value, "ListFields") else value:
+                _bare(one)
+
+
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """Say nothing of what the exporter logs on its way."""
+    """Say nothing of what the exporter logs and prints on its way: of a failure the whole network, line by line."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        yield
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
     finally:
         logging.disable(before)
 
@@ -398,25 +428,51 @@ def _metadata(graph: Graph, folder: Path) -> dict[str, str]:
     return {key: value if isinstance(value, str) else json.dumps(value, default=str) for key, value in values.items()}
 
 
-def _differences(graph: Graph, content: bytes) -> dict[str, float]:
-    """The largest difference of each output, in batches of one and of all; refuses what is no rounding."""
+def _differences(graph: Graph, content: bytes) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Compare the graph with the run, in batches of one and of all; refuses what is no rounding.
+
+    Returns
+    -------
+    off : dict
+        The largest difference of each output.
+    blocks : dict
+        Of each block of the embeddings ``difference``, the largest, and ``largest``, the largest of its own values.
+    """
     import numpy as np
     import onnxruntime
-
-    from ...fusion.errors import SavedHeadError
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     names = list(graph.outputs)
     one = session.run(names, {name: array[:1] for name, array in graph.inputs.items()})
     every = session.run(names, dict(graph.inputs))
-    off = {
-        name: max(float(np.abs(all_ - graph.outputs[name]).max()), float(np.abs(first - graph.outputs[name][:1]).max()))
+    apart = {
+        name: np.maximum(np.abs(all_ - graph.outputs[name]).max(axis=0), np.abs(first - graph.outputs[name][:1])[0])
         for name, first, all_ in zip(names, one, every, strict=True)
     }
+    off = {name: float(columns.max()) for name, columns in apart.items()}
+    blocks: dict[str, dict[str, float]] = {}
+    start = 0
+    for block, width in graph.info.blocks if "embeddings" in apart else ():
+        part = slice(start, start := start + width)
+        blocks[block] = {
+            "difference": float(apart["embeddings"][part].max()),
+            "largest": float(np.abs(graph.outputs["embeddings"][:, part]).max()),
+        }
     if not off["probabilities"] <= MOST_OFF:
-        raise SavedHeadError(
-            f"the graph answers otherwise than the run: probabilities differ by up to {off['probabilities']:.2g} on "
-            f"{graph.rows} samples, expected at most {MOST_OFF:g}\n  nothing was written; report this with the "
-            "versions that cer-feat doctor prints"
-        )
-    return off
+        raise _other(f"probabilities differ by up to {off['probabilities']:.2g}", graph, f"{MOST_OFF:g}")
+    for block, found in blocks.items():
+        if not found["difference"] <= MOST_OFF_ROWS * found["largest"]:
+            raise _other(
+                f"the block {block!r} differs by up to {found['difference']:.2g}", graph,
+                f"{MOST_OFF_ROWS * found['largest']:.2g}, a hundredth of its largest value",
+            )  # fmt: skip
+    return off, blocks
+
+
+def _other(what: str, graph: Graph, most: str) -> Exception:
+    from ...fusion.errors import SavedHeadError
+
+    return SavedHeadError(
+        f"the graph answers otherwise than the run: {what} on {graph.rows} samples, expected at most {most}\n"
+        "  nothing was written; report this with the versions that cer-feat doctor prints"
+    )

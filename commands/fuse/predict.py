@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import options as opt
-from ..answering import answering_of, encoder_rows, prompted_answering
+from ..answering import answering_of, encoder_rows, named_features, prompted_answering
 from ..console import FAILED, console, escape, out_data, out_json, progress_bar, say, show_logs
 from ..data import tell_frames_from_zero
 from ..heads import head_folder, loaded_head, probabilities, store_of_run
@@ -47,6 +47,7 @@ _STORED = "Of stored samples"
         ("size", *opt.CROPPED, "min_face", "min_score"),
         within="shown",
     ),
+    prompted=opt.Form("is for --prompts, and a kept head knows its features", ("features",)),
     compounded=opt.Form("says how --compounds are made: name their class set", ("rule",)),
     drawn=opt.Form("is for --annotate", ("top",), within="shown"),
     written=opt.WRITTEN,
@@ -61,6 +62,7 @@ def predict(
         ),
     ] = None,
     prompts: opt.Prompts = None,
+    features: opt.Features = None,
     data: opt.StoredData = None,
     split: Annotated[
         str | None, typer.Option(help="Only this split.", show_default="all samples", rich_help_panel=_STORED)
@@ -152,13 +154,14 @@ def predict(
         raise typer.BadParameter("name a kept head, or text vectors with --prompts, and not both", param_hint="--head")
     meant = {"stored": pictures is None, "shown": pictures is not None, "faces": not no_faces, "drawn": annotate}
     meant["written"] = output or annotate or frames
+    meant["prompted"] = prompts is not None
     meant["compounded"] = compounds is not None
     opt.only(ctx, **meant, filmed=True)
     check_outputs({"--output": output}, overwrite=overwrite)
     pairs = None if compounds is None or head is None else _pairs(head, compounds, rule or "product")
     if pictures is None:
         stored = (
-            _prompted_predictions(prompts, store, data, split, missing, compounds, rule)
+            _prompted_predictions(prompts, features, store, data, split, missing, compounds, rule)
             if head is None
             else _stored_predictions(head, opt.store_asked_for(ctx, store), data, split, missing, pairs)
         )
@@ -188,7 +191,7 @@ def predict(
             store = store_of_run(head, opt.store_asked_for(ctx, store), rows=False)
         made = (store, weights or [], code or [], device, detector)
         line = (
-            _prompted_line(prompts, compounds, rule, *made)
+            _prompted_line(prompts, features, compounds, rule, *made)
             if head is None
             else answering_of(head, *made, sound=source.sound, time_of=source.time_of)
         )
@@ -305,18 +308,21 @@ def _stored_predictions(
     return pairs(answers, labels)
 
 
-def _prompted_line(prompts: Path | None, compounds: str | None, rule: str | None, *made: Any) -> Answering:
+def _prompted_line(
+    prompts: Path | None, features: Sequence[str] | None, compounds: str | None, rule: str | None, *made: Any
+) -> Answering:
     """What answers about pictures by prompts."""
     from ...featstore import class_set
     from ...fusion import read_text_vectors
 
     assert prompts is not None
     names = None if compounds is None else class_set(compounds).labels
-    return prompted_answering(read_text_vectors(prompts), names, rule, *made)
+    return prompted_answering(read_text_vectors(prompts), features, names, rule, *made)
 
 
 def _prompted_predictions(
     prompts: Path | None,
+    features: Sequence[str] | None,
     store: Path,
     data: str | None,
     split: str | None,
@@ -334,7 +340,7 @@ def _prompted_predictions(
     opened = Store(store)
     dataset = opened.dataset(data)
     specs = {feature.label: feature.spec for feature in opened.usable_features(dataset)}
-    block, _ = encoder_rows(vectors, specs)
+    block, _ = encoder_rows(vectors, named_features(specs, features))
     view = opened.view([block], dataset=dataset, split=split, missing=missing, mapped=True)
     names = view.classes if compounds is None else class_set(compounds).labels
     head = prompted(vectors, names, rule=rule)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import typer
 
 from .. import options as opt
 from ..console import out, out_json
+from ..heads import fault_of
 from ..outputs import show_table
 
 if TYPE_CHECKING:
@@ -34,31 +35,18 @@ def recipes(
         choose_recipes(known, [name])  # which says the nearest
     chosen = known if name is None else {name: known[name]}
     if as_json:
-        out_json({"recipes": [asdict(one) | {"fault": _fault(one)} for one in chosen.values()]})
+        out_json({"recipes": [asdict(one) | {"fault": fault_of(one)} for one in chosen.values()]})
     elif name is None:
         show_table(_table(chosen), "table")
     else:
         _tell(known[name])
 
 
-def _fault(recipe: Recipe) -> str | None:
-    """Why it cannot run here, its smoothing included; None if it can."""
-    from ...challenge import over_time
-    from ...kit.errors import CerError
-
-    try:
-        if recipe.smooth is not None:
-            over_time(recipe.smooth)
-    except CerError as error:
-        return str(error)
-    return recipe.fault
-
-
 def _table(recipes: dict[str, Recipe]) -> Table:
     from ...kit.table import Cell, Table
 
     rows = tuple(
-        (Cell(one.name), Cell(one.system), Cell(one.about), Cell(_fault(one) or "yes")) for one in recipes.values()
+        (Cell(one.name), Cell(one.system), Cell(one.about), Cell(fault_of(one) or "yes")) for one in recipes.values()
     )
     return Table(
         title="Recipes", header=("recipe", "system", "what it does", "runs here"), rows=rows,
@@ -68,7 +56,7 @@ def _table(recipes: dict[str, Recipe]) -> Table:
 
 
 def _tell(recipe: Recipe) -> None:
-    fault = _fault(recipe)
+    fault = fault_of(recipe)
     out(f"{recipe.name}: {recipe.about}")
     out(f"system: {recipe.system}")
     for title, lines in (("source", recipe.source), ("theirs", recipe.theirs), ("chosen here", recipe.ours)):

@@ -130,7 +130,7 @@ def train(
     if folder != default and output is None:
         say(f"{escape(default)} is there already, and is left as it is: this run is [bold]{escape(folder)}[/]")
     column = report.columns[0]
-    track_report(report, trackers, run=folder.resolve().name, config=_tracked(config, run.digest))
+    told = track_report(report, trackers, run=folder.resolve().name, config=_tracked(config, run.digest), kept=folder)
     if as_json:
         out_json(
             {
@@ -141,6 +141,7 @@ def train(
                 "macro_f1": column.scores.macro_f1,
                 "metrics": [asdict(one) for one in column.figures],
                 "fit_s": column.fit_s,
+                "tracked": told,
             }
         )
     else:
@@ -156,7 +157,17 @@ def train(
 
 def _tracked(config: RunConfig, digest: str) -> dict[str, Any]:
     """What trackers are told of a run's choices."""
-    kept = ("preset", "seed", "dataset", "class_set", "train_split", "test_split", "fingerprints", "data_digest")
+    kept = (
+        "head",
+        "preset",
+        "seed",
+        "dataset",
+        "class_set",
+        "train_split",
+        "test_split",
+        "fingerprints",
+        "data_digest",
+    )
     return {**{name: getattr(config, name) for name in kept}, "rows": sum(config.train_supports), "run": digest}
 
 

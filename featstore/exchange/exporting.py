@@ -64,7 +64,7 @@ class ExportReport:
 
 def export(
     view: View,
-    to: Path,
+    to: Path | str,
     *,
     form: ExportForm,
     paths: Sequence[str] | None = None,
@@ -107,6 +107,7 @@ def export(
     DamagedShardError
         If a row is not what was written; nothing is left behind.
     """
+    to = Path(to)
     if names == "path" and paths is None:
         raise FeatstoreError("names by path need the paths of the samples")
     to = Path(to)

@@ -417,12 +417,12 @@ class PullPlan:
 
 
 def plan_pull(
-    store: Path,
+    store: Path | str,
     url: str,
     *,
     dataset: str | None = None,
     features: Sequence[str] = (),
-    root: Path | None = None,
+    root: Path | str | None = None,
     replace_manifest: bool = False,
 ) -> PullPlan:
     """Look at a bucket and a store that it is taken into, which need not be there yet, and say what a pull would take.
@@ -450,6 +450,8 @@ def plan_pull(
         were made from different pictures.
     ManifestError, UnknownDatasetError, UnknownFeatureError, AmbiguousFeatureError, BucketError
     """
+    store = Path(store)
+    root = None if root is None else Path(root)
     bucket = Bucket(url)
     found = datasets(bucket, kind=FORMAT, version=FORMAT_VERSION)
     if dataset is not None and dataset not in found:
@@ -531,7 +533,7 @@ def _labels(pushed: Pushed, features: Sequence[str], dataset: str, bucket: Bucke
     return list(dict.fromkeys(chosen))
 
 
-def pull(store: Path, plan: PullPlan, *, progress: Progress | None = None) -> Transfer:
+def pull(store: Path | str, plan: PullPlan, *, progress: Progress | None = None) -> Transfer:
     """Take what was planned into a store here, made if there is none: shards, then documents.
 
     Every shard is checked against the digest in its name before it gets that name here. What is here already is not
@@ -549,6 +551,7 @@ def pull(store: Path, plan: PullPlan, *, progress: Progress | None = None) -> Tr
     DamagedShardError
         If bytes in the bucket are not what was pushed.
     """
+    store = Path(store)
     bucket = Bucket(plan.url)
     opened = Store.create(store)
     for one in plan.datasets:

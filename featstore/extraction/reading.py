@@ -6,7 +6,6 @@ Threads do it, or processes that a thread each attends to.
 from __future__ import annotations
 
 import contextlib
-import logging
 import multiprocessing
 import queue
 import signal
@@ -18,24 +17,16 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
-import numpy as np
 import numpy.typing as npt
 
-from ...kit.errors import Masked, listing
-from ..errors import FeatstoreError, RowsError
+from ...kit.errors import Masked
+from ..errors import FeatstoreError
 from ..pictures.pictures import CHANGED, Source, reason_of
 from ..pictures.seen import State
-from ..rows.feature import Feature
 
-Row = dict[str, npt.NDArray[Any]]
-"""Block name to the (d,) numbers of one sample."""
-BatchSize = int | Literal["auto"]
 T = TypeVar("T")
-_USUAL_BATCH = 32
-"""Where an automatic size starts for an embedder that does not say."""
-log = logging.getLogger(__name__)
 
 
 class Embedder(Protocol):
@@ -92,175 +83,6 @@ class OpensPictures(Protocol):
     @property
     def prepare(self) -> Callable[[Any], npt.NDArray[Any]]:
         """Turns an opened picture into what is stacked."""
-
-
-class Begun(Protocol):
-    """A batch that an embedder is at."""
-
-    @property
-    def ready(self) -> Callable[[], bool]:
-        """Tells whether `rows` would not wait."""
-
-    @property
-    def rows(self) -> Callable[[], Mapping[str, npt.NDArray[Any]]]:
-        """Waits for what `Embedder.embed` returns, and raises what it raises."""
-
-
-@runtime_checkable
-class WorksAhead(Protocol):
-    """An embedder whose device is at one batch while the next one is read, copied and begun."""
-
-    @property
-    def ahead(self) -> int:
-        """How many batches may be begun before the rows of the first are asked for; 0 where nothing is gained."""
-
-    def start(self, pictures: npt.NDArray[Any]) -> Begun:
-        """Begin `embed`."""
-
-
-@runtime_checkable
-class SizesBatches(Protocol):
-    """An embedder that knows how many pictures it likes at once."""
-
-    @property
-    def auto_batch(self) -> int:
-        """What an automatic batch size starts from."""
-
-
-@dataclass(eq=False)
-class Batch:
-    """Pictures that a model has been given."""
-
-    ids: Sequence[str]
-    stack: npt.NDArray[Any]
-    parts: list[Begun | dict[str, npt.NDArray[Any]]]
-    """What was begun of it, in order, or is there already."""
-    started: float
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether its rows are there."""
-        return all(isinstance(part, dict) or part.ready() for part in self.parts)
-
-
-class Model:
-    """One embedder at work in one run, and how many pictures it is given at once.
-
-    Parameters
-    ----------
-    embedder : Embedder
-    feature : Feature
-        What its rows must be.
-    batch_size : int or "auto"
-        A number stays what it is. "auto" begins with what the embedder likes and halves when memory does not suffice.
-    meter : Meter
-        Told how long `embed` takes.
-    """
-
-    def __init__(self, embedder: Embedder, feature: Feature, batch_size: BatchSize, meter: Meter) -> None:
-        self._embedder, self._feature, self._meter = embedder, feature, meter
-        self._is_auto = batch_size == "auto"
-        likes = embedder.auto_batch if isinstance(embedder, SizesBatches) else _USUAL_BATCH
-        self.batch_size = max(1, likes) if batch_size == "auto" else batch_size
-        self._ahead = embedder if isinstance(embedder, WorksAhead) and embedder.ahead else None
-        self.ahead = self._ahead.ahead if self._ahead is not None else 0
-        """How many batches may be begun before the rows of the first are asked for."""
-        self.compute_s = 0.0
-        """Seconds in which it was at some batch."""
-        self._counted_until = 0.0
-
-    def start(self, ids: Sequence[str], pictures: Sequence[npt.NDArray[Any]]) -> Batch:
-        """Begin to embed the decoded pictures of these samples, at once unless memory does not suffice."""
-        batch = Batch(ids, np.stack(pictures), [], time.monotonic())
-        try:
-            batch.parts = self._begun(batch.stack)
-        finally:
-            if not self.ahead:
-                self._count(batch.started)
-        return batch
-
-    def rows(self, batch: Batch) -> list[Row]:
-        """Wait for the rows of a batch.
-
-        Raises
-        ------
-        RowsError
-            If the embedder gives other blocks or widths than it said, or NaN/Inf for some sample.
-        MemoryError
-            If memory does not suffice where the batch size was stated, or for one picture.
-        """
-        found: list[dict[str, npt.NDArray[Any]]] | None = None
-        try:
-            while found is None:
-                try:
-                    found = [part if isinstance(part, dict) else _arrays(part.rows()) for part in batch.parts]
-                except MemoryError as error:  # a device may say so only now: the whole batch again, in smaller parts
-                    self._shrink(error)
-                    batch.parts = self._begun(batch.stack)
-        finally:
-            if self.ahead:
-                self._count(batch.started)
-        whole = found[0] if len(found) == 1 else {name: np.concatenate([p[name] for p in found]) for name in found[0]}
-        blocks = self._as_stored(batch.ids, whole)
-        return [{name: array[i] for name, array in blocks.items()} for i in range(len(batch.ids))]
-
-    def _begun(self, stack: npt.NDArray[Any]) -> list[Begun | dict[str, npt.NDArray[Any]]]:
-        parts: list[Begun | dict[str, npt.NDArray[Any]]] = []
-        done = 0
-        while done < len(stack):
-            part = stack[done : done + self.batch_size]
-            try:
-                parts.append(_arrays(self._embedder.embed(part)) if self._ahead is None else self._ahead.start(part))
-            except MemoryError as error:
-                self._shrink(error)
-                continue
-            done += len(part)
-        return parts
-
-    def _shrink(self, error: MemoryError) -> None:
-        """Halve an automatic batch size, or let the error go on."""
-        if not self._is_auto or self.batch_size == 1:
-            raise error
-        self.batch_size //= 2
-        log.warning(
-            "%s: memory does not suffice; going on with a batch size of %d", self._embedder.name, self.batch_size
-        )
-
-    def _count(self, started: float) -> None:
-        """Count the time since then, of batches that overlap once."""
-        now = time.monotonic()
-        spent = now - max(started, self._counted_until)
-        self._counted_until = now
-        self.compute_s += spent
-        self._meter.compute_s += spent
-
-    def _as_stored(self, ids: Sequence[str], out: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """The blocks in the feature's dtype, once their names, shapes and values are what they must be."""
-        spec, label = self._feature.spec, self._feature.label
-        if list(out) != list(spec.blocks):
-            raise RowsError(f"expected blocks {list(spec.blocks)}, however: {list(out)}, from {self._embedder.name}")
-        stored = {}
-        for name, width in spec.blocks.items():
-            array = out[name]
-            if array.shape != (len(ids), width):
-                raise RowsError(
-                    f"features must have shape ({len(ids)}, {width}) for {len(ids)} ids, however: "
-                    f"shape={array.shape}\n  in block: {name}, feature: {label}"
-                )
-            with np.errstate(over="ignore"):  # an overflow is Inf, and is refused below by name
-                stored[name] = array.astype(spec.dtype)
-            bad = np.flatnonzero(~np.isfinite(stored[name]).all(axis=1))
-            if len(bad):
-                raise RowsError(
-                    f"block {name!r} of {label} is NaN or Inf for {len(bad)} of {len(ids)} samples: "
-                    f"{listing(ids[int(i)] for i in bad)}\n"
-                    f"  nothing of this shard was written; check the weights, and the precision (float16 ends at 65504)"
-                )
-        return stored
-
-
-def _arrays(rows: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    return {name: np.asarray(array) for name, array in rows.items()}
 
 
 class Meter:
@@ -328,6 +150,8 @@ class Remarked:
 
 Decoded = dict[int, Picture | Remarked | Unusable]
 """Number of an embedder to what it gets of one picture."""
+Claim = Callable[[str, Sequence[int]], Sequence[int]]
+"""Digest of new bytes, and numbers of embedders, to those of them for which nobody else decodes these bytes."""
 
 
 class Wanted(NamedTuple):
@@ -353,6 +177,8 @@ class Found(NamedTuple):
     """sha256 of its bytes; empty if they could not be had."""
     state: State | None = None
     """Of its file while it was read; None where that says little."""
+    again: Sequence[int] = ()
+    """Those that get the same bytes with another picture of the same call of `Readers.read`: decoded once for both."""
 
 
 class Decoder:
@@ -419,6 +245,8 @@ class Readers:
         self._pool = ThreadPoolExecutor(processes or threads, thread_name_prefix="reader")
         self._early: dict[int, tuple[Wanted, Future[Found]]] = {}
         """Position to what is being read already for the next call of `read`."""
+        self._claims: dict[tuple[str, int], int] = {}
+        """Of that call: digest of new bytes and embedder to the position for which they are decoded."""
 
     def __enter__(self) -> Self:
         return self
@@ -431,7 +259,7 @@ class Readers:
 
     def forget(self) -> None:
         """Have what was read already for the next call of `read` read again."""
-        self._early = {}
+        self._early, self._claims = {}, {}
 
     def read(
         self, wanted: Iterable[Wanted], *, ahead: int, then: Iterable[Wanted] = ()
@@ -439,34 +267,40 @@ class Readers:
         """Yield position and what was read there in order; at most `ahead` pictures are decoded or wait to be.
 
         `then` is what the next call will probably want: it is begun as soon as there is room, so that no reader is idle
-        while a shard ends. What the next call does not want after all is forgotten.
+        while a shard ends. If the next call does not want some of it after all, all of it is forgotten: others may have
+        been told that their bytes are decoded there.
         """
         waiting: deque[tuple[int, Future[Found]]] = deque()
-        rest, later = iter(wanted), iter(then)
-        early, self._early = self._early, {}
+        todo, later = deque(wanted), iter(then)
+        asked = {one.position: one for one in todo}
+        if any(asked.get(position) != one for position, (one, _) in self._early.items()):
+            self.forget()
+        early, claims, self._early, self._claims = self._early, self._claims, {}, {}
         try:
             while True:
-                while len(waiting) < ahead and (one := next(rest, None)) is not None:
-                    known, future = early.pop(one.position, (None, None))
-                    if future is None or known != one:
-                        future = self._pool.submit(self._read_one, one)
-                    waiting.append((one.position, future))
+                while len(waiting) < ahead and todo:
+                    one = todo.popleft()
+                    _, future = early.pop(one.position, (None, None))
+                    waiting.append((one.position, future or self._pool.submit(self._read_one, one, claims)))
                 if not waiting:
                     return
-                while len(waiting) + len(self._early) < ahead and (one := next(later, None)) is not None:
-                    self._early[one.position] = one, self._pool.submit(self._read_one, one)
+                while len(waiting) + len(self._early) < ahead and (other := next(later, None)) is not None:
+                    self._early[other.position] = other, self._pool.submit(self._read_one, other, self._claims)
                 position, future = waiting.popleft()
                 yield position, future.result()
         finally:
             for future in (*(future for _, future in waiting), *(future for _, future in early.values())):
                 future.cancel()
 
-    def _read_one(self, wanted: Wanted) -> Found:
+    def _read_one(self, wanted: Wanted, claims: dict[tuple[str, int], int]) -> Found:
+        def claim(digest: str, numbers: Sequence[int]) -> Sequence[int]:  # `setdefault` is one step for all threads
+            return [k for k in numbers if claims.setdefault((digest, k), wanted.position) == wanted.position]
+
         if not self._processes:
-            return _read(self._source, self._decoder, wanted)
+            return _read(self._source, self._decoder, wanted, claim)
         process = self._idle.get()
         try:
-            return process.ask(wanted)
+            return process.ask(wanted, claim)
         finally:
             self._idle.put(process)
 
@@ -475,8 +309,8 @@ class Readers:
             process.end()
 
 
-def _read(source: Source, decoder: Decoder, wanted: Wanted) -> Found:
-    """Read and decode one picture; one that cannot be read is unusable for all.
+def _read(source: Source, decoder: Decoder, wanted: Wanted, claim: Claim) -> Found:
+    """Read and decode one picture, a new one unless that is done for another; one that cannot be read is for none.
 
     Bytes of another digest than expected are not decoded: the file is being written, or a read fell short, and what is
     made of them would stand under the digest of others. Where none is expected, what is decoded are the very bytes that
@@ -490,7 +324,9 @@ def _read(source: Source, decoder: Decoder, wanted: Wanted) -> Found:
         return Found(dict.fromkeys(wanted.embedders, Unusable(reason_of(error), unread=True)))
     if wanted.digest and digest != wanted.digest:
         return Found(dict.fromkeys(wanted.embedders, Unusable(CHANGED, unread=True)))
-    return Found(decoder(data, [k for k in wanted.embedders if wanted.settled.get(k) != digest]), digest, state)
+    lacking = [k for k in wanted.embedders if wanted.settled.get(k) != digest]
+    ours = lacking if wanted.digest else claim(digest, lacking)
+    return Found(decoder(data, ours), digest, state, [k for k in lacking if k not in ours])
 
 
 def _made(step: Callable[[Any], T], given: Any) -> T | Unusable:
@@ -533,11 +369,14 @@ class _ReaderProcess:
         finally:
             theirs.close()
 
-    def ask(self, wanted: Wanted) -> Found:
-        """Have the process read one picture."""
+    def ask(self, wanted: Wanted, claim: Claim) -> Found:
+        """Have the process read one picture, and tell it for which embedders it is to decode new bytes."""
         try:
             self._connection.send(wanted)
             answer, fault = self._connection.recv()
+            if isinstance(answer, str):
+                self._connection.send(claim(answer, fault))
+                answer, fault = self._connection.recv()
         except (EOFError, OSError):
             self._process.join(timeout=1)
             raise FeatstoreError(
@@ -560,11 +399,17 @@ class _ReaderProcess:
 
 def _serve(connection: Connection[Any, Any], source: Source, decoder: Decoder) -> None:
     """In a reader process: answer until the other side is gone."""
+
+    def claim(digest: str, numbers: Sequence[int]) -> Sequence[int]:
+        connection.send((digest, numbers))
+        ours: Sequence[int] = connection.recv()
+        return ours
+
     with contextlib.suppress(EOFError, OSError):
         while True:
             wanted = connection.recv()
             try:
-                answer: tuple[Found | None, str] = _read(source, decoder, wanted), ""
+                answer: tuple[Found | None, str] = _read(source, decoder, wanted, claim), ""
             except Exception as error:  # the boundary of the process: a fault is told to the one who asked
                 answer = None, f"{type(error).__name__}: {error}"
             connection.send(answer)

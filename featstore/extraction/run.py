@@ -30,9 +30,11 @@ from ..rows import files
 from ..rows.feature import Dtype, Feature
 from ..rows.keys import Mark, keys_of, same_pictures
 from ..store import Store
+from .model import BatchSize, Model
 from .plan import Counted, FeaturePlan, Progress, deal_part, make_features, names_of, plan_features, positions_of
-from .reading import BatchSize, Decoded, Decoder, Embedder, Found, Meter, Model, Readers, Wanted
-from .writing import Committer, FeatureWriter, ShardInMaking, StoredRows
+from .reading import Decoder, Embedder, Found, Meter, Readers, Wanted
+from .stored import StoredRows
+from .writing import Committer, FeatureWriter, ShardInMaking
 
 FEW_ERRORS = 10
 """So many bad pictures never stop a run, unless `max_errors` is zero."""
@@ -240,7 +242,7 @@ def extract(
     CommitError
         If the disk refuses; what was committed before stays.
     """
-    _check_kinds(embedder, manifest, store)
+    _check_kinds(embedder, manifest, store, progress)
     _check(manifest, batch_size, shard_rows, readers, reader_processes, part, max_errors)
     if isinstance(manifest, SealedManifest):
         store.check_sealed(dataset, manifest)
@@ -375,25 +377,27 @@ def _expected(manifest: Manifest, positions: range, writers: Sequence[FeatureWri
 
 def _learning(
     manifest: Manifest, plan: FeaturePlan, seen: Seen | None, found_in_order: Iterable[tuple[int, Found]]
-) -> Iterator[tuple[int, Decoded]]:
-    """Pass on what was decoded, once what was learnt of a new picture is noted."""
+) -> Iterator[tuple[int, Found]]:
+    """Pass on what was read, once what was learnt of a new picture is noted."""
     for position, found in found_in_order:
         if position in plan.unknown:
             plan.learn(position, found.digest)
             if seen is not None and found.state is not None:
                 seen.note(manifest.samples[position].path, found.state, found.digest)
-        yield position, found.decoded
+        yield position, found
 
 
 def _fill(
-    number: int, shards: Sequence[ShardInMaking], pictures_in_order: Iterable[tuple[int, Decoded]], committer: Committer
+    number: int, shards: Sequence[ShardInMaking], pictures_in_order: Iterable[tuple[int, Found]], committer: Committer
 ) -> None:
     """Embed the pictures, and commit them as one shard of each feature, in the background."""
     try:
-        for position, decoded in pictures_in_order:
+        for position, found in pictures_in_order:
             for k, shard in enumerate(shards):
-                if k in decoded:
-                    shard.take(position, decoded[k])
+                if k in found.decoded:
+                    shard.take(position, found.decoded[k])
+                elif k in found.again:
+                    shard.repeat()
                 elif position in shard.settled:
                     shard.leave(position)
             committer.check()
@@ -434,7 +438,7 @@ def _report(writer: FeatureWriter, manifest: Manifest, meter: Meter) -> ExtractR
     )
 
 
-def _check_kinds(embedder: object, manifest: object, store: object) -> None:
+def _check_kinds(embedder: object, manifest: object, store: object, progress: object) -> None:
     """Refuse paths and names where objects are meant, saying what makes the objects."""
     for one in embedder if isinstance(embedder, Sequence) and not isinstance(embedder, str) else [embedder]:
         if isinstance(one, type) or not all(callable(getattr(one, name, None)) for name in ("decode", "embed")):
@@ -445,6 +449,10 @@ def _check_kinds(embedder: object, manifest: object, store: object) -> None:
     if not isinstance(manifest, Manifest | SealedManifest):
         raise FeatstoreError(
             f"manifest must be a Manifest, however: {_told(manifest)}\n  read it: cer_fusion.Manifest.read('faces.csv')"
+        )
+    if not (progress is None or progress == "auto" or callable(progress)):
+        raise FeatstoreError(
+            f"progress must be 'auto', a callable (stage, done, total) or None, however: {_told(progress)}"
         )
     if not isinstance(store, Store):
         raise FeatstoreError(

@@ -6,16 +6,12 @@ kill loses one unfinished shard and no more (`docs/reliability.md`, P1).
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -24,16 +20,12 @@ import numpy as np
 from ...kit.errors import Masked
 from ..errors import TooManyErrors
 from ..manifests.manifest import Manifest
-from ..rows.feature import Feature, shard_names
-from ..rows.files import going_away
-from ..rows.index import RowIndex
-from ..rows.keys import KeyedNumbers, WantedKeys, keys_of, keys_of_texts
-from ..rows.shard import RowReader, Rows, ShardHeader, read_header, read_texts
+from ..rows.shard import Rows, read_header
+from .model import Batch, Model, Row
 from .plan import FeaturePlan
-from .reading import Batch, Model, Picture, Remarked, Row, Unusable
+from .reading import Picture, Remarked, Unusable
+from .stored import StoredRows
 
-_MOST_ROWS = 1 << 32
-"""More than a shard can hold."""
 log = logging.getLogger(__name__)
 
 
@@ -204,6 +196,8 @@ class ShardInMaking:
         """Embed this picture as soon as a batch is full; an unusable one is noted and passed over."""
         if isinstance(picture, Unusable):
             self._writer.fail(self._writer.id(position), picture.reason, unread=picture.unread)
+            if digest := self._writer.plan.digests[position]:
+                self._first.setdefault(digest, position)
             self._writer.advance(1)
             self._writer.check_errors()
             return
@@ -217,6 +211,10 @@ class ShardInMaking:
             self._sort_new()
         if len(self._waiting) >= self._writer.model.batch_size:
             self._embed()
+
+    def repeat(self) -> None:
+        """Count a sample whose picture is decoded for another of the shard: `finish` gives it that one's row."""
+        self._writer.advance(1)
 
     def leave(self, position: int) -> None:
         """Leave a sample to the other run that has settled it from the very bytes that were read here."""
@@ -232,6 +230,7 @@ class ShardInMaking:
         for i, picture in new:
             digest = digests[i]
             if digest in known:
+                self._first.setdefault(digest, i)
                 self.rows[i] = known[digest]
                 writer.remark_again(i)
                 writer.shared += 1
@@ -346,201 +345,6 @@ class NewShard:
             if self.is_new:
                 self.stored.note_new(self.digests, header)
         log.debug("committed %s: %d rows, %d in quarantine", path.name, len(self.ids), len(self.quarantined))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settled:
-    """What another run's shard says about a sample."""
-
-    digest: str
-    """sha256 of the picture that it used; empty where it could not read it."""
-    header: ShardHeader
-    row: int | None
-    """Row in that shard; None if the sample is in quarantine."""
-    reason: str = ""
-    """Why it is in quarantine."""
-
-
-class StoredRows:
-    """A feature's rows while they are added to: those of before, ours, and what other runs commit meanwhile.
-
-    Looking for others' shards is cheap, so that it can be done before and after every shard.
-
-    Parameters
-    ----------
-    feature : Feature
-        What is there now counts as there before.
-    only : sequence of str, optional
-        The samples that this run is about, if those are not all; no others are remembered.
-    """
-
-    def __init__(self, feature: Feature, *, only: Sequence[str] | None = None) -> None:
-        self.feature = feature
-        self._only = None if only is None else WantedKeys(keys_of(only))
-        self._listing = _Listing(feature)
-        self._seen = set(self._listing.names())
-        self.before: RowIndex = feature.index(only=only)  # in this order: no shard may escape both
-        self._settled: dict[str, Settled] = {}
-        self._places: dict[str, tuple[ShardHeader, int]] = {}
-        """Digest of a picture that several samples have, or had, to its row."""
-        self._places_of_new = KeyedNumbers()
-        """Of pictures that were new, or of before: the place in `_headers` times `_MOST_ROWS`, plus the row."""
-        self._headers = list(self.before.headers)
-        self._before_is_known = False
-        self._reader = RowReader()
-
-    def look(self) -> None:
-        """Take note of the shards that others committed since the last time."""
-        new = self._listing.names_if_changed() - self._seen
-        for header in self.feature.headers_of(new):
-            try:
-                with going_away(header.path):
-                    own = self._own(header)
-            except FileNotFoundError:  # compacted away already, and what took its place is new as well
-                continue
-            self._seen.add(header.path.name)
-            for row, sample_id, digest in own:
-                self._settled[sample_id] = Settled(digest=digest, header=header, row=row)
-            for sample_id, digest, reason in header.quarantined:
-                if self._only is None or len(self._only.positions(keys_of([sample_id]))):
-                    self._settled[sample_id] = Settled(digest=digest, header=header, row=None, reason=reason)
-
-    def _own(self, header: ShardHeader) -> list[tuple[int, str, str]]:
-        """Row, id and digest of the picture of those samples of a shard that this run is about."""
-        ids = read_texts(header, "ids")
-        rows = np.arange(len(ids)) if self._only is None else self._only.positions(keys_of_texts(ids))
-        if not len(rows):
-            return []
-        digests = read_texts(header, "image_digest")[rows].tolist()
-        return [
-            (row, sample_id.decode(), digest.decode())
-            for row, sample_id, digest in zip(rows.tolist(), ids[rows].tolist(), digests, strict=True)
-        ]
-
-    def settled(self, sample_id: str, digest: str) -> Settled | None:
-        """What another run made of this sample from the same picture, if it did.
-
-        Without a digest the picture could not be read here: then a row counts that another run made, from whatever.
-        """
-        found = self._settled.get(sample_id)
-        if found is None:
-            return None
-        return found if found.digest == digest or (not digest and found.row is not None) else None
-
-    def settled_meanwhile(self, sample_id: str) -> Settled | None:
-        """What another run made of this sample, from whatever picture."""
-        return self._settled.get(sample_id)
-
-    def are_newer(self, sample_ids: Iterable[str]) -> set[str]:
-        """Those of the samples of which another run has committed something meanwhile."""
-        return self._settled.keys() & set(sample_ids)
-
-    def generation_after(self, ids: Sequence[str]) -> int:
-        """Generation of a new shard that holds `ids`: above every shard whose entries it replaces."""
-        theirs = [entry.header.generation + 1 for i in ids if (entry := self._settled.get(i)) is not None]
-        return max(self.before.generation_after(ids), *theirs, 0)
-
-    def of_pictures(self, digests: Iterable[str], stored: Mapping[str, int]) -> dict[str, Row]:
-        """The rows of the pictures that were noted, or that a row of before (by its number in `stored`) was made from.
-
-        What went away meanwhile, since its shard was compacted, is left out.
-        """
-        wanted: dict[Path, list[tuple[str, ShardHeader, int]]] = {}
-        for digest in digests:
-            if digest not in self._places and digest in stored:
-                shard, row = self.before.locate(np.array([stored[digest]]))
-                self.note(digest, self.before.headers[int(shard[0])], int(row[0]))
-            if digest in self._places:
-                header, at = self._places[digest]
-                wanted.setdefault(header.path, []).append((digest, header, at))
-        found: dict[str, Row] = {}
-        for asked in wanted.values():
-            header, rows = asked[0][1], [at for _, _, at in asked]
-            with contextlib.suppress(FileNotFoundError):
-                blocks = {name: self._reader.read(header, f"blocks/{name}", rows) for name in self.feature.spec.blocks}
-                for i, (digest, _, _) in enumerate(asked):
-                    found[digest] = {name: block[i] for name, block in blocks.items()}
-        return found
-
-    def note_new(self, digests: Sequence[str], header: ShardHeader) -> None:
-        """Remember in a few bytes where the rows of all of a shard's pictures are."""
-        self._places_of_new.add(keys_of(digests), len(self._headers) * _MOST_ROWS + np.arange(len(digests)))
-        self._headers.append(header)
-
-    def look_for(self, digests: Collection[str]) -> None:
-        """Note where the rows of these pictures are, if there are any: of before, or of a shard of `note_new`.
-
-        The first look is at the rows of all samples, of each of which 24 bytes stay in memory.
-        """
-        if not self._before_is_known:
-            self._before_is_known = True
-            keys, rows = self.before.picture_keys()
-            shard, row = self.before.locate(rows)
-            self._places_of_new.add(keys, shard * _MOST_ROWS + row)
-        asked = [digest for digest in digests if digest not in self._places]
-        for digest, number in zip(asked, self._places_of_new.find(keys_of(asked)).tolist(), strict=True):
-            if number >= 0:
-                self.note(digest, self._headers[number // _MOST_ROWS], number % _MOST_ROWS)
-
-    def note(self, digest: str, header: ShardHeader, row: int) -> None:
-        """Remember where a picture's row is."""
-        self._places[digest] = (header, row)
-
-    def commit(self, rows: Rows, *, number: int, generation: int) -> Path:
-        """Commit a shard as ours."""
-        with self._listing.changing():
-            path = self.feature.commit(rows, index=number, generation=generation)
-        self._seen.add(path.name)
-        return path
-
-
-_LISTING_S, _LISTING_SHARE = 3e-4, 1e-3
-"""A listing that takes no longer is made whenever it is asked for; of a longer one, the rest may take this share of the
-time of a run in which the folder seems to be as it was."""
-
-
-class _Listing:
-    """The names of a feature's shards, listed again when the folder may have changed.
-
-    A folder's time tells of others' commits, but not of one within the same tick of the file system's clock, nor of one
-    beside our own, which change it too. So it is listed in any case where that costs next to nothing (up to a thousand
-    shards), else as often as the time since the last listing makes the cost small.
-    """
-
-    def __init__(self, feature: Feature) -> None:
-        self._feature = feature
-        self._names: frozenset[str] = frozenset()
-        self._changed_ns: int | None = None
-        """The folder's time when it was as we know it; None while we change it."""
-        self._again_at = 0.0
-
-    def names(self) -> frozenset[str]:
-        """The names of all shards, listed now."""
-        began = time.monotonic()
-        self._changed_ns = self._time_ns()
-        self._names = frozenset(shard_names(self._feature.folder))
-        ended = time.monotonic()
-        self._again_at = ended + max(0.0, ended - began - _LISTING_S) / _LISTING_SHARE
-        return self._names
-
-    def names_if_changed(self) -> frozenset[str]:
-        """The names of all shards, as far as they are known without listing a folder that seems to be as it was."""
-        known = self._changed_ns
-        if time.monotonic() >= self._again_at or (known is not None and known != self._time_ns()):
-            return self.names()
-        return self._names
-
-    @contextlib.contextmanager
-    def changing(self) -> Iterator[None]:
-        """While we commit; the folder's time afterwards is known to be ours."""
-        self._changed_ns = None
-        try:
-            yield
-        finally:
-            self._changed_ns = self._time_ns()
-
-    def _time_ns(self) -> int:
-        return os.stat(self._feature.folder).st_mtime_ns
 
 
 class Committer:

@@ -534,7 +534,7 @@ def _is_whole(text: str) -> bool:
     return re.fullmatch(r"[+-]?\d+", text) is not None and text.isascii()
 
 
-def read_soft_labels(path: Path, classes: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+def read_soft_labels(path: Path | str, classes: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     """Read votes and turn each line into shares that sum to one.
 
     Parameters
@@ -555,6 +555,7 @@ def read_soft_labels(path: Path, classes: Sequence[str]) -> dict[str, NDArray[np
     ManifestError
         With file and line.
     """
+    path = Path(path)
     (_, header), *rows = read_cells(path, known=("sample_id", *classes), error=ManifestError) or [(1, [])]
     columns = _columns(header, classes, path)
     of_a_manifest = any(title.startswith("votes.") for title in header)

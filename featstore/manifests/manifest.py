@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ...kit.table import Cell, Table, facts_html, shortened
 from ...kit.text import is_utf8, many_objects
-from ..errors import ClassSetError, ManifestError, nearest
+from ..errors import ClassSetError, FeatstoreError, ManifestError, nearest
 from ..pictures.archives import inside_archive
 from ..rows import files
 from ..rows.keys import Keys, keys_of, keys_of_first_cells, sums_to_text
@@ -88,6 +88,9 @@ class Manifest:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.samples)
 
     def _facts(self) -> dict[str, str]:
         groups = self.table.groups.counts()
@@ -212,7 +215,7 @@ class Manifest:
 
     def keep(self, mask: Iterable[bool]) -> Manifest:
         """The samples whose mask is true, in order."""
-        return self.rows(np.flatnonzero(mask if isinstance(mask, np.ndarray) else np.fromiter(mask, bool)))
+        return self.rows(where_true(mask, len(self)))
 
     def rows(self, at: IntArray) -> Manifest:
         """The samples at these positions, in this order."""
@@ -408,6 +411,24 @@ class SealedManifest:
 
 def _header(further: Iterable[str]) -> bytes:
     return (",".join((*COLUMNS, *map(quoted, further))) + "\n").encode()
+
+
+def where_true(mask: Iterable[bool], count: int) -> npt.NDArray[np.int64]:
+    """Return the positions at which a mask of so many samples is true.
+
+    Raises
+    ------
+    FeatstoreError
+        If it is not one truth value for each of them: positions would be read as a mask, a short mask as a part.
+    """
+    given = np.asarray(mask if hasattr(mask, "__len__") else list(mask))
+    if given.shape != (count,) or (count and given.dtype != bool):
+        found = f"shape {given.shape}, dtype {given.dtype}"
+        raise FeatstoreError(
+            f"a mask must be one truth value for each of {count:,} samples, however: {found}\n"
+            "  of positions: mask = np.isin(np.arange(n), positions)"
+        )
+    return np.flatnonzero(given).astype(np.int64, copy=False)
 
 
 def has_controls(text: str) -> bool:

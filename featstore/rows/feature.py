@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar, get_args
 import numpy as np
 
 from ...kit.documents import canonical
+from ...kit.table import shortened
 from ...kit.text import many_objects
 from ..errors import FeatstoreError, FingerprintError, FormatError, NewerFormatError
 from ..manifests.columns import Texts
@@ -151,6 +152,11 @@ class Feature:
     FormatError
         If the folder's name and its `feature.json` do not belong together.
     """
+
+    def __repr__(self) -> str:
+        """Return what it is and where; its rows are left to whoever asks for them."""
+        blocks = shortened(f"{name} {width:,}" for name, width in self.spec.blocks.items())
+        return f"<Feature {self.spec.name}@{self.spec.fingerprint[:12]}: {blocks}, {self.spec.dtype}; {self.folder}>"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

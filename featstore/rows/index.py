@@ -169,7 +169,7 @@ class RowIndex:
         done = 0
         for number, wanted in self._by_shard(rows):
             header = self.headers[number]
-            if _knows_pictures(header):
+            if knows_pictures(header):
                 texts = read_texts(header, "image_digest")
                 part = texts if np.array_equal(wanted, np.arange(len(texts))) else texts[wanted]
                 pictures[:, done : done + len(wanted)] = keys_of_texts(part)
@@ -187,29 +187,15 @@ class RowIndex:
             return found
         asked = WantedTexts(digests)
         for header, start in zip(self.headers, self.starts.tolist(), strict=True):
-            if not _knows_pictures(header):
+            if not knows_pictures(header):
                 continue
             texts = read_texts(header, "image_digest")
             at = np.array(asked.positions(texts), dtype=np.int64)
-            for row in at[self._may_count(start + at)].tolist():
+            for row in at[self.may_count(start + at)].tolist():
                 found.setdefault(texts[row].decode(), start + row)
         return found
 
-    def picture_keys(self) -> tuple[Keys, IntArray]:
-        """Hashes of the pictures that rows were made from, (2, m), and the rows, as `rows_made_from` looks at them."""
-        keys, rows = [np.empty((2, 0), np.uint64)], [np.empty(0, np.int64)]
-        for header, start in zip(self.headers, self.starts.tolist(), strict=True):
-            if _knows_pictures(header):
-                try:
-                    found = keys_of_texts(read_texts(header, "image_digest"))
-                except FileNotFoundError:  # compacted away meanwhile: its pictures are not known
-                    continue
-                counts = np.flatnonzero(self._may_count(start + np.arange(found.shape[1])))
-                keys.append(found[:, counts])
-                rows.append(start + counts)
-        return np.concatenate(keys, axis=1), np.concatenate(rows)
-
-    def _may_count(self, rows: IntArray) -> npt.NDArray[np.bool_]:
+    def may_count(self, rows: IntArray) -> npt.NDArray[np.bool_]:
         """Whether rows count, as far as the index knows."""
         if not self.whole or self.rows is None:
             return np.ones(len(rows), dtype=bool)
@@ -289,7 +275,7 @@ class PictureDigests(Mapping[str, str]):
         return digest.hex() if any(digest) else ""
 
 
-def _knows_pictures(header: ShardHeader) -> bool:
+def knows_pictures(header: ShardHeader) -> bool:
     """Whether some row of a shard says what picture it was made from; those of an import may say none."""
     return bool(header.rows) and np.dtype(header.segments["image_digest"].dtype).itemsize > 1
 

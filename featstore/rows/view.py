@@ -9,22 +9,26 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...kit.errors import listing, needed
 from ...kit.table import facts_html, shortened
-from ..errors import FeatstoreError, IncompleteError
+from ..errors import FeatstoreError, IncompleteError, UnknownBlockError, nearest
 from ..manifests.class_sets import ClassSet
-from ..manifests.manifest import Manifest
+from ..manifests.manifest import Manifest, where_true
 from ..manifests.targets import TIME, shares_of, targets_of, units_of
 from . import files
 from .feature import Feature
 from .index import RowIndex
 from .mapped import MappedBlock, MappedDataset, MappedFiles, ReadDataset
 from .shard import ShardHeader, read_into, read_segment
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
 
 FloatArray = npt.NDArray[np.float32]
 BlockRows = FloatArray | MappedBlock
@@ -54,6 +58,9 @@ class View:
     """Feature name to fingerprint."""
     further: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict, repr=False)
     """The manifest's columns of numbers, (n,) each, NaN where nothing is known: `au.12`, `va.valence`, `time_s`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "blocks", _Named(self.blocks))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -98,8 +105,14 @@ class View:
         return out
 
     def take(self, mask: Sequence[bool] | npt.NDArray[np.bool_]) -> View:
-        """The samples whose mask is true; mapped blocks stay mapped, loaded ones are copied."""
-        chosen = np.flatnonzero(np.asarray(mask, dtype=bool))
+        """The samples whose mask is true; mapped blocks stay mapped, loaded ones are copied.
+
+        Raises
+        ------
+        FeatstoreError
+            If the mask is not a truth value for each sample, such as positions are not.
+        """
+        chosen = where_true(mask, len(self))
         return View(
             ids=tuple(self.ids[i] for i in chosen),
             y=self.y[chosen],
@@ -114,7 +127,7 @@ class View:
             further={title: numbers[chosen] for title, numbers in self.further.items()},
         )
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> pandas.DataFrame:
         """Return a pandas DataFrame, a row a sample, indexed by `sample_id`.
 
         Its columns are ``label`` (a categorical in the order of the classes; missing where there is none), ``split``,
@@ -126,20 +139,21 @@ class View:
         MissingExtraError
             If pandas is not installed.
         """
-        pandas = needed("pandas", "a DataFrame of a view", extra="frames")
+        frames = needed("pandas", "a DataFrame of a view", extra="frames")
         self._refuse_names()
         known = {
-            "label": pandas.Categorical.from_codes(self.y, categories=list(self.classes)),
+            "label": frames.Categorical.from_codes(self.y, categories=list(self.classes)),
             "split": list(self.splits),
             "group": list(self.groups),
             **self.further,
         }
-        index = pandas.Index(list(self.ids), name="sample_id")
+        index = frames.Index(list(self.ids), name="sample_id")
         names = [f"{block}_{i}" for block, width in self.widths.items() for i in range(width)]
-        numbers = pandas.DataFrame(self.join(), index=index, columns=names, copy=False)
-        return pandas.concat([pandas.DataFrame(known, index=index), numbers], axis=1)
+        numbers = frames.DataFrame(self.join(), index=index, columns=names, copy=False)
+        made: pandas.DataFrame = frames.concat([frames.DataFrame(known, index=index), numbers], axis=1)
+        return made
 
-    def to_polars(self) -> Any:
+    def to_polars(self) -> polars.DataFrame:
         """Return a polars DataFrame: ``sample_id``, ``label`` (null where there is none), ``split``, ``group``, the
         manifest's columns of numbers (null where not known), and of each block one of float32 arrays of its width.
 
@@ -148,15 +162,16 @@ class View:
         MissingExtraError
             If polars is not installed.
         """
-        polars = needed("polars", "a polars DataFrame of a view", extra="frames")
+        frames = needed("polars", "a polars DataFrame of a view", extra="frames")
         self._refuse_names()
-        columns = {name: polars.Series(name, texts, dtype=polars.String) for name, texts in self._texts().items()}
+        columns = {name: frames.Series(name, texts, dtype=frames.String) for name, texts in self._texts().items()}
         for name, numbers in self.further.items():
-            columns[name] = polars.Series(name, numbers, dtype=polars.Float64).fill_nan(None)
+            columns[name] = frames.Series(name, numbers, dtype=frames.Float64).fill_nan(None)
         for name, rows in self.blocks.items():
-            kind = polars.Array(polars.Float32, rows.shape[1])
-            columns[name] = polars.Series(name, np.ascontiguousarray(rows), dtype=kind)
-        return polars.DataFrame(columns)
+            kind = frames.Array(frames.Float32, rows.shape[1])
+            columns[name] = frames.Series(name, np.ascontiguousarray(rows), dtype=kind)
+        made: polars.DataFrame = frames.DataFrame(columns)
+        return made
 
     def to_arrow(self) -> Any:
         """Return a pyarrow Table of the columns that `cer-feat export --format parquet` writes: ``sample_id``,
@@ -209,6 +224,13 @@ class View:
 
     def _repr_html_(self) -> str:
         return facts_html(f"View: {len(self):,} samples", self._facts())
+
+
+class _Named(dict[str, BlockRows]):
+    """Blocks by name, which tell the names that there are when one is asked for that is not."""
+
+    def __missing__(self, name: object) -> BlockRows:
+        raise UnknownBlockError(f"no block {name!r} in this view; {nearest(str(name), self)}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import FeatstoreError
 from ..extraction.plan import deal
-from ..extraction.writing import StoredRows
+from ..extraction.stored import StoredRows
 from ..manifests.manifest import Manifest
 from ..rows.feature import Feature, FeatureSpec
 from ..rows.index import RowIndex

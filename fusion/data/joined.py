@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kit.machine import thread_pools, whole_cores
+from ...kit.table import shortened
 from ..errors import BlockError
 from .blocks import FloatArray, slices
 
@@ -78,6 +79,11 @@ class JoinedRows:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def __repr__(self) -> str:
+        """Return their size and blocks; nothing is read."""
+        widths = shortened(f"{name} {width:,}" for name, width in self.widths.items())
+        return f"<JoinedRows: {self.shape[0]:,} rows of {self.shape[1]:,} columns, {widths}; on the disk>"
 
     @property
     def nbytes(self) -> int:

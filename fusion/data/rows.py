@@ -131,7 +131,17 @@ class Rows:
         where : mask or positions, optional
             The rows to take, for example the labelled ones of a split; only those are read.
         """
+        if not all(hasattr(view, name) for name in ("blocks", "y", "classes", "ids", "groups", "fingerprints")):
+            raise ReportError(
+                f"rows are taken of a view, however: {type(view).__name__}\n  open one: cer_fusion.Store('features')"
+                ".view(['vit']); of arrays: cer_fusion.Rows(blocks={'vit': X}, y=y, classes=names)"
+            )
         chosen = positions_of(slice(None) if where is None else where, len(view.y))
+        if unlabelled := int((np.asarray(view.y)[chosen] < 0).sum()):
+            raise ReportError(
+                f"{unlabelled:,} of {len(chosen):,} rows of the view have no label to learn from\n"
+                "  take the others: cer_fusion.Rows.of(view, where=view.y >= 0)"
+            )
         blocks = dict(view.blocks) if where is None else taken(view.blocks, chosen)
         splits = getattr(view, "splits", ())
         there = {splits[i] for i in chosen} if len(splits) else set()
@@ -166,6 +176,9 @@ class Rows:
 
     def _repr_html_(self) -> str:
         return facts_html(f"Rows: {self.n:,}", self._facts())
+
+    def __len__(self) -> int:
+        return self.n
 
     @property
     def n(self) -> int:
@@ -231,8 +244,9 @@ class Rows:
         basic = None if self.basic is None else self.basic.only(blocks)
         return replace(self, blocks={name: self.blocks[name] for name in blocks}, basic=basic)
 
-    def take(self, where: IntArray) -> Rows:
-        """Return the rows at these positions; lazy blocks are not read."""
+    def take(self, where: Any) -> Rows:
+        """Return the rows that a mask or positions choose; lazy blocks are not read."""
+        where = positions_of(where, self.n)
         return replace(
             self,
             blocks=taken(self.blocks, where),

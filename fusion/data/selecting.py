@@ -14,6 +14,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ...kit.errors import nearest
 from ..errors import BlockError
 from .blocks import WHOLE, checked_widths, slices
+from .entering import in_order, refuse_arrays
+from .entering import titles_of as _titles
 from .joined import JoinedRows
 
 _COLUMN = re.compile(r"(.+)_(\d+)")
@@ -52,6 +54,10 @@ class Blocks(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
     ) -> None:
         self.chosen = names or chosen
         self.blocks = blocks
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """Return the names and, in the order of the columns, the blocks."""
+        return in_order(self, N_CHAR_MAX)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters by keyword: the names are ``chosen``."""
@@ -123,6 +129,7 @@ class Blocks(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         if isinstance(X, JoinedRows):
             known = dict(X.widths)
         elif self.blocks is None and (titles := _titles(X)) is not None:
+            refuse_arrays(X, titles)
             return _by_title(titles)
         elif self.blocks is None and self.chosen:
             raise BlockError(
@@ -145,14 +152,6 @@ class Blocks(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         if twice := [name for name in dict.fromkeys(found) if found.count(name) > 1]:
             raise BlockError(f"block {twice[0]!r} is named twice")
         return found or list(known)
-
-
-def _titles(X: Any) -> list[str] | None:
-    """Return the names of a frame's columns; None for anything else."""
-    columns = getattr(X, "columns", None)
-    if columns is None or not all(isinstance(one, str) for one in columns):
-        return None
-    return list(columns)
 
 
 def _by_title(titles: Sequence[str]) -> tuple[dict[str, int], dict[str, NDArray[np.int64]]]:

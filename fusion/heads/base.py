@@ -19,6 +19,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from ..data.blocks import WHOLE, FloatArray, checked_widths, slices
+from ..data.entering import check_labelled, entered_table, in_memory, in_order
 from ..data.joined import JoinedRows, Matrix, each_piece, rows_at
 from ..data.moments import Moments
 from ..errors import BlockError, HeadConfigError, HeadDataError
@@ -96,6 +97,7 @@ NOTHING: Final = RowInfo()
 EPOCHS: ContextVar[Callable[[int, int], None] | None] = ContextVar("epochs", default=None)
 """What networks tell their epochs to: called as (epoch from 1, epochs at most) in the thread that fits."""
 
+_AS_ROWS: Final[dict[str, Any]] = {"dtype": np.float32, "order": "C", "ensure_all_finite": False}
 logger = logging.getLogger(__name__)
 
 
@@ -158,6 +160,9 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
     random_state: Any = 0
     """Seed of whatever the head draws; some draw nothing."""
 
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        return in_order(self, N_CHAR_MAX)
+
     @property
     def by_chance(self) -> bool:
         """Whether another `random_state` could change the answers, with the settings as they are; heads that draw
@@ -218,6 +223,8 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
             if it cannot weigh rows, or not learn from soft labels, or these are no shares; if a class has rows of one
             group only, where the head chooses on groups kept aside.
         """
+        X, y = entered_table(X, self.blocks), in_memory(y, "y")
+        check_labelled(y)
         y, soft, classes, labelled = entered_labels(self, y, classes, X)
         basic = self._entered_basic(basic, groups)
         moments, groups = entered_time(self, groups, times, videos, X)
@@ -501,9 +508,7 @@ def entered_with_labels(head: Head, X: Any, y: Any) -> tuple[Matrix, NDArray[Any
     """
     if not isinstance(X, JoinedRows):
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinity, which is refused later by place
-            found: tuple[FloatArray, NDArray[Any]] = validate_data(
-                head, X, y, dtype=np.float32, order="C", ensure_all_finite=False
-            )
+            found: tuple[FloatArray, NDArray[Any]] = validate_data(head, X, y, **_AS_ROWS)
         return found
     _refuse_what_needs_memory(head, X)
     labels: NDArray[Any] = column_or_1d(y, warn=True)
@@ -527,8 +532,7 @@ def entered(head: Head, X: Any) -> Matrix:
     """
     if not isinstance(X, JoinedRows):
         with np.errstate(over="ignore"):
-            checked = validate_data(head, X, reset=False, dtype=np.float32, order="C", ensure_all_finite=False)
-        return np.asarray(checked)
+            return np.asarray(validate_data(head, entered_table(X, head.blocks_), reset=False, **_AS_ROWS))
     if X.shape[1] != head.n_features_in_:
         raise BlockError(
             f"X has {X.shape[1]} features, but {type(head).__name__} is expecting {head.n_features_in_} features"

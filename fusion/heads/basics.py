@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any, Final
 
 import numpy as np
@@ -216,13 +217,28 @@ def _one_each(codes: NDArray[Any], wanted: NDArray[np.int64], random: np.random.
     return found
 
 
-def check_curriculum(curriculum: Sequence[Any], mixed: float, spread: float) -> None:
+def stages_of(curriculum: Sequence[Any] | int, epochs: int) -> tuple[tuple[int, float], ...]:
+    """Return the stages of a curriculum; of a whole number so many epochs of basic expressions, then all of compounds.
+
+    Without a curriculum there is one stage, of compounds.
+    """
+    if isinstance(curriculum, Integral):
+        curriculum = [(int(curriculum), 0.0), (epochs, 1.0)] if curriculum else []
+    assert isinstance(curriculum, Sequence)
+    return tuple((int(count), float(share)) for count, share in curriculum) or ((epochs, 1.0),)
+
+
+def check_curriculum(curriculum: Sequence[Any] | int, mixed: float, spread: float) -> None:
     """Refuse stages, shares and widths that none can have.
 
     Raises
     ------
     HeadConfigError
     """
+    if isinstance(curriculum, Integral):
+        whole("epochs of basic expressions (curriculum)", curriculum, least=0)
+        curriculum = ()
+    assert isinstance(curriculum, Sequence)
     whole("stages of a curriculum", len(curriculum), least=0, most=MOST_STAGES)
     for stage in curriculum:
         fits = isinstance(stage, Sequence) and not isinstance(stage, str) and len(stage) == 2
@@ -240,14 +256,16 @@ def check_curriculum(curriculum: Sequence[Any], mixed: float, spread: float) -> 
         raise HeadConfigError(f"mix_spread must lie in [0, 1], got {spread!r}")
 
 
-def parse_curriculum(text: str) -> tuple[tuple[int, float], ...]:
-    """Read ``5:0,5:0.2,3:0.4,3:1``: the epochs of each stage and its share of compounds.
+def parse_curriculum(text: str) -> tuple[tuple[int, float], ...] | int:
+    """Read ``5:0,5:0.2,3:0.4,3:1``: epochs of each stage and its share of compounds; or ``10``, as `stages_of`.
 
     Raises
     ------
     HeadConfigError
         Naming the stage that cannot be read.
     """
+    if text.strip().isdecimal():
+        return int(text)
     found = []
     for part in text.split(","):
         epochs, _, share = part.partition(":")

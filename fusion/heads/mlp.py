@@ -21,6 +21,7 @@ from .layers import Drop, HiddenNetwork, Joined, Linear, Network, Norm
 from .locality import Locality
 from .networks import NetworkHead
 from .settings import Fusion, MLPConfig, Normalization, not_negative, one_of, whole
+from .training import member_counts
 from .weights import SMALLEST, likeliest_factors, stratified_folds
 
 logger = logging.getLogger(__name__)
@@ -84,8 +85,6 @@ class MLPHead(NetworkHead):
         one_of("norm", self.norm, get_args(Normalization))
         not_negative("locality", self.locality)
         whole("neighbours", self.neighbours)
-        if self.locality and self._wants_basic():
-            raise HeadConfigError("locality looks at labels of one kind, and a curriculum shows two: leave one out")
         if self.locality and not self.hidden:
             raise HeadConfigError("locality draws hidden units together, and hidden=[] has none")
         if not 0 <= self.pool_share <= 0.5:
@@ -115,7 +114,10 @@ class MLPHead(NetworkHead):
     ) -> Callable[[Tensor, Tensor], Tensor] | None:
         if not self.locality:
             return None
-        return Locality(codes, info.soft, weight=self.locality, neighbours=self.neighbours, device=device)
+        return Locality(
+            codes, info.soft, weight=self.locality, neighbours=self.neighbours, device=device,
+            counts=member_counts(info.weights, left_out),
+        )  # fmt: skip
 
     def _products(self, device: torch.device) -> torch.dtype:
         dtype = chosen_dtype(self.precision, device)

@@ -10,14 +10,20 @@ cross-entropy, which all networks here have: with soft labels a row is of severa
 counted or given, the inner step on training rows and the outer one on rows held out from it. Left open, or not to be
 had for cached rows, and chosen here: valence and arousal (C-EXPR-DB has them) are learned by squared distance, as a
 hyperbolic tangent; AU texts are not used; a task's layer is linear on the last hidden units, without
-dropout; matching goes both ways, each side once the fixed target; counts of the table begin at one; rows held out
-from the inner step are half of each batch, whole groups where there are any; the outer gradient is taken before the
-inner step instead of after it (first order), and its cosine with a task's gradient moves the logarithm of the task's
-weight, which stays within a factor of ten.
+dropout; matching goes both ways, each side once the fixed target, on every row of a batch, those without a label too
+(its targets are the network's own answers); counts of the table begin at one, and an AU is not matched to a class that
+no row has it known beside; rows held out from the inner step are half of each batch, whole groups where there are any;
+the outer gradient is taken before the inner step instead of after it (first order), and its cosine with a task's
+gradient moves the logarithm of the task's weight, which stays within a factor of ten.
+
+What is not known enters no loss. A row counts in every loss as `sample_weight` says, in the counted table and in the
+meta step too; a class's weight (`class_weight`) is a factor on the loss of the classes alone. The classes' loss is a
+mean over the rows that have one, a task's over all rows of the batch: what few rows have weighs as little.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -37,7 +43,9 @@ from .basics import BasicRows
 from .labels import SHARES_OFF, Floats
 from .layers import Linear, Network, unchanged
 from .mlp import MLPHead, MLPNetwork
-from .settings import DU2014, not_negative
+from .settings import DU2014, factors, not_negative
+
+logger = logging.getLogger(__name__)
 
 TASKS: Final = ("au", "basic", "va")
 """Tasks beside the classes: probabilities of AUs, each for itself; shares of basic classes, of unit sum; valence and
@@ -53,8 +61,8 @@ class MultitaskHead(MLPHead):
 
     ``fit(X, y, targets={"au": (n, a), "basic": (n, b), "va": (n, 2)})``: AUs in [0, 1], NaN where an AU of a row is not
     known; shares of basic classes that sum to one, or a row of NaN; valence and arousal in [-1, 1], or NaN. A row
-    without a class has None in `y`, or a row of NaN where `y` is soft. Without targets, or with all weights 0, it is
-    `mlp` to the bit.
+    without a class has None or NaN in `y`, or a row of NaN where `y` is soft; one with neither a class nor a target is
+    counted, and teaches nothing. Without targets, or with all weights 0, it is `mlp` to the bit.
 
     Attributes
     ----------
@@ -62,6 +70,10 @@ class MultitaskHead(MLPHead):
         What it learned beside the classes.
     task_weights_ : dict of task to float
         Their weights at the end: as set, or as the meta step left them (the mean of its networks).
+    unknown_ : dict of task to tuple of int
+        Columns of its tasks that no row had known, about which it says NaN.
+    untaught_ : int
+        Rows with neither a class nor a target; known after a fit alone.
     """
 
     name: ClassVar[str] = "multitask"
@@ -100,7 +112,7 @@ class MultitaskHead(MLPHead):
         videos: Any = None,
         basic: BasicRows | None = None,
     ) -> Self:
-        """Learn as `Head.fit` does, also from rows whose label in `y` is None, which have targets alone."""
+        """Learn as `Head.fit` does, also from rows whose label in `y` is None or NaN, which have targets alone."""
         if classes is None and targets is not None:
             y, classes = _soft_where_none(y)
         return super().fit(X, y, groups, sample_weight, classes, targets, times, videos, basic)
@@ -121,6 +133,8 @@ class MultitaskHead(MLPHead):
         found = checked_targets(info.targets or {})
         self.tasks_ = {name: one.shape[1] for name, one in found.items() if self._wants(name, weights)}
         self.task_weights_ = {name: weights[name] for name in self.tasks_}
+        self.unknown_ = {} if self.coupling else _never_known({name: found[name] for name in self.tasks_})
+        self.untaught_ = _counted_untaught(found, info.labelled)
         if self.tasks_ and not self.hidden:
             raise HeadConfigError("tasks share hidden units, and hidden=[] has none")
         if self.coupling and "au" not in self.tasks_:
@@ -160,21 +174,28 @@ class MultitaskHead(MLPHead):
             return near
         targets = {name: one for name, one in checked_targets(info.targets or {}).items() if name in self.tasks_}
         shares = info.shares(codes, len(self.classes_))
-        table = self._table(targets["au"], shares, info.labelled) if self.coupling else None
         counted = np.ones((1, len(codes))) if self._counted is None else self._counted[None] / self._counted.mean()
+        counted = counted if left_out is None else counted * ~left_out
+        shares = shares if info.labelled is None else shares * info.labelled[:, None]
+        table = self._table(targets["au"], shares, counted) if self.coupling else None
         losses = TaskLosses(
-            network, targets, shares if info.labelled is None else shares * info.labelled[:, None],
-            counts=counted if left_out is None else counted * ~left_out,
+            network, targets, shares * factors(self.class_weight, self.classes_, codes, info.soft), counts=counted,
             weights=self.task_weights_, coupling=self.coupling, table=table,
             meta_lr=self.meta_lr, groups=info.groups, seed=self.seed_, device=device,
         )  # fmt: skip
         self._pulls.append(losses)
         return losses if near is None else lambda units, index: losses(units, index) + near(units, index)
 
-    def _table(self, aus: Floats, shares: Floats, labelled: NDArray[np.bool_] | None) -> Floats:
-        """Return the probability of each AU given each class (k, a), as set or counted."""
+    def _table(self, aus: Floats, shares: Floats, counts: Floats) -> Floats:
+        """Return the probability of each AU given each class, as set (k, a), or as each member counts it (m, k, a)."""
         if self.table is None:
-            return counted_table(aus, shares if labelled is None else shares * labelled[:, None])
+            found = np.stack([counted_table(aus, shares, one) for one in counts])
+            if np.isnan(found).all():
+                raise HeadDataError(
+                    "coupling counts its table in rows that have a class and AUs, however: none has both\n"
+                    "  give a table: table='du2014' in commands and recipes, or numbers (k, a)"
+                )
+            return found
         if isinstance(self.table, str):
             raise HeadConfigError(
                 f"table={self.table!r} is not numbers yet: a head knows no names of classes and AUs\n"
@@ -207,14 +228,18 @@ class MultitaskHead(MLPHead):
                         return found
 
                     found.append(trained.asked(self._columns(rows, widths), question))
-                return np.asarray(np.mean(found, axis=0))
+                said = np.asarray(np.mean(found, axis=0))
+                said[:, list(self.unknown_.get(task, ()))] = np.nan
+                return said
 
             return answered
 
         return {task: self._answered(X, asked(task), axis=0) for task in self.tasks_}
 
     def _state(self) -> HeadState:
-        return super()._state() | HeadState(values={"tasks": dict(self.tasks_), "task_weights": self.task_weights_})
+        told = {"unknown": {name: list(one) for name, one in self.unknown_.items()}} if self.unknown_ else {}
+        values = {"tasks": dict(self.tasks_), "task_weights": self.task_weights_, **told}
+        return super()._state() | HeadState(values=values)
 
     def _restore(self, state: HeadState) -> None:
         tasks = state.values["tasks"]
@@ -224,6 +249,10 @@ class MultitaskHead(MLPHead):
             raise ValueError(f"tasks must be columns of {' and '.join(TASKS)}, got {tasks!r}")
         self.tasks_ = dict(tasks)
         self.task_weights_ = {name: float(state.values["task_weights"][name]) for name in self.tasks_}
+        unknown = state.values.get("unknown", {})
+        self.unknown_ = {name: tuple(map(int, unknown[name])) for name in self.tasks_ if name in unknown}
+        if any(not 0 <= one < self.tasks_[name] for name, columns in self.unknown_.items() for one in columns):
+            raise ValueError(f"unknown columns must be columns of their tasks, got {unknown!r}")
         super()._restore(state)
 
 
@@ -237,13 +266,13 @@ class TaskLosses:
     targets : dict of task to array of shape (n, t)
         NaN where a row has none.
     shares : array of shape (n, k)
-        Share of each class in each row; zeros where it has none.
+        Share of each class in each row times the class's weight; zeros where it has none.
     counts : array of shape (1 or members, n)
         How much a row counts for a member.
     weights : dict of task to float
     coupling : float
-    table : array of shape (k, a) or None
-        Probability of each AU given each class.
+    table : array of shape (k, a) or (1 or members, k, a), or None
+        Probability of each AU given each class; NaN where nothing is known of it.
     meta_lr : float
     groups : int array of shape (n,) or None
     """
@@ -270,7 +299,8 @@ class TaskLosses:
         self.targets = {name: tensor(one) for name, one in targets.items()}
         self.shares, self.counts = tensor(shares), tensor(counts)
         self.weights, self.first = dict(weights), dict(weights)
-        self.table = None if table is None else tensor(table)
+        self.table = None if table is None else tensor(np.nan_to_num(table))
+        self.told = None if table is None or not np.isnan(table).any() else tensor(~np.isnan(table))
         group = np.arange(len(shares)) if groups is None else groups
         self.groups = torch.from_numpy(group).to(device)
         self.count, self.generator = int(group.max()) + 1, torch.Generator().manual_seed(seed)
@@ -312,22 +342,30 @@ class TaskLosses:
         """Return how far the AUs are from what the classes imply, a row (m, b): the mean cross-entropy, both ways."""
         assert self.table is not None
         own = self.network.tasks["au"](units).sigmoid()  # type: ignore[index,operator]
-        implied = self.network.answered(units, unchanged).softmax(-1) @ self.table
+        answer = self.network.answered(units, unchanged).softmax(-1)
+        implied, part = answer @ self.table, None  # (m, b, k) @ (k, a) -> (m, b, a)
+        if self.told is not None:  # of the classes of which the table knows the AU, which are a part of the answer
+            part = answer @ self.told
+            implied = implied / part.clamp_min(1e-6)
         own, implied = own.clamp(1e-6, 1 - 1e-6), implied.clamp(1e-6, 1 - 1e-6)
         both = functional.binary_cross_entropy(own, implied.detach(), reduction="none")
         both = both + functional.binary_cross_entropy(implied, own.detach(), reduction="none")
-        return both.mean(-1) / 2
+        return (both if part is None else both * part.detach()).mean(-1) / 2
 
     def _step(self, units: Tensor, index: Tensor, losses: Mapping[str, Tensor]) -> None:
-        """Raise the weights of tasks whose step on one half of the batch lowers the classes' loss on the other."""
+        """Raise the weights of tasks whose step on one half of the batch lowers the classes' loss on the other.
+
+        Rows count as they do in the losses.
+        """
+        counts = self.counts[:, index]
         order = torch.randperm(self.count, generator=self.generator).to(index.device)
         held = order[self.groups[index]] % 2 == 0
         logs = self.network.answered(units, unchanged).log_softmax(-1)
-        outer = -(self.shares[index] * logs).sum(-1)[:, held].sum()
+        outer = -((self.shares[index] * logs).sum(-1) * counts)[:, held].sum()
         shared = [*self.network.hidden.parameters(), *self.network.norms.parameters()]
         goal = _flat(torch.autograd.grad(outer, shared, retain_graph=True))
         for name, loss in losses.items():
-            inner = _flat(torch.autograd.grad(loss[:, ~held].sum(), shared, retain_graph=True))
+            inner = _flat(torch.autograd.grad((loss * counts)[:, ~held].sum(), shared, retain_graph=True))
             cosine = functional.cosine_similarity(goal, inner, dim=0).item()
             moved = self.weights[name] * float(np.exp(self.meta_lr * cosine))
             self.weights[name] = float(np.clip(moved, self.first[name] / FARTHEST, self.first[name] * FARTHEST))
@@ -342,8 +380,10 @@ def _flat(gradients: tuple[Tensor, ...]) -> Tensor:
     return torch.cat([one.flatten() for one in gradients])
 
 
-def counted_table(aus: Floats, shares: Floats) -> Floats:
+def counted_table(aus: Floats, shares: Floats, counts: Floats | None = None) -> Floats:
     """Return how likely each AU is given each class (k, a), counted in rows that have both, from one row of each kind.
+
+    NaN where no row of the class has the AU known.
 
     Parameters
     ----------
@@ -351,9 +391,40 @@ def counted_table(aus: Floats, shares: Floats) -> Floats:
         In [0, 1], NaN where an AU is not known.
     shares : array of shape (n, k)
         Share of each class in each row; zeros where it has none.
+    counts : array of shape (n,), optional
+        How often each row counts; once if left out.
     """
     known = ~np.isnan(aus)
-    return np.asarray((shares.T @ np.where(known, aus, 0) + 1) / (shares.T @ known + 2))
+    shares = shares if counts is None else shares * counts[:, None]
+    rows = shares.T @ known
+    return np.where(rows > 0, (shares.T @ np.where(known, aus, 0) + 1) / (rows + 2), np.nan)
+
+
+def _never_known(targets: Mapping[str, Floats]) -> dict[str, tuple[int, ...]]:
+    """Return the columns of each task that no row has known, refusing a task of which no row knows anything."""
+    found = {name: tuple(np.flatnonzero(np.isnan(one).all(axis=0)).tolist()) for name, one in targets.items()}
+    for name, columns in found.items():
+        if len(columns) == targets[name].shape[1]:
+            raise HeadDataError(
+                f"targets[{name!r}] are NaN in all {len(targets[name])} rows: there is nothing to learn\n"
+                "  leave the task out, or look at the ids that its table was read by"
+            )
+    return {name: columns for name, columns in found.items() if columns}
+
+
+def _counted_untaught(targets: Mapping[str, Floats], labelled: NDArray[np.bool_] | None) -> int:
+    """Return how many rows have neither a class nor a target, and say so."""
+    if labelled is None:
+        return 0
+    empty = ~labelled
+    for one in targets.values():
+        empty = empty & np.isnan(one).all(axis=1)
+    if empty.any():
+        logger.warning(
+            "%d of %d rows have neither a class nor a target, and teach nothing (first: row %d)",
+            empty.sum(), len(empty), np.flatnonzero(empty)[0],
+        )  # fmt: skip
+    return int(empty.sum())
 
 
 def checked_targets(targets: Mapping[str, Floats]) -> Mapping[str, Floats]:
@@ -388,11 +459,11 @@ def checked_targets(targets: Mapping[str, Floats]) -> Mapping[str, Floats]:
 
 
 def _soft_where_none(y: Any) -> tuple[Any, NDArray[Any] | None]:
-    """Return labels as they are or, where some are None, as shares (n, k) with rows of NaN, and their classes (k,)."""
+    """Return labels as they are or, where some are None or NaN, as shares (n, k), NaN there, and their classes (k,)."""
     found = np.asarray(y)
     if found.dtype != object or found.ndim != 1:
         return y, None
-    there = np.array([one is not None for one in found.tolist()])
+    there = np.array([one is not None and one == one for one in found.tolist()])
     if there.all() or not there.any():
         return y, None
     classes, codes = np.unique(np.array(found[there].tolist()), return_inverse=True)

@@ -23,7 +23,7 @@ from ..data.blocks import FloatArray
 from ..data.joined import Matrix, columns_of, each_piece
 from ..errors import HeadConfigError, HeadDataError
 from .base import Codes, Head, HeadState, Proba, RowInfo, expect_shape
-from .basics import Pool, check_curriculum, pool_of
+from .basics import Pool, check_curriculum, pool_of, stages_of
 from .layers import Joined, Linear, Network
 from .scaling import BlockScaler
 from .settings import Standardize, factors, not_negative, one_of, share, threads_of, whole
@@ -79,10 +79,11 @@ class NetworkHead(Head):
     early_stop: float = 0.0
     patience: int = 10
 
-    curriculum: tuple[tuple[int, float], ...] = ()
+    curriculum: tuple[tuple[int, float], ...] | int = ()
     """From single to compound expressions: stages of epochs and the share of compounds among the rows that they show,
     the others being basic ones; [[5, 0], [5, 0.2], [3, 0.4], [3, 1]] are those of Netease Fuxi. In place of `epochs`;
-    each stage has a schedule of its own. Needs rows of basic expressions (`cer_fusion.fusion.heads.basics`)."""
+    each stage has a schedule of its own. A whole number: so many epochs of basic expressions alone, then `epochs` of
+    compounds. Needs rows of basic expressions (`cer_fusion.fusion.heads.basics`)."""
 
     mixed_compounds: float = 0.0
     """Rows mixed of two basic ones for every row of a compound; 0 mixes none. Needs rows of basic expressions."""
@@ -192,10 +193,10 @@ class NetworkHead(Head):
             )
         if not isinstance(X, np.ndarray):
             raise HeadDataError("a curriculum is of rows in memory, however: these stay on the disk\n  load them")
-        stages = self.curriculum or ((self.epochs, 1.0),)
         basic = info.basic.checked(X.shape[1], keeps_aside=self._keeps_aside())
         return pool_of(
-            X, info.shares(codes, len(self.classes_)), info.weights, self.classes_, basic, stages=stages,
+            X, info.shares(codes, len(self.classes_)), info.weights, self.classes_, basic,
+            stages=stages_of(self.curriculum, self.epochs),
             mixed=self.mixed_compounds, spread=self.mix_spread, seed=self.seed_,
         )  # fmt: skip
 
@@ -227,17 +228,19 @@ class NetworkHead(Head):
         aside = np.zeros(N, np.bool_)
         if self.early_stop:
             aside[:n] = held_out(codes, self.early_stop, seed=self.seed_, groups=info.groups)
-        known = RowInfo(soft=pool.soft, weights=pool.weights)
+        known, own = RowInfo(soft=pool.soft, weights=pool.weights), pool.soft.argmax(axis=1)
         network = self._network(scaler.widths, k + pool.basics)
+        # neighbours are of a class, basic ones too, or of votes where there are any: a mixed row is of its larger part
+        pull = self._pull(network, own, RowInfo() if info.soft is None else known, device, left_out)
         columns, losses = self._columns(pool.X, scaler.widths), []
         for stage, (epochs, shown) in enumerate(pool.stages):
             settings, last = copy.copy(self), stage + 1 == len(pool.stages)
             settings.epochs, settings.early_stop = epochs, self.early_stop if last else 0.0
             course = train(
-                network, columns, scaler.transform, pool.soft.argmax(axis=1), settings,
+                network, columns, scaler.transform, own, settings,
                 np.concatenate([weights, np.ones(pool.basics)]), info=known,
                 seed=_seed_of(_seed_of(self.seed_, number), stage), device=device, dtype=dtype, left_out=left_out,
-                windows=windows, shown=shown & ~aside, aside=aside, begin=not stage, first=k,
+                pull=pull, windows=windows, shown=shown & ~aside, aside=aside, begin=not stage, first=k,
             )  # fmt: skip
             losses += course.losses
         epochs = len(losses) - len(course.losses) + course.epochs

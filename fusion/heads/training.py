@@ -196,6 +196,19 @@ def train(
     return Course(epochs=epochs, losses=losses, window=rows.window)
 
 
+def member_counts(
+    weights: NDArray[np.float64] | None, left_out: NDArray[np.bool_] | None
+) -> NDArray[np.float64] | None:
+    """Return how much each of n rows counts for each member (1 or members, n), their mean one; None: one each.
+
+    `left_out` (members, n) names rows that a member does not learn from.
+    """
+    if left_out is None:
+        return None if weights is None else weights[None] / weights.mean()
+    found = ~left_out * (1.0 if weights is None else weights)
+    return np.asarray(found / found.mean(axis=1, keepdims=True))
+
+
 class CrossEntropy:
     """Weighted cross-entropy with smoothed targets and adjusted logits, and its gradient.
 

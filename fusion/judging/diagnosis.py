@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ...kit.documents import read_sealed, write_sealed
 from ...kit.errors import nearest
 from ...kit.plain import from_plain, to_plain
+from ...kit.table import Cell, Table, shortened, to_html
 from ..data.rows import Rows, folds_of
 from ..errors import ReportError
 from ..keeping.answers import Classifier
@@ -284,6 +285,20 @@ class Diagnosis:
     def whole(self) -> SubsetValue:
         """What the head is worth on all players."""
         return self.subsets[-1]
+
+    def __repr__(self) -> str:
+        """Return what was asked and the worth of each part; the rest is left to whoever asks for it."""
+        shares = shortened(f"{one.name} {100 * one.shapley_macro_f1:+.2f}" for one in self.contributions)
+        rows = f"{self.n:,} {self.split} rows" if self.split else f"{self.n:,} rows"
+        return f"<Diagnosis: {self.head} on {rows}; points of macro F1 by block: {shares}>"
+
+    def _repr_html_(self) -> str:
+        rows = tuple(
+            (Cell(one.name), Cell(f"{100 * one.shapley_macro_f1:+.2f}", one.shapley_macro_f1))
+            for one in self.contributions
+        )
+        title = f"Diagnosis: {self.head} on {self.n:,} {self.split or 'judged'} rows"
+        return to_html(Table(title=title, header=("block", "points of macro F1"), rows=rows, notes=self.notes))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -127,8 +127,7 @@ def entries_of(
     entries = []
     for title, head in heads.items():
         mine: Any = _seeded(clone(head), seed)
-        if "blocks" in (params := mine.get_params(deep=False)) and params["blocks"] is None:
-            mine.set_params(blocks=rows.widths)
+        mine.set_params(**_untold(mine, rows.widths))
         entries.append(Entry(title=title, kind="head", blocks=tuple(rows.blocks), head=mine))
     alike = heads[beside(heads, baseline)]
     features = rows.by_feature() if singles else {}
@@ -211,13 +210,28 @@ def _seeded(head: Any, seed: int) -> Any:
 
 def _narrowed(head: Any, known: Mapping[str, int], widths: Mapping[str, int]) -> Any:
     """Tell a head of many blocks that it sees these alone: the blocks' widths, and whatever it has by block."""
-    params = head.get_params(deep=False)
+    from ..data.selecting import Blocks
+
+    params = head.get_params()
     by_block = {
         name: {block: value[block] for block in widths if block in value}
         for name, value in params.items()
         if isinstance(value, Mapping) and value and set(value) <= set(known)
     }
-    return head.set_params(**by_block | ({"blocks": dict(widths)} if "blocks" in params else {}))
+    whole: dict[str, Any] = {f"{name}__chosen": None for name, part in params.items() if isinstance(part, Blocks)}
+    own = head.get_params(deep=False)  # a Pipeline may have a step of that name
+    return head.set_params(**by_block | whole | ({"blocks": dict(widths)} if "blocks" in own else {}))
+
+
+def _untold(head: Any, widths: Mapping[str, int]) -> dict[str, Any]:
+    """Return what says the blocks' widths to a head, and to selectors of blocks within it, that were not told any."""
+    from ..data.selecting import Blocks
+
+    params = head.get_params()
+    selectors = [f"{name}__blocks" for name, part in params.items() if isinstance(part, Blocks)]
+    untold = [name for name in selectors if params[name] is None]
+    own = ["blocks"] if head.get_params(deep=False).get("blocks", widths) is None else []
+    return {name: dict(widths) for name in (*own, *untold)}
 
 
 def answered(entry: Entry, run: int, learn: Rows, ask: Rows) -> Answer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -32,6 +32,11 @@ class Scores:
     """The declared classes, in order."""
     confusion: IntArray
     """(k, k) counts: row = truth, column = prediction."""
+
+    def __repr__(self) -> str:
+        """Return the figures; the counts are left to whoever asks for them."""
+        figures = f"accuracy {100 * self.accuracy:.2f} %  macro F1 {100 * self.macro_f1:.2f} %" if self.n else "none"
+        return f"<Scores: {self.n:,} rows, {len(self.classes)} classes; {figures}>"
 
     @property
     def n(self) -> int:
@@ -147,11 +152,24 @@ METRICS: dict[str, Callable[[NDArray[Any]], FloatArray]] = {"uar": uar, "weighte
 
 def check_metrics(metrics: Metrics) -> None:
     """Refuse metrics that are not known, have no name of their own, or are there twice."""
+    if isinstance(metrics, str | Mapping) or not isinstance(metrics, Sequence):
+        raise ReportError(
+            f"metrics must be a list, however: {metrics!r}\n  for instance ['uar', sklearn.metrics.cohen_kappa_score]; "
+            "a function's name is what it is called"
+        )
     for one in metrics:
+        if not isinstance(one, str) and hasattr(one, "_score_func"):
+            raise ReportError(
+                f"{one!r} is a scorer of scikit-learn, which asks the estimator itself\n"
+                f"  give the function that it was made of: {getattr(one._score_func, '__name__', 'score_func')}"
+            )
         if isinstance(one, str) and one not in METRICS:
             raise ReportError(f"there is no metric {one!r}; {nearest(one, METRICS)}")
         if not isinstance(one, str) and not metric_name(one).isidentifier():
-            raise ReportError("a metric of your own is told by its function's name: give it one with def, not lambda")
+            raise ReportError(
+                f"a metric of your own is a function, told by its name, however: {one!r}\n"
+                "  give it one with def, not lambda or functools.partial"
+            )
     names = [metric_name(one) for one in metrics]
     if len(set(names)) < len(names):
         raise ReportError(f"a metric is there twice: {', '.join(names)}")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import tomllib
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -56,24 +57,54 @@ class PromptSet:
     """Classes and the texts that describe them; a file's keys."""
 
     classes: Mapping[str, tuple[str, ...]]
-    """Class -> its prompts, at least one, all different."""
+    """Class -> its prompts, at least one, all different; with templates, what fills these."""
+    templates: tuple[str, ...] = ()
+    """Texts such as ``a photo of a {} face``: each makes a prompt of each text of a class, which fills every ``{}``."""
     source: str = ""
     """Whose wording it is."""
     about: str = ""
     """What it is for, in a line."""
 
     def __post_init__(self) -> None:
-        """Refuse classes without prompts, prompts without a word, and a class that is there in two spellings."""
+        """Refuse what can stand for no classes, texts that say nothing or nothing new, and placeholders left open."""
         _places(self.classes)
-        for name, prompts in self.classes.items():
-            blank = not prompts or any(not one.strip() for one in prompts)
-            if blank or len(set(prompts)) < len(prompts):
-                what = "none" if not prompts else "one without a word" if blank else "the same one twice"
+        for one in self.templates:
+            if "{}" not in one or set("{}") & set(one.replace("{}", "")):
+                raise ExpressionError(f"a template needs {{}} and no other placeholder, however: {one!r}")
+        same: dict[tuple[str, ...], str] = {}
+        for name, texts in self.classes.items():
+            odd = next((one for one in texts if set("{}") & set(one)), None)
+            if odd is not None:
+                raise ExpressionError(
+                    f"class {name!r} has a placeholder that nothing fills: {odd!r}\n"
+                    "  put it into templates = [...], whose {} the texts of every class fill"
+                )
+            read = [unicodedata.normalize("NFC", " ".join(one.split())) for one in texts]
+            if not texts or not all(map(_says, texts)) or len(set(read)) < len(read):
+                twice = "the same one twice" if all(map(_says, texts)) else "one without a word"
+                what = twice if texts else "none"
                 raise ExpressionError(f"class {name!r} needs prompts that are texts and differ, however: {what}")
+            if (other := same.setdefault(tuple(sorted(read)), name)) != name:
+                raise ExpressionError(f"classes {other!r} and {name!r} have the same prompts: nothing tells them apart")
+        if len(self.classes) < 2:
+            raise ExpressionError(f"prompts are for two classes or more, however: {listing(self.classes) or 'none'}")
+
+    @property
+    def prompts(self) -> dict[str, tuple[str, ...]]:
+        """Class -> its prompts, templates filled: all of its first text, then all of its second."""
+        return {
+            name: tuple(one.replace("{}", text) for text in texts for one in self.templates or ("{}",))
+            for name, texts in self.classes.items()
+        }
+
+
+def _says(text: str) -> bool:
+    """Tell whether a text has anything to see in it: not blanks alone, nor marks without a width."""
+    return any(not one.isspace() and unicodedata.category(one)[0] != "C" for one in text)
 
 
 def read_prompts(path: Path) -> PromptSet:
-    """Read a prompt set: TOML or JSON with `classes`, a table of class -> list of texts, and `source` and `about`.
+    """Read a prompt set: TOML or JSON with `classes`, a table of class -> list of texts, and what else `PromptSet` has.
 
     Raises
     ------
@@ -124,6 +155,8 @@ class TextVectors:
     """What people call the encoder: ``clip:clip-vit-base-patch32``."""
     weights: str = ""
     """Digest of the weights of the encoder's image half, as the identity of its rows has it; empty if not known."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Those of the image half in the identity of its rows: its activation among them."""
     temperature: float | None = None
     """The encoder's own: the inverse of its logits' scale."""
     source: str = ""
@@ -209,20 +242,23 @@ class TextVectors:
             raise ExpressionError(
                 f"text vectors and rows are of two encoders: the vectors of {made}, image weights "
                 f"{self.weights[:12]}…, the rows of {block!r} of weights {weights[:12]}…\n"
-                "  make the vectors with the encoder of the rows: cer-feat prompts --backbone clip:FOLDER"
+                "  make the vectors with the encoder of the rows: cer-feat prompts --backbone clip:FOLDER or "
+                "open-clip:NAME"
             )
         if width != self.width:
             raise ExpressionError(
                 f"text vectors have {self.width} columns ({made}), expected those of the rows of {block!r}: {width}\n"
-                "  rows must be those of the encoder's image half with its projection: cer-feat extract --backbone "
-                "clip:FOLDER"
+                "  rows must be those of the encoder's image half with its projection, which those of timm: are not: "
+                "cer-feat extract --backbone clip:FOLDER or open-clip:NAME"
             )
 
 
 def _places(names: Mapping[str, Any]) -> dict[str, str]:
-    """Meaning -> name; two names of one meaning are refused."""
+    """Meaning -> name; two names of one meaning are refused, and those that say nothing."""
     found: dict[str, str] = {}
     for name in names:
+        if not _says(name):
+            raise ExpressionError(f"a class needs a name, however: {name!r}")
         if (other := found.setdefault(meaning(name), name)) != name:
             raise ExpressionError(f"classes {other!r} and {name!r} mean the same: one of them, please")
     return found
@@ -419,7 +455,7 @@ class PromptColumns:
         )
 
 
-def read_text_vectors(path: Path) -> TextVectors:
+def read_text_vectors(path: Path | str) -> TextVectors:
     """Read text vectors from a file, by its ending.
 
     ``.safetensors``: a tensor (p, d) or (d,) a class; the note of `write_text_vectors` says their encoder. ``.npz``: an
@@ -431,8 +467,8 @@ def read_text_vectors(path: Path) -> TextVectors:
     ExpressionError
         If it is no such file, or what it holds can stand for no classes; with the file.
     """
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
+    path = Path(path)
+    if (suffix := path.suffix.lower()) not in SUFFIXES:
         raise ExpressionError(
             f"{path} is no file of text vectors, which end in {', '.join(SUFFIXES)}\n"
             f"  make one of prompts with: cer-feat prompts --backbone clip:FOLDER --prompts {path.name} -o vectors.npz"
@@ -454,7 +490,7 @@ def write_text_vectors(path: Path, found: TextVectors, *, overwrite: bool = True
     """Write text vectors as safetensors or .npz, by the ending; equal vectors give equal bytes as safetensors."""
     note = _Note(
         classes=found.classes, prompts=found.prompts, encoder=found.encoder, weights=found.weights,
-        temperature=found.temperature, source=found.source,
+        temperature=found.temperature, source=found.source, options=found.options,
     )  # fmt: skip
     text = json.dumps(to_plain(note), ensure_ascii=False, sort_keys=True)
     arrays = {name: np.ascontiguousarray(one, dtype=np.float32) for name, one in found.vectors.items()}
@@ -545,6 +581,7 @@ class _Note:
     weights: str
     temperature: float | None
     source: str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _noted(note: str | None, where: str) -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -552,7 +589,7 @@ def _noted(note: str | None, where: str) -> tuple[tuple[str, ...], dict[str, Any
     if note is None:
         return (), {}
     plain = parse_json(note.encode(), where=f"the note of {where}", error=ExpressionError)
-    said = vars(from_plain(_Note, plain, f"the note of {where}", error=ExpressionError))
+    said = vars(from_plain(_Note, plain, f"the note of {where}", error=ExpressionError, defaults=True))
     return said["classes"], {name: value for name, value in said.items() if name != "classes"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from ...kit.table import EN_DASH, LE, MINUS, Cell, Table, first_sentence, points
 from ..errors import ReportError
 from .metrics import METRICS, Scores, scores
 from .resampling import Interval, Metric, wilson
+
+if TYPE_CHECKING:
+    import pandas
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -222,7 +225,7 @@ class Report:
         """Read a report written by `save`."""
         return cls.from_dict(read_sealed(path, kind=FORMAT, version=FORMAT_VERSION, error=ReportError))
 
-    def to_frame(self) -> Any:
+    def to_frame(self) -> pandas.DataFrame:
         """Return the figures as a pandas DataFrame: a row a column of the table, unrounded.
 
         Its columns are ``kind``, ``accuracy`` and ``macro_f1`` (0-1) with ``_low`` and ``_high``, ``recall.<class>``
@@ -235,9 +238,11 @@ class Report:
         MissingExtraError
             If pandas is not installed.
         """
-        pandas = needed("pandas", "a DataFrame of a report", extra="frames")
+        frames = needed("pandas", "a DataFrame of a report", extra="frames")
         rows = [_figures_of(column, self.classes) for column in self.columns]
-        return pandas.DataFrame(rows, index=pandas.Index([column.name for column in self.columns], name="column"))
+        names = [column.name for column in self.columns]
+        made: pandas.DataFrame = frames.DataFrame(rows, index=frames.Index(names, name="column"))
+        return made
 
     def figures(self, name: str) -> dict[str, float]:
         """Return the figures of the column of that name by name, as `to_frame` has them: shares 0-1, and seconds."""

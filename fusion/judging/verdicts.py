@@ -207,22 +207,40 @@ def _tested(
     columns: Sequence[Column], base: int, test: Truth, y_pred: IntArray, draws: Bootstrap, level: float, seed: int
 ) -> list[Column]:
     """Test every column but the baseline against it; answers of shape (h, s, n)."""
-    others = [i for i in range(len(columns)) if i != base]
-    exact = [mcnemar(test.y, columns[i].y_pred, columns[base].y_pred) for i in others]
+    found = versus_of(test, y_pred, base, draws, level, seed)
+    return [replace(column, versus=one) for column, one in zip(columns, found, strict=True)]
+
+
+def versus_of(
+    test: Truth, y_pred: NDArray[np.integer], base: int, draws: Bootstrap, level: float, seed: int
+) -> list[Versus | None]:
+    """Test all answers (h, s, n), of s runs each, against those at `base`, which has None.
+
+    Parameters
+    ----------
+    draws : Bootstrap
+        Of the answers' means over the runs.
+    """
+    h = len(y_pred)
+    others = [i for i in range(h) if i != base]
+    exact = [mcnemar(test.y, y_pred[i, 0], y_pred[base, 0]) for i in others]
+    found = [[scores(test.y, run, test.classes) for run in of_head] for of_head in y_pred]
+    accuracy = [float(np.mean([run.accuracy for run in runs])) for runs in found]
+    macro_f1 = [float(np.mean([run.macro_f1 for run in runs])) for runs in found]
     independent, r = test.clusters is None, len(draws.macro_f1)
     if independent:
         floor, p_f1 = 2 / (r + 1), [bootstrap_p(draws.macro_f1[:, i] - draws.macro_f1[:, base]) for i in others]
     else:
-        found = _exchanged(test, y_pred, [(i, base) for i in others], r, seed)
-        floor, p_f1 = found.floor, found.p().tolist()
-    tested = list(columns)
+        swapped = _exchanged(test, y_pred, [(i, base) for i in others], r, seed)
+        floor, p_f1 = swapped.floor, swapped.p().tolist()
+    tested: list[Versus | None] = [None] * h
     for i, mc, p, adjusted, adjusted_f1 in zip(
         others, exact, p_f1, holm([one.p for one in exact]), holm(p_f1), strict=True
     ):
-        versus = Versus(
-            accuracy=columns[i].mean("accuracy") - columns[base].mean("accuracy"),
+        tested[i] = Versus(
+            accuracy=accuracy[i] - accuracy[base],
             accuracy_interval=draws.difference("accuracy", i, base, level),
-            macro_f1=columns[i].mean("macro_f1") - columns[base].mean("macro_f1"),
+            macro_f1=macro_f1[i] - macro_f1[base],
             macro_f1_interval=draws.difference("macro_f1", i, base, level),
             only_head=mc.only_first,
             only_baseline=mc.only_second,
@@ -232,11 +250,12 @@ def _tested(
             p_macro_f1_holm=adjusted_f1,
             p_is_bound=p <= floor * (1 + 1e-9),
         )
-        tested[i] = replace(columns[i], versus=versus)
     return tested
 
 
-def _exchanged(test: Truth, y_pred: IntArray, pairs: Sequence[tuple[int, int]], draws: int, seed: int) -> Exchange:
+def _exchanged(
+    test: Truth, y_pred: NDArray[np.integer], pairs: Sequence[tuple[int, int]], draws: int, seed: int
+) -> Exchange:
     return exchange(test.y, y_pred, len(test.classes), pairs, groups=test.clusters, draws=draws, seed=seed)
 
 

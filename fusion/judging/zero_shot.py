@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -363,7 +364,7 @@ def compound_names() -> tuple[str, ...]:
 
 
 def _letters(name: str) -> str:
-    return "".join(one for one in name.casefold() if one not in " _-")
+    return "".join(one for one in unicodedata.normalize("NFC", name).casefold() if one not in " _-")
 
 
 @functools.cache

@@ -7,14 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...kit.errors import needed
 from ...kit.files import write_whole
+from ...kit.table import facts_html, shortened
 from ...kit.text import read_cells
 from ..errors import PredictionsError, ReportError
+
+if TYPE_CHECKING:
+    import pandas
 
 
 class Classifier(Protocol):
@@ -90,6 +95,40 @@ class Predictions:
     labels: tuple[str | None, ...] | None = None
     """True class names; None where unknown."""
 
+    def _facts(self) -> dict[str, str]:
+        found = {"classes": shortened(self.classes), "rows": shortened(self.ids)}
+        if self.labels is None or not any(self.labels):
+            return found | {"labels": "none"}
+        right = [one == self.classes[i] for one, i in zip(self.labels, self.y_pred, strict=True) if one is not None]
+        return found | {"labels": f"{len(right):,}, {sum(right):,} of them as predicted"}
+
+    def __repr__(self) -> str:
+        """Return one line; the rows are left to whoever asks for them."""
+        return f"<Predictions: {len(self.ids):,} rows, {len(self.classes)} classes; labels {self._facts()['labels']}>"
+
+    def _repr_html_(self) -> str:
+        return facts_html(f"Predictions: {len(self.ids):,} rows", self._facts())
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return a pandas DataFrame, a row a sample, as the file has them.
+
+        Its columns are ``label`` (missing where unknown), ``predicted`` and the probability of each class.
+
+        Raises
+        ------
+        MissingExtraError
+            If pandas is not installed.
+        """
+        frames = needed("pandas", "a DataFrame of predictions", extra="frames")
+        words = [self.classes[i] for i in self.y_pred]
+        told: dict[str, Any] = {"label": list(self.labels or [None] * len(self)), "predicted": words}
+        told |= {name: self.proba[:, i] for i, name in enumerate(self.classes)}
+        made: pandas.DataFrame = frames.DataFrame(told, index=frames.Index(self.ids, name="sample_id"))
+        return made
+
     def __post_init__(self) -> None:
         """Refuse what could not be read back."""
         n, k = len(self.ids), len(self.classes)
@@ -141,7 +180,7 @@ def write_predictions(path: Path | str, predictions: Predictions, *, overwrite: 
     return write_whole(Path(path), predictions_csv(predictions).encode(), overwrite=overwrite)
 
 
-def read_predictions(path: Path) -> Predictions:
+def read_predictions(path: Path | str) -> Predictions:
     """Read a file written by `write_predictions`, or saved again by a spreadsheet with other separators.
 
     Raises
@@ -149,6 +188,7 @@ def read_predictions(path: Path) -> Predictions:
     PredictionsError
         Naming file and line, if it is no such file or its ``predicted`` column disagrees with the probabilities.
     """
+    path = Path(path)
     rows = read_cells(path, error=PredictionsError, known=FIXED, strip=False)
     first, header = rows[0] if rows else (1, [])
     if tuple(header[:3]) != FIXED or len(header) < 4:

@@ -21,6 +21,7 @@ from ...kit.files import write_synced
 from ...kit.folders import bring_back, whole_folder
 from ...kit.hub import HubPlace, fetch, is_hub, pinned
 from ...kit.plugins import Plugin, need
+from ...kit.table import shortened
 from ..errors import HeadMismatchError, SavedHeadError
 
 if TYPE_CHECKING:
@@ -65,9 +66,14 @@ def save_head(
     Raises
     ------
     SavedHeadError
-        If the folder is in the way or cannot be written.
+        If the folder is in the way or cannot be written, or it is no head of `make_head`.
     """
     target = Path(folder)
+    if not callable(getattr(head, "state", None)):
+        raise SavedHeadError(
+            f"a head of make_head can be kept, however: {type(head).__name__}\n  of a classifier of scikit-learn: "
+            "make_head('sklearn:MODULE.CLASS'), such as 'sklearn:sklearn.naive_bayes.GaussianNB'"
+        )
     state = head.state()
     files = {ARRAYS: _safetensors(state.arrays), **state.files}
     info = HeadInfo(
@@ -391,6 +397,11 @@ class HeadInfo:
 
     head: str
     """The name that `make_head` knows."""
+
+    def __repr__(self) -> str:
+        """Return the head and what it learned from; the rest is left to whoever asks for it."""
+        blocks = shortened(f"{name} {width:,}" for name, width in self.blocks)
+        return f"<HeadInfo {self.head}: {blocks}; {len(self.classes)} classes, seed {self.seed}>"
 
     params: dict[str, Any]
     """Settings, as JSON takes them."""

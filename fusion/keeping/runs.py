@@ -25,6 +25,7 @@ from ...kit.documents import canonical, read_sealed, seal_digest, write_sealed
 from ...kit.errors import OutputExistsError, listing
 from ...kit.files import write_whole
 from ...kit.folders import bring_back, whole_folder
+from ...kit.table import facts_html, shortened
 from ..errors import ReportError
 from ..judging.metrics import Scores, scores
 from ..judging.report import Report
@@ -56,6 +57,26 @@ class Run:
     """What it ran on, see `environment`."""
     digest: str
     """Of ``run.json``, which holds those of all other files."""
+
+    def __repr__(self) -> str:
+        """Return what was fitted on what, and what it is worth."""
+        config, found = self.config, self.scores
+        figures = f"accuracy {100 * found.accuracy:.2f} %  macro F1 {100 * found.macro_f1:.2f} %"
+        judged = f"{found.n:,} {config.test_split} rows of {config.dataset}"
+        return f"<Run: {config.head} on {shortened(config.features)}, {judged}; {figures}>"
+
+    def _repr_html_(self) -> str:
+        config, found = self.config, self.scores
+        facts = {
+            "blocks": shortened(f"{name} {width:,}" for name, width in config.blocks),
+            "data": config.dataset,
+            "learned from": config.train_split,
+            "judged on": f"{found.n:,} {config.test_split} rows",
+            "accuracy": f"{100 * found.accuracy:.2f} %",
+            "macro F1": f"{100 * found.macro_f1:.2f} %",
+            "settings": shortened(f"{name}={value}" for name, value in config.params.items()),
+        }
+        return facts_html(f"Run: {config.head}", facts)
 
     @property
     def y_true(self) -> NDArray[np.int64]:
@@ -119,7 +140,7 @@ def write_run(
     return read_run(folder)
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path | str) -> Run:
     """Read a run back, every file against its digest before it is parsed.
 
     Raises
@@ -127,6 +148,7 @@ def read_run(folder: Path) -> Run:
     ReportError
         If it is no run, of another format version, or not as it was written.
     """
+    folder = Path(folder)
     folder = Path(folder)
     bring_back(folder)
     if folder.is_file():
@@ -162,8 +184,9 @@ def read_run(folder: Path) -> Run:
     return run
 
 
-def runs_in(folder: Path) -> dict[Path, RunConfig]:
+def runs_in(folder: Path | str) -> dict[Path, RunConfig]:
     """Return the choices of all runs in a folder, by path; what is no run that can be read is passed over."""
+    folder = Path(folder)
     found = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if (path / INDEX).is_file():

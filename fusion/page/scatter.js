@@ -73,11 +73,15 @@
     describe(i);
   }
 
+  const named = (text) => make("bdi", {}, text); // a name written from right to left turns nothing but itself
+
   function describe(i) {
     if (i < 0) return words.textContent = "Point at a cross, or go from one to the next by keyboard, to read what it is.", face.setAttribute("hidden", "");
     const { name, predicted, confidence } = data.columns[state.column], picture = data.thumbnails[i];
-    const id = data.ids ? `${data.ids[i]}: ` : "";
-    words.textContent = `${id}${data.classes[data.truth[i]]}, taken for ${data.classes[predicted[i]]} by ${name} (${Math.round(100 * confidence[i])} % sure).`;
+    const id = data.ids ? [named(data.ids[i]), ": "] : [];
+    words.replaceChildren(
+      ...id, named(data.classes[data.truth[i]]), ", taken for ", named(data.classes[predicted[i]]), " by ", named(name),
+      ` (${Math.round(100 * confidence[i])} % sure).`);
     if (!picture) return face.setAttribute("hidden", "");
     face.setAttribute("src", `data:image/jpeg;base64,${picture}`);
     face.setAttribute("alt", "the picture");

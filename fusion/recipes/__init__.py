@@ -22,7 +22,7 @@ from ...kit.plain import from_plain, to_plain
 from ..data.rows import Rows
 from ..errors import FusionError, RecipeError
 from ..heads import head_class, head_settings, make_head
-from ..heads.late import by_position
+from ..heads.late import OF_MEMBERS, by_position
 from ..heads.settings import check_kinds
 from ..judging.entries import After, Entry, entries_of
 from ..judging.prompts import PromptColumns
@@ -109,7 +109,14 @@ class Recipe:
             for setting in self.head.settings:  # `blocks` and `preset` are none, though `make_head` takes them
                 if setting not in known:
                     return f"head {self.head.name!r} has no setting {setting!r}; {nearest(setting, known)}"
-            check_kinds(make_head(self.head.name, preset=self.head.preset, **self.head.settings))
+            head = make_head(self.head.name, preset=self.head.preset, **self.head.settings)
+            check_kinds(head)
+            if hasattr(head, "_check"):  # ranges, of heads that can tell without rows
+                head._check()
+            member = getattr(head, "member", "")
+            for name in member.values() if isinstance(member, Mapping) else [member]:
+                if name in OF_MEMBERS:
+                    return f"a member of {self.head.name!r} cannot be {name!r} itself; name another head"
         except FusionError as error:
             return str(error)
         if self.targets != "never" and not kind.learns_targets:
@@ -217,7 +224,7 @@ def shipped_recipes() -> dict[str, Recipe]:
     return {_name(one): _parsed(one.read_bytes(), _name(one), one.name) for one in files}
 
 
-def recipes_in(folder: Path | None) -> dict[str, Recipe]:
+def recipes_in(folder: Path | str | None) -> dict[str, Recipe]:
     """Return the recipes of this package and those of a folder, by name.
 
     Raises
@@ -225,6 +232,7 @@ def recipes_in(folder: Path | None) -> dict[str, Recipe]:
     RecipeError
         If the folder is none, a file is no recipe, or has the name of one of this package: neither replaces the other.
     """
+    folder = None if folder is None else Path(folder)
     found = shipped_recipes()
     if folder is None:
         return found

@@ -66,7 +66,8 @@ def prepared(head: Classifier, rows: Rows, seed: int, penalty: float | None, *, 
 
     mine: Any = clone(head)
     known = mine.get_params(deep=False)
-    mine.set_params(blocks=rows.widths)
+    if "blocks" in known:
+        mine.set_params(blocks=rows.widths)
     if "random_state" in known and (reseed or known["random_state"] is None):
         mine.set_params(random_state=seed)
     if penalty is not None:

@@ -1,4 +1,4 @@
-"""Sweeps drawn: a line for two blocks, a triangle for three."""
+"""Sweeps drawn: a line for two blocks, a triangle for three; settings as a line, or as points below each other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ...kit.table import EN_DASH
 from ..page.colours import BLUE, GREEN, GREY, INK, LINE, ORANGE, PAPER, PURPLE
 from ..page.figures import STYLE, new_figure
-from .result import Curve, Sweep, deciding, mark_text
+from .result import Curve, Sweep, deciding, mark_text, reference_text, value_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,10 +28,12 @@ def draw_sweep(sweep: Sweep) -> Figure:
     spanned = sweep.weights[:, free] - sweep.weights[0, free]
     rank = int(np.linalg.matrix_rank(spanned, tol=1e-9)) if free else 0
     with rc_context(STYLE):
+        if sweep.settings is not None:
+            return _axis(sweep) if len(sweep.settings[0]) == 1 else _points(sweep)
         if sweep.per_class is not None:
             return _kinds(sweep)
         if rank <= 1:
-            return _line(sweep, free)
+            return _line(sweep, sweep.weights[:, free[0] if free else 0], _axis_words(sweep, free[0] if free else 0))
         if rank == 2 and len(free) == 2:
             return _map(sweep, free)
         if rank == 2 and len(free) == 3 and np.ptp(sweep.weights[:, free].sum(axis=1)) < 1e-9:
@@ -39,13 +41,65 @@ def draw_sweep(sweep: Sweep) -> Figure:
         return _profiles(sweep, free)
 
 
-def _line(sweep: Sweep, free: list[int]) -> Figure:
+def _axis(sweep: Sweep) -> Figure:
+    """Draw one setting: its values at even distances, in the order in which they were given."""
+    assert sweep.settings is not None
+    (name,) = sweep.settings[0]
+    figure = _line(sweep, np.arange(len(sweep.settings), dtype=np.float64), name)
+    panel = figure.axes[0]
+    panel.set_xticks(range(len(sweep.settings)), [shortest(value_text(one[name])) for one in sweep.settings])
+    return figure
+
+
+MOST_LINES: Final = 40
+"""Points of several settings that are drawn below each other."""
+
+
+def _points(sweep: Sweep) -> Figure:
+    """Draw the points of several settings below each other, in order: the interval of each where it is judged."""
+    chosen = np.argsort(-deciding(sweep).macro_f1.value, kind="stable")[:MOST_LINES]
+    special = [sweep.chosen, *([] if sweep.marked is None else [sweep.marked])]
+    shown = np.unique(np.concatenate([chosen, special]).astype(np.int64))
+    figure = new_figure(6.8, 1.6 + 0.24 * len(shown))
+    panel: Any = figure.subplots()
+    band, y = sweep.test.macro_f1, np.arange(len(shown))
+    value, low, high = (100 * part[shown] for part in (band.value, band.low, band.high))
+    panel.hlines(y, low, high, color=ORANGE, linewidth=1.4, alpha=0.6)
+    panel.plot(value, y, "o", color=ORANGE, markersize=4, label=f"macro F1, {sweep.split}")
+    if sweep.inner is not None:
+        inner = 100 * sweep.inner.macro_f1.value[shown]
+        panel.plot(inner, y, "|", color=BLUE, markersize=8, label="macro F1, inner folds")
+    for i, marker, label in (
+        (sweep.chosen, "D", _chosen(sweep)), (sweep.marked, "s", f"reference: {reference_text(sweep)}"),
+    ):  # fmt: skip
+        if i is not None:
+            at = int(np.searchsorted(shown, i))
+            panel.plot([value[at]], [at], marker, color=INK, markersize=9 if marker == "D" else 12,
+                       markerfacecolor="none", label=label)  # fmt: skip
+    alike = deciding(sweep).alike[shown]
+    panel.plot(np.full(int(alike.sum()), 0.01), y[alike], "s", color=GREEN, markersize=5, clip_on=False,
+               transform=panel.get_yaxis_transform(), label=_alike(sweep))  # fmt: skip
+    panel.set_yticks(y, [mark_text(sweep.vector(i)) for i in shown.tolist()], fontsize=7)
+    panel.set_ylim(len(shown) - 0.5, -0.5)
+    panel.set_xlabel(f"macro F1 (%), {100 * sweep.level:g} % intervals")
+    panel.grid(axis="x", color=LINE, linewidth=0.7)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=1, frameon=False, fontsize=8)
+    panel.set_title(_title(sweep), loc="left", fontsize=9)
+    return figure
+
+
+def shortest(text: str, most: int = 24) -> str:
+    """Return a text, or its beginning where it is longer than a tick can be."""
+    return text if len(text) <= most else f"{text[: most - 1]}\u2026"
+
+
+def _line(sweep: Sweep, x: FloatArray, label: str) -> Figure:
     figure = new_figure(6.4, 4.0)
     panel: Any = figure.subplots()
-    axis = free[0] if free else 0
-    x = sweep.weights[:, axis]
     order = np.argsort(x, kind="stable")
-    for band, color, label, style in (
+    for band, color, said, style in (
         (sweep.test.accuracy, BLUE, f"accuracy, {sweep.split}", "-"),
         (sweep.test.macro_f1, ORANGE, f"macro F1, {sweep.split}", "-"),
     ):
@@ -53,19 +107,21 @@ def _line(sweep: Sweep, free: list[int]) -> Figure:
             x[order], 100 * band.low[order], 100 * band.high[order], color=color, alpha=0.15, linewidth=0
         )
         panel.plot(
-            x[order], 100 * band.value[order], style, color=color, linewidth=1.8, marker="o", markersize=3, label=label
+            x[order], 100 * band.value[order], style, color=color, linewidth=1.8, marker="o", markersize=3, label=said
         )
     if sweep.inner is not None:
         inner = 100 * sweep.inner.macro_f1.value
         panel.plot(x[order], inner[order], "--", color=ORANGE, linewidth=1.2, label="macro F1, inner folds")
     if sweep.marked is not None:
-        panel.axvline(x[sweep.marked], color=GREY, linewidth=1.2, linestyle=":", label=f"reference: {mark_text(sweep)}")
+        panel.axvline(
+            x[sweep.marked], color=GREY, linewidth=1.2, linestyle=":", label=f"reference: {reference_text(sweep)}"
+        )
     y = 100 * sweep.test.macro_f1.value[sweep.chosen]
     panel.plot(
         [x[sweep.chosen]], [y], "D", color=INK, markersize=7, markerfacecolor="none", label=_chosen(sweep), zorder=4
     )
     _strip(panel, x, deciding(sweep).alike, _alike(sweep))
-    panel.set_xlabel(_axis_words(sweep, axis))
+    panel.set_xlabel(label)
     panel.set_ylabel(f"score (%), {100 * sweep.level:g} % bands")
     panel.margins(x=0.02)
     panel.grid(axis="y", color=LINE, linewidth=0.7)
@@ -221,7 +277,7 @@ def _finish(figure: Figure, panel: Any, sweep: Sweep, drawn: Any, points: FloatA
             "o",
             f"best on {sweep.split}: {100 * sweep.test.macro_f1.value[sweep.test.best]:.1f} % (peeking)",
         ),
-        (sweep.marked, "s", f"reference: {mark_text(sweep)}"),
+        (sweep.marked, "s", f"reference: {reference_text(sweep)}"),
     ):
         if i is not None:
             size = {"D": 10, "o": 15, "s": 19}[marker]
@@ -292,7 +348,8 @@ def _fixed(sweep: Sweep, axis: int, other: int) -> float:
 
 
 def _title(sweep: Sweep) -> str:
-    return f"{sweep.head}\n{len(sweep.weights)} weight vectors, {sweep.test.n} {sweep.split} rows"
+    many = "weight vectors" if sweep.settings is None else "points"
+    return f"{sweep.head}\n{len(sweep.weights)} {many}, {sweep.test.n} {sweep.split} rows"
 
 
 SIDE: Final = float(np.sqrt(3) / 2)

@@ -1,4 +1,4 @@
-"""Whole grids of weights: every vector scored, one chosen, and what choosing cost."""
+"""Whole grids of weights, or of settings: every point scored, one chosen, and what choosing cost."""
 
 from __future__ import annotations
 
@@ -7,34 +7,38 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from time import perf_counter
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...kit.plain import to_plain
 from ..data.blocks import PAPER_MARK, Grid, parse_grid, parse_simplex
 from ..data.rows import Rows, folds_of
 from ..errors import SweepError
 from ..heads.weights import counted, dirichlet_weights, totals
 from ..judging.comparison import check_same_task
-from ..judging.entries import check_rows
+from ..judging.entries import check_heads, check_rows, plain_params
 from ..judging.fits import Progress, Step, do_all
-from ..judging.resampling import LEVEL, accuracy_interval, thin
+from ..judging.report import Versus
+from ..judging.resampling import LEVEL, accuracy_interval, bootstrap, thin
+from ..judging.verdicts import versus_of
 from ..keeping.answers import Classifier
+from .axes import Axes, PointFits
 from .block_axes import caveat, unidentifiable
 from .curve import Scoring
 from .deciders import Decider, Decisions, decider_of
 from .result import Curve, Sweep
 from .ridge import RidgeBatch
 
-__all__ = ["Grid", "Rows", "Sweep", "parse_grid", "parse_simplex", "sweep"]
+__all__ = ["Axes", "Grid", "Rows", "Sweep", "parse_grid", "parse_simplex", "sweep"]
 
 log = logging.getLogger(__name__)
 
 
 def sweep(
     head: Classifier,
-    grid: Grid,
+    grid: Grid | Axes,
     train: Rows,
     test: Rows,
     *,
@@ -50,19 +54,21 @@ def sweep(
     progress: Progress | None = None,
     n_jobs: int | None = None,
 ) -> Sweep:
-    """Score a head under every weight vector of a grid, and under every C of a list.
+    """Score a head under every weight vector of a grid, and under every C of a list; or at every point of its settings.
 
     Whatever the way, the decisions are those of the head fitted for every vector (`deciders`): the members of
     a head with ``member_proba`` (`late`) are fitted once (and once a fold) and mixed in one contraction; linear heads
     on weighed blocks (`weighted`) are trained together; other heads with block ``weights`` are fitted one after the
-    other. Blocks outside the grid are left out.
+    other. Blocks outside the grid are left out. At the points of `Axes` any head is fitted, one after the other, on all
+    blocks, and each point is tested against the one where the head stands itself, else the first: paired, on the test
+    rows, by Holm's correction over the points.
 
     Parameters
     ----------
     head : unfitted `late` or `weighted` head
-        It is cloned; its ``blocks`` and ``weights`` are set from the grid.
-    grid : Grid
-        Weight vectors by block, from `parse_grid` or `parse_simplex`.
+        It is cloned; its ``blocks`` and ``weights`` are set from the grid. With `Axes` any classifier.
+    grid : Grid or Axes
+        Weight vectors by block, from `parse_grid` or `parse_simplex`; or settings, ``Axes({"locality": [0, 0.1, 1]})``.
     train, test : Rows
         As for `compare`.
     C : sequence of float
@@ -93,7 +99,8 @@ def sweep(
     Raises
     ------
     SweepError
-        If the weights could not matter for this head, or the grid names unknown blocks.
+        If the weights could not matter for this head, the grid names unknown blocks, or the axes settings that it has
+        not, or cannot have so on these rows.
     """
     planned = sweep_plan(
         head, grid, train, test, C=C, per_class=per_class, seeds=seeds, select=select, folds=folds, mark=mark,
@@ -129,7 +136,7 @@ class SweepPlan:
     """A sweep before its fits, which can be done anywhere (`cer_fusion.fusion.judging.fits.Fits`)."""
 
     head: Classifier
-    grid: Grid
+    grid: Grid | Axes
     train: Rows
     test: Rows
     C: tuple[float, ...]
@@ -156,8 +163,7 @@ class SweepPlan:
         """Return decisions (c, w, n): a line for each penalty and vector of the slice."""
         fit, decider = self.fits[i], self.decider
         if fit.vectors is not None:
-            some = replace(self.grid, weights=self.grid.weights[slice(*fit.vectors)])
-            decider = decider_of(self.head, some, self.C, self.train, reseed=len(self.seeds) > 1)
+            decider = _decider(self.head, self.grid, self.C, self.train, len(self.seeds) > 1, slice(*fit.vectors))
         if fit.kind == "left out" and isinstance(decider, RidgeBatch):
             return decider.left_out(self.train, step)
         if fit.learn is None or fit.held is None:
@@ -187,9 +193,18 @@ class SweepPlan:
         draws, independent = scoring.draws(test, y_pred[[chosen]])
         confusions = counted(test.y, y_pred[chosen], len(test.classes))  # (s, k, k)
         right = int(np.trace(confusions[0]))
+        at_points: dict[str, Any] = {}
+        marked = None
+        if isinstance(grid, Axes):
+            marked = grid.reference(head)
+            at_points = {
+                "settings": tuple(to_plain(point) for point in grid.points),
+                "versus": tuple(self._against(y_pred, marked)),
+                "params": plain_params(head.get_params(deep=False)),
+            }
         return Sweep(
             head=_words(head),
-            kind="decision" if hasattr(head, "member_proba") else "block",
+            kind="setting" if at_points else "decision" if hasattr(head, "member_proba") else "block",
             blocks=grid.blocks,
             classes=test.classes,
             weights=grid.weights,
@@ -205,8 +220,8 @@ class SweepPlan:
             chosen_accuracy=accuracy_interval(right, test.n, draws, 0, independent=independent, level=self.level),
             chosen_macro_f1=draws.interval("macro_f1", 0, self.level),
             chosen_by_seed=tuple(totals(confusions)[1].tolist()),
-            marked=grid.find(self.mark),
-            mark=dict(self.mark),
+            marked=grid.find(self.mark) if isinstance(grid, Grid) else marked,
+            mark=dict(self.mark) if isinstance(grid, Grid) else {},
             level=self.level,
             resamples=self.resamples,
             seeds=self.seeds,
@@ -216,7 +231,16 @@ class SweepPlan:
             ),
             split=test.split or "test",
             per_class=grid.per_class,
+            **at_points,
         )
+
+    def _against(self, y_pred: Decisions, base: int) -> list[Versus | None]:
+        """Test the answers (w, s, n) of every point against those at one, on the test rows."""
+        (w, s, n), test, k = y_pred.shape, self.test, len(self.test.classes)
+        draws = bootstrap(
+            test.y, y_pred.reshape(w * s, n), k, groups=test.clusters, resamples=4 * self.resamples, seed=self.seeds[0]
+        ).averaged(s)
+        return versus_of(test, y_pred, base, draws, self.level, self.seeds[0])
 
     def _joined(self, found: Sequence[Decisions], kind: str) -> dict[int, Decisions]:
         """Decisions (c, w, n) of one kind by seed, each where its vectors and rows stand."""
@@ -233,7 +257,7 @@ class SweepPlan:
 
 def sweep_plan(
     head: Classifier,
-    grid: Grid,
+    grid: Grid | Axes,
     train: Rows,
     test: Rows,
     *,
@@ -254,13 +278,19 @@ def sweep_plan(
     many slices of the grid each as make `pieces` fits together.
     """
     check_rows(train=train, test=test)
+    check_heads({"swept": head})
     _check(head, grid, select, C, seeds)
     check_same_task(train, test)
-    if per_class:
+    if isinstance(grid, Axes):
+        if C or per_class:
+            raise SweepError("C and per_class go with weights: of settings C is an axis, Axes({'C': [0.1, 1, 10]})")
+        grid.check(head, train)
+    elif per_class:
         _check_per_class(head, per_class)
         grid = grid.with_per_class(dirichlet_weights(len(grid.blocks), len(train.classes), per_class, seed))
-    train, test = train.only(grid.blocks), test.only(grid.blocks)
-    decider = decider_of(head, grid, C, train, reseed=seeds > 1)
+    if isinstance(grid, Grid):
+        train, test = train.only(grid.blocks), test.only(grid.blocks)
+    decider = _decider(head, grid, C, train, seeds > 1)
     all_seeds = tuple(range(seed, seed + seeds))
     asked = all_seeds if decider.seeded else all_seeds[:1]
     # A row cannot be left out alone where others share its group.
@@ -295,13 +325,32 @@ def sweep_plan(
     )
 
 
-def _check(head: Classifier, grid: Grid, select: str, C: Sequence[float], seeds: int) -> None:
-    reason = unidentifiable(head)
-    if reason:
+def _decider(
+    head: Classifier, grid: Grid | Axes, C: Sequence[float], train: Rows, reseed: bool, where: slice = slice(None)
+) -> Decider:
+    """Return what decides at the points of a grid, or at some of them."""
+    if isinstance(grid, Axes):
+        return PointFits(head, grid.points[where], reseed=reseed)
+    some = grid if where == slice(None) else replace(grid, weights=grid.weights[where])
+    return decider_of(head, some, C, train, reseed=reseed)
+
+
+def _check(head: Classifier, grid: Grid | Axes, select: str, C: Sequence[float], seeds: int) -> None:
+    if not isinstance(grid, Grid | Axes):
+        raise SweepError(
+            f"grid must be a Grid, or Axes of settings, however: {type(grid).__name__}\n  of a simplex: "
+            "cer_fusion.fusion.parse_simplex('vit,manet:0.1', rows.by_feature()); of ranges: parse_grid(["
+            "'vit=0:1:0.1', 'manet=1-'], rows.widths); of settings: Axes({'dropout': [0, 0.2]})"
+        )
+    if isinstance(grid, Grid) and (reason := unidentifiable(head)):
         raise SweepError(reason)
     if select not in ("inner", "test"):
         raise SweepError(f"select must be 'inner' or 'test', however: {select!r}")
-    if len(grid) > 1 and np.ptp(grid.weights / grid.weights.sum(axis=1, keepdims=True), axis=0).max() < 1e-12:
+    if (
+        isinstance(grid, Grid)
+        and len(grid) > 1
+        and np.ptp(grid.weights / grid.weights.sum(axis=1, keepdims=True), axis=0).max() < 1e-12
+    ):
         raise SweepError(
             "every weight vector of the grid has the same proportions, and only proportions matter\n"
             "  weigh at least two blocks, and let one weight be 1- (what is left of 1)"
@@ -334,11 +383,12 @@ def notes_of(
     head: Classifier, decider: Decider, on_test: bool, deciding: Curve, folds: int, train: Rows, test: Rows
 ) -> tuple[str, ...]:
     """Say where the choice was made, what it could not see, how sharp it is, and how the heads were trained."""
-    warning = caveat(head)
+    points = isinstance(decider, PointFits)
+    warning, one, many = (None, "point", "points") if points else (caveat(head), "vector", "weight vectors")
     notes = [] if warning is None else [warning]
     if on_test:
         notes.append(
-            f"Chosen on the {test.split or 'test'} rows themselves: the chosen vector's scores are biased upward."
+            f"Chosen on the {test.split or 'test'} rows themselves: the chosen {one}'s scores are biased upward."
         )
     else:
         short = [name for name, n in zip(train.classes, train.supports.tolist(), strict=True) if 0 < n < folds]
@@ -350,9 +400,7 @@ def notes_of(
             notes.append(f"No {what} row of {', '.join(lacking)}: F1 counted as 0 in macro F1.")
     if deciding.alike.size > 1:
         count = int(deciding.alike.sum())
-        notes.append(
-            f"{count} of {deciding.alike.size} weight vectors cannot be told from the best (model confidence set)."
-        )
+        notes.append(f"{count} of {deciding.alike.size} {many} cannot be told from the best (model confidence set).")
     few = thin(test.y, test.clusters, test.classes)
     notes += [] if few is None else [few]
     return (*notes, *decider.notes)

@@ -32,3 +32,7 @@ def test_one_file_is_listed_made_inspected_and_loaded_with_its_heads(
         backbones.create("two", weights=tmp_path / "two.pth")
     backbones.create("two", weights=tmp_path / "two.pth", replace_heads=True)
     assert loaded.spec() == made.spec()
+    assert repr(made) == "<Backbone two: mean 8, 16 px, cpu, float32>"
+    made.name = "<b>"
+    assert "<caption>Backbone &lt;b&gt;</caption>" in made._repr_html_()
+    assert "<th>blocks</th><td>mean 8</td>" in made._repr_html_()

@@ -38,7 +38,7 @@ def test_the_papers_three_are_there_by_name_and_four_networks_of_faces() -> None
 
 def test_the_catalogue_has_a_row_for_each_and_for_the_families() -> None:
     rows = {row["name"]: row for row in backbones.catalogue()}
-    families = ["<file.py>:<Class>", "audio:<name>", "clip:<folder>", "onnx:<file>", "timm:<name>"]
+    families = ["<file.py>:<Class>", "audio:<name>", "clip:<folder>", "onnx:<file>", "open-clip:<name>", "timm:<name>"]
     assert list(rows) == [*backbones.names(), *families]
     assert json.loads(json.dumps(rows)) == rows
     assert rows["manet"]["options"] == {

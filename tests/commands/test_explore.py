@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from cer_fusion.commands import fuse
 from cer_fusion.featstore import Manifest, Store
 from cer_fusion.fusion.judging.plane import principal
 from cer_fusion.fusion.keeping.runs import read_run
@@ -63,6 +65,12 @@ def test_all_splits_and_thumbnails_are_there_on_request(run, kept):
             assert not small.getexif()
             whole = np.asarray(face.convert("RGB").resize(small.size, Image.Resampling.BOX), np.float64)
             assert np.abs(np.asarray(small, np.float64) - whole).mean() < 12
+
+
+def test_the_command_that_opens_the_table_can_be_pasted(run, kept):
+    pytest.importorskip("pyarrow")
+    done = CliRunner().invoke(fuse.app, ["explore", "runs/one", "-o", "my faces.parquet"])
+    assert "embedding-atlas 'my faces.parquet' --x x --y y" in words(done)
 
 
 def test_what_is_missing_or_wrong_is_told_before_any_work(run, kept, monkeypatch):
@@ -147,10 +155,16 @@ def test_the_page_s_lines_for_fiftyone_make_a_dataset_of_the_table(run, kept, mo
     module.Sample, module.Dataset = Sample, Dataset
     module.Classification = lambda **fields: fields
     module.launch_app = lambda dataset: None
+    module.brain, shown = type(sys)("fiftyone.brain"), []
+    module.brain.compute_visualization = lambda dataset, points, brain_key: shown.append((points, brain_key))
     monkeypatch.setitem(sys.modules, "fiftyone", module)
+    monkeypatch.setitem(sys.modules, "fiftyone.brain", module.brain)
     [lines] = [one for one in Page("docs/explore.md").python if "fiftyone" in one]
     exec(compile(lines, "docs/explore.md", "exec"), {})
     own = read_run(kept).predictions
     assert [one["sample_id"] for one in made] == list(own.ids)
     assert made[0]["ground_truth"]["label"] == own.labels[0]
-    assert {"x", "y"} == set(made[0]["place"])
+    [(points, key)] = shown
+    places, _ = principal(Store("features").view(["one", "two"], split="test").blocks)
+    assert key == "places"
+    np.testing.assert_allclose(points, places, atol=1e-5)

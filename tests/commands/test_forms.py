@@ -49,8 +49,8 @@ ALWAYS = {
         "basic curriculum memory output metrics track overwrite seed as_json",
     "cer-fuse compare": "track class_intervals figure output as_json",
     "cer-fuse ablate":
-        "head weights simplex per_class setting features data store select C seeds train_split test_split missing near "
-        "runner figure output seed as_json",
+        "head weights simplex axis setting preset features data store select seeds train_split test_split missing near "
+        "soft_labels targets basic runner figure output seed as_json",
     "cer-fuse diagnose":
         "head features data store setting players cv near most train_split missing figure output seed as_json",
     "cer-fuse evaluate": "head data split store missing near metrics figure seed as_json",
@@ -128,12 +128,17 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-fuse compare --heads linear --no-singles --prompts p.npz",
          {"trained", "judging", "split", "seeded", "paired", "noted", "table", "written", "here"}),
     ],
-    "cer-fuse ablate": [("cer-fuse ablate --weights a=0:1:0.1 --select test", {"noted", "table", "written", "here"}),
-        ("cer-fuse ablate --weights a=0:1:0.1 --json --select test", {"written", "here"}),
-        ("cer-fuse ablate --weights a=0:1:0.1 --workers 2", {"inner", "noted", "table", "written", "here", "divided"}),
+    "cer-fuse ablate": [
+        ("cer-fuse ablate --weights a=0:1:0.1 --select test", {"weighed", "noted", "table", "written", "here"}),
+        ("cer-fuse ablate --weights a=0:1:0.1 --json --select test", {"weighed", "written", "here"}),
+        ("cer-fuse ablate --weights a=0:1:0.1 --workers 2",
+         {"weighed", "inner", "noted", "table", "written", "here", "divided"}),
         ("cer-fuse ablate --weights a=0:1:0.1 --runner ray --parts 2",
-         {"inner", "noted", "table", "written", "divided", "ray"}),
-        ("cer-fuse ablate --weights a=0:1:0.1 --select inner --figure none --format json", {"inner", "here", "table"})],
+         {"weighed", "inner", "noted", "table", "written", "divided", "ray"}),
+        ("cer-fuse ablate --weights a=0:1:0.1 --select inner --figure none --format json",
+         {"weighed", "inner", "here", "table"}),
+        ("cer-fuse ablate --axis locality=0,1 --select test", {"computing", "noted", "table", "written", "here"}),
+    ],
     "cer-fuse diagnose": [
         ("cer-fuse diagnose --head linear --cv 3 --figure none", {"table", "noted", "unset"}),
         ("cer-fuse diagnose --head linear --cv 3 --format csv", {"table", "unset", "written"}),
@@ -143,6 +148,7 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
     "cer-fuse predict": [
         ("cer-fuse predict --head h", {"stored"}),
         ("cer-fuse predict --head h --compounds abaw7", {"stored", "compounded"}),
+        ("cer-fuse predict --prompts p.npz", {"stored", "prompted"}),
         ("cer-fuse predict picture.png --head h --no-faces", {"shown"}),
         ("cer-fuse predict picture.png --head h", {"shown", "faces"}),
         ("cer-fuse predict picture.png --head h --no-faces --annotate drawn.png", {"shown", "drawn", "written"}),

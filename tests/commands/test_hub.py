@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import io
 import json
@@ -9,9 +10,12 @@ import os
 import re
 import shutil
 import socket
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -25,6 +29,7 @@ from cer_fusion.kit.hub import HubError
 from tests.fusion.kept import NOISE, config_of, rows
 from tests.fusion.kept import trained as trained_once
 from tests.hub import TOKEN, Hub, served
+from tests.pages import Page
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own
 
@@ -61,7 +66,9 @@ def words(result):
 
 
 def unpacked(data: bytes) -> bytes:
-    """Bytes with those inside of a zip file, and the texts of a Parquet file."""
+    """Bytes with those inside of a zip file, the texts of a Parquet file, and of JSON without its escapes."""
+    with contextlib.suppress(ValueError):
+        return data + json.dumps(json.loads(data), ensure_ascii=False).encode()
     if data[:4] == b"PK\x03\x04":
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return data + b"".join(unpacked(archive.read(name)) for name in archive.namelist())
@@ -91,8 +98,13 @@ def told_of(hub: Hub, tmp_path: Path) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["linear", "xgboost --set trees=3", "sklearn:sklearn.linear_model.LogisticRegression"])
+@pytest.mark.parametrize(
+    "head",
+    ["linear", "xgboost --set trees=3", "lightgbm --set trees=2", "sklearn:sklearn.linear_model.LogisticRegression"],
+)
 def test_no_byte_that_is_sent_tells_of_a_sample_a_place_or_this_machine(run, filled, hub, tmp_path, head):
+    if head.startswith("lightgbm"):
+        pytest.importorskip("lightgbm", reason="the extra [lightgbm] is not installed")
     run(f"cer-fuse train --head {head} --store {filled} -o runs/one")
     assert str(filled) in (tmp_path / "runs/one/config.json").read_text()
     pushed = run("cer-fuse push runs/one me/faces --yes")
@@ -132,7 +144,7 @@ def test_what_leaves_is_said_first_with_sizes_and_asked(trained, run, tmp_path):
     assert hub.asked == []
 
 
-def test_a_pushed_head_answers_as_the_run_s_does_at_every_revision(trained, run, tmp_path):
+def test_a_pushed_head_answers_as_the_run_s_does_at_every_revision(trained, run, tmp_path, monkeypatch):
     hub, x = trained, asked_about()
     run("cer-fuse push runs/one hf://me/faces --yes")
     first = hub.repositories["models/me/faces"].head
@@ -151,6 +163,11 @@ def test_a_pushed_head_answers_as_the_run_s_does_at_every_revision(trained, run,
     hub.asked.clear()
     np.testing.assert_array_equal(load_head(f"hf://me/faces@{first}").predict_proba(x), own)
     assert hub.asked == []  # a commit never changes
+    monkeypatch.delattr(huggingface_hub, "constants", raising=False)  # no attribute before somebody imports it
+    [code, _] = Page("docs/hub.md").python
+    exec(re.sub("[0-9a-f]{40}", first, code.replace("user/rafdb-mlp", "me/faces")), found := {})
+    np.testing.assert_array_equal(found["head"].predict_proba(x), own)
+    assert load_head("hf://me/faces").blocks_ == {"vit": 3}
 
     pulled = json.loads(run(f"cer-fuse pull me/faces --revision {first} --json").stdout)
     assert (pulled["head"], pulled["commit"]) == ("runs/faces", first)
@@ -160,6 +177,20 @@ def test_a_pushed_head_answers_as_the_run_s_does_at_every_revision(trained, run,
     assert load_head("runs/faces").blocks_ == {"vit": 3}
     with pytest.raises(SavedHeadError, match="a revision is of the Hub"):
         load_head("runs/one/head", revision=first)
+
+
+def test_a_new_process_finds_and_fetches_what_was_pushed(trained, run):
+    run("cer-fuse push runs/one me/faces --yes")  # this process has imported more of huggingface_hub than a new one
+    lines = (
+        "from cer_fusion.kit.hub import HubPlace, fetch, pinned\n"
+        "place = pinned(HubPlace.parse('hf://me/faces', 'model'))\n"
+        "path, commit = fetch(place, 'head.json')\n"
+        "print(commit, len(path.read_bytes()))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "HF_HUB_DISABLE_XET": "1"}
+    told = subprocess.run([sys.executable, "-c", lines], env=environment, capture_output=True, text=True, timeout=60)
+    there = trained.repositories["models/me/faces"]
+    assert told.stdout.split() == [there.head, str(len(there.files["head.json"]))], told.stderr
 
 
 @pytest.mark.slow
@@ -446,6 +477,9 @@ def test_the_library_datasets_reads_the_parquet_files(run, filled, hub, tmp_path
     assert found["train"].features["label"].names == list(view.classes)
     assert found["test"].num_rows == view.splits.count("test")
     np.testing.assert_allclose(found["train"].with_format("numpy")["one"][0], view.blocks["one"][0])
+    [_, code] = Page("docs/hub.md").python
+    exec(code.replace("user/faces", str(tmp_path / "there")), named := {})
+    assert named["names"] == list(view.classes)
 
 
 def test_features_pulled_from_the_hub_and_options_of_the_other_kind_are_told(run, filled, hub):

@@ -13,7 +13,7 @@ from cer_fusion.featstore.rows.shard import Rows as ShardRows
 from cer_fusion.fusion import Report, TextVectors, read_text_vectors
 from cer_fusion.fusion.judging.prompts import shipped_prompts, write_text_vectors
 from cer_fusion.fusion.keeping.answers import read_predictions
-from tests.backbones.image_text_folders import save_encoder
+from tests.backbones.image_text_folders import save_encoder, save_open_clip
 from tests.commands.test_zero_shot import BASIC, direction, keep, words
 
 SEVEN = class_set("abaw7").labels
@@ -152,10 +152,59 @@ def test_the_whole_line_of_an_encoder_from_pictures_and_prompts_to_answers(run, 
     assert "of clip:other" in words(run("cer-fuse predict --prompts other.npz", code=1))
 
 
+def test_an_encoder_of_open_clip_goes_the_whole_line_and_timms_rows_go_with_its_texts_where_the_tower_is_timms(
+    run, faces, tmp_path
+):
+    pytest.importorskip("open_clip", reason="the extra [open-clip] is not installed")
+    from safetensors.torch import load_file, save_file
+
+    folder = save_open_clip(tmp_path / "tiny", "siglip")
+    weights = load_file(folder / "open_clip_model.safetensors")
+    tower = {k.removeprefix("visual.trunk."): v for k, v in weights.items() if k.startswith("visual.trunk.")}
+    save_file(tower, tmp_path / "tower.safetensors")
+    run(f"cer-feat extract --backbone open-clip:{folder} -d faces.csv --as clip")
+    run("cer-feat extract --backbone timm:test_vit3 --weights tower.safetensors -d faces.csv --as timm")
+    said = json.loads(run(f"cer-feat prompts -b open-clip:{folder} -o p.safetensors --json").stdout)
+    assert (said["encoder"], said["width"]) == ("open-clip:tiny", 96)
+    for feature in ("clip", "timm"):
+        run(f"cer-fuse predict --prompts p.safetensors --features {feature} --split test -o {feature}.csv")
+        assert len(read_predictions(tmp_path / f"{feature}.csv").proba)
+    told = words(run("cer-fuse predict --prompts p.safetensors -o x.csv", code=1))
+    assert "2 features have such rows, expected one" in told
+    told = words(run("cer-fuse predict --prompts p.safetensors --features clp -o x.csv", code=2))
+    assert "there is no feature 'clp'; did you mean 'clip'" in told
+    pictures = Manifest.read(faces)
+    stored = read_predictions(tmp_path / "clip.csv")
+    place = next(sample for sample in pictures.samples if sample.sample_id == stored.ids[0]).path
+    run(
+        f"cer-fuse predict {pictures.root / place} --prompts p.safetensors --features clip --no-faces "
+        f"--compounds abaw7 --weights {folder} -o one.csv"
+    )
+    np.testing.assert_allclose(read_predictions(tmp_path / "one.csv").proba[0], stored.proba[0], atol=1e-4)
+    plain = save_open_clip(tmp_path / "plain", "plain")
+    run(f"cer-feat extract --backbone open-clip:{plain} -d faces.csv --as gelu")
+    config = json.loads((plain / "open_clip_config.json").read_text())
+    config["model_cfg"]["quick_gelu"] = True
+    (plain / "open_clip_config.json").write_text(json.dumps(config))
+    run(f"cer-feat prompts -b open-clip:{plain} -o quick.npz")
+    told = words(run("cer-fuse predict --prompts quick.npz -o x.csv", code=1))
+    assert "of two networks: quick_gelu was True for the vectors, False for the rows" in told
+    projected = save_open_clip(tmp_path / "other", "timm")
+    run(f"cer-feat prompts -b open-clip:{projected} -o other.npz")
+    told = words(run("cer-fuse predict --prompts other.npz --features timm -o x.csv", code=1))
+    assert "of open-clip:other (16 columns" in told
+    assert "0 features have such rows" in told
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("-b vit -o p.npz", "texts are embedded by clip:<folder>"),
+        (
+            "-b vit -o p.npz",
+            "texts are embedded by clip:<folder> or open-clip:<name>, however: 'vit' has no text half;",
+        ),
+        ("-b timm:vit_base_patch16_clip_224 -o p.npz", "of CLIP without the projection into the space of texts"),
+        ("-b timm:vit_base_patch16_siglip_224 -o p.npz", "with the same weights, open-clip:<folder> has one"),
         ("-b clip:x -o p.csv", "must end in .safetensors or .npz"),
         ("-b clip:x -o p.npz --prompts compound", "did you mean 'compounds'"),
     ],

@@ -68,6 +68,14 @@ def test_one_recipe_says_its_source_what_was_chosen_and_how_its_head_is_trained_
     assert "did you mean 'paper'" in words(run("cer-fuse recipes papr", code=1))
 
 
+def test_smoothing_that_is_none_is_told_before_rows_are_read_and_by_the_list(run, both):
+    (both / "recipes" / "odd.toml").write_text(QUICK.replace("[head]", 'smooth = "bx:25"\n[head]', 1))
+    result = run("cer-fuse compare -d faces --recipes quick,odd", code=2)
+    assert "recipe 'odd' cannot run here: there is no smoothing method 'bx'; did you mean 'box'" in words(result)
+    assert "learning from" not in result.stderr
+    assert "did you mean 'box'" in " ".join(run("cer-fuse recipes odd").stdout.split())
+
+
 def test_recipes_are_columns_of_a_comparison_with_tests_against_one_of_them(run, both):
     result = run(
         "cer-fuse compare -d faces --recipes quick,hsemotion-pictures,avcer --zero-shot basic --baseline quick "

@@ -145,10 +145,10 @@ def test_trackers_are_told_choices_and_figures_and_no_sample_and_no_place(run, f
     monkeypatch.setitem(sys.modules, "wandb", library)
     told = run(f"cer-fuse train --head ridge --store {filled} -o runs/one --track wandb")
     kept = read_run(Path("runs/one"))
-    assert "wandb sends them to its servers" in " ".join(told.stderr.split())
+    assert "leave this machine: wandb sends them to wandb.ai" in " ".join(told.stderr.split())
     [(_, begun), (_, config), (_, (figures, _)), _] = library.calls
     assert begun == {"project": "cer-fusion", "name": "one"}
-    assert (config["head"], config["dataset"], config["run"]) == ("RidgeHead", "faces", kept.digest)
+    assert (config["head"], config["dataset"], config["run"]) == ("ridge", "faces", kept.digest)
     assert figures["accuracy"] == kept.scores.accuracy
     assert figures["accuracy_low"] < figures["accuracy"] <= figures["accuracy_high"]
     assert {f"recall.{name}" for name in kept.config.classes} <= set(figures)
@@ -162,6 +162,29 @@ def test_trackers_are_told_choices_and_figures_and_no_sample_and_no_place(run, f
     library.calls.clear()
     run("cer-fuse compare runs/one --track wandb --figure none --output none")
     assert [value["name"] for kind, value in library.calls if kind == "init"] == ["faces-compare"]
+
+
+def test_a_tracker_that_fails_after_the_fit_costs_neither_the_result_nor_another_tracker(run, filled, monkeypatch):
+    from tests.kit.test_tracking import Fake, trackio_known
+
+    trackio_known()
+    told = Fake("trackio")
+    monkeypatch.setitem(sys.modules, "wandb", Fake("wandb", "init"))
+    monkeypatch.setitem(sys.modules, "trackio", told)
+    done = run("cer-fuse train --head ridge -o runs/one --track wandb,trackio --json")
+    found = json.loads(done.stdout)  # what trackers print is no part of it
+    assert (found["run"], found["tracked"]) == ("runs/one", ["trackio"])
+    assert [kind for kind, _ in told.calls].count("log") == 1
+    said = " ".join(done.stderr.split())
+    assert "tracked by trackio: one run, one" in said
+    assert "not tracked by wandb, and nothing else is lost" in said
+    assert "cer-fuse compare runs/one --track wandb" in said
+
+    kept = run("cer-fuse compare --heads ridge,lda --no-singles --figure none --track wandb")
+    assert "cer-fuse compare runs/faces-compare.json --track wandb" in " ".join(kept.stderr.split())
+    assert "Accuracy" in kept.stdout
+    again = run("cer-fuse compare runs/faces-compare.json --track wandb", code=1)  # there was nothing else to do
+    assert "not tracked by wandb" in " ".join(again.stderr.split())
 
 
 @pytest.mark.parametrize("command", ["cer-fuse train", "cer-fuse compare", "cer-feat finetune -b vit -d x.csv -o out"])

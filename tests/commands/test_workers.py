@@ -228,6 +228,7 @@ def figures(path: Path) -> object:
     [
         "compare --heads linear,late --cv 3 --repeats 2 --baseline linear",
         "ablate --head weighted --set mode=sum --set head=linear --weights one=0:1:0.25,two=1- --folds 3",
+        "ablate --head linear --axis C=0.1,1,10 --folds 3",
     ],
 )
 def test_a_comparison_and_a_sweep_in_processes_are_those_of_one_process(command, run, filled, tmp_path, monkeypatch):

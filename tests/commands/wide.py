@@ -54,6 +54,32 @@ def swept() -> Any:
     return made(grid, mark=dict.fromkeys(BLOCKS, 1 / 3))
 
 
+def swept_settings() -> Any:
+    from cer_fusion.fusion.judging.report import Versus
+    from cer_fusion.fusion.judging.resampling import Interval
+    from cer_fusion.fusion.sweeps import Axes
+    from tests.fusion.page.test_figures import swept as made
+
+    axes = Axes({"curriculum": [0, [[5, 0.0], [10, 1.0]]], "locality": [0, 0.1, 1.0]})
+    versus = Versus(
+        accuracy=0.01, accuracy_interval=Interval(-0.012, 0.034), macro_f1=-0.0123,
+        macro_f1_interval=Interval(-0.045, 0.0211), only_head=3, only_baseline=4, p=0.4, p_holm=0.8, p_macro_f1=0.0009,
+        p_macro_f1_holm=0.0045, p_is_bound=True,
+    )  # fmt: skip
+    grid = a_line(len(axes))
+    found = made(grid)
+    return replace(
+        found, kind="setting", blocks=(), weights=axes.weights, settings=tuple(axes.points), mark={}, marked=0,
+        versus=(None, *[versus] * (len(axes) - 1)), chosen=2,
+    )  # fmt: skip
+
+
+def a_line(count: int) -> Any:
+    from cer_fusion.fusion.data.blocks import parse_grid
+
+    return parse_grid([f"a=1:{count}:1", "b=1"], ("a", "b"))
+
+
 def diagnosed() -> Any:
     from cer_fusion.fusion import Diagnosis
     from cer_fusion.fusion.judging.diagnosis import Contribution, SubsetValue
@@ -347,6 +373,7 @@ SCREENS: dict[str, Callable[[], None]] = {
     "compare --class-intervals": lambda: print_table(compared(), "table", class_intervals=True, explain=False),
     "train": lambda: print_table(replace(compared(), columns=compared().columns[:1]), "table", explain=False),
     "ablate": lambda: print_table(swept(), "table", explain=False),
+    "ablate --axis": lambda: print_table(swept_settings(), "table", explain=False),
     "diagnose": lambda: print_tables(_diagnosis(), "table", explain=False),
     "check-table": lambda: show_table(checked(), "table", explain=False),
     "smooth": lambda: show_table(smoothed(), "table", explain=False),

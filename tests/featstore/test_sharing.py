@@ -13,7 +13,7 @@ import pytest
 
 from cer_fusion.featstore import FeatstoreError, Store, extract, find_garbage, verify
 from cer_fusion.featstore.errors import IncompleteError
-from cer_fusion.featstore.extraction import writing
+from cer_fusion.featstore.extraction import stored as stored_rows
 from cer_fusion.featstore.rows import shard
 from cer_fusion.featstore.rows.feature import shard_names
 from cer_fusion.featstore.rows.shard import Rows
@@ -166,9 +166,9 @@ def test_a_folder_of_many_shards_is_listed_only_where_something_may_have_changed
         listings.append(folder)
         return shard_names(folder)
 
-    monkeypatch.setattr(writing, "shard_names", slow)
-    monkeypatch.setattr(writing, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    stored = writing.StoredRows(feature)
+    monkeypatch.setattr(stored_rows, "shard_names", slow)
+    monkeypatch.setattr(stored_rows, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    stored = stored_rows.StoredRows(feature)
     for number in range(30):
         stored.look()
         stored.commit(rows_for(feature, f"ours{number}"), number=number, generation=0)
@@ -231,7 +231,7 @@ def test_a_small_part_of_a_filled_feature_knows_its_own_samples_and_every_pictur
         assert (report.embedded, report.shared, report.already) == (0, 0, 4)
     (manifest.root / "6.png").write_bytes(b"picture 0061")  # the picture of a sample of another part
     (manifest.root / "7.png").write_bytes(b"a new one")
-    assert not writing.StoredRows(Store(store.path).feature("toy"), only=manifest.ids[6:8]).before.whole
+    assert not stored_rows.StoredRows(Store(store.path).feature("toy"), only=manifest.ids[6:8]).before.whole
     report = extract(ToyEmbedder(), manifest, Store(store.path), dataset="d", shard_rows=2, part=(3, 20))
     assert (report.embedded, report.shared, report.already) == (1, 1, 2)
     after = store.view(["toy"], missing="drop")
@@ -245,7 +245,7 @@ def test_a_small_part_of_a_filled_feature_knows_its_own_samples_and_every_pictur
 def test_a_part_takes_note_of_its_own_samples_alone_in_what_others_commit(store, make_manifest):
     manifest = make_manifest(12, contents={5: b"BAD", 9: b"BAD"})
     extract(ToyEmbedder(), manifest, store, dataset="d", shard_rows=4, part=(0, 3))
-    stored = writing.StoredRows(store.feature("toy"), only=manifest.ids[4:7])
+    stored = stored_rows.StoredRows(store.feature("toy"), only=manifest.ids[4:7])
     extract(ToyEmbedder(), manifest, Store(store.path), dataset="d", shard_rows=4)
     stored.look()
     assert stored.are_newer(manifest.ids) == set(manifest.ids[4:7])

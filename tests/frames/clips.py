@@ -140,12 +140,14 @@ def write_sounding(
     codec: str = "pcm_s16le",
     offset_s: float = 0.0,
     holes_s: Sequence[tuple[float, float]] = (),
+    shown: Sequence[np.ndarray] | None = None,
+    **options: str,
 ) -> Path:
-    """Encode grey pictures at the times given, and tracks of sound beside them, each (n,) or (n, channels).
+    """Encode pictures (grey, unless `shown`) at the times given, and tracks of sound beside; (n,) or (n, channels).
 
     A track begins at `offset_s`; what of it lies in a hole is not written, and time goes on behind it.
     """
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=options) as container:
         pictures = container.add_stream("mpeg4", rate=25)
         pictures.height, pictures.width, pictures.pix_fmt = *SIZE, "yuv420p"
         pictures.codec_context.time_base = Fraction(1, 1000)
@@ -154,7 +156,8 @@ def write_sounding(
             channels = 1 if track.ndim == 1 else track.shape[1]
             sounds.append(container.add_stream(codec, rate=rate_hz, layout={1: "mono", 2: "stereo"}[channels]))
         for i, time_ms in enumerate(times_ms):
-            frame = av.VideoFrame.from_ndarray(grey(90 + 20 * (i % 2)), format="rgb24")
+            picture = grey(90 + 20 * (i % 2)) if shown is None else shown[i]
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
             container.mux(pictures.encode(frame))
         container.mux(pictures.encode(None))
@@ -178,3 +181,39 @@ def write_sounding(
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
     return path
+
+
+def numbered(number: int) -> np.ndarray:
+    """A frame that says its number, 0 to 255, in eight bars, whatever a codec makes of it."""
+    frame = grey(40)
+    for bit in range(8):
+        frame[:, 20 * bit : 20 * (bit + 1)] = 210 if number >> bit & 1 else 40
+    return frame
+
+
+def number_on(picture: np.ndarray) -> int:
+    """The number that `numbered` wrote."""
+    return sum((picture[:, 20 * bit + 5 : 20 * bit + 15].mean() > 125) << bit for bit in range(8))
+
+
+def cut_out(source: Path, target: Path, first_s: float, last_s: float, **options: str) -> Path:
+    """Copy what lies between two times without coding it again, from the key frame before, as `ffmpeg -c copy` does.
+
+    What is before the first time has negative time stamps; `options` of the container say what becomes of them.
+    """
+    with av.open(str(source)) as given, av.open(str(target), "w", options=options) as made:
+        streams = {one.index: made.add_stream_from_template(one) for one in given.streams if one.type != "data"}
+        packets = [packet for packet in given.demux(list(given.streams)) if packet.dts is not None]
+        began = max(
+            (packet.pts * packet.time_base for packet in packets
+             if packet.stream.type == "video" and packet.is_keyframe and packet.pts * packet.time_base <= first_s),
+        )  # fmt: skip
+        for packet in packets:
+            time_s = float(packet.pts * packet.time_base)
+            earliest = float(began) if packet.stream.type == "video" else first_s - 0.02
+            if earliest <= time_s < last_s:
+                shift = round(first_s / packet.time_base)
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                packet.stream = streams[packet.stream.index]
+                made.mux(packet)
+    return target

@@ -17,10 +17,8 @@ from scipy.io import wavfile
 from cer_fusion.frames import FolderError, FrameSettings, FrameSound, VideoError, VideoReader, make_frames, read_sound
 from cer_fusion.frames.sound import RATE_HZ, Sound, probe
 from cer_fusion.kit.errors import Masked
-from tests.backbones.conftest import SHARED
 from tests.frames.clips import tones, write_sounding
 
-CLIPS = SHARED / "footage" / "videos"
 WINDOW_S = 0.4
 STEADY = range(0, 2000, 40)
 UNEVEN = [0, 40, 70, 200, 233, 300, 410, 480, 777, 930, 990, 1004, 1011, 1120, 1300, 1420, 1490, 1700, 1960]
@@ -283,48 +281,3 @@ def test_a_video_that_changes_while_it_is_read_gives_no_row(folder, monkeypatch)
     video.write_bytes(video.read_bytes() + b"\0")
     with pytest.raises(OSError, match="changed while it was read"):
         source.content("a/00001.jpg")
-
-
-def lags_ms(path: Path) -> list[float]:
-    """By how much what is heard around each frame is off, against a timeline made in another way.
-
-    There every decoded packet is put at its own time stamp, at the file's own rate, and the whole is resampled by
-    scipy. The lag is that of the best cross-correlation within 50 ms, to a sample of 16 kHz.
-    """
-    import av
-    from scipy.signal import correlate, resample_poly
-
-    with av.open(str(path)) as container:
-        packets = [
-            (float(f.pts * f.time_base), f.to_ndarray().mean(axis=0), f.sample_rate) for f in container.decode(audio=0)
-        ]
-    rate_hz = packets[0][2]
-    line = np.zeros(round((packets[-1][0] + 2) * rate_hz))
-    for time_s, values, _ in packets:
-        line[round(time_s * rate_hz) :][: len(values)] = values
-    common = np.gcd(rate_hz, RATE_HZ)
-    reference = np.concatenate([np.zeros(RATE_HZ), resample_poly(line, RATE_HZ // common, rate_hz // common)])
-    sound, room, found = read_sound(path), RATE_HZ // 20, []
-    for time_s in times(path)[::6]:
-        first = round((time_s - WINDOW_S / 2) * RATE_HZ)
-        try:
-            heard = sound.around(time_s, WINDOW_S)
-        except Masked:
-            continue
-        if len(heard) < WINDOW_S * RATE_HZ or heard.std() < 1e-3:
-            continue
-        there = reference[RATE_HZ + first - room : RATE_HZ + first + len(heard) + room]
-        found.append(1000 * (int(np.argmax(correlate(there, heard, "valid"))) - room) / RATE_HZ)
-    return found
-
-
-@pytest.mark.parametrize(
-    ("name", "most_ms"),
-    [("chaplin_bw_small_faces.mp4", 0.1), ("cartoon_no_face.mp4", 0.1), ("face_then_cartoon_hevc_vfr.mov", 0.1),
-     ("cartoon_bunny_vp8.webm", 1.0)],
-)  # fmt: skip
-@pytest.mark.skipif(not CLIPS.is_dir(), reason="../shared/footage is not here")
-def test_the_sound_of_a_real_clip_is_aligned_frame_by_frame(name, most_ms):
-    found = lags_ms(CLIPS / name)
-    assert len(found) > 1
-    assert max(map(abs, found)) <= most_ms  # Matroska's times are whole milliseconds

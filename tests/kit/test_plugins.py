@@ -199,6 +199,7 @@ def test_a_broken_head_is_named_left_out_of_lists_and_an_error_when_asked_for(in
 @pytest.mark.parametrize(
     ("source", "why"),
     [("x = 1", "RECIPE"), ("def (", "literals"), ("RECIPE = Recipe(name='three')", "'three'"), (None, "no module")],
+    ids=["none", "no Python", "another name", "no file"],
 )
 def test_a_broken_backbone_is_named_and_left_out(install, caplog, source, why):
     files: dict[str, Any] = {} if source is None else {"their_broken_two": source}
@@ -208,6 +209,36 @@ def test_a_broken_backbone_is_named_and_left_out(install, caplog, source, why):
     assert len(caplog.messages) == 1
     assert "of twos 1.2 cannot be used" in caplog.messages[0]
     assert why in caplog.messages[0]
+    with pytest.raises(PluginError, match=r"the plugin 'two' \(backbones.* of twos 1.2 cannot be used"):
+        backbones.create("two", weights="random")
+
+
+def test_a_plugin_that_ends_the_program_when_it_is_imported_is_broken_as_any_other(install, caplog):
+    from cer_fusion.commands.doctor import guarded, libraries
+
+    install(
+        "enders",
+        "[cer_fusion.heads]\nender = their_end:Head\n[cer_fusion.backbones]\nend = their_ends.two\n"
+        "[cer_fusion.manifests]\nends = their_end:read\n[cer_fusion.detectors]\nendless = their_end:Detector\n",
+        their_end="raise SystemExit('bye')", their_ends="raise SystemExit('bye')",
+    )  # fmt: skip
+    assert "ender" not in installed_heads()
+    assert "end" not in backbones.names()
+    for call in (
+        lambda: make_head("ender"),
+        lambda: backbones.create("end", weights="random"),
+        lambda: adapters.build("ends", "."),
+        lambda: detector_named("endless"),
+    ):
+        with pytest.raises(PluginError, match=r"of enders 1.2 cannot be used: (SystemExit: )?bye"):
+            call()
+    assert [one.status for one in libraries.plugin_checks()] == ["warn"] * 4
+
+    def bye() -> Any:
+        raise SystemExit("bye")
+
+    [told] = guarded("a check", bye, limit_s=5)
+    assert (told.name, told.status, told.found) == ("a check", "fail", "SystemExit: bye")
 
 
 def test_what_is_built_in_wins_and_the_first_of_two_plugins_of_a_name(install, caplog):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from cer_fusion.kit.errors import MissingExtraError
-from cer_fusion.kit.tracking import PROJECT, TRACKERS, TrackingError, check_trackers, tracked
+from cer_fusion.kit.tracking import BESIDE, PROJECT, TRACKERS, TrackingError, check_trackers, leaving, tracked
 
 CONFIG = {"head": "mlp", "params": {"C": 0.5, "hidden": [8], "preset": None}, "seed": 0}
 
@@ -35,9 +36,24 @@ class Fake(ModuleType):
         )
 
     def _note(self, what: str, value: Any) -> None:
+        print(f"* {self.__name__}: {what}")  # as trackio does
         if what == self.fails:
             raise ConnectionError("nobody there")
         self.calls.append((what, value))
+
+
+SETTINGS = {
+    *(key for values in BESIDE.values() for key in values), "WANDB_MODE", "WANDB_BASE_URL", "MLFLOW_TRACKING_URI",
+    "TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_BUCKET_ID",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch):
+    """Trackers find no settings of this machine's user, and those that are made are gone afterwards."""
+    for key in SETTINGS:
+        monkeypatch.setenv(key, "")
+        monkeypatch.delenv(key)
 
 
 @pytest.fixture
@@ -135,6 +151,74 @@ def test_one_that_fails_later_is_told_and_left_out_and_the_work_goes_on(faked, f
         "the tracker wandb is left out from here on: ConnectionError: nobody there"
     ]
     assert [kind for kind, _ in library.calls].count("log") == (0 if fails == "log" else 2)
+
+
+@pytest.mark.parametrize("fails", ["init", "config", "log", "finish"])
+def test_after_the_work_one_that_fails_anywhere_is_named_and_the_others_are_told(faked, fails, tmp_path):
+    trackio_known()
+    broken, sound = faked("wandb", fails), faked("trackio")
+    failed: dict[str, str] = {}
+    with tracked(("wandb", "trackio"), run="x", config=CONFIG, curves=tmp_path, failed=failed) as track:
+        track({"loss": 0.5}, step=1)
+        track({"loss": 0.4}, step=2)
+    assert failed == {"wandb": "ConnectionError: nobody there"}
+    assert [kind for kind, _ in sound.calls] == ["init", "config", "log", "log", "finish"]
+    ended = [kind for kind, _ in broken.calls].count("finish")
+    assert ended == (1 if fails in ("config", "log") else 0)  # so that the next run can begin
+
+
+def test_what_a_tracker_prints_is_no_result(faked, tmp_path, capsys):
+    faked("wandb")
+    with tracked(("wandb",), run="x", config=CONFIG, curves=tmp_path) as track:
+        track({"loss": 0.5})
+        print("a result")
+    told = capsys.readouterr()
+    assert told.out == "a result\n"
+    assert told.err.splitlines() == [f"* wandb: {kind}" for kind in ("init", "config", "log", "finish")]
+
+
+def test_trackio_is_ended_by_its_own_word_so_that_it_is_not_ended_again_when_python_ends(faked, tmp_path):
+    trackio_known()
+    library = faked("trackio")
+    library.finish = lambda: library._note("its own finish", None)
+    with tracked(("trackio",), run="x", config=CONFIG, curves=tmp_path):
+        pass
+    assert [kind for kind, _ in library.calls] == ["init", "config", "its own finish"]
+
+
+def test_what_names_places_or_goes_to_a_library_s_maker_is_off_unless_the_environment_says_otherwise(
+    faked, monkeypatch
+):
+    faked("wandb")
+    monkeypatch.setenv("WANDB_CONSOLE", "wrap")
+    check_trackers(["wandb"])
+    assert (os.environ["WANDB_CONSOLE"], os.environ["WANDB_X_DISABLE_META"]) == ("wrap", "true")
+    assert "MLFLOW_DISABLE_TELEMETRY" not in os.environ  # nobody asked for it
+
+
+@pytest.mark.parametrize(
+    ("name", "variable", "value", "told"),
+    [
+        ("tensorboard", "WANDB_MODE", "online", None),
+        ("wandb", "WANDB_MODE", "online", "to wandb.ai, with the name and the load of this machine"),
+        ("wandb", "WANDB_BASE_URL", "https://me:secret@wandb.here:8080/x", "to wandb.here,"),
+        ("wandb", "WANDB_MODE", "offline", None),
+        ("mlflow", "MLFLOW_TRACKING_URI", "", None),
+        ("mlflow", "MLFLOW_TRACKING_URI", "sqlite:///mlflow.db", None),
+        ("mlflow", "MLFLOW_TRACKING_URI", "/data/mlruns", None),
+        ("mlflow", "MLFLOW_TRACKING_URI", "C:\\mlruns", None),
+        ("mlflow", "MLFLOW_TRACKING_URI", "https://me:secret@mlflow.here/x", "to mlflow.here, with your name"),
+        ("mlflow", "MLFLOW_TRACKING_URI", "databricks", "to databricks"),
+        ("trackio", "TRACKIO_SPACE_ID", "", None),
+        ("trackio", "TRACKIO_SPACE_ID", "me/board", "to me/board, as TRACKIO_SPACE_ID says"),
+        ("trackio", "TRACKIO_SERVER_URL", "https://board.here/?write_token=secret", "to board.here,"),
+    ],
+)
+def test_where_figures_leave_to_is_said_and_no_secret_of_the_address(monkeypatch, name, variable, value, told):
+    monkeypatch.setenv(variable, value)
+    found = leaving(name)
+    assert found is None if told is None else told in str(found)
+    assert "secret" not in str(found)
 
 
 def scalars(folder: Any) -> dict[str, list[tuple[int, float]]]:

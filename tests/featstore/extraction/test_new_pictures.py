@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import functools
+import time
 import zipfile
 
 import numpy as np
 import pytest
 
-from cer_fusion.featstore import Manifest, Store, extract
+from cer_fusion.featstore import Manifest, Sample, Store, extract
 from cer_fusion.featstore.errors import ManifestError
 from cer_fusion.featstore.pictures.pictures import PictureSource
-from tests.featstore.conftest import ToyEmbedder
+from tests.featstore.conftest import CLASSES, ToyEmbedder
 
 
 @pytest.fixture
@@ -160,3 +162,123 @@ def test_where_no_picture_can_be_opened_nothing_is_changed(store, make_manifest,
     with pytest.raises(ManifestError, match=r"none of the 5 pictures (.|\n)*0.png: permission denied"):
         extract(ToyEmbedder(), manifest, store, dataset="d")
     assert not (store.path / "d" / "manifest.json").exists()
+
+
+class Decoding(ToyEmbedder):
+    """Notes what it decodes, and takes its time over it: so that equal pictures are at work at once."""
+
+    def __init__(self, name: str = "toy", wait_s: float = 0.002) -> None:
+        super().__init__(name)
+        self.decoded: list[bytes] = []
+        self._wait_s = wait_s
+
+    def decode(self, data):
+        self.decoded.append(bytes(data))
+        time.sleep(self._wait_s)
+        return super().decode(data)
+
+
+def repeating(folder, n=24, *, same_path=False):
+    """A manifest whose samples have four pictures, one of them none, by paths of their own or the same."""
+    contents = [b"picture 0000", b"BAD", b"picture 0002", b"same face"]
+    for i in range(n):
+        (folder / f"{i}.png").write_bytes(contents[i % 4])
+    paths = [f"{i % 4 if same_path else i}.png" for i in range(n)]
+    samples = [
+        Sample(sample_id=f"s{i:03d}", path=path, label=CLASSES.labels[0], split="train") for i, path in enumerate(paths)
+    ]
+    return Manifest(samples=tuple(samples), classes=CLASSES, root=folder), contents
+
+
+@pytest.mark.parametrize("same_path", [False, True], ids=["paths of their own", "one path"])
+@pytest.mark.parametrize("readers", [1, 4])
+def test_a_repeated_new_picture_is_decoded_and_embedded_once_a_shard(store, tmp_path, same_path, readers):
+    manifest, contents = repeating(tmp_path, same_path=same_path)
+    steps = []
+    made = [Decoding("one"), Decoding("two")]
+    reports = extract(
+        made, manifest, store, dataset="d", readers=readers, batch_size=2, max_errors=1.0,
+        progress=lambda *step: steps.append(step),
+    )  # fmt: skip
+    for one, report in zip(made, reports, strict=True):
+        assert sorted(one.decoded) == sorted(contents)
+        assert (report.embedded, report.shared, len(report.quarantined)) == (3, 15, 6)
+    assert steps[-1] == ("embed", 48, 48)
+    plain = Store.create(tmp_path / "plain")
+    for i in range(0, 24, 4):  # a shard at a time, in which nothing is repeated
+        extract(Decoding("one"), manifest, plain, dataset="d", shard_rows=4, part=(i // 4, 6), max_errors=1.0)
+    rows, alone = (s.view(["one"], missing="drop") for s in (store, plain))
+    assert rows.ids == alone.ids
+    assert all(np.array_equal(rows.blocks[name], alone.blocks[name]) for name in rows.blocks)
+    kept = [s.feature("one", "d").quarantined() for s in (store, plain)]
+    assert kept[0] == kept[1]
+    assert len(kept[0]) == 6
+
+
+def test_what_is_read_ahead_for_the_next_shard_is_decoded_once_there_too(store, tmp_path):
+    manifest, contents = repeating(tmp_path)
+    made = Decoding(wait_s=0.0)
+    report = extract(made, manifest, store, dataset="d", readers=4, shard_rows=8, max_errors=1.0)
+    assert sorted(made.decoded) == sorted(contents * 3)
+    assert (report.embedded, report.shared) == (3, 15)
+
+
+@pytest.mark.slow
+def test_reader_processes_decode_a_repeated_new_picture_once(store, tmp_path):
+    from tests.featstore.openers import OpeningEmbedder, open_noting
+
+    manifest, contents = repeating(tmp_path)
+    noted = tmp_path / "noted.txt"
+    embedder = OpeningEmbedder(open=functools.partial(open_noting, str(noted)))
+    report = extract(embedder, manifest, store, dataset="d", reader_processes=2, max_errors=1.0)
+    assert sorted(noted.read_bytes().splitlines()) == sorted(contents)
+    assert (report.embedded, report.shared, len(report.quarantined)) == (3, 15, 6)
+
+
+def test_pictures_read_ahead_for_samples_that_another_run_settles_are_decoded_for_those_that_wait_for_them(
+    store, tmp_path
+):
+    manifest, _ = repeating(tmp_path)
+
+    class Overtaken(Decoding):
+        def embed(self, pictures):
+            if not self.embedded:  # another run settles the next shard but for its last sample
+                others = Manifest(samples=manifest.samples[:15], classes=CLASSES, root=tmp_path)
+                extract(
+                    ToyEmbedder(), others, Store(store.path), dataset="d", shard_rows=8, part=(1, 2), max_errors=1.0
+                )
+            return super().embed(pictures)
+
+    report = extract(Overtaken(wait_s=0.0), manifest, store, dataset="d", readers=4, shard_rows=8, max_errors=1.0)
+    assert len(report.quarantined) == 6
+    assert (report.by_others, len(report.quarantined)) == (7, 6)
+    store.use_manifest("d", manifest)
+    assert len(store.view(["toy"], missing="drop")) == 18
+
+
+@pytest.mark.parametrize("part", [(0, 1), (0, 2), (3, 4)], ids=str)
+@pytest.mark.parametrize("before", ["nothing", "another part", "one of two features", "all", "changed", "refused"])
+def test_progress_ends_at_exactly_what_there_is_to_do(store, tmp_path, before, part):
+    manifest, _ = repeating(tmp_path)
+    (tmp_path / "7.png").unlink()
+    options = {"dataset": "d", "shard_rows": 4, "max_errors": 1.0, "readers": 3}
+    if before == "another part":
+        extract(ToyEmbedder("one"), manifest, store, part=(1, 3), **options)
+    elif before != "nothing":
+        extract(ToyEmbedder("one"), manifest, store, **options)
+        if before != "one of two features":
+            extract(ToyEmbedder("two"), manifest, store, **options)
+    if before == "changed":
+        for i in (0, 5, 6, 20):
+            (tmp_path / f"{i}.png").write_bytes(b"changed 000" if i < 20 else b"BAD too")
+    steps, retry = [], before == "refused"
+    reports = extract(
+        [ToyEmbedder("one"), ToyEmbedder("two")], manifest, store, part=part, retry_quarantined=retry,
+        progress=lambda *step: steps.append(step), **options,
+    )  # fmt: skip
+    own = [i for i in range(24) if i // 4 % part[1] == part[0]]
+    for stage, total in (("hash", len(own)), ("embed", sum(report.samples - report.already for report in reports))):
+        told = [step[1:] for step in steps if step[0] == stage]
+        assert {of for _, of in told} <= {total}
+        assert [done for done, _ in told] == sorted(done for done, _ in told)
+        assert (told[-1][0] if told else 0) == total

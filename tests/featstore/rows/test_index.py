@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cer_fusion.featstore.extraction import stored
 from cer_fusion.featstore.manifests.columns import Texts
 from cer_fusion.featstore.rows import keys, shard
 from cer_fusion.featstore.rows.index import make_index
@@ -182,13 +183,23 @@ def test_numbers_that_are_added_in_pieces_are_found_by_their_keys_as_in_a_dictio
     assert all(number in plain.get(i, {-1}) for i, number in zip(asked, found, strict=True))
 
 
-def test_the_keys_of_pictures_are_those_of_rows_that_count(tmp_path):
-    old = {"generation": 0, "ids": ["a", "b"], "pictures": ["1" * 64, "2" * 64], "quarantined": []}
-    new = {"generation": 1, "ids": ["a"], "pictures": ["3" * 64], "quarantined": []}
+@pytest.mark.parametrize("bits", [32, 1])
+def test_the_row_of_a_picture_is_one_that_counts_whatever_hashes_are_alike(tmp_path, monkeypatch, bits):
+    monkeypatch.setattr(stored, "_marks", lambda keys: (keys[0] >> np.uint64(64 - bits)).astype(np.uint32))
+    pictures = [f"{i:064x}" for i in range(40)]
+    old = {"generation": 0, "ids": ["a", "b"], "pictures": pictures[:2], "quarantined": []}
+    new = {"generation": 1, "ids": ["a", "c", "d"], "pictures": pictures[2:5], "quarantined": []}
     index = make_index([write(tmp_path, old), write(tmp_path, new)])
-    keys_found, rows = index.picture_keys()
-    expected = index.rows_made_from(["1" * 64, "2" * 64, "3" * 64])
-    assert sorted(expected) == ["2" * 64, "3" * 64]
-    assert sorted(rows.tolist()) == sorted(expected.values())
-    for key, row in zip(keys_found.T.tolist(), rows.tolist(), strict=True):
-        assert [key] == keys_of([digest for digest, at in expected.items() if at == row]).T.tolist()
+    by_picture = stored.RowsByPicture(index, RowReader())
+    assert by_picture.nbytes == 8 * 4
+    found = {
+        digest: int(index.starts[index.headers.index(header)]) + row
+        for digest, (header, row) in by_picture.find(pictures).items()
+    }
+    assert found == index.rows_made_from(pictures)
+    assert sorted(found) == pictures[1:5]
+    assert by_picture.find([]) == {}
+    index.headers[0].path.unlink()  # compacted away
+    for known in (by_picture, stored.RowsByPicture(index, RowReader())):
+        assert list(known.find(pictures)) == [pictures[1]]
+    assert stored.RowsByPicture(make_index([]), RowReader()).find(pictures) == {}

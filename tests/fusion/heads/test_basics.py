@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from cer_fusion.fusion import Rows, compare, load_head, make_head, save_head
 from cer_fusion.fusion.errors import HeadConfigError, HeadDataError, ReportError
@@ -90,6 +91,38 @@ def test_the_stages_of_netease_show_growing_shares_and_only_the_answers_to_compo
     assert head.predict_proba(X).shape == (100, 4)
     assert head.networks_[0].course.epochs == 16
     assert head.n_iter_ == 16
+
+
+@NAMES
+def test_a_curriculum_of_a_whole_number_is_so_many_epochs_of_basic_expressions_and_then_the_heads_own(name):
+    X, y = compounds(60, 2)
+    short, long = (fitted(name, X, y, basic_rows(), curriculum=one) for one in (4, ((4, 0), (15, 1))))
+    np.testing.assert_array_equal(short.predict_proba(X), long.predict_proba(X))
+    assert short.networks_[0].course.epochs == 4 + SHAPE["epochs"]
+    np.testing.assert_array_equal(
+        fitted(name, X, y, curriculum=0).predict_proba(X), fitted(name, X, y).predict_proba(X)
+    )
+    assert parse_curriculum("4") == 4
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_locality_draws_rows_of_a_class_together_beside_a_curriculum_and_mixed_rows_too(soft):
+    (X, y), (T, t) = compounds(200, 2), compounds(300, 1)
+    given = {"curriculum": [[5, 0], [30, 1]], "mixed_compounds": 0.5}
+    labels = {"y": 0.9 * np.eye(4)[y] + 0.025, "classes": np.arange(4)} if soft else {"y": y}
+    found, right = [], []
+    for weight in (0.0, 1.0):
+        head = make_head("mlp", **SHAPE, **QUICK["mlp"], random_state=0, locality=weight, **given)
+        head.fit(X, basic=basic_rows(), **labels)
+        (network,) = head.networks_
+        rows = torch.from_numpy(network.scaler.transform(T).astype(np.float64))
+        units = network.network.units(rows, lambda z: z)[0].numpy()
+        of_class = [units[t == code] for code in range(4)]
+        within = np.mean([one.var(axis=0).sum() for one in of_class])
+        found.append(within / np.stack([one.mean(axis=0) for one in of_class]).var(axis=0).sum())
+        right.append((head.predict(T) == t).mean())
+    assert found[1] < 0.9 * found[0]
+    assert right[1] > right[0] - 0.05
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.5])
@@ -230,10 +263,11 @@ def test_rows_that_are_lacking_or_have_no_use_are_refused_and_say_what_to_do():
         ({"curriculum": [[0, 1]]}, "epochs of a stage"),
         ({"curriculum": [[2, 1.5]]}, "share of compounds in"),
         ({"curriculum": [5, 1]}, "a stage of a curriculum is its epochs"),
-        ({"curriculum": 3}, "curriculum must be a list"),
+        ({"curriculum": "5:0"}, "curriculum must be a list"),
+        ({"curriculum": True}, "curriculum must be a list"),
+        ({"curriculum": -1}, "epochs of basic expressions"),
         ({"mixed_compounds": -1.0}, "mixed_compounds must be finite"),
         ({"mixed_compounds": 1.0, "mix_spread": 2.0}, "mix_spread must lie"),
-        ({"mixed_compounds": 1.0, "locality": 1.0}, "locality looks at labels of one kind"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, said):
@@ -244,6 +278,6 @@ def test_settings_that_cannot_be_are_refused(settings, said):
 def test_multitask_and_words_that_are_no_stages_are_refused():
     with pytest.raises(HeadConfigError, match="leave curriculum"):
         make_head("multitask", curriculum=[[1, 1]]).fit(*compounds(40, 2))
-    for text in ("5", "x:1", "5:0,", "5:0"):
+    for text in ("5.5", "-5", "x:1", "5:0,", "5:0"):
         with pytest.raises(HeadConfigError):
             parse_curriculum(text)

@@ -92,6 +92,8 @@ def test_no_group_stands_on_both_sides_of_a_choice(name, videos, monkeypatch):
     ("name", "settings"),
     [
         ("late", {}),
+        ("late", {"weights": "learned_per_class"}),
+        ("late", {"weights": "drawn_per_class", "draws": 100}),
         ("stacking", {"member": "linear", "folds": 3}),
         ("weighted", {"weights": "learned"}),
         ("mlp", {"members": 4, "epochs": 20}),

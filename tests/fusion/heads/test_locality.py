@@ -8,11 +8,15 @@ import torch
 
 from cer_fusion.fusion import make_head
 from cer_fusion.fusion.errors import HeadConfigError
+from cer_fusion.fusion.heads.base import RowInfo
 from cer_fusion.fusion.heads.locality import Locality
+from cer_fusion.fusion.heads.mlp import left_out_rows
 
 
-def loss_of(units, codes, soft=None, *, neighbours=2, weight=1.0):
-    made = Locality(np.asarray(codes), soft, weight=weight, neighbours=neighbours, device=torch.device("cpu"))
+def loss_of(units, codes, soft=None, *, neighbours=2, weight=1.0, counts=None):
+    made = Locality(
+        np.asarray(codes), soft, weight=weight, neighbours=neighbours, device=torch.device("cpu"), counts=counts
+    )
     return made(units, torch.arange(units.shape[1]))
 
 
@@ -55,6 +59,51 @@ def test_of_soft_labels_neighbours_are_alike_in_labels_too():
     up = units.grad[0, :, 1]
     assert (up[:2] < 0).all()
     assert (up[4:] > 0).all()
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_rows_that_count_nothing_are_not_drawn_and_draw_nobody_and_others_count_by_their_weight(soft):
+    rng = np.random.default_rng(1)
+    units, codes = rng.normal(size=(2, 12, 5)), rng.integers(2, size=12)
+    shares = rng.dirichlet(np.ones(3), 12) if soft else None
+    counts = np.array([np.where(np.arange(12) < 9, 2.0, 0.0), np.where(np.arange(12) < 3, 0.0, 1.0)])
+    found = loss_of(torch.from_numpy(units), codes, shares, counts=counts).item()
+    wanted = 0.0
+    for member, part in enumerate([slice(0, 9), slice(3, 12)]):
+        z = units[member] / np.linalg.norm(units[member], axis=1).mean()  # the scale is of the whole batch
+        own = z[part] / np.linalg.norm(z[part], axis=1).mean()
+        alone = loss_of(torch.from_numpy(own[None]), codes[part], None if shares is None else shares[part]).item()
+        wanted += counts[member].max() * alone * np.linalg.norm(z[part], axis=1).mean() ** 2 * 9 / 12
+    assert found == pytest.approx(wanted, rel=1e-5)
+
+
+def test_shares_of_one_class_alone_are_labels_whatever_stands_in_rows_without_a_class():
+    rng = np.random.default_rng(2)
+    units, codes = torch.from_numpy(rng.normal(size=(1, 12, 5))), np.arange(12) % 3
+    soft, counts = np.eye(3)[codes], np.where(np.arange(12) < 8, 1.0, 0.0)[None]
+    assert loss_of(units, codes, soft).item() == loss_of(units, codes).item()
+    wanted = loss_of(units, codes, counts=counts).item()
+    soft[8:] = 1 / 3
+    assert loss_of(units, codes, soft, counts=counts).item() == wanted
+    assert loss_of(units, np.where(counts[0] > 0, codes, 0), counts=counts).item() == wanted
+
+
+def test_a_member_learns_nothing_from_the_labels_of_rows_that_it_leaves_out():
+    """The pool's factors are learned on these: what a member knew of them, they would trust it for."""
+    X, y = made(12, 4)
+    settings = {"blocks": {"a": 8, "b": 8}, "epochs": 2, "members": 2, "locality": 1.0, "label_smoothing": 0.0}
+    settings |= {"logit_adjust": 0.0, "pool_share": 0.5}
+    heads = []
+    for labels in (y, np.where(left_out_rows(y, 2, 0.5, seed=0)[0], y[::-1], y)):
+        np.testing.assert_array_equal(np.bincount(labels), np.bincount(y))
+        head = make_head("mlp", random_state=0, **settings)
+        left = left_out_rows(y, 2, 0.5, seed=0)
+        head._check()
+        head.blocks_, head.classes_, head.seed_ = {"a": 8, "b": 8}, np.arange(4), 0
+        heads.append(head._trained(X, labels, RowInfo(), left)[0])
+    first, other = (head.network.hidden[0].state_dict() for head in heads)
+    assert all(torch.equal(first[name][:1], other[name][:1]) for name in first)
+    assert not all(torch.equal(first[name][1:], other[name][1:]) for name in first)
 
 
 def made(n, seed):

@@ -2,19 +2,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.metrics import cohen_kappa_score, make_scorer
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.tree import ExtraTreeClassifier
 
-from cer_fusion.fusion import make_head
+from cer_fusion.fusion import Blocks, make_head
 from cer_fusion.fusion.data.rows import Rows
 from cer_fusion.fusion.errors import HeadDataError, ReportError
 from cer_fusion.fusion.heads import installed_heads
@@ -47,6 +49,35 @@ def rows(n: int, seed: int, **changes: object) -> Rows:
 def report() -> Report:
     heads = {"logistic": LogisticRegression(), "bayes": GaussianNB()}
     return compare(heads, rows(90, 0), rows(60, 1), baseline="logistic", resamples=200, seed=4)
+
+
+def test_a_pipeline_that_selects_blocks_is_told_their_widths_and_alone_sees_each_backbone():
+    given = rows(90, 0), rows(60, 1)
+    line = make_pipeline(Blocks("manet"), StandardScaler(), LogisticRegression())
+    report = compare({"line": line}, *given, resamples=20)
+    assert [column.name for column in report.columns] == ["line", "vit", "manet"]
+    told = make_pipeline(Blocks("manet", blocks=given[0].widths), StandardScaler(), LogisticRegression())
+    again = compare({"line": told}, *given, resamples=20)
+    np.testing.assert_array_equal(again.column("line").proba, report.column("line").proba)
+    np.testing.assert_array_equal(report.column("manet").proba, report.column("line").proba)
+    alone = make_pipeline(StandardScaler(), LogisticRegression()).fit(given[0].blocks["vit"], given[0].y)
+    np.testing.assert_allclose(report.column("vit").proba, alone.predict_proba(given[1].blocks["vit"]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "told"),
+    [
+        ("uar", r"metrics must be a list, however: 'uar'"),
+        ({"kappa": cohen_kappa_score}, r"metrics must be a list, however: \{'kappa'"),
+        ([make_scorer(cohen_kappa_score)], r"a scorer of scikit-learn.*\n  give the function .*: cohen_kappa_score"),
+        ([partial(cohen_kappa_score, weights="linear")], r"told by its name, however: functools.partial"),
+        ([3], "is a function, told by its name, however: 3"),
+    ],
+    ids=["text", "dict", "scorer", "partial", "number"],
+)
+def test_what_is_no_list_of_metrics_is_told_before_anything_is_fitted(metrics, told):
+    with pytest.raises(ReportError, match=told):
+        compare({"bayes": GaussianNB()}, rows(30, 0), rows(30, 1), metrics=metrics)
 
 
 def test_a_comparison_has_a_column_a_head_and_a_column_a_backbone(report):

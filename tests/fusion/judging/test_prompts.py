@@ -227,12 +227,54 @@ def test_prompts_are_read_from_toml_and_json_alike(tmp_path):
         ("[classes]\nFear = ['a', ' ']", "without a word"),
         ("[classes]\nFear = ['a', 'a']", "the same one twice"),
         ("[classes]\nFear = ['a']\nafraid = ['b']", "mean the same"),
+        ("[classes]\nFear = ['a']\nFear = ['b']", "is no TOML"),
+        ("[classes]", "two classes or more, however: none"),
+        ("[classes]\nFear = ['a']", "two classes or more, however: Fear"),
+        ("[classes]\nFear = [1]\nJoy = ['b']", r"Fear\[0\] must be of type str"),
+        ("[classes]\nFear = ['a face', 'a  face ']", "the same one twice"),
+        ("[classes]\nFear = ['\u200b']", "without a word"),
+        ("[classes]\n' ' = ['a']", "a class needs a name, however: ' '"),
+        ("[classes]\nFear = ['a', 'b']\nJoy = ['b', 'a ']", "'Fear' and 'Joy' have the same prompts"),
+        ("[classes]\nFear = ['a {} face']\nJoy = ['b']", r"a placeholder that nothing fills: 'a \{\} face'"),
+        ("templates = ['a face']\n[classes]\nFear = ['a']\nJoy = ['b']", r"needs \{\} and .*however: 'a face'"),
+        ("templates = ['{}, {label}']\n[classes]\nFear = ['a']\nJoy = ['b']", r"no other placeholder.*\{label\}"),
+        ("templates = ['{0} face']\n[classes]\nFear = ['a']\nJoy = ['b']", "no other placeholder"),
+        ("templates = '{}'\n[classes]\nFear = ['a']\nJoy = ['b']", r"templates must be of type list"),
+        ("[classes]\n'\u00c4rger' = ['a']\n'A\u0308rger' = ['b']", "mean the same"),  # one letter, or two
     ],
 )
 def test_a_file_that_is_no_prompt_set_is_refused_and_says_where(text, message, tmp_path):
-    (tmp_path / "p.toml").write_text(text)
+    (tmp_path / "p.toml").write_text(text, encoding="utf-8")
     with pytest.raises(ExpressionError, match=message):
         read_prompts(tmp_path / "p.toml")
+
+
+def test_a_class_that_stands_twice_in_json_is_refused(tmp_path):
+    (tmp_path / "p.json").write_text('{"classes": {"Fear": ["a"], "Fear": ["b"], "Joy": ["c"]}}')
+    with pytest.raises(ExpressionError, match="a key stands twice"):
+        read_prompts(tmp_path / "p.json")
+
+
+def test_every_text_of_a_class_fills_every_placeholder_of_every_template(tmp_path):
+    templates = 'templates = ["a photo of a {} face", "{}: who looks {}?"]\n'
+    (tmp_path / "p.toml").write_text(
+        templates + '[classes]\nFear = ["fearful", "ängstliches"]\n"悲しみ" = ["悲しい"]\n', encoding="utf-8"
+    )
+    found = read_prompts(tmp_path / "p.toml")
+    assert found.prompts == {
+        "Fear": (
+            "a photo of a fearful face", "fearful: who looks fearful?",
+            "a photo of a ängstliches face", "ängstliches: who looks ängstliches?",
+        ),
+        "悲しみ": ("a photo of a 悲しい face", "悲しい: who looks 悲しい?"),
+    }  # fmt: skip
+    plain = PromptSet(classes={"Fear": ("a", "b"), "Joy": ("c",)})
+    assert plain.prompts == plain.classes
+
+
+def test_a_long_vector_of_a_prompt_counts_no_more_than_a_short_one_in_its_classs_direction():
+    vectors = {"Fear": np.float32([[3, 0], [0, 5000]]), "Joy": np.float32([[-1, 0.5]])}
+    np.testing.assert_allclose(TextVectors(vectors=vectors).direction("Fear"), [0.5**0.5, 0.5**0.5])
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "npz"])

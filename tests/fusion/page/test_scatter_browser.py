@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -141,6 +142,29 @@ def test_no_text_is_over_the_points_nothing_is_cut_off_and_nothing_is_asked_for(
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
     assert page.get_log("browser") == []
     assert page.execute_script("return performance.getEntriesByType('resource').length") == 0
+
+
+HOSTILE = ("</script><script>window.evil = 1</script>", "<img src=x onerror='window.evil = 1'>", "\u202e" + "W" * 90)
+
+
+def test_names_of_any_kind_stay_text_inside_the_card_and_turn_no_sentence(browser, tmp_path):
+    answers = {f"{name}</script><b>{'x' * 60}": given for name, given in MADE.answers.items()}
+    ids = tuple(f"<svg onload='window.evil = 1'>{i}/{'p' * 80}" for i in range(len(MADE.y_true)))
+    made = replace(MADE, classes=HOSTILE, answers=answers, ids=ids)
+    seen_at(browser, 360)
+    browser.get(write_page(tmp_path / "page.html", "<b>x", [Section(title="<i>Errors", scatter=made)]).as_uri())
+    i = press(browser, "Home")
+    assert told(browser).startswith(f"{ids[i]}: {HOSTILE[MADE.y_true[i]]}, taken for ")
+    assert browser.execute_script("return window.evil === undefined")
+    assert browser.get_log("browser") == []
+    beyond = browser.execute_script(
+        """const card = document.getElementById("scatter").parentElement.getBoundingClientRect();
+        return [...document.querySelectorAll("#scatter select, #scatter p, #scatter bdi")].filter((one) =>
+          one.getBoundingClientRect().right > card.right).map((one) => one.textContent.slice(0, 40))"""
+    )
+    assert beyond == []
+    names = "return [...document.querySelectorAll('#scatter-readout bdi')].map((one) => one.textContent)"
+    assert len(browser.execute_script(names)) == 4
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark", "printed"])
