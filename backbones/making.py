@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..kit.errors import CerError
 from ..kit.plugins import need
 from .backbone import Backbone, Faces, PicturePart
 from .errors import CheckpointError, DeviceError, OptionError, UnknownBackboneError, WeightsError, listed
@@ -65,7 +67,8 @@ def create(
     if "tag" not in accepted:
         if weights is not None and "weights" not in accepted:
             raise WeightsError(f"{name!r} is network and weights in one file; weights={str(weights)!r} is not for it")
-        finished = recipe.build(**given, **options)
+        with _options_told(name, options):
+            finished = recipe.build(**given, **options)
         assert isinstance(finished, Backbone)
         return _marked(finished, name)
 
@@ -78,12 +81,28 @@ def create(
     source = choose_source(recipe, target, weights, seed)
     with torch.random.fork_rng(devices=[]):  # random weights depend on the seed alone, and leave the caller's state
         torch.manual_seed(seed)
-        encoder = recipe.build(tag=source.tag, pretrained=source.kind == "pretrained", **given, **options)
+        with _options_told(name, options):
+            encoder = recipe.build(tag=source.tag, pretrained=source.kind == "pretrained", **given, **options)
     assert isinstance(encoder, Encoder)
     if source.path is not None:
         put(encoder, open_checkpoint(source.path, entry=source.entry))
     logger.info("%s: weights %s", name, source.label)
     return _marked(TorchBackbone(encoder.name or name, encoder, source, device=device, precision=precision), name)
+
+
+@contextmanager
+def _options_told(name: str, options: Mapping[str, Any]) -> Iterator[None]:
+    """Tell values that a network's own code stumbles over as what they are: the user's options."""
+    try:
+        yield
+    except CerError:
+        raise
+    except (TypeError, ValueError, AssertionError, LookupError, RuntimeError) as error:
+        if not options:
+            raise
+        given = ", ".join(f"{option}={value}" for option, value in options.items())
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise OptionError(f"{name!r} cannot be made with {given}: {why}") from error
 
 
 def _marked(made: Backbone, name: str) -> Backbone:

@@ -379,11 +379,11 @@ def choose_device(device: str) -> str:
         if (wanted.index or 0) >= count:
             raise DeviceError(
                 f"device {device!r} was asked for, and this machine has {count} CUDA devices that torch "
-                f"{torch.__version__} can use\n  say device='cpu', or device='auto' to take what there is"
+                f"{torch.__version__} can use\n  the device may be cpu, or auto, which takes what there is"
             )
     elif wanted.type == "mps":
         if not torch.backends.mps.is_available():
-            raise DeviceError("device 'mps' was asked for, and torch finds no Apple GPU; say device='cpu'")
+            raise DeviceError("device 'mps' was asked for, and torch finds no Apple GPU; the device may be cpu")
     elif wanted.type != "cpu":
         raise DeviceError(f"device {device!r} is not supported; say auto, cpu, cuda, cuda:1 or mps")
     return str(wanted)

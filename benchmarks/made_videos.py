@@ -128,7 +128,7 @@ def go_the_line(folder: Path) -> None:
             [str(Path(sys.executable).with_name("cer-feat")), *command.split()],
             cwd=folder,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
         )
         if done.returncode:
             sys.exit(f"cer-feat {command}\n{done.stderr}")

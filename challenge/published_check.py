@@ -492,7 +492,11 @@ def check_report(checked: CheckedTable) -> Table:
         title=f"Whole numbers behind the table, {n} rows: {words}",
         header=("Right rows", "rows", *(column.name for column in checked.columns)),
         rows=tuple(rows),
-        notes=(*checked.notes, *_origin(checked), *(note for column in checked.columns for note in _notes(column))),
+        notes=(
+            *checked.notes,
+            *_origin(checked),
+            *(note for column in checked.columns for note in _notes(column, sought=checked.found is not None)),
+        ),
         rules=(len(checked.classes),),
         named="System",
     )
@@ -522,10 +526,12 @@ def _origin(checked: CheckedTable) -> tuple[str, ...]:
         else f"the next larger ones that explain as much have {checked.found.next_n} rows"
     )
     left = "every column" if not checked.found.contradictions else "every column but one cell"
+    if any(not column.sums_up and not column.corrections for column in checked.columns):
+        left = "every column but one, which does not add up with them"
     return (f"Supports found: the smallest that explain {left}; {more}. Given ones (--supports) prove more.",)
 
 
-def _notes(column: ColumnCheck) -> list[str]:
+def _notes(column: ColumnCheck, *, sought: bool) -> list[str]:
     notes = [
         f"{column.name}, {row}: no whole number of rows gives the printed figure; nearest are {low} and {high}."
         for row, (low, high) in column.impossible.items()
@@ -533,7 +539,7 @@ def _notes(column: ColumnCheck) -> list[str]:
     if not column.sums_up and not column.impossible:
         notes.append(f"{column.name}: every cell is possible, but their sum is not the printed accuracy.")
     if not column.sums_up:
-        notes += _corrected(column)
+        notes += _corrected(column, sought=sought)
     if column.cut:
         notes.append(f"{column.name}: cut off rather than rounded: {', '.join(column.cut)}.")
     if column.macro_f1 == "impossible" and column.macro_f1_range is not None:
@@ -545,7 +551,12 @@ def _notes(column: ColumnCheck) -> list[str]:
     return notes
 
 
-def _corrected(column: ColumnCheck) -> list[str]:
+def _corrected(column: ColumnCheck, *, sought: bool) -> list[str]:
+    if not column.corrections and sought:  # of one column alone other supports may, which were not all looked at
+        return [
+            f"{column.name}: with these supports no single cell, printed otherwise, makes the column consistent; "
+            "with others one may: give them, --supports, or more columns of the same table."
+        ]
     if not column.corrections:
         return [f"{column.name}: no single cell, printed otherwise, makes the column consistent."]
     first, *others = column.corrections

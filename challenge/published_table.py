@@ -9,6 +9,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from ..fusion.errors import ReportError
+from ..kit.errors import listing
 from ..kit.text import read_cells
 
 SUPPORT_COLUMNS = ("support", "supports", "rows", "n")
@@ -60,7 +61,9 @@ def _parsed(path: Path, lines: list[tuple[int, list[str]]]) -> PublishedTable:
         rows[cells[0]] = dict(zip(header, cells, strict=True))
     totals = {name: [row for row in rows if _plain(row) in known] for name, known in _TOTALS.items()}
     if len(totals["accuracy"]) != 1 or len(totals["macro F1"]) > 1:
-        raise ReportError(f"{path}: expected one row 'accuracy' and at most one 'macro F1', however: {', '.join(rows)}")
+        raise ReportError(
+            f"{path}: expected one row 'accuracy' and at most one 'macro F1', however: {listing(rows, 8)}"
+        )
     special = [row for found in totals.values() for row in found]
     classes = tuple(row for row in rows if row not in special)
     if len(classes) < 2:

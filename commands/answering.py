@@ -162,7 +162,7 @@ def answering_of(
     sound: Heard | None = None,
     time_of: Callable[[str], float | None] | None = None,
 ) -> Answering:
-    """Open a run, find what its features are in the store, and make their backbones again.
+    """Open a run, find what its features are in the store (`store_of_run`), and make their backbones again.
 
     Parameters
     ----------
@@ -177,6 +177,7 @@ def answering_of(
     FeatstoreError, BackbonesError, FusionError
         If a feature is not there any more, its weights are others, or the head is damaged.
     """
+    from ..featstore import Store
     from ..fusion import SavedHeadError, load_head, read_head_info
     from ..fusion.data.moments import frames_of
     from ..fusion.keeping.answers import aligned
@@ -184,7 +185,7 @@ def answering_of(
     folder = head_folder(run)
     info = read_head_info(folder)
     head = load_head(folder, fingerprints=info.fingerprints)
-    opened = store_of(info, store)
+    opened = Store(store)
     specs = {name: spec_of(opened, name, fingerprint) for name, fingerprint in info.fingerprints.items()}
     features = _recreated(specs, weights, code, device, detector, sound)
     say(f"head: [bold]{escape(info.head)}[/] on {escape(', '.join(info.fingerprints))}")
@@ -381,17 +382,6 @@ def refuse_ungraphed(store: Store, info: HeadInfo) -> None:
             raise OptionError(
                 f"{name!r} ({kind}) cannot be put into the graph: it {what}\n  leave the backbones out: --head-only"
             )
-
-
-def store_of(info: HeadInfo, store: Path) -> Store:
-    """The store asked for; where there is none, the one that the run names."""
-    from ..featstore import Store
-
-    recorded = Path(str(info.extra.get("store", store)))
-    if not (store / "store.json").exists() and (recorded / "store.json").exists():
-        say(f"store: [bold]{escape(recorded)}[/], as the run's")
-        store = recorded
-    return Store(store)
 
 
 def spec_of(store: Store, name: str, fingerprint: str) -> FeatureSpec:

@@ -113,12 +113,15 @@ class Front(TyperGroup):
             return answer
         except KeyboardInterrupt:
             _settled(ctx)
-            say("[bold yellow]interrupted.[/] Nothing is half-written; run the same command again to go on.")
+            say("[bold yellow]interrupted.[/] Nothing is half-written; run the same command again: what is kept stays.")
             raise typer.Exit(INTERRUPTED) from None
         except ReaderGone:  # `cer-feat ls | head`
             _hush(sys.stdout)
             raise typer.Exit(0) from None
         except Exception as error:  # the boundary: our own errors are told, all others are raised again
+            from .usage import word
+
+            word(error)
             told = fault_of(error)
             if told is None:
                 raise
@@ -145,12 +148,15 @@ class Later(TyperCommand):
     @cached_property
     def real(self) -> Any:
         """The command itself, its module imported."""
+        from .usage import Whole
+
+        Whole.screen = staticmethod(console)
         module, name = self.where.split(":")
         found = getattr(import_module(module), name)
         if isinstance(found, typer.Typer):
             return typer.main.get_group(found)
         alone = typer.Typer(rich_markup_mode="rich", add_completion=False)
-        alone.command(self.name)(found)
+        alone.command(self.name, cls=Whole)(found)
         return typer.main.get_command(alone)
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
@@ -273,6 +279,11 @@ def size_text(nbytes: float) -> str:
     return f"{nbytes:,.1f} TB"
 
 
+def per_second(rate: float) -> str:
+    """A rate for people: one digit behind the point, none from a thousand on."""
+    return f"{rate:,.1f}" if rate < 1000 else f"{rate:,.0f}"
+
+
 def out(text: object) -> None:
     """A result for people, as it is, to stdout."""
     with _stdout() as stdout:
@@ -363,7 +374,7 @@ def _told_somewhere(rate: Callable[[str, float | None], str] | None) -> Iterator
             "{task.fields[what]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
         ),
     )
-    told = rate or (lambda stage, speed: f"{speed:,.1f}/s" if speed else "")
+    told = rate or (lambda stage, speed: f"{per_second(speed)}/s" if speed else "")
     with Bar(*columns, console=stderr, transient=True, expand=True, speed_estimate_period=_REMEMBERED_S) as bar:
         tasks: dict[str, Any] = {}
 
@@ -445,7 +456,7 @@ class _Lines:
         spent_s = time.monotonic() - self._stage_began
         count = f"{done:,} of {total:,}" if total else f"{done:,}" if done else ""
         doing = f"{count} ({what})" if count and what else count or what
-        rate = f"{done / spent_s:,.1f}/s" if done >= spent_s > 0 else ""
+        rate = f"{per_second(done / spent_s)}/s" if done >= spent_s > 0 else ""
         text = ", ".join(filter(None, (doing, rate, duration(spent_s))))
         left = f", about {duration(spent_s * (total - done) / done)} left" if total and 0 < done < total else ""
         return f"{stage}: {text}{left}"

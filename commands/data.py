@@ -97,6 +97,8 @@ def dataset_of(store: Path, data: str | None) -> tuple[Store, str]:
     from ..featstore import Store
 
     opened = Store(store)
+    if data is not None and Path(data).is_dir() and data not in opened.datasets():
+        raise typer.BadParameter(no_manifest(data), param_hint="--data")
     name = opened.dataset(data)
     if data is None:
         say(f"dataset: [bold]{escape(name)}[/], the only one in {escape(store)}")
@@ -243,6 +245,7 @@ def load_task(
     from ..fusion import Rows
 
     view, dataset, opened = load_view(store, data, features or (), missing)
+    _refuse_unlabelled(view, dataset)
     test_split = test_split or _test_split(view.splits, train_split)
     parts = {}
     for split in (train_split, test_split):
@@ -287,6 +290,7 @@ def load_folds_task(
     from ..fusion.data.rows import tied
 
     view, dataset, opened = load_view(store, data, features or (), missing)
+    _refuse_unlabelled(view, dataset)
     names = list(dict.fromkeys(view.splits))
     split = names[0] if len(names) == 1 else train_split
     part = _labelled(view, split, dataset, "--train-split")
@@ -307,6 +311,15 @@ def load_folds_task(
         dataset=dataset, train=rows, test=rows, train_split=split, test_split=split, class_set=view.class_set.name,
         manifest=opened.path / dataset / "manifest.csv",
     )  # fmt: skip
+
+
+def _refuse_unlabelled(view: View, dataset: str) -> None:
+    if not (view.y >= 0).any():
+        raise typer.BadParameter(
+            f"no sample of dataset {dataset!r} has a label: nothing can be learned from it or judged on it. Give it a "
+            "manifest with labels, cer-feat use-manifest, or answer it, cer-fuse predict",
+            param_hint="--data",
+        )
 
 
 def _labelled(view: View, split: str, dataset: str, option: str) -> View:
@@ -482,6 +495,11 @@ def _warn_of_leaks(store: Store, dataset: str, features: Sequence[str], splits: 
 
 def _test_split(splits: Sequence[str], train_split: str) -> str:
     there = set(splits) - {train_split}
+    if not any(splits):
+        raise typer.BadParameter(
+            "no sample has a split: make some with cer-feat manifest split, or take folds, cer-fuse compare --cv 5",
+            param_hint="--test-split",
+        )
     for split in ("test", "valid"):
         if split in there:
             return split

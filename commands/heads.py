@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from ..fusion.heads import (
 )  # light: it imports no head
 from .console import escape, say
 from .data import about_others
-from .options import Missing, each, key_values, several, value_of
+from .options import DEFAULT_STORE, Missing, each, key_values, several, value_of
 
 if TYPE_CHECKING:
     from ..featstore import View
@@ -85,7 +86,10 @@ def weights_text(weights: Mapping[str, Any], classes: Sequence[str] = ()) -> str
 
 def named_heads(entries: list[str] | None) -> list[str]:
     """The heads that `--heads` names: the usual ones when it is not given, every one that is installed for `all`."""
-    return list(installed_heads()) if entries == ["all"] else list(entries or USUAL)
+    named = list(installed_heads()) if entries == ["all"] else list(entries or USUAL)
+    if twice := [name for name, count in Counter(named).items() if count > 1]:
+        raise typer.BadParameter(f"{', '.join(twice)} stands twice: leave one of them out", param_hint="--heads")
+    return named
 
 
 def settings_of(entries: list[str] | None, heads: list[str]) -> dict[str, dict[str, object]]:
@@ -291,9 +295,83 @@ def head_folder(run: Path) -> Path:
     return run / "head" if (run / "head").is_dir() else run
 
 
+def store_of_run(run: Path, asked: Path | None, data: str | None = None, *, rows: bool = True) -> Path:
+    """The store that was asked for, else the run's own, and says which.
+
+    Parameters
+    ----------
+    asked : path, optional
+        What `--store` or CER_STORE names.
+    data : str, optional
+        The dataset that `--data` names; None for the run's own.
+    rows : bool
+        Whether rows of the run's own dataset are wanted: then its samples, labels and splits must still be those that
+        the run learned from and was judged on. Else only what its features are is looked up, by fingerprint.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the run's store is not there, or has other data by now.
+    """
+    from ..fusion import read_head_info
+
+    if asked is not None:
+        return asked
+    extra = read_head_info(head_folder(run)).extra
+    recorded = extra.get("store")
+    if recorded is None:  # a head from the Hub, which is not told places
+        return DEFAULT_STORE
+    usual = Path(str(recorded))
+    places = [usual, *(folder / usual for folder in run.resolve().parents[1:3])]  # as the run's folder tells, too
+    store = next((place for place in places if (place / "store.json").is_file()), None)
+    if store is None:
+        raise typer.BadParameter(
+            f"{run} learned from the store {usual}, which is not there: name the store that is meant",
+            param_hint="--store",
+        )
+    why = _other_data(run, store) if rows and data in (None, extra.get("dataset")) else None
+    if why is not None:
+        raise typer.BadParameter(
+            f"{store}, which {run} learned from, has other data by now ({why}): name the store that is meant, "
+            f"--store {store} if this one",
+            param_hint="--store",
+        )
+    say(f"store: [bold]{escape(store)}[/], as the run's")
+    return store
+
+
+def _other_data(run: Path, store: Path) -> str | None:
+    """What tells the data of a store from those of a run; None where they agree, or the run does not say."""
+    from ..featstore import FeatstoreError, Store
+    from ..fusion.keeping.runs import config_of, data_digest
+
+    config = config_of(run)
+    if config is None or config.data_digest is None:
+        return None
+    opened = Store(store)
+    if config.dataset not in opened.datasets():
+        return f"no dataset {config.dataset!r}"
+    try:
+        view = opened.view(
+            [name for name, _ in config.blocks], dataset=config.dataset, missing=config.missing,  # type: ignore[arg-type]
+            fingerprints=config.fingerprints, mapped=True,
+        )  # fmt: skip
+    except FeatstoreError:  # told where the rows are asked for
+        return None
+    labelled = [(name, view.classes[y], split) for name, y, split in zip(view.ids, view.y, view.splits, strict=True)
+                if y >= 0]  # fmt: skip
+    parts = {
+        part: ([name for name, _, split in labelled if split == part], [y for _, y, split in labelled if split == part])
+        for part in (config.train_split, config.test_split)
+    }
+    if data_digest(parts) == config.data_digest:
+        return None
+    return f"samples, labels or splits of {config.dataset!r} differ"
+
+
 def loaded_head(
     run: Path,
-    store: Path,
+    asked: Path | None,
     data: str | None,
     split: str | None,
     missing: Missing,
@@ -301,7 +379,10 @@ def loaded_head(
     default_split: bool = True,
     own_classes: bool = False,
 ) -> tuple[HeadInfo, Any, View, str | None]:
-    """The kept head, and a view of exactly the features it learned from; of the same classes, unless it has its own."""
+    """The kept head, and a view of exactly the features it learned from; of the same classes, unless it has its own.
+
+    They are in the store `asked` for, else in the run's own (`store_of_run`).
+    """
     from ..featstore import Store
     from ..fusion import load_head, read_head_info
 
@@ -310,7 +391,7 @@ def loaded_head(
     if split is None and default_split:
         split = info.extra.get("test_split")
         say(f"split: [bold]{escape(split)}[/], as the run's")
-    opened = Store(store)
+    opened = Store(store_of_run(run, asked, data))
     if data is None and info.extra.get("dataset") in opened.datasets():
         data = str(info.extra["dataset"])
         say(f"dataset: [bold]{escape(data)}[/], as the run's")

@@ -57,7 +57,8 @@ def no_manifest(folder: str) -> str:
 def _cut_up(entries: list[str] | None, comma: re.Pattern[str]) -> list[str] | None:
     """The values of an option that takes several: a comma parts them as a second option does.
 
-    A comma within brackets or quotes parts nothing, nor does one in the name of a file that is there.
+    A comma within brackets or quotes parts nothing, nor does one in the name of a file that is there. An option that
+    is given and names nothing is refused: without it there may be a usual choice, which was not asked for.
     """
     if not entries:
         return None
@@ -69,7 +70,10 @@ def _cut_up(entries: list[str] | None, comma: re.Pattern[str]) -> list[str] | No
         cuts = [one.start() for one in comma.finditer(entry) if not _is_inside(entry[: one.start()])]
         begins = [0, *(at + 1 for at in cuts)]
         found += [entry[begin:end].strip() for begin, end in zip(begins, [*cuts, len(entry)], strict=True)]
-    return list(filter(None, found))
+    named = [one for one in found if one.strip(", ")]
+    if not named:
+        raise typer.BadParameter(f"names nothing, however: {','.join(entries)!r}; leave it out for the usual choice")
+    return named
 
 
 def _is_file(entry: str) -> bool:
@@ -109,7 +113,9 @@ def several(*names: str, pairs: bool = False, help: str, **more: Any) -> Any:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Seed = Annotated[int, typer.Option("--seed", help="What every random choice is drawn from.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=2**32 - 1, help="What every random choice is drawn from.")
+]  # as far as scikit-learn's and NumPy's go
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps, or auto (says what it chose).")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that are there already.")]
 
@@ -121,6 +127,13 @@ StorePath = Annotated[
     ),
 ]
 DEFAULT_STORE = Path("features")
+RunStore = Annotated[
+    Path,
+    typer.Option(
+        "--store", "-s", envvar="CER_STORE", help="The feature store's folder.", callback=_no_bucket,
+        show_default="the run's own, while it is there with the same data",
+    ),
+]  # fmt: skip
 Data = Annotated[
     str | None,
     typer.Option("--data", "-d", help="A manifest CSV, or the name of a dataset in the store.", show_default=False),
@@ -567,6 +580,12 @@ def runs(runner: RunnerName | None, workers: int | None) -> dict[str, bool]:
         "ray": runner == "ray",
         "divided": runner is not None or (workers or 1) > 1,
     }
+
+
+def store_asked_for(ctx: typer.Context, store: Path) -> Path | None:
+    """The store that the command line or the environment names; None where neither does."""
+    source: Any = ctx.get_parameter_source("store")
+    return store if source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT") else None
 
 
 def _given(ctx: typer.Context, name: str) -> bool:

@@ -7,11 +7,13 @@ quicker either.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
 import re
 import shlex
+import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -270,7 +272,10 @@ def keep_and_show(
                 lambda path, over: found.save(path, overwrite=over), output, keep or default, overwrite=overwrite
             )
             say(f"kept [bold]{escape(path)}[/]")
-        save_picture(draw, figure, default, overwrite=overwrite)
+        beside = (
+            default if path is None or output is not None else path.with_suffix(default.suffix)
+        )  # both have one number
+        save_picture(draw, figure, beside, overwrite=overwrite)
     finally:
         show()
     return path
@@ -288,13 +293,38 @@ def _check_place(option: str, path: Path, inputs: Iterable[Path]) -> None:
     above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
     if not above.is_dir():
         raise typer.BadParameter(f"{path} cannot be written: {above} is no folder", param_hint=option)
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise typer.BadParameter(
-            f"{path} cannot be written: {above} is read-only for you: name another place", param_hint=option
-        )
+    _check_takes_files(option, path, above)
     for one in inputs:
         if path.exists() and path.samefile(one):
             raise typer.BadParameter(f"{path} is what this reads ({one}): name another file", param_hint=option)
+
+
+def check_folder(option: str, folder: Path) -> None:
+    """Refuse a folder that cannot be made or filled, before any work is done; one that is there is not in the way.
+
+    Raises
+    ------
+    typer.BadParameter
+        If it, or what it would be made in, is no folder, or takes no files.
+    """
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise typer.BadParameter(f"{folder} is a file, and a folder is to be written", param_hint=option)
+    above = next(one for one in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(one))
+    if not above.is_dir():
+        raise typer.BadParameter(f"{folder} cannot be written: {above} is no folder", param_hint=option)
+    _check_takes_files(option, folder, above)
+
+
+def _check_takes_files(option: str, path: Path, above: Path) -> None:
+    """Try it: permissions do not tell of read-only disks, file systems of the kernel's, or what a server allows."""
+    try:
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        why = "is read-only for you" if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else error.strerror
+        raise typer.BadParameter(
+            f"{path} cannot be written: {above} {why or 'takes no files'}: name another place", param_hint=option
+        ) from None
 
 
 def _key(path: Path) -> str:

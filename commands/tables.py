@@ -156,10 +156,12 @@ def out_table(
 ) -> None:
     """Print a table to stdout, with a title above and sentences below; for the other parameters see `Grid`.
 
+    Cells of type int are parted by thousands.
+
     Columns that are set to the left are the labels, if nothing else is said.
     """
     grid = Grid(
-        header=tuple(map(shown, header)), rows=tuple(tuple(map(shown, row)) for row in rows), labels=labels,
+        header=tuple(map(shown, header)), rows=tuple(tuple(map(_cell, row)) for row in rows), labels=labels,
         left=labels if left is None else left, words=frozenset(words), named=named, rules=frozenset(rules),
         bold=frozenset(bold),
     )  # fmt: skip
@@ -175,6 +177,11 @@ def out_table(
         stdout.print(piece.drawn())
     for note in notes:
         out_words(note, style="dim")
+
+
+def _cell(value: object) -> str:
+    """A cell as it is shown; whole numbers with their thousands parted, as in every sentence."""
+    return f"{value:,}" if type(value) is int else shown(value)
 
 
 def out_words(text: object, *, indent: int = 0, style: str = "") -> None:

@@ -64,6 +64,8 @@ class Store:
         if not (self.path / "store.json").exists():
             if was_here(self.path):
                 raise FormatError(_without_store_json(self.path))
+            if self.path.is_file():
+                raise FormatError(f"no feature store at {self.path}: it is a file, and a store is a folder")
             raise FormatError(
                 f"no feature store at {self.path}\n"
                 f"  make one with: cer-feat extract --backbone … --data … --store {self.path}, "

@@ -56,6 +56,8 @@ class MTCNNSettings:
         """Refuse what cannot be done."""
         if self.min_face_px < _CELL:
             raise OptionError(f"min_face_px must be at least {_CELL}, however: {self.min_face_px}")
+        if not 0 < self.thresholds[-1] < 1:
+            raise OptionError(f"a face's least score must lie between 0 and 1, however: {self.thresholds[-1]:g}")
         if not 0 < self.scale_step < 1 or len(self.thresholds) != 3 or not all(0 < t < 1 for t in self.thresholds):
             raise OptionError(
                 "scale_step and the three thresholds must lie between 0 and 1, however: "

@@ -184,7 +184,11 @@ def check_elements(tensors: State, path: Path) -> None:
 def sniff(path: Path) -> str:
     """Tell the format from the content, or say what the file is instead of a checkpoint."""
     if not path.is_file():
-        raise CheckpointError(f"there is no weights file: {path}")
+        raise CheckpointError(
+            f"{path} is a folder, and a weights file is to be named"
+            if path.is_dir()
+            else f"there is no weights file: {path}"
+        )
     with path.open("rb") as file:
         head = file.read(512)
     if not head:

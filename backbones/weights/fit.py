@@ -198,7 +198,11 @@ def choose_source(recipe: Recipe, target: str, weights: str | Path | None, seed:
         return Source(kind="pretrained", tag=weights)
     if isinstance(weights, Path) or path.exists() or path.suffix in SUFFIXES or len(path.parts) > 1:
         if not path.is_file():
-            raise WeightsError(f"there is no weights file: {path}")
+            raise WeightsError(
+                f"{path} is a folder, and a weights file is to be named"
+                if path.is_dir()
+                else f"there is no weights file: {path}"
+            )
         return Source(kind="file", tag=default, path=path, entry=entry)
     known = f"the tags {listed(map(repr, tags), count=6)}" if tags else "no pretrained tags"
     raise WeightsError(

@@ -483,7 +483,7 @@ def device_number(device: str, available: Sequence[str]) -> int | None:
         return int(found[1] or 0)
     raise DeviceError(
         f"onnxruntime cannot use device {device!r}; it has {', '.join(available)}\n"
-        "  say device='cpu', or install onnxruntime-gpu for 'cuda' and 'cuda:1'; no other devices are taken"
+        "  the device may be cpu; or install onnxruntime-gpu for 'cuda' and 'cuda:1'; no other devices are taken"
     )
 
 
@@ -517,7 +517,7 @@ def open_session(model: OnnxFile, number: int | None, *, threads: int | None = N
         text = reason(error)
         if number is not None and re.search(r"cuda|cudnn|cublas|device", text, re.IGNORECASE):
             raise DeviceError(
-                f"onnxruntime cannot use CUDA device {number}: {text}\n  say device='cpu', or another number"
+                f"onnxruntime cannot use CUDA device {number}: {text}\n  the device may be cpu, or another number"
             ) from None
         if "is not a registered function/op" in text or "No Op registered" in text:
             raise WeightsError(
@@ -542,7 +542,7 @@ def check_device(session: Any, device: str, number: int) -> None:
         raise DeviceError(
             f"device {device!r} was asked for, and onnxruntime would compute on {instead}: this machine has no such "
             "device, or CUDA's and cuDNN's libraries are missing or of another version\n"
-            "  what onnxruntime wrote above says which; say device='cpu', or device='auto' to take what there is"
+            "  what onnxruntime wrote above says which; the device may be cpu, or auto, which takes what there is"
         )
 
 

@@ -246,11 +246,27 @@ def build_trunk(
     """Build a network for another input size; only one whose parameters depend on the size is told."""
     check_model(name)
     cfg = timm.get_pretrained_cfg(f"{name}.{tag}" if tag else name)
-    if img_size is not None and img_size < 1:
+    if img_size is not None and not (isinstance(img_size, int) and not isinstance(img_size, bool) and img_size >= 1):
         raise OptionError(f"img_size must be a positive image size in pixels, however: img_size={img_size}")
     if img_size is not None and cfg is not None and cfg.fixed_input_size:
         arguments["img_size"] = img_size
-    return create_trunk(name, tag=tag, pretrained=pretrained, **arguments)
+    trunk = create_trunk(name, tag=tag, pretrained=pretrained, **arguments)
+    if img_size is not None and cfg is not None and img_size != cfg.input_size[-1]:
+        _refuse_size(trunk, name, img_size, int(arguments.get("in_chans", 3)))
+    return trunk
+
+
+def _refuse_size(trunk: nn.Module, name: str, img_size: int, channels: int) -> None:
+    """Refuse a size that the network cannot compute, by a blank picture: some say so at their first picture only."""
+    learning = trunk.training
+    trunk.eval()
+    try:
+        with torch.inference_mode():
+            trunk(torch.zeros(1, channels, img_size, img_size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise OptionError(f"{name} takes no pictures of {img_size} px: {error}\n  say another img_size") from error
+    finally:
+        trunk.train(learning)
 
 
 def data_config(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .. import options as opt
-from ..console import escape, out_json, progress_bar, say, show_logs
+from ..console import escape, out_json, per_second, progress_bar, say, show_logs
 from ..data import dataset_of, manifest_by_parts, sealed_manifest, tell_change, tell_extracts, tell_frames_from_zero
 from ..runners import Engine, Outcome, PartProgress, WorkerError, gpus_here, tell_submitted
 
@@ -181,6 +181,7 @@ def extract(
     if data is None:
         data = dataset_of(store, None)[1]
     manifest, dataset_name = manifest_by_parts(data, store, dataset=dataset, root=root)
+    _check_names(dataset_name, chosen)
     engine = Engine.of_options(
         runner, parts=parts, part=part, workers=workers, slurm=slurm, ray_address=ray_address, num_gpus=num_gpus,
         gpus_wanted=device != "cpu", gpus_here=lambda: 0 if device == "cpu" else gpus_here(),
@@ -273,6 +274,18 @@ def _reports(outcomes: Sequence[Outcome]) -> list[ExtractReport]:
         ExtractReport.merged([ExtractReport(**entry) for entry in of_feature], workers)
         for of_feature in zip(*(outcome.value for outcome in outcomes), strict=True)
     ]
+
+
+def _check_names(dataset: str, chosen: Sequence[Chosen]) -> None:
+    """Refuse names that the store would refuse, before a network is loaded."""
+    from ...featstore.rows.feature import valid_name
+
+    for option, name in (("--dataset", dataset), *(("--as", one.feature) for one in chosen)):
+        if name is not None and not valid_name(name):
+            raise typer.BadParameter(
+                f"a name is letters, digits, '_' or '-', and begins with a letter or digit, however: {name!r}",
+                param_hint=option,
+            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -549,5 +562,5 @@ def rate_text(stage: str, speed: float | None, busy: float) -> str:
     """`85.3 pictures/s, model 93 % busy`; nothing while the speed is not known."""
     if not speed:
         return ""
-    rate = f"{speed:,.1f} pictures/s"
+    rate = f"{per_second(speed)} pictures/s"
     return f"{rate}, model {busy:.0%} busy" if stage == "embed" else rate

@@ -15,7 +15,7 @@ import typer
 from .. import options as opt
 from ..console import escape, out_json, progress_bar, say, show_logs
 from ..data import manifest_and_dataset
-from ..outputs import check_outputs
+from ..outputs import check_folder, check_outputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -160,8 +160,7 @@ def _check_output(output: Path, *, resume: bool, overwrite: bool) -> None:
     """Refuse to start anew over what an earlier run left, unless that is asked for."""
     from ...backbones.finetuning.folder import FILES
 
-    if output.exists() and not output.is_dir():
-        raise typer.BadParameter(f"{output} is a file, and a folder is to be written", param_hint="--output")
+    check_folder("--output", output)
     if not resume:
         check_outputs({"--output": [output / name for name in FILES]}, overwrite=overwrite)
 

@@ -13,6 +13,7 @@ import typer
 
 from .. import options as opt
 from ..console import FAILED, escape, out_json, progress_bar, say, show_logs
+from ..outputs import check_folder
 from ..sources import counted, detector_of, tell_made
 from ..tables import out_table
 
@@ -82,6 +83,7 @@ def frames(
 
     show_logs()
     opt.only(ctx, found=faces != "none", jpg=format == "jpg")
+    check_folder("--output", output)
     settings = FrameSettings(
         every=every,
         faces=faces,

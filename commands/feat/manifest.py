@@ -14,6 +14,7 @@ from .. import options as opt
 from ..console import FAILED, escape, out, out_json, progress_bar, say
 from ..outputs import check_outputs
 from ..tables import out_table
+from ..usage import Whole
 
 if TYPE_CHECKING:
     from ...featstore import Manifest
@@ -28,10 +29,9 @@ _MISSING_SHOWN = 10
 def _panel(name: str) -> Callable[..., Any]:
     """Options of a panel of the help page; without a default to tell, unless said."""
 
-    def option(help_text: str, *names: str, show_default: bool | str = False, **more: Any) -> Any:
-        return typer.Option(*names, help=help_text, show_default=show_default, rich_help_panel=name, **more)
-
-    return option
+    return lambda help_text, *names, show_default=False, **more: typer.Option(
+        *names, help=help_text, show_default=show_default, rich_help_panel=name, **more
+    )
 
 
 def _several(name: str, panel: str, help_text: str, show_default: bool | str = False, *, pairs: bool = False) -> Any:
@@ -76,7 +76,7 @@ def manifest() -> None:
     """
 
 
-@app.command(_DEFAULT)
+@app.command(_DEFAULT, cls=Whole)
 def build(
     kind: Annotated[
         str,
@@ -591,9 +591,9 @@ def _decode(data: bytes) -> Look:
     return _look(data)
 
 
-app.command("unity")(unity)
-app.command("check")(check)
-app.command("split")(split)
-app.command("merge")(merge)
-app.command("filter")(filter_)
-app.command("relabel")(relabel)
+app.command("unity", cls=Whole)(unity)
+app.command("check", cls=Whole)(check)
+app.command("split", cls=Whole)(split)
+app.command("merge", cls=Whole)(merge)
+app.command("filter", cls=Whole)(filter_)
+app.command("relabel", cls=Whole)(relabel)

@@ -220,8 +220,15 @@ def use_manifest(
     from ...featstore import Manifest, Store
 
     opened = Store(store)
-    name = opened.dataset(dataset or manifest.stem.replace(".", "_"))
     new = Manifest.read(manifest).at(root)
+    usual = manifest.stem.replace(".", "_")
+    if dataset is None and usual not in opened.datasets():
+        raise typer.BadParameter(
+            f"no dataset {usual!r} in store {store}, as {manifest} is called: name the dataset that it is for "
+            f"({', '.join(opened.datasets())})",
+            param_hint="--dataset",
+        )
+    name = opened.dataset(dataset or usual)
     change = opened.manifest_change(name, new) if dry_run else opened.use_manifest(name, new)
     if change.unreadable:
         say(f"[yellow]what it changes is not known:[/] {escape(change.unreadable)}")

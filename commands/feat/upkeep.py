@@ -51,6 +51,10 @@ def rename(
         out_json({"old": one.label, "new": done.label, "runs": list(map(str, concerned))})
     else:
         out(f"{one.label} is {done.label} now")
+    if done.feature is not None:
+        namesakes = [other.label for other in opened.opened_features(done.dataset)[0] if other.name == new]
+        if len(namesakes) > 1:
+            say(f"[yellow]{escape(new)} alone names none of them now[/]: {escape(', '.join(namesakes))}")
     if concerned and one.feature is None:
         say(f"{_counted(concerned)} the dataset {escape(one.dataset)}: give them --data {escape(new)}")
     elif concerned:
@@ -81,6 +85,8 @@ def rm(
     from ...featstore.upkeep import names
 
     opt.only(ctx, removing=not dry_run)
+    for kept in filter(_is_kept, what):
+        raise typer.BadParameter(f"{kept} was kept by cer-fuse, and is in no store: cer-fuse rm {kept}")
     opened = Store(store)
     chosen = {one.label: one for one in (names.named(opened, text, data) for text in what)}
     whole = {one.dataset for one in chosen.values() if one.feature is None}
@@ -99,6 +105,11 @@ def rm(
     out(f"{'would take' if dry_run else 'took'} {labels} out of {opened.path}: {size_text(nbytes)}")
     if not dry_run:
         say("its bytes still take room: free it in an hour with [bold]cer-feat gc --delete[/], or at once with --now")
+
+
+def _is_kept(text: str) -> bool:
+    """Whether a text names a run's folder or a file, which no feature is called."""
+    return (Path(text) / "run.json").is_file() or (text.endswith(".json") and Path(text).is_file())
 
 
 def _going(store: Store, one: Named, concerned: dict[Path, RunConfig]) -> dict[str, Any]:

@@ -58,6 +58,10 @@ COMMANDS = {
         "cer_fusion.commands.fuse.report:report",
         "Write one HTML page without server or network: tables, figures, configuration, and a weight explorer.",
     ),
+    "rm": (
+        "cer_fusion.commands.fuse.rm:rm",
+        "Take kept runs and comparisons away, for good, after saying what goes; nothing that is neither is touched.",
+    ),
     "check-table": (
         "cer_fusion.commands.fuse.check_table:check_table",
         "Turn a table of per-class accuracies back into whole numbers of rows, and show the cells that cannot be.",

@@ -24,7 +24,7 @@ def evaluate(
     head: opt.KeptHead,
     data: opt.StoredData = None,
     split: Annotated[str | None, typer.Option(help="Split to judge on.", show_default="as the run's")] = None,
-    store: opt.StorePath = opt.DEFAULT_STORE,
+    store: opt.RunStore = opt.DEFAULT_STORE,
     missing: opt.Missing = "error",
     near: opt.Near = None,
     metrics: opt.MoreMetrics = None,
@@ -32,7 +32,7 @@ def evaluate(
         Path | None, typer.Option(help="Draw the confusion matrix: .png, .pdf or .svg.", show_default=False)
     ] = None,
     overwrite: opt.Overwrite = False,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: opt.Seed = 0,
     as_json: opt.Json = False,
 ) -> None:
     """Judge a kept head on labelled samples; it refuses features it did not learn from.
@@ -48,7 +48,7 @@ def evaluate(
     opt.only(ctx, written=figure)
     asked = opt.metrics_of(metrics)
     check_outputs({"--figure": figure_output(figure)}, overwrite=overwrite)
-    info, fitted, view, split = loaded_head(head, store, data, split, missing)
+    info, fitted, view, split = loaded_head(head, opt.store_asked_for(ctx, store), data, split, missing)
     view = view.take(view.y >= 0)
     if not len(view):
         raise typer.BadParameter(f"no labelled sample in split {split!r}", param_hint="--split")

@@ -11,7 +11,7 @@ import typer
 from .. import options as opt
 from ..console import escape, out_json, progress_bar, say, size_text
 from ..data import SIDE_PX, thumbnails_of
-from ..heads import loaded_head, probabilities
+from ..heads import loaded_head, probabilities, store_of_run
 from ..outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def explore(
     thumbnails: Annotated[bool, typer.Option("--thumbnails", help="Put small pictures into the file.")] = False,
     size: Annotated[int, typer.Option("--size", min=8, max=512, help="Longer side of a thumbnail, pixels.")] = SIDE_PX,
     data: opt.StoredData = None,
-    store: opt.StorePath = opt.DEFAULT_STORE,
+    store: opt.RunStore = opt.DEFAULT_STORE,
     missing: opt.Missing = "error",
     overwrite: opt.Overwrite = False,
     seed: opt.Seed = 0,
@@ -56,7 +56,8 @@ def explore(
     needed("pyarrow", "a Parquet file", extra="parquet")
     if map == "umap":
         needed("umap", "a map by UMAP", extra="umap")
-    found, described = _explored(run, store, data, split, missing, map, size if thumbnails else None, seed)
+    asked = opt.store_asked_for(ctx, store)
+    found, described = _explored(run, asked, data, split, missing, map, size if thumbnails else None, seed)
     from ...fusion.judging.plane import write_explored
 
     write_explored(output, found, described=described, overwrite=overwrite)
@@ -71,13 +72,15 @@ def explore(
 
 
 def _explored(
-    run: Path, store: Path, data: str | None, split: str | None, missing: opt.Missing, kind: Literal["pca", "umap"],
+    run: Path, asked: Path | None, data: str | None, split: str | None, missing: opt.Missing,
+    kind: Literal["pca", "umap"],
     size: int | None, seed: int,
 ) -> tuple[Explored, dict[str, object]]:  # fmt: skip
     from ...featstore import Store
     from ...fusion.judging.plane import Explored, principal, umap_of
 
     every = split == "all"
+    store = store_of_run(run, asked, data)
     info, fitted, view, _ = loaded_head(run, store, data, None if every else split, missing, default_split=not every)
     if not len(view):
         raise typer.BadParameter(f"no sample is in split {split!r}", param_hint="--split")

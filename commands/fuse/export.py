@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .. import options as opt
-from ..answering import Recreated, answering_of, refuse_ungraphed, store_of
+from ..answering import Recreated, answering_of, refuse_ungraphed
 from ..console import escape, out_json, say, size_text
-from ..heads import head_folder
+from ..heads import head_folder, store_of_run
 from ..outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def export(
         typer.Option(help="One input of faces for all backbones, or one each, for pictures resized as each does."),
     ] = "one",
     check: Annotated[int, typer.Option(min=1, help="Samples of the store that the graph is checked on.")] = 8,
-    store: opt.StorePath = opt.DEFAULT_STORE,
+    store: opt.RunStore = opt.DEFAULT_STORE,
     data: opt.StoredData = None,
     weights: Annotated[
         list[str] | None,
@@ -88,6 +88,7 @@ def export(
         raise typer.BadParameter(f"the name must end in .onnx, however: {target}", param_hint="--output")
     folder = head_folder(run)
     check_outputs({"--output": target}, overwrite=overwrite, apart_from=(folder / "head.json",))
+    store = store_of_run(run, opt.store_asked_for(ctx, store), rows=False)
     _libraries(whole=not head_only)
     graph = (_of_blocks if head_only else partial(_of_faces, one=inputs == "one", weights=weights or []))(
         folder, store, data, check
@@ -264,7 +265,9 @@ def _of_faces(folder: Path, store: Path, data: str | None, check: int, *, one: b
 
 
 def _dataset(info: HeadInfo, store: Path, data: str | None) -> tuple[Store, str]:
-    opened = store_of(info, store)
+    from ...featstore import Store
+
+    opened = Store(store)
     recorded = info.extra.get("dataset")
     return opened, opened.dataset(str(recorded) if data is None and recorded in opened.datasets() else data)
 

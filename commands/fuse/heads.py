@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Annotated, Any
 
 import typer
@@ -56,8 +58,14 @@ def heads(
         for entry in found
     ]
     header = ["head", "what it is", "in pieces", "votes", "fit (s)", "accuracy (%)", "macro F1 (%)"]
-    out_table(header, rows, left=4, words={1}, notes=(_measured_on(figures),))
+    out_table(header, rows, left=4, words={1}, notes=(_measured_on(figures), *_not_measured(found)))
     out_words("and sklearn:MODULE.CLASS, any classifier of scikit-learn; the settings of one: cer-fuse heads NAME")
+
+
+def _not_measured(found: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Why some heads have no figures: these rows have no times, and a plugin's head was not there."""
+    blank = [entry["head"] for entry in found if entry["measured"] is None]
+    return (f"Not measured there: {', '.join(blank)}.",) if blank else ()
 
 
 def _figures(measured: dict[str, Any] | None) -> list[str]:
@@ -83,7 +91,10 @@ def _settings(name: str, as_json: bool) -> None:
     settings = [one for one in explained_settings(name) if one.name != "random_state"]  # that is --seed
     presets: dict[str, Any] = {preset: dict(values) for preset, values in head_class(name).presets.items()}
     if as_json:
-        listed = [{"name": s.name, "default": s.default, "type": s.kind, "text": s.text} for s in settings]
+        listed = [
+            {"name": s.name, "default": s.default, "type": s.kind, "text": s.text, "words": list(s.words)}
+            for s in settings
+        ]
         found = measured()["heads"].get(name)
         out_json({"head": name, "text": head_line(name), "settings": listed, "presets": presets, "measured": found})
         return
@@ -92,7 +103,17 @@ def _settings(name: str, as_json: bool) -> None:
     if name in figures["heads"]:
         seconds, accuracy, macro_f1 = _figures(figures["heads"][name])
         out_words(f"fit {seconds} s, accuracy {accuracy} %, macro F1 {macro_f1} %. {_measured_on(figures)}")
-    rows = [[s.name, str(s.default), s.text] for s in settings]
+    rows = [[s.name, as_set(s.default), _text(s.text, s.words)] for s in settings]
     out_table(["setting", "default", "what it does"], rows, left=3, words={1, 2})
     for preset, values in presets.items():
-        out_words(f"--preset {preset}: " + ", ".join(f"{key}={value}" for key, value in values.items()))
+        out_words(f"--preset {preset}: " + ", ".join(f"{key}={as_set(value)}" for key, value in values.items()))
+
+
+def as_set(value: Any) -> str:
+    """A setting's value as ``--set`` takes it: ``null``, ``[256]``; words without quotes."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _text(text: str, words: tuple[str, ...]) -> str:
+    """What a setting does, in the words of ``--set``, with all that it takes where that is a closed list."""
+    return " ".join(filter(None, (re.sub(r"\bNone\b", "null", text), f"One of {', '.join(words)}." if words else "")))

@@ -12,9 +12,9 @@ import typer
 
 from .. import options as opt
 from ..answering import answering_of, encoder_rows, named_features, prompted_answering
-from ..console import FAILED, escape, out_data, out_json, progress_bar, say, show_logs
+from ..console import FAILED, console, escape, out_data, out_json, progress_bar, say, show_logs
 from ..data import tell_frames_from_zero
-from ..heads import head_folder, loaded_head, probabilities
+from ..heads import head_folder, loaded_head, probabilities, store_of_run
 from ..outputs import check_outputs, prediction_rows
 from ..sources import (
     Shown,
@@ -24,6 +24,7 @@ from ..sources import (
     source_of,
     tell_left_out,
 )
+from ..tables import out_table
 
 if TYPE_CHECKING:
     from ...fusion.keeping.answers import Predictions
@@ -162,7 +163,7 @@ def predict(
         stored = (
             _prompted_predictions(prompts, features, store, data, split, missing, compounds, rule)
             if head is None
-            else _stored_predictions(head, store, data, split, missing, pairs)
+            else _stored_predictions(head, opt.store_asked_for(ctx, store), data, split, missing, pairs)
         )
         tell_frames_from_zero(stored.ids)
         _answer(stored, output, as_json, overwrite)
@@ -186,6 +187,8 @@ def predict(
             overwrite=overwrite,
             apart_from=(head or prompts, *source.files()),
         )
+        if head is not None:
+            store = store_of_run(head, opt.store_asked_for(ctx, store), rows=False)
         made = (store, weights or [], code or [], device, detector)
         line = (
             _prompted_line(prompts, features, compounds, rule, *made)
@@ -240,8 +243,22 @@ def _answer(
         say(f"wrote [bold]{escape(output)}[/]: {len(found.ids):,} samples")
     if as_json:
         out_json(_json(found, shown))
+    elif output is None and _is_read_by_people():
+        labels = [] if found.labels is None or not any(found.labels) else ["label"]
+        rows = [
+            [name, *([label or ""] if labels else []), found.classes[y], *(f"{100 * share:.2f}" for share in shares)]
+            for name, label, y, shares in zip(
+                found.ids, found.labels or found.ids, found.y_pred.tolist(), found.proba.tolist(), strict=True
+            )
+        ]
+        header = ["sample", *labels, "answer", *(f"{name} (%)" for name in found.classes)]
+        out_table(header, rows, left=2 + len(labels), notes=("A pipe, or --output FILE, gets all digits as CSV.",))
     elif output is None:
         out_data(predictions_csv(found).rstrip("\n"))
+
+
+def _is_read_by_people() -> bool:
+    return bool(console().is_terminal)
 
 
 @dataclass(frozen=True)
@@ -275,13 +292,13 @@ def _pairs(head: Path, compounds: str, rule: str) -> _Pairs:
 
 
 def _stored_predictions(
-    head: Path, store: Path, data: str | None, split: str | None, missing: opt.Missing, pairs: _Pairs | None
+    head: Path, asked: Path | None, data: str | None, split: str | None, missing: opt.Missing, pairs: _Pairs | None
 ) -> Predictions:
     """Probabilities of samples that have rows in the store."""
     from ...fusion.keeping.answers import Predictions
 
     info, fitted, view, _ = loaded_head(
-        head, store, data, split, missing, default_split=False, own_classes=pairs is not None
+        head, asked, data, split, missing, default_split=False, own_classes=pairs is not None
     )
     labels = tuple(view.classes[y] if y >= 0 else None for y in view.y)
     if pairs is None:

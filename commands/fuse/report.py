@@ -11,7 +11,17 @@ import typer
 from .. import options as opt
 from ..console import escape, out_json, progress_bar, say, size_text
 from ..data import SIDE_PX, Task, load_task, thumbnails_of
-from ..heads import Heads, build_head, compute, datasets_of, named_heads, read_runs, settings_of, targeted
+from ..heads import (
+    Heads,
+    build_head,
+    compute,
+    datasets_of,
+    named_heads,
+    read_runs,
+    settings_of,
+    store_of_run,
+    targeted,
+)
 from ..outputs import check_outputs, put
 
 if TYPE_CHECKING:
@@ -98,7 +108,7 @@ def report(
     if runs:
         name, found, sections = _of_runs(runs, baseline, seed, asked)
         if errors:
-            sections.insert(1, _errors_of_runs(runs, found, store, **mapping))
+            sections.insert(1, _errors_of_runs(runs, found, opt.store_asked_for(ctx, store), **mapping))
     else:
         budget = opt.memory_budget(memory)
         task = load_task(store, data, features, missing, train_split, test_split, budget, near=near)
@@ -219,16 +229,15 @@ def _errors(
 
 
 def _errors_of_runs(
-    folders: Sequence[Path], found: Report, store: Path, *, thumbnails: bool, with_ids: bool
+    folders: Sequence[Path], found: Report, asked: Path | None, *, thumbnails: bool, with_ids: bool
 ) -> Section:
-    """The same of kept runs: the features of all of them, in the store that the first one names while it is there."""
+    """The same of kept runs: the features of all of them, in the store asked for, else in the first one's own."""
     from ...featstore import Store
     from ...fusion.data.joined import taken
 
     runs = read_runs(folders)
     first = next(iter(runs.values())).config
-    recorded = Path(first.store)
-    store = recorded if (recorded / "store.json").exists() else store
+    store = store_of_run(folders[0], asked)
     blocks: dict[str, Any] = {}
     for run in runs.values():
         view = Store(store).view(

@@ -23,7 +23,7 @@ from ..heads import (
     targeted,
     weights_text,
 )
-from ..outputs import print_table, put, track_report
+from ..outputs import check_folder, print_table, put, track_report
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -114,6 +114,8 @@ def train(
     built = build_head(head, task, settings, preset=preset, weights=weights, device=device, seed=seed)
     task = schooled(task, basic, [built], store, train_split, missing, opt.memory_budget(memory))
     default = Path("runs") / f"{task.dataset}-{head.rpartition('.')[2]}"  # of sklearn:MODULE.CLASS the class
+    if output is None:
+        check_folder("--output", default.parent)
     if output is None and overwrite:
         refuse_what_is_there(default, overwrite=True)
     with progress_bar() as step:
@@ -125,6 +127,8 @@ def train(
     folder, run = put(
         lambda folder, over: (folder, _keep(folder, task, report, config, over)), output, default, overwrite=overwrite
     )
+    if folder != default and output is None:
+        say(f"{escape(default)} is there already, and is left as it is: this run is [bold]{escape(folder)}[/]")
     column = report.columns[0]
     told = track_report(report, trackers, run=folder.resolve().name, config=_tracked(config, run.digest), kept=folder)
     if as_json:
@@ -179,6 +183,7 @@ def _check_folder(output: Path, overwrite: bool) -> None:
             param_hint="--output",
         )
     refuse_what_is_there(output, overwrite=overwrite)
+    check_folder("--output", output)
 
 
 def _keep(folder: Path, task: Task, report: Report, config: RunConfig, overwrite: bool) -> Run:

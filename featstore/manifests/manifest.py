@@ -209,7 +209,8 @@ class Manifest:
         if split is None:
             return self
         if split not in self.splits:
-            raise ManifestError(f"no sample of {self.where} is in split {split!r}; {nearest(split, self.splits)}")
+            known = nearest(split, self.splits) if any(self.splits) else "no sample has a split"
+            raise ManifestError(f"no sample of {self.where} is in split {split!r}; {known}")
         return self.keep(self.table.splits.numbered(lambda word: word == split) == 1)
 
     def keep(self, mask: Iterable[bool]) -> Manifest:

@@ -349,6 +349,10 @@ def _check(rows: Rows, folds: int) -> None:
         raise HeadDataError(f"folds must be at least 2, however: {folds}")
     units, what = (rows.n, "rows") if rows.clusters is None else (len(set(rows.clusters)), "groups")
     supports = rows.supports
+    if units == 1:
+        raise HeadDataError(
+            f"all {rows.n} rows are one {what.removesuffix('s')}, and a fold cuts none\n  judge on a split of its own"
+        )
     if units < folds or supports.max() < folds:
         raise HeadDataError(
             f"{folds} folds need {folds} {what} and a class of at least {folds} rows, however: {units} {what}, "

@@ -158,8 +158,8 @@ def head_class(name: str) -> type[Head]:
         return plugged
     if name not in _HEADS:
         raise UnknownHeadError(
-            f"there is no head {name!r}; {nearest(str(name), head_names())}, or sklearn:MODULE.CLASS: any classifier "
-            "of scikit-learn by its path"
+            f"there is no head {name!r}; {nearest(str(name), head_names())}\n"
+            "  any classifier of scikit-learn is a head by its path: sklearn:MODULE.CLASS"
         )
     module, _, attribute = _HEADS[name].partition(":")
     found: type[Head] = getattr(import_module(module), attribute)

@@ -272,7 +272,8 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit
         if len(self.classes_) < 2:
             raise HeadDataError(
                 f"{type(self).__name__} needs rows of at least two classes, got one class only: "
-                f"{self.classes_[0]!r} in all {len(y)} rows (n_samples={len(y)})\n  check the split and the label set"
+                f"{self.classes_.tolist()[0]!r} in all {len(y)} rows (n_samples={len(y)})\n"
+                "  check the split and the label set"
             )
         state = self.random_state
         self.seed_ = int(state) if isinstance(state, (int, np.integer)) else int(_drawn(state))

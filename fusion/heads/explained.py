@@ -6,12 +6,13 @@ import ast
 import inspect
 import json
 import re
+import sys
 import textwrap
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from . import head_class, head_settings
 
@@ -29,6 +30,8 @@ class Setting:
     """Its type, as it is annotated."""
     text: str
     """What it does."""
+    words: tuple[str, ...] = ()
+    """All values that it takes, where they are words of a closed list."""
 
 
 def head_line(name: str) -> str:
@@ -59,9 +62,23 @@ def explained_settings(name: str) -> list[Setting]:
             default=parameters[setting].default,
             kind=str(parameters[setting].annotation).strip("'"),
             text=" ".join(texts.get(setting, "").split()),
+            words=_words_of(cls, str(parameters[setting].annotation).strip("'")),
         )
         for setting in head_settings(name)
     ]
+
+
+def _words_of(cls: type, kind: str) -> tuple[str, ...]:
+    """The words of an annotation that is a Literal, or the name of one where the class or a base of it is defined."""
+    from . import settings
+
+    if kind.startswith("Literal["):
+        return tuple(map(str, ast.literal_eval(f"({kind.removeprefix('Literal[').removesuffix(']')},)")))
+    for module in (*(sys.modules[one.__module__] for one in cls.__mro__), settings):
+        found = vars(module).get(kind)
+        if get_origin(found) is Literal:
+            return tuple(map(str, get_args(found)))
+    return ()
 
 
 @cache

@@ -377,7 +377,9 @@ def chosen_device(device: str) -> torch.device:
         found = torch.device(device)
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError) as error:  # CPU builds assert; what has no kernels raises a RuntimeError
-        raise HeadConfigError(f"cannot train on device {device!r}: {error}\n  use device='auto' or 'cpu'") from error
+        raise HeadConfigError(
+            f"cannot train on device {device!r}: {error}\n  the device may be cpu, or auto, which takes what there is"
+        ) from error
     return found
 
 

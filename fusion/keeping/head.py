@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kit import DocumentError, from_plain, seal, unseal
-from ...kit.errors import OutputExistsError
+from ...kit.errors import OutputExistsError, listing, nearest
 from ...kit.files import write_synced
 from ...kit.folders import bring_back, whole_folder
 from ...kit.hub import HubPlace, fetch, is_hub, pinned
@@ -318,11 +318,33 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def hint(path: Path) -> str:
+    """Return the end of a message about a file that a run or a head lacks: what is there in its stead, if anything."""
+    folder = path.parent
+    if folder.is_file():
+        return f"\n  {folder} is a file, and a run is a folder"
+    within = [one for one in sorted(folder.glob("*/")) if (one / "run.json").is_file()]
+    if within:
+        return f"\n  it holds runs: {listing(map(str, within))}"
+    if folder.is_dir():
+        return ""
+    beside = [str(one) for one in sorted(folder.parent.glob("*/")) if (one / "run.json").is_file()]
+    return f"\n  there is no folder {folder}; " + (
+        nearest(str(folder), beside) if beside else "cer-fuse train makes one"
+    )
+
+
+def _lacking(path: Path) -> SavedHeadError:
+    return SavedHeadError(f"{path} is not there: no head was kept in this folder, or not a whole one{hint(path)}")
+
+
 def _read(path: Path, most: int) -> bytes:
     """Read at most one byte more than `most`: enough to see that a file is longer than it should be."""
     try:
         if not path.is_file() or path.is_symlink():
-            raise SavedHeadError(f"{path} is not there: no head was kept in this folder, or not a whole one")
+            raise SavedHeadError(
+                f"{path} is not there: no head was kept in this folder, or not a whole one{hint(path)}"
+            )
         size = path.stat().st_size
         with path.open("rb") as file:
             return file.read(min(size, most) + 1)
@@ -334,7 +356,9 @@ def _file_digest(path: Path) -> tuple[int, str]:
     """Size and sha256 of a file, read in pieces: what lies there may be larger than memory."""
     try:
         if not path.is_file() or path.is_symlink():
-            raise SavedHeadError(f"{path} is not there: no head was kept in this folder, or not a whole one")
+            raise SavedHeadError(
+                f"{path} is not there: no head was kept in this folder, or not a whole one{hint(path)}"
+            )
         with path.open("rb") as file:
             return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
+import json
 import platform
+import secrets
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from glob import escape as glob_escape
 from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
 from pathlib import Path
@@ -18,7 +22,7 @@ from numpy.typing import NDArray
 
 from ...kit import from_plain, to_plain
 from ...kit.documents import canonical, read_sealed, seal_digest, write_sealed
-from ...kit.errors import OutputExistsError
+from ...kit.errors import OutputExistsError, listing
 from ...kit.files import write_whole
 from ...kit.folders import bring_back, whole_folder
 from ...kit.table import facts_html, shortened
@@ -26,7 +30,7 @@ from ..errors import ReportError
 from ..judging.metrics import Scores, scores
 from ..judging.report import Report
 from .answers import Predictions, read_predictions, write_predictions
-from .head import save_head
+from .head import hint, save_head
 
 FORMAT, FORMAT_VERSION = "cer-run", 1
 
@@ -151,8 +155,8 @@ def read_run(folder: Path | str) -> Run:
         raise ReportError(f"{folder} is a file, and a run is a folder\n  all folders of runs/ are runs/*/")
     if not (folder / INDEX).is_file():
         raise ReportError(
-            f"{folder} is no run folder: there is no {INDEX} in it\n"
-            "  give folders that cer-fuse train has left; those of earlier versions have none: train again"
+            f"{folder} is no run folder: there is no {INDEX} in it\n  give folders that cer-fuse train has left; those "
+            f"of earlier versions have none: train again{hint(folder / INDEX)}"
         )
     index = read_sealed(folder / INDEX, kind=FORMAT, version=FORMAT_VERSION, error=ReportError)
     files = index.get("files")
@@ -191,9 +195,90 @@ def runs_in(folder: Path | str) -> dict[Path, RunConfig]:
     return found
 
 
+def config_of(folder: Path) -> RunConfig | None:
+    """Return the choices of a run, of which the folder may be the head's; None for a head that is no run's."""
+    for place in (folder, folder.resolve().parent):
+        if (place / INDEX).is_file():
+            return _config(place)
+    return None
+
+
 def _config(folder: Path) -> RunConfig:
     plain = read_sealed(folder / CONFIG, kind="cer-run-config", version=1, error=ReportError)
     return from_plain(RunConfig, plain, f"the configuration of the run {folder}", error=ReportError, defaults=True)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Something that may be removed: a run's folder, or a kept comparison's file."""
+
+    path: Path
+    kind: str
+    """``run`` or ``comparison``."""
+    nbytes: int
+    what: str
+    """For people: of what, on what."""
+
+
+def kept_at(path: Path) -> Kept:
+    """Find out what is kept at a place, to be removed; damage does not matter, as long as it is a run or comparison.
+
+    Raises
+    ------
+    ReportError
+        If it is neither, is a link, holds anything that no run holds, or is being written.
+    """
+    path = Path(path)
+    if path.is_symlink():
+        raise ReportError(f"{path} is a link, and is left as it is: name the folder that it leads to")
+    if path.is_dir():
+        if _format_of(path / INDEX) != FORMAT:
+            raise ReportError(
+                f"{path} is no run folder, and is left as it is: there is no {INDEX} of a run in it{hint(path / INDEX)}"
+            )
+        strange = sorted({one.name for one in path.iterdir()} - _OURS)
+        if strange:
+            raise ReportError(f"{path} holds things that are no run's, and is left as it is: {listing(strange)}")
+        if any(path.parent.glob(f".{glob_escape(path.name)}.*.part")):
+            raise ReportError(
+                f"{path} is being written by another command, and is left as it is\n  if that one was killed, "
+                f"remove what it left: {path.parent}/.{path.name}.*.part"
+            )
+        try:
+            config = _config(path)
+            what = f"{config.head} on {', '.join(config.features)} of {config.dataset}, judged on {config.test_split}"
+        except (ReportError, OSError):
+            what = "damaged"
+        nbytes = sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+        return Kept(path, "run", nbytes, what)
+    if path.is_file() and _format_of(path) == "cer-report":
+        try:
+            what = f"of {listing([column.name for column in Report.load(path).columns], 6)}"
+        except ReportError:
+            what = "damaged"
+        return Kept(path, "comparison", path.stat().st_size, what)
+    if path.is_file():
+        raise ReportError(f"{path} is neither a run nor a kept comparison, and is left as it is")
+    raise ReportError(f"there is nothing at {path}{hint(path / INDEX)}")
+
+
+def remove_kept(kept: Kept) -> None:
+    """Remove a run or a comparison: its name goes in one step, so that nobody reads half of it."""
+    if kept.kind == "comparison":
+        kept.path.unlink()
+        return
+    going = kept.path.with_name(f".{kept.path.name}.{secrets.token_hex(8)}.part")
+    kept.path.rename(going)
+    shutil.rmtree(going)
+
+
+def _format_of(file: Path) -> object:
+    """What a JSON document says it is; None where that cannot be read."""
+    try:
+        said = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return said.get("format") if isinstance(said, dict) else None
 
 
 def refuse_what_is_there(folder: Path, *, overwrite: bool) -> None:

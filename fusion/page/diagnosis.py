@@ -210,9 +210,13 @@ def _near(found: Diagnosis, *, with_ids: bool) -> Table:
         notes.append(f"The {len(shown)} most alike are shown, the result's file lists {len(near.pairs):,}.")
     return Table(
         title="Near-duplicates " + ("among the rows" if found.folds else "in the training split"),
-        header=("Sample", other, "Cosine") if with_ids else ("Pair", "Cosine"),
+        header=("Pair", "Sample", other, "Cosine") if with_ids else ("Pair", "Cosine"),
         rows=tuple(
-            (*((Cell(one.sample_id), Cell(one.other_id)) if with_ids else (Cell(str(number)),)), _number(one.cosine, 3))
+            (
+                Cell(str(number)),
+                *((Cell(one.sample_id), Cell(one.other_id)) if with_ids else ()),
+                _number(one.cosine, 3),
+            )
             for number, one in enumerate(shown, 1)
         ),
         notes=tuple(notes),
@@ -228,7 +232,7 @@ def _share(share: float | None) -> Cell:
 
 
 def _number(value: float | None, digits: int) -> Cell:
-    return Cell(EN_DASH) if value is None else Cell(f"{value:.{digits}f}", value)
+    return Cell(EN_DASH) if value is None else Cell(f"{value:.{digits}f}".replace("-", MINUS), value)
 
 
 def _percent(share: float) -> str:

@@ -167,6 +167,9 @@ def test_a_column_alone_is_explained_where_the_rows_are_known(tmp_path):
     alone = "\n".join(f"{line[0]},{line[4]}" for line in lines)
     found = find_supports(table(tmp_path, alone), n=397)
     assert (sum(found.supports), found.contradictions) == (397, 1)
+    notes = " ".join(check_report(check_table(table(tmp_path, alone), found.supports, found)).notes)
+    assert "with others one may: give them" in notes, "84.48 is one, with the supports that four columns tell"
+    assert "every column but one cell" not in notes
     mended = find_supports(table(tmp_path, alone.replace("87.48", "84.48")), n=397)
     assert (mended.supports, mended.contradictions) == (SUPPORTS, 0)
 

@@ -307,7 +307,7 @@ def test_changed_data_beside_an_onnx_model_is_never_there_already(run, faces, tm
 
 def test_the_bar_tells_rate_and_how_busy_the_model_is():
     assert rate_text("embed", 85.31, 0.934) == "85.3 pictures/s, model 93% busy"
-    assert rate_text("hash", 1200.0, 0.0) == "1,200.0 pictures/s"
+    assert rate_text("hash", 1200.0, 0.0) == "1,200 pictures/s"
     assert rate_text("embed", None, 0.5) == ""
 
 

@@ -42,6 +42,7 @@ ALWAYS = {
     "cer-feat diff": "as_json",
     "cer-feat push": "store data features dry_run as_json",
     "cer-feat rm": "data store runs dry_run as_json",
+    "cer-fuse rm": "dry_run as_json",
     "cer-feat compact": "data store shard_rows drop_unlisted dry_run as_json",
     "cer-fuse train":
         "head features data store preset setting weights train_split test_split missing near soft_labels targets "
@@ -100,6 +101,7 @@ MEANT: dict[str, list[tuple[str, set[str]]]] = {
         ("cer-feat push hf://datasets/user/x --dry-run", {"hub"}),
     ],
     "cer-feat rm": [("cer-feat rm manet --dry-run", set())],
+    "cer-fuse rm": [("cer-fuse rm runs/a --dry-run", set())],
     "cer-feat compact": [("cer-feat compact --dry-run", set())],
     "cer-fuse train": [
         ("cer-fuse train --head linear", {"unset", "noted"}),

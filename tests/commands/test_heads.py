@@ -36,7 +36,7 @@ def test_the_heads_are_listed(run):
 
 def test_one_head_tells_its_settings_with_defaults_and_presets(run):
     found = json.loads(run("cer-fuse heads xgboost --json").stdout)
-    assert {"name": "depth", "default": 3, "type": "int", "text": "Levels a tree."} in found["settings"]
+    assert {"name": "depth", "default": 3, "type": "int", "text": "Levels a tree.", "words": []} in found["settings"]
     assert {"fast", "quality"} == set(found["presets"])
     assert "--preset quality" in run("cer-fuse heads xgboost").stdout
     assert "var_smoothing" in run("cer-fuse heads sklearn:sklearn.naive_bayes.GaussianNB").stdout
@@ -84,4 +84,28 @@ def test_a_factor_a_class_goes_by_its_name_and_moves_answers_towards_it(filled, 
 
 def test_a_factor_of_what_is_no_class_is_refused_with_the_nearest(filled):
     told = trained("linear", 'class_weight={"Sadly Angri": 2}', code=1)
-    assert "class_weight has a factor for class 'Sadly Angri', which is none; did you mean 'Sadly Angry'?" in told
+    assert "class_weight has a factor for class 'Sadly Angri', which is none; did you mean 'Sadly Angry'" in told
+
+
+def test_defaults_are_shown_as_set_takes_them_and_closed_lists_with_all_their_words(run, filled):
+    from cer_fusion.fusion.heads import head_names
+    from cer_fusion.fusion.heads.explained import explained_settings
+
+    told = " ".join(run("cer-fuse heads mlp").stdout.replace("│", " ").split())
+    assert "One of none, standard, l2, power." in told
+    assert not any(python in told for python in ("None", "(256,)", "()", "True", "False"))
+    for name in head_names():
+        for setting in explained_settings(name):
+            assert not setting.words or setting.default is None or setting.default in setting.words, (
+                name,
+                setting.name,
+            )
+    for setting in ("hidden=[256]", "threads=null", "curriculum=[]"):
+        run(f"cer-fuse train --head mlp --set epochs=1 --set {setting} -o runs/{setting[:5]}")
+
+
+def test_every_head_for_pictures_has_measured_figures():
+    from cer_fusion.fusion.heads import head_names
+    from cer_fusion.fusion.heads.explained import measured
+
+    assert set(head_names()) - set(measured()["heads"]) == {"sequence"}

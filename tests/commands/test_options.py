@@ -45,7 +45,8 @@ def test_every_option_of_several_values_takes_commas_repeated_options_and_both(n
     else:
         assert _values(option, "a, b", "c") == _values(option, "a", "b", "c") == ["a", "b", "c"]
     assert _values(option, "a") == ["a"]
-    assert not _values(option, "")
+    with pytest.raises(typer.BadParameter, match="names nothing"):
+        _values(option, "")
 
 
 def test_a_comma_in_the_name_of_a_file_that_is_there_parts_nothing(tmp_path, monkeypatch) -> None:

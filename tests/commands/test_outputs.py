@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -343,3 +346,51 @@ def made(tmp_path) -> None:
         lines = [f"01/{i:05d}.jpg,{label},a,0.75,0.25" for i in range(1, 6)]
         (tmp_path / name).write_text("sample_id,label,predicted,a,b\n" + "\n".join(lines) + "\n")
     (tmp_path / "t.csv").write_text("image_location,x\n01/00001.jpg,\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "cer-fuse train --head ncm -o {}", "cer-fuse compare --heads ncm -o {}.json",
+        "cer-fuse compare --heads ncm --figure {}.png",
+        "cer-fuse ablate --simplex one,two:0.5 --figure {}.pdf", "cer-fuse diagnose --head ncm -o {}.json",
+        "cer-fuse report --heads ncm -o {}.html", "cer-feat manifest check faces.csv",
+    ],
+)  # fmt: skip
+def test_a_place_that_takes_no_files_is_told_before_the_work(run, filled, tmp_path, line, monkeypatch) -> None:
+    """As on read-only disks, which permissions do not tell: nothing can be made in `sealed`."""
+    (tmp_path / "sealed").mkdir()
+    real = tempfile.TemporaryFile
+
+    def refusing(*args, dir=None, **more):
+        if dir is not None and Path(dir).name == "sealed":
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(dir))
+        return real(*args, dir=dir, **more)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refusing)
+    if "{}" not in line:
+        run(line)
+        return
+    told = run(line.format("sealed/x"), code=2).stderr
+    assert "sealed is read-only for you" in " ".join(told.replace("│", " ").split())
+    assert "learning from" not in told
+
+
+@pytest.mark.parametrize(
+    "line", ["cer-feat finetune -b timm:test_vit -w random -d faces.csv -o {}", "cer-feat frames faces.csv -o {}"]
+)
+def test_a_folder_that_cannot_be_made_is_told_before_the_work(run, filled, tmp_path, line) -> None:
+    for place in ("faces.csv", "faces.csv/x"):
+        told = " ".join(run(line.format(place), code=2).stderr.replace("│", " ").split())
+        assert "--output" in told
+        assert "is a file" in told or "is no folder" in told
+
+
+def test_a_comparison_and_its_figure_have_one_number(run, filled, tmp_path) -> None:
+    run("cer-fuse compare --heads ncm --figure none")
+    for _ in range(2):
+        run("cer-fuse compare --heads ncm")
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {
+        "faces-compare.json", "faces-compare-2.json", "faces-compare-2.png",
+        "faces-compare-3.json", "faces-compare-3.png",
+    }  # fmt: skip

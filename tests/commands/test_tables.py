@@ -109,8 +109,8 @@ def test_every_table_of_the_commands_has_a_screen() -> None:
     assert set(found) == {
         "doctor/__init__.py", "feat/backbones.py", "feat/cloud.py", "feat/demo.py", "feat/frames.py",
         "feat/manifest.py", "feat/store.py", "feat/upkeep.py", "fuse/ablate.py", "fuse/check_table.py",
-        "fuse/compare.py", "fuse/diagnose.py", "fuse/evaluate.py", "fuse/heads.py", "fuse/recipes.py",
-        "fuse/smooth.py", "fuse/submit.py", "fuse/train.py",
+        "fuse/compare.py", "fuse/diagnose.py", "fuse/evaluate.py", "fuse/heads.py", "fuse/predict.py",
+        "fuse/recipes.py", "fuse/smooth.py", "fuse/submit.py", "fuse/train.py",
     }  # fmt: skip
 
 

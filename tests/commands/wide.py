@@ -298,6 +298,18 @@ def _frames() -> None:
     _report(made, {}, {}, None, Path("frames"), False)  # type: ignore[arg-type]
 
 
+def _answered() -> None:
+    from cer_fusion.commands.fuse import predict
+    from cer_fusion.fusion.keeping.answers import Predictions
+
+    proba = np.full((3, 7), 1 / 14) + np.eye(7)[:3] / 2
+    ids = tuple(f"compound/test_{i:04}_aligned_by_the_detector.jpg" for i in range(3))
+    with patch.object(predict, "_is_read_by_people", lambda: True):
+        predict._answer(
+            Predictions(ids=ids, classes=CLASSES, proba=proba, labels=(*CLASSES[:2], None)), None, False, False
+        )
+
+
 def _evaluated() -> None:
     rows = [[name, 12345, "60.53 [55.1, 66.0]", "61.11 [55.5, 66.2]"] for name in CLASSES]
     tables.out_table(["class", "rows", "accuracy (%)", "F1 (%)"], rows, title=f"{HEADS[0]} on split {DATASET}")
@@ -370,6 +382,7 @@ SCREENS: dict[str, Callable[[], None]] = {
     "submit --diff": lambda: show_table(differing(), "table"),
     "choose": lambda: show_table(candidates(), "table"),
     "evaluate": _evaluated,
+    "predict": _answered,
     "ls": _ls,
     "show": _show,
     "quarantine": _quarantine,
