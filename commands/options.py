@@ -347,7 +347,6 @@ Runs = Annotated[
 ]
 _KEPT_HEAD = "A run of cer-fuse train, the head folder in it, or hf://USER/NAME@REVISION."
 AnyHead = Annotated[Path | None, typer.Option("--head", help=_KEPT_HEAD, show_default=False)]
-KeptHead = Annotated[Path, typer.Option("--head", help=_KEPT_HEAD)]
 Singles = Annotated[bool, typer.Option(help="A column for each single backbone as well.")]
 Baseline = Annotated[str | None, typer.Option(help="Column the others are tested against, paired.", show_default=False)]
 

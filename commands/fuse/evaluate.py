@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 @opt.forms(written=opt.WRITTEN)
 def evaluate(
     ctx: typer.Context,
-    head: opt.KeptHead,
+    run: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="A run's folder, a kept head's, or hf://USER/NAME.")
+    ] = None,
+    head: opt.AnyHead = None,
     data: opt.StoredData = None,
     split: Annotated[str | None, typer.Option(help="Split to judge on.", show_default="as the run's")] = None,
     store: opt.RunStore = opt.DEFAULT_STORE,
@@ -37,7 +40,7 @@ def evaluate(
 ) -> None:
     """Judge a kept head on labelled samples; it refuses features it did not learn from.
 
-    Example: cer-fuse evaluate --head runs/rafdb-mlp --split test
+    Example: cer-fuse evaluate runs/rafdb-mlp --split test
     """
     import numpy as np
 
@@ -46,9 +49,12 @@ def evaluate(
     from ...fusion.page.figures import draw_confusion, save_figure
 
     opt.only(ctx, written=figure)
+    kept = run or head
+    if kept is None or (run and head):
+        raise typer.BadParameter("name one kept head, as RUN or with --head", param_hint="RUN")
     asked = opt.metrics_of(metrics)
     check_outputs({"--figure": figure_output(figure)}, overwrite=overwrite)
-    info, fitted, view, split = loaded_head(head, opt.store_asked_for(ctx, store), data, split, missing)
+    info, fitted, view, split = loaded_head(kept, opt.store_asked_for(ctx, store), data, split, missing)
     view = view.take(view.y >= 0)
     if not len(view):
         raise typer.BadParameter(f"no labelled sample in split {split!r}", param_hint="--split")

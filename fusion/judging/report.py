@@ -361,7 +361,7 @@ def report_table(report: Report, *, class_intervals: bool = False) -> Table:
     if any(column.letters for column in columns):
         rows.append((Cell("Letters (macro F1)"), *(Cell(column.letters) for column in columns)))
     rules.append(len(rows))
-    rows.append((Cell("Training (s)"), *(Cell(rounded(column.fit_s), column.fit_s) for column in columns)))
+    rows.append((Cell("Training (s)"), *(Cell(_seconds(column.fit_s), column.fit_s) for column in columns)))
     return Table(
         title=_title(report),
         header=("Class", *(column.name for column in columns)),
@@ -382,8 +382,13 @@ def _of_class(report: Report, column: Column, c: int, written: bool) -> Cell:
     return cell if written else replace(cell, text=f"{100 * share:.2f}")
 
 
+def _seconds(fit_s: float) -> str:
+    return rounded(fit_s) if fit_s >= 0.005 or not fit_s else "< 0.01"
+
+
 def _title(report: Report) -> str:
-    return f"Heads compared on {report.rows}" + (f", {report.folds} folds" if report.folds else "")
+    what = "Heads compared" if len(report.columns) > 1 else report.columns[0].name
+    return f"{what} on {report.rows}" + (f", {report.folds} folds" if report.folds else "")
 
 
 _TITLES = {"uar": "UAR (%)", "weighted_f1": "Weighted F1 (%)"}

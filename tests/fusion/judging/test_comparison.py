@@ -444,13 +444,13 @@ def test_the_split_that_was_judged_is_the_one_that_is_named():
     train, test = rows(90, 0, split="train"), rows(60, 1, split="valid")
     found = compare({"bayes": GaussianNB()}, train, test, singles=False, resamples=20)
     table = report_table(found)
-    assert table.title == "Heads compared on 60 valid rows"
+    assert table.title == "bayes on 60 valid rows"
     assert "rows train/valid: " in table.notes[0]
     assert "n = 90 train, 60 valid" in table.notes[0]
     assert not any("test row" in note for note in (*table.notes, *(table.brief or ())))
     assert Report.from_dict(found.to_dict()).rows == "60 valid rows"
     untold = compare({"bayes": GaussianNB()}, rows(90, 0), rows(60, 1), singles=False, resamples=20)
-    assert report_table(untold).title == "Heads compared on 60 test rows"
+    assert report_table(untold).title == "bayes on 60 test rows"
 
 
 def test_the_progress_of_a_comparison_is_told_head_by_head():

@@ -120,7 +120,7 @@ def test_a_cross_validated_report_survives_its_file_and_its_table_says_what_it_i
     found = cross_compare({"bayes": GaussianNB()}, rows(45, 0), folds=3, repeats=2, singles=False, resamples=20)
     assert Report.load(found.save(tmp_path / "report.json")).to_dict() == found.to_dict()
     table = report_table(found)
-    assert table.title == "Heads compared on 45 rows, 3 folds"
+    assert table.title == "bayes on 45 rows, 3 folds"
     assert [row[0].text for row in table.rows][5:7] == ["Accuracy, ± (points)", "Macro F1, ± (points)"]
     text = " ".join(table.notes)
     assert "rows: Sadly Angry" in text
