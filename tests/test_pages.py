@@ -53,7 +53,7 @@ RUN_BY = {
     "docs/report.md": {"tests/test_pages.py": 1},
     "docs/statistics.md": {"tests/commands/test_statistics_page.py": 2},
     "docs/submission.md": {"tests/commands/test_submission_page.py": 1},
-    "docs/sweeps.md": {"tests/test_pages.py": 1},
+    "docs/sweeps.md": {"tests/test_pages.py": 2},
 }
 """Page to the tests that run its blocks of Python, and how many each runs."""
 
@@ -87,6 +87,9 @@ def test_the_python_of_the_page_on_sweeps_runs(capsys):
     pytest.importorskip("pandas", reason="pandas is not installed")
     from tests.fusion.judging.test_comparison import rows
 
-    [code] = Page("docs/sweeps.md").python
-    exec(code, {"train": rows(60, 0), "test": rows(30, 1)})
+    weights, settings = Page("docs/sweeps.md").python
+    names = {"train": rows(60, 0), "test": rows(30, 1)}
+    exec(weights, names)
     assert capsys.readouterr().out.startswith("{'vit': ")
+    exec(settings.replace("[0, 0.1, 1]", "[0, 1]").replace('"mlp"', '"mlp", epochs=2, members=1'), names)
+    assert capsys.readouterr().out.startswith("{'locality': ")

@@ -15,7 +15,8 @@ from tests.commands.walk import commands, options
 ONE = {
     "cer-fuse compare --soft-labels": "columns of a file", "cer-fuse train --soft-labels": "columns of a file",
     "cer-fuse compare --targets": "columns of a file", "cer-fuse train --targets": "columns of a file",
-    "cer-feat finetune --soft-labels": "columns of a file",
+    "cer-feat finetune --soft-labels": "columns of a file", "cer-fuse ablate --targets": "columns of a file",
+    "cer-fuse ablate --soft-labels": "columns of a file",
 }  # fmt: skip
 """Options whose help shows a list that is no value of theirs."""
 OPTIONS = [
@@ -24,7 +25,8 @@ OPTIONS = [
     for option in options(command).values()
     if not option.is_flag
 ]
-PAIRS = {"--set", "--option", "--weights", "--as", "--code", "--slurm", "--shares", "--partition", "--columns"}
+PAIRS = {"--set", "--option", "--weights", "--as", "--code", "--slurm", "--shares", "--partition", "--columns",
+         "--axis"}  # fmt: skip
 """Options of KEY=VALUE pairs."""
 
 
