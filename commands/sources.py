@@ -18,6 +18,7 @@ from zipfile import is_zipfile
 import typer
 
 from ..kit.errors import Masked
+from ..kit.text import is_utf8
 from .console import escape, progress_bar, say
 
 if TYPE_CHECKING:
@@ -321,7 +322,7 @@ def source_of(path: Path, frames: Path | None, keep: ExitStack) -> ShownPictures
 
 def _with_names(paths: tuple[Path, ...], root: Path) -> tuple[Path, ...]:
     """Those whose names are text, which ids must be; others are told."""
-    kept = tuple(path for path in paths if _is_text(str(path.relative_to(root))))
+    kept = tuple(path for path in paths if is_utf8(str(path.relative_to(root))))
     left = [path for path in paths if path not in set(kept)]
     if left:
         say(
@@ -329,14 +330,6 @@ def _with_names(paths: tuple[Path, ...], root: Path) -> tuple[Path, ...]:
             f"rename them"
         )
     return kept
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _instead(path: Path) -> str:
