@@ -327,7 +327,18 @@ def _first_undecodable(opened: Opened, codec: str, path: Path, advice: str, erro
             before, last = before + len(piece), piece
 
 
+_NO_TEXTS = {
+    b"\x89PNG": "a PNG picture", b"\xff\xd8\xff": "a JPEG picture", b"GIF8": "a GIF picture",
+    b"PK\x03\x04": "a zip file, as .xlsx and .npz are", b"\xd0\xcf\x11\xe0": "an old Excel file",
+    b"\x89HDF": "an HDF5 file", b"\x93NUMPY": "a .npy file", b"PAR1": "a Parquet file", b"\x1f\x8b": "a gzip file",
+    b"%PDF": "a PDF", b"SQLite": "an SQLite database",
+}  # fmt: skip
+"""What files begin with that are taken for texts by mistake."""
+
+
 def _undecodable(data: bytes, at: int, encoding: str, where: str, byte: int, advice: str) -> str:
+    if byte == at and (kind := next((kind for mark, kind in _NO_TEXTS.items() if data.startswith(mark)), None)):
+        return f"{where.removesuffix(':1')}: {kind}, where a text is expected"
     begin = max(data.rfind(b"\n", 0, at), data.rfind(b"\r", 0, at)) + 1
     shown = _LINE_END.split(data[begin : at + 40])[0][-60:]
     name, hint = encoding, ""

@@ -339,7 +339,7 @@ def folds_of(rows: Rows, folds: int, seed: int) -> Iterator[tuple[IntArray, IntA
         if lost.size:
             raise HeadDataError(
                 f"class {rows.classes[lost[0]]!r} would be missing from a learning part: its rows share too few "
-                f"groups for {folds} folds\n  use fewer folds, or choose on a validation split"
+                f"groups for {folds} folds\n  use fewer folds (--folds, --cv), or choose on a validation split"
             )
         yield learn.astype(np.int64), held.astype(np.int64)
 
@@ -356,7 +356,7 @@ def _check(rows: Rows, folds: int) -> None:
     if units < folds or supports.max() < folds:
         raise HeadDataError(
             f"{folds} folds need {folds} {what} and a class of at least {folds} rows, however: {units} {what}, "
-            f"largest class {supports.max()} rows\n  use fewer folds"
+            f"largest class {supports.max()} rows\n  use fewer folds (--folds, --cv)"
         )
     for name, support in zip(rows.classes, supports.tolist(), strict=True):
         if support == 1:

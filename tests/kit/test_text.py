@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,21 @@ def test_lines_end_at_line_ends_alone():
     assert first_line("sep=;\r\na;b\r\n".encode("utf-16")) == "a;b"
     assert is_told_separator('"sep=;"')
     assert not is_told_separator("sep=a;b")
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF", "a JPEG picture"),
+        (b"PK\x03\x04\x14\0\xff", "a zip file"),
+        (b"\x93NUMPY\x01\0v\0", "a .npy file"),
+        (b"\x1f\x8b\x08\0", "a gzip file"),
+    ],
+)
+def test_a_file_of_another_kind_is_called_what_it_is_and_not_a_text_in_another_encoding(tmp_path, data, kind):
+    path = written(tmp_path, data + bytes(range(256)))
+    for read in (read_text, read_cells):
+        with pytest.raises(TextError, match=rf"people\.csv: {re.escape(kind)}.*, where a text is expected") as caught:
+            read(path)
+        assert "iconv" not in str(caught.value)
