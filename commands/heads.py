@@ -126,7 +126,7 @@ def axes_of(entries: list[str] | None) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     for entry in entries or []:
         key, equals, text = (part.strip() for part in entry.partition("="))
-        values = each([text]) or []
+        values = each([text]) or [] if text else []
         if not equals or not key or not values:
             raise typer.BadParameter(
                 f"expected a setting and its values, locality=0,0.1,1, however: {entry!r}", param_hint="--axis"

@@ -23,7 +23,8 @@ COMMANDS = {
     ),
     "ablate": (
         "cer_fusion.commands.fuse.ablate:ablate",
-        "Sweep block or decision weights in one job; choose on inner folds, judge once on the held-out split.",
+        "Sweep block or decision weights, or settings of a head; choose on inner folds, judge once on the held-out "
+        "split.",
     ),
     "diagnose": (
         "cer_fusion.commands.fuse.diagnose:diagnose",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from contextlib import ExitStack
@@ -169,6 +170,9 @@ def test_pictures_whose_names_are_no_text_are_left_out_and_told(tmp_path, monkey
 def test_a_folder_that_may_not_be_written_is_refused_before_the_work(tmp_path, monkeypatch):
     from cer_fusion.commands import outputs
 
-    monkeypatch.setattr(outputs.os, "access", lambda path, mode: path != tmp_path)
+    def refusing(*, dir):
+        raise PermissionError(errno.EACCES, "", str(dir))
+
+    monkeypatch.setattr(outputs.tempfile, "TemporaryFile", refusing)
     with pytest.raises(typer.BadParameter, match=r"cannot be written: .* is read-only for you"):
         outputs.check_outputs({"--annotate": tmp_path / "new" / "drawn.mp4"}, overwrite=True)
