@@ -12,6 +12,7 @@ import errno
 import io
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -160,8 +161,13 @@ class Later(TyperCommand):
         return typer.main.get_command(alone)
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """Parse a command line as the command itself does."""
-        return self.real.make_context(info_name, args, parent=parent, **extra)
+        """Parse a command line as the command itself does; NaN, which some Typers let pass, is no number."""
+        made = self.real.make_context(info_name, args, parent=parent, **extra)
+        for param in made.command.params:
+            value = made.params.get(param.name)
+            if isinstance(value, float) and math.isnan(value):
+                raise typer.BadParameter("must be a number, however: nan", ctx=made, param=param)
+        return made
 
 
 def app(help_text: str, commands: Mapping[str, tuple[str, str]] | None = None) -> typer.Typer:

@@ -10,6 +10,9 @@ from typer.core import TyperCommand
 
 _BOUNDS = {"greater_than_equal": ("ge", "at least"), "less_than_equal": ("le", "at most"),
            "greater_than": ("gt", "more than"), "less_than": ("lt", "less than")}  # fmt: skip
+_RANGE = re.compile(r"(\S+) is not in the range (?:(\S+?)(<=?))?x(?:([<>]=?)(\S+?))?\.")
+_NUMBER = re.compile(r"'(.*)' is not a valid (integer|float)(?: range)?\.")
+"""What Click itself says, which parses for the Typers that have no pydantic."""
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "yes or no"}
 
 
@@ -58,10 +61,13 @@ def word(error: Any) -> None:
     Parameters
     ----------
     error : click's UsageError
-        Is changed, if it tells what pydantic refused.
+        Is changed, if it tells what Click or pydantic refused.
     """
+    if not hasattr(error, "message"):
+        return
     details = getattr(error.__cause__, "errors", None)
-    if details is None or not hasattr(error, "message"):
+    if details is None:
+        error.message = _click_said(error.message)
         return
     first = details(include_url=False)[0]
     found, kind, limits = first["input"], str(first["type"]), first.get("ctx", {})
@@ -72,3 +78,21 @@ def word(error: Any) -> None:
         error.message = f"must be {_KINDS[kind.partition('_')[0]]}, however: {found!r}"
     else:
         error.message = error.message.removeprefix("Value error, ").removesuffix(".")
+
+
+def _click_said(message: str) -> str:
+    if found := _NUMBER.fullmatch(message):
+        return f"must be {_KINDS['int' if found[2] == 'integer' else 'float']}, however: {found[1]!r}"
+    found = _RANGE.fullmatch(message)
+    if found is None:
+        return message
+    value, low, over, beside, edge = found.groups()
+    bounds = [("more than" if over == "<" else "at least", low)] if low else []
+    if beside:
+        words = {">": "more than", ">=": "at least", "<": "less than", "<=": "at most"}
+        bounds.append((words[beside], edge))
+    for how, bound in bounds:
+        apart = float(value) - float(bound)
+        if {"at least": apart < 0, "more than": apart <= 0, "at most": apart > 0, "less than": apart >= 0}[how]:
+            return f"must be {how} {float(bound):g}, however: {value}"
+    return message

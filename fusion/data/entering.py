@@ -41,7 +41,7 @@ def entered_table(X: Any, blocks: Mapping[str, int] | None = None) -> Any:
             f"X must be rows of numbers (n, D), however: the text {os.fspath(X)!r}\n  of a store's rows: "
             "cer_fusion.Store(…).view(['vit', …]).join(); of a file, what reads it, such as numpy.load"
         )
-    if isinstance(X, Mapping):
+    if isinstance(X, Mapping) and not hasattr(X, "shape"):  # which SciPy's dictionaries of keys have
         raise HeadDataError(
             f"X must be rows of numbers (n, D), however: a {type(X).__name__} of {listing(map(str, X))}\n"
             "  join its blocks: cer_fusion.fusion.concat(blocks)"

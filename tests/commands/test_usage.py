@@ -7,10 +7,12 @@ import re
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from cer_fusion.backbones import OptionError, create
 from cer_fusion.commands import feat, fuse
+from cer_fusion.commands.usage import word
 from tests.commands.walk import commands, kinds, options
 
 FRONTS = {"cer-feat": feat.app, "cer-fuse": fuse.app}
@@ -55,7 +57,8 @@ def test_a_word_where_a_number_is_wanted_is_told_with_what_was_found() -> None:
     ("line", "words"),
     [
         ("cer-fuse compare --cv 1", "must be at least 2, however: 1"),
-        ("cer-fuse train --near nan", "must be at most 1, however: nan"),
+        ("cer-fuse train --near nan", "however: nan"),
+        ("cer-feat frames v -o f --min-score nan", "however: nan"),
         ("cer-fuse train --seed x", "must be a whole number, however: 'x'"),
         ("cer-fuse train --seed 1.5", "must be a whole number, however: '1.5'"),
         ("cer-fuse compare --format pdf", "'pdf' is not one of 'table', 'markdown', 'latex', 'csv', 'json'"),
@@ -153,3 +156,21 @@ def test_data_without_labels_or_splits_and_rows_of_one_group_say_so(run, filled,
 
 def test_a_feature_that_gets_the_name_of_another_is_told_to_share_it(run, filled) -> None:
     assert "two alone names none of them now: two@" in _said(run("cer-feat rename one two"))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("1 is not in the range x>=2.", "must be at least 2, however: 1"),
+        ("0 is not in the range 0<x<=1.", "must be more than 0, however: 0"),
+        ("1.5 is not in the range -1<=x<=1.", "must be at most 1, however: 1.5"),
+        ("1 is not in the range 0<=x<1.", "must be less than 1, however: 1"),
+        ("'x' is not a valid integer range.", "must be a whole number, however: 'x'"),
+        ("'a' is not a valid float.", "must be a number, however: 'a'"),
+        ("something else", "something else"),
+    ],
+)
+def test_what_click_says_where_typer_has_no_pydantic_is_said_in_our_words_too(theirs, ours) -> None:
+    error = typer.BadParameter(theirs)
+    word(error)
+    assert error.message == ours
