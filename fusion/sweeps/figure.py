@@ -82,10 +82,15 @@ def _points(sweep: Sweep) -> Figure:
     panel.set_yticks(y, [mark_text(sweep.vector(i)) for i in shown.tolist()], fontsize=7)
     panel.set_ylim(len(shown) - 0.5, -0.5)
     panel.set_xlabel(f"macro F1 (%), {100 * sweep.level:g} % intervals")
-    panel.grid(axis="x", color=LINE, linewidth=0.7)
+    return _finished(figure, panel, sweep, lines="x", ncols=1)
+
+
+def _finished(figure: Figure, panel: Any, sweep: Sweep, *, lines: str, ncols: int) -> Figure:
+    """Give a panel its grid lines, legend and title."""
+    panel.grid(axis=lines, color=LINE, linewidth=0.7)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=1, frameon=False, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=ncols, frameon=False, fontsize=8)
     panel.set_title(_title(sweep), loc="left", fontsize=9)
     return figure
 
@@ -124,12 +129,7 @@ def _line(sweep: Sweep, x: FloatArray, label: str) -> Figure:
     panel.set_xlabel(label)
     panel.set_ylabel(f"score (%), {100 * sweep.level:g} % bands")
     panel.margins(x=0.02)
-    panel.grid(axis="y", color=LINE, linewidth=0.7)
-    panel.set_axisbelow(True)
-    panel.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
-    panel.set_title(_title(sweep), loc="left", fontsize=9)
-    return figure
+    return _finished(figure, panel, sweep, lines="y", ncols=2)
 
 
 def _kinds(sweep: Sweep) -> Figure:
